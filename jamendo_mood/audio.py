@@ -1,0 +1,302 @@
+"""Any audio file -> a 16 kHz mono WAV in a scratch folder -> blocks of float32. The only decoder of the project.
+
+pydub converts, one file at a time. Two of its habits shape this module: it keeps the whole decoded track in memory, so
+files over 15 minutes go through one ffmpeg pass instead; and only its `export` resamples properly (through ffmpeg),
+while `set_frame_rate` aliases and the `parameters` of `from_file` never reach the decoder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import shutil
+import subprocess
+import warnings
+import wave
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.errors import AudioError, DiskFullError, UsageError
+from jamendo_mood.scratch import Scratch
+
+SAMPLE_RATE_HZ = 16_000
+PCM_SCALE = 32_768.0  # 16-bit PCM to [-1, 1)
+LONGEST_PYDUB_S = 15 * 60.0
+
+AUDIO_SUFFIXES = frozenset({
+    ".3gp", ".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mp2",
+    ".mp3", ".mp4", ".mpc", ".oga", ".ogg", ".opus", ".tta", ".wav", ".webm", ".wma", ".wv",
+})  # fmt: skip
+"""What a folder is searched for. A file named explicitly may have any suffix that ffmpeg can read."""
+
+Wave = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file says of itself.
+
+    Attributes
+    ----------
+    codec : str
+        ffmpeg's name of the audio codec, such as ``mp3`` or ``pcm_s16le``.
+    duration_s : float or None
+        Seconds, from the header: an estimate for some formats, None where there is none.
+    title, artist : str or None
+        From the file's own metadata.
+    """
+
+    codec: str
+    duration_s: float | None
+    title: str | None
+    artist: str | None
+
+
+@functools.cache
+def find_ffmpeg() -> str:
+    """Path of ffmpeg: the one on the PATH, else the binary of the ``imageio-ffmpeg`` wheel.
+
+    Raises
+    ------
+    UsageError
+        Neither is there.
+    """
+    on_path = shutil.which("ffmpeg")
+    if on_path:
+        return on_path
+    import imageio_ffmpeg
+
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise UsageError(
+            "no ffmpeg on the PATH and none in the imageio-ffmpeg package: install ffmpeg "
+            "(apt-get install ffmpeg, brew install ffmpeg)"
+        ) from error
+
+
+def probe(path: Path) -> AudioInfo:
+    """Read codec, length, title and artist of an audio file.
+
+    ffmpeg itself is asked, not ffprobe, which the ``imageio-ffmpeg`` wheel does not have.
+
+    Raises
+    ------
+    AudioError
+        The file is missing, empty, no audio file, or has no sound in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AudioError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes)")
+    text = _run_ffmpeg("-i", str(path.absolute())).stderr
+    stream = re.search(r"^\s*Stream #.*?: Audio: (\w+)", text, re.MULTILINE)
+    if stream is None or stream[1] == "none":
+        why = "there is no sound in it" if "Stream #" in text else _last_line(text, path)
+        raise AudioError(f"{path}: not a readable audio file ({why})")
+    return AudioInfo(
+        codec=stream[1],
+        duration_s=_parse_duration(text),
+        title=_parse_tag(text, "title"),
+        artist=_parse_tag(text, "artist"),
+    )
+
+
+def convert_to_wav(source: Path, wav: Path) -> None:
+    """Write `source` as a 16 kHz mono 16-bit WAV; temporary files go into the folder of `wav`.
+
+    pydub converts whatever it can hold in memory and reads right. Files longer than 15 minutes (or of unknown length),
+    and WAVs other than 16-bit PCM (pydub reads float ones wrong, silently), go through one ffmpeg pass.
+
+    Raises
+    ------
+    AudioError
+        The file is missing or cannot be decoded.
+    DiskFullError
+        The scratch folder has no room for it.
+    """
+    info = probe(source)
+    short = info.duration_s is not None and info.duration_s <= LONGEST_PYDUB_S
+    plain = info.codec == "pcm_s16le" or not info.codec.startswith("pcm_")
+    try:
+        if short and plain:
+            _convert_with_pydub(source, wav)
+        else:
+            _convert_with_ffmpeg(source, wav)
+    except OSError as error:
+        raise _as_audio_error(source, wav, str(error)) from error
+    if not wav.is_file() or count_samples(wav) == 0:
+        raise AudioError(f"{source}: there is no sound in it (0 samples after decoding)")
+
+
+def count_samples(wav: Path) -> int:
+    """Length of a WAV in samples."""
+    with wave.open(str(wav), "rb") as reader:
+        return reader.getnframes()
+
+
+def read_blocks(wav: Path, block: int, overlap: int = 0) -> Iterator[Wave]:
+    """Yield a 16 kHz mono WAV as consecutive blocks that overlap.
+
+    Parameters
+    ----------
+    wav : Path
+        As `convert_to_wav` writes it.
+    block, overlap : int
+        Samples a block has, and how many of them it shares with the block before it; ``overlap < block``.
+
+    Yields
+    ------
+    float32 array (n,)
+        Range [-1, 1). ``n == block`` but for the last, which is shorter and has more than `overlap` samples.
+    """
+    kept = np.zeros(0, np.float32)
+    with wave.open(str(wav), "rb") as reader:
+        while True:
+            fresh = np.frombuffer(reader.readframes(block - len(kept)), "<i2")
+            if not len(fresh):
+                return
+            samples = np.concatenate([kept, fresh.astype(np.float32) / np.float32(PCM_SCALE)])
+            yield samples
+            kept = samples[len(samples) - overlap :] if overlap else samples[:0]
+
+
+@contextlib.contextmanager
+def converted(source: Path, scratch: Scratch) -> Iterator[Path]:
+    """Give the WAV of `source` in a folder of its own below `scratch`; both are gone when the block ends."""
+    with scratch.folder() as folder:
+        wav = folder / "track.wav"
+        convert_to_wav(source, wav)
+        yield wav
+
+
+def find_audio(root: Path) -> dict[str, Path]:
+    """Find the audio files below `root`, by key, sorted by key.
+
+    A file's key is its path below `root` without the suffix, and without MTG's ``.low``: ``48/948.low.mp3`` and
+    ``48/948.mp3`` are the same track, ``48/948``.
+
+    Raises
+    ------
+    UsageError
+        `root` is no folder, or two files have one key.
+    """
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such folder of audio files")
+    found: dict[str, Path] = {}
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() not in AUDIO_SUFFIXES or not path.is_file():
+            continue
+        key = key_of(path.relative_to(root).as_posix())
+        if key in found:
+            raise UsageError(f"two files are the track {key!r}: {found[key]} and {path}; keep one of them")
+        found[key] = path
+    return dict(sorted(found.items()))
+
+
+def key_of(relative_path: str) -> str:
+    """The key of a track from its path below the audio folder: ``48/948.low.mp3`` -> ``48/948``."""
+    folder, slash, name = relative_path.rpartition("/")
+    stem = name[: name.rindex(".")] if "." in name[1:] else name
+    return folder + slash + stem.removesuffix(".low")
+
+
+def _convert_with_pydub(source: Path, wav: Path) -> None:
+    segment = _pydub()
+    from pydub.exceptions import CouldntDecodeError, CouldntEncodeError
+
+    token = _pydub_folder.set(wav.parent)
+    try:
+        # ffmpeg must not read the terminal: -nostdin is a global option, so its place at the line's end does no harm.
+        audio = segment.from_file(str(source.absolute()), parameters=["-nostdin"])
+        audio.export(
+            str(wav), format="wav", parameters=["-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-c:a", "pcm_s16le"]
+        ).close()
+    except (CouldntDecodeError, CouldntEncodeError, wave.Error, EOFError) as error:
+        raise _as_audio_error(source, wav, str(error)) from error
+    finally:
+        _pydub_folder.reset(token)
+
+
+def _convert_with_ffmpeg(source: Path, wav: Path) -> None:
+    done = _run_ffmpeg(
+        *("-y", "-i", str(source.absolute()), "-vn", "-sn", "-dn", "-map_metadata", "-1"),
+        *("-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-c:a", "pcm_s16le", "-f", "wav", str(wav)),
+    )
+    if done.returncode != 0:
+        raise _as_audio_error(source, wav, done.stderr)
+
+
+def _as_audio_error(source: Path, wav: Path, text: str) -> AudioError | DiskFullError:
+    """The error for the track, or for the disk when that is what was in the way."""
+    if "No space left" in text or shutil.disk_usage(wav.parent).free == 0:
+        return DiskFullError(f"no space left in the scratch folder {wav.parent.parent}: free some, or name another")
+    return AudioError(f"{source}: cannot be decoded ({_last_line(text, source)})")
+
+
+def _run_ffmpeg(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [find_ffmpeg(), "-nostdin", "-hide_banner", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+
+
+_pydub_folder: ContextVar[Path | None] = ContextVar("_pydub_folder", default=None)
+
+
+@functools.cache
+def _pydub() -> Any:
+    """pydub's AudioSegment, told where ffmpeg is.
+
+    Inside `_convert_with_pydub`, and nowhere else in the process, its two full-rate temporary files go to the scratch
+    folder (they would land in the system's one and stay there after a kill), and it does not call ffprobe (which may
+    not be there, and whose answer only makes it write more than 16 bits).
+    """
+    with warnings.catch_warnings():
+        # It looks for ffmpeg, ffprobe and ffplay on the PATH and complains; it is told below.
+        warnings.simplefilter("ignore")
+        import pydub.audio_segment as module
+
+    def named_temporary_file(*args: Any, **kwargs: Any) -> Any:
+        return NamedTemporaryFile(*args, **{"dir": _pydub_folder.get(), **kwargs})
+
+    ask_ffprobe = module.mediainfo_json
+
+    def mediainfo_json(*args: Any, **kwargs: Any) -> Any:
+        return ask_ffprobe(*args, **kwargs) if _pydub_folder.get() is None else None
+
+    module.NamedTemporaryFile = named_temporary_file
+    module.mediainfo_json = mediainfo_json
+    module.AudioSegment.converter = find_ffmpeg()
+    return module.AudioSegment
+
+
+def _parse_duration(text: str) -> float | None:
+    match = re.search(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
+    return None if match is None else int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+
+
+def _parse_tag(text: str, name: str) -> str | None:
+    match = re.search(rf"^\s+{name}\s*: (.+)$", text, re.MULTILINE | re.IGNORECASE)
+    return None if match is None else match[1].strip()
+
+
+def _last_line(text: str, path: Path) -> str:
+    """The last line of ffmpeg's report that says something, without the path (the message names it already)."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    useful = [line for line in lines if line != "At least one output file must be specified"]
+    last = re.sub(r"^\[[^\]]*\]\s*", "", useful[-1]) if useful else "no reason given"
+    return last.removeprefix(f"Error opening input file {path.absolute()}").strip(". :") or "unknown format"

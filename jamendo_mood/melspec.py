@@ -1,0 +1,100 @@
+"""Wave -> log-mel patches, as VGGish hears them.
+
+References
+----------
+Hershey et al., "CNN Architectures for Large-Scale Audio Classification", ICASSP 2017, section 3.1; the constants are
+those of the VGGish release (tensorflow/models, research/audioset/vggish).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from jamendo_mood.audio import SAMPLE_RATE_HZ, Wave
+
+WINDOW_S = 0.025
+HOP_S = 0.010
+MEL_BANDS = 64
+LOWEST_HZ = 125.0
+HIGHEST_HZ = 7_500.0
+LOG_OFFSET = 0.01
+PATCH_FRAMES = 96
+
+WINDOW_SAMPLES = round(WINDOW_S * SAMPLE_RATE_HZ)  # 400
+HOP_SAMPLES = round(HOP_S * SAMPLE_RATE_HZ)  # 160
+FFT_LENGTH = 2 ** int(np.ceil(np.log2(WINDOW_SAMPLES)))  # 512
+PATCH_HOP_SAMPLES = PATCH_FRAMES * HOP_SAMPLES  # 15,360: 0.96 s
+PATCH_SAMPLES = (PATCH_FRAMES - 1) * HOP_SAMPLES + WINDOW_SAMPLES  # 15,600: what one patch needs
+
+Array = npt.NDArray[np.float32]
+
+
+def log_mel(wave: Wave) -> Array:
+    """Log-mel spectrogram of a 16 kHz wave.
+
+    Parameters
+    ----------
+    wave : float32 array (samples,)
+        Range [-1, 1].
+
+    Returns
+    -------
+    float32 array (frames, 64)
+        ``log(magnitude + 0.01)``, one frame each 10 ms, ``frames = 1 + (samples - 400) // 160``; none if shorter.
+    """
+    if len(wave) < WINDOW_SAMPLES:
+        return np.zeros((0, MEL_BANDS), np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(wave, WINDOW_SAMPLES)[::HOP_SAMPLES]
+    spectrum = np.abs(scipy.fft.rfft(frames * hann_window(), FFT_LENGTH))
+    mel: Array = np.log(spectrum @ mel_matrix() + np.float32(LOG_OFFSET))
+    return mel
+
+
+def patches(wave: Wave) -> Array:
+    """Cut the log-mel spectrogram of a wave into patches of 0.96 s that do not overlap.
+
+    Parameters
+    ----------
+    wave : float32 array (samples,)
+        16 kHz, range [-1, 1].
+
+    Returns
+    -------
+    float32 array (patches, 96, 64)
+        ``patches = (samples - 240) // 15360``: what is left at the end is dropped, as in the reference.
+    """
+    mel = log_mel(wave)
+    count = len(mel) // PATCH_FRAMES
+    return mel[: count * PATCH_FRAMES].reshape(count, PATCH_FRAMES, MEL_BANDS)
+
+
+@functools.cache
+def hann_window() -> Array:
+    """Periodic Hann window, float32 (400,)."""
+    phase = 2 * np.pi * np.arange(WINDOW_SAMPLES) / WINDOW_SAMPLES
+    return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+
+
+@functools.cache
+def mel_matrix() -> Array:
+    """Weights that turn a magnitude spectrum into mel bands, float32 (257, 64).
+
+    Triangles with equal width on the mel scale, linear *in mel*, peak 1, without the bin at 0 Hz.
+    """
+    bins_mel = _hz_to_mel(np.linspace(0, SAMPLE_RATE_HZ / 2, FFT_LENGTH // 2 + 1))
+    edges_mel = np.linspace(_hz_to_mel(np.float64(LOWEST_HZ)), _hz_to_mel(np.float64(HIGHEST_HZ)), MEL_BANDS + 2)
+    lower, centre, upper = edges_mel[:-2], edges_mel[1:-1], edges_mel[2:]
+    rising = (bins_mel[:, None] - lower) / (centre - lower)
+    falling = (upper - bins_mel[:, None]) / (upper - centre)
+    weights = np.maximum(0, np.minimum(rising, falling))
+    weights[0] = 0
+    return weights.astype(np.float32)
+
+
+def _hz_to_mel(hz: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float64]:
+    """HTK's mel scale."""
+    return np.asarray(1127.0 * np.log1p(hz / 700.0))

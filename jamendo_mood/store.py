@@ -1,0 +1,252 @@
+"""The store: one ``.npy`` a track, and a manifest that says what made them.
+
+``DIR/48/948.npy`` is the truth: float32 (frames, dim), complete as soon as its name exists. ``store.json`` holds the
+embedder's spec, ``failures.tsv`` the tracks that could not be embedded. ``frames.npy`` and ``index.tsv`` are the same
+embeddings packed for fast reading, derived, and may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.embedders import EmbedderSpec
+from jamendo_mood.errors import DiskFullError, StoreError, UsageError
+from jamendo_mood.tracks import read_table
+
+FORMAT = 1
+MANIFEST_NAME = "store.json"
+FAILURES_NAME = "failures.tsv"
+PACKED_NAME, INDEX_NAME = "frames.npy", "index.tsv"
+
+Array = npt.NDArray[np.float32]
+
+
+class EmbeddingStore(Mapping[str, Array]):
+    """Embeddings on disk, by track key.
+
+    Several processes and machines may write to one store: an entry is written under another name and renamed when it
+    is complete, so none is ever torn.
+
+    Parameters
+    ----------
+    root : Path
+        The store's folder.
+    spec : EmbedderSpec or None
+        What the embeddings are made with. A new store is made with it; one that exists must have the same. None opens
+        a store that exists.
+
+    Raises
+    ------
+    UsageError
+        There is no store at `root` and no spec to make it with, or it is one of another embedder.
+    StoreError
+        The manifest is damaged.
+    """
+
+    def __init__(self, root: Path | str, spec: EmbedderSpec | None = None) -> None:
+        self.root = Path(root)
+        manifest = self.root / MANIFEST_NAME
+        if manifest.is_file():
+            self.spec = _read_manifest(manifest)
+        elif spec is None:
+            raise UsageError(f"{self.root}: no embedding store there (no {MANIFEST_NAME})")
+        else:
+            self._create(spec)
+        if spec is not None and spec != self.spec:
+            raise UsageError(
+                f"{self.root} is a store of {self.spec}, not of {spec}: use another folder for these embeddings"
+            )
+
+    def __getitem__(self, key: str) -> Array:
+        path = self._path(key)
+        try:
+            frames: Array = np.load(path, allow_pickle=False)
+        except FileNotFoundError:
+            raise KeyError(key) from None
+        except (ValueError, EOFError, OSError) as error:
+            raise StoreError(f"{path}: damaged, delete it and extract the track again ({error})") from error
+        return self._checked(key, frames)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._path(key).is_file()
+
+    def __iter__(self) -> Iterator[str]:
+        reserved = {self.root / PACKED_NAME}
+        for path in sorted(self.root.rglob("*.npy")):
+            if path not in reserved and not path.name.startswith("."):
+                yield path.relative_to(self.root).as_posix().removesuffix(".npy")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def add(self, key: str, frames: Array) -> None:
+        """Write the embedding of a track, durably; what was there is replaced.
+
+        Parameters
+        ----------
+        key : str
+            Such as ``48/948``; no absolute path, no ``..``.
+        frames : float32 array (frames, dim)
+
+        Raises
+        ------
+        StoreError
+            The key or the array is not what the store holds, or it cannot be written.
+        DiskFullError
+            There is no room.
+        """
+        array = self._checked(key, frames)
+        path = self._path(key)
+        write_atomically(path, lambda file: np.lib.format.write_array(file, array, allow_pickle=False))
+
+    def times(self, key: str) -> Array:
+        """Start of each frame of a track in seconds, float32 (frames,)."""
+        return np.arange(len(self[key]), dtype=np.float32) * np.float32(self.spec.hop_s)
+
+    def failures(self) -> dict[str, str]:
+        """The tracks that could not be embedded, and why."""
+        path = self.root / FAILURES_NAME
+        rows = read_table(path, ("key", "error")) if path.is_file() else []
+        return {key: error for key, error, *_ in rows if key not in self}
+
+    def record_failure(self, key: str, error: str) -> None:
+        """Note a failed track in ``failures.tsv``, by one appended line, which several processes may do at once."""
+        path = self.root / FAILURES_NAME
+        cells = (" ".join(text.split()) for text in (key, error))
+        with _disk_errors(path), path.open("a", encoding="utf-8", newline="\n") as file:
+            header = "key\terror\n" if file.tell() == 0 else ""
+            file.write(header + "\t".join(cells) + "\n")
+
+    def forget_failures(self, keys: set[str]) -> None:
+        """Take tracks out of ``failures.tsv``, because they were done or are to be tried again."""
+        remaining = {key: error for key, error in self.failures().items() if key not in keys}
+        text = "".join(f"{key}\t{error}\n" for key, error in remaining.items())
+        write_atomically(self.root / FAILURES_NAME, lambda file: file.write(f"key\terror\n{text}".encode()))
+
+    def pack(self) -> PackedEmbeddings:
+        """Write all embeddings into one file to be memory-mapped, and open it."""
+        lengths = {key: len(self[key]) for key in self}
+        # Without an index there is no packed file: readers never meet an old index beside new frames.
+        (self.root / INDEX_NAME).unlink(missing_ok=True)
+
+        def write_frames(file: IO[bytes]) -> None:
+            shape = (sum(lengths.values()), self.spec.dim)
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for key, length in lengths.items():
+                frames = self[key]
+                if len(frames) != length:
+                    raise StoreError(f"{self._path(key)}: changed while the store was being packed; pack it again")
+                file.write(np.ascontiguousarray(frames, "<f4").data)
+
+        write_atomically(self.root / PACKED_NAME, write_frames)
+        index = "".join(f"{key}\t{length}\n" for key, length in lengths.items())
+        write_atomically(self.root / INDEX_NAME, lambda file: file.write(f"key\tframes\n{index}".encode()))
+        return PackedEmbeddings(self.root)
+
+    def _create(self, spec: EmbedderSpec) -> None:
+        if self.root.exists() and (not self.root.is_dir() or any(self.root.rglob("*.npy"))):
+            raise UsageError(f"{self.root}: not an embedding store, and not an empty place to make one")
+        manifest = json.dumps({"format": FORMAT, "embedder": asdict(spec)}, indent=2) + "\n"
+        write_atomically(self.root / MANIFEST_NAME, lambda file: file.write(manifest.encode()))
+        self.spec = _read_manifest(self.root / MANIFEST_NAME)
+
+    def _path(self, key: str) -> Path:
+        parts = PurePosixPath(key).parts
+        if not parts or key.startswith("/") or "\\" in key or "\0" in key or any(p.startswith(".") for p in parts):
+            raise StoreError(f"{key!r} cannot be the key of a track: it must be a plain path, such as 48/948")
+        return self.root / f"{key}.npy"
+
+    def _checked(self, key: str, frames: npt.NDArray[Any]) -> Array:
+        if frames.dtype != np.float32 or frames.ndim != 2 or frames.shape[1] != self.spec.dim or not len(frames):
+            raise StoreError(
+                f"{self._path(key)}: an embedding here is float32 (frames, {self.spec.dim}) with at least one frame, "
+                f"not {frames.dtype} {frames.shape}"
+            )
+        return frames
+
+
+class PackedEmbeddings(Mapping[str, Array]):
+    """A store's packed file, memory-mapped: the embeddings of any track without opening another file.
+
+    Raises
+    ------
+    StoreError
+        The store is not packed, or the packed files do not fit each other.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.spec = _read_manifest(Path(root) / MANIFEST_NAME)
+        try:
+            self.frames: Array = np.load(Path(root) / PACKED_NAME, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{Path(root) / PACKED_NAME}: not packed, or damaged; pack the store again") from error
+        rows = read_table(Path(root) / INDEX_NAME, ("key", "frames"))
+        ends = np.cumsum([int(length) for _, length in rows], dtype=np.int64)
+        if (int(ends[-1]) if len(ends) else 0) != len(self.frames):
+            raise StoreError(f"{Path(root) / INDEX_NAME}: does not fit {PACKED_NAME}; pack the store again")
+        self._ends = {key: int(end) for (key, _), end in zip(rows, ends, strict=True)}
+        self._lengths = {key: int(length) for key, length in rows}
+
+    def __getitem__(self, key: str) -> Array:
+        end = self._ends[key]
+        return self.frames[end - self._lengths[key] : end]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ends)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file under another name in its folder, flush it to disk, and rename it: it is whole or not there.
+
+    Raises
+    ------
+    StoreError, DiskFullError
+        It cannot be written; nothing is left behind.
+    """
+    with _disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}.tmp")
+        try:
+            with draft.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(f"{path}: no space left on the disk; what was written before is kept") from error
+        raise StoreError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _read_manifest(path: Path) -> EmbedderSpec:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise StoreError(f"{path}: a store of format {manifest['format']}, this version reads format {FORMAT}")
+        return EmbedderSpec.from_json(manifest["embedder"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: not the manifest of a store ({error})") from error

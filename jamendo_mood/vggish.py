@@ -1,0 +1,226 @@
+"""VGGish: log-mel patches -> embeddings of 128 numbers. Finds the weights, checks them, runs the network.
+
+The network is defined here and filled from the 18 variables of Google's release, whichever form they come in: the
+TF-Hub module, a local copy of it, or the original checkpoint. Reading the variables runs no code of the file.
+
+References
+----------
+Hershey et al., "CNN Architectures for Large-Scale Audio Classification", ICASSP 2017. Names, shapes and the smoke test
+are those of the VGGish release (tensorflow/models, research/audioset/vggish).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood import melspec
+from jamendo_mood.audio import SAMPLE_RATE_HZ
+from jamendo_mood.errors import WeightsError
+
+HUB_HANDLE = "https://tfhub.dev/google/vggish/1"
+WEIGHTS_VARIABLE = "JAMENDO_MOOD_VGGISH"
+DIM = 128
+
+_CONVOLUTIONS = (  # name, channels in, channels out, whether max-pooling follows
+    ("conv1", 1, 64, True),
+    ("conv2", 64, 128, True),
+    ("conv3/conv3_1", 128, 256, False),
+    ("conv3/conv3_2", 256, 256, True),
+    ("conv4/conv4_1", 256, 512, False),
+    ("conv4/conv4_2", 512, 512, True),
+)
+_POOLINGS = sum(pooled for *_, pooled in _CONVOLUTIONS)
+_FLAT = (melspec.PATCH_FRAMES >> _POOLINGS) * (melspec.MEL_BANDS >> _POOLINGS) * _CONVOLUTIONS[-1][2]  # 12,288
+_DENSE = (("fc1/fc1_1", _FLAT, 4096), ("fc1/fc1_2", 4096, 4096), ("fc2", 4096, DIM))
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    **{f"vggish/{name}/weights": (3, 3, inputs, outputs) for name, inputs, outputs, _ in _CONVOLUTIONS},
+    **{f"vggish/{name}/weights": (inputs, outputs) for name, inputs, outputs in _DENSE},
+    **{f"vggish/{name}/biases": (outputs,) for name, _, outputs, _ in _CONVOLUTIONS},
+    **{f"vggish/{name}/biases": (outputs,) for name, _, outputs in _DENSE},
+}
+"""The 18 variables by their name in Google's slim code: 72,141,184 parameters."""
+
+Array = npt.NDArray[np.float32]
+Network = Callable[[Array], Array]
+
+
+def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
+    """Find the weights: `path`, else ``JAMENDO_MOOD_VGGISH``, else TF-Hub's cache, else a download of 275 MB.
+
+    Parameters
+    ----------
+    path : Path or None
+        Folder of the TF-Hub module, or Google's ``vggish_model.ckpt``.
+    download : bool
+        Whether TF-Hub may fetch the module when its cache (``TFHUB_CACHE_DIR``) does not have it.
+
+    Raises
+    ------
+    WeightsError
+        There are none, with the three ways to get them.
+    """
+    given = path or (Path(os.environ[WEIGHTS_VARIABLE]) if os.environ.get(WEIGHTS_VARIABLE) else None)
+    if given is not None:
+        if not given.exists():
+            raise WeightsError(f"{given}: no such file or folder of VGGish weights")
+        return given
+    cached = _hub_cache_folder()
+    if (cached / "saved_model.pb").is_file():
+        return cached
+    reason = "not in TF-Hub's cache"
+    if download:
+        import tensorflow_hub as hub
+
+        try:
+            return Path(hub.resolve(HUB_HANDLE))
+        except Exception as error:  # TF-Hub lets URL, HTTP, tar and file system errors through
+            reason = f"downloading {HUB_HANDLE} failed: {error}"
+    raise WeightsError(
+        f"VGGish's weights are not here ({reason}). Three ways to get them: "
+        f"(1) with network access they are downloaded from {HUB_HANDLE} (kept in TFHUB_CACHE_DIR); "
+        f"(2) give a copy of that module with --weights FOLDER or {WEIGHTS_VARIABLE}=FOLDER; "
+        "(3) give Google's checkpoint with --weights vggish_model.ckpt "
+        "(https://storage.googleapis.com/audioset/vggish_model.ckpt). "
+        "Without them, --embedder logmel needs no weights."
+    )
+
+
+def read_variables(path: Path) -> dict[str, Array]:
+    """Read the 18 variables, by slim name, from a TF-Hub module's folder or a checkpoint.
+
+    Raises
+    ------
+    WeightsError
+        The file cannot be read, or a variable is missing or of another shape.
+    """
+    import tensorflow as tf
+
+    prefix = path / "variables" / "variables" if path.is_dir() else path.with_name(path.name.removesuffix(".index"))
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        stored = reader.get_variable_to_shape_map()
+        keys = _keys_by_name(reader, list(stored))
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{path}: no VGGish module or checkpoint can be read there ({error})") from error
+    variables = {}
+    for name, shape in sorted(SHAPES.items()):
+        key = keys.get(name)
+        if key is None:
+            raise WeightsError(f"{path}: not VGGish, the variable {name!r} is missing")
+        if tuple(stored[key]) != shape:
+            raise WeightsError(f"{path}: not VGGish, {name!r} has the shape {tuple(stored[key])} instead of {shape}")
+        variables[name] = np.asarray(reader.get_tensor(key), np.float32)
+    return variables
+
+
+def fingerprint(variables: Mapping[str, Array]) -> str:
+    """One SHA-256 over the variables, sorted by name, as little-endian float32: the same for module and checkpoint."""
+    digest = hashlib.sha256()
+    for name in sorted(variables):
+        digest.update(np.ascontiguousarray(variables[name], "<f4").data)
+    return digest.hexdigest()
+
+
+def build_network(variables: Mapping[str, Array]) -> Network:
+    """Build the network.
+
+    Parameters
+    ----------
+    variables : mapping of float32 arrays
+        As `read_variables` gives them.
+
+    Returns
+    -------
+    callable, float32 (batch, 96, 64) -> float32 (batch, 128)
+        Log-mel patches to embeddings before any activation, as TF-Hub's module gives them.
+    """
+    import tensorflow as tf
+
+    constants = {name: tf.constant(value) for name, value in variables.items()}
+
+    def parameters(layer: str) -> tuple[tf.Tensor, tf.Tensor]:
+        return constants[f"vggish/{layer}/weights"], constants[f"vggish/{layer}/biases"]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, melspec.PATCH_FRAMES, melspec.MEL_BANDS))])  # type: ignore[untyped-decorator]
+    def network(patches: tf.Tensor) -> tf.Tensor:
+        x = patches[..., tf.newaxis]
+        for name, _, _, pooled in _CONVOLUTIONS:
+            weights, biases = parameters(name)
+            x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, weights, 1, "SAME"), biases))
+            if pooled:
+                x = tf.nn.max_pool2d(x, 2, 2, "SAME")
+        x = tf.reshape(x, (-1, _FLAT))
+        for name, _, outputs in _DENSE:
+            weights, biases = parameters(name)
+            x = tf.nn.bias_add(x @ weights, biases)
+            if outputs != DIM:
+                x = tf.nn.relu(x)
+        return x
+
+    return lambda patches: np.asarray(network(tf.constant(patches)))
+
+
+def is_trained(network: Network) -> bool:
+    """Google's smoke test: whether 3 s of a 1 kHz sine give the statistics that the true weights give."""
+    time_s = np.arange(3 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    embedding = network(melspec.patches(np.sin(2 * np.pi * 1000 * time_s).astype(np.float32)))
+    return bool(np.allclose([embedding.mean(), embedding.std()], [0.000657, 0.343], rtol=0.1, atol=0))
+
+
+def load(path: Path | None = None, *, allow_untrained: bool = False) -> tuple[Network, str, bool]:
+    """Find, read and check the weights.
+
+    Returns
+    -------
+    network : callable, float32 (batch, 96, 64) -> (batch, 128)
+    sha256 : str
+        `fingerprint` of the weights.
+    trained : bool
+        Whether they pass the smoke test.
+
+    Raises
+    ------
+    WeightsError
+        There are none, or they fail the smoke test and `allow_untrained` is False.
+    """
+    found = find_weights(path)
+    variables = read_variables(found)
+    network = build_network(variables)
+    trained = is_trained(network)
+    if not trained and not allow_untrained:
+        raise WeightsError(
+            f"{found}: these are not Google's VGGish weights (3 s of a 1 kHz sine do not give mean 0.000657 and "
+            "standard deviation 0.343); use --allow-untrained if that is meant"
+        )
+    return network, fingerprint(variables), trained
+
+
+def _hub_cache_folder() -> Path:
+    """Where TF-Hub keeps the module: a folder named by the SHA-1 of the handle."""
+    import tempfile
+
+    base = os.environ.get("TFHUB_CACHE_DIR") or str(Path(tempfile.gettempdir()) / "tfhub_modules")
+    return Path(base) / hashlib.sha1(HUB_HANDLE.encode()).hexdigest()
+
+
+def _keys_by_name(reader: object, stored: list[str]) -> dict[str, str]:
+    """Map slim names to keys of the checkpoint.
+
+    In a checkpoint of TensorFlow 1 the keys are the names. A SavedModel has keys by place in its object graph, and
+    that graph, itself a tensor of the checkpoint, holds the names.
+    """
+    graph_key = "_CHECKPOINTABLE_OBJECT_GRAPH"
+    if graph_key not in stored:
+        return {name: name for name in stored}
+    from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+    graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(graph_key))  # type: ignore[attr-defined]
+    attributes = [attribute for node in graph.nodes for attribute in node.attributes]
+    return {attribute.full_name.partition(":")[0]: attribute.checkpoint_key for attribute in attributes}
