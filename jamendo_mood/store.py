@@ -71,7 +71,7 @@ class EmbeddingStore(Mapping[str, Array]):
     def __getitem__(self, key: str) -> Array:
         path = self._path(key)
         try:
-            frames: Array = np.load(path, allow_pickle=False)
+            frames: npt.NDArray[Any] = np.load(path, allow_pickle=False)
         except FileNotFoundError:
             raise KeyError(key) from None
         except (ValueError, EOFError, OSError) as error:
