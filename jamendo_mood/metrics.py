@@ -96,14 +96,17 @@ def decision_figures(truth: Truth, decisions: Truth) -> tuple[PerTag, PerTag, Pe
 def best_thresholds(truth: Truth, scores: Array) -> PerTag:
     """The threshold of each tag with the highest F-score on these examples, to be applied as ``score >= threshold``.
 
-    A tag without positives can't be tuned: its threshold is infinite, so that it is never decided.
+    It lies half-way between the lowest score that is to be decided and the next below, which decides the same here and
+    leaves room on both sides elsewhere. A tag without positives can't be tuned: its threshold is infinite, so that it
+    is never decided.
     """
     thresholds = np.full(truth.shape[1], np.inf)
     for tag in np.flatnonzero(truth.any(axis=0)):
         precision, recall, candidates = sklearn_metrics.precision_recall_curve(truth[:, tag], scores[:, tag])
         total = precision + recall
         f_score = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
-        thresholds[tag] = candidates[np.argmax(f_score[:-1])]
+        best = int(np.argmax(f_score[:-1]))
+        thresholds[tag] = (np.float64(candidates[best]) + np.float64(candidates[max(best - 1, 0)])) / 2
     return thresholds
 
 

@@ -112,7 +112,7 @@ class EmbeddingStore(Mapping[str, Array]):
 
     def times(self, key: str) -> Array:
         """Start of each frame of a track in seconds, float32 (frames,)."""
-        return np.arange(len(self[key]), dtype=np.float32) * np.float32(self.spec.hop_s)
+        return (np.arange(len(self[key])) * self.spec.hop_s).astype(np.float32)
 
     def failures(self) -> dict[str, str]:
         """The tracks that could not be embedded, and why."""

@@ -96,8 +96,14 @@ class Dataset:
         return self.parts[part]
 
 
-def read_table(path: Path, columns: tuple[str, ...], *, delimiter: str = "\t") -> list[list[str]]:
-    """Read a table whose header starts with `columns`; a row may have more cells than the header.
+class _PlainTabs(csv.Dialect):
+    delimiter, quoting, lineterminator = "\t", csv.QUOTE_NONE, "\n"
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
+    """Read a table whose header starts with `columns` (none: it has no header); a row may have more cells than that.
+
+    A ``.csv`` file has commas and quotes, any other has tabs and takes quotes as they are.
 
     Raises
     ------
@@ -106,7 +112,7 @@ def read_table(path: Path, columns: tuple[str, ...], *, delimiter: str = "\t") -
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE))
+            rows = list(csv.reader(file, "excel") if path.suffix == ".csv" else csv.reader(file, _PlainTabs))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -116,4 +122,4 @@ def read_table(path: Path, columns: tuple[str, ...], *, delimiter: str = "\t") -
     for number, row in enumerate(rows[1:], start=2):
         if len(row) < len(columns):
             raise DataError(f"{path}, line {number}: {len(row)} cells, at least {len(columns)} are needed")
-    return rows[1:]
+    return rows[1:] if columns else rows

@@ -1,0 +1,193 @@
+"""AudioSet: the VGGish embeddings that Google released, with 527 labels; its 7 music moods are a task of their own.
+
+A part ``NAME`` is a file ``NAME.npz`` (arrays ``embeddings`` uint8 (n, 10, 128), ``n_frames`` (n,), ``labels`` packed
+bits (n, 66), ``video_id``) or a folder ``NAME/`` of the original TFRecords.
+
+References
+----------
+Gemmeke et al., "Audio Set: An Ontology and Human-Labeled Dataset for Audio Events", ICASSP 2017;
+https://research.google.com/audioset/download.html.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.audio import SAMPLE_RATE_HZ
+from jamendo_mood.embedders import PATCH_S, RELEASED, EmbedderSpec
+from jamendo_mood.errors import DataError, UsageError
+from jamendo_mood.tasks import Task
+from jamendo_mood.tracks import Dataset, Track, read_table
+from jamendo_mood.vggish import DIM
+
+SPEC = EmbedderSpec("vggish-pca", RELEASED, SAMPLE_RATE_HZ, PATCH_S, PATCH_S, DIM)
+TRAIN, VALIDATION, TEST = "bal_train", "validation", "eval_public"
+LABELS_NAME = "class_labels_indices.csv"
+MUSIC = 137
+MOODS = slice(276, 283)
+VALIDATION_SHARE = 8  # one in so many of the training part's videos
+MAX_FRAMES = 10
+LICENCE = "CC BY 4.0 (Google)"
+CITATION = (
+    "J. F. Gemmeke, D. P. W. Ellis, D. Freedman, A. Jansen, W. Lawrence, R. C. Moore, M. Plakal, M. Ritter: Audio Set: "
+    "An ontology and human-labeled dataset for audio events. ICASSP 2017"
+)
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Labelled segments of one part, as they are stored: embeddings uint8 (n, 10, 128), labels uint8 (n, 527)."""
+
+    video_ids: list[str]
+    embeddings: npt.NDArray[np.uint8]
+    n_frames: npt.NDArray[np.intp]
+    labels: npt.NDArray[np.uint8]
+
+    def select(self, rows: npt.NDArray[np.bool_]) -> Segments:
+        """Keep the segments where `rows`, bool (n,), is True."""
+        ids = [video_id for video_id, keep in zip(self.video_ids, rows, strict=True) if keep]
+        return Segments(ids, self.embeddings[rows], self.n_frames[rows], self.labels[rows])
+
+
+class ReleasedEmbeddings(Mapping[str, Array]):
+    """Released embeddings by video id, float32 (frames, 128), values 0 ... 255."""
+
+    spec = SPEC
+
+    def __init__(self, parts: list[Segments]) -> None:
+        self._where = {key: (part, row) for part in parts for row, key in enumerate(part.video_ids)}
+
+    def __getitem__(self, key: str) -> Array:
+        part, row = self._where[key]
+        return part.embeddings[row, : part.n_frames[row]].astype(np.float32)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+
+def load(root: Path, _: int = 0, part: str | None = None) -> Dataset:
+    """Load all segments with their 527 labels.
+
+    Raises
+    ------
+    UsageError
+        A part is not there.
+    DataError
+        A file is missing or damaged.
+    """
+    names = read_labels(root)
+    return _assemble(Task("audioset", "tags", names), _read_parts(root, part, len(names)), slice(None))
+
+
+def load_moods(root: Path, _: int = 0, part: str | None = None) -> Dataset:
+    """Load the segments labelled Music with the 7 music moods.
+
+    Raises: as `load`.
+    """
+    names = read_labels(root)
+    parts = _read_parts(root, part, len(names))
+    music = {name: segments.select(segments.labels[:, MUSIC] == 1) for name, segments in parts.items()}
+    return _assemble(Task("audioset-moods", "tags", names[MOODS]), music, MOODS)
+
+
+def read_labels(root: Path) -> tuple[str, ...]:
+    """Names of the 527 labels, by their index."""
+    return tuple(name for _, _, name in read_table(root / LABELS_NAME, ("index", "mid", "display_name")))
+
+
+def read_npz(path: Path, n_labels: int) -> Segments:
+    """Read a part from ``NAME.npz``."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            ids = [str(video_id) for video_id in arrays["video_id"]]
+            labels = np.unpackbits(arrays["labels"], axis=1)[:, :n_labels]
+            return Segments(ids, arrays["embeddings"], arrays["n_frames"].astype(np.intp), labels)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a part of AudioSet's embeddings ({error})") from error
+
+
+def read_tfrecords(folder: Path, n_labels: int) -> Segments:
+    """Read a part from a folder of the original TFRecords."""
+    import tensorflow as tf
+
+    ids, embeddings, n_frames, labels = [], [], [], []
+    files = sorted(str(path) for path in folder.glob("*.tfrecord"))
+    try:
+        for record in tf.data.TFRecordDataset(files).as_numpy_iterator():
+            example = tf.train.SequenceExample.FromString(record)
+            context = example.context.feature
+            frames = [f.bytes_list.value[0] for f in example.feature_lists.feature_list["audio_embedding"].feature]
+            frames = frames[:MAX_FRAMES]
+            padded = np.zeros((MAX_FRAMES, DIM), np.uint8)
+            padded[: len(frames)] = np.frombuffer(b"".join(frames), np.uint8).reshape(-1, DIM)
+            row = np.zeros(n_labels, np.uint8)
+            row[list(context["labels"].int64_list.value)] = 1
+            ids.append(context["video_id"].bytes_list.value[0].decode())
+            embeddings.append(padded)
+            n_frames.append(len(frames))
+            labels.append(row)
+    except (tf.errors.OpError, ValueError, IndexError) as error:
+        raise DataError(f"{folder}: not AudioSet's TFRecords ({error})") from error
+    return Segments(ids, np.stack(embeddings), np.array(n_frames, np.intp), np.stack(labels))
+
+
+def _read_parts(root: Path, wanted: str | None, n_labels: int) -> dict[str, Segments]:
+    """The usual parts that are there, and the one that is wanted; validation is cut from the training part."""
+    names = [name for name in (TRAIN, TEST) if _find(root, name)]
+    if wanted not in (None, VALIDATION, *names):
+        names.append(str(wanted))
+    parts = {}
+    for name in names:
+        path = _find(root, name)
+        if path is None:
+            raise UsageError(f"{root}: no part {name!r} (neither {name}.npz nor {name}/*.tfrecord)")
+        segments = read_npz(path, n_labels) if path.suffix == ".npz" else read_tfrecords(path, n_labels)
+        has_frames = segments.n_frames > 0
+        parts[name] = segments if has_frames.all() else segments.select(has_frames)
+    if not parts:
+        raise DataError(f"{root}: no part of AudioSet's embeddings there (such as {TRAIN}.npz)")
+    if TRAIN in parts:
+        whole = parts[TRAIN]
+        held_out = np.array([zlib.crc32(key.encode()) % VALIDATION_SHARE == 0 for key in whole.video_ids])
+        parts[TRAIN], parts[VALIDATION] = whole.select(~held_out), whole.select(held_out)
+    return parts
+
+
+def _find(root: Path, name: str) -> Path | None:
+    file, folder = root / f"{name}.npz", root / name
+    if file.is_file():
+        return file
+    return folder if any(folder.glob("*.tfrecord")) else None
+
+
+def _assemble(task: Task, parts: dict[str, Segments], columns: slice) -> Dataset:
+    tracks, rows, start = [], {}, 0
+    for name, segments in parts.items():
+        # No artists are known: a video stands for one.
+        tracks += [Track(video_id, video_id, None, video_id) for video_id in segments.video_ids]
+        rows[name] = np.arange(start, start + len(segments.video_ids))
+        start += len(segments.video_ids)
+    return Dataset(
+        task=task,
+        tracks=tuple(tracks),
+        targets=np.concatenate([segments.labels[:, columns] for segments in parts.values()]).astype(np.float32),
+        parts=rows,
+        licence=LICENCE,
+        citation=CITATION,
+        train=TRAIN,
+        validation=VALIDATION,
+        test=TEST,
+        embeddings=ReleasedEmbeddings(list(parts.values())),
+    )

@@ -1,0 +1,143 @@
+"""MTG-Jamendo's mood/theme subset: 18,486 tracks, 59 tags, 56 of them in the five official splits.
+
+References
+----------
+Bogdanov et al., "The MTG-Jamendo Dataset for Automatic Music Tagging", ML4MD workshop, ICML 2019;
+https://github.com/MTG/mtg-jamendo-dataset.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from jamendo_mood.errors import DataError, UsageError
+from jamendo_mood.tasks import Task
+from jamendo_mood.tracks import Dataset, Track, read_table
+
+PARTS = ("train", "validation", "test")
+COLUMNS = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
+TAG_PREFIX = "mood/theme---"
+ALL_TRACKS_NAME = "autotagging_moodtheme.tsv"
+SPLIT_TAGS_NAME = "moodtheme_split.txt"
+LICENCE = "metadata CC BY-NC-SA 4.0; audio: each track's own Creative Commons licence"
+CITATION = (
+    "D. Bogdanov, M. Won, P. Tovstogan, A. Porter, X. Serra: The MTG-Jamendo Dataset for Automatic Music Tagging. "
+    "Machine Learning for Music Discovery Workshop, ICML 2019"
+)
+
+TaggedTrack = tuple[Track, tuple[str, ...]]
+
+
+def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
+    """Load an official split with its 56 tags (those of ``moodtheme_split.txt``, in that order).
+
+    Raises
+    ------
+    UsageError
+        `split` is not there.
+    DataError
+        A file is missing or damaged.
+    """
+    tagged = {part: read_tracks(split_path(root, split, part)) for part in PARTS}
+    return _assemble("jamendo", _read_tags(root / SPLIT_TAGS_NAME), tagged)
+
+
+def load_all_tags(root: Path, split: int = 0, _: str | None = None) -> Dataset:
+    """Load the full list with its 59 tags.
+
+    Tracks keep their official part. The others (504, whose tags the splits leave out) go to the part of their artist,
+    or, if the artist has none, to one that depends on the artist's id alone: six tenths to train, two to validation,
+    two to test.
+
+    Raises: as `load`.
+    """
+    everything = read_tracks(root / ALL_TRACKS_NAME)
+    part_of_artist = {
+        track.artist: part for part in PARTS for track, _tags in read_tracks(split_path(root, split, part))
+    }
+    tagged: dict[str, list[TaggedTrack]] = {part: [] for part in PARTS}
+    for track, tags in everything:
+        tagged[part_of_artist.get(track.artist) or _deal(track.artist)].append((track, tags))
+    return _assemble("jamendo-59", tuple(sorted({tag for _track, tags in everything for tag in tags})), tagged)
+
+
+def split_path(root: Path, split: int, part: str) -> Path:
+    """Where an official part is.
+
+    Raises
+    ------
+    UsageError
+        There is no such split.
+    """
+    folder = root / "splits" / f"split-{split}"
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder}: no such split; `jamendo-mood splits --out {root}` gets MTG's five (0 to 4) and the tables"
+        )
+    return folder / f"autotagging_moodtheme-{part}.tsv"
+
+
+def read_tracks(path: Path) -> list[TaggedTrack]:
+    """Read one of MTG's TSVs: each track and its tags, in the file's order.
+
+    Raises
+    ------
+    DataError
+        The file is missing or damaged.
+    """
+    rows = read_table(path, COLUMNS)
+    if not rows:
+        raise DataError(f"{path}: the table has no tracks")
+    tagged = []
+    for number, (track_id, artist, _album, audio, duration, *tags) in enumerate(rows, start=2):
+        try:
+            duration_s = float(duration)
+        except ValueError:
+            raise DataError(f"{path}, line {number}: {duration!r} is no duration in seconds") from None
+        names = tuple(tag.removeprefix(TAG_PREFIX) for tag in tags if tag)
+        tagged.append((Track(track_id, audio, duration_s, artist), names))
+    return tagged
+
+
+def _deal(artist: str) -> str:
+    tenth = zlib.crc32(artist.encode()) % 10
+    return "train" if tenth < 6 else "validation" if tenth < 8 else "test"
+
+
+def _read_tags(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").split()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    return tuple(line.removeprefix(TAG_PREFIX) for line in lines)
+
+
+def _assemble(name: str, tags: tuple[str, ...], tagged: dict[str, list[TaggedTrack]]) -> Dataset:
+    column = {tag: number for number, tag in enumerate(tags)}
+    rows = [row for part in PARTS for row in tagged[part]]
+    targets = np.zeros((len(rows), len(tags)), np.float32)
+    for number, (track, names) in enumerate(rows):
+        for tag in names:
+            if tag not in column:
+                raise DataError(f"{track.id}: its tag {tag!r} is not among the {len(tags)} of task {name!r}")
+            targets[number, column[tag]] = 1
+    return Dataset(
+        task=Task(name, "tags", tags),
+        tracks=tuple(track for track, _names in rows),
+        targets=targets,
+        parts=_consecutive(tagged[part] for part in PARTS),
+        licence=LICENCE,
+        citation=CITATION,
+    )
+
+
+def _consecutive(groups: Iterable[list[TaggedTrack]]) -> dict[str, np.ndarray[tuple[int], np.dtype[np.intp]]]:
+    parts, start = {}, 0
+    for part, group in zip(PARTS, groups, strict=True):
+        parts[part] = np.arange(start, start + len(group))
+        start += len(group)
+    return parts

@@ -1,0 +1,77 @@
+"""A `Prediction` or `Scores` -> a figure. Needs matplotlib, which comes with the extra ``notebook``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jamendo_mood.evaluation import Scores
+from jamendo_mood.prediction import Prediction
+
+DECIDED, UNDECIDED = "#2a7f62", "#a9b8b2"
+ROW_HEIGHT = 0.32  # inches a bar
+
+
+def plot_tags(prediction: Prediction, count: int = 10) -> Any:
+    """The highest tags of a track as bars; those that reach their threshold are dark.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    top = prediction.top(count)[::-1]
+    figure, axes = _bars(len(top))
+    axes.barh([tag for tag, _, _ in top], [score for _, score, _ in top], color=[_colour(row[2]) for row in top])
+    for row, (_, score, _) in enumerate(top):
+        axes.text(score + 0.01, row, f"{score:.2f}", va="center", fontsize=9)
+    axes.set(xlim=(0, 1.08), xlabel="score (dark: reaches the tag's threshold)", title=prediction.title)
+    return figure
+
+
+def plot_timeline(prediction: Prediction, count: int = 8) -> Any:
+    """The highest tags of a track over time, as a heat map.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    columns = [prediction.targets.index(tag) for tag, _, _ in prediction.top(count)]
+    figure, axes = _bars(len(columns))
+    extent = (0.0, prediction.duration_s, len(columns) - 0.5, -0.5)
+    scores = prediction.frame_scores[:, columns].T
+    image = axes.imshow(scores, aspect="auto", extent=extent, vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
+    axes.set_yticks(range(len(columns)), [prediction.targets[column] for column in columns])
+    axes.set_xlabel("seconds")
+    figure.colorbar(image, ax=axes, label="score")
+    return figure
+
+
+def plot_scores(scores: Scores, count: int = 56) -> Any:
+    """PR-AUC of each tag as bars, beside its prior: what guessing would reach.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    rows = scores.table().dropna(subset=["PR-AUC"]).head(count)[::-1]
+    figure, axes = _bars(len(rows))
+    axes.barh(rows["tag"], rows["PR-AUC"], color=DECIDED, label="PR-AUC")
+    axes.plot(rows["prior"], np.arange(len(rows)), "|", color="black", markersize=9, label="prior (chance)")
+    axes.set(xlim=(0, 1), xlabel="PR-AUC")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def _bars(rows: int) -> tuple[Any, Any]:
+    """A figure high enough for that many rows; drawn without pyplot, so none stays open."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 1.2 + ROW_HEIGHT * rows), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _colour(decided: bool) -> str:
+    return DECIDED if decided else UNDECIDED
