@@ -115,7 +115,7 @@ def convert_to_wav(source: Path, wav: Path) -> None:
     """Write `source` as a 16 kHz mono 16-bit WAV; temporary files go into the folder of `wav`.
 
     pydub converts whatever it can hold in memory and reads right. Files longer than 15 minutes (or of unknown length),
-    and WAVs other than 16-bit PCM (pydub reads float ones wrong, silently), go through one ffmpeg pass.
+    and uncompressed ones (pydub reads float WAVs wrong, silently, and leaves WAVs open), go through one ffmpeg pass.
 
     Raises
     ------
@@ -126,9 +126,9 @@ def convert_to_wav(source: Path, wav: Path) -> None:
     """
     info = probe(source)
     short = info.duration_s is not None and info.duration_s <= LONGEST_PYDUB_S
-    plain = info.codec == "pcm_s16le" or not info.codec.startswith("pcm_")
+    compressed = not info.codec.startswith("pcm_")
     try:
-        if short and plain:
+        if short and compressed:
             _convert_with_pydub(source, wav)
         else:
             _convert_with_ffmpeg(source, wav)
@@ -183,7 +183,8 @@ def find_audio(root: Path) -> dict[str, Path]:
     """Find the audio files below `root`, by key, sorted by key.
 
     A file's key is its path below `root` without the suffix, and without MTG's ``.low``: ``48/948.low.mp3`` and
-    ``48/948.mp3`` are the same track, ``48/948``.
+    ``48/948.mp3`` are the same track, ``48/948``. Hidden files and folders, such as the ``._948.mp3`` that macOS leaves
+    on foreign disks, are passed over.
 
     Raises
     ------
@@ -194,9 +195,11 @@ def find_audio(root: Path) -> dict[str, Path]:
         raise UsageError(f"{root}: no such folder of audio files")
     found: dict[str, Path] = {}
     for path in sorted(root.rglob("*")):
-        if path.suffix.lower() not in AUDIO_SUFFIXES or not path.is_file():
+        below = path.relative_to(root)
+        hidden = any(part.startswith(".") for part in below.parts)
+        if hidden or path.suffix.lower() not in AUDIO_SUFFIXES or not path.is_file():
             continue
-        key = key_of(path.relative_to(root).as_posix())
+        key = key_of(below.as_posix())
         if key in found:
             raise UsageError(f"two files are the track {key!r}: {found[key]} and {path}; keep one of them")
         found[key] = path
@@ -290,7 +293,8 @@ def _parse_duration(text: str) -> float | None:
 
 
 def _parse_tag(text: str, name: str) -> str | None:
-    match = re.search(rf"^\s+{name}\s*: (.+)$", text, re.MULTILINE | re.IGNORECASE)
+    # 4 blanks stand before what is said of the file, 6 of a stream (Ogg's tags); 8 would be a chapter's title.
+    match = re.search(rf"^ {{4,6}}{name}\s*: (.+)$", text, re.MULTILINE | re.IGNORECASE)
     return None if match is None else match[1].strip()
 
 

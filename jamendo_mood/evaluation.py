@@ -153,6 +153,17 @@ def read_bools(path: Path) -> Bools:
     return array.astype(np.bool_)
 
 
+def read_tags(path: Path) -> tuple[str, ...]:
+    """Read names of tags, one a line.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read.
+    """
+    return tuple(row[0] for row in read_table(path, ()) if row)
+
+
 def read_thresholds(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
     """Read the official form of thresholds: a tag and its threshold in each line, with a tab between.
 

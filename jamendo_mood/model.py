@@ -46,7 +46,7 @@ class HeadConfig:
         Share of hidden units dropped in training.
     """
 
-    name: str = "linear"
+    name: str = "mlp"
     l2: float = 0.03
     hidden: int = 256
     dropout: float = 0.5
@@ -201,6 +201,7 @@ class Tagger:
         model = build_head(self.head, 2 * self.spec.dim, self.task)
         try:
             model.set_weights(list(self.weights))
+            model.get_layer("standardise").finalize_state()  # it computes with copies of its weights
         except ValueError as error:
             raise DataError(f"the tagger's weights do not fit its head ({error})") from error
         return model

@@ -81,6 +81,7 @@ def remove_stale(base: Path) -> list[Path]:
             lock = os.open(folder / _LOCK_NAME, os.O_RDWR)
         except FileNotFoundError:  # a live folder always has its lock: this one was being removed when its owner died
             shutil.rmtree(folder, ignore_errors=True)
+            removed.append(folder)
             continue
         except OSError:  # another user's folder
             continue

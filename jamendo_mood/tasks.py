@@ -24,6 +24,8 @@ class Kind:
         Keras' names: the last activation of a head, and what it is trained on.
     monitor : str
         The figure of `score` that early stopping watches; higher is better.
+    start : callable (targets (n, k)) -> (k,)
+        The last layer's biases before training: what scores the mean of the targets.
     tune : callable (truth (n, k), scores (n, k)) -> (k,)
         What decisions need to know, chosen on the validation part.
     decide : callable (scores (..., k), tuned (k,)) -> (..., k)
@@ -33,9 +35,16 @@ class Kind:
     activation: str
     loss: str
     monitor: str
+    start: Callable[[Array], Array]
     tune: Callable[[npt.NDArray[np.bool_], Array], npt.NDArray[np.float64]]
     decide: Callable[[Array, npt.NDArray[np.float64]], npt.NDArray[np.bool_]]
     score: Callable[[npt.NDArray[np.bool_], Array, npt.NDArray[np.bool_] | None], dict[str, float]]
+
+
+def log_odds(targets: Array) -> Array:
+    """The log-odds of each tag's prior, as if each had been seen once more in each state."""
+    positives = targets.sum(axis=0)
+    return np.asarray(np.log((positives + 1) / (len(targets) - positives + 1)), np.float32)
 
 
 def reaches_threshold(scores: Array, thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
@@ -49,6 +58,7 @@ KINDS: dict[str, Kind] = {
         activation="sigmoid",
         loss="binary_crossentropy",
         monitor="PR-AUC-macro",
+        start=log_odds,
         tune=metrics.best_thresholds,
         decide=reaches_threshold,
         score=metrics.score_tags,

@@ -39,7 +39,7 @@ class TrainConfig:
     head: HeadConfig = field(default_factory=HeadConfig)
     epochs: int = 100
     patience: int = 15
-    batch: int = 128
+    batch: int = 64
     learning_rate: float = 1e-3
     seed: int = 0
 
@@ -50,10 +50,11 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of progress: training loss, the validation figure, and whether it is the best so far."""
+    """One line of progress: training loss, the figure watched on the validation part, whether it is the best so far."""
 
     number: int
     loss: float
+    monitor: str
     figure: float
     best: bool
 
@@ -96,6 +97,7 @@ def fit(
     keras.utils.set_random_seed(config.seed)
     model = build_head(config.head, train.X.shape[1], task)
     model.get_layer("standardise").adapt(train.X)
+    model.layers[-1].bias.assign(task.rules.start(train.Y))
     model.compile(keras.optimizers.AdamW(config.learning_rate), loss=task.rules.loss)
     watcher = _make_watcher(validation, task, config.patience, on_epoch)
     model.fit(train.X, train.Y, batch_size=config.batch, epochs=config.epochs, callbacks=[watcher], verbose=0)
@@ -136,6 +138,6 @@ def _make_watcher(validation: Examples, task: Task, patience: int, on_epoch: Cal
                 self.best, self.best_epoch, self.weights = figure, epoch + 1, self.model.get_weights()
             elif epoch + 1 - self.best_epoch >= patience:
                 self.model.stop_training = True
-            on_epoch(Epoch(epoch + 1, float((logs or {})["loss"]), figure, better))
+            on_epoch(Epoch(epoch + 1, float((logs or {})["loss"]), task.rules.monitor, figure, better))
 
     return Watcher()

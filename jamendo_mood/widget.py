@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -39,9 +40,7 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
         self._tagger, self._embedder, self._count = tagger, embedder, count
         self.predictions: list[Prediction] = []
         self.upload = widgets.FileUpload(accept="audio/*", multiple=True, description="Upload audio")
-        self.path = widgets.Text(
-            placeholder="or the path of a file on this machine, then Enter", continuous_update=False
-        )
+        self.path = widgets.Text(placeholder="or a path on this machine, then Enter", continuous_update=False)
         self.status = widgets.HTML()
         self.results = widgets.VBox()
         super().__init__([widgets.HBox([self.upload, self.path]), self.status, self.results])
@@ -58,16 +57,16 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
 
     def tag_file(self, path: Path, name: str) -> None:
         """Tag a file on this machine and show it under `name`; an error is shown in its place."""
-        self.status.value = _escaped(f"Listening to {name} ...")
+        self.status.value = html.escape(f"Listening to {name} ...")
         try:
             prediction = predict(path, self._tagger, self._embedder)
         except MoodError as error:
-            self.status.value = _escaped(f"{name}: {str(error).replace(str(path), 'this file')}")
+            self.status.value = html.escape(f"{name}: {str(error).replace(str(path), 'this file')}")
             return
         self.predictions.append(prediction)
         self.status.value = ""
         figures = [plots.plot_tags(prediction, self._count), plots.plot_timeline(prediction, self._count)]
-        heading = widgets.HTML(f"<h3>{_escaped(_headline(prediction, name))}</h3>")
+        heading = widgets.HTML(f"<h3>{html.escape(_headline(prediction, name))}</h3>")
         self.results.children = (widgets.VBox([heading, *map(_as_image, figures)]), *self.results.children)
 
     def _on_upload(self, change: Mapping[str, Any]) -> None:
@@ -93,9 +92,3 @@ def _as_image(figure: Any) -> widgets.Image:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return widgets.Image(value=buffer.getvalue(), format="png", layout=widgets.Layout(max_width="100%"))
-
-
-def _escaped(text: str) -> str:
-    import html
-
-    return html.escape(text)

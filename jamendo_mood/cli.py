@@ -1,0 +1,207 @@
+"""The command line: parses, calls the package, prints. Results go to stdout, progress and warnings to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from jamendo_mood import __version__, commands
+from jamendo_mood.errors import DiskFullError, MoodError
+
+WRONG_USAGE = 2
+
+AddOptions = Callable[[argparse.ArgumentParser], None]
+Run = Callable[[argparse.Namespace], int]
+
+EPILOG = """\
+The usual way, from MP3s to tags:
+  jamendo-mood splits   --out splits/
+  jamendo-mood extract  audio/ --store embeddings/vggish --tracks splits/autotagging_moodtheme.tsv
+  jamendo-mood train    --task jamendo --data splits/ --store embeddings/vggish --out taggers/jamendo
+  jamendo-mood evaluate taggers/jamendo --data splits/ --store embeddings/vggish
+  jamendo-mood tag      song.mp3 --tagger taggers/jamendo
+`jamendo-mood demo` walks it in a minute or two with music it makes itself.
+
+exit status: 0 done, 1 some tracks failed (they are listed), 2 wrong usage."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(stream=sys.stderr, format="warning: %(message)s", level=logging.WARNING)
+    before = signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
+    except MoodError as error:
+        print(f"jamendo-mood {arguments.command}: {error}", file=sys.stderr)
+        return commands.SOME_FAILED if isinstance(error, DiskFullError) else WRONG_USAGE
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader of our output, `head` say, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return commands.DONE
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all commands."""
+    parser = argparse.ArgumentParser(
+        prog="jamendo-mood",
+        description="Mood tags for music: MP3s in, VGGish embeddings cached once, tag scores out.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (add_options, run, summary) in COMMANDS.items():
+        command = subparsers.add_parser(name, help=summary, description=summary)
+        add_options(command)
+        command.set_defaults(run=run)
+    return parser
+
+
+def _add_extract(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("audio_dir", type=Path, metavar="AUDIO_DIR", help="folder of audio files, at any depth")
+    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="store to write or go on with")
+    parser.add_argument("--embedder", default="vggish", help="vggish (default), vggish-pca, or logmel (no weights)")
+    _add_weights(parser)
+    parser.add_argument("--tracks", type=Path, metavar="TSV", help="only the tracks of this table (MTG's TSV)")
+    parser.add_argument("--shard", type=_shard, metavar="I/N", help="only part I of N, the same on every machine")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N of these tracks")
+    parser.add_argument("--retry-failed", action="store_true", help="try tracks again that failed in earlier runs")
+    parser.add_argument(
+        "--scratch", type=Path, metavar="DIR", help="where WAVs live for a moment (default: temp folder)"
+    )
+    parser.add_argument("--batch", type=_positive, default=64, metavar="N", help="windows a network batch (default 64)")
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", required=True, help="jamendo, jamendo-59, audioset or audioset-moods")
+    _add_data(parser)
+    parser.add_argument("--split", type=int, default=0, metavar="N", help="official split (default 0)")
+    parser.add_argument("--out", type=Path, required=True, metavar="TAGGER_DIR", help="folder for the tagger")
+    parser.add_argument("--head", default="mlp", help="mlp (default) or linear")
+    parser.add_argument("--epochs", type=_positive, default=100, metavar="N", help="at most so many (default 100)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same tagger (default 0)")
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tagger", type=Path, metavar="TAGGER_DIR", help="folder that `train` wrote")
+    _add_data(parser)
+    parser.add_argument("--split", type=int, metavar="N", help="official split (default: the one it was trained on)")
+    parser.add_argument("--part", metavar="NAME", help="part to judge it by (default: the test part)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write scores.json and per_tag.csv there")
+    _add_format(parser, "table", "json")
+
+
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--truth", type=Path, required=True, metavar="T.npy", help="booleans (tracks, tags)")
+    parser.add_argument("--predictions", type=Path, required=True, metavar="P.npy", help="scores (tracks, tags)")
+    decided = parser.add_mutually_exclusive_group()
+    decided.add_argument("--thresholds", type=Path, metavar="FILE", help="a tag and its threshold in each line")
+    decided.add_argument("--decisions", type=Path, metavar="D.npy", help="booleans (tracks, tags)")
+    parser.add_argument(
+        "--above",
+        action="store_true",
+        help="decide scores above their threshold, not at it: how MTG's published P/R/F were made",
+    )
+    parser.add_argument("--tags", type=Path, metavar="TAGS.txt", help="names of the tags, one a line")
+    _add_format(parser, "table", "json")
+
+
+def _add_tag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio files, folders of them, or a store")
+    parser.add_argument("--tagger", type=Path, required=True, metavar="DIR", help="folder that `train` wrote")
+    _add_weights(parser)
+    parser.add_argument("--top", type=_positive, default=10, metavar="N", help="tags to show (default 10)")
+    parser.add_argument("--timeline", action="store_true", help="scores over time, every 0.96 s, too")
+    _add_format(parser, "table", "json", "csv")
+
+
+def _add_splits(parser: argparse.ArgumentParser) -> None:
+    from jamendo_mood.splits import BASE_URL
+
+    parser.add_argument("--out", type=Path, default=Path("splits"), metavar="DIR", help="folder (default splits/)")
+    parser.add_argument("--base-url", default=BASE_URL, metavar="URL", help="a mirror of MTG's repository")
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--embedder", help="vggish, vggish-pca or logmel (default: vggish if its weights are at hand)")
+    _add_weights(parser)
+    parser.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="default build/demo")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the music and the training (default 0)")
+
+
+COMMANDS: dict[str, tuple[AddOptions, Run, str]] = {
+    "extract": (
+        _add_extract,
+        commands.extract,
+        "Embed audio files into a store, one .npy a track; go on where an earlier run stopped.",
+    ),
+    "train": (
+        _add_train,
+        commands.train,
+        "Train a tagger on stored embeddings, stopping early on the validation part.",
+    ),
+    "evaluate": (
+        _add_evaluate,
+        commands.evaluate,
+        "Judge a tagger by a part of its data: headline figures and a row for each tag.",
+    ),
+    "score": (
+        _add_score,
+        commands.score,
+        "Score predictions in .npy files, whoever made them, by the official figures.",
+    ),
+    "tag": (_add_tag, commands.tag, "Tag audio files, folders of them, or a store."),
+    "splits": (_add_splits, commands.splits, "Get MTG's official tables and splits, checked by SHA-256."),
+    "demo": (_add_demo, commands.demo, "Go the whole way in a minute, with music made on the spot."),
+}
+"""Each command: what adds its options, what runs it, and its help."""
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights", type=Path, metavar="PATH", help="VGGish: TF-Hub module's folder or Google's vggish_model.ckpt"
+    )
+    parser.add_argument("--pca", type=Path, metavar="FILE", help="Google's vggish_pca_params.npz, for vggish-pca")
+    parser.add_argument("--allow-untrained", action="store_true", help="take weights that are not Google's")
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data set's tables, as published")
+    parser.add_argument("--store", type=Path, metavar="DIR", help="embeddings (default: those released with the data)")
+
+
+def _add_format(parser: argparse.ArgumentParser, *formats: str) -> None:
+    parser.add_argument("--format", choices=formats, default=formats[0], help=f"of the output (default {formats[0]})")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form I/N with I from 1 to N")
+    return int(index), int(count)
+
+
+def _raise_terminated(signum: int, _: FrameType | None) -> None:
+    """Leave through the `finally` blocks, so that scratch folders go."""
+    raise SystemExit(128 + signum)

@@ -1,0 +1,225 @@
+"""What each command does: arguments -> calls of the package -> a report; returns the exit status.
+
+Imports are inside, so that `jamendo-mood --help` loads neither TensorFlow nor pandas.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jamendo_mood import reports
+from jamendo_mood.errors import UsageError
+
+if TYPE_CHECKING:
+    from jamendo_mood.embedders import EmbedderOptions
+    from jamendo_mood.store import EmbeddingStore
+
+DONE, SOME_FAILED = 0, 1
+
+
+def extract(arguments: argparse.Namespace) -> int:
+    """Embed audio files into a store."""
+    from jamendo_mood.embedders import load_embedder
+    from jamendo_mood.extraction import extract
+    from jamendo_mood.store import EmbeddingStore
+    from jamendo_mood.streaming import StreamConfig
+
+    tracks, missing = _select_tracks(arguments)
+    if arguments.embedder != "logmel":
+        reports.import_tensorflow()
+    embedder = load_embedder(arguments.embedder, _embedder_options(arguments))
+    store = EmbeddingStore(arguments.store, embedder.spec)
+    config = StreamConfig(batch=arguments.batch, scratch=arguments.scratch)
+    todo = sum(key not in store for key in tracks)
+    with reports.TrackProgress(todo) as progress:
+        report = extract(
+            tracks,
+            embedder,
+            store,
+            config,
+            retry_failed=arguments.retry_failed,
+            on_track=lambda result: progress.advance(result.duration_s, result.error),
+        )
+    reports.print_extraction(report, missing, arguments.store)
+    return SOME_FAILED if report.failed or missing else DONE
+
+
+def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Path], list[str]]:
+    """The files to embed, and the keys of the table that have none."""
+    from jamendo_mood import audio
+    from jamendo_mood.datasets.jamendo import read_tracks
+    from jamendo_mood.extraction import select_shard
+
+    found = audio.find_audio(arguments.audio_dir)
+    if not found:
+        raise UsageError(f"{arguments.audio_dir}: no audio files there ({', '.join(sorted(audio.AUDIO_SUFFIXES))})")
+    keys = list(found) if arguments.tracks is None else [track.key for track, _ in read_tracks(arguments.tracks)]
+    if not any(key in found for key in keys):
+        raise UsageError(f"none of the {len(keys)} tracks of {arguments.tracks} is in {arguments.audio_dir}")
+    if arguments.shard is not None:
+        keys = select_shard(keys, *arguments.shard)
+    keys = keys[: arguments.limit]
+    if not keys:
+        raise UsageError("no tracks are left to embed: this shard is empty")
+    return {key: found[key] for key in keys if key in found}, [key for key in keys if key not in found]
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train a tagger."""
+    from jamendo_mood import data
+    from jamendo_mood.datasets import load_dataset
+    from jamendo_mood.model import HeadConfig, check_tagger_folder
+    from jamendo_mood.training import TrainConfig, fit
+
+    check_tagger_folder(arguments.out)
+    reports.import_tensorflow()
+    config = TrainConfig(head=HeadConfig(arguments.head), epochs=arguments.epochs, seed=arguments.seed)
+    dataset = load_dataset(arguments.task, arguments.data, split=arguments.split)
+    embeddings = data.choose_embeddings(dataset, _open_store(arguments.store))
+    tagger = fit(
+        data.load_part(dataset, dataset.train, embeddings),
+        data.load_part(dataset, dataset.validation, embeddings),
+        dataset.task,
+        embeddings.spec,
+        config,
+        record={"split": arguments.split, "licence": dataset.licence, "citation": dataset.citation},
+        on_epoch=reports.print_epoch,
+    )
+    tagger.save(arguments.out)
+    reports.print_training(tagger, arguments.out)
+    return DONE
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Judge a tagger by a part of its data."""
+    from jamendo_mood import data
+    from jamendo_mood.datasets import load_dataset
+    from jamendo_mood.evaluation import evaluate
+    from jamendo_mood.model import Tagger
+
+    tagger = Tagger.load(arguments.tagger)
+    trained_on = int(tagger.record.get("split", 0))
+    split = trained_on if arguments.split is None else arguments.split
+    if split != trained_on:
+        print(f"warning: trained on split {trained_on}, whose training tracks may be in split {split}", file=sys.stderr)
+    dataset = load_dataset(tagger.task.name, arguments.data, split=split, part=arguments.part)
+    if dataset.task != tagger.task:
+        raise UsageError(f"{arguments.data}: its tags are not those that {arguments.tagger} was trained for")
+    embeddings = data.choose_embeddings(dataset, _open_store(arguments.store))
+    tagger.check_spec(embeddings.spec)
+    reports.import_tensorflow()
+    scores = evaluate(tagger, data.load_part(dataset, arguments.part or dataset.test, embeddings))
+    if arguments.out is not None:
+        scores.save(arguments.out)
+    reports.print_scores(scores, arguments.format)
+    return DONE
+
+
+def score(arguments: argparse.Namespace) -> int:
+    """Score predictions that are in files."""
+    from jamendo_mood import evaluation
+    from jamendo_mood.tasks import reaches_threshold
+
+    truth = evaluation.read_bools(arguments.truth)
+    predictions = evaluation.read_array(arguments.predictions).astype(float)
+    decisions = evaluation.read_bools(arguments.decisions) if arguments.decisions else None
+    tags, thresholds = None, None
+    if arguments.tags:
+        tags = evaluation.read_tags(arguments.tags)
+    if arguments.thresholds:
+        named, thresholds = evaluation.read_thresholds(arguments.thresholds)
+        if tags not in (None, named):
+            raise UsageError(f"{arguments.tags} and {arguments.thresholds} name different tags, or in another order")
+        tags = named
+        if len(thresholds) != predictions.shape[1]:
+            raise UsageError(f"{arguments.thresholds}: {len(thresholds)} thresholds for {predictions.shape[1]} tags")
+        decisions = predictions > thresholds if arguments.above else reaches_threshold(predictions, thresholds)
+    names = tags or tuple(f"tag {number}" for number in range(truth.shape[1]))
+    scores = evaluation.score_predictions(truth, predictions, names, decisions=decisions, thresholds=thresholds)
+    reports.print_scores(scores, arguments.format)
+    return DONE
+
+
+def tag(arguments: argparse.Namespace) -> int:
+    """Tag files, folders of them, or stores."""
+    from jamendo_mood.embedders import load_embedder
+    from jamendo_mood.model import Tagger
+    from jamendo_mood.prediction import predict_files, predict_stored
+
+    tagger = Tagger.load(arguments.tagger)
+    files, stores = _sort_inputs(arguments.files)
+    for store in stores:
+        tagger.check_spec(store.spec)
+    reports.import_tensorflow()
+    predictions = [prediction for store in stores for prediction in predict_stored(store, tagger)]
+    failed = 0
+    if files:
+        embedder = load_embedder(tagger.spec.name, _embedder_options(arguments))
+        results = {}
+        with reports.TrackProgress(len(files)) as progress:
+            for path, result in predict_files(files, tagger, embedder):
+                results[path] = result
+                if isinstance(result, str):
+                    failed += 1
+                    progress.advance(0.0, result)
+                else:
+                    progress.advance(result.duration_s)
+        predictions += [result for path in files if not isinstance(result := results[path], str)]
+    reports.print_predictions(predictions, arguments.format, arguments.top, timeline=arguments.timeline)
+    return SOME_FAILED if failed else DONE
+
+
+def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
+    """The audio files and the stores among the paths; folders are searched, and a path given twice counts once."""
+    from jamendo_mood import audio
+    from jamendo_mood.store import MANIFEST_NAME, EmbeddingStore
+
+    files: list[Path] = []
+    stores = []
+    for path in dict.fromkeys(paths):
+        if (path / MANIFEST_NAME).is_file():
+            stores.append(EmbeddingStore(path))
+        elif path.is_dir():
+            files += audio.find_audio(path).values()
+        elif path.exists():
+            files.append(path)
+        else:
+            raise UsageError(f"{path}: no such file, folder or store")
+    if not files and not stores:
+        raise UsageError(f"no audio files in {', '.join(map(str, paths))}")
+    return list(dict.fromkeys(files)), stores
+
+
+def splits(arguments: argparse.Namespace) -> int:
+    """Get MTG's official tables."""
+    from jamendo_mood.splits import get_splits
+
+    get_splits(
+        arguments.out,
+        arguments.base_url,
+        on_file=lambda path, fetched: print(f"{path}  {'fetched' if fetched else 'already there'}, SHA-256 right"),
+    )
+    return DONE
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Go the whole way on music made on the spot."""
+    from jamendo_mood.cli import main
+    from jamendo_mood.demo import run_demo
+
+    return run_demo(arguments.out, arguments.embedder, _embedder_options(arguments), arguments.seed, main)
+
+
+def _embedder_options(arguments: argparse.Namespace) -> EmbedderOptions:
+    from jamendo_mood.embedders import EmbedderOptions
+
+    return EmbedderOptions(arguments.weights, arguments.pca, arguments.allow_untrained)
+
+
+def _open_store(path: Path | None) -> EmbeddingStore | None:
+    from jamendo_mood.store import EmbeddingStore
+
+    return None if path is None else EmbeddingStore(path)

@@ -1,0 +1,173 @@
+"""What the command line prints: progress on stderr; tables, JSON and CSV on stdout."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jamendo_mood.evaluation import Scores
+    from jamendo_mood.extraction import ExtractReport
+    from jamendo_mood.model import Tagger
+    from jamendo_mood.prediction import Prediction
+    from jamendo_mood.training import Epoch
+
+LISTED = 10  # tracks named before "and N more"
+
+
+class TrackProgress:
+    """A progress bar: tracks, x real time, failures, time left."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._audio_s, self._failed = total, 0.0, 0
+
+    def __enter__(self) -> TrackProgress:
+        from tqdm import tqdm
+
+        # A log file gets a line now and then, a terminal a bar that moves.
+        interval_s = 0.1 if sys.stderr.isatty() else 10.0
+        self._bar = tqdm(
+            total=self._total,
+            unit="track",
+            file=sys.stderr,
+            mininterval=interval_s,
+            dynamic_ncols=True,
+            disable=self._total == 0,
+        )
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def advance(self, duration_s: float, error: str = "") -> None:
+        """Count one more track; a failure is told at once."""
+        self._audio_s += duration_s
+        if error:
+            self._failed += 1
+            self._bar.write(f"failed: {error}", file=sys.stderr)
+        speed = self._audio_s / (time.perf_counter() - self._started)
+        self._bar.set_postfix_str(f"{speed:.0f}x real time, {self._failed} failed", refresh=False)
+        self._bar.update()
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow without the lines that it logs at start, from C++, whatever its log level is set to."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 2)
+            importlib.import_module("tensorflow")
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def print_extraction(report: ExtractReport, missing: list[str], store: Path) -> None:
+    """Say what became of a run, and list what failed."""
+    speed = f" ({report.audio_s / report.wall_s:.0f}x real time)" if report.done else ""
+    print(
+        f"{store}: {report.done} tracks embedded, {report.skipped} were there already, {len(report.failed)} failed; "
+        f"{report.audio_s / 60:.1f} min of sound in {report.wall_s:.1f} s{speed}"
+    )
+    if report.failed:
+        lines = [f"  {key}: {error}" for key, error in report.failed.items()]
+        _print_list(f"failed, see {store / 'failures.tsv'}; --retry-failed tries them again:", lines)
+    if missing:
+        _print_list(f"{len(missing)} tracks of the table have no audio file:", [f"  {key}" for key in missing])
+
+
+def print_epoch(epoch: Epoch) -> None:
+    """One line of training progress."""
+    mark = "  best so far" if epoch.best else ""
+    line = f"epoch {epoch.number:3d}  loss {epoch.loss:.4f}  validation {epoch.monitor} {epoch.figure:.4f}{mark}"
+    print(line, file=sys.stderr)
+
+
+def print_training(tagger: Tagger, out: Path) -> None:
+    """Say how training ended and where the tagger is."""
+    monitor = tagger.task.rules.monitor
+    print(
+        f"{out}: {tagger.head.name} head for {len(tagger.task.targets)} tags on {tagger.spec}; "
+        f"best epoch {tagger.record['best_epoch']}, validation {monitor} {tagger.scores[monitor]:.4f}"
+    )
+
+
+def print_scores(scores: Scores, form: str) -> None:
+    """Print the headline figures and the rows per tag."""
+    if form == "json":
+        _print_json(scores.to_json())
+        return
+    print(f"{scores.examples} examples, {len(scores.per_tag)} tags")
+    for name, figure in scores.figures.items():
+        print(f"{name:16} {figure:.6f}")
+    print()
+    print(scores.table().to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}"))
+
+
+def print_predictions(predictions: list[Prediction], form: str, count: int, *, timeline: bool) -> None:
+    """Print the highest tags of each track, with `timeline` their scores over time too."""
+    if form == "json":
+        _print_json([prediction.to_json(count, timeline=timeline) for prediction in predictions])
+    elif form == "csv":
+        _print_csv(predictions, count, timeline=timeline)
+    else:
+        for prediction in predictions:
+            _print_tags(prediction, count)
+            if timeline:
+                _print_timeline(prediction, count)
+
+
+def _print_tags(prediction: Prediction, count: int) -> None:
+    named = " - ".join(text for text in (prediction.artist, prediction.title) if text)
+    minutes, seconds = divmod(round(prediction.duration_s), 60)
+    print(f"{prediction.source}  {named}  ({minutes}:{seconds:02d})".replace("    ", "  "))
+    for tag, score, decided in prediction.top(count):
+        bar = "█" * round(score * 20)
+        print(f"  {tag:20} {score:.3f} {'*' if decided else ' '} {bar}".rstrip())
+    print("  (* reaches the tag's threshold)\n")
+
+
+def _print_timeline(prediction: Prediction, count: int) -> None:
+    tags = [tag for tag, _, _ in prediction.top(count)]
+    columns = [prediction.targets.index(tag) for tag in tags]
+    print("  seconds  " + "  ".join(tags))
+    for start_s, row in zip(prediction.times_s, prediction.frame_scores[:, columns], strict=True):
+        cells = (f"{score:{len(tag)}.2f}" for tag, score in zip(tags, row, strict=True))
+        print(f"  {start_s:7.2f}  " + "  ".join(cells))
+    print()
+
+
+def _print_csv(predictions: list[Prediction], count: int, *, timeline: bool) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if timeline:
+        writer.writerow(["file", "time_s", "tag", "score"])
+        for prediction in predictions:
+            for tag, _, _ in prediction.top(count):
+                scores = prediction.frame_scores[:, prediction.targets.index(tag)]
+                rows = zip(prediction.times_s.tolist(), scores.tolist(), strict=True)
+                writer.writerows([prediction.source, f"{start_s:.2f}", tag, score] for start_s, score in rows)
+        return
+    writer.writerow(["file", "title", "artist", "duration_s", "tag", "score", "above_threshold"])
+    for prediction in predictions:
+        described = [prediction.source, prediction.title, prediction.artist, prediction.duration_s]
+        writer.writerows([*described, tag, score, int(decided)] for tag, score, decided in prediction.top(count))
+
+
+def _print_list(heading: str, lines: list[str]) -> None:
+    more = [f"  and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    print("\n".join([heading, *lines[:LISTED], *more]), file=sys.stderr)
+
+
+def _print_json(values: Any) -> None:
+    print(json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False))

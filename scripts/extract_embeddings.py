@@ -1,0 +1,7 @@
+"""The same as `jamendo-mood extract`."""
+
+import sys
+
+from jamendo_mood.cli import main
+
+sys.exit(main(["extract", *sys.argv[1:]]))

@@ -1,0 +1,7 @@
+"""The same as `jamendo-mood splits`."""
+
+import sys
+
+from jamendo_mood.cli import main
+
+sys.exit(main(["splits", *sys.argv[1:]]))
