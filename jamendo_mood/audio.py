@@ -298,9 +298,12 @@ def _parse_tag(text: str, name: str) -> str | None:
     return None if match is None else match[1].strip()
 
 
+_GENERIC_LINES = frozenset({"At least one output file must be specified", "Conversion failed!"})
+
+
 def _last_line(text: str, path: Path) -> str:
     """The last line of ffmpeg's report that says something, without the path (the message names it already)."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    useful = [line for line in lines if line != "At least one output file must be specified"]
+    useful = [line for line in lines if line not in _GENERIC_LINES]
     last = re.sub(r"^\[[^\]]*\]\s*", "", useful[-1]) if useful else "no reason given"
     return last.removeprefix(f"Error opening input file {path.absolute()}").strip(". :") or "unknown format"

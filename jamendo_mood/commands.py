@@ -33,8 +33,8 @@ def extract(arguments: argparse.Namespace) -> int:
     embedder = load_embedder(arguments.embedder, _embedder_options(arguments))
     store = EmbeddingStore(arguments.store, embedder.spec)
     config = StreamConfig(batch=arguments.batch, scratch=arguments.scratch)
-    todo = sum(key not in store for key in tracks)
-    with reports.TrackProgress(todo) as progress:
+    given_up = set() if arguments.retry_failed else set(store.failures())
+    with reports.TrackProgress(sum(key not in store and key not in given_up for key in tracks)) as progress:
         report = extract(
             tracks,
             embedder,
