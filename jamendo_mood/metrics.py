@@ -78,19 +78,19 @@ def score_tags(truth: Truth, scores: Array, decisions: Truth | None = None) -> d
         "prior-macro": float(truth.mean(axis=0)[usable].mean()),
     }
     if decisions is not None:
-        for average in ("macro", "micro"):
-            values = sklearn_metrics.precision_recall_fscore_support(truth, decisions, average=average, zero_division=0)
-            for name, value in zip(("precision", "recall", "F-score"), values[:3], strict=True):
-                figures[f"{name}-{average}"] = float(value)
+        macro = decision_figures(truth, decisions)
+        micro = decision_figures(truth.reshape(-1, 1), decisions.reshape(-1, 1))
+        for average, values in (("macro", macro), ("micro", micro)):
+            for name, value in zip(("precision", "recall", "F-score"), values, strict=True):
+                figures[f"{name}-{average}"] = float(value.mean())
     return figures
 
 
 def decision_figures(truth: Truth, decisions: Truth) -> tuple[PerTag, PerTag, PerTag]:
     """Precision, recall and F-score of each tag; 0 where a tag is never decided or never true."""
-    precision, recall, f_score, _ = sklearn_metrics.precision_recall_fscore_support(
-        truth, decisions, average=None, zero_division=0
-    )
-    return precision, recall, f_score
+    # By hand: scikit-learn takes a table of one tag for a choice between two classes, and gives figures of both.
+    hits, decided, true = (table.sum(axis=0) for table in (truth & decisions, decisions, truth))
+    return _ratio(hits, decided), _ratio(hits, true), _ratio(2 * hits, decided + true)
 
 
 def best_thresholds(truth: Truth, scores: Array) -> PerTag:
@@ -106,7 +106,9 @@ def best_thresholds(truth: Truth, scores: Array) -> PerTag:
         total = precision + recall
         f_score = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
         best = int(np.argmax(f_score[:-1]))
-        thresholds[tag] = (np.float64(candidates[best]) + np.float64(candidates[max(best - 1, 0)])) / 2
+        lowest, below = candidates[best], candidates[max(best - 1, 0)]
+        halfway = below + (lowest - below) / 2  # in the precision of the scores, where it may not exist
+        thresholds[tag] = halfway if halfway > below else lowest
     return thresholds
 
 
@@ -127,6 +129,10 @@ def check(truth: Truth, scores: Array, decisions: Truth | None = None) -> None:
         raise DataError(f"{len(bad)} of {len(truth)} rows of the predictions hold NaN or infinity, first row {bad[0]}")
     if not is_defined(truth).any():
         raise DataError(f"no tag among {truth.shape[1]} has both positives and negatives in {len(truth)} examples")
+
+
+def _ratio(part: npt.NDArray[np.intp], whole: npt.NDArray[np.intp]) -> PerTag:
+    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
 
 
 def _per_tag(metric: object, truth: Truth, scores: Array) -> PerTag:

@@ -11,23 +11,31 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from itertools import accumulate
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.embedders import EmbedderSpec
-from jamendo_mood.errors import DiskFullError, StoreError, UsageError
+from jamendo_mood.errors import DataError, DiskFullError, StoreError, UsageError
 from jamendo_mood.tracks import read_table
 
 FORMAT = 1
 MANIFEST_NAME = "store.json"
 FAILURES_NAME = "failures.tsv"
 PACKED_NAME, INDEX_NAME = "frames.npy", "index.tsv"
+
+_FAILURES_HEADER = ("key", "error")
+_FAILURES_HEADING = "\t".join(_FAILURES_HEADER) + "\n"
+
+# Windows' separator, what would break a line of a table, and what is left of file names that are no Unicode.
+_UNFIT_FOR_KEYS = re.compile(r"[\\\x00-\x1f\ud800-\udfff]")
 
 Array = npt.NDArray[np.float32]
 
@@ -107,8 +115,12 @@ class EmbeddingStore(Mapping[str, Array]):
             There is no room.
         """
         array = self._checked(key, frames)
-        path = self._path(key)
-        write_atomically(path, lambda file: np.lib.format.write_array(file, array, allow_pickle=False))
+
+        def write(file: IO[bytes]) -> None:
+            _write_header(file, array.shape)
+            _write_frames(file, array)
+
+        write_atomically(self._path(key), write)
 
     def times(self, key: str) -> Array:
         """Start of each frame of a track in seconds, float32 (frames,)."""
@@ -117,22 +129,23 @@ class EmbeddingStore(Mapping[str, Array]):
     def failures(self) -> dict[str, str]:
         """The tracks that could not be embedded, and why."""
         path = self.root / FAILURES_NAME
-        rows = read_table(path, ("key", "error")) if path.is_file() else []
-        return {key: error for key, error, *_ in rows if key not in self}
+        rows = read_table(path, _FAILURES_HEADER) if path.is_file() else []
+        # Two processes that begin the list at the same moment both write its header.
+        return {key: error for key, error, *_ in rows if (key, error) != _FAILURES_HEADER and key not in self}
 
     def record_failure(self, key: str, error: str) -> None:
         """Note a failed track in ``failures.tsv``, by one appended line, which several processes may do at once."""
         path = self.root / FAILURES_NAME
-        cells = (" ".join(text.split()) for text in (key, error))
+        on_one_line = " ".join(error.split())
         with _disk_errors(path), path.open("a", encoding="utf-8", newline="\n") as file:
-            header = "key\terror\n" if file.tell() == 0 else ""
-            file.write(header + "\t".join(cells) + "\n")
+            header = _FAILURES_HEADING if file.tell() == 0 else ""
+            file.write(f"{header}{key}\t{on_one_line}\n")
 
     def forget_failures(self, keys: set[str]) -> None:
         """Take tracks out of ``failures.tsv``, because they were done or are to be tried again."""
         remaining = {key: error for key, error in self.failures().items() if key not in keys}
         text = "".join(f"{key}\t{error}\n" for key, error in remaining.items())
-        write_atomically(self.root / FAILURES_NAME, lambda file: file.write(f"key\terror\n{text}".encode()))
+        write_atomically(self.root / FAILURES_NAME, lambda file: file.write((_FAILURES_HEADING + text).encode()))
 
     def pack(self) -> PackedEmbeddings:
         """Write all embeddings into one file to be memory-mapped, and open it."""
@@ -141,14 +154,12 @@ class EmbeddingStore(Mapping[str, Array]):
         (self.root / INDEX_NAME).unlink(missing_ok=True)
 
         def write_frames(file: IO[bytes]) -> None:
-            shape = (sum(lengths.values()), self.spec.dim)
-            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
+            _write_header(file, (sum(lengths.values()), self.spec.dim))
             for key, length in lengths.items():
                 frames = self[key]
                 if len(frames) != length:
                     raise StoreError(f"{self._path(key)}: changed while the store was being packed; pack it again")
-                file.write(np.ascontiguousarray(frames, "<f4").data)
+                _write_frames(file, frames)
 
         write_atomically(self.root / PACKED_NAME, write_frames)
         index = "".join(f"{key}\t{length}\n" for key, length in lengths.items())
@@ -163,8 +174,8 @@ class EmbeddingStore(Mapping[str, Array]):
         self.spec = _read_manifest(self.root / MANIFEST_NAME)
 
     def _path(self, key: str) -> Path:
-        parts = PurePosixPath(key).parts
-        if not parts or key.startswith("/") or "\\" in key or "\0" in key or any(p.startswith(".") for p in parts):
+        plain = all(part and part[0] != "." for part in key.split("/")) and not _UNFIT_FOR_KEYS.search(key)
+        if not plain or f"{key}.npy" == PACKED_NAME:
             raise StoreError(f"{key!r} cannot be the key of a track: it must be a plain path, such as 48/948")
         return self.root / f"{key}.npy"
 
@@ -190,14 +201,13 @@ class PackedEmbeddings(Mapping[str, Array]):
         self.spec = _read_manifest(Path(root) / MANIFEST_NAME)
         try:
             self.frames: Array = np.load(Path(root) / PACKED_NAME, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{Path(root) / PACKED_NAME}: not packed, or damaged; pack the store again") from error
-        rows = read_table(Path(root) / INDEX_NAME, ("key", "frames"))
-        ends = np.cumsum([int(length) for _, length in rows], dtype=np.int64)
-        if (int(ends[-1]) if len(ends) else 0) != len(self.frames):
+            rows = read_table(Path(root) / INDEX_NAME, ("key", "frames"))
+            self._lengths = {key: int(length) for key, length in rows}
+        except (OSError, ValueError, DataError) as error:
+            raise StoreError(f"{root}: not packed, or damaged; pack the store again ({error})") from error
+        if self.frames.shape != (sum(self._lengths.values()), self.spec.dim) or self.frames.dtype != np.float32:
             raise StoreError(f"{Path(root) / INDEX_NAME}: does not fit {PACKED_NAME}; pack the store again")
-        self._ends = {key: int(end) for (key, _), end in zip(rows, ends, strict=True)}
-        self._lengths = {key: int(length) for key, length in rows}
+        self._ends = dict(zip(self._lengths, accumulate(self._lengths.values()), strict=True))
 
     def __getitem__(self, key: str) -> Array:
         end = self._ends[key]
@@ -230,6 +240,15 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
+
+
+def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+
+
+def _write_frames(file: IO[bytes], frames: Array) -> None:
+    # Not by numpy, whose error on a full disk does not say that the disk is full.
+    file.write(np.ascontiguousarray(frames, "<f4").data)
 
 
 @contextlib.contextmanager

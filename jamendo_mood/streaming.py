@@ -72,6 +72,8 @@ def embed_files(
     ------
     DiskFullError
         The scratch folder is full: no one track's fault.
+    UsageError
+        There is no ffmpeg, or no scratch folder can be made.
     """
     config = config or StreamConfig()
     with Scratch(config.scratch) as scratch, _Decoders(tracks, embedder, scratch, config) as chunks:
@@ -213,7 +215,7 @@ class _Decoders:
             chunk = self._chunks.get()
             if chunk is self._END:
                 running -= 1
-            elif isinstance(chunk.error, DiskFullError):
+            elif isinstance(chunk.error, DiskFullError | UsageError):
                 raise chunk.error
             else:
                 yield chunk

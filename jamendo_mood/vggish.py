@@ -107,17 +107,16 @@ def read_variables(path: Path) -> dict[str, Array]:
         reader = tf.train.load_checkpoint(str(prefix))
         stored = reader.get_variable_to_shape_map()
         keys = _keys_by_name(reader, list(stored))
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        missing = sorted(SHAPES.keys() - keys.keys())
+        if missing:
+            raise WeightsError(f"{path}: not VGGish, the variable {missing[0]!r} is missing")
+        for name, shape in SHAPES.items():
+            found = tuple(stored[keys[name]])
+            if found != shape:
+                raise WeightsError(f"{path}: not VGGish, {name!r} has the shape {found} instead of {shape}")
+        return {name: np.asarray(reader.get_tensor(keys[name]), np.float32) for name in SHAPES}
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:  # IndexError: the file was cut short
         raise WeightsError(f"{path}: no VGGish module or checkpoint can be read there ({error})") from error
-    variables = {}
-    for name, shape in sorted(SHAPES.items()):
-        key = keys.get(name)
-        if key is None:
-            raise WeightsError(f"{path}: not VGGish, the variable {name!r} is missing")
-        if tuple(stored[key]) != shape:
-            raise WeightsError(f"{path}: not VGGish, {name!r} has the shape {tuple(stored[key])} instead of {shape}")
-        variables[name] = np.asarray(reader.get_tensor(key), np.float32)
-    return variables
 
 
 def fingerprint(variables: Mapping[str, Array]) -> str:

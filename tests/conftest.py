@@ -1,0 +1,134 @@
+"""Set-up that several test files share."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jamendo_mood import audio
+from jamendo_mood.embedders import Embedder, EmbedderSpec
+from jamendo_mood.vggish import WEIGHTS_VARIABLE
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+STUB_WINDOW, STUB_HOP = 1000, 800
+
+Wave = np.ndarray
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The project's shared data folder; tests that use it are marked `shared`."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the project's shared data folder at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def true_weights() -> Path:
+    """Google's VGGish weights; tests that use them are marked `weights`."""
+    if not os.environ.get(WEIGHTS_VARIABLE):
+        pytest.skip(f"needs Google's VGGish weights: set {WEIGHTS_VARIABLE} to the TF-Hub module or checkpoint")
+    return Path(os.environ[WEIGHTS_VARIABLE])
+
+
+@pytest.fixture(scope="session")
+def seeded_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A SavedModel of VGGish's interface and size with weights from a seed: 288 MB, so removed at the end."""
+    from seeded_vggish import write_module
+
+    folder = tmp_path_factory.mktemp("seeded") / "vggish"
+    write_module(folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def tone() -> Callable[..., Wave]:
+    """Make a sine with soft ends, so that it has no energy away from its frequency."""
+
+    def make(frequency_hz: float = 440.0, seconds: float = 2.0, amplitude: float = 0.5, rate_hz: int = 44_100) -> Wave:
+        time_s = np.arange(round(seconds * rate_hz)) / rate_hz
+        ramp = np.clip(np.minimum(time_s, seconds - time_s) / min(0.1, seconds / 4), 0, 1)
+        ends = np.sin(ramp * np.pi / 2) ** 2
+        return (amplitude * ends * np.sin(2 * np.pi * frequency_hz * time_s)).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def noise() -> Callable[..., Wave]:
+    """Make white noise from a seed: no two stretches of it are alike."""
+
+    def make(seconds: float, seed: int = 0, channels: int = 1, rate_hz: int = 16_000) -> Wave:
+        shape = (round(seconds * rate_hz), channels)
+        samples = 0.1 * np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+        return samples if channels > 1 else samples[:, 0]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_audio() -> Callable[..., Path]:
+    """Write a wave, (samples,) or (samples, channels), to an audio file of whatever format its suffix names."""
+
+    def make(path: Path, wave: Wave, rate_hz: int = 44_100, options: tuple[str, ...] = ()) -> Path:
+        channels = wave.shape[1] if wave.ndim == 2 else 1
+        path.parent.mkdir(parents=True, exist_ok=True)
+        raw = ("-f", "f32le", "-ar", str(rate_hz), "-ac", str(channels), "-i", "pipe:0")
+        subprocess.run(
+            [audio.find_ffmpeg(), "-v", "error", "-y", *raw, *options, str(path)],
+            input=wave.astype("<f4").tobytes(),
+            check=True,
+        )
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def stub_embedder() -> Embedder:
+    """A tiny embedder in numpy, with windows that overlap: three statistics of each window."""
+
+    def frontend(wave: Wave) -> np.ndarray:
+        return np.lib.stride_tricks.sliding_window_view(wave, STUB_WINDOW)[::STUB_HOP]
+
+    def network(windows: np.ndarray) -> np.ndarray:
+        return np.stack([windows.mean(axis=1), windows.std(axis=1), windows[:, 0]], axis=1)
+
+    spec = EmbedderSpec("stub", "", audio.SAMPLE_RATE_HZ, STUB_WINDOW / 16_000, STUB_HOP / 16_000, 3)
+    return Embedder(spec, frontend, network, STUB_WINDOW, STUB_HOP)
+
+
+@pytest.fixture(scope="session")
+def read_wav() -> Callable[[Path], Wave]:
+    """Read a 16 kHz mono WAV whole."""
+
+    def read(wav: Path) -> Wave:
+        return np.concatenate(list(audio.read_blocks(wav, block=1 << 16)))
+
+    return read
+
+
+@pytest.fixture
+def empty_scratch(tmp_path: Path) -> Iterator[Path]:
+    """A base folder for scratch that must be as empty after the test as before."""
+    base = tmp_path / "scratch"
+    base.mkdir()
+    yield base
+    assert list(base.rglob("*")) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MB."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs the right to mount a tmpfs (root on Linux)")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

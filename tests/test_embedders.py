@@ -1,0 +1,193 @@
+import numpy as np
+import pytest
+
+from jamendo_mood import embedders
+from jamendo_mood.audio import convert_to_wav
+from jamendo_mood.embedders import EMBEDDERS, EmbedderOptions, EmbedderSpec, load_embedder
+from jamendo_mood.errors import UsageError, WeightsError
+from jamendo_mood.streaming import BLOCK_FRAMES, StreamConfig, embed_files
+
+
+@pytest.fixture(scope="session")
+def seeded_pca(tmp_path_factory):
+    """PCA parameters of Google's shapes, from a seed: an orthogonal matrix."""
+    generator = np.random.default_rng(11)
+    vectors, _ = np.linalg.qr(generator.standard_normal((128, 128)))
+    path = tmp_path_factory.mktemp("pca") / embedders.PCA_NAME
+    np.savez(path, pca_means=generator.standard_normal(128), pca_eigen_vectors=vectors * 0.3)
+    return path
+
+
+@pytest.fixture(scope="session")
+def options(seeded_module, seeded_pca):
+    return EmbedderOptions(weights=seeded_module, pca=seeded_pca, allow_untrained=True)
+
+
+@pytest.fixture(scope="module", params=EMBEDDERS)
+def embedder(request, options):
+    """Each of the registry in turn, opened."""
+    opened = load_embedder(request.param, options)
+    assert opened.spec.name == request.param
+    return opened
+
+
+@pytest.fixture
+def assert_equal_but_for_rounding(embedder):
+    """Two ways to the same embedding: a quantised value may step by one where a rounding error crosses a border."""
+    step = {"vggish-pca": 1}
+
+    def check(found, expected):
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= step.get(embedder.spec.name, 1e-5 * expected.std())
+        assert (found != expected).mean() < 0.01 or embedder.spec.name not in step
+
+    return check
+
+
+def test_a_row_of_the_stated_size_comes_every_hop(embedder, noise):
+    frames = embedder.embed(noise(5))
+    assert frames.dtype == np.float32
+    assert frames.shape == (5, embedder.spec.dim)
+    assert embedder.spec.hop_s * embedder.spec.sample_rate_hz == pytest.approx(embedder.hop_samples)
+
+
+def test_silence_has_a_finite_embedding(embedder):
+    assert np.isfinite(embedder.embed(np.zeros(32_000, np.float32))).all()
+
+
+def test_a_wave_shorter_than_a_window_is_padded_with_silence(embedder, noise):
+    short = noise(0.3)
+    padded = np.concatenate([short, np.zeros(embedder.window_samples - len(short), np.float32)])
+    assert np.array_equal(embedder.embed(short), embedder.embed(padded))
+
+
+def test_the_same_sound_gives_the_same_bits(embedder, noise):
+    assert np.array_equal(embedder.embed(noise(4)), embedder.embed(noise(4)))
+
+
+def test_a_batch_is_its_rows(embedder, assert_equal_but_for_rounding, noise):
+    inputs = embedder.frontend(noise(8))
+    together = embedder.network(inputs)
+    alone = np.concatenate([embedder.network(inputs[row : row + 1]) for row in range(len(inputs))])
+    assert_equal_but_for_rounding(alone, together)
+
+
+def test_a_stereo_file_at_44100_hz_goes_through_in_blocks_as_it_does_whole(
+    embedder, assert_equal_but_for_rounding, make_audio, noise, read_wav, tmp_path
+):
+    source = make_audio(tmp_path / "stereo.mp3", noise((BLOCK_FRAMES + 2.5) * 0.96, channels=2, rate_hz=44_100))
+    (result,) = embed_files({"stereo": source}, embedder, StreamConfig(batch=16, scratch=tmp_path / "scratch"))
+    convert_to_wav(source, tmp_path / "whole.wav")
+    assert len(result.frames) == BLOCK_FRAMES + 2
+    assert_equal_but_for_rounding(result.frames, embedder.embed(read_wav(tmp_path / "whole.wav")))
+
+
+def test_two_runs_over_a_file_give_the_same_bits(embedder, make_audio, noise, tmp_path):
+    source = make_audio(tmp_path / "song.mp3", noise(5), rate_hz=16_000)
+    config = StreamConfig(batch=16, scratch=tmp_path / "scratch")
+    (first,), (second,) = (embed_files({"song": source}, embedder, config) for _ in range(2))
+    np.testing.assert_array_equal(first.frames, second.frames)
+
+
+def test_logmel_is_mean_and_deviation_of_the_bands(noise):
+    from jamendo_mood import melspec
+
+    wave = noise(2.5)
+    patches = melspec.patches(wave)
+    expected = np.concatenate([patches.mean(axis=1), patches.std(axis=1)], axis=1)
+    assert np.array_equal(load_embedder("logmel").embed(wave), expected)
+
+
+def test_vggish_pca_is_audiosets_post_processing(options, seeded_pca, noise):
+    plain, quantised = (load_embedder(name, options).embed(noise(6)) for name in ("vggish", "vggish-pca"))
+    parameters = np.load(seeded_pca)
+    whitened = np.array([parameters["pca_eigen_vectors"] @ (row - parameters["pca_means"]) for row in plain])
+    expected = np.floor((np.clip(whitened, -2, 2) + 2) * (255 / 4))
+    assert quantised.dtype == np.float32
+    assert set(np.unique(quantised)) <= set(range(256))
+    assert len(np.unique(quantised)) > 50
+    assert (np.abs(quantised - expected) <= 1).all()
+    assert (quantised == expected).mean() > 0.99
+
+
+def test_pca_parameters_other_than_googles_are_refused_unless_meant(seeded_module, seeded_pca):
+    with pytest.raises(WeightsError, match=rf"not Google's PCA parameters.*{embedders.PCA_MD5}"):
+        embedders.read_pca(EmbedderOptions(seeded_module, seeded_pca))
+
+
+def test_pca_parameters_beside_the_weights_are_found(seeded_pca, tmp_path):
+    folder, checkpoint = tmp_path / "module", tmp_path / "vggish_model.ckpt"
+    folder.mkdir()
+    checkpoint.touch()
+    (tmp_path / embedders.PCA_NAME).write_bytes(seeded_pca.read_bytes())
+    for weights in (folder, checkpoint):
+        means, _ = embedders.read_pca(EmbedderOptions(weights, allow_untrained=True))
+        assert means.shape == (128,)
+
+
+def test_without_pca_parameters_the_message_says_how_to_give_them(monkeypatch, tmp_path):
+    import keras
+
+    def refuse(*_, **__):
+        raise Exception("URL fetch failure")  # as Keras does
+
+    monkeypatch.setattr(keras.utils, "get_file", refuse)
+    with pytest.raises(WeightsError, match=rf"{embedders.PCA_URL} failed: give the file with --pca"):
+        embedders.read_pca(EmbedderOptions(tmp_path))
+
+
+def test_pca_parameters_of_other_shapes_are_refused(seeded_module, tmp_path):
+    path = tmp_path / embedders.PCA_NAME
+    np.savez(path, pca_means=np.zeros(64), pca_eigen_vectors=np.zeros((64, 64)))
+    with pytest.raises(WeightsError, match=r"shapes \(64,\) and \(64, 64\)"):
+        embedders.read_pca(EmbedderOptions(seeded_module, path, allow_untrained=True))
+
+
+def test_a_file_that_is_no_pca_parameters_is_refused_by_name(seeded_module, tmp_path):
+    path = tmp_path / "broken.npz"
+    path.write_bytes(b"no zip")
+    with pytest.raises(WeightsError, match=r"broken.npz: not VGGish's PCA parameters"):
+        embedders.read_pca(EmbedderOptions(seeded_module, path, allow_untrained=True))
+
+
+@pytest.mark.shared
+def test_googles_pca_parameters_are_accepted(shared, seeded_module):
+    path = shared / "data" / "vggish" / embedders.PCA_NAME
+    means, eigenvectors = embedders.read_pca(EmbedderOptions(seeded_module, path))
+    assert means.shape == (128,)
+    assert eigenvectors.shape == (128, 128)
+
+
+@pytest.mark.shared
+@pytest.mark.weights
+def test_googles_weights_and_pca_give_the_published_statistics(shared, true_weights):
+    pca = shared / "data" / "vggish" / embedders.PCA_NAME
+    embedder = load_embedder("vggish-pca", EmbedderOptions(true_weights, pca))
+    sine = np.sin(2 * np.pi * 1000 * np.arange(48_000) / 16_000).astype(np.float32)
+    embedding = embedder.embed(sine)
+    assert [embedding.mean(), embedding.std()] == pytest.approx([126.0, 89.3], rel=0.1)
+
+
+def test_an_unknown_embedder_is_a_usage_error_that_lists_the_known():
+    with pytest.raises(UsageError, match=r"unknown embedder 'openl3'.*vggish, vggish-pca, logmel"):
+        load_embedder("openl3")
+
+
+@pytest.mark.parametrize(
+    ("change", "accepted"),
+    [
+        ({}, True),
+        ({"weights_sha256": embedders.RELEASED}, True),
+        ({"weights_sha256": "b" * 64}, False),
+        ({"weights_sha256": embedders.RELEASED, "variant": embedders.UNTRAINED}, False),
+        ({"weights_sha256": embedders.RELEASED, "name": "vggish"}, False),
+        ({"hop_s": 0.5}, False),
+        ({"dim": 64}, False),
+    ],
+)
+def test_a_spec_accepts_its_own_kind_and_what_google_released(change, accepted):
+    usual = {"name": "vggish-pca", "weights_sha256": "a" * 64, "sample_rate_hz": 16_000, "window_s": 0.96}
+    usual |= {"hop_s": 0.96, "dim": 128}
+    spec, other = EmbedderSpec(**usual), EmbedderSpec(**{**usual, **change})
+    assert spec.accepts(other) is accepted
+    assert other.accepts(spec) is accepted

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from jamendo_mood import tasks
+from jamendo_mood.errors import UsageError
+from jamendo_mood.tasks import KINDS, Task
+
+
+@pytest.fixture(scope="module")
+def tagged():
+    generator = np.random.default_rng(5)
+    targets = (generator.random((80, 4)) < [0.5, 0.2, 0.1, 0.3]).astype(np.float32)
+    return targets, (generator.random((80, 4)) * 0.5 + 0.5 * targets).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_activation_and_loss_of_a_kind_are_keras_own(kind):
+    import keras
+
+    assert callable(keras.activations.get(KINDS[kind].activation))
+    assert callable(keras.losses.get(KINDS[kind].loss))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_tunes_decides_and_scores_what_it_monitors(kind, tagged):
+    targets, scores = tagged
+    rules = Task("any", kind, ("a", "b", "c", "d")).rules
+    tuned = rules.tune(targets > 0, scores)
+    decisions = rules.decide(scores, tuned)
+    assert decisions.shape == scores.shape
+    figures = rules.score(targets > 0, scores, decisions)
+    assert rules.monitor in figures
+    assert all(isinstance(figure, float) and np.isfinite(figure) for figure in figures.values())
+
+
+def test_a_score_at_its_threshold_is_decided_whatever_its_precision():
+    score = np.float32(0.1)  # not the same number as 0.1 in float64
+    assert tasks.reaches_threshold(np.array([[score]]), np.array([np.float64(score)])).all()
+    assert tasks.reaches_threshold(np.array([[score]]), np.array([0.1])).all()
+    assert not tasks.reaches_threshold(np.array([[score]]), np.array([0.1001])).any()
+
+
+def test_biases_start_at_the_log_odds_of_the_prior(tagged):
+    targets, _ = tagged
+    prior = 1 / (1 + np.exp(-tasks.log_odds(targets)))
+    assert prior == pytest.approx((targets.sum(axis=0) + 1) / (len(targets) + 2))
+    assert np.isfinite(tasks.log_odds(np.zeros((5, 2), np.float32))).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "message"),
+    [
+        ("nosuch", ("a",), "unknown kind 'nosuch'.*tags"),
+        ("tags", (), "at least one"),
+        ("tags", ("a", "a"), "different"),
+    ],
+)
+def test_a_task_that_makes_no_sense_is_a_usage_error(kind, targets, message):
+    with pytest.raises(UsageError, match=message):
+        Task("any", kind, targets)
