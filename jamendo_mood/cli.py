@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from jamendo_mood import __version__, commands
 from jamendo_mood.errors import DiskFullError, MoodError
@@ -55,9 +56,16 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
+class _OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error is told."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser with all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _OneLineParser(
         prog="jamendo-mood",
         description="Mood tags for music: MP3s in, VGGish embeddings cached once, tag scores out.",
         epilog=EPILOG,
@@ -131,10 +139,8 @@ def _add_tag(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_splits(parser: argparse.ArgumentParser) -> None:
-    from jamendo_mood.splits import BASE_URL
-
     parser.add_argument("--out", type=Path, default=Path("splits"), metavar="DIR", help="folder (default splits/)")
-    parser.add_argument("--base-url", default=BASE_URL, metavar="URL", help="a mirror of MTG's repository")
+    parser.add_argument("--base-url", metavar="URL", help="a mirror of MTG's repository (default: at GitHub)")
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:

@@ -195,11 +195,11 @@ def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
 
 def splits(arguments: argparse.Namespace) -> int:
     """Get MTG's official tables."""
-    from jamendo_mood.splits import get_splits
+    from jamendo_mood.splits import BASE_URL, get_splits
 
     get_splits(
         arguments.out,
-        arguments.base_url,
+        arguments.base_url or BASE_URL,
         on_file=lambda path, fetched: print(f"{path}  {'fetched' if fetched else 'already there'}, SHA-256 right"),
     )
     return DONE

@@ -116,7 +116,7 @@ def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
 
 
 def _pooled(embeddings: Mapping[str, Array] | Embeddings, key: str) -> Array:
-    pooled = pool(embeddings[key])
-    if not np.isfinite(pooled).all():
+    frames = embeddings[key]
+    if not np.isfinite(frames).all():
         raise DataError(f"the embedding of track {key!r} holds NaN or infinity: delete it and extract the track again")
-    return pooled
+    return pool(frames)

@@ -9,7 +9,7 @@ import numpy as np
 from jamendo_mood.evaluation import Scores
 from jamendo_mood.prediction import Prediction
 
-DECIDED, UNDECIDED = "#2a7f62", "#a9b8b2"
+DECIDED, UNDECIDED, PRIOR = "#2a7f62", "#a9b8b2", "#f2a33a"
 ROW_HEIGHT = 0.32  # inches a bar
 
 
@@ -25,7 +25,8 @@ def plot_tags(prediction: Prediction, count: int = 10) -> Any:
     axes.barh([tag for tag, _, _ in top], [score for _, score, _ in top], color=[_colour(row[2]) for row in top])
     for row, (_, score, _) in enumerate(top):
         axes.text(score + 0.01, row, f"{score:.2f}", va="center", fontsize=9)
-    axes.set(xlim=(0, 1.08), xlabel="score (dark: reaches the tag's threshold)", title=prediction.title)
+    axes.set(xlim=(0, 1.08), xlabel="score (dark: reaches the tag's threshold)")
+    axes.set_title(prediction.title or "", parse_math=False)  # a dollar sign in it is no formula
     return figure
 
 
@@ -57,9 +58,11 @@ def plot_scores(scores: Scores, count: int = 56) -> Any:
     rows = scores.table().dropna(subset=["PR-AUC"]).head(count)[::-1]
     figure, axes = _bars(len(rows))
     axes.barh(rows["tag"], rows["PR-AUC"], color=DECIDED, label="PR-AUC")
-    axes.plot(rows["prior"], np.arange(len(rows)), "|", color="black", markersize=9, label="prior (chance)")
+    axes.plot(
+        rows["prior"], np.arange(len(rows)), "|", color=PRIOR, markersize=14, markeredgewidth=3, label="prior: chance"
+    )
     axes.set(xlim=(0, 1), xlabel="PR-AUC")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     return figure
 
 

@@ -47,6 +47,7 @@ class TrackProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._bar.leave = self._bar.n > 0  # a run that could not start leaves its error alone on the screen
         self._bar.close()
 
     def advance(self, duration_s: float, error: str = "") -> None:

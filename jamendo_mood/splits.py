@@ -57,8 +57,8 @@ def read_checksums() -> dict[str, str]:
 
 
 def _fetch(url: str, sha256: str) -> bytes:
-    request = urllib.request.Request(url, headers={"User-Agent": f"jamendo-mood/{__version__}"})
     try:
+        request = urllib.request.Request(url, headers={"User-Agent": f"jamendo-mood/{__version__}"})
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             content: bytes = response.read()
     except (urllib.error.URLError, http.client.HTTPException, ValueError, OSError) as error:

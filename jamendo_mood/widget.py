@@ -12,6 +12,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from jamendo_mood import plots
+from jamendo_mood.audio import AUDIO_SUFFIXES
 from jamendo_mood.embedders import Embedder
 from jamendo_mood.errors import MoodError
 from jamendo_mood.model import Tagger
@@ -50,8 +51,9 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
     def tag_bytes(self, name: str, content: bytes) -> None:
         """Tag an uploaded file; its copy on disk is gone afterwards."""
         with tempfile.TemporaryDirectory(prefix="jamendo-mood-upload-") as folder:
-            # Of the name only the ending is used: it comes from outside.
-            path = Path(folder) / ("upload" + Path(name).suffix.lower())
+            # Of the name only a known ending is used: it comes from outside.
+            suffix = Path(name).suffix.lower()
+            path = Path(folder) / ("upload" + (suffix if suffix in AUDIO_SUFFIXES else ""))
             path.write_bytes(content)
             self.tag_file(path, name)
 
@@ -71,10 +73,10 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
 
     def _on_upload(self, change: Mapping[str, Any]) -> None:
         files: Iterable[Mapping[str, Any]] = change["new"]
-        for file in files:
-            self.tag_bytes(str(file["name"]), bytes(file["content"]))
         if files:
             self.upload.value = ()  # uploaded bytes would be saved with the notebook
+        for file in files:
+            self.tag_bytes(str(file["name"]), bytes(file["content"]))
 
     def _on_path(self, change: Mapping[str, Any]) -> None:
         if change["new"].strip():

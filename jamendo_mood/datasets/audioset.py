@@ -30,6 +30,7 @@ from jamendo_mood.vggish import DIM
 SPEC = EmbedderSpec("vggish-pca", RELEASED, SAMPLE_RATE_HZ, PATCH_S, PATCH_S, DIM)
 TRAIN, VALIDATION, TEST = "bal_train", "validation", "eval_public"
 LABELS_NAME = "class_labels_indices.csv"
+N_LABELS = 527
 MUSIC = 137
 MOODS = slice(276, 283)
 VALIDATION_SHARE = 8  # one in so many of the training part's videos
@@ -104,23 +105,33 @@ def load_moods(root: Path, _: int = 0, part: str | None = None) -> Dataset:
 
 def read_labels(root: Path) -> tuple[str, ...]:
     """Names of the 527 labels, by their index."""
-    return tuple(name for _, _, name in read_table(root / LABELS_NAME, ("index", "mid", "display_name")))
+    path = root / LABELS_NAME
+    names = tuple(row[2] for row in read_table(path, ("index", "mid", "display_name")))
+    if len(names) != N_LABELS:
+        raise DataError(f"{path}: {len(names)} labels, but AudioSet has {N_LABELS}")
+    return names
 
 
 def read_npz(path: Path, n_labels: int) -> Segments:
     """Read a part from ``NAME.npz``."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             ids = [str(video_id) for video_id in arrays["video_id"]]
             labels = np.unpackbits(arrays["labels"], axis=1)[:, :n_labels]
-            return Segments(ids, arrays["embeddings"], arrays["n_frames"].astype(np.intp), labels)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            segments = Segments(ids, arrays["embeddings"], arrays["n_frames"].astype(np.intp), labels)
+    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a part of AudioSet's embeddings ({error})") from error
+    count = len(ids)
+    shapes = (segments.embeddings.shape, segments.n_frames.shape, segments.labels.shape)
+    if shapes != ((count, MAX_FRAMES, DIM), (count,), (count, n_labels)):
+        raise DataError(f"{path}: not a part of AudioSet's embeddings ({count} videos, arrays of the shapes {shapes})")
+    return segments
 
 
 def read_tfrecords(folder: Path, n_labels: int) -> Segments:
     """Read a part from a folder of the original TFRecords."""
     import tensorflow as tf
+    from google.protobuf.message import DecodeError
 
     ids, embeddings, n_frames, labels = [], [], [], []
     files = sorted(str(path) for path in folder.glob("*.tfrecord"))
@@ -138,7 +149,9 @@ def read_tfrecords(folder: Path, n_labels: int) -> Segments:
             embeddings.append(padded)
             n_frames.append(len(frames))
             labels.append(row)
-    except (tf.errors.OpError, ValueError, IndexError) as error:
+        if not ids:
+            raise ValueError("there are no records in them")
+    except (tf.errors.OpError, DecodeError, ValueError, IndexError) as error:
         raise DataError(f"{folder}: not AudioSet's TFRecords ({error})") from error
     return Segments(ids, np.stack(embeddings), np.array(n_frames, np.intp), np.stack(labels))
 

@@ -42,8 +42,13 @@ def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
     DataError
         A file is missing or damaged.
     """
-    tagged = {part: read_tracks(split_path(root, split, part)) for part in PARTS}
-    return _assemble("jamendo", _read_tags(root / SPLIT_TAGS_NAME), tagged)
+    tags = _read_tags(root / SPLIT_TAGS_NAME)
+    tagged = {}
+    for part in PARTS:
+        path = split_path(root, split, part)
+        tagged[part] = read_tracks(path)
+        _check_tags(path, tagged[part], tags)
+    return _assemble("jamendo", tags, tagged)
 
 
 def load_all_tags(root: Path, split: int = 0, _: str | None = None) -> Dataset:
@@ -116,14 +121,21 @@ def _read_tags(path: Path) -> tuple[str, ...]:
     return tuple(line.removeprefix(TAG_PREFIX) for line in lines)
 
 
+def _check_tags(path: Path, tagged: list[TaggedTrack], known: tuple[str, ...]) -> None:
+    for number, (_track, names) in enumerate(tagged, start=2):
+        for tag in names:
+            if tag not in known:
+                raise DataError(
+                    f"{path}, line {number}: the tag {tag!r} is not among the {len(known)} of {SPLIT_TAGS_NAME}"
+                )
+
+
 def _assemble(name: str, tags: tuple[str, ...], tagged: dict[str, list[TaggedTrack]]) -> Dataset:
     column = {tag: number for number, tag in enumerate(tags)}
     rows = [row for part in PARTS for row in tagged[part]]
     targets = np.zeros((len(rows), len(tags)), np.float32)
-    for number, (track, names) in enumerate(rows):
+    for number, (_track, names) in enumerate(rows):
         for tag in names:
-            if tag not in column:
-                raise DataError(f"{track.id}: its tag {tag!r} is not among the {len(tags)} of task {name!r}")
             targets[number, column[tag]] = 1
     return Dataset(
         task=Task(name, "tags", tags),

@@ -1,0 +1,110 @@
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from toy_examples import DIM, SPEC, ToyStore, make_dataset
+
+from jamendo_mood import data
+from jamendo_mood.errors import DataError, UsageError
+
+
+@pytest.fixture
+def frames():
+    return np.random.default_rng(0).standard_normal((23, DIM), dtype=np.float32)
+
+
+@pytest.fixture
+def toy_store():
+    """Embeddings of six tracks, none as long as another."""
+    rng = np.random.default_rng(1)
+    return ToyStore({f"{n:02d}/{n}": rng.standard_normal((3 + n, DIM), dtype=np.float32) for n in range(6)})
+
+
+def pool_by_hand(frames):
+    """Mean and standard deviation, a column at a time."""
+    means = [sum(column) / len(column) for column in frames.T.tolist()]
+    deviations = [
+        (sum((value - mean) ** 2 for value in column) / len(column)) ** 0.5
+        for column, mean in zip(frames.T.tolist(), means, strict=True)
+    ]
+    return np.array(means + deviations, np.float32)
+
+
+def test_pooling_is_mean_and_standard_deviation_over_time(frames):
+    pooled = data.pool(frames)
+    assert pooled.dtype == np.float32
+    np.testing.assert_allclose(pooled, pool_by_hand(frames), rtol=1e-5, atol=1e-6)
+
+
+def test_one_frame_has_no_deviation(frames):
+    np.testing.assert_array_equal(data.pool(frames[:1]), [*frames[0], *np.zeros(DIM)])
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 10, 22, 23])
+def test_windows_are_those_of_a_plain_loop(frames, width):
+    pooled = data.pool_windows(frames, width)
+    assert pooled.shape == (len(frames), 2 * DIM)
+    for row in range(len(frames)):
+        start = min(max(row - width // 2, 0), len(frames) - width)
+        assert start <= row < start + width
+        np.testing.assert_allclose(pooled[row], pool_by_hand(frames[start : start + width]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_a_track_shorter_than_the_window_is_one_window(frames, length):
+    pooled = data.pool_windows(frames[:length], 10)
+    np.testing.assert_allclose(pooled, np.tile(data.pool(frames[:length]), (length, 1)), rtol=1e-5, atol=1e-6)
+
+
+def test_a_part_is_its_tracks_pooled_in_the_order_of_its_rows(toy_store):
+    dataset = make_dataset(toy_store, parts={"train": [4, 0, 3], "test": [5]})
+    examples = data.load_part(dataset, "train", toy_store)
+    assert [track.key for track in examples.tracks] == ["04/4", "00/0", "03/3"]
+    np.testing.assert_array_equal(examples.Y, dataset.targets[[4, 0, 3]])
+    np.testing.assert_array_equal(examples.X, [data.pool(toy_store[key]) for key in ("04/4", "00/0", "03/3")])
+    assert examples.X.dtype == np.float32
+
+
+def test_tracks_that_are_not_embedded_are_left_out_and_counted(toy_store, caplog):
+    dataset = make_dataset(toy_store, parts={"train": [0, 9, 2, 7, 8]})
+    with caplog.at_level(logging.WARNING, "jamendo_mood"):
+        examples = data.load_part(dataset, "train", toy_store)
+    assert [track.key for track in examples.tracks] == ["00/0", "02/2"]
+    np.testing.assert_array_equal(examples.Y, dataset.targets[[0, 2]])
+    assert caplog.messages == ["part train: 3 of 5 tracks are not in the store and are left out"]
+
+
+def test_nothing_is_logged_of_a_part_that_is_all_there(toy_store, caplog):
+    with caplog.at_level(logging.WARNING, "jamendo_mood"):
+        data.load_part(make_dataset(toy_store, parts={"train": [0, 1]}), "train", toy_store)
+    assert caplog.messages == []
+
+
+def test_a_part_without_any_embedding_is_wrong_usage(toy_store):
+    dataset = make_dataset(toy_store, parts={"train": [7, 8, 9]})
+    with pytest.raises(UsageError, match="none of the 3 tracks of part 'train' is in the store"):
+        data.load_part(dataset, "train", toy_store)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_embedding_with_nan_or_infinity_is_refused_by_name(toy_store, value):
+    toy_store["02/2"][1, 3] = value
+    with pytest.raises(DataError, match="track '02/2' holds NaN or infinity"):
+        data.load_part(make_dataset(toy_store, parts={"train": [0, 1, 2]}), "train", toy_store)
+
+
+def test_an_unknown_part_is_wrong_usage(toy_store):
+    with pytest.raises(UsageError, match="no part 'noon'"):
+        data.load_part(make_dataset(toy_store, parts={"train": [0]}), "noon", toy_store)
+
+
+def test_a_store_goes_before_released_embeddings(toy_store):
+    released = ToyStore()
+    bare = make_dataset(toy_store, parts={"train": [0]})
+    dataset = replace(bare, embeddings=released)
+    assert data.choose_embeddings(dataset, None) is released
+    assert data.choose_embeddings(dataset, toy_store) is toy_store
+    assert toy_store.spec == SPEC
+    with pytest.raises(UsageError, match=r"'toy' comes without embeddings.*--store"):
+        data.choose_embeddings(bare, None)

@@ -1,0 +1,219 @@
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from toy_examples import DIM, OTHER_SPEC, SPEC, TASK, make_examples
+
+from jamendo_mood import data
+from jamendo_mood.errors import DataError, UsageError
+from jamendo_mood.model import HEADS, HeadConfig, Tagger, build_head
+from jamendo_mood.training import TrainConfig, fit
+
+FRAMES = np.random.default_rng(5).standard_normal((14, DIM), dtype=np.float32)
+
+
+@pytest.fixture(scope="module", params=HEADS)
+def tagger(request):
+    config = TrainConfig(HeadConfig(request.param, hidden=8), epochs=2)
+    return fit(make_examples(80), make_examples(40, seed=1), TASK, SPEC, config, record={"data": "toy"})
+
+
+@pytest.fixture
+def saved(tagger, tmp_path):
+    folder = tmp_path / "tagger"
+    tagger.save(folder)
+    return folder
+
+
+def edit(folder, **values):
+    """Change the tagger's JSON."""
+    path = folder / "tagger.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("targets", [1, 7])
+def test_a_head_maps_pooled_embeddings_to_scores(name, targets):
+    task = replace(TASK, targets=tuple(f"tag {n}" for n in range(targets)))
+    head = build_head(HeadConfig(name), 2 * DIM, task)
+    scores = np.asarray(head.predict_on_batch(make_examples(5).X * 100))
+    assert scores.shape == (5, targets)
+    assert scores.dtype == np.float32
+    assert ((scores >= 0) & (scores <= 1)).all()
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_standardises_its_inputs(name):
+    """Features on other scales, once the head is adapted to them, give the same scores."""
+    import keras
+
+    X = make_examples(200).X
+    scores = []
+    for scale, offset in ((1.0, 0.0), (50.0, -300.0)):
+        keras.utils.set_random_seed(3)
+        head = build_head(HeadConfig(name), 2 * DIM, TASK)
+        head.get_layer("standardise").adapt(X * np.float32(scale) + np.float32(offset))
+        scores.append(np.asarray(head.predict_on_batch(X * np.float32(scale) + np.float32(offset))))
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-3)
+    assert scores[0].std() > 0.01
+
+
+def test_an_unknown_head_is_refused_with_the_known_ones():
+    with pytest.raises(UsageError, match=r"unknown head 'hydra' \(known: linear, mlp\)"):
+        HeadConfig("hydra")
+
+
+def test_tracks_and_frames_are_scored_by_their_pooled_neighbourhood(tagger):
+    np.testing.assert_array_equal(tagger.score_track(FRAMES), tagger.score(data.pool(FRAMES)[np.newaxis])[0])
+    over_time = tagger.score_frames(FRAMES)
+    assert over_time.shape == (len(FRAMES), len(TASK.targets))
+    np.testing.assert_allclose(over_time[0], tagger.score_track(FRAMES[:10]), rtol=1e-5)
+    np.testing.assert_allclose(over_time[-1], tagger.score_track(FRAMES[-10:]), rtol=1e-5)
+    assert (over_time[0] != over_time[-1]).all()
+
+
+def test_thresholds_are_inclusive(tagger):
+    scores = np.array([[0.2, 0.5, 0.9], [0.3, 0.4, 0.0]], np.float32)
+    tuned = replace(tagger, tuned=np.array([0.3, 0.4, np.inf]))
+    assert tuned.decide(scores).tolist() == [[False, True, False], [True, True, False]]
+
+
+def test_loaded_again_it_is_the_same_tagger(tagger, saved):
+    loaded = Tagger.load(saved)
+    X = make_examples(30, seed=9).X
+    np.testing.assert_array_equal(loaded.score(X), tagger.score(X))
+    assert tagger.score(X).std() > 0.01
+    np.testing.assert_array_equal(loaded.tuned, tagger.tuned)
+    assert (loaded.task, loaded.spec, loaded.head) == (tagger.task, tagger.spec, tagger.head)
+    assert dict(loaded.record) == json.loads(json.dumps(tagger.record))
+    assert loaded.record["data"] == "toy"
+    assert dict(loaded.scores) == dict(tagger.scores)
+
+
+@pytest.mark.parametrize("tagger", ["mlp"], indirect=True)
+def test_a_fresh_process_gives_the_same_scores(tagger, saved, tmp_path):
+    X = make_examples(30, seed=9).X
+    np.save(tmp_path / "X.npy", X)
+    program = (
+        "import sys, numpy; from jamendo_mood import Tagger; "
+        "numpy.save(sys.argv[3], Tagger.load(sys.argv[1]).score(numpy.load(sys.argv[2])))"
+    )
+    paths = [str(path) for path in (saved, tmp_path / "X.npy", tmp_path / "scores.npy")]
+    subprocess.run([sys.executable, "-c", program, *paths], check=True, capture_output=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), tagger.score(X))
+
+
+def test_an_infinite_threshold_survives_as_none(tagger, tmp_path):
+    tuned = np.array([0.1 + 0.2, np.inf, 1e-30])
+    replace(tagger, tuned=tuned).save(tmp_path)
+    assert json.loads((tmp_path / "tagger.json").read_text())["thresholds"] == [0.1 + 0.2, None, 1e-30]
+    np.testing.assert_array_equal(Tagger.load(tmp_path).tuned, tuned)
+
+
+def test_saving_again_replaces_the_tagger(tagger, saved):
+    replace(tagger, scores={"PR-AUC-macro": 0.125}).save(saved)
+    assert Tagger.load(saved).scores == {"PR-AUC-macro": 0.125}
+    assert sorted(path.name for path in saved.iterdir()) == ["tagger.json", "weights.npz"]
+
+
+def test_embeddings_of_another_spec_are_refused_naming_both(tagger):
+    tagger.check_spec(SPEC)
+    with pytest.raises(UsageError, match=r"needs embeddings of toy \(4 numbers.*these are of other \(4 numbers"):
+        tagger.check_spec(OTHER_SPEC)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tagger, tmp_path):
+    (tmp_path / "thesis.txt").write_text("my only copy")
+    with pytest.raises(UsageError, match="holds something other than a tagger"):
+        tagger.save(tmp_path)
+    with pytest.raises(UsageError, match="a file of this name is in the way"):
+        tagger.save(tmp_path / "thesis.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert (tmp_path / "thesis.txt").read_text() == "my only copy"
+
+
+def test_a_folder_without_a_tagger_is_wrong_usage(tmp_path):
+    with pytest.raises(UsageError, match=r"no tagger there \(no tagger.json\); `jamendo-mood train` makes one"):
+        Tagger.load(tmp_path)
+
+
+@pytest.mark.parametrize("place", [0, 0.5, 1], ids=["first byte", "middle", "last byte"])
+def test_one_flipped_byte_of_the_weights_is_noticed(saved, place):
+    path = saved / "weights.npz"
+    content = bytearray(path.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"weights.npz: damaged, or of another training"):
+        Tagger.load(saved)
+
+
+class Bomb:
+    """Unpickling it would leave a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def replace_weights(folder, content):
+    """Put other weights in, with a right checksum: what someone would do who means harm."""
+    (folder / "weights.npz").write_bytes(content)
+    edit(folder, weights_sha256=hashlib.sha256(content).hexdigest())
+
+
+def test_a_pickle_among_the_weights_is_not_opened(saved, tmp_path):
+    crater = tmp_path / "crater"
+    np.savez(tmp_path / "bomb.npz", np.array([Bomb(crater)], dtype=object))
+    replace_weights(saved, (tmp_path / "bomb.npz").read_bytes())
+    with pytest.raises(DataError, match=r"not a tagger, or damaged.*allow_pickle"):
+        Tagger.load(saved)
+    assert not crater.exists()
+
+
+def test_weights_that_are_no_npz_are_refused(saved):
+    replace_weights(saved, b"PK\x03\x04 not really")
+    with pytest.raises(DataError, match="damaged"):
+        Tagger.load(saved)
+
+
+def test_weights_of_another_head_are_refused(tagger, tmp_path):
+    replace(tagger, head=HeadConfig("mlp", hidden=5)).save(tmp_path)
+    loaded = Tagger.load(tmp_path)
+    with pytest.raises(DataError, match="weights do not fit its head"):
+        loaded.score_track(FRAMES)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"format": 99}, "a tagger of format 99, this version reads 1"),
+        ({"thresholds": [0.5]}, "not a tagger, or damaged"),
+        ({"thresholds": ["high", 1, 1]}, "not a tagger, or damaged"),
+        ({"head": {"name": "mlp", "wings": 2}}, "not a tagger, or damaged.*wings"),
+        ({"task": {}}, "not a tagger, or damaged"),
+        ({"embedder": None}, "not a tagger, or damaged"),
+    ],
+)
+def test_a_damaged_manifest_is_refused_with_its_name(saved, values, message):
+    edit(saved, **values)
+    with pytest.raises(DataError, match=rf"tagger\.json: {message}"):
+        Tagger.load(saved)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe"])
+def test_a_manifest_that_is_no_tagger_is_refused_with_its_name(saved, content):
+    (saved / "tagger.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"tagger\.json: not a tagger, or damaged"):
+        Tagger.load(saved)
+
+
+def test_a_tagger_without_its_weights_is_refused(saved):
+    (saved / "weights.npz").unlink()
+    with pytest.raises(DataError, match=r"weights\.npz"):
+        Tagger.load(saved)

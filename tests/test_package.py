@@ -1,0 +1,148 @@
+"""The house itself: who imports whom, what is public, what is installed."""
+
+import ast
+import importlib
+import importlib.metadata
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jamendo_mood
+
+ROOT = Path(jamendo_mood.__file__).parent
+LAYERS = """
+errors
+scratch metrics
+audio tasks bootstrap
+melspec tracks
+vggish
+embedders
+store streaming data datasets.jamendo datasets.audioset
+extraction datasets splits synthesis model
+training evaluation prediction demo
+plots reports
+commands widget
+cli
+__main__
+"""
+EXCEPTIONS = {("commands", "cli")}  # `demo` runs the very commands it prints
+HEAVY = {"tensorflow", "keras", "tensorflow_hub", "pandas", "sklearn", "scipy", "matplotlib", "ipywidgets", "pydub"}
+
+
+def name_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imports(path):
+    """The modules of this package that a file imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}, line {node.lineno}: a relative import"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name.removeprefix("jamendo_mood.") in MODULES else node.module for name in names}
+    below = {name.removeprefix("jamendo_mood").removeprefix(".") for name in found if name.startswith("jamendo_mood")}
+    return below - {""}  # the package itself: its __init__ imports nothing
+
+
+def test_a_module_imports_only_from_layers_above_its_own():
+    layer = {name: number for number, line in enumerate(LAYERS.split("\n")) for name in line.split()}
+    assert layer.keys() | {""} == MODULES.keys()
+    assert imports(MODULES[""]) == set()
+    pairs = {(name, used) for name, path in MODULES.items() for used in imports(path)}
+    assert {(name, used) for name, used in pairs if layer[used] >= layer[name]} == EXCEPTIONS
+
+
+def test_the_public_names_are_few_sorted_and_there():
+    names = jamendo_mood.__all__
+    assert names == sorted(names)
+    assert 0 < len(names) <= 15
+    for name in names:
+        public = getattr(jamendo_mood, name)
+        assert public.__name__ == name
+        assert public.__doc__
+        assert name in dir(jamendo_mood)
+    namespace = {}
+    exec("from jamendo_mood import *", namespace)
+    assert {*names} <= namespace.keys()
+    with pytest.raises(AttributeError, match="no attribute 'nosuch'"):
+        _ = jamendo_mood.nosuch
+
+
+def loaded_after(program):
+    """The packages that a fresh interpreter has loaded after a program."""
+    report = "import sys; print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", f"{program}\n{report}"], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stderr.split()}
+
+
+HELP = """
+from jamendo_mood.cli import main
+try:
+    main({arguments})
+except SystemExit as stop:
+    assert stop.code == 0
+"""
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    loaded = loaded_after("import jamendo_mood")
+    assert "jamendo_mood" in loaded
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["extract", "--help"]])
+def test_help_loads_nothing_heavy(arguments):
+    assert not loaded_after(HELP.format(arguments=arguments)) & HEAVY
+
+
+def test_what_is_installed_says_what_setup_cfg_meant():
+    metadata = importlib.metadata.metadata("jamendo-mood")
+    assert metadata["Version"] == jamendo_mood.__version__
+    assert set(metadata["Requires-Python"].split(",")) == {">=3.10", "<3.14"}
+    assert {"notebook", "dev"} <= set(metadata.get_all("Provides-Extra"))
+    needed = importlib.metadata.requires("jamendo-mood")
+    for name in ("tensorflow", "tensorflow-hub", "pydub", "numpy", "pandas", "scikit-learn", "imageio-ffmpeg"):
+        (line,) = (line for line in needed if re.match(r"[\w-]+", line)[0] == name)
+        assert "<" in line  # bounded
+    assert any(line.startswith("ipywidgets") and 'extra == "notebook"' in line for line in needed)
+    assert any(line.startswith("pytest") and 'extra == "dev"' in line for line in needed)
+
+
+def test_the_installed_command_is_our_main():
+    (entry,) = importlib.metadata.entry_points(group="console_scripts", name="jamendo-mood")
+    assert entry.value == "jamendo_mood.cli:main"
+    assert entry.load() is importlib.import_module("jamendo_mood.cli").main
+
+
+def test_every_module_can_be_imported():
+    names = {module.name for module in pkgutil.walk_packages([str(ROOT)], "jamendo_mood.")}
+    assert names == {f"jamendo_mood.{name}" for name in MODULES} - {"jamendo_mood."}
+    for name in names - {"jamendo_mood.__main__"}:
+        importlib.import_module(name)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_is_documented_and_small(name):
+    text = MODULES[name].read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree)
+    assert text.count("\n") <= 350
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 80, node.name
+
+
+def test_the_types_and_the_checksums_are_installed_too():
+    files = {path.name for path in ROOT.rglob("*") if path.is_file()}
+    assert {"py.typed", "jamendo.sha256"} <= files

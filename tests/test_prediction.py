@@ -1,0 +1,114 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from toy_examples import OTHER_SPEC, TASK, make_prediction
+
+from jamendo_mood.errors import AudioError, UsageError
+from jamendo_mood.prediction import predict, predict_files, predict_stored
+from jamendo_mood.streaming import StreamConfig
+
+pytest_plugins = ["demo_corpus"]
+
+
+@pytest.fixture
+def broken(tmp_path):
+    path = tmp_path / "broken.mp3"
+    path.write_text("no music")
+    return path
+
+
+def stored(store, tagger):
+    return {prediction.source: prediction for prediction in predict_stored(store, tagger)}
+
+
+def test_a_file_and_its_stored_embedding_give_the_same_scores(corpus, corpus_store, corpus_tagger, logmel):
+    by_key = stored(corpus_store, corpus_tagger)
+    assert list(by_key) == list(corpus_store)
+    for number in (0, -1):
+        song = corpus.songs[number]
+        prediction = predict(corpus.path(number), corpus_tagger, logmel)
+        from_store = by_key[song.path.removesuffix(".mp3")]
+        np.testing.assert_array_equal(prediction.track_scores, from_store.track_scores)
+        np.testing.assert_array_equal(prediction.frame_scores, from_store.frame_scores)
+        np.testing.assert_array_equal(prediction.decided, from_store.decided)
+        assert prediction.source == str(corpus.path(number))
+        assert (prediction.title, prediction.artist) == (
+            f"Study in {' and '.join(song.moods)} no. {song.id}",
+            f"Synthetic artist {song.artist}",
+        )
+        assert prediction.duration_s == pytest.approx(12, abs=0.1)
+        assert (from_store.title, from_store.artist) == (None, None)
+
+
+def test_the_timeline_has_a_row_for_each_frame(corpus, corpus_store, corpus_tagger):
+    for key, prediction in stored(corpus_store, corpus_tagger).items():
+        frames = corpus_store[key]
+        assert prediction.frame_scores.shape == (len(frames), len(corpus.dataset.task.targets))
+        np.testing.assert_array_equal(prediction.times_s, corpus_store.times(key))
+        np.testing.assert_array_equal(prediction.frame_scores, corpus_tagger.score_frames(frames))
+        np.testing.assert_array_equal(prediction.decided, corpus_tagger.decide(prediction.track_scores))
+
+
+def test_songs_the_tagger_has_not_heard_get_their_moods(corpus, corpus_store, corpus_tagger):
+    """Most of them: two moods of one song may both come first."""
+    by_key = stored(corpus_store, corpus_tagger)
+    songs = [song for song in corpus.songs if song.part == "test"]
+    right = sum(by_key[song.path.removesuffix(".mp3")].top(1)[0][0] in song.moods for song in songs)
+    assert right >= 0.75 * len(songs)
+
+
+def test_an_unreadable_file_does_not_end_the_run(corpus, corpus_tagger, logmel, broken, empty_scratch):
+    paths = [corpus.path(0), broken, corpus.path(1)]
+    results = dict(predict_files(paths, corpus_tagger, logmel, StreamConfig(scratch=empty_scratch)))
+    assert set(results) == set(paths)
+    assert "broken.mp3: not a readable audio file" in results[broken]
+    for number in (0, 1):
+        alone = predict(corpus.path(number), corpus_tagger, logmel)
+        np.testing.assert_array_equal(results[corpus.path(number)].track_scores, alone.track_scores)
+
+
+def test_one_unreadable_file_is_an_audio_error(corpus_tagger, logmel, broken):
+    with pytest.raises(AudioError, match=r"broken\.mp3: not a readable audio file"):
+        predict(broken, corpus_tagger, logmel)
+
+
+def test_another_embedder_is_refused_before_anything_is_read(corpus_tagger, logmel, corpus_store, tmp_path):
+    other = replace(logmel, spec=replace(logmel.spec, name="other"))
+    with pytest.raises(UsageError, match=r"needs embeddings of logmel .*; these are of other"):
+        predict(tmp_path / "not there.mp3", corpus_tagger, other)
+    with pytest.raises(UsageError, match="needs embeddings of other"):
+        next(predict_stored(corpus_store, replace(corpus_tagger, spec=OTHER_SPEC)))
+
+
+def test_the_top_is_the_highest_scores_in_order():
+    prediction = make_prediction()
+    assert prediction.top(2) == [("green", 0.75, True), ("red", pytest.approx(0.45), True)]
+    assert [tag for tag, _, _ in prediction.top(10)] == ["green", "red", "blue"]
+    assert [decided for _, _, decided in prediction.top(10)] == [True, True, False]
+
+
+def test_equal_scores_keep_the_order_of_the_tags():
+    prediction = replace(make_prediction(), track_scores=np.array([0.5, 0.6, 0.5], np.float32))
+    assert [tag for tag, _, _ in prediction.top(3)] == ["green", "red", "blue"]
+
+
+def test_the_json_of_a_prediction_is_json():
+    prediction = make_prediction(artist=None)
+    values = json.loads(json.dumps(prediction.to_json(2, timeline=True), allow_nan=False))
+    assert {name: values[name] for name in ("file", "title", "artist", "duration_s")} == {
+        "file": "songs/toy.mp3",
+        "title": "Blue & Green <live>",
+        "artist": None,
+        "duration_s": 61.5,
+    }
+    assert values["tags"] == [
+        {"tag": "green", "score": 0.75, "above_threshold": True},
+        {"tag": "red", "score": float(np.float32(0.45)), "above_threshold": True},
+    ]
+    assert values["timeline"]["times_s"] == prediction.times_s.tolist()
+    for tag in ("green", "red"):
+        assert values["timeline"]["scores"][tag] == prediction.frame_scores[:, TASK.targets.index(tag)].tolist()
+    assert set(values["timeline"]["scores"]) == {"green", "red"}
+    assert "timeline" not in prediction.to_json(2)

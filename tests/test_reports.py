@@ -1,0 +1,197 @@
+import csv
+import importlib
+import io
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_examples import SPEC, TASK, make_prediction
+
+from jamendo_mood import reports
+from jamendo_mood.evaluation import Scores
+from jamendo_mood.extraction import ExtractReport
+from jamendo_mood.model import HeadConfig, Tagger
+from jamendo_mood.training import Epoch
+
+SCORES = Scores(
+    {"PR-AUC-macro": 1 / 3, "prior-macro": 0.25},
+    (
+        {"tag": "poor", "positives": 3, "prior": 0.03, "PR-AUC": 0.25, "ROC-AUC": 0.5},
+        {"tag": "none", "positives": 0, "prior": 0.0, "PR-AUC": None, "ROC-AUC": None},
+        {"tag": "good", "positives": 5, "prior": 0.05, "PR-AUC": 0.98765, "ROC-AUC": 0.9},
+    ),
+    100,
+)
+
+
+def test_progress_goes_to_stderr_and_tells_each_failure(capsys):
+    with reports.TrackProgress(3) as progress:
+        progress.advance(30.0)
+        progress.advance(0.0, "bad.mp3: no music")
+        progress.advance(30.0)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "failed: bad.mp3: no music" in err
+    assert "3/3" in err
+    assert "1 failed" in err
+    assert "x real time" in err
+
+
+def test_a_bar_that_never_moved_is_wiped_out_when_an_error_comes(capsys):
+    with pytest.raises(OSError, match="no scratch"), reports.TrackProgress(3):
+        raise OSError("no scratch")
+    err = capsys.readouterr().err
+    assert "0/3" in err
+    assert "\n" not in err
+    assert err.endswith("\r")
+
+
+def test_nothing_to_do_shows_no_bar(capsys):
+    with reports.TrackProgress(0):
+        pass
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_tensorflow_is_imported_in_silence_and_stderr_comes_back(monkeypatch, capfd, fails):
+    def import_module(name):
+        assert name == "tensorflow"
+        os.write(2, b"I0000 cpu_feature_guard.cc\n")
+        if fails:
+            raise ImportError("no TensorFlow")
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    if fails:
+        with pytest.raises(ImportError, match="no TensorFlow"):
+            reports.import_tensorflow()
+    else:
+        reports.import_tensorflow()
+    os.write(2, b"heard again\n")
+    assert capfd.readouterr() == ("", "heard again\n")
+
+
+def test_an_extraction_is_summed_up_on_stdout(capsys):
+    reports.print_extraction(ExtractReport(done=2, skipped=5, audio_s=120.0, wall_s=4.0), [], Path("s"))
+    assert capsys.readouterr() == (
+        "s: 2 tracks embedded, 5 were there already, 0 failed; 2.0 min of sound in 4.0 s (30x real time)\n",
+        "",
+    )
+
+
+def test_failures_and_missing_files_are_listed_on_stderr_the_first_ten(capsys):
+    failed = {f"00/{number}": f"{number}.mp3: broken" for number in range(12)}
+    reports.print_extraction(ExtractReport(failed=failed, wall_s=1.0), ["77/77"], Path("s"))
+    out, err = capsys.readouterr()
+    assert out.startswith("s: 0 tracks embedded, 0 were there already, 12 failed")
+    lines = err.splitlines()
+    assert lines[0] == "failed, see s/failures.tsv; --retry-failed tries them again:"
+    assert lines[1:11] == [f"  {key}: {error}" for key, error in list(failed.items())[:10]]
+    assert lines[11] == "  and 2 more"
+    assert lines[12:] == ["1 tracks of the table have no audio file:", "  77/77"]
+
+
+def test_an_epoch_is_one_line_on_stderr(capsys):
+    reports.print_epoch(Epoch(7, 0.25, "PR-AUC-macro", 0.5, best=True))
+    reports.print_epoch(Epoch(8, 0.24, "PR-AUC-macro", 0.4, best=False))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "epoch   7  loss 0.2500  validation PR-AUC-macro 0.5000  best so far",
+        "epoch   8  loss 0.2400  validation PR-AUC-macro 0.4000",
+    ]
+
+
+def test_a_training_is_summed_up_on_stdout(capsys):
+    tagger = Tagger(TASK, SPEC, HeadConfig(), (), np.ones(3), {"best_epoch": 4}, {"PR-AUC-macro": 0.125})
+    reports.print_training(tagger, Path("out"))
+    assert capsys.readouterr() == (
+        "out: mlp head for 3 tags on toy (4 numbers every 0.96 s); best epoch 4, validation PR-AUC-macro 0.1250\n",
+        "",
+    )
+
+
+def test_scores_as_a_table(capsys):
+    reports.print_scores(SCORES, "table")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["100 examples, 3 tags", "PR-AUC-macro     0.333333", "prior-macro      0.250000"]
+    assert [line.split() for line in lines[4:]] == [
+        ["tag", "positives", "prior", "PR-AUC", "ROC-AUC"],
+        ["good", "5", "0.0500", "0.9877", "0.9000"],
+        ["poor", "3", "0.0300", "0.2500", "0.5000"],
+        ["none", "0", "0.0000", "-", "-"],
+    ]
+
+
+def test_scores_as_json_are_one_unrounded_object(capsys):
+    reports.print_scores(SCORES, "json")
+    assert json.loads(capsys.readouterr().out) == SCORES.to_json()
+
+
+def test_tags_as_a_table_have_a_star_where_the_threshold_is_reached(capsys):
+    reports.print_predictions([make_prediction()], "table", 3, timeline=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "songs/toy.mp3  The Toys - Blue & Green <live>  (1:02)"
+    assert [line.split()[:3] for line in lines[1:4]] == [
+        ["green", "0.750", "*"],
+        ["red", "0.450", "*"],
+        ["blue", "0.300", "██████"],
+    ]
+
+
+def test_a_song_without_title_and_artist_has_neither(capsys):
+    reports.print_predictions([make_prediction(None, None)], "table", 1, timeline=False)
+    assert capsys.readouterr().out.startswith("songs/toy.mp3  (1:02)\n")
+
+
+def test_a_timeline_has_a_line_for_each_frame(capsys):
+    reports.print_predictions([make_prediction()], "table", 2, timeline=True)
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("  seconds  green  red")
+    assert [line.split() for line in lines[start + 1 : start + 5]] == [
+        ["0.00", "0.90", "0.10"],
+        ["0.96", "0.80", "0.20"],
+        ["1.92", "0.70", "0.90"],
+        ["2.88", "0.60", "0.60"],
+    ]
+
+
+@pytest.mark.parametrize("timeline", [False, True])
+def test_tags_as_json_are_a_list_of_songs(capsys, timeline):
+    predictions = [make_prediction(), replace(make_prediction(), source="ü.mp3")]
+    reports.print_predictions(predictions, "json", 2, timeline=timeline)
+    out = capsys.readouterr().out
+    assert json.loads(out) == [prediction.to_json(2, timeline=timeline) for prediction in predictions]
+    assert "ü.mp3" in out
+
+
+def test_no_songs_are_an_empty_list(capsys):
+    reports.print_predictions([], "json", 2, timeline=False)
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def read_csv(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_tags_as_csv_have_a_row_for_each_tag(capsys):
+    awkward = 'A "quoted", title'
+    reports.print_predictions([make_prediction(awkward), make_prediction(None, None)], "csv", 2, timeline=False)
+    rows = read_csv(capsys.readouterr().out)
+    assert [row["tag"] for row in rows] == ["green", "red"] * 2
+    assert [row["title"] for row in rows] == [awkward, awkward, "", ""]
+    assert {row["duration_s"] for row in rows} == {"61.5"}
+    assert np.float32(rows[1]["score"]) == np.float32(0.45)
+    assert [row["above_threshold"] for row in rows] == ["1"] * 4
+
+
+def test_a_timeline_as_csv_has_a_row_for_each_tag_and_frame(capsys):
+    prediction = make_prediction()
+    reports.print_predictions([prediction], "csv", 2, timeline=True)
+    rows = read_csv(capsys.readouterr().out)
+    assert [(row["tag"], row["time_s"]) for row in rows] == [
+        (tag, time_s) for tag in ("green", "red") for time_s in ("0.00", "0.96", "1.92", "2.88")
+    ]
+    assert [float(row["score"]) for row in rows] == prediction.frame_scores[:, [1, 0]].T.ravel().tolist()

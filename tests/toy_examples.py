@@ -1,0 +1,55 @@
+"""Small arrays and records for tests that need no sound."""
+
+import numpy as np
+
+from jamendo_mood.data import Examples
+from jamendo_mood.embedders import EmbedderSpec
+from jamendo_mood.prediction import Prediction
+from jamendo_mood.tasks import Task
+from jamendo_mood.tracks import Dataset, Track
+
+DIM = 4
+TASK = Task("toy", "tags", ("red", "green", "blue"))
+SPEC = EmbedderSpec("toy", "", 16_000, 0.96, 0.96, DIM)
+OTHER_SPEC = EmbedderSpec("other", "", 16_000, 0.96, 0.96, DIM)
+
+
+class ToyStore(dict):
+    """Embeddings in memory: a dict with a spec."""
+
+    spec = SPEC
+
+
+def make_tracks(count: int) -> tuple[Track, ...]:
+    return tuple(Track(f"track_{n}", f"{n:02d}/{n}.mp3", 1.0, f"artist_{n}") for n in range(count))
+
+
+def make_examples(count: int, seed: int = 0) -> Examples:
+    """An easy problem: each tag is decided by one column of X, with a share of positives near three in ten."""
+    X = np.random.default_rng(seed).standard_normal((count, 2 * DIM), dtype=np.float32)
+    Y = (X[:, : len(TASK.targets)] > 0.5).astype(np.float32)
+    return Examples(X, Y, make_tracks(count))
+
+
+def make_dataset(store: ToyStore, *, parts: dict[str, list[int]]) -> Dataset:
+    """A data set of as many tracks as the store and the parts name; targets from a seed."""
+    count = 1 + max(row for rows in parts.values() for row in rows)
+    targets = np.random.default_rng(0).integers(0, 2, (count, len(TASK.targets))).astype(np.float32)
+    rows = {part: np.array(numbers) for part, numbers in parts.items()}
+    return Dataset(TASK, make_tracks(count), targets, rows, "none", "none")
+
+
+def make_prediction(title: str | None = "Blue & Green <live>", artist: str | None = "The Toys") -> Prediction:
+    """Three tags over four frames: green and red reach their thresholds, blue does not."""
+    frames = np.array([[0.1, 0.9, 0.3], [0.2, 0.8, 0.3], [0.9, 0.7, 0.3], [0.6, 0.6, 0.3]], np.float32)
+    return Prediction(
+        source="songs/toy.mp3",
+        title=title,
+        artist=artist,
+        duration_s=61.5,
+        targets=TASK.targets,
+        track_scores=np.array([0.45, 0.75, 0.3], np.float32),
+        decided=np.array([True, True, False]),
+        times_s=np.array([0.0, 0.96, 1.92, 2.88], np.float32),
+        frame_scores=frames,
+    )
