@@ -83,7 +83,7 @@ def hann_window() -> Array:
 def mel_matrix() -> Array:
     """Weights that turn a magnitude spectrum into mel bands, float32 (257, 64).
 
-    Triangles with equal width on the mel scale, linear *in mel*, peak 1, without the bin at 0 Hz.
+    Triangles with equal width on the mel scale, linear *in mel*, peak 1.
     """
     bins_mel = _hz_to_mel(np.linspace(0, SAMPLE_RATE_HZ / 2, FFT_LENGTH // 2 + 1))
     edges_mel = np.linspace(_hz_to_mel(np.float64(LOWEST_HZ)), _hz_to_mel(np.float64(HIGHEST_HZ)), MEL_BANDS + 2)
@@ -91,7 +91,6 @@ def mel_matrix() -> Array:
     rising = (bins_mel[:, None] - lower) / (centre - lower)
     falling = (upper - bins_mel[:, None]) / (upper - centre)
     weights = np.maximum(0, np.minimum(rising, falling))
-    weights[0] = 0
     return weights.astype(np.float32)
 
 

@@ -100,6 +100,8 @@ def test_a_track_that_fails_again_stays_listed(folder, store, stub_embedder, con
     for _ in range(2):
         report = extract(find_audio(folder), stub_embedder, store, config, retry_failed=True)
         assert list(store.failures()) == list(report.failed) == ["02/2"]
+    if isinstance(store, EmbeddingStore):
+        assert (store.root / "failures.tsv").read_text().count("\n02/2\t") == 1
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(folder, store, stub_embedder, config):

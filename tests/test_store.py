@@ -371,7 +371,8 @@ def test_packing_never_leaves_an_old_index_beside_new_frames(filled, monkeypatch
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("needs /proc/self/fd (Linux)")
     monkeypatch.setattr(os, "fsync", fail_at_the_index)
-    filled.add("later", np.ones((2, SPEC.dim), np.float32))
+    for key, length in (("14/2", TRACKS["48/948"]), ("48/948", TRACKS["14/2"])):  # as many frames as before
+        filled.add(key, np.ones((length, SPEC.dim), np.float32))
     with pytest.raises(KeyboardInterrupt):
         filled.pack()
     with pytest.raises(StoreError, match="pack the store again"):

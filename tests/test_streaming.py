@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,6 +182,27 @@ def test_at_most_prefetch_plus_one_wavs_exist_at_any_time(prefetch, songs, stub_
     results = list(embed_files(many, embedder, StreamConfig(batch=4, prefetch=prefetch, scratch=empty_scratch)))
     assert [result.error for result in results] == [""] * len(many)
     assert prefetch <= max(counts) <= prefetch + 1
+
+
+def test_decoding_waits_for_a_slow_network(stub_embedder, config, make_audio, noise, tmp_path):
+    blocks, blocks_at_first_batch = [], []
+
+    def frontend(wave):
+        blocks.append(len(wave))
+        return stub_embedder.frontend(wave)
+
+    def network(inputs):
+        if not blocks_at_first_batch:
+            time.sleep(1)  # in which the stub's front end could go through all of the file
+            blocks_at_first_batch.append(len(blocks))
+        return stub_embedder.network(inputs)
+
+    source = make_audio(tmp_path / "long.wav", noise(100.0), rate_hz=16_000)
+    embedder = replace(stub_embedder, frontend=frontend, network=network)
+    list(embed_files({"long": source}, embedder, replace(config, prefetch=1)))
+    # One is being embedded, two are in the queue, one is in the hand of the thread.
+    assert blocks_at_first_batch[0] <= 4
+    assert len(blocks) > 20
 
 
 @pytest.mark.parametrize("options", [{"batch": 0}, {"prefetch": 0}])

@@ -34,10 +34,11 @@ def test_a_kind_tunes_decides_and_scores_what_it_monitors(kind, tagged):
 
 
 def test_a_score_at_its_threshold_is_decided_whatever_its_precision():
-    score = np.float32(0.1)  # not the same number as 0.1 in float64
-    assert tasks.reaches_threshold(np.array([[score]]), np.array([np.float64(score)])).all()
-    assert tasks.reaches_threshold(np.array([[score]]), np.array([0.1])).all()
-    assert not tasks.reaches_threshold(np.array([[score]]), np.array([0.1001])).any()
+    decimals = np.array([0.1, 0.7])  # the one is less in float64 than in float32, the other more
+    scores = decimals.astype(np.float32)
+    assert tasks.reaches_threshold(scores, scores.astype(np.float64)).all()
+    assert tasks.reaches_threshold(scores, decimals).all()
+    assert not tasks.reaches_threshold(scores, decimals + 1e-4).any()
 
 
 def test_biases_start_at_the_log_odds_of_the_prior(tagged):
