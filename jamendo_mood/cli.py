@@ -108,9 +108,17 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tagger", type=Path, metavar="TAGGER_DIR", help="folder that `train` wrote")
     _add_data(parser)
-    parser.add_argument("--split", type=int, metavar="N", help="official split (default: the one it was trained on)")
-    parser.add_argument("--part", metavar="NAME", help="part to judge it by (default: the test part)")
+    _add_part(parser, _whole)
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write scores.json and per_tag.csv there")
+    _add_format(parser, "table", "json")
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("first", type=Path, metavar="A", help="folder of a tagger")
+    parser.add_argument("second", type=Path, metavar="B", help="folder of another, for the same task")
+    _add_data(parser)
+    parser.add_argument("--second-store", type=Path, metavar="DIR", help="embeddings for B (default: those for A)")
+    _add_part(parser, _positive)
     _add_format(parser, "table", "json")
 
 
@@ -166,6 +174,7 @@ COMMANDS: dict[str, tuple[AddOptions, Run, str]] = {
         commands.evaluate,
         "Judge a tagger by a part of its data: headline figures and a row for each tag.",
     ),
+    "compare": (_add_compare, commands.compare, "Say whether tagger A is better than B, by a paired bootstrap."),
     "score": (
         _add_score,
         commands.score,
@@ -191,6 +200,16 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, metavar="DIR", help="embeddings (default: those released with the data)")
 
 
+def _add_part(parser: argparse.ArgumentParser, rounds: Callable[[str], int]) -> None:
+    from jamendo_mood.bootstrap import ROUNDS
+
+    parser.add_argument("--split", type=int, metavar="N", help="official split (default: the one it was trained on)")
+    parser.add_argument("--part", metavar="NAME", help="part to judge by (default: the test part)")
+    parser.add_argument(
+        "--rounds", type=rounds, default=ROUNDS, metavar="N", help=f"of the bootstrap over artists (default {ROUNDS})"
+    )
+
+
 def _add_format(parser: argparse.ArgumentParser, *formats: str) -> None:
     parser.add_argument("--format", choices=formats, default=formats[0], help=f"of the output (default {formats[0]})")
 
@@ -199,6 +218,10 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
+
+
+def _whole(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -14,7 +14,9 @@ from jamendo_mood import reports
 from jamendo_mood.errors import UsageError
 
 if TYPE_CHECKING:
+    from jamendo_mood.data import Examples
     from jamendo_mood.embedders import EmbedderOptions
+    from jamendo_mood.model import Tagger
     from jamendo_mood.store import EmbeddingStore
 
 DONE, SOME_FAILED = 0, 1
@@ -95,27 +97,45 @@ def train(arguments: argparse.Namespace) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Judge a tagger by a part of its data."""
+    from jamendo_mood.evaluation import evaluate
+
+    tagger, examples = _load_examples(arguments.tagger, arguments, arguments.store)
+    scores = evaluate(tagger, examples, rounds=arguments.rounds)
+    if arguments.out is not None:
+        scores.save(arguments.out)
+    reports.print_scores(scores, arguments.format)
+    return DONE
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Say whether one tagger is better than another."""
+    from jamendo_mood.evaluation import compare
+
+    first, examples = _load_examples(arguments.first, arguments, arguments.store)
+    second, others = _load_examples(arguments.second, arguments, arguments.second_store or arguments.store)
+    comparisons = compare(first, second, (examples, others), rounds=arguments.rounds)
+    reports.print_comparison(comparisons, str(arguments.first), str(arguments.second), arguments.format)
+    return DONE
+
+
+def _load_examples(folder: Path, arguments: argparse.Namespace, store: Path | None) -> tuple[Tagger, Examples]:
+    """A tagger, and the part of its data that it is to be judged by."""
     from jamendo_mood import data
     from jamendo_mood.datasets import load_dataset
-    from jamendo_mood.evaluation import evaluate
     from jamendo_mood.model import Tagger
 
-    tagger = Tagger.load(arguments.tagger)
+    tagger = Tagger.load(folder)
     trained_on = int(tagger.record.get("split", 0))
     split = trained_on if arguments.split is None else arguments.split
     if split != trained_on:
         print(f"warning: trained on split {trained_on}, whose training tracks may be in split {split}", file=sys.stderr)
     dataset = load_dataset(tagger.task.name, arguments.data, split=split, part=arguments.part)
     if dataset.task != tagger.task:
-        raise UsageError(f"{arguments.data}: its tags are not those that {arguments.tagger} was trained for")
-    embeddings = data.choose_embeddings(dataset, _open_store(arguments.store))
+        raise UsageError(f"{arguments.data}: its tags are not those that {folder} was trained for")
+    embeddings = data.choose_embeddings(dataset, _open_store(store))
     tagger.check_spec(embeddings.spec)
     reports.import_tensorflow()
-    scores = evaluate(tagger, data.load_part(dataset, arguments.part or dataset.test, embeddings))
-    if arguments.out is not None:
-        scores.save(arguments.out)
-    reports.print_scores(scores, arguments.format)
-    return DONE
+    return tagger, data.load_part(dataset, arguments.part or dataset.test, embeddings)
 
 
 def score(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood import metrics
+from jamendo_mood.bootstrap import ROUNDS, Comparison, Draws, draw_figures
 from jamendo_mood.data import Examples
-from jamendo_mood.errors import DataError
+from jamendo_mood.errors import DataError, UsageError
 from jamendo_mood.model import Tagger
 from jamendo_mood.store import write_atomically
 from jamendo_mood.tracks import read_table
@@ -37,15 +38,20 @@ class Scores:
         For each tag: ``tag``, ``positives``, ``prior``, ``PR-AUC``, ``ROC-AUC`` and, where decisions are known,
         ``precision``, ``recall``, ``F-score`` and ``threshold``. None where a figure is not defined.
     examples : int
+    intervals : dict of (float, float)
+        For the macro PR-AUC and ROC-AUC, the 95 % interval of a bootstrap over artists; empty where it was not made.
     """
 
     figures: Mapping[str, float]
     per_tag: tuple[Mapping[str, Any], ...]
     examples: int
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """One object, unrounded, headline figures at its top level."""
-        return {**self.figures, "examples": self.examples, "per_tag": [dict(row) for row in self.per_tag]}
+        intervals = {"intervals": {name: list(interval) for name, interval in self.intervals.items()}}
+        rows = [dict(row) for row in self.per_tag]
+        return {**self.figures, **(intervals if self.intervals else {}), "examples": self.examples, "per_tag": rows}
 
     def table(self) -> pd.DataFrame:
         """The rows per tag, best PR-AUC first."""
@@ -63,18 +69,62 @@ class Scores:
         write_atomically(Path(folder) / "per_tag.csv", lambda file: file.write(rows.encode()))
 
 
-def evaluate(tagger: Tagger, examples: Examples) -> Scores:
+def evaluate(tagger: Tagger, examples: Examples, *, rounds: int = ROUNDS) -> Scores:
     """Judge a tagger by examples it was not trained on.
+
+    Parameters
+    ----------
+    tagger : Tagger
+    examples : Examples
+    rounds : int
+        Draws of the bootstrap over artists that the intervals come from; 0 makes none.
 
     Raises
     ------
     DataError
         There is nothing to measure: no tag has positives and negatives.
     """
-    scores = tagger.score(examples.X)
-    return score_predictions(
-        examples.Y > 0, scores, tagger.task.targets, decisions=tagger.decide(scores), thresholds=tagger.tuned
+    predictions = tagger.score(examples.X)
+    scores = score_predictions(
+        examples.Y > 0,
+        predictions,
+        tagger.task.targets,
+        decisions=tagger.decide(predictions),
+        thresholds=tagger.tuned,
     )
+    return replace(scores, intervals=_draw(examples, predictions, rounds).intervals()) if rounds else scores
+
+
+def compare(
+    first: Tagger, second: Tagger, pair: tuple[Examples, Examples], *, rounds: int = ROUNDS
+) -> list[Comparison]:
+    """Is the first tagger better than the second? A bootstrap over artists, paired: both meet the same draws.
+
+    Parameters
+    ----------
+    first, second : Tagger
+        For the same targets.
+    pair : (Examples, Examples)
+        The same tracks with the embeddings that each tagger needs.
+    rounds : int
+
+    Raises
+    ------
+    UsageError
+        Targets or tracks differ.
+    """
+    if first.task.targets != second.task.targets:
+        raise UsageError("the two taggers are for different tags and cannot be compared")
+    if pair[0].tracks != pair[1].tracks:
+        raise UsageError("the two stores do not hold the same tracks of this part: extract the missing ones first")
+    scored = [tagger.score(examples.X) for tagger, examples in zip((first, second), pair, strict=True)]
+    figures = [score_predictions(pair[0].Y > 0, scores, first.task.targets).figures for scores in scored]
+    draws = [_draw(pair[0], scores, rounds) for scores in scored]
+    return draws[0].compare(draws[1], figures[0], figures[1])
+
+
+def _draw(examples: Examples, scores: Array, rounds: int) -> Draws:
+    return draw_figures(examples.Y > 0, scores, [track.artist for track in examples.tracks], rounds=rounds)
 
 
 def score_predictions(

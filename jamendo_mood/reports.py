@@ -8,11 +8,13 @@ import json
 import os
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jamendo_mood.bootstrap import Comparison
     from jamendo_mood.evaluation import Scores
     from jamendo_mood.extraction import ExtractReport
     from jamendo_mood.model import Tagger
@@ -111,9 +113,27 @@ def print_scores(scores: Scores, form: str) -> None:
         return
     print(f"{scores.examples} examples, {len(scores.per_tag)} tags")
     for name, figure in scores.figures.items():
-        print(f"{name:16} {figure:.6f}")
+        print(f"{name:16} {figure:.6f}{_interval(scores.intervals.get(name))}")
+    if scores.intervals:
+        print("(in brackets: 95 % intervals by a bootstrap over artists)")
     print()
     print(scores.table().to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}"))
+
+
+def print_comparison(comparisons: list[Comparison], first: str, second: str, form: str) -> None:
+    """Print for each figure by how much the first tagger is better, and how sure that is."""
+    if form == "json":
+        _print_json({row.figure: asdict(row) for row in comparisons})
+        return
+    print(f"A = {first}, B = {second}: A - B, with the 95 % interval of a paired bootstrap over artists")
+    for row in comparisons:
+        low, high = row.interval
+        verdict = "A is better" if low > 0 else "B is better" if high < 0 else "no clear difference"
+        print(f"{row.figure:16} {row.difference:+.6f}{_interval(row.interval)}  A ahead in {row.ahead:.0%}: {verdict}")
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"  [{interval[0]:.4f}, {interval[1]:.4f}]"
 
 
 def print_predictions(predictions: list[Prediction], form: str, count: int, *, timeline: bool) -> None:

@@ -22,7 +22,7 @@ def test_a_weight_counts_as_so_many_copies(example):
     truth, scores, _ = example
     weights = np.random.default_rng(1).integers(0, 4, (5, len(truth))).astype(np.float32)
     for tag in range(truth.shape[1]):
-        sorting = bootstrap._sort(truth[:, tag], scores[:, tag])
+        sorting = (truth[:, tag], *bootstrap._sort(truth[:, tag], scores[:, tag]))
         for row, found in enumerate(zip(*bootstrap._weighted_figures(*sorting, weights), strict=True)):
             copies = repeat(truth[:, [tag]], weights[row]), repeat(scores[:, [tag]], weights[row])
             assert found[0] == pytest.approx(metrics.average_precision(*copies)[0], abs=1e-9)
@@ -31,10 +31,18 @@ def test_a_weight_counts_as_so_many_copies(example):
 
 def test_a_draw_without_positives_of_a_tag_leaves_it_out():
     truth = np.array([[True, True], [False, True], [False, False]])
-    sorting = bootstrap._sort(truth[:, 0], np.array([0.9, 0.5, 0.1]))
+    sorting = (truth[:, 0], *bootstrap._sort(truth[:, 0], np.array([0.9, 0.5, 0.1])))
     precision, area = bootstrap._weighted_figures(*sorting, np.array([[0, 1, 2], [3, 0, 0]], np.float32))
     assert np.isnan(precision).all()
     assert np.isnan(area).all()
+
+
+def test_draws_in_which_nothing_can_be_measured_are_left_out():
+    truth = np.array([[True], [False], [False]])
+    draws = draw_figures(truth, np.array([[0.9], [0.5], [0.1]]), ["a", "b", "c"], rounds=100)
+    assert 10 < len(draws.figures["PR-AUC-macro"]) < 100
+    assert draws.intervals() == {"PR-AUC-macro": (1.0, 1.0), "ROC-AUC-macro": (1.0, 1.0)}
+    assert draw_figures(truth, np.array([[0.9], [0.5], [0.1]]), ["a", "a", "a"], rounds=5).intervals()
 
 
 def test_the_interval_holds_the_figure_and_the_seed_decides(example):
@@ -67,3 +75,20 @@ def test_artists_are_drawn_whole(example):
 
 def test_the_interval_leaves_out_a_fortieth_on_either_side():
     assert percentile_interval(np.arange(1001.0)) == pytest.approx((25.0, 975.0))
+
+
+def test_a_comparison_is_paired(example):
+    """Two taggers that hardly differ: each interval is wide, that of their difference is narrow."""
+    truth, scores, artists = example
+    better = scores + 0.02 * truth
+    draws, other = (draw_figures(truth, array, artists, rounds=300) for array in (better, scores))
+    figures, others = (metrics.score_tags(truth, array) for array in (better, scores))
+    for comparison in draws.compare(other, figures, others):
+        low, high = comparison.interval
+        assert low <= comparison.difference <= high
+        assert comparison.difference > 0
+        assert comparison.ahead > 0.95
+        wide = draws.intervals()[comparison.figure]
+        assert high - low < 0.75 * (wide[1] - wide[0])
+    same = draws.compare(draws, figures, figures)
+    assert [(row.difference, row.interval, row.ahead) for row in same] == [(0.0, (0.0, 0.0), 0.0)] * 2

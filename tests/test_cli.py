@@ -548,7 +548,7 @@ def test_evaluate_prints_one_json_object_with_the_official_names(run, corpus, co
     assert json.loads((tmp_path / "report" / "scores.json").read_text()) == values
     assert (tmp_path / "report" / "per_tag.csv").is_file()
     table = run(*arguments)
-    assert f"PR-AUC-macro     {values['PR-AUC-macro']:.6f}\n" in table.out
+    assert f"PR-AUC-macro     {values['PR-AUC-macro']:.6f}  [" in table.out
     for tag in corpus.dataset.task.targets:
         assert re.search(rf"^ *{tag} ", table.out, re.M)
 
@@ -715,3 +715,42 @@ def test_a_tagger_of_released_features_takes_ones_own(corpus_tagger, logmel):
     tagger = replace(corpus_tagger, spec=released)
     tagger.check_spec(replace(logmel.spec, weights_sha256="f00d"))
     assert load_embedder("logmel").spec == logmel.spec
+
+
+# ---- Intervals, and compare.
+
+
+def test_evaluate_gives_intervals_unless_no_rounds_are_asked_for(run, corpus, corpus_store, trained):
+    arguments = ("evaluate", trained, "--data", corpus.root, "--store", corpus_store.root, "--format", "json")
+    with_intervals = json.loads(run(*arguments, "--rounds", 50).out)
+    for name in ("PR-AUC-macro", "ROC-AUC-macro"):
+        low, high = with_intervals["intervals"][name]
+        assert 0 <= low < high <= 1
+    assert "intervals" not in json.loads(run(*arguments, "--rounds", 0).out)
+
+
+def test_compare_tells_the_better_of_two_taggers(run, corpus, corpus_store, trained, tagger_folder):
+    arguments = ("compare", tagger_folder, trained, "--data", corpus.root, "--store", corpus_store.root)
+    found = json.loads(run(*arguments, "--rounds", 50, "--format", "json").out)
+    difference = found["PR-AUC-macro"]
+    assert difference["interval"][0] <= difference["difference"] <= difference["interval"][1]
+    outcome = run(*arguments, "--rounds", 50)
+    assert outcome.status == 0
+    assert f"PR-AUC-macro     {difference['difference']:+.6f}" in outcome.out
+    assert ("A is better" in outcome.out) == any(row["interval"][0] > 0 for row in found.values())
+
+
+def test_a_tagger_is_no_better_than_itself(run, corpus, corpus_store, trained):
+    data = ("--data", corpus.root, "--store", corpus_store.root, "--second-store", corpus_store.root)
+    outcome = run("compare", trained, trained, *data, "--rounds", 20)
+    assert outcome.out.count("+0.000000  [0.0000, 0.0000]  A ahead in 0%: no clear difference") == 2
+
+
+def test_compare_refuses_stores_that_hold_other_tracks(run, corpus, corpus_store, trained, tmp_path):
+    lacking = EmbeddingStore(tmp_path / "lacking", corpus_store.spec)
+    for key in list(corpus_store)[:-1]:
+        lacking.add(key, corpus_store[key])
+    data = ("--data", corpus.root, "--store", corpus_store.root, "--second-store", lacking.root)
+    outcome = run("compare", trained, trained, *data)
+    assert outcome.status == 2
+    assert "do not hold the same tracks" in outcome.err

@@ -62,6 +62,20 @@ def test_a_head_standardises_its_inputs(name):
     assert scores[0].std() > 0.01
 
 
+def test_a_linear_head_is_a_logistic_regression_on_standardised_inputs(tmp_path):
+    train, validation = (
+        replace(examples, X=examples.X * np.float32(50) - np.float32(300))
+        for examples in (make_examples(80), make_examples(40, seed=1))
+    )
+    fit(train, validation, TASK, SPEC, TrainConfig(HeadConfig("linear"), epochs=2)).save(tmp_path)
+    loaded = Tagger.load(tmp_path)
+    kernel, bias = loaded.weights[-2:]
+    standardised = (train.X - train.X.mean(axis=0)) / train.X.std(axis=0)
+    by_hand = 1 / (1 + np.exp(-(standardised @ kernel + bias)))
+    np.testing.assert_allclose(loaded.score(train.X), by_hand, atol=1e-4)
+    assert by_hand.std() > 0.05
+
+
 def test_an_unknown_head_is_refused_with_the_known_ones():
     with pytest.raises(UsageError, match=r"unknown head 'hydra' \(known: linear, mlp\)"):
         HeadConfig("hydra")

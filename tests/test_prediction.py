@@ -90,8 +90,10 @@ def test_the_top_is_the_highest_scores_in_order():
 
 
 def test_equal_scores_keep_the_order_of_the_tags():
-    prediction = replace(make_prediction(), track_scores=np.array([0.5, 0.6, 0.5], np.float32))
-    assert [tag for tag, _, _ in prediction.top(3)] == ["green", "red", "blue"]
+    tags = tuple(f"tag {number}" for number in range(100))
+    scores = np.tile(np.array([0.25, 0.5], np.float32), 50)
+    prediction = replace(make_prediction(), targets=tags, track_scores=scores, decided=scores > 1)
+    assert [tag for tag, _, _ in prediction.top(100)] == [*tags[1::2], *tags[::2]]
 
 
 def test_the_json_of_a_prediction_is_json():

@@ -46,6 +46,19 @@ def test_an_easy_problem_is_learned(head):
     assert figures["F-score-macro"] > 0.9
 
 
+def test_it_starts_from_the_share_of_each_tag():
+    """Inputs that say nothing leave only the biases, and so small a step leaves those where they were."""
+    examples = make_examples(98)
+    positives = examples.Y.sum(axis=0)
+    assert len({*positives}) > 1
+    tagger = train(
+        replace(FEW, head=HeadConfig("linear"), epochs=1, learning_rate=1e-9),
+        train=replace(examples, X=np.zeros_like(examples.X)),
+    )
+    scores = tagger.score(np.zeros_like(examples.X[:1]))
+    np.testing.assert_allclose(scores[0], (positives + 1) / 100, rtol=1e-4)
+
+
 def noisy(count, seed):
     """Examples whose targets hang on their inputs by a thread: a head soon overfits."""
     examples = make_examples(count, seed)
