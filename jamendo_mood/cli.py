@@ -34,7 +34,6 @@ exit status: 0 done, 1 some tracks failed (they are listed), 2 wrong usage."""
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = build_parser()
     arguments = parser.parse_args(argv)
     logging.basicConfig(stream=sys.stderr, format="warning: %(message)s", level=logging.WARNING)

@@ -30,8 +30,6 @@ def extract(arguments: argparse.Namespace) -> int:
     from jamendo_mood.streaming import StreamConfig
 
     tracks, missing = _select_tracks(arguments)
-    if arguments.embedder != "logmel":
-        reports.import_tensorflow()
     embedder = load_embedder(arguments.embedder, _embedder_options(arguments))
     store = EmbeddingStore(arguments.store, embedder.spec)
     config = StreamConfig(batch=arguments.batch, scratch=arguments.scratch)
@@ -77,7 +75,6 @@ def train(arguments: argparse.Namespace) -> int:
     from jamendo_mood.training import TrainConfig, fit
 
     check_tagger_folder(arguments.out)
-    reports.import_tensorflow()
     config = TrainConfig(head=HeadConfig(arguments.head), epochs=arguments.epochs, seed=arguments.seed)
     dataset = load_dataset(arguments.task, arguments.data, split=arguments.split)
     embeddings = data.choose_embeddings(dataset, _open_store(arguments.store))
@@ -134,7 +131,6 @@ def _load_examples(folder: Path, arguments: argparse.Namespace, store: Path | No
         raise UsageError(f"{arguments.data}: its tags are not those that {folder} was trained for")
     embeddings = data.choose_embeddings(dataset, _open_store(store))
     tagger.check_spec(embeddings.spec)
-    reports.import_tensorflow()
     return tagger, data.load_part(dataset, arguments.part or dataset.test, embeddings)
 
 
@@ -173,7 +169,6 @@ def tag(arguments: argparse.Namespace) -> int:
     files, stores = _sort_inputs(arguments.files)
     for store in stores:
         tagger.check_spec(store.spec)
-    reports.import_tensorflow()
     predictions = [prediction for store in stores for prediction in predict_stored(store, tagger)]
     failed = 0
     if files:

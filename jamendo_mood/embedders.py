@@ -18,6 +18,7 @@ import numpy.typing as npt
 from jamendo_mood import melspec, vggish
 from jamendo_mood.audio import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.errors import UsageError, WeightsError
+from jamendo_mood.quiet import import_quietly
 
 PATCH_S = melspec.PATCH_FRAMES * melspec.HOP_S  # 0.96
 
@@ -225,7 +226,7 @@ def _find_pca(weights: Path) -> Path:
     for folder in (weights, weights.parent):
         if (folder / PCA_NAME).is_file():
             return folder / PCA_NAME
-    import keras
+    keras = import_quietly("keras")
 
     try:
         return Path(keras.utils.get_file(PCA_NAME, PCA_URL, file_hash=PCA_MD5, cache_subdir="jamendo-mood"))

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from jamendo_mood.data import pool, pool_windows
 from jamendo_mood.embedders import EmbedderSpec
 from jamendo_mood.errors import DataError, UsageError
+from jamendo_mood.quiet import import_quietly
 from jamendo_mood.store import write_atomically
 from jamendo_mood.tasks import Task
 
@@ -61,7 +62,7 @@ def build_head(config: HeadConfig, inputs: int, task: Task) -> Any:
 
     Its first layer standardises the inputs; it is to be adapted to the training part.
     """
-    import keras
+    keras = import_quietly("keras")
 
     first = keras.Input((inputs,))
     x = keras.layers.Normalization(name="standardise")(first)
@@ -74,7 +75,7 @@ def build_head(config: HeadConfig, inputs: int, task: Task) -> Any:
 
 
 def _add_mlp(config: HeadConfig, x: Any) -> Any:
-    import keras
+    keras = import_quietly("keras")
 
     return keras.layers.Dropout(config.dropout)(keras.layers.Dense(config.hidden, activation="relu")(x))
 

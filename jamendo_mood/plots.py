@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from jamendo_mood.evaluation import Scores
 from jamendo_mood.prediction import Prediction
@@ -13,12 +15,22 @@ DECIDED, UNDECIDED, PRIOR = "#2a7f62", "#a9b8b2", "#f2a33a"
 ROW_HEIGHT = 0.32  # inches a bar
 
 
-def plot_tags(prediction: Prediction, count: int = 10) -> Any:
+class Picture(Figure):
+    """A figure that notebooks show, though pyplot, which would keep it for ever, knows nothing of it."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
+def plot_tags(prediction: Prediction, count: int = 10) -> Picture:
     """The highest tags of a track as bars; those that reach their threshold are dark.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    Picture
+        A matplotlib figure.
     """
     top = prediction.top(count)[::-1]
     figure, axes = _bars(len(top))
@@ -30,12 +42,13 @@ def plot_tags(prediction: Prediction, count: int = 10) -> Any:
     return figure
 
 
-def plot_timeline(prediction: Prediction, count: int = 8) -> Any:
+def plot_timeline(prediction: Prediction, count: int = 8) -> Picture:
     """The highest tags of a track over time, as a heat map.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    Picture
+        A matplotlib figure.
     """
     columns = [prediction.targets.index(tag) for tag, _, _ in prediction.top(count)]
     figure, axes = _bars(len(columns))
@@ -48,12 +61,13 @@ def plot_timeline(prediction: Prediction, count: int = 8) -> Any:
     return figure
 
 
-def plot_scores(scores: Scores, count: int = 56) -> Any:
+def plot_scores(scores: Scores, count: int = 56) -> Picture:
     """PR-AUC of each tag as bars, beside its prior: what guessing would reach.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    Picture
+        A matplotlib figure.
     """
     rows = scores.table().dropna(subset=["PR-AUC"]).head(count)[::-1]
     figure, axes = _bars(len(rows))
@@ -66,11 +80,9 @@ def plot_scores(scores: Scores, count: int = 56) -> Any:
     return figure
 
 
-def _bars(rows: int) -> tuple[Any, Any]:
-    """A figure high enough for that many rows; drawn without pyplot, so none stays open."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 1.2 + ROW_HEIGHT * rows), layout="constrained")
+def _bars(rows: int) -> tuple[Picture, Any]:
+    """A picture high enough for that many rows."""
+    figure = Picture(figsize=(7, 1.2 + ROW_HEIGHT * rows), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
-import os
 import sys
 import time
 from dataclasses import asdict
@@ -61,19 +59,6 @@ class TrackProgress:
         speed = self._audio_s / (time.perf_counter() - self._started)
         self._bar.set_postfix_str(f"{speed:.0f}x real time, {self._failed} failed", refresh=False)
         self._bar.update()
-
-
-def import_tensorflow() -> None:
-    """Import TensorFlow without the lines that it logs at start, from C++, whatever its log level is set to."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
-            os.dup2(nowhere.fileno(), 2)
-            importlib.import_module("tensorflow")
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
 
 
 def print_extraction(report: ExtractReport, missing: list[str], store: Path) -> None:

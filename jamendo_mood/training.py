@@ -14,6 +14,7 @@ from jamendo_mood.data import Examples
 from jamendo_mood.embedders import EmbedderSpec
 from jamendo_mood.errors import DataError, UsageError
 from jamendo_mood.model import HeadConfig, Tagger, build_head
+from jamendo_mood.quiet import import_quietly
 from jamendo_mood.tasks import Task
 
 Array = npt.NDArray[np.float32]
@@ -88,7 +89,7 @@ def fit(
     DataError
         The validation part cannot tell a better head from a worse one: no target has positives and negatives.
     """
-    import keras
+    keras = import_quietly("keras")
 
     config = config or TrainConfig()
     truth = validation.Y > 0
@@ -123,11 +124,11 @@ def fit(
 
 def _make_watcher(validation: Examples, task: Task, patience: int, on_epoch: Callable[[Epoch], None]) -> Any:
     """A Keras callback that judges each epoch by the task's own figure and stops when it no longer rises."""
-    import keras
+    keras = import_quietly("keras")
 
     truth = validation.Y > 0
 
-    class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
+    class Watcher(keras.callbacks.Callback):  # type: ignore[name-defined,misc]
         best, best_epoch, weights = -np.inf, 0, None
 
         def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:

@@ -15,6 +15,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from jamendo_mood import melspec
 from jamendo_mood.audio import SAMPLE_RATE_HZ
 from jamendo_mood.errors import WeightsError
+from jamendo_mood.quiet import import_quietly
 
 HUB_HANDLE = "https://tfhub.dev/google/vggish/1"
 WEIGHTS_VARIABLE = "JAMENDO_MOOD_VGGISH"
@@ -76,7 +78,7 @@ def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
         return cached
     reason = "not in TF-Hub's cache"
     if download:
-        import tensorflow_hub as hub
+        hub = import_quietly("tensorflow_hub")
 
         try:
             return Path(hub.resolve(HUB_HANDLE))
@@ -100,7 +102,7 @@ def read_variables(path: Path) -> dict[str, Array]:
     WeightsError
         The file cannot be read, or a variable is missing or of another shape.
     """
-    import tensorflow as tf
+    tf = import_quietly("tensorflow")
 
     prefix = path / "variables" / "variables" if path.is_dir() else path.with_name(path.name.removesuffix(".index"))
     try:
@@ -140,15 +142,15 @@ def build_network(variables: Mapping[str, Array]) -> Network:
     callable, float32 (batch, 96, 64) -> float32 (batch, 128)
         Log-mel patches to embeddings before any activation, as TF-Hub's module gives them.
     """
-    import tensorflow as tf
+    tf = import_quietly("tensorflow")
 
     constants = {name: tf.constant(value) for name, value in variables.items()}
 
-    def parameters(layer: str) -> tuple[tf.Tensor, tf.Tensor]:
+    def parameters(layer: str) -> tuple[Any, Any]:
         return constants[f"vggish/{layer}/weights"], constants[f"vggish/{layer}/biases"]
 
     @tf.function(input_signature=[tf.TensorSpec((None, melspec.PATCH_FRAMES, melspec.MEL_BANDS))])  # type: ignore[untyped-decorator]
-    def network(patches: tf.Tensor) -> tf.Tensor:
+    def network(patches: Any) -> Any:
         x = patches[..., tf.newaxis]
         for name, _, _, pooled in _CONVOLUTIONS:
             weights, biases = parameters(name)

@@ -588,7 +588,6 @@ def test_tracks_that_are_not_embedded_are_warned_of(corpus, corpus_store, traine
     assert outcome.err == f"warning: part test: 2 of {len(keys)} tracks are not in the store and are left out\n"
 
 
-@pytest.mark.slow
 @pytest.mark.shared
 def test_music_moods_of_audioset_are_learned(run, shared, tmp_path):
     """Better than a logistic regression on the same features, which reaches 0.209 and 0.854."""

@@ -15,7 +15,7 @@ import jamendo_mood
 
 ROOT = Path(jamendo_mood.__file__).parent
 LAYERS = """
-errors
+errors quiet
 scratch metrics
 audio tasks bootstrap
 melspec tracks

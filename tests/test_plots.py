@@ -96,3 +96,7 @@ def test_only_the_best_tags_are_drawn_where_there_are_many(scores):
 def test_a_figure_grows_with_its_rows(scores):
     low, high = (plots.plot_tags(make_prediction(), count).get_size_inches()[1] for count in (1, 3))
     assert high - low == pytest.approx(2 * plots.ROW_HEIGHT)
+
+
+def test_a_notebook_shows_a_picture_by_itself():
+    assert plots.plot_tags(make_prediction(), 3)._repr_png_().startswith(b"\x89PNG")

@@ -1,8 +1,6 @@
 import csv
-import importlib
 import io
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,24 +51,6 @@ def test_nothing_to_do_shows_no_bar(capsys):
     with reports.TrackProgress(0):
         pass
     assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_tensorflow_is_imported_in_silence_and_stderr_comes_back(monkeypatch, capfd, fails):
-    def import_module(name):
-        assert name == "tensorflow"
-        os.write(2, b"I0000 cpu_feature_guard.cc\n")
-        if fails:
-            raise ImportError("no TensorFlow")
-
-    monkeypatch.setattr(importlib, "import_module", import_module)
-    if fails:
-        with pytest.raises(ImportError, match="no TensorFlow"):
-            reports.import_tensorflow()
-    else:
-        reports.import_tensorflow()
-    os.write(2, b"heard again\n")
-    assert capfd.readouterr() == ("", "heard again\n")
 
 
 def test_an_extraction_is_summed_up_on_stdout(capsys):

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from jamendo_mood.audio import SAMPLE_RATE_HZ
 from jamendo_mood.embedders import PATCH_S, RELEASED, EmbedderSpec
 from jamendo_mood.errors import DataError, UsageError
+from jamendo_mood.quiet import import_quietly
 from jamendo_mood.tasks import Task
 from jamendo_mood.tracks import Dataset, Track, read_table
 from jamendo_mood.vggish import DIM
@@ -130,9 +131,9 @@ def read_npz(path: Path, n_labels: int) -> Segments:
 
 def read_tfrecords(folder: Path, n_labels: int) -> Segments:
     """Read a part from a folder of the original TFRecords."""
-    import tensorflow as tf
     from google.protobuf.message import DecodeError
 
+    tf = import_quietly("tensorflow")
     ids, embeddings, n_frames, labels = [], [], [], []
     files = sorted(str(path) for path in folder.glob("*.tfrecord"))
     try:
