@@ -78,6 +78,12 @@ def pool_windows(frames: Array, width: int) -> Array:
     return pool(windows)[nearest]
 
 
+def check_finite(key: str, frames: Array) -> None:
+    """Raise `DataError` if a stored embedding holds NaN or infinity, of which a head would make plausible scores."""
+    if not np.isfinite(frames).all():
+        raise DataError(f"the embedding of track {key!r} holds NaN or infinity: delete it and extract the track again")
+
+
 def choose_embeddings(dataset: Dataset, store: Embeddings | None) -> Embeddings:
     """The store, or else the embeddings released with the data.
 
@@ -117,6 +123,5 @@ def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
 
 def _pooled(embeddings: Mapping[str, Array] | Embeddings, key: str) -> Array:
     frames = embeddings[key]
-    if not np.isfinite(frames).all():
-        raise DataError(f"the embedding of track {key!r} holds NaN or infinity: delete it and extract the track again")
+    check_finite(key, frames)
     return pool(frames)

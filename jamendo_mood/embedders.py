@@ -7,6 +7,9 @@ on batches that cross the borders of blocks and tracks.
 from __future__ import annotations
 
 import hashlib
+import io
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -209,10 +212,10 @@ def read_pca(options: EmbedderOptions) -> tuple[Array, Array]:
     path = options.pca or _find_pca(vggish.find_weights(options.weights))
     try:
         content = path.read_bytes()
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             means = arrays["pca_means"].reshape(-1).astype(np.float32)
             eigenvectors = arrays["pca_eigen_vectors"].astype(np.float32)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path}: not VGGish's PCA parameters ({error})") from error
     if not options.allow_untrained and hashlib.md5(content).hexdigest() != PCA_MD5:
         raise WeightsError(f"{path}: not Google's PCA parameters, whose MD5 is {PCA_MD5}")

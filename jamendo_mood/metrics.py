@@ -8,10 +8,10 @@ in the table of tags and left out of the macro averages.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn import metrics as sklearn_metrics
 
 from jamendo_mood.errors import DataError
 
@@ -38,7 +38,7 @@ def average_precision(truth: Truth, scores: Array) -> PerTag:
     ----------
     scikit-learn's ``average_precision_score``: the sum of precision times the step in recall.
     """
-    return _per_tag(sklearn_metrics.average_precision_score, truth, scores)
+    return _per_tag(_sklearn().average_precision_score, truth, scores)
 
 
 def roc_auc(truth: Truth, scores: Array) -> PerTag:
@@ -46,7 +46,7 @@ def roc_auc(truth: Truth, scores: Array) -> PerTag:
 
     Parameters, Returns: as `average_precision`.
     """
-    return _per_tag(sklearn_metrics.roc_auc_score, truth, scores)
+    return _per_tag(_sklearn().roc_auc_score, truth, scores)
 
 
 def score_tags(truth: Truth, scores: Array, decisions: Truth | None = None) -> dict[str, float]:
@@ -73,8 +73,8 @@ def score_tags(truth: Truth, scores: Array, decisions: Truth | None = None) -> d
     figures = {
         "PR-AUC-macro": float(np.nanmean(average_precision(truth, scores))),
         "ROC-AUC-macro": float(np.nanmean(roc_auc(truth, scores))),
-        "PR-AUC-micro": float(sklearn_metrics.average_precision_score(truth.ravel(), scores.ravel())),
-        "ROC-AUC-micro": float(sklearn_metrics.roc_auc_score(truth.ravel(), scores.ravel())),
+        "PR-AUC-micro": float(_sklearn().average_precision_score(truth.ravel(), scores.ravel())),
+        "ROC-AUC-micro": float(_sklearn().roc_auc_score(truth.ravel(), scores.ravel())),
         "prior-macro": float(truth.mean(axis=0)[usable].mean()),
     }
     if decisions is not None:
@@ -102,7 +102,7 @@ def best_thresholds(truth: Truth, scores: Array) -> PerTag:
     """
     thresholds = np.full(truth.shape[1], np.inf)
     for tag in np.flatnonzero(truth.any(axis=0)):
-        precision, recall, candidates = sklearn_metrics.precision_recall_curve(truth[:, tag], scores[:, tag])
+        precision, recall, candidates = _sklearn().precision_recall_curve(truth[:, tag], scores[:, tag])
         total = precision + recall
         f_score = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
         best = int(np.argmax(f_score[:-1]))
@@ -129,6 +129,13 @@ def check(truth: Truth, scores: Array, decisions: Truth | None = None) -> None:
         raise DataError(f"{len(bad)} of {len(truth)} rows of the predictions hold NaN or infinity, first row {bad[0]}")
     if not is_defined(truth).any():
         raise DataError(f"no tag among {truth.shape[1]} has both positives and negatives in {len(truth)} examples")
+
+
+def _sklearn() -> Any:
+    """scikit-learn's metrics, imported when needed: it brings pandas along, 3 s that `extract` can do without."""
+    from sklearn import metrics
+
+    return metrics
 
 
 def _ratio(part: npt.NDArray[np.intp], whole: npt.NDArray[np.intp]) -> PerTag:

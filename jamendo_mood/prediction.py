@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood import audio
+from jamendo_mood.data import check_finite
 from jamendo_mood.embedders import Embedder
 from jamendo_mood.errors import AudioError
 from jamendo_mood.model import Tagger
@@ -122,10 +123,13 @@ def predict_stored(store: EmbeddingStore, tagger: Tagger) -> Iterator[Prediction
     ------
     UsageError
         The tagger needs another embedder.
+    DataError
+        An embedding holds NaN or infinity.
     """
     tagger.check_spec(store.spec)
     for key in store:
         frames = store[key]
+        check_finite(key, frames)
         yield _score((key, None, None, len(frames) * store.spec.hop_s), frames, tagger)
 
 

@@ -143,9 +143,10 @@ def test_pca_parameters_of_other_shapes_are_refused(seeded_module, tmp_path):
         embedders.read_pca(EmbedderOptions(seeded_module, path, allow_untrained=True))
 
 
-def test_a_file_that_is_no_pca_parameters_is_refused_by_name(seeded_module, tmp_path):
+@pytest.mark.parametrize("kept", [0, 100, 50_000])
+def test_a_file_that_is_no_pca_parameters_is_refused_by_name(kept, seeded_module, seeded_pca, tmp_path):
     path = tmp_path / "broken.npz"
-    path.write_bytes(b"no zip")
+    path.write_bytes(seeded_pca.read_bytes()[:kept])
     with pytest.raises(WeightsError, match=r"broken.npz: not VGGish's PCA parameters"):
         embedders.read_pca(EmbedderOptions(seeded_module, path, allow_untrained=True))
 

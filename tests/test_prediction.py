@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from toy_examples import OTHER_SPEC, TASK, make_prediction
 
-from jamendo_mood.errors import AudioError, UsageError
+from jamendo_mood.errors import AudioError, DataError, UsageError
 from jamendo_mood.prediction import predict, predict_files, predict_stored
+from jamendo_mood.store import EmbeddingStore
 from jamendo_mood.streaming import StreamConfig
 
 pytest_plugins = ["demo_corpus"]
@@ -80,6 +81,15 @@ def test_another_embedder_is_refused_before_anything_is_read(corpus_tagger, logm
         predict(tmp_path / "not there.mp3", corpus_tagger, other)
     with pytest.raises(UsageError, match="needs embeddings of other"):
         next(predict_stored(corpus_store, replace(corpus_tagger, spec=OTHER_SPEC)))
+
+
+def test_a_stored_embedding_with_nan_is_refused_by_name(corpus_store, corpus_tagger, tmp_path):
+    store = EmbeddingStore(tmp_path, corpus_store.spec)
+    frames = corpus_store["00/1000"].copy()
+    frames[3, 5] = np.nan
+    store.add("48/948", frames)
+    with pytest.raises(DataError, match="track '48/948' holds NaN or infinity"):
+        next(predict_stored(store, corpus_tagger))
 
 
 def test_the_top_is_the_highest_scores_in_order():
