@@ -124,4 +124,4 @@ def select_shard(keys: Iterable[str], index: int, count: int) -> list[str]:
     """
     if not 1 <= index <= count:
         raise UsageError(f"shard {index}/{count}: it must be between 1/{count} and {count}/{count}")
-    return [key for key in keys if zlib.crc32(key.encode()) % count == index - 1]
+    return [key for key in keys if zlib.crc32(key.encode(errors="surrogateescape")) % count == index - 1]

@@ -13,6 +13,7 @@ from jamendo_mood import __version__
 from jamendo_mood.data import Examples
 from jamendo_mood.embedders import EmbedderSpec
 from jamendo_mood.errors import DataError, UsageError
+from jamendo_mood.metrics import is_defined
 from jamendo_mood.model import HeadConfig, Tagger, build_head
 from jamendo_mood.quiet import import_quietly
 from jamendo_mood.tasks import Task
@@ -89,12 +90,11 @@ def fit(
     DataError
         The validation part cannot tell a better head from a worse one: no target has positives and negatives.
     """
-    keras = import_quietly("keras")
-
     config = config or TrainConfig()
     truth = validation.Y > 0
-    if not (truth.any(axis=0) & ~truth.all(axis=0)).any():
+    if not is_defined(truth).any():
         raise DataError("no tag has both positives and negatives in the validation part: nothing to stop training by")
+    keras = import_quietly("keras")
     keras.utils.set_random_seed(config.seed)
     model = build_head(config.head, train.X.shape[1], task)
     model.get_layer("standardise").adapt(train.X)

@@ -192,6 +192,11 @@ def test_shards_divide_the_tracks_and_each_decides_for_itself():
     assert select_shard(["48/948", "50/950", "51/951", "65/2165"], 1, 2) == ["50/950", "51/951", "65/2165"]
 
 
+def test_a_name_that_is_no_unicode_falls_into_a_shard_too():
+    key = b"01/caf\xe9".decode("utf-8", "surrogateescape")  # as the file system gives such a name
+    assert sum(select_shard([key], index, 3) == [key] for index in (1, 2, 3)) == 1
+
+
 @pytest.mark.parametrize(("index", "count"), [(0, 4), (5, 4), (1, 0)])
 def test_a_shard_that_is_not_is_a_usage_error(index, count):
     with pytest.raises(UsageError, match=f"shard {index}/{count}"):
