@@ -19,6 +19,16 @@ Array = npt.NDArray[np.float32]
 Truth = npt.NDArray[np.bool_]
 PerTag = npt.NDArray[np.float64]
 
+HIT_COUNTS = (1, 3, 5)
+BINS = 15  # of a calibration error
+LOOKED_AT = 0.1  # scores above it are those that a user looks at
+LOWER_IS_BETTER = frozenset({"ECE"})
+
+GRADES = ("unknown", "weak", "fair", "good")
+"""How far a tag can be relied on."""
+
+FEWEST_POSITIVES, GOOD_PRECISION = 5, 0.25
+
 
 def average_precision(truth: Truth, scores: Array) -> PerTag:
     """PR-AUC of each tag.
@@ -41,6 +51,11 @@ def average_precision(truth: Truth, scores: Array) -> PerTag:
     return _per_tag(_sklearn().average_precision_score, truth, scores)
 
 
+def mean_average_precision(truth: Truth, scores: Array) -> float:
+    """PR-AUC-macro: the mean of `average_precision` over the tags that have one."""
+    return float(np.nanmean(average_precision(truth, scores)))
+
+
 def roc_auc(truth: Truth, scores: Array) -> PerTag:
     """ROC-AUC of each tag: the chance that a random positive scores above a random negative.
 
@@ -61,7 +76,8 @@ def score_tags(truth: Truth, scores: Array, decisions: Truth | None = None) -> d
     -------
     dict of float
         ``PR-AUC-macro``, ``ROC-AUC-macro``, ``PR-AUC-micro``, ``ROC-AUC-micro``, ``prior-macro`` (the mean share of
-        positives: the PR-AUC of chance), and with `decisions` precision, recall and F-score, macro and micro.
+        positives: the PR-AUC of chance), ``hit@1``, ``hit@3``, ``hit@5`` (of the examples that have a tag, the share
+        with a right one among so many highest), and with `decisions` precision, recall and F-score, macro and micro.
 
     Raises
     ------
@@ -71,12 +87,14 @@ def score_tags(truth: Truth, scores: Array, decisions: Truth | None = None) -> d
     check(truth, scores, decisions)
     usable = is_defined(truth)
     figures = {
-        "PR-AUC-macro": float(np.nanmean(average_precision(truth, scores))),
+        "PR-AUC-macro": mean_average_precision(truth, scores),
         "ROC-AUC-macro": float(np.nanmean(roc_auc(truth, scores))),
         "PR-AUC-micro": float(_sklearn().average_precision_score(truth.ravel(), scores.ravel())),
         "ROC-AUC-micro": float(_sklearn().roc_auc_score(truth.ravel(), scores.ravel())),
         "prior-macro": float(truth.mean(axis=0)[usable].mean()),
     }
+    tagged = truth.any(axis=1)
+    figures |= {f"hit@{count}": float(hits_at(truth, scores, count)[tagged].mean()) for count in HIT_COUNTS}
     if decisions is not None:
         macro = decision_figures(truth, decisions)
         micro = decision_figures(truth.reshape(-1, 1), decisions.reshape(-1, 1))
@@ -110,6 +128,126 @@ def best_thresholds(truth: Truth, scores: Array) -> PerTag:
         halfway = below + (lowest - below) / 2  # in the precision of the scores, where it may not exist
         thresholds[tag] = halfway if halfway > below else lowest
     return thresholds
+
+
+def score_calibration(truth: Truth, scores: Array) -> dict[str, float]:
+    """How far scores can be taken at their word.
+
+    Parameters
+    ----------
+    truth : bool array (n, k)
+    scores : float array (n, k)
+        Range [0, 1].
+
+    Returns
+    -------
+    dict of float
+        ``ECE``, the `calibration_error` of all scores above 0.1 (lower is better), and ``Brier-skill-macro``, the mean
+        of `brier_skill`. A figure that is not defined is left out.
+    """
+    figures = {
+        "ECE": calibration_error(truth, scores, LOOKED_AT),
+        "Brier-skill-macro": float(np.nanmean(brier_skill(truth, scores))),
+    }
+    return {name: figure for name, figure in figures.items() if np.isfinite(figure)}
+
+
+def calibration_error(truth: Truth, scores: Array, above: float = 0.0) -> float:
+    """Expected calibration error: how far scores lie from the share of positives among equal ones, on average.
+
+    All tags are pooled, and the scores above `above` are put into at most 15 bins of equal counts.
+
+    Parameters
+    ----------
+    truth : bool array (n, k)
+    scores : float array (n, k)
+        Range [0, 1].
+    above : float
+        Most scores of rare tags are near 0 and right; those above 0.1, say, are the ones that a user looks at.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN if there is no such score.
+
+    References
+    ----------
+    Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
+    """
+    mean_score, share, count = reliability_curve(truth, scores, above)
+    return float(np.average(np.abs(mean_score - share), weights=count)) if len(count) else np.nan
+
+
+def reliability_curve(truth: Truth, scores: Array, above: float = 0.0) -> tuple[PerTag, PerTag, PerTag]:
+    """Mean score, share of positives and count of each bin of `calibration_error`, from low scores to high."""
+    bins = score_bins(scores, above)
+    used = bins >= 0
+    count = np.bincount(bins[used], minlength=1).astype(float)
+    filled = count > 0
+    total, positive = (np.bincount(bins[used], values[used], minlength=1) for values in (scores, truth))
+    return total[filled] / count[filled], positive[filled] / count[filled], count[filled]
+
+
+def score_bins(scores: Array, above: float) -> npt.NDArray[np.intp]:
+    """The bin of each score, 0 ... 14, of the same shape as `scores`; -1 for one that is not above `above`."""
+    used = scores > above
+    values = scores[used]
+    bins = np.full(scores.shape, -1)
+    if len(values):
+        bins[used] = np.searchsorted(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]), values)
+    return bins
+
+
+def brier_skill(truth: Truth, scores: Array) -> PerTag:
+    """Brier skill of each tag: how much better its scores are than its prior, in squared error.
+
+    Parameters
+    ----------
+    truth : bool array (n, k)
+    scores : float array (n, k)
+        Range [0, 1].
+
+    Returns
+    -------
+    float64 array (k,)
+        1 for perfect scores, 0 for the constant prior, less for worse; NaN where all examples have the tag, or none.
+    """
+    prior = truth.mean(axis=0)
+    error = np.square(scores - truth).mean(axis=0, dtype=np.float64)
+    return np.where(is_defined(truth), 1 - error / np.maximum(prior * (1 - prior), 1e-12), np.nan)
+
+
+def grade_tags(truth: Truth, scores: Array) -> tuple[str, ...]:
+    """How far each tag can be relied on, one of `GRADES`, by average precision against the prior and the positives.
+
+    The average precision is lowered by one standard error first. ``weak`` is what then stays below twice the prior,
+    ``good`` what reaches 0.25, ``unknown`` a tag with fewer than 5 positives.
+
+    Parameters
+    ----------
+    truth : bool array (n, k)
+    scores : float array (n, k)
+
+    References
+    ----------
+    Boyd et al., "Area under the Precision-Recall Curve: Point Estimates and Confidence Intervals", ECML 2013: the
+    binomial standard error.
+    """
+    positives, prior = truth.sum(axis=0), truth.mean(axis=0)
+    precision = np.nan_to_num(average_precision(truth, scores))
+    variance = np.maximum(precision * (1 - precision), 0) / np.maximum(positives, 1)
+    low = precision - np.sqrt(variance)
+    floor = np.minimum(2 * prior, (1 + prior) / 2)  # for a common tag, half of what is left above the prior
+    known = is_defined(truth) & (positives >= FEWEST_POSITIVES)
+    chosen = [~known, low < floor, low < GOOD_PRECISION, known]
+    return tuple(np.select(chosen, GRADES, "").tolist())
+
+
+def hits_at(truth: Truth, scores: Array, count: int) -> npt.NDArray[np.bool_]:
+    """For each example, whether one of its `count` highest tags is right; bool (n,). Ties count against it."""
+    best_right = np.where(truth, scores, -np.inf).max(axis=1, keepdims=True)
+    wrong_before = (~truth & (scores >= best_right)).sum(axis=1)
+    return np.asarray(truth.any(axis=1) & (wrong_before < count))
 
 
 def is_defined(truth: Truth) -> npt.NDArray[np.bool_]:

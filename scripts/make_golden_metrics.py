@@ -3,7 +3,8 @@
 Nothing of the package or of scikit-learn is used, so the golden values are an independent opinion:
 
 - average precision: walk down the distinct scores; add precision times the step in recall;
-- ROC-AUC: the share of pairs of a positive and a negative in which the positive scores higher, a tie counting half.
+- ROC-AUC: the share of pairs of a positive and a negative in which the positive scores higher, a tie counting half;
+- hit@k: the share of the examples with a tag in which fewer than k wrong tags score as high as the best right one.
 """
 
 import json
@@ -36,6 +37,16 @@ def precision_recall_f(truth, decided):
     return precision, recall, 2 * precision * recall / (precision + recall) if hits else 0.0
 
 
+def hit_rate(truth, scores, count):
+    hits = []
+    for truths, row in zip(truth, scores, strict=True):
+        right = [score for true, score in zip(truths, row, strict=True) if true]
+        if right:
+            wrong = [score for true, score in zip(truths, row, strict=True) if not true]
+            hits.append(sum(score >= max(right) for score in wrong) < count)
+    return sum(hits) / len(hits)
+
+
 def figures(truth, scores, decisions):
     columns = [list(column) for column in zip(*truth, strict=True)]
     usable = [number for number, column in enumerate(columns) if 0 < sum(column) < len(column)]
@@ -51,6 +62,8 @@ def figures(truth, scores, decisions):
         "ROC-AUC-micro": roc_auc(flat_truth, flat_scores),
         "prior-macro": sum(sum(columns[n]) / len(columns[n]) for n in usable) / len(usable),
     }
+    for count in (1, 3, 5):
+        results[f"hit@{count}"] = hit_rate(truth, scores, count)
     for place, name in enumerate(("precision", "recall", "F-score")):
         results[f"{name}-macro"] = sum(row[place] for row in per_tag) / len(per_tag)
         results[f"{name}-micro"] = micro[place]

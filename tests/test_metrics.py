@@ -138,3 +138,86 @@ def test_the_official_figures_of_the_mediaeval_baseline(shared):
     at_least = metrics.score_tags(truth, predictions, predictions >= thresholds)
     other = {name for name in published if f"{at_least[name]:.6f}" != published[name]}
     assert other == {f"{name}-{kind}" for name in ("precision", "recall", "F-score") for kind in ("macro", "micro")}
+
+
+def test_calibration_error_is_that_of_a_plain_loop(example):
+    truth, scores = example
+    values = sorted(zip(scores[scores > 0.1].tolist(), truth[scores > 0.1].tolist(), strict=True))
+    size, total = len(values) / metrics.BINS, 0.0
+    for number in range(metrics.BINS):
+        inside = values[round(number * size) : round((number + 1) * size)]
+        total += abs(sum(score for score, _ in inside) - sum(true for _, true in inside))
+    assert metrics.calibration_error(truth, scores, 0.1) == pytest.approx(total / len(values), abs=0.01)
+    assert metrics.calibration_error(truth, scores, 0.1) > 0.1
+
+
+def test_scores_that_are_shares_have_no_calibration_error():
+    rng = np.random.default_rng(0)
+    scores = rng.random((20_000, 3))
+    truth = rng.random(scores.shape) < scores
+    assert metrics.calibration_error(truth, scores) < 0.01
+    assert metrics.calibration_error(truth, scores**2) > 0.1
+    mean, share, count = metrics.reliability_curve(truth, scores, 0.1)
+    assert len(mean) == metrics.BINS
+    assert count.sum() == (scores > 0.1).sum()
+    assert mean.tolist() == sorted(mean)
+    np.testing.assert_allclose(mean, share, atol=0.03)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_constant_scores_are_one_bin(value):
+    truth = np.array([[True], [False], [False], [False]])
+    assert metrics.calibration_error(truth, np.full((4, 1), value)) == pytest.approx(
+        abs(value - 0.25) if value else np.nan, nan_ok=True
+    )
+
+
+def test_brier_skill_is_against_the_prior():
+    truth = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0]], bool)
+    scores = np.array([[0.25, 1.0, 0.1]] * 4)
+    scores[:, 1] = truth[:, 1]
+    skill = metrics.brier_skill(truth, scores)
+    assert skill[:2] == pytest.approx([0.0, 1.0])
+    assert np.isnan(skill[2])
+    assert metrics.brier_skill(truth, 1 - scores)[1] == pytest.approx(-3.0)
+
+
+def test_figures_of_calibration_that_are_not_defined_are_left_out(example):
+    truth, scores = example
+    assert metrics.score_calibration(truth, scores).keys() == {"ECE", "Brier-skill-macro"}
+    assert metrics.score_calibration(truth, scores * 0.1).keys() == {"Brier-skill-macro"}
+
+
+def graded(positives, count, share):
+    """The grade of one tag, whose positives score above all but a share of the negatives."""
+    truth = np.zeros((count, 1), bool)
+    truth[:positives] = True
+    scores = np.linspace(0, 1, count)[:, None].copy()
+    scores[:positives, 0] = 1 - share
+    return metrics.grade_tags(truth, scores)[0]
+
+
+@pytest.mark.parametrize(
+    ("positives", "count", "share", "grade"),
+    [
+        (4, 1000, 0.0, "unknown"),  # too few, however good
+        (0, 100, 0.0, "unknown"),
+        (100, 100, 0.0, "unknown"),  # nothing to tell it from
+        (30, 1000, 0.0, "good"),
+        (30, 1000, 0.15, "fair"),
+        (30, 1000, 0.5, "weak"),
+        (6, 1000, 0.5, "weak"),
+        (500, 1000, 0.0, "good"),  # a common tag can't reach twice its prior
+        (500, 1000, 0.9, "weak"),
+    ],
+)
+def test_grades_go_by_precision_against_the_prior_and_by_number(positives, count, share, grade):
+    assert graded(positives, count, share) == grade
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_hits_among_the_highest(count):
+    truth = np.array([[True, False, False], [False, False, True], [False, False, False], [False, True, False]])
+    scores = np.array([[0.9, 0.1, 0.5], [0.9, 0.8, 0.1], [0.9, 0.8, 0.1], [0.5, 0.5, 0.5]])
+    ranks = np.array([1, 3, 99, 3])  # of the best right tag, behind those that score alike
+    assert metrics.hits_at(truth, scores, count).tolist() == (ranks <= count).tolist()

@@ -14,22 +14,26 @@ def tagged():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_activation_and_loss_of_a_kind_are_keras_own(kind):
+def test_activation_and_loss_of_a_kind_are_there(kind, tagged):
     import keras
 
     assert callable(keras.activations.get(KINDS[kind].activation))
-    assert callable(keras.losses.get(KINDS[kind].loss))
+    targets, scores = tagged
+    assert float(KINDS[kind].make_loss("", targets, 0.0)(targets, scores)) > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_tunes_decides_and_scores_what_it_monitors(kind, tagged):
     targets, scores = tagged
     rules = Task("any", kind, ("a", "b", "c", "d")).rules
+    calibrated = rules.calibrated(scores, rules.calibrate(targets > 0, scores))
+    assert calibrated.shape == scores.shape
+    assert len(rules.grade(targets > 0, calibrated)) == targets.shape[1]
     tuned = rules.tune(targets > 0, scores)
     decisions = rules.decide(scores, tuned)
     assert decisions.shape == scores.shape
     figures = rules.score(targets > 0, scores, decisions)
-    assert rules.monitor in figures
+    assert figures[rules.monitor] == rules.watch(targets > 0, scores)
     assert all(isinstance(figure, float) and np.isfinite(figure) for figure in figures.values())
 
 
@@ -43,9 +47,9 @@ def test_a_score_at_its_threshold_is_decided_whatever_its_precision():
 
 def test_biases_start_at_the_log_odds_of_the_prior(tagged):
     targets, _ = tagged
-    prior = 1 / (1 + np.exp(-tasks.log_odds(targets)))
+    prior = 1 / (1 + np.exp(-tasks.prior_log_odds(targets)))
     assert prior == pytest.approx((targets.sum(axis=0) + 1) / (len(targets) + 2))
-    assert np.isfinite(tasks.log_odds(np.zeros((5, 2), np.float32))).all()
+    assert np.isfinite(tasks.prior_log_odds(np.zeros((5, 2), np.float32))).all()
 
 
 @pytest.mark.parametrize(
