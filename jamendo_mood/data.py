@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -33,34 +34,84 @@ class Examples:
 
     Attributes
     ----------
-    X : float32 array (n, 2 * dim)
-        Pooled embeddings.
+    frames : tuple of float32 arrays (frames, dim)
+        The embeddings of each of the n tracks, at least one frame long.
     Y : float32 array (n, targets)
     tracks : tuple of Track
         The n tracks.
+    targets : tuple of str
+        The names of the columns of `Y`.
     """
 
-    X: Array
+    frames: tuple[Array, ...]
     Y: Array
     tracks: tuple[Track, ...]
+    targets: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.tracks)
+
+    def select(self, keep: npt.NDArray[np.bool_]) -> Examples:
+        """Those of the tracks where `keep`, bool (n,), is True."""
+        rows = np.flatnonzero(keep)
+        return replace(
+            self,
+            frames=tuple(self.frames[row] for row in rows),
+            Y=self.Y[rows],
+            tracks=tuple(self.tracks[row] for row in rows),
+        )
 
 
-def pool(frames: Array) -> Array:
-    """Mean and standard deviation over time.
+POOLINGS: dict[str, Callable[[Array], Array]] = {
+    "frames": lambda frames: frames,
+    "mean": lambda frames: frames.mean(axis=-2, keepdims=True),
+    "mean+std": lambda frames: np.concatenate(
+        [frames.mean(axis=-2, keepdims=True), frames.std(axis=-2, keepdims=True)], axis=-1
+    ),
+}
+"""What a head sees of a track: embeddings (..., frames, dim) -> (..., rows, width); pooled over time, it is one row."""
+
+
+def width_of(pooling: str, dim: int) -> int:
+    """Numbers a row, after pooling embeddings of `dim` numbers a frame."""
+    return int(POOLINGS[pooling](np.zeros((1, dim), np.float32)).shape[-1])
+
+
+def thin(tracks: Sequence[Array], count: int, rng: np.random.Generator | None = None) -> Array:
+    """Take `count` rows of each track: one of each of `count` stretches of equal length.
+
+    So the whole of a track is heard, whatever its length; a track with fewer rows repeats some.
 
     Parameters
     ----------
-    frames : float32 array (..., frames, dim)
+    tracks : n float32 arrays (rows, width)
+    count : int
+    rng : Generator or None
+        Draws a row of each stretch; None takes the middle one.
 
     Returns
     -------
-    float32 array (..., 2 * dim)
+    float32 array (n, count, width)
     """
-    return np.concatenate([frames.mean(axis=-2), frames.std(axis=-2)], axis=-1)
+    where = np.full((len(tracks), count), 0.5) if rng is None else rng.random((len(tracks), count))
+    lengths = np.array([len(track) for track in tracks])[:, None]
+    rows = np.minimum((np.arange(count) + where) / count * lengths, lengths - 1).astype(np.intp)
+    return np.stack([track[chosen] for track, chosen in zip(tracks, rows, strict=True)])
 
 
-def pool_windows(frames: Array, width: int) -> Array:
-    """Pool a window of `width` frames around each frame; at the ends the nearest whole window is taken.
+def pad(tracks: Sequence[Array]) -> tuple[Array, Array]:
+    """Tracks of any lengths as one array, float32 (n, rows, width), and its mask (n, rows), 0 where it is padding."""
+    longest = max(len(track) for track in tracks)
+    padded = np.zeros((len(tracks), longest, tracks[0].shape[-1]), np.float32)
+    mask = np.zeros((len(tracks), longest), np.float32)
+    for row, track in enumerate(tracks):
+        padded[row, : len(track)] = track
+        mask[row, : len(track)] = 1
+    return padded, mask
+
+
+def windows(frames: Array, width: int) -> Array:
+    """A window of `width` frames around each frame; at the ends the nearest whole window is taken.
 
     Parameters
     ----------
@@ -70,12 +121,12 @@ def pool_windows(frames: Array, width: int) -> Array:
 
     Returns
     -------
-    float32 array (frames, 2 * dim)
+    float32 array (frames, width, dim)
     """
     width = min(width, len(frames))
-    windows = np.lib.stride_tricks.sliding_window_view(frames, width, axis=0).swapaxes(1, 2)
-    nearest = np.clip(np.arange(len(frames)) - width // 2, 0, len(windows) - 1)
-    return pool(windows)[nearest]
+    every = np.lib.stride_tricks.sliding_window_view(frames, width, axis=0).swapaxes(1, 2)
+    nearest = np.clip(np.arange(len(frames)) - width // 2, 0, len(every) - 1)
+    return np.asarray(every[nearest])
 
 
 def check_finite(key: str, frames: Array) -> None:
@@ -99,7 +150,7 @@ def choose_embeddings(dataset: Dataset, store: Embeddings | None) -> Embeddings:
 
 
 def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
-    """Pool the embeddings of a part. Tracks that are not embedded are left out, and their number is logged.
+    """Read the embeddings of a part. Tracks that are not embedded are left out, and their number is logged.
 
     Raises
     ------
@@ -116,12 +167,12 @@ def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
         log.warning(
             "part %s: %d of %d tracks are not in the store and are left out", part, missing, missing + len(rows)
         )
-    tracks = tuple(dataset.tracks[row] for row in rows)
-    X = np.stack([_pooled(embeddings, track.key) for track in tracks])
-    return Examples(X, dataset.targets[rows], tracks)
-
-
-def _pooled(embeddings: Mapping[str, Array] | Embeddings, key: str) -> Array:
-    frames = embeddings[key]
-    check_finite(key, frames)
-    return pool(frames)
+    frames, tracks = [], []
+    for track in (dataset.tracks[row] for row in rows):
+        embedding = embeddings[track.key]
+        check_finite(track.key, embedding)
+        # Equal recordings have equal embeddings.
+        content = track.content or hashlib.sha256(embedding.tobytes()).hexdigest()
+        frames.append(embedding)
+        tracks.append(replace(track, content=content))
+    return Examples(tuple(frames), dataset.targets[rows], tuple(tracks), dataset.task.targets)

@@ -1,4 +1,4 @@
-"""Heads and `Tagger`: everything needed to turn embeddings into scores, and nothing else."""
+"""`Tagger`: everything needed to turn embeddings into scores, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,81 +15,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.data import pool, pool_windows
+from jamendo_mood import cards
+from jamendo_mood.data import POOLINGS, windows
 from jamendo_mood.embedders import EmbedderSpec
 from jamendo_mood.errors import DataError, UsageError
-from jamendo_mood.quiet import import_quietly
+from jamendo_mood.heads import STANDARDISE, HeadConfig, build_head, run_heads
 from jamendo_mood.store import write_atomically
 from jamendo_mood.tasks import Task
 
-FORMAT = 1
-TAGGER_NAME, WEIGHTS_NAME = "tagger.json", "weights.npz"
+FORMAT = 2
+TAGGER_NAME, WEIGHTS_NAME, CARD_NAME = "tagger.json", "weights.npz", "README.md"
+BUILTIN = Path(__file__).parent / "taggers" / "moods"
 CONTEXT_FRAMES = 10
 """Frames pooled around each point of a timeline: 9.6 s of VGGish, the length of AudioSet's segments."""
 
 Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """What a head is built from.
-
-    Attributes
-    ----------
-    name : str
-        A key of `HEADS`.
-    l2 : float
-        Penalty on the squared weights that lead to one target, per example: a linear head is then one logistic
-        regression per tag with ``C = 1 / (2 * l2 * n)``, whatever the number of tags.
-    hidden : int
-        Units of the hidden layer, where there is one.
-    dropout : float
-        Share of hidden units dropped in training.
-    """
-
-    name: str = "mlp"
-    l2: float = 0.03
-    hidden: int = 256
-    dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.name not in HEADS:
-            raise UsageError(f"unknown head {self.name!r} (known: {', '.join(HEADS)})")
-
-
-def build_head(config: HeadConfig, inputs: int, task: Task) -> Any:
-    """Build an untrained head, a Keras model: pooled embeddings (n, inputs) -> scores (n, targets).
-
-    Its first layer standardises the inputs; it is to be adapted to the training part.
-    """
-    keras = import_quietly("keras")
-
-    first = keras.Input((inputs,))
-    x = keras.layers.Normalization(name="standardise")(first)
-    x = HEADS[config.name](config, x)
-    targets = len(task.targets)
-    # Keras' losses are means over the targets, a penalty is a sum over all weights.
-    penalty = keras.regularizers.L2(config.l2 / targets)
-    last = keras.layers.Dense(targets, activation=task.rules.activation, kernel_regularizer=penalty)
-    return keras.Model(first, last(x))
-
-
-def _add_mlp(config: HeadConfig, x: Any) -> Any:
-    keras = import_quietly("keras")
-
-    return keras.layers.Dropout(config.dropout)(keras.layers.Dense(config.hidden, activation="relu")(x))
-
-
-HEADS: dict[str, Callable[[HeadConfig, Any], Any]] = {
-    "linear": lambda _, x: x,
-    "mlp": _add_mlp,
-}
-"""What stands between the standardised inputs and the last layer."""
+Weights = tuple[npt.NDArray[Any], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Tagger:
-    """A trained head with all it needs to be used, and the record of how it came about.
+    """A trained head, or several whose scores are averaged, with all that is needed to use and to judge it.
 
     Attributes
     ----------
@@ -97,47 +43,59 @@ class Tagger:
     spec : EmbedderSpec
         What its embeddings must be made with.
     head : HeadConfig
-    weights : tuple of arrays
-        Of the head, in Keras' order.
+    weights : tuple of tuples of arrays
+        Of each member of the ensemble, in Keras' order.
+    calibration : float64 array (targets, 2)
+        What turns the heads' scores into calibrated ones: for tags, slope and offset on the log-odds.
     tuned : float64 array (targets,)
         What decisions need: for tags, the thresholds.
+    grades : tuple of str
+        How far each target can be relied on, by the validation part: a value of `metrics.GRADES` each.
     record : dict
         How it was trained: data, seed, epochs.
     scores : dict of float
         On the validation part.
+    intervals : dict of (float, float)
+        Their 95 % intervals, by a bootstrap over artists.
     """
 
     task: Task
     spec: EmbedderSpec
     head: HeadConfig
-    weights: tuple[npt.NDArray[Any], ...]
+    weights: tuple[Weights, ...]
+    calibration: npt.NDArray[np.float64]
     tuned: npt.NDArray[np.float64]
+    grades: tuple[str, ...]
     record: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def check_spec(self, spec: EmbedderSpec) -> None:
         """Raise `UsageError` unless embeddings of `spec` are what this tagger was trained on."""
         if not self.spec.accepts(spec):
             raise UsageError(f"this tagger needs embeddings of {self.spec}; these are of {spec}")
 
-    def score(self, X: Array) -> Array:
-        """Score pooled embeddings: float32 (n, 2 * dim) -> (n, targets)."""
-        return np.asarray(self._model.predict_on_batch(X), dtype=np.float32)
+    def score(self, tracks: Sequence[Array]) -> Array:
+        """Score whole tracks: n float32 arrays (frames, dim) -> (n, targets)."""
+        return self._score_rows([POOLINGS[self.head.pooling](frames) for frames in tracks])
 
     def score_track(self, frames: Array) -> Array:
-        """Score a whole track: float32 (frames, dim) -> (targets,)."""
-        return self.score(pool(frames)[np.newaxis]).reshape(-1)
+        """Score one track: float32 (frames, dim) -> (targets,)."""
+        return self.score([frames]).reshape(-1)
 
     def score_frames(self, frames: Array) -> Array:
         """Score the neighbourhood of each frame: float32 (frames, dim) -> (frames, targets)."""
-        return self.score(pool_windows(frames, CONTEXT_FRAMES))
+        return self._score_rows(list(POOLINGS[self.head.pooling](windows(frames, CONTEXT_FRAMES))))
 
     def decide(self, scores: Array) -> npt.NDArray[np.bool_]:
         """Which targets are decided: scores (..., targets) -> bool of the same shape."""
         return self.task.rules.decide(scores, self.tuned)
 
+    def _score_rows(self, rows: Sequence[Array]) -> Array:
+        return self.task.rules.calibrated(run_heads(self._heads, rows), self.calibration)
+
     def save(self, folder: Path | str) -> None:
-        """Write ``tagger.json`` and ``weights.npz``.
+        """Write ``tagger.json``, ``weights.npz`` and the model card ``README.md``.
 
         Raises
         ------
@@ -149,7 +107,8 @@ class Tagger:
         folder = Path(folder)
         check_tagger_folder(folder)
         buffer = io.BytesIO()
-        np.savez(buffer, *self.weights)
+        arrays = {f"{member}.{n}": array for member, own in enumerate(self.weights) for n, array in enumerate(own)}
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
         weights = buffer.getvalue()
         tagger = {
             "format": FORMAT,
@@ -157,13 +116,18 @@ class Tagger:
             "embedder": asdict(self.spec),
             "head": asdict(self.head),
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
+            "calibration": self.calibration.tolist(),
             "thresholds": [float(value) if np.isfinite(value) else None for value in self.tuned],
+            "grades": list(self.grades),
             "record": dict(self.record),
             "scores": dict(self.scores),
+            "intervals": {name: list(interval) for name, interval in self.intervals.items()},
         }
         write_atomically(folder / WEIGHTS_NAME, lambda file: file.write(weights))
         text = json.dumps(tagger, indent=2) + "\n"
         write_atomically(folder / TAGGER_NAME, lambda file: file.write(text.encode()))
+        card = cards.describe(tagger)
+        write_atomically(folder / CARD_NAME, lambda file: file.write(card.encode()))
 
     @classmethod
     def load(cls, folder: Path | str) -> Tagger:
@@ -190,22 +154,33 @@ class Tagger:
                 spec=EmbedderSpec.from_json(values["embedder"]),
                 head=HeadConfig(**values["head"]),
                 weights=_read_weights(Path(folder) / WEIGHTS_NAME, values["weights_sha256"]),
+                calibration=np.array(values["calibration"], np.float64).reshape(len(task.targets), -1),
                 tuned=np.array(thresholds, np.float64).reshape(len(task.targets)),
+                grades=tuple(values["grades"]),
                 record=values["record"],
                 scores=values["scores"],
+                intervals={name: (low, high) for name, (low, high) in values["intervals"].items()},
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{manifest}: not a tagger, or damaged ({error})") from error
 
     @functools.cached_property
-    def _model(self) -> Any:
-        model = build_head(self.head, 2 * self.spec.dim, self.task)
+    def _heads(self) -> list[Any]:
+        return [self._build(weights) for weights in self.weights]
+
+    def _build(self, weights: Weights) -> Any:
+        head = build_head(self.head, self.spec.dim, len(self.task.targets), self.task.rules.activation)
         try:
-            model.set_weights(list(self.weights))
-            model.get_layer("standardise").finalize_state()  # it computes with copies of its weights
+            head.set_weights([np.asarray(array, np.float32) for array in weights])
+            head.get_layer(STANDARDISE).finalize_state()  # it computes with copies of its weights
         except ValueError as error:
             raise DataError(f"the tagger's weights do not fit its head ({error})") from error
-        return model
+        return head
+
+
+def load_builtin() -> Tagger:
+    """The tagger that comes with the package: AudioSet's 7 music moods, on ``vggish-pca`` embeddings."""
+    return Tagger.load(BUILTIN)
 
 
 def check_tagger_folder(folder: Path) -> None:
@@ -216,12 +191,16 @@ def check_tagger_folder(folder: Path) -> None:
         raise UsageError(f"{folder}: holds something other than a tagger; name an empty or new folder")
 
 
-def _read_weights(path: Path, sha256: str) -> tuple[npt.NDArray[Any], ...]:
+def _read_weights(path: Path, sha256: str) -> tuple[Weights, ...]:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DataError(f"{path}: damaged, or of another training than {TAGGER_NAME}")
+    members: dict[int, dict[int, npt.NDArray[Any]]] = {}
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return tuple(arrays[f"arr_{number}"] for number in range(len(arrays.files)))
+            for name, array in arrays.items():
+                member, number = map(int, name.split("."))
+                members.setdefault(member, {})[number] = array
     except zipfile.BadZipFile as error:
         raise DataError(f"{path}: damaged ({error})") from error
+    return tuple(tuple(own[number] for number in sorted(own)) for _, own in sorted(members.items()))

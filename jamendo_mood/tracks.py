@@ -31,12 +31,15 @@ class Track:
     duration_s : float or None
     artist : str
         Whoever made it: what the parts of a split must not share.
+    content : str
+        The same for recordings that are equal to the bit, such as a SHA-256; empty where it is not known.
     """
 
     id: str
     audio: str
     duration_s: float | None
     artist: str
+    content: str = ""
 
     @property
     def key(self) -> str:
@@ -62,6 +65,9 @@ class Dataset:
         Of the annotations.
     embeddings : mapping of str to float32 array (frames, dim), or None
         Embeddings released with the data, by track key, with the attribute ``spec``.
+    broader : Dataset or None
+        The same parts with more tracks and more targets, this task's among them: a head that learns all of it knows
+        this task better.
     """
 
     task: Task
@@ -74,6 +80,7 @@ class Dataset:
     validation: str = "validation"
     test: str = "test"
     embeddings: Mapping[str, Any] | None = None
+    broader: Dataset | None = None
 
     def __post_init__(self) -> None:
         if self.targets.shape != (len(self.tracks), len(self.task.targets)):

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood import __version__
-from jamendo_mood.data import Examples
+from jamendo_mood.batches import Augmentation, draw_batches
+from jamendo_mood.bootstrap import draw_figures
+from jamendo_mood.data import POOLINGS, Examples, thin
 from jamendo_mood.embedders import EmbedderSpec
 from jamendo_mood.errors import DataError, UsageError
-from jamendo_mood.metrics import is_defined
-from jamendo_mood.model import HeadConfig, Tagger, build_head
+from jamendo_mood.heads import SCORES, STANDARDISE, HeadConfig, build_head, run_heads
+from jamendo_mood.leakage import check_leaks, find_leaks
+from jamendo_mood.metrics import is_defined, score_calibration
+from jamendo_mood.model import Tagger, Weights
 from jamendo_mood.quiet import import_quietly
 from jamendo_mood.tasks import Task
 
 Array = npt.NDArray[np.float32]
+
+WATCHED_ROWS = 32  # of each validation track after each epoch; in the end all of them are scored
+SMALLEST_BATCH = 8
+WARM_UP = 0.05  # share of the steps in which the learning rate rises
 
 
 @dataclass(frozen=True)
@@ -28,32 +36,98 @@ class TrainConfig:
     Attributes
     ----------
     head : HeadConfig
+    ensemble : int
+        Heads to train, with the seeds `seed`, `seed` + 1, ...; their scores are averaged.
     epochs : int
-        At most so many passes over the training part.
+        Passes over the training part; the learning rate falls to nothing over them (half a cosine).
     patience : int
-        Stop after so many epochs without a better validation figure; the best epoch's weights are kept.
+        Stop after so many epochs without a validation figure as good as the best; the best epoch's weights are kept,
+        of equal ones the last.
     batch : int
+        Examples a step; fewer where the training part is small, so that a pass has ten steps or more.
     learning_rate : float
+        At its peak.
+    weight_decay : float
+    average : float
+        Momentum of a moving average of the weights, in [0, 1); 0 takes the weights as they are.
+    loss : str
+        One of the losses of the task's kind; empty for the first of them.
+    balance : float
+        How far positives of rare tags are weighted up: by (negatives / positives) to this power, in [0, 1].
+    augment : Augmentation
     seed : int
         Same seed, same examples, same machine: same tagger.
+    allow_leaks : bool
+        Train even if the validation part shares tracks, artists or recordings with the training part.
     """
 
     head: HeadConfig = field(default_factory=HeadConfig)
-    epochs: int = 100
+    ensemble: int = 2
+    epochs: int = 15
     patience: int = 15
-    batch: int = 64
-    learning_rate: float = 1e-3
+    batch: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.0
+    average: float = 0.0
+    loss: str = ""
+    balance: float = 0.0
+    augment: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
+    allow_leaks: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.patience, self.batch) < 1 or self.learning_rate <= 0:
-            raise UsageError("epochs, patience, batch and learning rate must be positive")
+        if min(self.ensemble, self.epochs, self.patience, self.batch) < 1 or self.learning_rate <= 0:
+            raise UsageError("ensemble, epochs, patience, batch and learning rate must be positive")
+        if self.weight_decay < 0 or not 0 <= self.average < 1 or not 0 <= self.balance <= 1:
+            raise UsageError("weight decay must be from 0 up, average in [0, 1) and balance in [0, 1]")
+
+    @classmethod
+    def for_head(cls, name: str) -> TrainConfig:
+        """How to train a head of this name; `UsageError` if there is none."""
+        return DEFAULTS.get(name) or cls(HeadConfig(name))
+
+    def updated(self, settings: Mapping[str, str]) -> TrainConfig:
+        """Change settings by their names, wherever they are: here, in `head` or in `augment`.
+
+        Raises
+        ------
+        UsageError
+            There is no such setting, or its value is of another type.
+        """
+        config = self
+        for name, text in settings.items():
+            for place in ("head", "augment", ""):
+                owner = getattr(config, place) if place else config
+                if isinstance(kept := getattr(owner, name, None), (int, float, str)):
+                    break
+            else:
+                raise UsageError(f"there is no setting {name!r}; there are: {', '.join(sorted(_settings(self)))}")
+            try:
+                changed = replace(owner, **dict[str, Any]([(name, type(kept)(text))]))
+            except ValueError:
+                raise UsageError(f"{name} needs a {type(kept).__name__}, not {text!r}") from None
+            config = replace(config, **dict[str, Any]([(place, changed)])) if place else changed
+        return config
+
+
+DEFAULTS = {
+    "linear": TrainConfig(HeadConfig("linear", "mean+std", l2=0.03), batch=64, epochs=30),
+    "mlp": TrainConfig(HeadConfig("mlp", "mean+std", hidden=1024, layers=2, dropout=0.5), epochs=15),
+    "attention": TrainConfig(),
+}
+"""How each head is trained unless told otherwise: the best of ``docs/ablation.md``."""
+
+
+def _settings(config: TrainConfig) -> set[str]:
+    values = {**vars(config), **vars(config.head), **vars(config.augment)}
+    return {name for name, value in values.items() if isinstance(value, (int, float, str))}
 
 
 @dataclass(frozen=True)
 class Epoch:
     """One line of progress: training loss, the figure watched on the validation part, whether it is the best so far."""
 
+    member: int
     number: int
     loss: float
     monitor: str
@@ -68,18 +142,25 @@ def fit(
     spec: EmbedderSpec,
     config: TrainConfig | None = None,
     *,
+    watched: Examples | None = None,
     record: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Tagger:
-    """Train a head, stop early on the validation part, choose the thresholds there.
+    """Train a head, watch it on the validation part, calibrate its scores and choose the thresholds there.
 
     Parameters
     ----------
-    train, validation : Examples
+    train : Examples
+        Its targets may be more than the task's: the head learns them all, and those of the task are kept.
+    validation : Examples
+        Of the task's targets.
     task : Task
     spec : EmbedderSpec
         What the embeddings were made with.
     config : TrainConfig or None
+    watched : Examples or None
+        What tells a better epoch from a worse one, where there is more to tell it by than the validation part: of a
+        broader task, say. Its targets must be among those of `train`.
     record : mapping or None
         What else the tagger is to tell of its making.
     on_epoch : callable
@@ -88,57 +169,140 @@ def fit(
     Raises
     ------
     DataError
-        The validation part cannot tell a better head from a worse one: no target has positives and negatives.
+        The two parts share tracks, artists or recordings, a target is not among the training targets, or the
+        validation part cannot tell a better head from a worse one: no target has positives and negatives.
     """
     config = config or TrainConfig()
-    truth = validation.Y > 0
-    if not is_defined(truth).any():
-        raise DataError("no tag has both positives and negatives in the validation part: nothing to stop training by")
-    keras = import_quietly("keras")
-    keras.utils.set_random_seed(config.seed)
-    model = build_head(config.head, train.X.shape[1], task)
-    model.get_layer("standardise").adapt(train.X)
-    model.layers[-1].bias.assign(task.rules.start(train.Y))
-    model.compile(keras.optimizers.AdamW(config.learning_rate), loss=task.rules.loss)
-    watcher = _make_watcher(validation, task, config.patience, on_epoch)
-    model.fit(train.X, train.Y, batch_size=config.batch, epochs=config.epochs, callbacks=[watcher], verbose=0)
-    model.set_weights(watcher.weights)
-    scores = np.asarray(model.predict_on_batch(validation.X))
-    tuned = task.rules.tune(truth, scores)
+    watched = watched or validation
+    _check(train, validation, watched, task, config)
+    rules, truth = task.rules, validation.Y > 0
+    columns = np.array([train.targets.index(target) for target in task.targets])
+    rows = [POOLINGS[config.head.pooling](frames) for frames in validation.frames]
+    trained = [_train_member(train, watched, task, config, member, on_epoch) for member in range(config.ensemble)]
+    raw = run_heads([head for head, _ in trained], rows)[:, columns]
+    calibration = rules.calibrate(truth, raw)
+    scores = rules.calibrated(raw, calibration)
+    tuned = rules.tune(truth, scores)
+    decisions = rules.decide(scores, tuned)
+    figures = {**rules.score(truth, scores, decisions), **score_calibration(truth, scores)}
+    artists = [track.artist for track in validation.tracks]
     return Tagger(
         task=task,
         spec=spec,
         head=config.head,
-        weights=tuple(np.asarray(weight) for weight in watcher.weights),
+        weights=tuple(_cut(head, columns) for head, _ in trained),
+        calibration=calibration,
         tuned=tuned,
+        grades=rules.grade(truth, scores),
         record={
             "version": __version__,
-            "tracks": {"train": len(train.X), "validation": len(validation.X)},
-            "best_epoch": watcher.best_epoch,
+            "tracks": {"train": len(train), "validation": len(validation)},
+            "learned_targets": len(train.targets),
+            "positives": dict(zip(task.targets, train.Y[:, columns].sum(axis=0).astype(int).tolist(), strict=True)),
+            "best_epochs": [best for _, best in trained],
             "config": asdict(config),
             **(record or {}),
         },
-        scores=task.rules.score(truth, scores, task.rules.decide(scores, tuned)),
+        scores=figures,
+        intervals=draw_figures(truth, scores, artists, decisions=decisions).intervals(figures),
     )
 
 
-def _make_watcher(validation: Examples, task: Task, patience: int, on_epoch: Callable[[Epoch], None]) -> Any:
+def _check(train: Examples, validation: Examples, watched: Examples, task: Task, config: TrainConfig) -> None:
+    for part in (validation, watched):
+        if not config.allow_leaks:
+            check_leaks(find_leaks({"training": train.tracks, "validation": part.tracks}))
+        if not is_defined(part.Y > 0).any():
+            raise DataError(
+                "no tag has both positives and negatives in the validation part: nothing to stop training by"
+            )
+    if validation.targets != task.targets or not {*task.targets, *watched.targets} <= set(train.targets):
+        raise DataError(f"the examples are not labelled with the {len(task.targets)} targets of task {task.name!r}")
+
+
+def _train_member(
+    train: Examples,
+    watched: Examples,
+    task: Task,
+    config: TrainConfig,
+    member: int,
+    on_epoch: Callable[[Epoch], None],
+) -> tuple[Any, int]:
+    """Train one head of the ensemble; the head with its best epoch's weights, and that epoch."""
+    keras = import_quietly("keras")
+    seed = config.seed + member
+    keras.utils.set_random_seed(seed)
+    rng = np.random.default_rng(seed)
+    rows = [POOLINGS[config.head.pooling](frames) for frames in train.frames]
+    count = min(config.augment.crop, max(map(len, rows)))
+    head = build_head(config.head, train.frames[0].shape[-1], len(train.targets), task.rules.activation)
+    head.get_layer(STANDARDISE).adapt(thin(rows, count))
+    head.get_layer(SCORES).bias.assign(task.rules.start(train.Y))
+    batch = min(config.batch, max(SMALLEST_BATCH, len(rows) // 10))
+    steps = -(-len(rows) // batch)
+    head.compile(_optimizer(config, steps), loss=task.rules.make_loss(config.loss, train.Y, config.balance))
+    columns = np.array([train.targets.index(target) for target in watched.targets])
+    watcher = _make_watcher(watched, columns, task, config, lambda *found: on_epoch(Epoch(member, *found)))
+    head.fit(
+        draw_batches(rows, train.Y, batch, config.augment, rng),
+        steps_per_epoch=steps,
+        epochs=config.epochs,
+        callbacks=[watcher],
+        shuffle=False,  # the batches are drawn at random
+        verbose=0,
+    )
+    head.set_weights(watcher.weights)
+    head.get_layer(STANDARDISE).finalize_state()
+    return head, watcher.best_epoch
+
+
+def _optimizer(config: TrainConfig, steps: int) -> Any:
+    keras = import_quietly("keras")
+    total = steps * config.epochs
+    warm_up = max(1, round(total * WARM_UP))
+    rate = keras.optimizers.schedules.CosineDecay(
+        config.learning_rate / 100,
+        max(1, total - warm_up),
+        warmup_target=config.learning_rate,
+        warmup_steps=warm_up,
+    )
+    averaging = {"use_ema": True, "ema_momentum": config.average} if config.average else {}
+    return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **averaging)
+
+
+def _cut(head: Any, columns: npt.NDArray[np.intp]) -> Weights:
+    """The weights of the head that scores these of its targets alone; the last two are its last layer's."""
+    *weights, kernel, bias = (np.asarray(array) for array in head.get_weights())
+    return (*weights, np.ascontiguousarray(kernel[:, columns]), bias[columns])
+
+
+def _make_watcher(
+    watched: Examples,
+    columns: npt.NDArray[np.intp],
+    task: Task,
+    config: TrainConfig,
+    on_epoch: Callable[[int, float, str, float, bool], None],
+) -> Any:
     """A Keras callback that judges each epoch by the task's own figure and stops when it no longer rises."""
     keras = import_quietly("keras")
 
-    truth = validation.Y > 0
+    rows = [POOLINGS[config.head.pooling](frames) for frames in watched.frames]
+    heard = [track if len(track) <= WATCHED_ROWS else thin([track], WATCHED_ROWS)[0] for track in rows]
 
     class Watcher(keras.callbacks.Callback):  # type: ignore[name-defined,misc]
         best, best_epoch, weights = -np.inf, 0, None
 
         def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            scores = np.asarray(self.model.predict_on_batch(validation.X))
-            figure = task.rules.score(truth, scores, None)[task.rules.monitor]
-            better = figure > self.best
+            as_trained = self.model.get_weights()
+            if self.model.optimizer.use_ema:  # judge and keep the averaged weights, train on with the others
+                self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+            figure = task.rules.watch(watched.Y > 0, run_heads([self.model], heard)[:, columns])
+            better = figure >= self.best  # of equals the later, which has learned longer
             if better:
                 self.best, self.best_epoch, self.weights = figure, epoch + 1, self.model.get_weights()
-            elif epoch + 1 - self.best_epoch >= patience:
+            elif epoch + 1 - self.best_epoch >= config.patience:
                 self.model.stop_training = True
-            on_epoch(Epoch(epoch + 1, float((logs or {})["loss"]), task.rules.monitor, figure, better))
+            self.model.set_weights(as_trained)
+            on_epoch(epoch + 1, float((logs or {})["loss"]), task.rules.monitor, figure, better)
 
     return Watcher()

@@ -32,38 +32,95 @@ def pool_by_hand(frames):
 
 
 def test_pooling_is_mean_and_standard_deviation_over_time(frames):
-    pooled = data.pool(frames)
+    pooled = data.POOLINGS["mean+std"](frames)
     assert pooled.dtype == np.float32
-    np.testing.assert_allclose(pooled, pool_by_hand(frames), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(pooled, [pool_by_hand(frames)], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(data.POOLINGS["mean"](frames), [pool_by_hand(frames)[:DIM]], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(data.POOLINGS["frames"](frames), frames)
+
+
+@pytest.mark.parametrize("pooling", data.POOLINGS)
+def test_a_pooling_works_on_many_windows_at_once_and_tells_its_width(frames, pooling):
+    many = np.stack([frames[:7], frames[7:14], frames[14:21]])
+    rows = data.POOLINGS[pooling](many)
+    assert rows.shape[0] == 3
+    assert rows.shape[-1] == data.width_of(pooling, DIM)
+    for window, pooled in zip(many, rows, strict=True):
+        np.testing.assert_allclose(pooled, data.POOLINGS[pooling](window), rtol=1e-5, atol=1e-6)
 
 
 def test_one_frame_has_no_deviation(frames):
-    np.testing.assert_array_equal(data.pool(frames[:1]), [*frames[0], *np.zeros(DIM)])
+    np.testing.assert_array_equal(data.POOLINGS["mean+std"](frames[:1]), [[*frames[0], *np.zeros(DIM)]])
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 10, 22, 23])
 def test_windows_are_those_of_a_plain_loop(frames, width):
-    pooled = data.pool_windows(frames, width)
-    assert pooled.shape == (len(frames), 2 * DIM)
+    windows = data.windows(frames, width)
+    assert windows.shape == (len(frames), width, DIM)
     for row in range(len(frames)):
         start = min(max(row - width // 2, 0), len(frames) - width)
         assert start <= row < start + width
-        np.testing.assert_allclose(pooled[row], pool_by_hand(frames[start : start + width]), rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(windows[row], frames[start : start + width])
 
 
 @pytest.mark.parametrize("length", [1, 2, 9])
 def test_a_track_shorter_than_the_window_is_one_window(frames, length):
-    pooled = data.pool_windows(frames[:length], 10)
-    np.testing.assert_allclose(pooled, np.tile(data.pool(frames[:length]), (length, 1)), rtol=1e-5, atol=1e-6)
+    windows = data.windows(frames[:length], 10)
+    np.testing.assert_array_equal(windows, np.tile(frames[:length], (length, 1, 1)))
 
 
-def test_a_part_is_its_tracks_pooled_in_the_order_of_its_rows(toy_store):
+def test_thinning_takes_one_row_of_each_stretch():
+    track = np.arange(20, dtype=np.float32).reshape(20, 1)
+    taken = np.concatenate([data.thin([track], 5, np.random.default_rng(seed)) for seed in range(40)])[..., 0]
+    assert taken.shape == (40, 5)
+    np.testing.assert_array_equal(taken // 4, np.tile(np.arange(5), (40, 1)))
+    assert {*taken[:, 0]} == {0, 1, 2, 3}  # any of the stretch
+    np.testing.assert_array_equal(data.thin([track], 5)[0, :, 0], [2, 6, 10, 14, 18])
+
+
+def test_thinning_to_its_own_length_keeps_a_track_and_a_shorter_one_repeats_rows():
+    track = np.arange(6, dtype=np.float32).reshape(6, 1)
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(data.thin([track], 6, rng)[0], track)
+    np.testing.assert_array_equal(data.thin([track[:2], track[:1]], 4, rng)[..., 0], [[0, 0, 1, 1], [0, 0, 0, 0]])
+
+
+def test_padding_is_masked(frames):
+    padded, mask = data.pad([frames[:3], frames[:1], frames[:4]])
+    assert padded.shape == (3, 4, DIM)
+    assert mask.tolist() == [[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]]
+    np.testing.assert_array_equal(padded[0], [*frames[:3], np.zeros(DIM)])
+    assert padded.dtype == mask.dtype == np.float32
+
+
+def test_a_part_is_its_tracks_in_the_order_of_its_rows(toy_store):
     dataset = make_dataset(toy_store, parts={"train": [4, 0, 3], "test": [5]})
     examples = data.load_part(dataset, "train", toy_store)
     assert [track.key for track in examples.tracks] == ["04/4", "00/0", "03/3"]
+    assert len(examples) == 3
+    assert examples.targets == dataset.task.targets
     np.testing.assert_array_equal(examples.Y, dataset.targets[[4, 0, 3]])
-    np.testing.assert_array_equal(examples.X, [data.pool(toy_store[key]) for key in ("04/4", "00/0", "03/3")])
-    assert examples.X.dtype == np.float32
+    for key, frames in zip(("04/4", "00/0", "03/3"), examples.frames, strict=True):
+        np.testing.assert_array_equal(frames, toy_store[key])
+
+
+def test_equal_embeddings_tell_equal_recordings_unless_the_data_set_knows(toy_store):
+    toy_store["01/1"] = toy_store["04/4"].copy()
+    dataset = make_dataset(toy_store, parts={"train": [4, 0, 1]})
+    first, other, second = (track.content for track in data.load_part(dataset, "train", toy_store).tracks)
+    assert first == second != other
+    known = replace(dataset, tracks=tuple(replace(track, content=track.id) for track in dataset.tracks))
+    contents = [track.content for track in data.load_part(known, "train", toy_store).tracks]
+    assert contents == ["track_4", "track_0", "track_1"]
+
+
+def test_some_of_the_examples(toy_store):
+    examples = data.load_part(make_dataset(toy_store, parts={"train": [4, 0, 3]}), "train", toy_store)
+    some = examples.select(np.array([True, False, True]))
+    assert [track.key for track in some.tracks] == ["04/4", "03/3"]
+    np.testing.assert_array_equal(some.Y, examples.Y[[0, 2]])
+    np.testing.assert_array_equal(some.frames[1], examples.frames[2])
+    assert some.targets == examples.targets
 
 
 def test_tracks_that_are_not_embedded_are_left_out_and_counted(toy_store, caplog):

@@ -20,15 +20,21 @@ class ToyStore(dict):
     spec = SPEC
 
 
-def make_tracks(count: int) -> tuple[Track, ...]:
-    return tuple(Track(f"track_{n}", f"{n:02d}/{n}.mp3", 1.0, f"artist_{n}") for n in range(count))
+def make_tracks(count: int, first: int = 0) -> tuple[Track, ...]:
+    return tuple(Track(f"track_{n}", f"{n:02d}/{n}.mp3", 1.0, f"artist_{n}") for n in range(first, first + count))
 
 
 def make_examples(count: int, seed: int = 0) -> Examples:
-    """An easy problem: each tag is decided by one column of X, with a share of positives near three in ten."""
-    X = np.random.default_rng(seed).standard_normal((count, 2 * DIM), dtype=np.float32)
-    Y = (X[:, : len(TASK.targets)] > 0.5).astype(np.float32)
-    return Examples(X, Y, make_tracks(count))
+    """An easy problem: each tag is decided by the mean of one column, with a share of positives near three in ten.
+
+    Tracks have from 1 to 5 frames; those of one seed share no track, artist or recording with those of another.
+    """
+    rng = np.random.default_rng(seed)
+    means = rng.standard_normal((count, DIM), dtype=np.float32)
+    spreads = [rng.standard_normal((1 + row % 5, DIM), dtype=np.float32) / 4 for row in range(count)]
+    frames = tuple(mean + spread - spread.mean(axis=0) for mean, spread in zip(means, spreads, strict=True))
+    Y = (means[:, : len(TASK.targets)] > 0.5).astype(np.float32)
+    return Examples(frames, Y, make_tracks(count, first=1000 * seed), TASK.targets)
 
 
 def make_dataset(store: ToyStore, *, parts: dict[str, list[int]]) -> Dataset:
@@ -50,6 +56,7 @@ def make_prediction(title: str | None = "Blue & Green <live>", artist: str | Non
         targets=TASK.targets,
         track_scores=np.array([0.45, 0.75, 0.3], np.float32),
         decided=np.array([True, True, False]),
+        grades=("good", "fair", "weak"),
         times_s=np.array([0.0, 0.96, 1.92, 2.88], np.float32),
         frame_scores=frames,
     )

@@ -11,10 +11,11 @@ https://research.google.com/audioset/download.html.
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,11 @@ class Segments:
         ids = [video_id for video_id, keep in zip(self.video_ids, rows, strict=True) if keep]
         return Segments(ids, self.embeddings[rows], self.n_frames[rows], self.labels[rows])
 
+    def contents(self) -> list[str]:
+        """A hash of each segment's embedding: the same for recordings that are equal to the bit."""
+        pairs = zip(self.embeddings, self.n_frames, strict=True)
+        return [hashlib.sha256(frames[:count].tobytes()).hexdigest() for frames, count in pairs]
+
 
 class ReleasedEmbeddings(Mapping[str, Array]):
     """Released embeddings by video id, float32 (frames, 128), values 0 ... 255."""
@@ -100,8 +106,9 @@ def load_moods(root: Path, _: int = 0, part: str | None = None) -> Dataset:
     """
     names = read_labels(root)
     parts = _read_parts(root, part, len(names))
+    broader = _assemble(Task("audioset", "tags", names), parts, slice(None))
     music = {name: segments.select(segments.labels[:, MUSIC] == 1) for name, segments in parts.items()}
-    return _assemble(Task("audioset-moods", "tags", names[MOODS]), music, MOODS)
+    return replace(_assemble(Task("audioset-moods", "tags", names[MOODS]), music, MOODS), broader=broader)
 
 
 def read_labels(root: Path) -> tuple[str, ...]:
@@ -158,7 +165,11 @@ def read_tfrecords(folder: Path, n_labels: int) -> Segments:
 
 
 def _read_parts(root: Path, wanted: str | None, n_labels: int) -> dict[str, Segments]:
-    """The usual parts that are there, and the one that is wanted; validation is cut from the training part."""
+    """The usual parts that are there, and the one that is wanted; validation is cut from the training part.
+
+    Some videos have the same sound. Such segments fall into the same part, and the training part does without those
+    that the test part has.
+    """
     names = [name for name in (TRAIN, TEST) if _find(root, name)]
     if wanted not in (None, VALIDATION, *names):
         names.append(str(wanted))
@@ -173,9 +184,12 @@ def _read_parts(root: Path, wanted: str | None, n_labels: int) -> dict[str, Segm
     if not parts:
         raise DataError(f"{root}: no part of AudioSet's embeddings there (such as {TRAIN}.npz)")
     if TRAIN in parts:
+        tested = set(parts[TEST].contents()) if TEST in parts else set()
+        contents = parts[TRAIN].contents()
+        kept = np.array([content not in tested for content in contents])
+        held_out = np.array([zlib.crc32(content.encode()) % VALIDATION_SHARE == 0 for content in contents])
         whole = parts[TRAIN]
-        held_out = np.array([zlib.crc32(key.encode()) % VALIDATION_SHARE == 0 for key in whole.video_ids])
-        parts[TRAIN], parts[VALIDATION] = whole.select(~held_out), whole.select(held_out)
+        parts[TRAIN], parts[VALIDATION] = whole.select(kept & ~held_out), whole.select(kept & held_out)
     return parts
 
 
@@ -190,7 +204,8 @@ def _assemble(task: Task, parts: dict[str, Segments], columns: slice) -> Dataset
     tracks, rows, start = [], {}, 0
     for name, segments in parts.items():
         # No artists are known: a video stands for one.
-        tracks += [Track(video_id, video_id, None, video_id) for video_id in segments.video_ids]
+        pairs = zip(segments.video_ids, segments.contents(), strict=True)
+        tracks += [Track(video_id, video_id, None, video_id, content) for video_id, content in pairs]
         rows[name] = np.arange(start, start + len(segments.video_ids))
         start += len(segments.video_ids)
     return Dataset(

@@ -1,0 +1,159 @@
+"""Heads: small networks from embeddings to scores, and `HEADS`, the registry of them.
+
+A head sees rows: the frames of a track, or the one row that they are pooled to. It works on any number of rows; a mask
+says which of them are padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood import data
+from jamendo_mood.errors import UsageError
+from jamendo_mood.quiet import import_quietly
+
+STANDARDISE, SCORES = "standardise", "scores"
+"""Names of a head's first and last layer."""
+
+BATCH_ROWS = 16_384  # scored at once: some 40 MB a layer
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """What a head is built from.
+
+    Attributes
+    ----------
+    name : str
+        A key of `HEADS`.
+    pooling : str
+        What it sees of a track, a key of `data.POOLINGS`: ``frames``, ``mean`` or ``mean+std``.
+    hidden : int
+        Units of a hidden layer, where there are any.
+    layers : int
+        Hidden layers.
+    dropout : float
+        Share of hidden units dropped in training, in [0, 1).
+    l2 : float
+        Penalty on the squared weights that lead to one target, per example: a linear head is then one logistic
+        regression per tag with ``C = 1 / (2 * l2 * n)``, whatever the number of tags.
+    """
+
+    name: str = "attention"
+    pooling: str = "frames"
+    hidden: int = 600
+    layers: int = 3
+    dropout: float = 0.2
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        for kind, name, known in (("head", self.name, HEADS), ("pooling", self.pooling, data.POOLINGS)):
+            if name not in known:
+                raise UsageError(f"unknown {kind} {name!r} (known: {', '.join(known)})")
+        if min(self.hidden, self.layers) < 1 or not 0 <= self.dropout < 1 or self.l2 < 0:
+            raise UsageError("a head needs hidden and layers from 1 up, dropout in [0, 1) and l2 from 0 up")
+
+
+def build_head(config: HeadConfig, dim: int, targets: int, activation: str) -> Any:
+    """Build an untrained head, a Keras model.
+
+    It maps rows (n, rows, width) and their mask (n, rows) to scores (n, targets). Its first layer standardises the
+    rows and is to be adapted to the training part.
+
+    Parameters
+    ----------
+    config : HeadConfig
+    dim : int
+        Numbers a frame.
+    targets : int
+    activation : str
+        Keras' name for what turns the last layer's sums into scores.
+    """
+    keras = import_quietly("keras")
+
+    rows = keras.Input((None, data.width_of(config.pooling, dim)))
+    mask = keras.Input((None,))
+    weights = keras.ops.expand_dims(mask, -1)
+    x = keras.layers.Normalization(name=STANDARDISE)(rows)
+    # Keras' losses are means over the targets, a penalty is a sum over all weights.
+    penalty = keras.regularizers.L2(config.l2 / targets) if config.l2 else None
+    scores = keras.layers.Dense(targets, activation, kernel_regularizer=penalty, name=SCORES)
+    return keras.Model([rows, mask], HEADS[config.name](config, x, weights, scores))
+
+
+def run_heads(heads: Sequence[Any], tracks: Sequence[Array]) -> Array:
+    """Mean scores of several heads: n float32 arrays (rows, width) -> (n, targets).
+
+    Tracks of about the same length are scored together, so that there is little padding.
+    """
+    lengths = np.array([len(track) for track in tracks])
+    order = np.argsort(lengths, kind="stable")
+    scores: list[Array] = []
+    start = 0
+    while start < len(order):
+        fit = np.flatnonzero(lengths[order[start:]] * np.arange(1, len(order) - start + 1) <= BATCH_ROWS)
+        stop = start + (int(fit[-1]) + 1 if len(fit) else 1)
+        padded = data.pad([tracks[row] for row in order[start:stop]])
+        scores.append(np.mean([np.asarray(head.predict_on_batch(padded)) for head in heads], axis=0))
+        start = stop
+    unsorted = np.concatenate(scores)
+    result = np.empty_like(unsorted, np.float32)
+    result[order] = unsorted
+    return result
+
+
+def _mean(x: Any, weights: Any) -> Any:
+    """Weighted mean over the rows: (n, rows, width), (n, rows, 1 or width) -> (n, width)."""
+    ops = import_quietly("keras").ops
+    return ops.sum(weights * x, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1e-6)
+
+
+def _hide(config: HeadConfig, x: Any) -> Any:
+    """One hidden layer."""
+    layers = import_quietly("keras").layers
+    # Normalised for each row by itself: unlike batch statistics, that is the same in training and in use.
+    x = layers.LayerNormalization()(layers.Dense(config.hidden)(x))
+    return layers.Dropout(config.dropout)(layers.Activation("relu")(x))
+
+
+def _add_linear(_: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
+    """Score each row by itself; the track's score is the mean."""
+    return _mean(scores(x), weights)
+
+
+def _add_mlp(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
+    """Hidden layers on each row, their mean over the rows, scores of that."""
+    for _ in range(config.layers):
+        x = _hide(config, x)
+    return scores(_mean(x, weights))
+
+
+def _add_attention(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
+    """Hidden layers on each row, and gates that weigh each feature of each row before the mean is taken.
+
+    References
+    ----------
+    Kong et al., "Weakly Labelled AudioSet Tagging with Attention Neural Networks", TASLP 2019: the feature-level
+    attention model.
+    """
+    layers = import_quietly("keras").layers
+    for _ in range(config.layers):
+        x = _hide(config, x)
+    gates = layers.Dense(config.hidden, "sigmoid")(x)
+    pooled = layers.LayerNormalization()(_mean(x, gates * weights))
+    return scores(layers.Dropout(config.dropout)(layers.Activation("relu")(pooled)))
+
+
+HEADS: dict[str, Callable[[HeadConfig, Any, Any, Any], Any]] = {
+    "linear": _add_linear,
+    "mlp": _add_mlp,
+    "attention": _add_attention,
+}
+"""What stands between the standardised rows and the scores: (config, rows, row weights, last layer) -> scores."""

@@ -1,0 +1,50 @@
+import json
+
+import pytest
+from toy_examples import SPEC, TASK, make_examples
+
+from jamendo_mood import cards
+from jamendo_mood.heads import HeadConfig
+from jamendo_mood.metrics import GRADES
+from jamendo_mood.training import TrainConfig, fit
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    """What is in the file of a tagger."""
+    record = {"citation": "The Toys, 2024", "licence": "CC BY 4.0", "split": 0}
+    config = TrainConfig(HeadConfig("linear"), ensemble=2, epochs=2, batch=16)
+    folder = tmp_path_factory.mktemp("tagger")
+    fit(make_examples(60), make_examples(40, seed=1), TASK, SPEC, config, record=record).save(folder)
+    values = json.loads((folder / "tagger.json").read_text())
+    assert (folder / "README.md").read_text() == cards.describe(values)
+    return values
+
+
+def test_a_card_tells_data_licence_scores_and_uses(manifest):
+    text = cards.describe(manifest)
+    assert text.startswith("# Mood tagger: toy\n")
+    assert "The mean of 2 `linear` heads for 3 tags" in text
+    assert "Learned from 60 tracks, calibrated on 40 others" in text
+    assert "The Toys, 2024" in text
+    assert "Licence of the data: CC BY 4.0" in text
+    low, high = manifest["intervals"]["PR-AUC-macro"]
+    assert f"| PR-AUC-macro | {manifest['scores']['PR-AUC-macro']:.4f} [{low:.4f}, {high:.4f}] |" in text
+    assert "It must not be used" in text
+
+
+def test_every_tag_is_listed_once_under_its_grade(manifest):
+    assert cards.GRADES.keys() == set(GRADES)
+    text = cards.describe({**manifest, "grades": ["good", "weak", "good"]})
+    positives = manifest["record"]["positives"]
+    assert f"- **good** (what it ranks highest is often right): red ({positives['red']}), blue" in text
+    assert f"- **weak** (hardly better than guessing): green ({positives['green']})" in text
+    assert "**fair**" not in text
+
+
+def test_scores_on_a_test_part_stand_beside_those_on_the_validation_part(manifest):
+    tested = {"part": "eval_public", "figures": {"PR-AUC-macro": 0.25}, "intervals": {"PR-AUC-macro": [0.2, 0.3]}}
+    text = cards.describe({**manifest, "record": {**manifest["record"], "tested": tested}})
+    assert "| figure | validation part | eval_public | meaning |" in text
+    assert "| 0.2500 [0.2000, 0.3000] |" in text
+    assert "| - |" in text  # the figures it was not tested for
