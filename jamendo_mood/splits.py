@@ -22,7 +22,7 @@ TIMEOUT_S = 60.0
 def get_splits(
     out: Path, base_url: str = BASE_URL, on_file: Callable[[Path, bool], None] = lambda *_: None
 ) -> list[Path]:
-    """Fetch the mood/theme tables, tag lists and five splits into `out`; files that are right already stay.
+    """Fetch the mood/theme tables, tag lists, five splits and audio checksums; files that are right already stay.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def get_splits(
     """
     paths = []
     for source, sha256 in read_checksums().items():
-        path = out / source.removeprefix("data/").removeprefix("tags/")
+        path = out / source.removeprefix("data/").removeprefix("tags/").removeprefix("download/")
         fresh = not (path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256)
         if fresh:
             content = _fetch(f"{base_url.rstrip('/')}/{source}", sha256)

@@ -57,12 +57,13 @@ def written(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_checksums_are_of_three_lists_and_five_splits():
+def test_the_checksums_are_of_four_lists_and_five_splits():
     checksums = splits.read_checksums()
-    assert len(checksums) == 18
+    assert len(checksums) == 19
     assert {len(bytes.fromhex(sha256)) for sha256 in checksums.values()} == {32}
     parts = {f"data/splits/split-{n}/autotagging_moodtheme-{part}.tsv" for n in range(5) for part in jamendo.PARTS}
     lists = {"data/autotagging_moodtheme.tsv", "data/tags/moodtheme.txt", "data/tags/moodtheme_split.txt"}
+    lists.add("data/download/autotagging_moodtheme_audio-low_sha256_tracks.txt")
     assert set(checksums) == parts | lists
 
 
@@ -74,7 +75,7 @@ def test_all_files_are_written_in_the_layout_that_the_data_set_reads(mirror, ser
     assert files["autotagging_moodtheme.tsv"] == b"contents of data/autotagging_moodtheme.tsv\r\n"
     assert files["moodtheme_split.txt"] == b"contents of data/tags/moodtheme_split.txt\r\n"
     assert files["splits/split-4/autotagging_moodtheme-test.tsv"].startswith(b"contents of data/splits/split-4")
-    assert len(files) == len(asked) == 18
+    assert len(files) == len(asked) == 19
     assert seen == [(path, True) for path in paths]
     assert {path.relative_to(tmp_path / "out").as_posix() for path in paths} == set(files)
 
@@ -87,7 +88,7 @@ def test_a_second_call_fetches_nothing_and_a_third_only_what_was_changed(mirror,
     seen = []
     splits.get_splits(tmp_path / "out", address + "/", on_file=lambda _, fetched: seen.append(fetched))
     assert asked == []
-    assert seen == [False] * 18
+    assert seen == [False] * 19
     (tmp_path / "out" / "moodtheme.txt").write_text("edited by hand")
     splits.get_splits(tmp_path / "out", address)
     assert asked == ["/data/tags/moodtheme.txt"]
@@ -144,14 +145,14 @@ def test_the_real_files_pass_and_load(shared, serve, tmp_path, capsys):
     mirror = tmp_path / "mirror"
     for path in splits.read_checksums():
         (mirror / path).parent.mkdir(parents=True, exist_ok=True)
-        (mirror / path).symlink_to(source / path.removeprefix("data/").removeprefix("tags/"))
+        (mirror / path).symlink_to(source / path.removeprefix("data/").removeprefix("tags/").removeprefix("download/"))
     address, asked = serve(mirror)
-    for word, requests in (("fetched", 18), ("already there", 0)):
+    for word, requests in (("fetched", 19), ("already there", 0)):
         asked.clear()
         assert main(["splits", "--out", str(tmp_path / "out"), "--base-url", address]) == 0
         out, err = capsys.readouterr()
         assert err == ""
-        assert [line.endswith(f"  {word}, SHA-256 right") for line in out.splitlines()] == [True] * 18
+        assert [line.endswith(f"  {word}, SHA-256 right") for line in out.splitlines()] == [True] * 19
         assert len(asked) == requests
     dataset = load_dataset("jamendo", tmp_path / "out", split=4)
     assert dataset.targets.shape == (17_982, 56)
