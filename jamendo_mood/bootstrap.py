@@ -2,11 +2,15 @@
 
 Tracks of one artist are alike, so it is artists that are drawn, with replacement, and their tracks come along: a
 bootstrap over tracks would promise intervals three times too narrow on MTG-Jamendo. A draw is a weight for each track,
-and the figures are computed for all draws of a tag at once.
+and a figure is computed for all draws at once.
+
+A draw meets some positives twice, which lifts average precision: the mean of the draws lies above the figure of all
+tracks, for rare tags so far that this figure would fall out of its own interval. Intervals are therefore those of the
+draws moved back by that much.
 
 References
 ----------
-Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile intervals).
+Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 10 (bias) and 13 (percentile intervals).
 """
 
 from __future__ import annotations
@@ -17,18 +21,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from jamendo_mood import metrics
+
 ROUNDS = 300
 COVERAGE = 0.95
 _DRAWS_AT_ONCE = 100  # weights of 100 draws of 10,000 tracks: 4 MB
+_MICRO_BINS = 1024
 
 Floats = npt.NDArray[np.float64]
+Weights = npt.NDArray[np.float32]
 Truth = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure of A and B: the difference, its 95 % interval, and in what share of the draws A is ahead."""
+    """One figure of A and B: the difference, its 95 % interval, and in what share of the draws A's is higher."""
 
     figure: str
     difference: float
@@ -38,81 +46,178 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """Macro figures of each draw, by their official names, float64 (rounds,) each; the order of draws is the seed's.
+    """Figures of each draw; the order of draws is the seed's.
 
-    Draws in which no tag has positives and negatives are left out.
+    Attributes
+    ----------
+    figures : dict of float64 array (rounds,)
+        The headline figures, by their official names; NaN in a draw in which a figure is not defined.
+    precision : float64 array (k, rounds)
+        PR-AUC of each tag; NaN in a draw without its positives.
     """
 
     figures: dict[str, Floats]
+    precision: Floats
 
-    def intervals(self) -> dict[str, tuple[float, float]]:
-        """The interval that holds 95 % of the draws, for each figure."""
-        return {name: percentile_interval(values) for name, values in self.figures.items() if len(values)}
+    def intervals(self, figures: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+        """The 95 % interval of each figure, given those of all tracks."""
+        return {
+            name: centred_interval(values, figures[name])
+            for name, values in self.figures.items()
+            if name in figures and _any(values)
+        }
+
+    def tag_intervals(self, precision: Floats) -> list[tuple[float, float] | None]:
+        """The same for the PR-AUC of each tag (k,); None for a tag that is in no draw."""
+        pairs = zip(self.precision, precision.tolist(), strict=True)
+        return [centred_interval(values, figure) if _any(values) else None for values, figure in pairs]
 
     def compare(self, other: Draws, figures: Mapping[str, float], others: Mapping[str, float]) -> list[Comparison]:
         """Compare with `other`, of the same artists, draw by draw; `figures` and `others` are those of all tracks."""
-        return [
-            Comparison(
-                name,
-                figures[name] - others[name],
-                percentile_interval(values - other.figures[name]),
-                float(np.mean(values > other.figures[name])),
-            )
-            for name, values in self.figures.items()
-        ]
+        compared = []
+        for name in self.figures.keys() & figures.keys() & others.keys():
+            difference = figures[name] - others[name]
+            draws = self.figures[name] - other.figures[name]
+            if _any(draws):
+                centred = draws - np.nanmean(draws) + difference
+                interval = centred_interval(draws, difference)
+                compared.append(Comparison(name, difference, interval, float(np.nanmean(centred > 0))))
+        return sorted(compared, key=lambda row: list(self.figures).index(row.figure))
 
 
 def draw_figures(
-    truth: Truth, scores: npt.NDArray[np.floating], artists: Sequence[str], *, rounds: int = ROUNDS, seed: int = 0
+    truth: Truth,
+    scores: npt.NDArray[np.floating],
+    artists: Sequence[str],
+    *,
+    decisions: Truth | None = None,
+    rounds: int = ROUNDS,
+    seed: int = 0,
 ) -> Draws:
-    """Macro PR-AUC and ROC-AUC in each of many draws of artists.
+    """The headline figures in each of many draws of artists.
 
     Same artists, `rounds` and `seed`: same draws, so that the figures of two taggers can be compared draw by draw. In a
-    draw, the mean is over the tags that have positives and negatives in it.
+    draw, the macro mean is over the tags that have positives and negatives in it.
 
     Parameters
     ----------
     truth : bool array (n, k)
     scores : float array (n, k)
+        Range [0, 1].
     artists : n names
+    decisions : bool array (n, k) or None
     rounds, seed : int
 
     Returns
     -------
     Draws
-        With ``PR-AUC-macro`` and ``ROC-AUC-macro``.
+        With the figures of `metrics.score_tags` and `metrics.score_calibration`, but for the prior. The micro PR-AUC
+        and ROC-AUC are of scores put into 1,024 bins.
     """
-    from jamendo_mood.metrics import is_defined
-
     _, group = np.unique(np.asarray(artists), return_inverse=True)
     rng = np.random.default_rng(seed)
-    tags = np.flatnonzero(is_defined(truth))
+    tags = np.flatnonzero(metrics.is_defined(truth))
     sortings = [(truth[:, tag], *_sort(truth[:, tag], scores[:, tag])) for tag in tags]
-    precision, area = [], []
+    micro = _count_by_bin(truth, scores)
+    parts: list[dict[str, Floats]] = []
+    precision = np.full((truth.shape[1], rounds), np.nan)
     for start in range(0, rounds, _DRAWS_AT_ONCE):
         count = min(_DRAWS_AT_ONCE, rounds - start)
         shape = (count, group.max() + 1)
         drawn = rng.multinomial(shape[1], np.full(shape[1], 1 / shape[1]), size=count).astype(np.float32)
         weights = drawn[:, group]
-        pairs = [_weighted_figures(*sorting, weights) for sorting in sortings]
-        precision.append(_mean_of_defined([pair[0] for pair in pairs]))
-        area.append(_mean_of_defined([pair[1] for pair in pairs]))
-    return Draws({"PR-AUC-macro": np.concatenate(precision), "ROC-AUC-macro": np.concatenate(area)})
+        pairs = np.array([_weighted_figures(*sorting, weights) for sorting in sortings])
+        precision[tags, start : start + count] = pairs[:, 0]
+        figures = {"PR-AUC-macro": _mean_of_defined(pairs[:, 0]), "ROC-AUC-macro": _mean_of_defined(pairs[:, 1])}
+        figures |= _micro_figures(*micro, weights) | _hit_figures(truth, scores, weights)
+        if decisions is not None:
+            figures |= _decision_figures(truth, decisions, weights)
+        parts.append(figures | _calibration_figures(truth, scores, weights))
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else {})}
+    return Draws(joined, precision)
 
 
-def percentile_interval(values: Floats) -> tuple[float, float]:
-    """The range that leaves out 2.5 % of the values on either side."""
-    low, high = np.quantile(values, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
-    return float(low), float(high)
+def centred_interval(values: Floats, figure: float) -> tuple[float, float]:
+    """The range that leaves out 2.5 % of the values on either side, moved as far as their mean is from `figure`.
+
+    Values that are NaN do not count. Where all values lie in [0, 1], so does the range.
+    """
+    ends = np.nanquantile(values, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2]) - np.nanmean(values) + figure
+    if np.nanmin(values) >= 0 and np.nanmax(values) <= 1:
+        ends = np.clip(ends, 0, 1)
+    return float(ends[0]), float(ends[1])
 
 
-def _mean_of_defined(per_tag: list[Floats]) -> Floats:
-    """Mean over tags, (k, draws) -> (draws,), without NaN; draws in which nothing is defined are dropped."""
-    values = np.stack(per_tag)
+def _any(values: Floats) -> bool:
+    return not bool(np.isnan(values).all())
+
+
+def _mean_of_defined(values: Floats) -> Floats:
+    """Mean over tags, (k, draws) -> (draws,), without NaN; NaN for a draw in which nothing is defined."""
     defined = ~np.isnan(values)
-    counts = defined.sum(axis=0)
-    sums = np.where(defined, values, 0).sum(axis=0)
-    return np.asarray(sums[counts > 0] / counts[counts > 0])
+    return _ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
+
+
+def _ratio(part: npt.NDArray[np.number], whole: npt.NDArray[np.number], otherwise: float = np.nan) -> Floats:
+    return np.asarray(np.divide(part, whole, out=np.full(whole.shape, otherwise), where=whole > 0, dtype=np.float64))
+
+
+def _count_by_bin(truth: Truth, scores: npt.NDArray[np.floating]) -> tuple[Weights, Weights]:
+    """How many positives and how many negatives each track has in each bin of scores, highest first: (n, bins) each."""
+    edges = np.unique(scores[truth])
+    edges = edges[np.unique(np.linspace(0, len(edges) - 1, _MICRO_BINS - 1).astype(int))]
+    bins = len(edges) - np.searchsorted(edges, scores, "right")
+    cells = np.arange(len(truth))[:, None] * (len(edges) + 1) + bins
+    shape = (len(truth), len(edges) + 1)
+    positive, negative = (np.bincount(cells[chosen], minlength=shape[0] * shape[1]) for chosen in (truth, ~truth))
+    return positive.reshape(shape).astype(np.float32), negative.reshape(shape).astype(np.float32)
+
+
+def _micro_figures(positive: Weights, negative: Weights, weights: Weights) -> dict[str, Floats]:
+    hits, misses = ((weights @ counts).astype(np.float64) for counts in (positive, negative))
+    hits_so_far, misses_so_far = hits.cumsum(axis=1), misses.cumsum(axis=1)
+    precision = _ratio(hits_so_far, hits_so_far + misses_so_far, 0.0)
+    beaten = misses_so_far[:, -1:] - misses_so_far + misses / 2
+    n_hits, n_misses = hits_so_far[:, -1], misses_so_far[:, -1]
+    return {
+        "PR-AUC-micro": _ratio((hits * precision).sum(axis=1), n_hits),
+        "ROC-AUC-micro": _ratio((hits * beaten).sum(axis=1), n_hits * n_misses),
+    }
+
+
+def _hit_figures(truth: Truth, scores: npt.NDArray[np.floating], weights: Weights) -> dict[str, Floats]:
+    tagged = weights @ truth.any(axis=1)
+    return {
+        f"hit@{count}": _ratio(weights @ metrics.hits_at(truth, scores, count), tagged) for count in metrics.HIT_COUNTS
+    }
+
+
+def _decision_figures(truth: Truth, decisions: Truth, weights: Weights) -> dict[str, Floats]:
+    hits, decided, true = (weights @ table.astype(np.float32) for table in (truth & decisions, decisions, truth))
+    figures: dict[str, Floats] = {}
+    for average in ("macro", "micro"):
+        if average == "micro":
+            hits, decided, true = (table.sum(axis=1, keepdims=True) for table in (hits, decided, true))
+        pairs = {"precision": (hits, decided), "recall": (hits, true), "F-score": (2 * hits, decided + true)}
+        figures |= {f"{name}-{average}": _ratio(*pair, 0.0).mean(axis=1) for name, pair in pairs.items()}
+    return figures
+
+
+def _calibration_figures(truth: Truth, scores: npt.NDArray[np.floating], weights: Weights) -> dict[str, Floats]:
+    bins = metrics.score_bins(scores, metrics.LOOKED_AT)
+    gaps, counts = [], []
+    for number in range(metrics.BINS):
+        inside = bins == number
+        gaps.append(weights @ np.where(inside, scores - truth, 0).sum(axis=1, dtype=np.float32))
+        counts.append(weights @ inside.sum(axis=1, dtype=np.float32))
+    total = weights.sum(axis=1, keepdims=True)
+    prior = (weights @ truth.astype(np.float32)) / total
+    error = (weights @ np.square(scores - truth, dtype=np.float32)) / total
+    skill = 1 - _ratio(error, prior * (1 - prior))
+    return {
+        "ECE": _ratio(np.abs(gaps).sum(axis=0), np.sum(counts, axis=0)),
+        "Brier-skill-macro": _mean_of_defined(skill.T),
+    }
 
 
 def _sort(truth: Truth, scores: npt.NDArray[np.floating]) -> tuple[Places, Places, Places]:
@@ -124,7 +229,7 @@ def _sort(truth: Truth, scores: npt.NDArray[np.floating]) -> tuple[Places, Place
 
 
 def _weighted_figures(
-    truth: Truth, order: Places, above: Places, reached: Places, weights: npt.NDArray[np.float32]
+    truth: Truth, order: Places, above: Places, reached: Places, weights: Weights
 ) -> tuple[Floats, Floats]:
     """Average precision and ROC-AUC of one tag under each row of `weights` (draws, n); NaN where it is not defined."""
     positive = truth[order]
@@ -146,7 +251,7 @@ def _weighted_figures(
     return np.where(defined, average_precision, np.nan), np.where(defined, area, np.nan)
 
 
-def _sums(weights: npt.NDArray[np.float32], *lengths: Places) -> list[Floats]:
+def _sums(weights: Weights, *lengths: Places) -> list[Floats]:
     """Sums of the first so many weights of each row, for each of `lengths`."""
     # Whole numbers, so float32 is exact as far as 16 million.
     sums = np.zeros((len(weights), weights.shape[1] + 1), np.float32)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from jamendo_mood.data import Examples
 from jamendo_mood.errors import DataError, UsageError
 from jamendo_mood.model import Tagger
 from jamendo_mood.store import write_atomically
-from jamendo_mood.tracks import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,10 +35,12 @@ class Scores:
         The headline figures by their official names, such as ``PR-AUC-macro``.
     per_tag : tuple of dict
         For each tag: ``tag``, ``positives``, ``prior``, ``PR-AUC``, ``ROC-AUC`` and, where decisions are known,
-        ``precision``, ``recall``, ``F-score`` and ``threshold``. None where a figure is not defined.
+        ``precision``, ``recall``, ``F-score`` and ``threshold``; of a tagger also ``grade``, ``artists`` (how many the
+        positives are by), ``ECE``, ``Brier-skill``, and the interval of its PR-AUC: ``PR-AUC-low``, ``PR-AUC-high``.
+        None where a figure is not defined.
     examples : int
     intervals : dict of (float, float)
-        For the macro PR-AUC and ROC-AUC, the 95 % interval of a bootstrap over artists; empty where it was not made.
+        For each figure but the prior, the 95 % interval of a bootstrap over artists; empty where it was not made.
     """
 
     figures: Mapping[str, float]
@@ -69,7 +70,22 @@ class Scores:
         write_atomically(Path(folder) / "per_tag.csv", lambda file: file.write(rows.encode()))
 
 
-def evaluate(tagger: Tagger, examples: Examples, *, rounds: int = ROUNDS) -> Scores:
+@dataclass(frozen=True)
+class Evaluation(Scores):
+    """Scores of a tagger, with the arrays they were made of.
+
+    Attributes
+    ----------
+    truth, decisions : bool array (n, k)
+    predictions : float32 array (n, k)
+    """
+
+    truth: Bools = field(kw_only=True, repr=False)
+    predictions: Array = field(kw_only=True, repr=False)
+    decisions: Bools = field(kw_only=True, repr=False)
+
+
+def evaluate(tagger: Tagger, examples: Examples, *, rounds: int = ROUNDS) -> Evaluation:
     """Judge a tagger by examples it was not trained on.
 
     Parameters
@@ -84,15 +100,30 @@ def evaluate(tagger: Tagger, examples: Examples, *, rounds: int = ROUNDS) -> Sco
     DataError
         There is nothing to measure: no tag has positives and negatives.
     """
-    predictions = tagger.score(examples.X)
-    scores = score_predictions(
-        examples.Y > 0,
-        predictions,
-        tagger.task.targets,
-        decisions=tagger.decide(predictions),
-        thresholds=tagger.tuned,
+    predictions = tagger.score(examples.frames)
+    decisions = tagger.decide(predictions)
+    truth = examples.Y > 0
+    scores = score_predictions(truth, predictions, tagger.task.targets, decisions=decisions, thresholds=tagger.tuned)
+    figures = {**scores.figures, **metrics.score_calibration(truth, predictions)}
+    artists = np.array([track.artist for track in examples.tracks])
+    columns: dict[str, Sequence[Any]] = {
+        "grade": tagger.task.rules.grade(truth, predictions),
+        "artists": [len(set(artists[tagged])) for tagged in truth.T],
+        "ECE": [metrics.calibration_error(truth[:, [tag]], predictions[:, [tag]]) for tag in range(truth.shape[1])],
+        "Brier-skill": [_plain(value) for value in metrics.brier_skill(truth, predictions)],
+    }
+    intervals = {}
+    if rounds:
+        draws = _draw(examples, predictions, decisions, rounds)
+        intervals = draws.intervals(figures)
+        by_tag = draws.tag_intervals(metrics.average_precision(truth, predictions))
+        low_and_high = [interval or (None, None) for interval in by_tag]
+        columns |= {"PR-AUC-low": [low for low, _ in low_and_high], "PR-AUC-high": [high for _, high in low_and_high]}
+    rows = tuple(
+        {**row, **{name: values[number] for name, values in columns.items()}}
+        for number, row in enumerate(scores.per_tag)
     )
-    return replace(scores, intervals=_draw(examples, predictions, rounds).intervals()) if rounds else scores
+    return Evaluation(figures, rows, len(truth), intervals, truth=truth, predictions=predictions, decisions=decisions)
 
 
 def compare(
@@ -115,16 +146,19 @@ def compare(
     """
     if first.task.targets != second.task.targets:
         raise UsageError("the two taggers are for different tags and cannot be compared")
-    if pair[0].tracks != pair[1].tracks:
+    if [track.key for track in pair[0].tracks] != [track.key for track in pair[1].tracks]:
         raise UsageError("the two stores do not hold the same tracks of this part: extract the missing ones first")
-    scored = [tagger.score(examples.X) for tagger, examples in zip((first, second), pair, strict=True)]
-    figures = [score_predictions(pair[0].Y > 0, scores, first.task.targets).figures for scores in scored]
-    draws = [_draw(pair[0], scores, rounds) for scores in scored]
+    figures, draws = [], []
+    for tagger, examples in zip((first, second), pair, strict=True):
+        judged = evaluate(tagger, examples, rounds=0)
+        figures.append(judged.figures)
+        draws.append(_draw(examples, judged.predictions, judged.decisions, rounds))
     return draws[0].compare(draws[1], figures[0], figures[1])
 
 
-def _draw(examples: Examples, scores: Array, rounds: int) -> Draws:
-    return draw_figures(examples.Y > 0, scores, [track.artist for track in examples.tracks], rounds=rounds)
+def _draw(examples: Examples, predictions: Array, decisions: Bools, rounds: int) -> Draws:
+    artists = [track.artist for track in examples.tracks]
+    return draw_figures(examples.Y > 0, predictions, artists, decisions=decisions, rounds=rounds)
 
 
 def score_predictions(
@@ -170,63 +204,6 @@ def score_predictions(
         for number, tag in enumerate(tags)
     ]
     return Scores(metrics.score_tags(truth, predictions, decisions), tuple(rows), len(truth))
-
-
-def read_array(path: Path) -> npt.NDArray[Any]:
-    """Read a 2-D ``.npy`` file.
-
-    Raises
-    ------
-    DataError
-        It is missing, damaged or not 2-D.
-    """
-    try:
-        array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read as a .npy file ({error})") from error
-    if array.ndim != 2 or array.dtype.kind not in "biuf":
-        raise DataError(f"{path}: a table of numbers (tracks, tags) is needed, not {array.dtype} {array.shape}")
-    return array
-
-
-def read_bools(path: Path) -> Bools:
-    """Read a 2-D ``.npy`` file of booleans, or of zeros and ones.
-
-    Raises
-    ------
-    DataError
-        As `read_array`, or it has other values.
-    """
-    array = read_array(path)
-    if not np.isin(array, (0, 1)).all():
-        raise DataError(f"{path}: only zeros and ones (or booleans) are expected here")
-    return array.astype(np.bool_)
-
-
-def read_tags(path: Path) -> tuple[str, ...]:
-    """Read names of tags, one a line.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read.
-    """
-    return tuple(row[0] for row in read_table(path, ()) if row)
-
-
-def read_thresholds(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
-    """Read the official form of thresholds: a tag and its threshold in each line, with a tab between.
-
-    Raises
-    ------
-    DataError
-        It is not in that form.
-    """
-    rows = read_table(path, ())
-    try:
-        return tuple(tag for tag, _ in rows), np.array([float(value) for _, value in rows])
-    except ValueError as error:
-        raise DataError(f"{path}: each line must be a tag, a tab and a number ({error})") from error
 
 
 def _plain(value: Any) -> int | float | None:

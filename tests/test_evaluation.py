@@ -1,17 +1,17 @@
 import json
-import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from toy_examples import SPEC, TASK, make_examples
 
 from jamendo_mood import evaluation, metrics
-from jamendo_mood.errors import DataError
-from jamendo_mood.model import HeadConfig
+from jamendo_mood.errors import DataError, UsageError
+from jamendo_mood.heads import HeadConfig
 from jamendo_mood.tasks import reaches_threshold
 from jamendo_mood.training import TrainConfig, fit
 
-OFFICIAL = {"PR-AUC-macro", "ROC-AUC-macro", "PR-AUC-micro", "ROC-AUC-micro"}
+OFFICIAL = {"PR-AUC-macro", "ROC-AUC-macro", "PR-AUC-micro", "ROC-AUC-micro", "hit@1", "hit@3", "hit@5"}
 DECIDED = {f"{name}-{average}" for name in ("precision", "recall", "F-score") for average in ("macro", "micro")}
 TAGS = ("calm", "dark", "never", "always")
 
@@ -95,15 +95,73 @@ def test_scores_are_saved_as_json_and_csv(scores, tmp_path):
     assert [line.split(",")[0] for line in lines[1:]] == scores.table()["tag"].tolist()
 
 
-def test_a_tagger_is_judged_by_its_own_scores_and_thresholds():
-    tagger = fit(make_examples(60), make_examples(40, seed=1), TASK, SPEC, TrainConfig(HeadConfig("linear"), epochs=2))
-    test = make_examples(50, seed=2)
-    scores = evaluation.evaluate(tagger, test)
-    expected = metrics.score_tags(test.Y > 0, tagger.score(test.X), tagger.decide(tagger.score(test.X)))
-    assert scores.figures == expected
+@pytest.fixture(scope="module")
+def tagger():
+    config = TrainConfig(HeadConfig("linear"), epochs=3, batch=16)
+    return fit(make_examples(60), make_examples(40, seed=1), TASK, SPEC, config)
+
+
+@pytest.fixture(scope="module")
+def test_part():
+    """Fifty tracks by ten artists."""
+    examples = make_examples(50, seed=2)
+    tracks = tuple(replace(track, artist=f"artist {row % 10}") for row, track in enumerate(examples.tracks))
+    return replace(examples, tracks=tracks)
+
+
+def test_a_tagger_is_judged_by_its_own_scores_and_thresholds(tagger, test_part):
+    scores = evaluation.evaluate(tagger, test_part)
+    truth, predictions = test_part.Y > 0, tagger.score(test_part.frames)
+    expected = metrics.score_tags(truth, predictions, tagger.decide(predictions))
+    assert scores.figures == {**expected, **metrics.score_calibration(truth, predictions)}
+    assert {"ECE", "Brier-skill-macro"} < scores.figures.keys()
     assert [row["threshold"] for row in scores.per_tag] == tagger.tuned.tolist()
     assert [row["tag"] for row in scores.per_tag] == list(TASK.targets)
     assert scores.examples == 50
+    np.testing.assert_array_equal(scores.predictions, predictions)
+    np.testing.assert_array_equal(scores.truth, truth)
+    np.testing.assert_array_equal(scores.decisions, tagger.decide(predictions))
+
+
+def test_a_row_of_a_tagger_says_how_far_to_trust_its_tag(tagger, test_part):
+    scores = evaluation.evaluate(tagger, test_part, rounds=50)
+    truth = test_part.Y > 0
+    grades = metrics.grade_tags(truth, scores.predictions)
+    for column, row in enumerate(scores.per_tag):
+        artists = {track.artist for track, has in zip(test_part.tracks, truth[:, column], strict=True) if has}
+        assert row["artists"] == len(artists) <= 10
+        assert row["grade"] == grades[column]
+        assert row["PR-AUC-low"] < row["PR-AUC"] <= row["PR-AUC-high"]
+        assert row["ECE"] == metrics.calibration_error(truth[:, [column]], scores.predictions[:, [column]])
+        assert row["Brier-skill"] == metrics.brier_skill(truth, scores.predictions)[column]
+    json.dumps(scores.to_json(), allow_nan=False)
+
+
+def test_every_headline_figure_but_the_prior_has_an_interval(tagger, test_part):
+    scores = evaluation.evaluate(tagger, test_part, rounds=200)
+    assert scores.intervals.keys() == scores.figures.keys() - {"prior-macro"}
+    for name, (low, high) in scores.intervals.items():
+        assert low <= high
+        assert low <= scores.figures[name] <= high, name
+    assert evaluation.evaluate(tagger, test_part, rounds=0).intervals == {}
+
+
+def test_a_tag_that_the_part_lacks_has_no_figures(tagger, test_part):
+    truth = test_part.Y.copy()
+    truth[:, 1] = 0
+    row = evaluation.evaluate(tagger, replace(test_part, Y=truth), rounds=20).per_tag[1]
+    assert (row["PR-AUC"], row["PR-AUC-low"], row["Brier-skill"], row["artists"]) == (None, None, None, 0)
+    assert row["grade"] == "unknown"
+    with pytest.raises(DataError, match="no tag among 3 has both positives and negatives in 50 examples"):
+        evaluation.evaluate(tagger, replace(test_part, Y=truth * 0))
+
+
+def test_taggers_are_compared_on_every_figure(tagger, test_part):
+    rows = {row.figure: row for row in evaluation.compare(tagger, tagger, (test_part, test_part), rounds=20)}
+    assert rows.keys() == evaluation.evaluate(tagger, test_part, rounds=20).intervals.keys()
+    assert {(row.difference, row.interval, row.ahead) for row in rows.values()} == {(0.0, (0.0, 0.0), 0.0)}
+    with pytest.raises(UsageError, match="do not hold the same tracks"):
+        evaluation.compare(tagger, tagger, (test_part, make_examples(50, seed=3)))
 
 
 def test_as_many_names_as_columns_are_needed(truth, predictions):
@@ -114,65 +172,3 @@ def test_as_many_names_as_columns_are_needed(truth, predictions):
 def test_predictions_of_another_shape_are_refused(truth, predictions):
     with pytest.raises(DataError, match=r"predictions have the shape \(39, 4\), the truth has \(40, 4\)"):
         evaluation.score_predictions(truth, predictions[1:], TAGS)
-
-
-@pytest.mark.parametrize(
-    ("array", "message"),
-    [
-        (np.zeros(3), r"a table of numbers \(tracks, tags\) is needed, not float64 \(3,\)"),
-        (np.zeros((2, 2, 2)), "a table of numbers"),
-        (np.array([["a", "b"]]), "a table of numbers"),
-        (np.array([[None]], dtype=object), "cannot be read as a .npy file"),
-    ],
-)
-def test_an_array_that_is_no_table_of_numbers_is_refused(tmp_path, array, message):
-    np.save(tmp_path / "x.npy", array)
-    with pytest.raises(DataError, match=rf"x\.npy: {message}"):
-        evaluation.read_array(tmp_path / "x.npy")
-
-
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x93NUMPY\x01\x00\x10"])
-def test_a_file_that_is_no_array_is_refused(tmp_path, content):
-    (tmp_path / "x.npy").write_bytes(content)
-    with pytest.raises(DataError, match=r"x\.npy: cannot be read as a .npy file"):
-        evaluation.read_array(tmp_path / "x.npy")
-
-
-def test_a_missing_array_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"x\.npy: cannot be read as a .npy file .*No such file"):
-        evaluation.read_array(tmp_path / "x.npy")
-
-
-@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
-def test_zeros_and_ones_of_any_type_are_booleans(tmp_path, dtype):
-    values = np.array([[0, 1, 1], [1, 0, 0]])
-    np.save(tmp_path / "x.npy", values.astype(dtype))
-    read = evaluation.read_bools(tmp_path / "x.npy")
-    assert read.dtype == np.bool_
-    assert read.tolist() == (values == 1).tolist()
-
-
-@pytest.mark.parametrize("value", [2, -1, 0.5, math.nan])
-def test_other_values_are_no_booleans(tmp_path, value):
-    np.save(tmp_path / "x.npy", np.array([[0, value]]))
-    with pytest.raises(DataError, match=r"x\.npy: only zeros and ones"):
-        evaluation.read_bools(tmp_path / "x.npy")
-
-
-def test_tags_are_read_one_a_line(tmp_path):
-    (tmp_path / "tags.txt").write_bytes("mood/theme---happy\r\nsad song\r\n\r\né\r\n".encode())
-    assert evaluation.read_tags(tmp_path / "tags.txt") == ("mood/theme---happy", "sad song", "é")
-
-
-def test_thresholds_are_read_with_their_tags(tmp_path):
-    (tmp_path / "t.txt").write_text("happy\t0.25\nsad\t1e-3\n")
-    tags, thresholds = evaluation.read_thresholds(tmp_path / "t.txt")
-    assert tags == ("happy", "sad")
-    assert thresholds.tolist() == [0.25, 0.001]
-
-
-@pytest.mark.parametrize("content", ["happy\thigh\n", "happy\n", "happy\t0.5\t0.6\n"])
-def test_other_thresholds_are_refused(tmp_path, content):
-    (tmp_path / "t.txt").write_text(content)
-    with pytest.raises(DataError, match=r"t\.txt: each line must be a tag, a tab and a number"):
-        evaluation.read_thresholds(tmp_path / "t.txt")
