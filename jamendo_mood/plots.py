@@ -1,14 +1,12 @@
-"""A `Prediction` or `Scores` -> a figure. Needs matplotlib, which comes with the extra ``notebook``."""
+"""A `Prediction` -> a figure. Needs matplotlib, which comes with the extra ``notebook``."""
 
 from __future__ import annotations
 
 import io
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from jamendo_mood.evaluation import Scores
 from jamendo_mood.prediction import Prediction
 
 DECIDED, UNDECIDED, PRIOR = "#2a7f62", "#a9b8b2", "#f2a33a"
@@ -33,8 +31,9 @@ def plot_tags(prediction: Prediction, count: int = 10) -> Picture:
         A matplotlib figure.
     """
     top = prediction.top(count)[::-1]
-    figure, axes = _bars(len(top))
-    axes.barh([tag for tag, _, _ in top], [score for _, score, _ in top], color=[_colour(row[2]) for row in top])
+    figure, axes = bar_axes(len(top))
+    names = [f"{tag} (weak)" if prediction.grade(tag) == "weak" else tag for tag, _, _ in top]
+    axes.barh(names, [score for _, score, _ in top], color=[_colour(row[2]) for row in top])
     for row, (_, score, _) in enumerate(top):
         axes.text(score + 0.01, row, f"{score:.2f}", va="center", fontsize=9)
     axes.set(xlim=(0, 1.08), xlabel="score (dark: reaches the tag's threshold)")
@@ -51,7 +50,7 @@ def plot_timeline(prediction: Prediction, count: int = 8) -> Picture:
         A matplotlib figure.
     """
     columns = [prediction.targets.index(tag) for tag, _, _ in prediction.top(count)]
-    figure, axes = _bars(len(columns))
+    figure, axes = bar_axes(len(columns))
     extent = (0.0, prediction.duration_s, len(columns) - 0.5, -0.5)
     scores = prediction.frame_scores[:, columns].T
     image = axes.imshow(scores, aspect="auto", extent=extent, vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
@@ -61,28 +60,14 @@ def plot_timeline(prediction: Prediction, count: int = 8) -> Picture:
     return figure
 
 
-def plot_scores(scores: Scores, count: int = 56) -> Picture:
-    """PR-AUC of each tag as bars, beside its prior: what guessing would reach.
-
-    Returns
-    -------
-    Picture
-        A matplotlib figure.
-    """
-    rows = scores.table().dropna(subset=["PR-AUC"]).head(count)[::-1]
-    figure, axes = _bars(len(rows))
-    axes.barh(rows["tag"], rows["PR-AUC"], color=DECIDED, label="PR-AUC")
-    axes.plot(
-        rows["prior"], np.arange(len(rows)), "|", color=PRIOR, markersize=14, markeredgewidth=3, label="prior: chance"
-    )
-    axes.set(xlim=(0, 1), xlabel="PR-AUC")
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
-    return figure
+def bar_axes(rows: int, row_height: float = ROW_HEIGHT) -> tuple[Picture, Any]:
+    """An empty picture high enough for that many horizontal bars, of `row_height` inches each, and its axes."""
+    return empty_axes(7, 1.2 + row_height * rows)
 
 
-def _bars(rows: int) -> tuple[Picture, Any]:
-    """A picture high enough for that many rows."""
-    figure = Picture(figsize=(7, 1.2 + ROW_HEIGHT * rows), layout="constrained")
+def empty_axes(width: float, height: float) -> tuple[Picture, Any]:
+    """An empty picture of a size in inches, and its axes."""
+    figure = Picture(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -132,3 +133,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("needs the right to mount a tmpfs (root on Linux)")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def no_pyplot() -> Iterator[None]:
+    """Whatever is drawn, pyplot's list of open figures, and pyplot itself, stay out of it."""
+    before = "matplotlib.pyplot" in sys.modules
+    yield
+    assert ("matplotlib.pyplot" in sys.modules) == before
+    if before:
+        assert sys.modules["matplotlib.pyplot"].get_fignums() == []

@@ -14,8 +14,8 @@ def cells(notebook: Path, kind: str) -> list[str]:
     return ["".join(cell["source"]) for cell in content["cells"] if cell["cell_type"] == kind]
 
 
-def test_the_four_notebooks_are_there():
-    assert {"01_extract", "02_train", "03_evaluate", "04_tag_a_track"} <= {path.stem for path in NOTEBOOKS}
+def test_the_five_notebooks_are_there():
+    assert {"00_data", "01_extract", "02_train", "03_evaluate", "04_tag_a_track"} <= {path.stem for path in NOTEBOOKS}
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
