@@ -99,16 +99,39 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_data(parser)
     parser.add_argument("--split", type=int, default=0, metavar="N", help="official split (default 0)")
     parser.add_argument("--out", type=Path, required=True, metavar="TAGGER_DIR", help="folder for the tagger")
-    parser.add_argument("--head", default="mlp", help="mlp (default) or linear")
-    parser.add_argument("--epochs", type=_positive, default=100, metavar="N", help="at most so many (default 100)")
+    parser.add_argument("--head", default="attention", help="attention (default), mlp or linear")
+    parser.add_argument("--pooling", help="what it sees of a track: frames, mean or mean+std (default: the head's own)")
+    parser.add_argument("--ensemble", type=_positive, metavar="N", help="heads to train and average")
+    parser.add_argument("--epochs", type=_positive, metavar="N", help="passes over the training part")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same tagger (default 0)")
+    parser.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other setting of TrainConfig, HeadConfig or Augmentation, such as dropout=0.3 or mixup=0",
+    )
+    parser.add_argument(
+        "--single-task",
+        action="store_true",
+        help="learn the task's own tags alone, where its data has more to learn from (audioset-moods)",
+    )
+    parser.add_argument(
+        "--leaks",
+        choices=("refuse", "drop", "keep"),
+        default="refuse",
+        help="tracks, artists or bit-identical audio that parts share: refuse to train (default), leave such tracks "
+        "out of training and validation, or keep them",
+    )
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tagger", type=Path, metavar="TAGGER_DIR", help="folder that `train` wrote")
     _add_data(parser)
     _add_part(parser, _whole)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write scores.json and per_tag.csv there")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
+    parser.add_argument("--mediaeval", type=Path, metavar="DIR", help="also write MediaEval's files (task jamendo)")
     _add_format(parser, "table", "json")
 
 
@@ -128,9 +151,9 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     decided.add_argument("--thresholds", type=Path, metavar="FILE", help="a tag and its threshold in each line")
     decided.add_argument("--decisions", type=Path, metavar="D.npy", help="booleans (tracks, tags)")
     parser.add_argument(
-        "--above",
+        "--official",
         action="store_true",
-        help="decide scores above their threshold, not at it: how MTG's published P/R/F were made",
+        help="reproduce MTG's published P/R/F, which count scores above their threshold, not at it",
     )
     parser.add_argument("--tags", type=Path, metavar="TAGS.txt", help="names of the tags, one a line")
     _add_format(parser, "table", "json")
@@ -138,7 +161,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 
 def _add_tag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio files, folders of them, or a store")
-    parser.add_argument("--tagger", type=Path, required=True, metavar="DIR", help="folder that `train` wrote")
+    parser.add_argument("--tagger", type=Path, metavar="DIR", help="folder `train` wrote (default: 7 moods, built in)")
     _add_weights(parser)
     parser.add_argument("--top", type=_positive, default=10, metavar="N", help="tags to show (default 10)")
     parser.add_argument("--timeline", action="store_true", help="scores over time, every 0.96 s, too")
@@ -217,6 +240,13 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
 
 
 def _whole(text: str) -> int:

@@ -6,7 +6,8 @@ Imports are inside, so that `jamendo-mood --help` loads neither TensorFlow nor p
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,11 @@ from jamendo_mood.errors import UsageError
 if TYPE_CHECKING:
     from jamendo_mood.data import Examples
     from jamendo_mood.embedders import EmbedderOptions
+    from jamendo_mood.evaluation import Evaluation
     from jamendo_mood.model import Tagger
     from jamendo_mood.store import EmbeddingStore
+    from jamendo_mood.tracks import Track
+    from jamendo_mood.training import TrainConfig
 
 DONE, SOME_FAILED = 0, 1
 
@@ -71,37 +75,110 @@ def train(arguments: argparse.Namespace) -> int:
     """Train a tagger."""
     from jamendo_mood import data
     from jamendo_mood.datasets import load_dataset
-    from jamendo_mood.model import HeadConfig, check_tagger_folder
-    from jamendo_mood.training import TrainConfig, fit
+    from jamendo_mood.model import check_tagger_folder
+    from jamendo_mood.training import fit
 
     check_tagger_folder(arguments.out)
-    config = TrainConfig(head=HeadConfig(arguments.head), epochs=arguments.epochs, seed=arguments.seed)
+    config = _train_config(arguments)
     dataset = load_dataset(arguments.task, arguments.data, split=arguments.split)
-    embeddings = data.choose_embeddings(dataset, _open_store(arguments.store))
-    tagger = fit(
-        data.load_part(dataset, dataset.train, embeddings),
+    learned = dataset.broader if dataset.broader is not None and not arguments.single_task else dataset
+    embeddings = data.choose_embeddings(learned, _open_store(arguments.store))
+    train, validation = _part_cleanly(
+        data.load_part(learned, learned.train, embeddings),
         data.load_part(dataset, dataset.validation, embeddings),
-        dataset.task,
-        embeddings.spec,
-        config,
-        record={"split": arguments.split, "licence": dataset.licence, "citation": dataset.citation},
-        on_epoch=reports.print_epoch,
+        [dataset.tracks[row] for row in dataset.rows(dataset.test)] if dataset.test in dataset.parts else [],
+        arguments.leaks,
+    )
+    watched = data.load_part(learned, learned.validation, embeddings) if learned is not dataset else None
+    record = {"split": arguments.split, "licence": dataset.licence, "citation": dataset.citation}
+    tagger = fit(
+        *(train, validation, dataset.task, embeddings.spec, config),
+        watched=watched,
+        record=record,
+        on_epoch=reports.EpochLines(config),
     )
     tagger.save(arguments.out)
     reports.print_training(tagger, arguments.out)
     return DONE
 
 
+def _train_config(arguments: argparse.Namespace) -> TrainConfig:
+    from jamendo_mood.training import TrainConfig
+
+    settings = dict(arguments.set)
+    for name in ("pooling", "ensemble", "epochs"):
+        if getattr(arguments, name) is not None:
+            settings[name] = str(getattr(arguments, name))
+    return replace(
+        TrainConfig.for_head(arguments.head).updated(settings),
+        seed=arguments.seed,
+        allow_leaks=arguments.leaks == "keep",
+    )
+
+
+def _part_cleanly(
+    train: Examples, validation: Examples, test: Sequence[Track], leaks: str
+) -> tuple[Examples, Examples]:
+    """Training and validation part without what they share with each other and with the test part, or an error."""
+    from jamendo_mood.leakage import check_leaks, drop_leaks, find_leaks
+
+    found = find_leaks({"training": train.tracks, "validation": validation.tracks, "test": test})
+    if leaks == "refuse":
+        check_leaks(found)
+    elif leaks == "drop" and found:
+        kept = [drop_leaks("training", train.tracks, found), drop_leaks("validation", validation.tracks, found)]
+        reports.warn(f"left out for --leaks drop: {sum((~rows).sum() for rows in kept)} tracks")
+        return train.select(kept[0]), validation.select(kept[1])
+    return train, validation
+
+
 def evaluate(arguments: argparse.Namespace) -> int:
     """Judge a tagger by a part of its data."""
     from jamendo_mood.evaluation import evaluate
 
-    tagger, examples = _load_examples(arguments.tagger, arguments, arguments.store)
+    tagger, examples = _load_examples(
+        arguments.tagger, arguments, arguments.store, official=arguments.mediaeval is not None
+    )
     scores = evaluate(tagger, examples, rounds=arguments.rounds)
+    if arguments.mediaeval is not None:
+        _save_mediaeval(arguments.mediaeval, tagger, scores)
     if arguments.out is not None:
         scores.save(arguments.out)
+        _save_report(arguments, tagger, scores)
     reports.print_scores(scores, arguments.format)
     return DONE
+
+
+def _save_report(arguments: argparse.Namespace, tagger: Tagger, scores: Evaluation) -> None:
+    """Write the page with pictures, if there is matplotlib to draw them with."""
+    try:
+        from jamendo_mood.pages import save_report
+    except ModuleNotFoundError as error:
+        reports.warn(f"no {error.name}, no pictures: `pip install jamendo-mood[notebook]` brings it")
+        return
+    facts = {
+        "Task": tagger.task.name,
+        "Part": arguments.part or "test",
+        "Tagger": str(arguments.tagger),
+        "Embeddings": str(tagger.spec),
+        "Learned from": f"{tagger.record['tracks']['train']} tracks",
+    }
+    title = f"How good is {arguments.tagger.resolve().name}?"
+    reports.note(f"{save_report(scores, arguments.out, title=title, facts=facts)} written")
+
+
+def _save_mediaeval(folder: Path, tagger: Tagger, scores: Evaluation) -> None:
+    from jamendo_mood.datasets.jamendo import TAG_PREFIX
+    from jamendo_mood.mediaeval import save_mediaeval
+
+    arrays = {
+        "predictions": scores.predictions,
+        "decisions": scores.decisions,
+        "groundtruth": scores.truth,
+    }
+    tags = tuple(TAG_PREFIX + tag for tag in tagger.task.targets)
+    for path in save_mediaeval(folder, arrays, tags, tagger.tuned):
+        reports.note(f"{path} written")
 
 
 def compare(arguments: argparse.Namespace) -> int:
@@ -115,57 +192,72 @@ def compare(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _load_examples(folder: Path, arguments: argparse.Namespace, store: Path | None) -> tuple[Tagger, Examples]:
-    """A tagger, and the part of its data that it is to be judged by."""
+def _load_examples(
+    folder: Path, arguments: argparse.Namespace, store: Path | None, *, official: bool = False
+) -> tuple[Tagger, Examples]:
+    """A tagger, and the part of its data that it is to be judged by; `official` insists on the whole of MediaEval's."""
     from jamendo_mood import data
     from jamendo_mood.datasets import load_dataset
     from jamendo_mood.model import Tagger
 
     tagger = Tagger.load(folder)
+    if official and tagger.task.name != "jamendo":
+        raise UsageError(f"MediaEval's files are those of task jamendo; {folder} was trained for {tagger.task.name}")
     trained_on = int(tagger.record.get("split", 0))
     split = trained_on if arguments.split is None else arguments.split
     if split != trained_on:
-        print(f"warning: trained on split {trained_on}, whose training tracks may be in split {split}", file=sys.stderr)
+        reports.warn(f"trained on split {trained_on}, whose training tracks may be in split {split}")
     dataset = load_dataset(tagger.task.name, arguments.data, split=split, part=arguments.part)
     if dataset.task != tagger.task:
         raise UsageError(f"{arguments.data}: its tags are not those that {folder} was trained for")
     embeddings = data.choose_embeddings(dataset, _open_store(store))
     tagger.check_spec(embeddings.spec)
-    return tagger, data.load_part(dataset, arguments.part or dataset.test, embeddings)
+    part = arguments.part or dataset.test
+    examples = data.load_part(dataset, part, embeddings)
+    if official and len(examples) < len(dataset.rows(part)):
+        raise UsageError(
+            f"MediaEval's files need every track of part {part!r}, in order: extract the missing ones first"
+        )
+    return tagger, examples
 
 
 def score(arguments: argparse.Namespace) -> int:
     """Score predictions that are in files."""
-    from jamendo_mood import evaluation
+    from jamendo_mood import mediaeval
+    from jamendo_mood.evaluation import score_predictions
     from jamendo_mood.tasks import reaches_threshold
 
-    truth = evaluation.read_bools(arguments.truth)
-    predictions = evaluation.read_array(arguments.predictions).astype(float)
-    decisions = evaluation.read_bools(arguments.decisions) if arguments.decisions else None
+    truth = mediaeval.read_bools(arguments.truth)
+    predictions = mediaeval.read_array(arguments.predictions).astype(float)
+    decisions = mediaeval.read_bools(arguments.decisions) if arguments.decisions else None
     tags, thresholds = None, None
     if arguments.tags:
-        tags = evaluation.read_tags(arguments.tags)
+        tags = mediaeval.read_tags(arguments.tags)
     if arguments.thresholds:
-        named, thresholds = evaluation.read_thresholds(arguments.thresholds)
+        named, thresholds = mediaeval.read_thresholds(arguments.thresholds)
         if tags not in (None, named):
             raise UsageError(f"{arguments.tags} and {arguments.thresholds} name different tags, or in another order")
         tags = named
         if len(thresholds) != predictions.shape[1]:
             raise UsageError(f"{arguments.thresholds}: {len(thresholds)} thresholds for {predictions.shape[1]} tags")
-        decisions = predictions > thresholds if arguments.above else reaches_threshold(predictions, thresholds)
+        decisions = predictions > thresholds if arguments.official else reaches_threshold(predictions, thresholds)
     names = tags or tuple(f"tag {number}" for number in range(truth.shape[1]))
-    scores = evaluation.score_predictions(truth, predictions, names, decisions=decisions, thresholds=thresholds)
+    scores = score_predictions(truth, predictions, names, decisions=decisions, thresholds=thresholds)
     reports.print_scores(scores, arguments.format)
+    if arguments.official:
+        reports.print_quirks(mediaeval.QUIRKS)
     return DONE
 
 
 def tag(arguments: argparse.Namespace) -> int:
     """Tag files, folders of them, or stores."""
     from jamendo_mood.embedders import load_embedder
-    from jamendo_mood.model import Tagger
+    from jamendo_mood.model import Tagger, load_builtin
     from jamendo_mood.prediction import predict_files, predict_stored
 
-    tagger = Tagger.load(arguments.tagger)
+    if arguments.tagger is None:
+        reports.note("with the tagger that comes with jamendo-mood: AudioSet's 7 music moods (--tagger takes another)")
+    tagger = load_builtin() if arguments.tagger is None else Tagger.load(arguments.tagger)
     files, stores = _sort_inputs(arguments.files)
     for store in stores:
         tagger.check_spec(store.spec)

@@ -68,7 +68,7 @@ def run_demo(out: Path, embedder: str | None, options: EmbedderOptions, seed: in
     figures = json.loads((report / "scores.json").read_text())
     ratio = figures["PR-AUC-macro"] / figures["prior-macro"]
     print(f"Test PR-AUC {figures['PR-AUC-macro']:.3f}, {ratio:.1f} times the prior {figures['prior-macro']:.3f}.")
-    print(f"Files: embeddings in {store}, tagger in {tagger}, scores in {report}.")
+    print(f"Files: embeddings in {store}, tagger in {tagger}, scores and pictures in {report}/report.html.")
     return 0 if ratio >= 2 else 1
 
 

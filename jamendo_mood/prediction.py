@@ -38,6 +38,8 @@ class Prediction:
         Of the whole track, range [0, 1].
     decided : bool array (targets,)
         Whether the score reaches the tag's threshold.
+    grades : tuple of str
+        How far each tag can be relied on: a value of `metrics.GRADES`.
     times_s : float32 array (frames,)
         Where each frame starts.
     frame_scores : float32 array (frames, targets)
@@ -51,6 +53,7 @@ class Prediction:
     targets: tuple[str, ...]
     track_scores: Array
     decided: npt.NDArray[np.bool_]
+    grades: tuple[str, ...]
     times_s: Array
     frame_scores: Array
 
@@ -58,6 +61,10 @@ class Prediction:
         """The `count` highest tags: name, score, whether it reaches its threshold."""
         best = np.argsort(-self.track_scores, kind="stable")[:count]
         return [(self.targets[tag], float(self.track_scores[tag]), bool(self.decided[tag])) for tag in best]
+
+    def grade(self, tag: str) -> str:
+        """How far a tag can be relied on."""
+        return self.grades[self.targets.index(tag)]
 
     def to_json(self, count: int, *, timeline: bool = False) -> dict[str, Any]:
         """The `count` highest tags, unrounded, and with `timeline` their scores over time."""
@@ -67,7 +74,10 @@ class Prediction:
             "title": self.title,
             "artist": self.artist,
             "duration_s": self.duration_s,
-            "tags": [{"tag": tag, "score": score, "above_threshold": decided} for tag, score, decided in top],
+            "tags": [
+                {"tag": tag, "score": score, "above_threshold": decided, "reliability": self.grade(tag)}
+                for tag, score, decided in top
+            ],
         }
         if timeline:
             columns = [self.targets.index(tag) for tag, _, _ in top]
@@ -140,6 +150,7 @@ def _score(described: tuple[str, str | None, str | None, float], frames: Array, 
         targets=tagger.task.targets,
         track_scores=track_scores,
         decided=tagger.decide(track_scores),
+        grades=tagger.grades,
         times_s=(np.arange(len(frames)) * tagger.spec.hop_s).astype(np.float32),
         frame_scores=tagger.score_frames(frames),
     )

@@ -6,10 +6,13 @@ import csv
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from jamendo_mood.metrics import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     from jamendo_mood.bootstrap import Comparison
@@ -17,8 +20,14 @@ if TYPE_CHECKING:
     from jamendo_mood.extraction import ExtractReport
     from jamendo_mood.model import Tagger
     from jamendo_mood.prediction import Prediction
-    from jamendo_mood.training import Epoch
+    from jamendo_mood.training import Epoch, TrainConfig
 
+DOUBTFUL = {"weak", "unknown"}
+SHOWN = (
+    *("tag", "grade", "positives", "artists", "prior", "PR-AUC", "ROC-AUC"),
+    *("precision", "recall", "F-score", "threshold", "ECE"),
+)
+"""Columns of the table of tags that fit on a screen; JSON and CSV have all."""
 LISTED = 10  # tracks named before "and N more"
 
 
@@ -75,20 +84,53 @@ def print_extraction(report: ExtractReport, missing: list[str], store: Path) -> 
         _print_list(f"{len(missing)} tracks of the table have no audio file:", [f"  {key}" for key in missing])
 
 
-def print_epoch(epoch: Epoch) -> None:
-    """One line of training progress."""
-    mark = "  best so far" if epoch.best else ""
-    line = f"epoch {epoch.number:3d}  loss {epoch.loss:.4f}  validation {epoch.monitor} {epoch.figure:.4f}{mark}"
-    print(line, file=sys.stderr)
+class EpochLines:
+    """One line of training progress for each epoch."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._config, self._started = config, time.perf_counter()
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Print the line of an epoch."""
+        members, epochs = self._config.ensemble, self._config.epochs
+        head = f"head {epoch.member + 1}/{members}, " if members > 1 else ""
+        done = epoch.member * epochs + epoch.number
+        left_s = (time.perf_counter() - self._started) / done * (members * epochs - done)
+        mark = "  best so far" if epoch.best else ""
+        print(
+            f"{head}epoch {epoch.number:2d}/{epochs}  loss {epoch.loss:.4f}  "
+            f"validation {epoch.monitor} {epoch.figure:.4f}  {left_s:.0f} s left{mark}",
+            file=sys.stderr,
+        )
 
 
 def print_training(tagger: Tagger, out: Path) -> None:
     """Say how training ended and where the tagger is."""
     monitor = tagger.task.rules.monitor
-    print(
-        f"{out}: {tagger.head.name} head for {len(tagger.task.targets)} tags on {tagger.spec}; "
-        f"best epoch {tagger.record['best_epoch']}, validation {monitor} {tagger.scores[monitor]:.4f}"
+    heads = (
+        f"{tagger.head.name} head" if len(tagger.weights) == 1 else f"{len(tagger.weights)} {tagger.head.name} heads"
     )
+    best = ", ".join(map(str, tagger.record["best_epochs"]))
+    print(
+        f"{out}: {heads} for {len(tagger.task.targets)} tags on {tagger.spec}; "
+        f"best epoch {best}, validation {monitor} {tagger.scores[monitor]:.4f}"
+    )
+
+
+def print_quirks(quirks: Sequence[str]) -> None:
+    """Say in what these figures are the published ones, and not what this project would compute."""
+    for quirk in quirks:
+        note(f"as published: {quirk}")
+
+
+def note(message: str) -> None:
+    """Say something that is no result."""
+    print(message, file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    """Print a warning."""
+    note(f"warning: {message}")
 
 
 def print_scores(scores: Scores, form: str) -> None:
@@ -102,7 +144,9 @@ def print_scores(scores: Scores, form: str) -> None:
     if scores.intervals:
         print("(in brackets: 95 % intervals by a bootstrap over artists)")
     print()
-    print(scores.table().to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}"))
+    table = scores.table()
+    shown = [name for name in SHOWN if name in table]
+    print(table[shown].to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}"))
 
 
 def print_comparison(comparisons: list[Comparison], first: str, second: str, form: str) -> None:
@@ -113,8 +157,9 @@ def print_comparison(comparisons: list[Comparison], first: str, second: str, for
     print(f"A = {first}, B = {second}: A - B, with the 95 % interval of a paired bootstrap over artists")
     for row in comparisons:
         low, high = row.interval
+        low, high = (-high, -low) if row.figure in LOWER_IS_BETTER else (low, high)
         verdict = "A is better" if low > 0 else "B is better" if high < 0 else "no clear difference"
-        print(f"{row.figure:16} {row.difference:+.6f}{_interval(row.interval)}  A ahead in {row.ahead:.0%}: {verdict}")
+        print(f"{row.figure:16} {row.difference:+.6f}{_interval(row.interval)}  A higher in {row.ahead:.0%}: {verdict}")
 
 
 def _interval(interval: tuple[float, float] | None) -> str:
@@ -140,8 +185,16 @@ def _print_tags(prediction: Prediction, count: int) -> None:
     print(f"{prediction.source}  {named}  ({minutes}:{seconds:02d})".replace("    ", "  "))
     for tag, score, decided in prediction.top(count):
         bar = "█" * round(score * 20)
-        print(f"  {tag:20} {score:.3f} {'*' if decided else ' '} {bar}".rstrip())
-    print("  (* reaches the tag's threshold)\n")
+        grade = prediction.grade(tag)
+        doubt = f"  ({grade})" if grade in DOUBTFUL else ""
+        print(f"  {tag:20} {score:.3f} {'*' if decided else ' '} {bar}".rstrip() + doubt)
+    if prediction.decided.any():
+        print("  (* reaches the tag's threshold)")
+    else:
+        print("  (no tag reaches its threshold: nothing here is sure enough to be called this song's mood)")
+    if DOUBTFUL & {prediction.grade(tag) for tag, _, _ in prediction.top(count)}:
+        print("  (weak: hardly told apart on the validation part; unknown: too few examples there to say)")
+    print()
 
 
 def _print_timeline(prediction: Prediction, count: int) -> None:
@@ -164,10 +217,13 @@ def _print_csv(predictions: list[Prediction], count: int, *, timeline: bool) -> 
                 rows = zip(prediction.times_s.tolist(), scores.tolist(), strict=True)
                 writer.writerows([prediction.source, f"{start_s:.2f}", tag, score] for start_s, score in rows)
         return
-    writer.writerow(["file", "title", "artist", "duration_s", "tag", "score", "above_threshold"])
+    writer.writerow(["file", "title", "artist", "duration_s", "tag", "score", "above_threshold", "reliability"])
     for prediction in predictions:
         described = [prediction.source, prediction.title, prediction.artist, prediction.duration_s]
-        writer.writerows([*described, tag, score, int(decided)] for tag, score, decided in prediction.top(count))
+        writer.writerows(
+            [*described, tag, score, int(decided), prediction.grade(tag)]
+            for tag, score, decided in prediction.top(count)
+        )
 
 
 def _print_list(heading: str, lines: list[str]) -> None:

@@ -116,8 +116,8 @@ def test_the_json_of_a_prediction_is_json():
         "duration_s": 61.5,
     }
     assert values["tags"] == [
-        {"tag": "green", "score": 0.75, "above_threshold": True},
-        {"tag": "red", "score": float(np.float32(0.45)), "above_threshold": True},
+        {"tag": "green", "score": 0.75, "above_threshold": True, "reliability": "fair"},
+        {"tag": "red", "score": float(np.float32(0.45)), "above_threshold": True, "reliability": "good"},
     ]
     assert values["timeline"]["times_s"] == prediction.times_s.tolist()
     for tag in ("green", "red"):

@@ -9,10 +9,12 @@ import pytest
 from toy_examples import SPEC, TASK, make_prediction
 
 from jamendo_mood import reports
+from jamendo_mood.bootstrap import Comparison
 from jamendo_mood.evaluation import Scores
 from jamendo_mood.extraction import ExtractReport
-from jamendo_mood.model import HeadConfig, Tagger
-from jamendo_mood.training import Epoch
+from jamendo_mood.heads import HeadConfig
+from jamendo_mood.model import Tagger
+from jamendo_mood.training import Epoch, TrainConfig
 
 SCORES = Scores(
     {"PR-AUC-macro": 1 / 3, "prior-macro": 0.25},
@@ -74,23 +76,43 @@ def test_failures_and_missing_files_are_listed_on_stderr_the_first_ten(capsys):
 
 
 def test_an_epoch_is_one_line_on_stderr(capsys):
-    reports.print_epoch(Epoch(7, 0.25, "PR-AUC-macro", 0.5, best=True))
-    reports.print_epoch(Epoch(8, 0.24, "PR-AUC-macro", 0.4, best=False))
+    lines = reports.EpochLines(TrainConfig(epochs=20))
+    lines(Epoch(0, 7, 0.25, "PR-AUC-macro", 0.5, best=True))
+    lines(Epoch(0, 20, 0.24, "PR-AUC-macro", 0.4, best=False))
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "epoch   7  loss 0.2500  validation PR-AUC-macro 0.5000  best so far",
-        "epoch   8  loss 0.2400  validation PR-AUC-macro 0.4000",
+        "epoch  7/20  loss 0.2500  validation PR-AUC-macro 0.5000  0 s left  best so far",
+        "epoch 20/20  loss 0.2400  validation PR-AUC-macro 0.4000  0 s left",
     ]
 
 
+def test_an_epoch_of_an_ensemble_names_its_head_and_counts_those_to_come(capsys, monkeypatch):
+    clock = iter([100.0, 110.0, 160.0])
+    monkeypatch.setattr(reports.time, "perf_counter", lambda: next(clock))
+    lines = reports.EpochLines(TrainConfig(ensemble=3, epochs=2))
+    lines(Epoch(0, 1, 0.25, "F", 0.5, best=True))
+    lines(Epoch(2, 1, 0.25, "F", 0.5, best=True))
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "head 1/3, epoch  1/2  loss 0.2500  validation F 0.5000  50 s left  best so far"
+    assert last.startswith("head 3/3, epoch  1/2")
+    assert "12 s left" in last
+
+
 def test_a_training_is_summed_up_on_stdout(capsys):
-    tagger = Tagger(TASK, SPEC, HeadConfig(), (), np.ones(3), {"best_epoch": 4}, {"PR-AUC-macro": 0.125})
+    tagger = Tagger(
+        *(TASK, SPEC, HeadConfig("mlp"), ((), ()), np.ones((3, 2)), np.ones(3), ("good",) * 3),
+        record={"best_epochs": [4, 11]},
+        scores={"PR-AUC-macro": 0.125},
+    )
     reports.print_training(tagger, Path("out"))
     assert capsys.readouterr() == (
-        "out: mlp head for 3 tags on toy (4 numbers every 0.96 s); best epoch 4, validation PR-AUC-macro 0.1250\n",
+        "out: 2 mlp heads for 3 tags on toy (4 numbers every 0.96 s); best epoch 4, 11, "
+        "validation PR-AUC-macro 0.1250\n",
         "",
     )
+    reports.print_training(replace(tagger, weights=((),)), Path("out"))
+    assert capsys.readouterr().out.startswith("out: mlp head for 3 tags")
 
 
 def test_scores_as_a_table(capsys):
@@ -175,3 +197,40 @@ def test_a_timeline_as_csv_has_a_row_for_each_tag_and_frame(capsys):
         (tag, time_s) for tag in ("green", "red") for time_s in ("0.00", "0.96", "1.92", "2.88")
     ]
     assert [float(row["score"]) for row in rows] == prediction.frame_scores[:, [1, 0]].T.ravel().tolist()
+
+
+def test_weak_tags_are_marked_and_explained(capsys):
+    reports.print_predictions([make_prediction()], "table", 3, timeline=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3].endswith("(weak)")
+    assert "(weak)" not in lines[1] + lines[2]
+    assert lines[4] == "  (* reaches the tag's threshold)"
+    assert lines[5].startswith("  (weak: hardly told apart")
+    reports.print_predictions([make_prediction()], "table", 2, timeline=False)
+    assert "weak" not in capsys.readouterr().out
+
+
+def test_no_tag_is_invented_where_none_reaches_its_threshold(capsys):
+    reports.print_predictions([replace(make_prediction(), decided=np.zeros(3, bool))], "table", 2, timeline=False)
+    out = capsys.readouterr().out
+    assert "no tag reaches its threshold" in out
+    assert "*" not in out
+
+
+def test_lower_is_better_for_an_error(capsys):
+    rows = [Comparison("ECE", 0.1, (0.05, 0.2), 0.99), Comparison("hit@1", 0.1, (0.05, 0.2), 0.99)]
+    reports.print_comparison(rows, "a", "b", "table")
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split(": ")[1] for line in lines] == ["B is better", "A is better"]
+
+
+def test_a_wide_table_shows_what_fits_on_a_screen(capsys):
+    row = {"tag": "calm", "PR-AUC": 0.5, "grade": "good", "PR-AUC-low": 0.1, "Brier-skill": 0.1, "ECE": 0.01}
+    reports.print_scores(replace(SCORES, per_tag=(row,)), "table")
+    assert capsys.readouterr().out.splitlines()[4].split() == ["tag", "grade", "PR-AUC", "ECE"]
+
+
+def test_quirks_and_warnings_go_to_stderr(capsys):
+    reports.print_quirks(["one", "two"])
+    reports.warn("look out")
+    assert capsys.readouterr() == ("", "as published: one\nas published: two\nwarning: look out\n")
