@@ -30,13 +30,14 @@ tests: $(INSTALLED)
 test-slow: $(INSTALLED)  ## what takes minutes: memory over an hour of sound
 	$(BIN)/pytest -m slow
 
-notebooks: $(INSTALLED)  ## all four, on the demo's corpus
+notebooks: $(INSTALLED)  ## all five, on the demo's corpus
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest --nbmake --nbmake-timeout=600 -m "" notebooks
 
 wheel: $(INSTALLED)  ## the built wheel, alone in an empty environment
 	rm -rf build/wheel && $(BIN)/python -m build --wheel --outdir build/wheel . > build/wheel.log 2>&1 || (cat build/wheel.log; false)
 	$(PYTHON) -m venv --clear build/wheel/venv
 	build/wheel/venv/bin/pip install --quiet build/wheel/*.whl
+	cd build/wheel && venv/bin/python -c "from jamendo_mood.model import load_builtin; load_builtin()"
 	cd build/wheel && venv/bin/jamendo-mood demo --embedder logmel --out demo > demo.log 2>&1 || (cat demo.log; false)
 	@tail -n 2 build/wheel/demo.log
 

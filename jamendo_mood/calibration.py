@@ -43,8 +43,9 @@ def fit_platt(truth: Truth, scores: Array) -> Params:
     """
     odds = log_odds(scores)
     weak = np.array([1e-3, 1e-3])  # of the common fit: enough to keep it finite
-    common = _newton(truth.reshape(-1, 1), odds.reshape(-1, 1), np.array([IDENTITY]), weak)[0]
-    return _newton(truth, odds, np.tile(common, (truth.shape[1], 1)), 1 / np.square([SLOPE_SPREAD, OFFSET_SPREAD]))
+    common = _newton(_soften(truth).reshape(-1, 1), odds.reshape(-1, 1), np.array([IDENTITY]), weak)[0]
+    spread = 1 / np.square([SLOPE_SPREAD, OFFSET_SPREAD])
+    return _newton(truth.astype(float), odds, np.tile(common, (truth.shape[1], 1)), spread)
 
 
 def apply_platt(scores: Array, params: Params) -> Array:
@@ -59,7 +60,14 @@ def log_odds(scores: Array) -> npt.NDArray[np.float64]:
     return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 
-def _newton(truth: Truth, odds: npt.NDArray[np.float64], start: Params, precision: Params) -> Params:
+def _soften(truth: Truth) -> npt.NDArray[np.float64]:
+    """Platt's targets: as if one more example of each kind had gone the other way, so that no score is certain."""
+    positives = int(truth.sum())
+    high, low = (positives + 1) / (positives + 2), 1 / (truth.size - positives + 2)
+    return np.where(truth, high, low)
+
+
+def _newton(truth: npt.NDArray[np.float64], odds: npt.NDArray[np.float64], start: Params, precision: Params) -> Params:
     """Maximum a posteriori slopes and offsets (k, 2) of k logistic regressions, with normal priors around `start`."""
     params = start.copy()
     for _ in range(_NEWTON_STEPS):

@@ -49,7 +49,7 @@ def describe(tagger: Mapping[str, Any]) -> str:
         f"# Mood tagger: {task['name']}",
         f"{_what(tagger)}\n\n{_origin(record)}",
         f"## How good it is\n\n{_scores(parts)}",
-        f"## Its tags\n\n{_tags(task['targets'], tagger['grades'], record.get('positives', {}))}",
+        f"## Its tags\n\n{_tags(task['targets'], tagger['grades'], record)}",
         f"## What it is for\n\n{USES}",
     ]
     return "\n\n".join(section.strip() for section in sections) + "\n"
@@ -95,11 +95,13 @@ def _cell(figure: float | None, interval: Sequence[float] | None) -> str:
     return f"{figure:.4f}" + (f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
 
 
-def _tags(tags: Sequence[str], grades: Sequence[str], positives: Mapping[str, int]) -> str:
+def _tags(tags: Sequence[str], grades: Sequence[str], record: Mapping[str, Any]) -> str:
+    positives = record.get("positives", {})
     lines = []
     for grade, meaning in GRADES.items():
         graded = [tag for tag, given in zip(tags, grades, strict=True) if given == grade]
         named = [f"{tag} ({positives[tag]})" if tag in positives else tag for tag in graded]
         if named:
             lines.append(f"- **{grade}** ({meaning}): {', '.join(named)}")
-    return "\n".join([*lines, "", "In brackets: how many training tracks have the tag."])
+    graded_on = record.get("graded_on", "the validation part")
+    return "\n".join([*lines, "", f"Graded on {graded_on}. In brackets: how many training tracks have the tag."])

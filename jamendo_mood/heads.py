@@ -101,7 +101,8 @@ def run_heads(heads: Sequence[Any], tracks: Sequence[Array]) -> Array:
         fit = np.flatnonzero(lengths[order[start:]] * np.arange(1, len(order) - start + 1) <= BATCH_ROWS)
         stop = start + (int(fit[-1]) + 1 if len(fit) else 1)
         padded = data.pad([tracks[row] for row in order[start:stop]])
-        scores.append(np.mean([np.asarray(head.predict_on_batch(padded)) for head in heads], axis=0))
+        # Called as it is: Keras' predict would build a graph for each new length.
+        scores.append(np.mean([np.asarray(head(padded, training=False)) for head in heads], axis=0))
         start = stop
     unsorted = np.concatenate(scores)
     result = np.empty_like(unsorted, np.float32)

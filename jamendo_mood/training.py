@@ -111,7 +111,13 @@ class TrainConfig:
 
 
 DEFAULTS = {
-    "linear": TrainConfig(HeadConfig("linear", "mean+std", l2=0.03), batch=64, epochs=30),
+    "linear": TrainConfig(
+        head=HeadConfig("linear", "mean+std", l2=0.03),
+        ensemble=1,  # another seed would end in nearly the same place
+        epochs=30,
+        batch=64,
+        augment=Augmentation(mixup=0.0),
+    ),
     "mlp": TrainConfig(HeadConfig("mlp", "mean+std", hidden=1024, layers=2, dropout=0.5), epochs=15),
     "attention": TrainConfig(),
 }

@@ -85,9 +85,9 @@ def test_the_interval_leaves_out_a_fortieth_on_either_side():
 def test_a_figure_of_rare_tags_lies_in_its_own_interval():
     """Each draw repeats positives, which lifts their average precision."""
     rng = np.random.default_rng(0)
-    truth = rng.random((2000, 100)) < 0.004
-    scores = (rng.random(truth.shape) + truth * rng.random(truth.shape)).astype(np.float32)
-    draws = draw_figures(truth, scores, list(map(str, range(2000))), rounds=100)
+    truth = rng.random((1000, 300)) < 0.004
+    scores = rng.random(truth.shape, np.float32)
+    draws = draw_figures(truth, scores, list(map(str, range(1000))), rounds=50)
     figures = metrics.score_tags(truth, scores)
     assert np.mean(draws.figures["PR-AUC-macro"] > figures["PR-AUC-macro"]) > 0.9
     low, high = draws.intervals(figures)["PR-AUC-macro"]

@@ -72,3 +72,12 @@ def test_scores_of_any_leading_shape():
     params = np.array([[2.0, 0.0], [1.0, 1.0]])
     assert apply_platt(np.full((5, 3, 2), 0.5, np.float32), params).shape == (5, 3, 2)
     np.testing.assert_allclose(apply_platt(np.array([0.5, 0.5]), params), [0.5, 1 / (1 + np.exp(-1))], rtol=1e-6)
+
+
+def test_scores_that_separate_everything_do_not_become_certain():
+    """Thirty tracks that a head tells apart without a mistake are no reason to be sure of the next one."""
+    truth = np.random.default_rng(0).random((30, 5)) < 0.3
+    scores = np.where(truth, 0.8, 0.2).astype(np.float32)
+    calibrated = apply_platt(scores, fit_platt(truth, scores))
+    assert 0.9 < calibrated[truth].min() <= calibrated[truth].max() < 0.995
+    assert 0.005 < calibrated[~truth].min() <= calibrated[~truth].max() < 0.1

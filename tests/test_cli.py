@@ -532,11 +532,12 @@ def test_train_reports_its_epochs_and_writes_a_tagger(run, corpus, corpus_store,
     data = ("--data", corpus.root, "--store", corpus_store.root)
     outcome = run("train", "--task", "jamendo", *data, "--out", tmp_path / "t", "--epochs", "2", "--seed", "3")
     assert outcome.status == 0
-    assert re.match(
-        rf"{tmp_path / 't'}: attention head for 5 tags on logmel .*; best epoch \d, validation ", outcome.out
-    )
+    summary = rf"{tmp_path / 't'}: 2 attention heads for 5 tags on logmel .*; best epoch \d, \d, validation "
+    assert re.match(summary, outcome.out)
     assert outcome.out.count("\n") == 1
-    assert re.findall(r"^epoch +(\d+)/2  loss [\d.]+  validation PR-AUC-macro", outcome.err, re.M) == ["1", "2"]
+    assert re.findall(r"^head ./2, epoch +(\d+)/2  loss [\d.]+  validation PR-AUC-macro", outcome.err, re.M) == list(
+        "1212"
+    )
     assert contents(tmp_path / "t") == contents(trained)  # the same seed, the same tagger
     record = Tagger.load(trained).record
     assert record["split"] == 0
@@ -600,14 +601,14 @@ def test_tracks_that_are_not_embedded_are_warned_of(corpus, corpus_store, traine
 
 @pytest.mark.shared
 def test_music_moods_of_audioset_are_learned(run, shared, tmp_path):
-    """Better than a logistic regression on the same features, which reaches 0.209 and 0.854."""
+    """By a linear head, about as well as by a logistic regression on the same features (0.209 and 0.854)."""
     data = ("--data", shared / "data" / "audioset")
-    few = ("--head", "mlp", "--single-task", "--epochs", "8")
+    few = ("--head", "linear", "--single-task")
     assert run("train", "--task", "audioset-moods", *data, "--out", tmp_path / "t", *few).status == 0
     values = json.loads(run("evaluate", tmp_path / "t", *data, "--part", "eval_public", "--format", "json").out)
     assert values["examples"] == 2_932
-    assert values["PR-AUC-macro"] >= 0.20
-    assert values["ROC-AUC-macro"] >= 0.855
+    assert values["PR-AUC-macro"] >= 0.195
+    assert values["ROC-AUC-macro"] >= 0.86
 
 
 @pytest.mark.slow
@@ -801,8 +802,9 @@ def test_tag_prints_a_table_with_title_and_artist(run, corpus, songs, tagger_fol
     lines = outcome.out.splitlines()
     song = corpus.songs[0]
     assert lines[0].endswith(f"1000.mp3  Synthetic artist 0 - Study in {' and '.join(song.moods)} no. 1000  (0:12)")
-    assert [re.match(r"  (\w+) +0\.\d{3}", line)[1] for line in lines[1:3]] == lines[5].split()[1:]
-    assert len([line for line in lines[6:] if line]) == 12
+    (start,) = (number for number, line in enumerate(lines) if line.startswith("  seconds"))
+    assert [re.match(r"  (\w+) +0\.\d{3}", line)[1] for line in lines[1:3]] == lines[start].split()[1:]
+    assert len([line for line in lines[start + 1 :] if line]) == 12
     assert "1/1" in outcome.err
 
 
@@ -844,7 +846,7 @@ def test_evaluate_gives_intervals_unless_no_rounds_are_asked_for(run, corpus, co
     with_intervals = json.loads(run(*arguments, "--rounds", 50).out)
     for name in ("PR-AUC-macro", "ROC-AUC-macro"):
         low, high = with_intervals["intervals"][name]
-        assert 0 <= low < high <= 1
+        assert 0 <= low <= with_intervals[name] <= high <= 1
     assert "intervals" not in json.loads(run(*arguments, "--rounds", 0).out)
 
 
@@ -862,7 +864,10 @@ def test_compare_tells_the_better_of_two_taggers(run, corpus, corpus_store, trai
 def test_a_tagger_is_no_better_than_itself(run, corpus, corpus_store, trained):
     data = ("--data", corpus.root, "--store", corpus_store.root, "--second-store", corpus_store.root)
     outcome = run("compare", trained, trained, *data, "--rounds", 20)
-    assert outcome.out.count("+0.000000  [0.0000, 0.0000]  A ahead in 0%: no clear difference") == 2
+    lines = outcome.out.splitlines()[1:]
+    assert {line.split()[0] for line in lines} > {"PR-AUC-macro", "ROC-AUC-micro", "F-score-macro", "hit@3", "ECE"}
+    for line in lines:
+        assert line.endswith("+0.000000  [0.0000, 0.0000]  A higher in 0%: no clear difference")
 
 
 def test_compare_refuses_stores_that_hold_other_tracks(run, corpus, corpus_store, trained, tmp_path):

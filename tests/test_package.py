@@ -16,15 +16,19 @@ import jamendo_mood
 ROOT = Path(jamendo_mood.__file__).parent
 LAYERS = """
 errors quiet
-scratch metrics
+scratch metrics losses calibration cards
 audio tasks bootstrap
 melspec tracks
-vggish
+vggish leakage
 embedders
 store streaming data datasets.jamendo datasets.audioset
-extraction datasets splits synthesis model
+extraction datasets splits synthesis heads batches mediaeval
+model
 training evaluation prediction demo
 plots reports
+dataplots
+scoreplots
+pages
 commands widget
 cli
 __main__
@@ -143,6 +147,8 @@ def test_a_module_is_documented_and_small(name):
             assert node.end_lineno - node.lineno < 80, node.name
 
 
-def test_the_types_and_the_checksums_are_installed_too():
-    files = {path.name for path in ROOT.rglob("*") if path.is_file()}
-    assert {"py.typed", "jamendo.sha256"} <= files
+def test_what_is_no_code_is_installed_too():
+    files = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if path.is_file()}
+    assert {"py.typed", "datasets/jamendo.sha256"} <= files
+    assert {f"taggers/moods/{name}" for name in ("tagger.json", "weights.npz", "README.md")} <= files
+    assert (ROOT / "taggers" / "moods" / "weights.npz").stat().st_size < 600_000

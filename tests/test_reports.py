@@ -76,7 +76,7 @@ def test_failures_and_missing_files_are_listed_on_stderr_the_first_ten(capsys):
 
 
 def test_an_epoch_is_one_line_on_stderr(capsys):
-    lines = reports.EpochLines(TrainConfig(epochs=20))
+    lines = reports.EpochLines(TrainConfig(ensemble=1, epochs=20))
     lines(Epoch(0, 7, 0.25, "PR-AUC-macro", 0.5, best=True))
     lines(Epoch(0, 20, 0.24, "PR-AUC-macro", 0.4, best=False))
     out, err = capsys.readouterr()
