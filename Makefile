@@ -27,7 +27,7 @@ types: $(INSTALLED)
 tests: $(INSTALLED)
 	$(BIN)/pytest
 
-test-slow: $(INSTALLED)  ## what takes minutes: memory over an hour of sound
+test-slow: $(INSTALLED)  ## what takes minutes: memory over an hour of sound, the targets on AudioSet
 	$(BIN)/pytest -m slow
 
 notebooks: $(INSTALLED)  ## all five, on the demo's corpus

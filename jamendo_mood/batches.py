@@ -38,7 +38,12 @@ class Augmentation:
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.crop < 1 or self.mixup < 0 or not 0 <= self.frame_dropout < 1 or not 0 <= self.smoothing < 1:
+        if (
+            self.crop < 1
+            or not 0 <= self.mixup < np.inf
+            or not 0 <= self.frame_dropout < 1
+            or not 0 <= self.smoothing < 1
+        ):
             raise UsageError("crop must be from 1 up, mixup from 0 up, frame dropout and smoothing in [0, 1)")
 
 

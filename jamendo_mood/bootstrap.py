@@ -62,7 +62,7 @@ class Draws:
     def intervals(self, figures: Mapping[str, float]) -> dict[str, tuple[float, float]]:
         """The 95 % interval of each figure, given those of all tracks."""
         return {
-            name: centred_interval(values, figures[name])
+            name: _within(values, centred_interval(values, figures[name]))
             for name, values in self.figures.items()
             if name in figures and _any(values)
         }
@@ -70,7 +70,7 @@ class Draws:
     def tag_intervals(self, precision: Floats) -> list[tuple[float, float] | None]:
         """The same for the PR-AUC of each tag (k,); None for a tag that is in no draw."""
         pairs = zip(self.precision, precision.tolist(), strict=True)
-        return [centred_interval(values, figure) if _any(values) else None for values, figure in pairs]
+        return [_within(values, centred_interval(values, figure)) if _any(values) else None for values, figure in pairs]
 
     def compare(self, other: Draws, figures: Mapping[str, float], others: Mapping[str, float]) -> list[Comparison]:
         """Compare with `other`, of the same artists, draw by draw; `figures` and `others` are those of all tracks."""
@@ -140,12 +140,16 @@ def draw_figures(
 def centred_interval(values: Floats, figure: float) -> tuple[float, float]:
     """The range that leaves out 2.5 % of the values on either side, moved as far as their mean is from `figure`.
 
-    Values that are NaN do not count. Where all values lie in [0, 1], so does the range.
+    Values that are NaN do not count.
     """
-    ends = np.nanquantile(values, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2]) - np.nanmean(values) + figure
-    if np.nanmin(values) >= 0 and np.nanmax(values) <= 1:
-        ends = np.clip(ends, 0, 1)
-    return float(ends[0]), float(ends[1])
+    low, high = np.nanquantile(values, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2]) - np.nanmean(values) + figure
+    return float(low), float(high)
+
+
+def _within(values: Floats, interval: tuple[float, float]) -> tuple[float, float]:
+    """Keep the interval of a figure in [0, 1] if all its draws are."""
+    bounded = np.nanmin(values) >= 0 and np.nanmax(values) <= 1
+    return (max(interval[0], 0.0), min(interval[1], 1.0)) if bounded else interval
 
 
 def _any(values: Floats) -> bool:

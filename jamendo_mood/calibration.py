@@ -1,7 +1,8 @@
 """Scores that mean what they say: of the tracks that score 0.3, three in ten have the tag.
 
 Platt scaling for each tag, shrunk towards one scaling for all tags: a tag with many examples gets a slope and an
-offset of its own, a tag with few follows the others. Within a tag the order of scores never changes.
+offset of its own, a tag with few follows the others. Within a tag the order of scores never changes, but that scores
+within 1e-6 of 0 or 1 become equal.
 
 References
 ----------
@@ -84,6 +85,9 @@ def _newton(truth: npt.NDArray[np.float64], odds: npt.NDArray[np.float64], start
             ],
             axis=1,
         )
-        params -= np.clip(step / determinant[:, None], -1, 1)
-        params[:, 0] = np.maximum(params[:, 0], MIN_SLOPE)
+        step = np.clip(step / determinant[:, None], -1, 1)
+        # A slope that would fall below its bound stays there, and its offset is fitted alone.
+        bound = params[:, 0] - step[:, 0] <= MIN_SLOPE
+        step[bound] = np.stack([params[:, 0] - MIN_SLOPE, np.clip(gradient[:, 1] / offset, -1, 1)], axis=1)[bound]
+        params -= step
     return np.asarray(params)

@@ -24,7 +24,8 @@ EPILOG = """\
 The usual way, from MP3s to tags:
   jamendo-mood splits   --out splits/
   jamendo-mood extract  audio/ --store embeddings/vggish --tracks splits/autotagging_moodtheme.tsv
-  jamendo-mood train    --task jamendo --data splits/ --store embeddings/vggish --out taggers/jamendo
+  jamendo-mood train    --task jamendo --data splits/ --store embeddings/vggish --out taggers/jamendo \\
+                        --leaks drop
   jamendo-mood evaluate taggers/jamendo --data splits/ --store embeddings/vggish
   jamendo-mood tag      song.mp3 --tagger taggers/jamendo
 `jamendo-mood demo` walks it in a minute or two with music it makes itself.
@@ -103,7 +104,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pooling", help="what it sees of a track: frames, mean or mean+std (default: the head's own)")
     parser.add_argument("--ensemble", type=_positive, metavar="N", help="heads to train and average")
     parser.add_argument("--epochs", type=_positive, metavar="N", help="passes over the training part")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same tagger (default 0)")
+    parser.add_argument("--seed", type=int, metavar="N", help="same seed, same tagger (default 0)")
     parser.add_argument(
         "--set",
         type=_setting,
@@ -189,7 +190,7 @@ COMMANDS: dict[str, tuple[AddOptions, Run, str]] = {
     "train": (
         _add_train,
         commands.train,
-        "Train a tagger on stored embeddings, stopping early on the validation part.",
+        "Train a tagger on stored embeddings, and calibrate and grade it on the validation part.",
     ),
     "evaluate": (
         _add_evaluate,

@@ -73,6 +73,8 @@ def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Path], list
 
 def train(arguments: argparse.Namespace) -> int:
     """Train a tagger."""
+    import numpy as np
+
     from jamendo_mood import data
     from jamendo_mood.datasets import load_dataset
     from jamendo_mood.model import check_tagger_folder
@@ -83,13 +85,17 @@ def train(arguments: argparse.Namespace) -> int:
     dataset = load_dataset(arguments.task, arguments.data, split=arguments.split)
     learned = dataset.broader if dataset.broader is not None and not arguments.single_task else dataset
     embeddings = data.choose_embeddings(learned, _open_store(arguments.store))
-    train, validation = _part_cleanly(
+    train, watched = _part_cleanly(
         data.load_part(learned, learned.train, embeddings),
-        data.load_part(dataset, dataset.validation, embeddings),
-        [dataset.tracks[row] for row in dataset.rows(dataset.test)] if dataset.test in dataset.parts else [],
+        data.load_part(learned, learned.validation, embeddings),
+        data.identify_part(learned, learned.test, embeddings),
         arguments.leaks,
     )
-    watched = data.load_part(learned, learned.validation, embeddings) if learned is not dataset else None
+    validation = watched
+    if learned is not dataset:
+        kept = {track.key for track in watched.tracks}
+        validation = data.load_part(dataset, dataset.validation, embeddings)
+        validation = validation.select(np.array([track.key in kept for track in validation.tracks]))
     record = {"split": arguments.split, "licence": dataset.licence, "citation": dataset.citation}
     tagger = fit(
         *(train, validation, dataset.task, embeddings.spec, config),
@@ -106,14 +112,11 @@ def _train_config(arguments: argparse.Namespace) -> TrainConfig:
     from jamendo_mood.training import TrainConfig
 
     settings = dict(arguments.set)
-    for name in ("pooling", "ensemble", "epochs"):
+    for name in ("pooling", "ensemble", "epochs", "seed"):
         if getattr(arguments, name) is not None:
             settings[name] = str(getattr(arguments, name))
-    return replace(
-        TrainConfig.for_head(arguments.head).updated(settings),
-        seed=arguments.seed,
-        allow_leaks=arguments.leaks == "keep",
-    )
+    config = TrainConfig.for_head(arguments.head).updated(settings)
+    return replace(config, allow_leaks=arguments.leaks == "keep")
 
 
 def _part_cleanly(
@@ -227,6 +230,8 @@ def score(arguments: argparse.Namespace) -> int:
     from jamendo_mood.evaluation import score_predictions
     from jamendo_mood.tasks import reaches_threshold
 
+    if arguments.official and not arguments.thresholds:
+        raise UsageError("--official is about thresholds: give them with --thresholds")
     truth = mediaeval.read_bools(arguments.truth)
     predictions = mediaeval.read_array(arguments.predictions).astype(float)
     decisions = mediaeval.read_bools(arguments.decisions) if arguments.decisions else None

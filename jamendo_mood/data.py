@@ -167,12 +167,21 @@ def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
         log.warning(
             "part %s: %d of %d tracks are not in the store and are left out", part, missing, missing + len(rows)
         )
-    frames, tracks = [], []
-    for track in (dataset.tracks[row] for row in rows):
-        embedding = embeddings[track.key]
-        check_finite(track.key, embedding)
-        # Equal recordings have equal embeddings.
-        content = track.content or hashlib.sha256(embedding.tobytes()).hexdigest()
-        frames.append(embedding)
-        tracks.append(replace(track, content=content))
-    return Examples(tuple(frames), dataset.targets[rows], tuple(tracks), dataset.task.targets)
+    frames = []
+    for row in rows:
+        key = dataset.tracks[row].key
+        frames.append(embeddings[key])
+        check_finite(key, frames[-1])
+    tracks = tuple(_identify(dataset.tracks[row], embedding) for row, embedding in zip(rows, frames, strict=True))
+    return Examples(tuple(frames), dataset.targets[rows], tracks, dataset.task.targets)
+
+
+def identify_part(dataset: Dataset, part: str, embeddings: Embeddings) -> list[Track]:
+    """The tracks of a part, embedded or not, with `Track.content` where it can be known; nothing is kept in memory."""
+    tracks = (dataset.tracks[row] for row in dataset.parts.get(part, ()))
+    return [_identify(track, embeddings[track.key]) if track.key in embeddings else track for track in tracks]
+
+
+def _identify(track: Track, embedding: Array) -> Track:
+    """Equal recordings have equal embeddings."""
+    return track if track.content else replace(track, content=hashlib.sha256(embedding.tobytes()).hexdigest())

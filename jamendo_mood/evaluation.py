@@ -36,8 +36,8 @@ class Scores:
     per_tag : tuple of dict
         For each tag: ``tag``, ``positives``, ``prior``, ``PR-AUC``, ``ROC-AUC`` and, where decisions are known,
         ``precision``, ``recall``, ``F-score`` and ``threshold``; of a tagger also ``grade``, ``artists`` (how many the
-        positives are by), ``ECE``, ``Brier-skill``, and the interval of its PR-AUC: ``PR-AUC-low``, ``PR-AUC-high``.
-        None where a figure is not defined.
+        positives are by), ``ECE-all`` (over all its scores), ``Brier-skill``, and the interval of its PR-AUC as
+        ``PR-AUC-low`` and ``PR-AUC-high``. None where a figure is not defined.
     examples : int
     intervals : dict of (float, float)
         For each figure but the prior, the 95 % interval of a bootstrap over artists; empty where it was not made.
@@ -109,7 +109,7 @@ def evaluate(tagger: Tagger, examples: Examples, *, rounds: int = ROUNDS) -> Eva
     columns: dict[str, Sequence[Any]] = {
         "grade": tagger.task.rules.grade(truth, predictions),
         "artists": [len(set(artists[tagged])) for tagged in truth.T],
-        "ECE": [metrics.calibration_error(truth[:, [tag]], predictions[:, [tag]]) for tag in range(truth.shape[1])],
+        "ECE-all": [metrics.calibration_error(truth[:, [tag]], predictions[:, [tag]]) for tag in range(truth.shape[1])],
         "Brier-skill": [_plain(value) for value in metrics.brier_skill(truth, predictions)],
     }
     intervals = {}

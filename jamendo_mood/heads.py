@@ -42,8 +42,8 @@ class HeadConfig:
     dropout : float
         Share of hidden units dropped in training, in [0, 1).
     l2 : float
-        Penalty on the squared weights that lead to one target, per example: a linear head is then one logistic
-        regression per tag with ``C = 1 / (2 * l2 * n)``, whatever the number of tags.
+        Penalty on the squared weights that lead to one target: a linear head is then one logistic regression per tag
+        with ``C = 1 / (2 * l2)``, whatever the number of tags and of examples.
     """
 
     name: str = "attention"
@@ -57,11 +57,11 @@ class HeadConfig:
         for kind, name, known in (("head", self.name, HEADS), ("pooling", self.pooling, data.POOLINGS)):
             if name not in known:
                 raise UsageError(f"unknown {kind} {name!r} (known: {', '.join(known)})")
-        if min(self.hidden, self.layers) < 1 or not 0 <= self.dropout < 1 or self.l2 < 0:
+        if min(self.hidden, self.layers) < 1 or not 0 <= self.dropout < 1 or not 0 <= self.l2 < np.inf:
             raise UsageError("a head needs hidden and layers from 1 up, dropout in [0, 1) and l2 from 0 up")
 
 
-def build_head(config: HeadConfig, dim: int, targets: int, activation: str) -> Any:
+def build_head(config: HeadConfig, dim: int, targets: int, activation: str, examples: int = 1) -> Any:
     """Build an untrained head, a Keras model.
 
     It maps rows (n, rows, width) and their mask (n, rows) to scores (n, targets). Its first layer standardises the
@@ -75,6 +75,8 @@ def build_head(config: HeadConfig, dim: int, targets: int, activation: str) -> A
     targets : int
     activation : str
         Keras' name for what turns the last layer's sums into scores.
+    examples : int
+        How many it is to be trained on, which the penalty goes by.
     """
     keras = import_quietly("keras")
 
@@ -82,8 +84,8 @@ def build_head(config: HeadConfig, dim: int, targets: int, activation: str) -> A
     mask = keras.Input((None,))
     weights = keras.ops.expand_dims(mask, -1)
     x = keras.layers.Normalization(name=STANDARDISE)(rows)
-    # Keras' losses are means over the targets, a penalty is a sum over all weights.
-    penalty = keras.regularizers.L2(config.l2 / targets) if config.l2 else None
+    # Keras' losses are means over examples and targets, a penalty is a sum over all weights.
+    penalty = keras.regularizers.L2(config.l2 / targets / examples) if config.l2 else None
     scores = keras.layers.Dense(targets, activation, kernel_regularizer=penalty, name=SCORES)
     return keras.Model([rows, mask], HEADS[config.name](config, x, weights, scores))
 

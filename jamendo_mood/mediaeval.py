@@ -21,7 +21,7 @@ Bools = npt.NDArray[np.bool_]
 
 QUIRKS = (
     "a score counts above its threshold, not at it, where thresholds of a precision-recall curve mean it to count",
-    "the published thresholds were chosen on the test part that they are then scored on",
+    "MTG's thresholds were chosen on the test part that they are then scored on",
     "a tag that is never decided has the precision 0",
 )
 """In what MediaEval's published P/R/F-scores differ from those of `evaluate`."""

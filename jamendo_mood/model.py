@@ -50,7 +50,8 @@ class Tagger:
     tuned : float64 array (targets,)
         What decisions need: for tags, the thresholds.
     grades : tuple of str
-        How far each target can be relied on, by the validation part: a value of `metrics.GRADES` each.
+        How far each target can be relied on, a value of `metrics.GRADES` each; by the validation part, unless
+        ``record["graded_on"]`` names another.
     record : dict
         How it was trained: data, seed, epochs.
     scores : dict of float

@@ -65,7 +65,7 @@ COLUMNS = {
     "recall": "of the tracks that have it, the share that is given it",
     "F-score": "the harmonic mean of precision and recall",
     "threshold": "it is given from this score on, which was chosen on the validation part",
-    "ECE": "how far its scores, all of them, are from the share that is right; lower is better",
+    "ECE-all": "how far its scores, all of them, are from the share that is right; lower is better",
     "Brier-skill": "how much better its scores are, in squared error, than its prior for every track; 0 is no better",
 }
 """The columns of the table of tags, in order, each in a few words."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DOUBTFUL = {"weak", "unknown"}
 SHOWN = (
     *("tag", "grade", "positives", "artists", "prior", "PR-AUC", "ROC-AUC"),
-    *("precision", "recall", "F-score", "threshold", "ECE"),
+    *("precision", "recall", "F-score", "threshold", "ECE-all"),
 )
 """Columns of the table of tags that fit on a screen; JSON and CSV have all."""
 LISTED = 10  # tracks named before "and N more"
@@ -193,7 +193,7 @@ def _print_tags(prediction: Prediction, count: int) -> None:
     else:
         print("  (no tag reaches its threshold: nothing here is sure enough to be called this song's mood)")
     if DOUBTFUL & {prediction.grade(tag) for tag, _, _ in prediction.top(count)}:
-        print("  (weak: hardly told apart on the validation part; unknown: too few examples there to say)")
+        print("  (weak: hardly told from chance when the tagger was graded; unknown: too few examples there to say)")
     print()
 
 

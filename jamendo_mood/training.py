@@ -76,9 +76,9 @@ class TrainConfig:
     allow_leaks: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.ensemble, self.epochs, self.patience, self.batch) < 1 or self.learning_rate <= 0:
+        if min(self.ensemble, self.epochs, self.patience, self.batch) < 1 or not 0 < self.learning_rate < np.inf:
             raise UsageError("ensemble, epochs, patience, batch and learning rate must be positive")
-        if self.weight_decay < 0 or not 0 <= self.average < 1 or not 0 <= self.balance <= 1:
+        if not 0 <= self.weight_decay < np.inf or not 0 <= self.average < 1 or not 0 <= self.balance <= 1:
             raise UsageError("weight decay must be from 0 up, average in [0, 1) and balance in [0, 1]")
 
     @classmethod
@@ -95,13 +95,15 @@ class TrainConfig:
             There is no such setting, or its value is of another type.
         """
         config = self
+        known = _settings(self) | _settings(self.head) | _settings(self.augment)
         for name, text in settings.items():
             for place in ("head", "augment", ""):
                 owner = getattr(config, place) if place else config
-                if isinstance(kept := getattr(owner, name, None), (int, float, str)):
+                if name in _settings(owner):
                     break
             else:
-                raise UsageError(f"there is no setting {name!r}; there are: {', '.join(sorted(_settings(self)))}")
+                raise UsageError(f"there is no setting {name!r}; there are: {', '.join(sorted(known))}")
+            kept = getattr(owner, name)
             try:
                 changed = replace(owner, **dict[str, Any]([(name, type(kept)(text))]))
             except ValueError:
@@ -112,7 +114,7 @@ class TrainConfig:
 
 DEFAULTS = {
     "linear": TrainConfig(
-        head=HeadConfig("linear", "mean+std", l2=0.03),
+        head=HeadConfig("linear", "mean+std", l2=100.0),
         ensemble=1,  # another seed would end in nearly the same place
         epochs=30,
         batch=64,
@@ -124,9 +126,9 @@ DEFAULTS = {
 """How each head is trained unless told otherwise: the best of ``docs/ablation.md``."""
 
 
-def _settings(config: TrainConfig) -> set[str]:
-    values = {**vars(config), **vars(config.head), **vars(config.augment)}
-    return {name for name, value in values.items() if isinstance(value, (int, float, str))}
+def _settings(owner: object) -> set[str]:
+    """The numbers and names among the attributes."""
+    return {name for name, value in vars(owner).items() if type(value) in (int, float, str)}
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,8 @@ def _train_member(
     rng = np.random.default_rng(seed)
     rows = [POOLINGS[config.head.pooling](frames) for frames in train.frames]
     count = min(config.augment.crop, max(map(len, rows)))
-    head = build_head(config.head, train.frames[0].shape[-1], len(train.targets), task.rules.activation)
+    dim, targets = train.frames[0].shape[-1], len(train.targets)
+    head = build_head(config.head, dim, targets, task.rules.activation, len(rows))
     head.get_layer(STANDARDISE).adapt(thin(rows, count))
     head.get_layer(SCORES).bias.assign(task.rules.start(train.Y))
     batch = min(config.batch, max(SMALLEST_BATCH, len(rows) // 10))
@@ -302,7 +305,10 @@ def _make_watcher(
             as_trained = self.model.get_weights()
             if self.model.optimizer.use_ema:  # judge and keep the averaged weights, train on with the others
                 self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-            figure = task.rules.watch(watched.Y > 0, run_heads([self.model], heard)[:, columns])
+            scores = run_heads([self.model], heard)[:, columns]
+            if not np.isfinite(scores).all():
+                raise DataError(f"training went astray in epoch {epoch + 1}: try a lower learning rate")
+            figure = task.rules.watch(watched.Y > 0, scores)
             better = figure >= self.best  # of equals the later, which has learned longer
             if better:
                 self.best, self.best_epoch, self.weights = figure, epoch + 1, self.model.get_weights()

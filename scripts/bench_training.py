@@ -1,6 +1,6 @@
 """How long training takes, and how much memory, at the size of MTG-Jamendo's split-0.
 
-    python scripts/bench_training.py [--tracks 9949] [--frames 220] [--head attention]
+    python scripts/bench_training.py [--tracks 9949] [--frames 220] [--tags 56] [--head attention]
 
 Embeddings of random numbers: nothing can be learned from them, but they cost as much as real ones. The validation part
 has the size of split-0's, in proportion. Prints seconds and the peak of the process's memory.
@@ -20,28 +20,31 @@ from jamendo_mood.tasks import Task
 from jamendo_mood.tracks import Track
 from jamendo_mood.training import TrainConfig, fit
 
-DIM, TAGS, PRIOR = 128, 56, 0.03
+DIM, PRIOR = 128, 0.03
 VALIDATION_SHARE = 3802 / 9949
 
 
-def make_part(name, tracks, frames, rng):
+def make_part(name, tracks, frames, tags, rng):
     """Tracks of about that many frames, from a tenth of it to twice as many."""
     lengths = np.clip(rng.normal(frames, frames / 4, tracks), frames / 10, frames * 2).astype(int)
     arrays = tuple(rng.standard_normal((length, DIM), dtype=np.float32) for length in lengths)
-    Y = (rng.random((tracks, TAGS)) < PRIOR).astype(np.float32)
+    Y = (rng.random((tracks, tags)) < PRIOR).astype(np.float32)
     described = tuple(Track(f"{name} {n}", f"{name}/{n}.mp3", None, f"{name} {n}") for n in range(tracks))
-    return Examples(arrays, Y, described, tuple(f"tag {n}" for n in range(TAGS)))
+    return Examples(arrays, Y, described, tuple(f"tag {n}" for n in range(tags)))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracks", type=int, default=9949, metavar="N")
     parser.add_argument("--frames", type=int, default=220, metavar="N", help="a track, on average")
+    parser.add_argument("--tags", type=int, default=56, metavar="N")
     parser.add_argument("--head", default="attention")
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
-    train = make_part("train", arguments.tracks, arguments.frames, rng)
-    validation = make_part("validation", round(arguments.tracks * VALIDATION_SHARE), arguments.frames, rng)
+    train = make_part("train", arguments.tracks, arguments.frames, arguments.tags, rng)
+    validation = make_part(
+        "validation", round(arguments.tracks * VALIDATION_SHARE), arguments.frames, arguments.tags, rng
+    )
     config = TrainConfig.for_head(arguments.head)
     started = time.perf_counter()
     fit(

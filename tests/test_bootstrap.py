@@ -76,7 +76,13 @@ def test_artists_are_drawn_whole(example):
 
 
 def test_the_interval_leaves_out_a_fortieth_on_either_side():
-    assert centred_interval(np.linspace(0, 1, 1001), 0.9) == pytest.approx((0.425, 1.0))
+    assert centred_interval(np.linspace(0, 1, 1001), 0.9) == pytest.approx((0.425, 1.375))
+    draws = bootstrap.Draws({"a": np.linspace(0, 1, 1001), "b": np.linspace(0, 2, 1001)}, np.linspace(0, 1, 1001)[None])
+    assert draws.intervals({"a": 0.9, "b": 1.9}) == {
+        "a": pytest.approx((0.425, 1.0)),
+        "b": pytest.approx((0.95, 2.85)),
+    }
+    assert draws.tag_intervals(np.array([0.9])) == [pytest.approx((0.425, 1.0))]
     values = np.append(np.arange(1001.0), np.nan)
     assert centred_interval(values, 500.0) == pytest.approx((25.0, 975.0))
     assert centred_interval(values, 490.0) == pytest.approx((15.0, 965.0))
@@ -155,3 +161,14 @@ def test_each_tag_has_an_interval_unless_it_is_in_no_draw(example):
     assert intervals[4] is None
     for (low, high), figure in zip(intervals[:4], figures[:4], strict=True):
         assert 0 <= low < figure < high <= 1
+
+
+def test_a_comparison_the_other_way_round_is_its_mirror_image(example):
+    truth, scores, artists = example
+    both = [draw_figures(truth, array, artists, rounds=100) for array in (scores + 0.2 * truth, scores)]
+    figures = [metrics.score_tags(truth, array) for array in (scores + 0.2 * truth, scores)]
+    forth, back = both[0].compare(both[1], *figures), both[1].compare(both[0], *figures[::-1])
+    for there, here in zip(forth, back, strict=True):
+        assert (there.difference, *there.interval) == pytest.approx(
+            (-here.difference, *(-end for end in here.interval[::-1]))
+        )

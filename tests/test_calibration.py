@@ -81,3 +81,14 @@ def test_scores_that_separate_everything_do_not_become_certain():
     calibrated = apply_platt(scores, fit_platt(truth, scores))
     assert 0.9 < calibrated[truth].min() <= calibrated[truth].max() < 0.995
     assert 0.005 < calibrated[~truth].min() <= calibrated[~truth].max() < 0.1
+
+
+@pytest.mark.parametrize("inverted", [[2], [0, 1, 2, 3, 4]])
+def test_scores_worse_than_chance_become_the_share_of_positives(inverted):
+    slopes = np.ones(5)
+    slopes[inverted] = -1.5
+    truth, scores = sample(3_000, slopes, np.full(5, -1.0))
+    params = fit_platt(truth, scores)
+    np.testing.assert_allclose(params[inverted, 0], 0.05)
+    calibrated = apply_platt(scores, params)
+    np.testing.assert_allclose(calibrated.mean(axis=0), truth.mean(axis=0), rtol=0.1)

@@ -165,3 +165,13 @@ def test_a_store_goes_before_released_embeddings(toy_store):
     assert toy_store.spec == SPEC
     with pytest.raises(UsageError, match=r"'toy' comes without embeddings.*--store"):
         data.choose_embeddings(bare, None)
+
+
+def test_the_tracks_of_a_part_are_identified_embedded_or_not(toy_store):
+    toy_store["05/5"] = toy_store["02/2"].copy()
+    dataset = make_dataset(toy_store, parts={"train": [2], "test": [5, 7]})
+    (trained,) = data.load_part(dataset, "train", toy_store).tracks
+    tested, missing = data.identify_part(dataset, "test", toy_store)
+    assert tested.content == trained.content
+    assert (missing.key, missing.content) == ("07/7", "")
+    assert data.identify_part(dataset, "nosuch", toy_store) == []

@@ -132,7 +132,7 @@ def test_a_row_of_a_tagger_says_how_far_to_trust_its_tag(tagger, test_part):
         assert row["artists"] == len(artists) <= 10
         assert row["grade"] == grades[column]
         assert row["PR-AUC-low"] < row["PR-AUC"] <= row["PR-AUC-high"]
-        assert row["ECE"] == metrics.calibration_error(truth[:, [column]], scores.predictions[:, [column]])
+        assert row["ECE-all"] == metrics.calibration_error(truth[:, [column]], scores.predictions[:, [column]])
         assert row["Brier-skill"] == metrics.brier_skill(truth, scores.predictions)[column]
     json.dumps(scores.to_json(), allow_nan=False)
 

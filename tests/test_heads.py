@@ -13,12 +13,12 @@ TRACKS = [RNG.standard_normal((rows, DIM), dtype=np.float32) for rows in (3, 1, 
 EVERY = [HeadConfig(name, pooling, hidden=8, layers=2) for name in HEADS for pooling in data.POOLINGS]
 
 
-def build(config, targets=3):
+def build(config, targets=3, examples=1):
     """A head that has been nowhere, with its standardising layer set: to mean 0.1 and variance 2."""
     import keras
 
     keras.utils.set_random_seed(3)
-    head = build_head(config, DIM, targets, "sigmoid")
+    head = build_head(config, DIM, targets, "sigmoid", examples)
     layer = head.get_layer(heads.STANDARDISE)
     layer.adapt(np.array([0.1 - 2**0.5, 0.1 + 2**0.5], np.float32)[:, None, None] * np.ones(head.inputs[0].shape[-1]))
     return head
@@ -94,9 +94,9 @@ def test_attention_can_look_at_one_frame_and_pass_over_another():
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_a_penalty_is_per_target(name):
+def test_a_penalty_is_per_target_and_example(name):
     for targets in (2, 200):
-        head = build(HeadConfig(name, hidden=8, l2=0.1), targets)
+        head = build(HeadConfig(name, hidden=8, l2=10.0), targets, examples=100)
         kernel = head.get_layer(heads.SCORES).get_weights()[0]
         assert float(sum(head.losses)) == pytest.approx(0.1 * np.square(kernel).sum() / targets, rel=1e-4)
 

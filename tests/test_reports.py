@@ -205,7 +205,7 @@ def test_weak_tags_are_marked_and_explained(capsys):
     assert lines[3].endswith("(weak)")
     assert "(weak)" not in lines[1] + lines[2]
     assert lines[4] == "  (* reaches the tag's threshold)"
-    assert lines[5].startswith("  (weak: hardly told apart")
+    assert lines[5].startswith("  (weak: hardly told from chance")
     reports.print_predictions([make_prediction()], "table", 2, timeline=False)
     assert "weak" not in capsys.readouterr().out
 
@@ -225,9 +225,9 @@ def test_lower_is_better_for_an_error(capsys):
 
 
 def test_a_wide_table_shows_what_fits_on_a_screen(capsys):
-    row = {"tag": "calm", "PR-AUC": 0.5, "grade": "good", "PR-AUC-low": 0.1, "Brier-skill": 0.1, "ECE": 0.01}
+    row = {"tag": "calm", "PR-AUC": 0.5, "grade": "good", "PR-AUC-low": 0.1, "Brier-skill": 0.1, "ECE-all": 0.01}
     reports.print_scores(replace(SCORES, per_tag=(row,)), "table")
-    assert capsys.readouterr().out.splitlines()[4].split() == ["tag", "grade", "PR-AUC", "ECE"]
+    assert capsys.readouterr().out.splitlines()[4].split() == ["tag", "grade", "PR-AUC", "ECE-all"]
 
 
 def test_quirks_and_warnings_go_to_stderr(capsys):

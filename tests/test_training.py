@@ -209,6 +209,7 @@ def test_a_tag_that_no_training_track_has_scores_near_nothing():
     [
         *({"epochs": 0}, {"patience": 0}, {"batch": 0}, {"ensemble": 0}, {"learning_rate": 0.0}),
         *({"weight_decay": -1.0}, {"average": 1.0}, {"balance": 1.5}),
+        *({"learning_rate": float("nan")}, {"weight_decay": float("nan")}),
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_wrong_usage(values):
@@ -258,8 +259,14 @@ def test_settings_are_changed_by_name_wherever_they_are():
         TrainConfig().updated({"epochs": "many"})
     with pytest.raises(UsageError, match="unknown pooling 'max'"):
         TrainConfig().updated({"pooling": "max"})
-    with pytest.raises(UsageError, match="there is no setting 'head'"):
-        TrainConfig().updated({"head": "mlp"})
+    for name in ("head", "allow_leaks", "__module__"):
+        with pytest.raises(UsageError, match=f"there is no setting '{name}'"):
+            TrainConfig().updated({name: "mlp"})
+
+
+def test_a_training_that_goes_astray_says_so():
+    with pytest.raises(DataError, match="training went astray in epoch 1: try a lower learning rate"):
+        train(replace(FEW, head=HeadConfig("linear"), learning_rate=3e38))
 
 
 def test_every_head_has_its_way_of_training():
