@@ -22,7 +22,7 @@ def test_tags_are_bars_dark_where_the_threshold_is_reached():
     assert bars(axes) == {
         "green": (0.75, plots.DECIDED),
         "red": (pytest.approx(0.45), plots.DECIDED),
-        "blue": (pytest.approx(0.3), plots.UNDECIDED),
+        "blue (weak)": (pytest.approx(0.3), plots.UNDECIDED),
     }
     assert [text.get_text() for text in axes.texts] == ["0.30", "0.45", "0.75"]
     assert axes.get_title() == "Blue & Green <live>"
