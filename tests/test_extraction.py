@@ -13,6 +13,8 @@ from jamendo_mood.store import EmbeddingStore
 from jamendo_mood.streaming import StreamConfig
 
 EXTRACT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background is born deaf to it
 import sys
 from pathlib import Path
 from jamendo_mood.audio import find_audio
