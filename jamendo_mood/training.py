@@ -123,7 +123,7 @@ DEFAULTS = {
     "mlp": TrainConfig(HeadConfig("mlp", "mean+std", hidden=1024, layers=2, dropout=0.5), epochs=15),
     "attention": TrainConfig(),
 }
-"""How each head is trained unless told otherwise: the best of ``docs/ablation.md``."""
+"""How each head is trained unless told otherwise; ``docs/ablation.md`` says why."""
 
 
 def _settings(owner: object) -> set[str]:

@@ -190,8 +190,8 @@ INTRODUCTION = """\
 
 Made by `scripts/ablation.py`; the tables are what it printed. Every row was trained on the 19,476 segments of
 AudioSet's `bal_train` that are neither held out nor in `eval_public`, with all 527 labels, two seeds each (four for the
-default), and is judged by the 2,660 held-out segments (`validation`). The three
-columns of `eval_public` (10,327 segments) are there to report. *mAP* is the mean average precision of the 527 labels;
+default), and is judged by the 2,660 held-out segments (`validation`). The three columns of `eval_public` (10,327
+segments) are there to report. *mAP* is the mean average precision of the 527 labels;
 the *mood* figures are of the 7 moods among the segments labelled Music, 24 to 32 positives each, so that differences of
 0.02 in their PR-AUC are luck. In brackets: 95 % intervals of a paired bootstrap over videos, of the mean of the seeds.
 *s*: seconds of one training on 2 cores that others used too. A training is of 8 epochs; of 15 for linear heads, of 10
@@ -199,7 +199,29 @@ for mlp heads on pooled rows, and of 30 for the 7 moods alone, which have a quar
 of the members' calibrated scores.
 """
 
-CONCLUSION = ""
+CONCLUSION = """\
+## What to conclude
+
+- **Learn all 527 labels, even for 7 of them**, if the head has hidden layers: against the moods alone, attention
+  gains 0.025 of mood PR-AUC and 0.04 of ROC-AUC, the mlp as much. A linear head gains nothing: it shares nothing
+  between labels.
+- **Attention over frames is the best single head**, and an mlp on the mean is close behind, as fast and simpler.
+  Without gates, the mean over the frames' hidden features loses 0.03. The deviation helps a linear head by 0.016 and
+  an mlp not at all. (On pooled rows there is one row to attend to: attention is then an mlp of three layers, which
+  dropout 0.5 keeps from learning in 8 epochs.)
+- **Binary cross-entropy.** Focal and asymmetric loss and heavier positives cost 0.006 to 0.017.
+- **Mixup needs time**: it costs 0.007 in 8 epochs and nothing in the default's 15 (seed 0: 0.3339 with, 0.3322
+  without, on validation). It stays on.
+- **Five of ten frames, drawn anew each epoch**: all ten give 0.007 more for nearly twice the time, a second head
+  gives 0.009 for the same. Long tracks could not be trained on whole in any case.
+- **Frame dropout and averaged weights change nothing** here, and are off. Label smoothing harms: most labels are
+  rarer than what it adds.
+- **Two heads are worth 0.009, four 0.013.** Two fit into five minutes.
+
+So the default is attention on frames, cross-entropy, mixup, five frames, two heads, 15 epochs. On `eval_public` it
+reaches an mAP of 0.289 [0.282, 0.296]; trained for the moods, 0.265 [0.206, 0.313] and a ROC-AUC of 0.885 [0.863,
+0.906].
+"""
 
 if __name__ == "__main__":
     main()
