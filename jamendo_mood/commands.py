@@ -1,4 +1,4 @@
-"""What each command does: arguments -> calls of the package -> a report; returns the exit status.
+"""What each command about data and taggers does: arguments -> calls of the package -> a report -> the exit status.
 
 Imports are inside, so that `jamendo-mood --help` loads neither TensorFlow nor pandas.
 """
@@ -13,28 +13,26 @@ from typing import TYPE_CHECKING
 
 from jamendo_mood import reports
 from jamendo_mood.errors import UsageError
+from jamendo_mood.reports import DONE, SOME_FAILED
 
 if TYPE_CHECKING:
     from jamendo_mood.data import Examples
-    from jamendo_mood.embedders import EmbedderOptions
     from jamendo_mood.evaluation import Evaluation
     from jamendo_mood.model import Tagger
     from jamendo_mood.store import EmbeddingStore
     from jamendo_mood.tracks import Track
     from jamendo_mood.training import TrainConfig
 
-DONE, SOME_FAILED = 0, 1
-
 
 def extract(arguments: argparse.Namespace) -> int:
     """Embed audio files into a store."""
-    from jamendo_mood.embedders import load_embedder
+    from jamendo_mood.embedders import EmbedderOptions, load_embedder
     from jamendo_mood.extraction import extract
     from jamendo_mood.store import EmbeddingStore
     from jamendo_mood.streaming import StreamConfig
 
     tracks, missing = _select_tracks(arguments)
-    embedder = load_embedder(arguments.embedder, _embedder_options(arguments))
+    embedder = load_embedder(arguments.embedder, EmbedderOptions.of(arguments))
     store = EmbeddingStore(arguments.store, embedder.spec)
     config = StreamConfig(batch=arguments.batch, scratch=arguments.scratch)
     given_up = set() if arguments.retry_failed else set(store.failures())
@@ -254,57 +252,6 @@ def score(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def tag(arguments: argparse.Namespace) -> int:
-    """Tag files, folders of them, or stores."""
-    from jamendo_mood.embedders import load_embedder
-    from jamendo_mood.model import Tagger, load_builtin
-    from jamendo_mood.prediction import predict_files, predict_stored
-
-    if arguments.tagger is None:
-        reports.note("with the tagger that comes with jamendo-mood: AudioSet's 7 music moods (--tagger takes another)")
-    tagger = load_builtin() if arguments.tagger is None else Tagger.load(arguments.tagger)
-    files, stores = _sort_inputs(arguments.files)
-    for store in stores:
-        tagger.check_spec(store.spec)
-    predictions = [prediction for store in stores for prediction in predict_stored(store, tagger)]
-    failed = 0
-    if files:
-        embedder = load_embedder(tagger.spec.name, _embedder_options(arguments))
-        results = {}
-        with reports.TrackProgress(len(files)) as progress:
-            for path, result in predict_files(files, tagger, embedder):
-                results[path] = result
-                if isinstance(result, str):
-                    failed += 1
-                    progress.advance(0.0, result)
-                else:
-                    progress.advance(result.duration_s)
-        predictions += [result for path in files if not isinstance(result := results[path], str)]
-    reports.print_predictions(predictions, arguments.format, arguments.top, timeline=arguments.timeline)
-    return SOME_FAILED if failed else DONE
-
-
-def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
-    """The audio files and the stores among the paths; folders are searched, and a path given twice counts once."""
-    from jamendo_mood import audio
-    from jamendo_mood.store import MANIFEST_NAME, EmbeddingStore
-
-    files: list[Path] = []
-    stores = []
-    for path in dict.fromkeys(paths):
-        if (path / MANIFEST_NAME).is_file():
-            stores.append(EmbeddingStore(path))
-        elif path.is_dir():
-            files += audio.find_audio(path).values()
-        elif path.exists():
-            files.append(path)
-        else:
-            raise UsageError(f"{path}: no such file, folder or store")
-    if not files and not stores:
-        raise UsageError(f"no audio files in {', '.join(map(str, paths))}")
-    return list(dict.fromkeys(files)), stores
-
-
 def splits(arguments: argparse.Namespace) -> int:
     """Get MTG's official tables."""
     from jamendo_mood.splits import BASE_URL, get_splits
@@ -321,14 +268,9 @@ def demo(arguments: argparse.Namespace) -> int:
     """Go the whole way on music made on the spot."""
     from jamendo_mood.cli import main
     from jamendo_mood.demo import run_demo
-
-    return run_demo(arguments.out, arguments.embedder, _embedder_options(arguments), arguments.seed, main)
-
-
-def _embedder_options(arguments: argparse.Namespace) -> EmbedderOptions:
     from jamendo_mood.embedders import EmbedderOptions
 
-    return EmbedderOptions(arguments.weights, arguments.pca, arguments.allow_untrained)
+    return run_demo(arguments.out, arguments.embedder, EmbedderOptions.of(arguments), arguments.seed, main)
 
 
 def _open_store(path: Path | None) -> EmbeddingStore | None:

@@ -139,6 +139,11 @@ class EmbedderOptions:
     pca: Path | None = None
     allow_untrained: bool = False
 
+    @classmethod
+    def of(cls, arguments: Any) -> EmbedderOptions:
+        """Those that a parsed command line names: what has `weights`, `pca` and `allow_untrained`."""
+        return cls(arguments.weights, arguments.pca, arguments.allow_untrained)
+
 
 def load_embedder(name: str, options: EmbedderOptions | None = None) -> Embedder:
     """Load an embedder by its name.

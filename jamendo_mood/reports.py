@@ -1,4 +1,4 @@
-"""What the command line prints: progress on stderr; tables, JSON and CSV on stdout."""
+"""What the command line prints: progress on stderr; tables, JSON and CSV on stdout; an exit status at the end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from jamendo_mood.metrics import LOWER_IS_BETTER
 
@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from jamendo_mood.prediction import Prediction
     from jamendo_mood.training import Epoch, TrainConfig
 
+DONE, SOME_FAILED = 0, 1  # exit statuses
 DOUBTFUL = {"weak", "unknown"}
 SHOWN = (
     *("tag", "grade", "positives", "artists", "prior", "PR-AUC", "ROC-AUC"),
     *("precision", "recall", "F-score", "threshold", "ECE-all"),
 )
 """Columns of the table of tags that fit on a screen; JSON and CSV have all."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What makes a spreadsheet take a cell for a formula."""
+
 LISTED = 10  # tracks named before "and N more"
 
 
@@ -68,6 +72,26 @@ class TrackProgress:
         speed = self._audio_s / (time.perf_counter() - self._started)
         self._bar.set_postfix_str(f"{speed:.0f}x real time, {self._failed} failed", refresh=False)
         self._bar.update()
+
+
+class ScoringProgress:
+    """A progress bar of tracks scored; none appears where none is to be scored."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Say how many tracks are done, of how many to do."""
+        from tqdm import tqdm
+
+        if self._bar is None:
+            interval_s = 0.1 if sys.stderr.isatty() else 10.0
+            self._bar = tqdm(
+                total=total, desc="scoring", unit="track", file=sys.stderr, mininterval=interval_s, leave=False
+            )
+        self._bar.update(done - self._bar.n)
+        if done == total:
+            self._bar.close()
 
 
 def print_extraction(report: ExtractReport, missing: list[str], store: Path) -> None:
@@ -171,7 +195,7 @@ def print_predictions(predictions: list[Prediction], form: str, count: int, *, t
     if form == "json":
         _print_json([prediction.to_json(count, timeline=timeline) for prediction in predictions])
     elif form == "csv":
-        _print_csv(predictions, count, timeline=timeline)
+        write_csv(predictions, count, sys.stdout, timeline=timeline)
     else:
         for prediction in predictions:
             _print_tags(prediction, count)
@@ -207,23 +231,29 @@ def _print_timeline(prediction: Prediction, count: int) -> None:
     print()
 
 
-def _print_csv(predictions: list[Prediction], count: int, *, timeline: bool) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+def write_csv(predictions: list[Prediction], count: int, file: IO[str], *, timeline: bool) -> None:
+    """Write the highest tags of each track, or with `timeline` their scores over time, as a table for spreadsheets."""
+    writer = csv.writer(file, lineterminator="\n")
     if timeline:
         writer.writerow(["file", "time_s", "tag", "score"])
         for prediction in predictions:
             for tag, _, _ in prediction.top(count):
                 scores = prediction.frame_scores[:, prediction.targets.index(tag)]
                 rows = zip(prediction.times_s.tolist(), scores.tolist(), strict=True)
-                writer.writerows([prediction.source, f"{start_s:.2f}", tag, score] for start_s, score in rows)
+                writer.writerows([harmless(prediction.source), f"{start_s:.2f}", tag, score] for start_s, score in rows)
         return
     writer.writerow(["file", "title", "artist", "duration_s", "tag", "score", "above_threshold", "reliability"])
     for prediction in predictions:
-        described = [prediction.source, prediction.title, prediction.artist, prediction.duration_s]
+        described = [*map(harmless, (prediction.source, prediction.title, prediction.artist)), prediction.duration_s]
         writer.writerows(
             [*described, tag, score, int(decided), prediction.grade(tag)]
             for tag, score, decided in prediction.top(count)
         )
+
+
+def harmless(cell: str | None) -> str | None:
+    """A cell's text, with an apostrophe before what a spreadsheet would take for a formula."""
+    return f"'{cell}" if cell is not None and cell.startswith(FORMULA_STARTS) else cell
 
 
 def _print_list(heading: str, lines: list[str]) -> None:

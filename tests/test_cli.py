@@ -16,7 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
+from toy_commands import run_apart
 from toy_examples import OTHER_SPEC
 
 from jamendo_mood import audio
@@ -27,42 +29,9 @@ from jamendo_mood.model import Tagger
 from jamendo_mood.store import EmbeddingStore
 from jamendo_mood.vggish import WEIGHTS_VARIABLE
 
-pytest_plugins = ["demo_corpus"]
+pytest_plugins = ["demo_corpus", "toy_commands"]
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capfd):
-    """Run a command in this process."""
-
-    def start(*arguments):
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            status = stop.code
-        return Outcome(status, *capfd.readouterr())
-
-    return start
-
-
-def run_apart(*arguments, **options):
-    """Run a command in a process of its own, as a shell does."""
-    done = subprocess.run(
-        [sys.executable, "-m", "jamendo_mood", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        **options,
-    )
-    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 def check_one_line(outcome, command, message, status=2):
@@ -118,7 +87,7 @@ def test_all_commands_are_listed_in_the_help(run):
     outcome = run("--help")
     assert outcome.status == 0
     for name in COMMANDS:
-        assert re.search(rf"^ +{name} ", outcome.out, re.MULTILINE)
+        assert re.search(rf"^ +{name}( |$)", outcome.out, re.MULTILINE)
 
 
 # ---- Wrong use: one clear line, exit status 2.
@@ -133,6 +102,10 @@ class Places:
     corpus: Path
     store: Path
     tagger: Path
+
+    @property
+    def song(self):
+        return self.songs / "00" / "1000.mp3"
 
     def write(self, name, content=""):
         path = self.tmp / name
@@ -280,6 +253,26 @@ WRONG_TAG: dict[str, tuple[Arguments, str]] = {
 def test_wrong_use_of_tag(run, places, case):
     make, message = WRONG_TAG[case]
     check_one_line(run("tag", "--tagger", places.tagger, *make(places)), "tag", message)
+
+
+WRONG_SPECTROGRAM: dict[str, tuple[Arguments, str]] = {
+    "no file": (lambda p: (p.tmp / "none.mp3", "a.png"), r"none\.mp3: no such file or folder"),
+    "no PNG": (lambda p: (p.song, p.tmp / "a.jpg"), r"a\.jpg: spectrograms are written as PNG"),
+    "a file for a folder": (lambda p: (p.songs, p.write("file")), "file: .*songs is a folder, so name a folder"),
+    "a picture for a folder": (lambda p: (p.songs, p.tmp / "a.png"), r"a\.png: .*songs is a folder, so name a folder"),
+    "no audio": (lambda p: (p.write("e/notes.txt").parent, p.tmp / "out"), "no audio files in .*e"),
+    "past the end": (lambda p: (p.song, p.tmp / "a.png", "--start", "61"), r"\.mp3: it ends before 61 s"),
+    "before the start": (lambda p: (p.songs, p.tmp / "out", "--start", "-1"), "0 s or later, not at -1 s"),
+    "no duration": (lambda p: (p.song, p.tmp / "a.png", "--duration", "0"), "longer than 0 s, not 0 s"),
+    "a word": (lambda p: (p.song, p.tmp / "a.png", "--start", "here"), "argument --start"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_SPECTROGRAM)
+def test_wrong_use_of_spectrogram(run, places, case):
+    make, message = WRONG_SPECTROGRAM[case]
+    check_one_line(run("spectrogram", *make(places)), "spectrogram", message)
+    assert not (places.tmp / "a.png").exists()
 
 
 @pytest.mark.parametrize("arguments", [(), ("sing",), ("demo", "--embedder", "ear", "--out")])
@@ -878,3 +871,81 @@ def test_compare_refuses_stores_that_hold_other_tracks(run, corpus, corpus_store
     outcome = run("compare", trained, trained, *data)
     assert outcome.status == 2
     assert "do not hold the same tracks" in outcome.err
+
+
+# ---- spectrogram.
+
+
+def read_picture(path):
+    with PIL.Image.open(path) as picture:
+        return picture.mode, picture.size, np.asarray(picture).copy()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "options", "shown"),
+    [
+        (119.0, (), "119.0 s of {} from 0 s on, 11898 columns"),
+        (130.0, (), "60.0 s of {} from 60 s on, 5998 columns"),
+        (130.0, ("--start", 125), "5.0 s of {} from 125 s on, 498 columns"),
+        (130.0, ("--duration", 4), "4.0 s of {} from 0 s on, 398 columns"),
+    ],
+)
+def test_a_minute_the_whole_of_shorter_files_or_a_stretch_is_drawn(
+    run, make_audio, noise, tmp_path, seconds, options, shown
+):
+    source = make_audio(tmp_path / "noise.wav", noise(seconds), rate_hz=16_000)
+    outcome = run("spectrogram", source, tmp_path / "noise.png", "--bare", "--grey", *options)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out == f"{tmp_path / 'noise.png'}: {shown.format(source)} of 0.01 s\n"
+    assert read_picture(tmp_path / "noise.png")[:2] == ("L", (int(shown.split()[-2]), 64))
+
+
+def test_a_spectrogram_has_axes_unless_bare_and_colours_unless_grey(run, corpus, tmp_path):
+    pictures = {}
+    for options in ((), ("--grey",), ("--bare",), ("--bare", "--grey")):
+        path = tmp_path / "new folder" / f"picture{''.join(options)}.PNG"
+        assert run("spectrogram", corpus.path(0), path, *options).status == 0
+        pictures[options] = read_picture(path)
+    assert pictures["--bare",][:2] == ("RGB", (1205, 64))
+    for options in ((), ("--grey",)):
+        mode, (width, height), pixels = pictures[options]
+        assert mode == "RGBA"
+        assert width > 1000
+        assert height > 400
+        assert (np.ptp(pixels[:, :, :3].astype(int), axis=2).max() == 0) == bool(options)
+
+
+def test_spectrograms_of_a_folder_go_on_where_they_stopped(run, songs, tmp_path):
+    (songs / "01" / "noise.mp3").write_bytes(b"no sound")
+    out = tmp_path / "pictures"
+    outcome = run("spectrogram", songs, out, "--bare")
+    assert outcome.status == 1
+    assert outcome.out == f"{out}: 4 pictures drawn, 0 were there already, 1 failed\n"
+    assert "noise.mp3: not a readable audio file" in outcome.err
+    drawn = contents(out)
+    assert drawn.keys() == {f"{key}.png" for key in keys_of(songs)} - {"01/noise.png"}
+    (songs / "01" / "noise.mp3").unlink()
+    (out / "00" / "1000.png").unlink()
+    outcome = run("spectrogram", songs, out, "--bare")
+    assert (outcome.status, outcome.out) == (0, f"{out}: 1 pictures drawn, 3 were there already, 0 failed\n")
+    assert contents(out) == drawn
+
+
+def test_songs_of_a_folder_that_end_before_the_stretch_are_listed(run, songs, tmp_path):
+    outcome = run("spectrogram", songs, tmp_path / "pictures", "--start", 60)
+    assert outcome.status == 1
+    assert outcome.err.count("it ends before 60 s") == 4
+
+
+def test_a_spectrogram_of_no_song_fails(run, tmp_path):
+    (tmp_path / "text.mp3").write_text("no sound")
+    outcome = run("spectrogram", tmp_path / "text.mp3", tmp_path / "text.png")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert "failed: " in outcome.err
+    assert not (tmp_path / "text.png").exists()
+
+
+def test_without_matplotlib_spectrogram_says_what_to_install(run, places, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    outcome = run("spectrogram", places.song, places.tmp / "a.png")
+    check_one_line(outcome, "spectrogram", r"matplotlib.*pip install jamendo-mood\[notebook\]")

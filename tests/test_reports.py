@@ -199,6 +199,21 @@ def test_a_timeline_as_csv_has_a_row_for_each_tag_and_frame(capsys):
     assert [float(row["score"]) for row in rows] == prediction.frame_scores[:, [1, 0]].T.ravel().tolist()
 
 
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_formulas_are_made_harmless(start):
+    assert reports.harmless(f"{start}1+1") == f"'{start}1+1"
+    assert reports.harmless(f"1{start}1") == f"1{start}1"
+
+
+def test_names_that_look_like_formulas_do_no_harm_in_a_spreadsheet(capsys):
+    hostile = replace(make_prediction("=1+1", "@sum"), source="-x.mp3")
+    for timeline in (False, True):
+        reports.print_predictions([hostile], "csv", 1, timeline=timeline)
+    cells = capsys.readouterr().out.split(",")
+    assert not [cell for cell in cells if cell.startswith(("=", "@", "-"))]
+    assert "'=1+1" in cells
+
+
 def test_weak_tags_are_marked_and_explained(capsys):
     reports.print_predictions([make_prediction()], "table", 3, timeline=False)
     lines = capsys.readouterr().out.splitlines()
