@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.errors import AudioError, DiskFullError, UsageError
+from jamendo_mood.errors import AudioError, DiskFullError, NoSoundError, UsageError
 from jamendo_mood.scratch import Scratch
 
 SAMPLE_RATE_HZ = 16_000
@@ -91,7 +91,9 @@ def probe(path: Path) -> AudioInfo:
     Raises
     ------
     AudioError
-        The file is missing, empty, no audio file, or has no sound in it.
+        The file is missing, empty or no audio file.
+    NoSoundError
+        There is no sound in it.
     """
     path = Path(path)
     if not path.is_file():
@@ -101,8 +103,9 @@ def probe(path: Path) -> AudioInfo:
     text = _run_ffmpeg("-i", str(path.absolute())).stderr
     stream = re.search(r"^\s*Stream #.*?: Audio: (\w+)", text, re.MULTILINE)
     if stream is None or stream[1] == "none":
-        why = "there is no sound in it" if "Stream #" in text else _last_line(text, path)
-        raise AudioError(f"{path}: not a readable audio file ({why})")
+        if "Stream #" in text:
+            raise NoSoundError(f"{path}: not a readable audio file (there is no sound in it)")
+        raise AudioError(f"{path}: not a readable audio file ({_last_line(text, path)})")
     return AudioInfo(
         codec=stream[1],
         duration_s=_parse_duration(text),
@@ -111,31 +114,45 @@ def probe(path: Path) -> AudioInfo:
     )
 
 
-def convert_to_wav(source: Path, wav: Path) -> None:
-    """Write `source` as a 16 kHz mono 16-bit WAV; temporary files go into the folder of `wav`.
+def convert_to_wav(source: Path, wav: Path, start_s: float = 0.0, duration_s: float | None = None) -> None:
+    """Write `source`, or a stretch of it, as a 16 kHz mono 16-bit WAV; temporary files go into the folder of `wav`.
 
     pydub converts whatever it can hold in memory and reads right. Files longer than 15 minutes (or of unknown length),
-    and uncompressed ones (pydub reads float WAVs wrong, silently, and leaves WAVs open), go through one ffmpeg pass.
+    uncompressed ones (pydub reads float WAVs wrong, silently, and leaves WAVs open), and stretches, go through one
+    ffmpeg pass. A stretch is, sample by sample, that part of the whole file's ffmpeg pass.
+
+    Parameters
+    ----------
+    source, wav : Path
+    start_s : float
+        Where the stretch starts, in seconds from 0 up.
+    duration_s : float or None
+        Its length in seconds, above 0; shorter where the file ends before. None is up to the end.
 
     Raises
     ------
     AudioError
         The file is missing or cannot be decoded.
+    UsageError
+        The file ends before the stretch starts.
     DiskFullError
         The scratch folder has no room for it.
     """
     info = probe(source)
     short = info.duration_s is not None and info.duration_s <= LONGEST_PYDUB_S
     compressed = not info.codec.startswith("pcm_")
+    trim = _trim_options(start_s, duration_s)
     try:
-        if short and compressed:
+        if short and compressed and not trim:
             _convert_with_pydub(source, wav)
         else:
-            _convert_with_ffmpeg(source, wav)
+            _convert_with_ffmpeg(source, wav, trim)
     except OSError as error:
         raise _as_audio_error(source, wav, str(error)) from error
     if not wav.is_file() or count_samples(wav) == 0:
-        raise AudioError(f"{source}: there is no sound in it (0 samples after decoding)")
+        if start_s > 0:
+            raise UsageError(f"{source}: it ends before {start_s:g} s")
+        raise NoSoundError(f"{source}: there is no sound in it (0 samples after decoding)")
 
 
 def count_samples(wav: Path) -> int:
@@ -171,11 +188,14 @@ def read_blocks(wav: Path, block: int, overlap: int = 0) -> Iterator[Wave]:
 
 
 @contextlib.contextmanager
-def converted(source: Path, scratch: Scratch) -> Iterator[Path]:
-    """Give the WAV of `source` in a folder of its own below `scratch`; both are gone when the block ends."""
+def converted(source: Path, scratch: Scratch, start_s: float = 0.0, duration_s: float | None = None) -> Iterator[Path]:
+    """Give the WAV of `source`, or of a stretch of it, in a folder of its own below `scratch`.
+
+    Both are gone when the block ends. See `convert_to_wav`.
+    """
     with scratch.folder() as folder:
         wav = folder / "track.wav"
-        convert_to_wav(source, wav)
+        convert_to_wav(source, wav, start_s, duration_s)
         yield wav
 
 
@@ -230,9 +250,23 @@ def _convert_with_pydub(source: Path, wav: Path) -> None:
         _pydub_folder.reset(token)
 
 
-def _convert_with_ffmpeg(source: Path, wav: Path) -> None:
+def _trim_options(start_s: float, duration_s: float | None) -> tuple[str, ...]:
+    """What tells ffmpeg to write a stretch: nothing for the whole.
+
+    Samples are counted, after resampling: -ss and -t go by time stamps, which in AAC, Ogg and WMA are not where the
+    samples are. ffmpeg decodes from the start of the file, and stops at the end of the stretch.
+    """
+    if start_s == 0 and duration_s is None:
+        return ()
+    start = round(start_s * SAMPLE_RATE_HZ)
+    end = "" if duration_s is None else f":end_sample={start + max(1, round(duration_s * SAMPLE_RATE_HZ))}"
+    same = f"aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE_HZ}:channel_layouts=mono"
+    return ("-af", f"{same},atrim=start_sample={start}{end}")
+
+
+def _convert_with_ffmpeg(source: Path, wav: Path, trim: tuple[str, ...]) -> None:
     done = _run_ffmpeg(
-        *("-y", "-i", str(source.absolute()), "-vn", "-sn", "-dn", "-map_metadata", "-1"),
+        *("-y", "-i", str(source.absolute()), "-vn", "-sn", "-dn", "-map_metadata", "-1", *trim),
         *("-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-c:a", "pcm_s16le", "-f", "wav", str(wav)),
     )
     if done.returncode != 0:

@@ -13,6 +13,22 @@ class AudioError(MoodError):
     """One audio file cannot be turned into sound. The run goes on with the others."""
 
 
+class NoSoundError(AudioError):
+    """A file that can be read, but has no sound in it: a video without a sound track, or silence."""
+
+
+class TooShortError(AudioError):
+    """A file whose sound does not fill one window of the embedder."""
+
+
+class LimitError(MoodError):
+    """A file is larger or longer than what is accepted here."""
+
+
+class CancelledError(MoodError):
+    """The user wanted no more of it."""
+
+
 class WeightsError(MoodError):
     """The weights of an embedder are missing, damaged or not the ones they are said to be."""
 

@@ -85,8 +85,8 @@ def mel_matrix() -> Array:
 
     Triangles with equal width on the mel scale, linear *in mel*, peak 1.
     """
-    bins_mel = _hz_to_mel(np.linspace(0, SAMPLE_RATE_HZ / 2, FFT_LENGTH // 2 + 1))
-    edges_mel = np.linspace(_hz_to_mel(np.float64(LOWEST_HZ)), _hz_to_mel(np.float64(HIGHEST_HZ)), MEL_BANDS + 2)
+    bins_mel = hz_to_mel(np.linspace(0, SAMPLE_RATE_HZ / 2, FFT_LENGTH // 2 + 1))
+    edges_mel = np.linspace(hz_to_mel(np.float64(LOWEST_HZ)), hz_to_mel(np.float64(HIGHEST_HZ)), MEL_BANDS + 2)
     lower, centre, upper = edges_mel[:-2], edges_mel[1:-1], edges_mel[2:]
     rising = (bins_mel[:, None] - lower) / (centre - lower)
     falling = (upper - bins_mel[:, None]) / (upper - centre)
@@ -94,6 +94,6 @@ def mel_matrix() -> Array:
     return weights.astype(np.float32)
 
 
-def _hz_to_mel(hz: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float64]:
+def hz_to_mel(hz: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float64]:
     """HTK's mel scale."""
     return np.asarray(1127.0 * np.log1p(hz / 700.0))

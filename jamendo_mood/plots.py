@@ -1,4 +1,4 @@
-"""A `Prediction` -> a figure. Needs matplotlib, which comes with the extra ``notebook``."""
+"""A `Prediction` or a `Spectrogram` -> a figure. Needs matplotlib, which comes with the extra ``notebook``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from jamendo_mood import spectrograms
+from jamendo_mood.melspec import LOG_OFFSET
 from jamendo_mood.prediction import Prediction
+from jamendo_mood.spectrograms import Spectrogram
 
 DECIDED, UNDECIDED, PRIOR = "#2a7f62", "#a9b8b2", "#f2a33a"
 ROW_HEIGHT = 0.32  # inches a bar
+MARKED_HZ = (250, 500, 1000, 2000, 4000, 7000)  # on the axis of a spectrogram
 
 
 class Picture(Figure):
@@ -30,15 +34,19 @@ def plot_tags(prediction: Prediction, count: int = 10) -> Picture:
     Picture
         A matplotlib figure.
     """
+    figure, axes = bar_axes(min(count, len(prediction.targets)))
+    _draw_tags(axes, prediction, count)
+    axes.set_title(prediction.title or "", parse_math=False)  # a dollar sign in it is no formula
+    return figure
+
+
+def _draw_tags(axes: Any, prediction: Prediction, count: int) -> None:
     top = prediction.top(count)[::-1]
-    figure, axes = bar_axes(len(top))
     names = [f"{tag} (weak)" if prediction.grade(tag) == "weak" else tag for tag, _, _ in top]
     axes.barh(names, [score for _, score, _ in top], color=[_colour(row[2]) for row in top])
     for row, (_, score, _) in enumerate(top):
         axes.text(score + 0.01, row, f"{score:.2f}", va="center", fontsize=9)
     axes.set(xlim=(0, 1.08), xlabel="score (dark: reaches the tag's threshold)")
-    axes.set_title(prediction.title or "", parse_math=False)  # a dollar sign in it is no formula
-    return figure
 
 
 def plot_timeline(prediction: Prediction, count: int = 8) -> Picture:
@@ -49,14 +57,62 @@ def plot_timeline(prediction: Prediction, count: int = 8) -> Picture:
     Picture
         A matplotlib figure.
     """
+    figure, axes = bar_axes(min(count, len(prediction.targets)))
+    _draw_timeline(figure, axes, prediction, count)
+    return figure
+
+
+def _draw_timeline(figure: Picture, axes: Any, prediction: Prediction, count: int) -> None:
     columns = [prediction.targets.index(tag) for tag, _, _ in prediction.top(count)]
-    figure, axes = bar_axes(len(columns))
     extent = (0.0, prediction.duration_s, len(columns) - 0.5, -0.5)
     scores = prediction.frame_scores[:, columns].T
     image = axes.imshow(scores, aspect="auto", extent=extent, vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
     axes.set_yticks(range(len(columns)), [prediction.targets[column] for column in columns])
     axes.set_xlabel("seconds")
     figure.colorbar(image, ax=axes, label="score")
+
+
+def plot_song(prediction: Prediction, count: int = 10) -> Picture:
+    """A song on one picture to take away: its highest tags as bars, and below them over time.
+
+    Returns
+    -------
+    Picture
+        A matplotlib figure.
+    """
+    count = min(count, len(prediction.targets))
+    figure = Picture(figsize=(8, 2.2 + 2 * ROW_HEIGHT * count), layout="constrained")
+    upper, lower = figure.subplots(2, 1)
+    upper.spines[["top", "right"]].set_visible(False)
+    _draw_tags(upper, prediction, count)
+    _draw_timeline(figure, lower, prediction, count)
+    named = " - ".join(text for text in (prediction.artist, prediction.title) if text)
+    upper.set_title(named or prediction.source, parse_math=False, loc="left")  # a dollar sign in it is no formula
+    return figure
+
+
+def plot_spectrogram(spectrogram: Spectrogram, colour: bool = True) -> Picture:
+    """The log-mel spectrogram of a song over time, low notes at the bottom; the scale is that of `to_image`.
+
+    Returns
+    -------
+    Picture
+        A matplotlib figure.
+    """
+    figure, axes = empty_axes(11, 3.4)
+    start_s, (columns, bands) = spectrogram.start_s, spectrogram.values.shape
+    image = axes.imshow(
+        spectrogram.values.T,
+        aspect="auto",
+        origin="lower",
+        extent=(start_s, start_s + columns * spectrogram.frame_s, -0.5, bands - 0.5),
+        vmin=spectrograms.LOWEST_VALUE,
+        vmax=spectrograms.HIGHEST_VALUE,
+        cmap=spectrograms.COLOURS if colour else "gray",
+    )
+    axes.set_yticks([spectrograms.band_of(hz) for hz in MARKED_HZ], [f"{hz:,}" for hz in MARKED_HZ])
+    axes.set(xlabel="seconds", ylabel="Hz (mel scale)", xlim=(start_s, start_s + spectrogram.duration_s))
+    figure.colorbar(image, ax=axes, label=f"log(magnitude + {LOG_OFFSET})")
     return figure
 
 

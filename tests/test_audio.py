@@ -202,12 +202,45 @@ def test_files_above_15_minutes_and_of_unknown_length_take_the_long_road(monkeyp
     taken = []
     source = make_audio(tmp_path / "tone.mp3", tone())
     for name in ROADS:
-        monkeypatch.setattr(audio, ROADS[name], lambda _, wav, name=name: (taken.append(name), shutil.copy(made, wav)))
+        monkeypatch.setattr(
+            audio, ROADS[name], lambda _, wav, *trim, name=name: (taken.append(name), shutil.copy(made, wav))
+        )
     made = make_audio(tmp_path / "made.wav", tone())
     for duration_s in (899.0, 901.0, None):
         monkeypatch.setattr(audio, "probe", lambda _, duration_s=duration_s: audio.AudioInfo("mp3", duration_s, "", ""))
         audio.convert_to_wav(source, tmp_path / "out.wav")
     assert taken == ["pydub", "ffmpeg", "ffmpeg"]
+
+
+@pytest.mark.parametrize("stretch", [(0.0, 0.5), (0.51, 1.0), (1.25, None), (2.5, 60.0)])
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "m4a", "ogg", "opus", "ac3", "wma"])
+def test_a_stretch_is_that_part_of_the_whole(
+    suffix, stretch, take_road, convert, make_audio, noise, read_wav, tmp_path
+):
+    source = make_audio(tmp_path / f"noise.{suffix}", noise(3.0, channels=2, rate_hz=48_000), rate_hz=48_000)
+    take_road("ffmpeg")
+    whole = convert(source)
+    audio.convert_to_wav(source, tmp_path / "stretch.wav", *stretch)
+    start_s, duration_s = stretch
+    start = round(start_s * 16_000)
+    expected = whole[start:] if duration_s is None else whole[start : start + round(duration_s * 16_000)]
+    np.testing.assert_array_equal(read_wav(tmp_path / "stretch.wav"), expected)
+
+
+def test_a_stretch_of_a_short_song_takes_the_long_road(
+    monkeypatch, take_road, empty_scratch, make_audio, tone, tmp_path
+):
+    source = make_audio(tmp_path / "tone.mp3", tone())
+    take_road("ffmpeg")
+    monkeypatch.setattr(audio, "LONGEST_PYDUB_S", LONGEST_PYDUB_S["pydub"])
+    with Scratch(empty_scratch) as scratch, audio.converted(source, scratch, 0.5, 1.0) as wav:
+        assert audio.count_samples(wav) == 16_000
+
+
+def test_a_stretch_past_the_end_is_a_usage_error_that_says_so(make_audio, tone, tmp_path):
+    source = make_audio(tmp_path / "tone.mp3", tone())
+    with pytest.raises(UsageError, match=r"tone\.mp3: it ends before 61\.5 s"):
+        audio.convert_to_wav(source, tmp_path / "out.wav", 61.5, 10.0)
 
 
 def test_probe_tells_codec_length_title_and_artist(make_audio, tone, tmp_path):

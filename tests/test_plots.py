@@ -3,7 +3,8 @@ import pytest
 from matplotlib import colors
 from toy_examples import make_prediction
 
-from jamendo_mood import plots
+from jamendo_mood import plots, spectrograms
+from jamendo_mood.spectrograms import Spectrogram
 
 pytestmark = pytest.mark.usefixtures("no_pyplot")
 
@@ -55,6 +56,27 @@ def test_the_timeline_is_a_heat_map_of_the_highest_tags():
     assert image.get_clim() == (0, 1)
     assert axes.get_xlabel() == "seconds"
     assert colour_bar.get_ylabel() == "score"
+
+
+@pytest.mark.parametrize(("colour", "colours"), [(True, "magma"), (False, "gray")])
+def test_a_spectrogram_has_seconds_and_hertz_and_low_notes_at_the_bottom(colour, colours, tmp_path):
+    values = np.tile(np.linspace(-4, 4, 64, dtype=np.float32), (100, 1))  # the higher the louder
+    figure = plots.plot_spectrogram(Spectrogram(values, 60.0, 2.98, 0.03), colour)
+    axes, colour_bar = figure.axes
+    (image,) = axes.get_images()
+    np.testing.assert_array_equal(image.get_array(), values.T)
+    assert image.origin == "lower"
+    assert axes.get_ylim() == (-0.5, 63.5)
+    assert tuple(image.get_extent())[:2] == (60.0, 63.0)
+    assert axes.get_xlim() == (60.0, 62.98)  # the last column stands for less than 0.03 s
+    assert image.get_cmap().name == colours
+    assert image.get_clim() == (spectrograms.LOWEST_VALUE, spectrograms.HIGHEST_VALUE)
+    marks = dict(zip((label.get_text() for label in axes.get_yticklabels()), axes.get_yticks(), strict=True))
+    assert marks["1,000"] == pytest.approx(spectrograms.band_of(1000))
+    assert all(-0.5 < mark < 63.5 for mark in marks.values())
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("seconds", "Hz (mel scale)")
+    assert colour_bar.get_ylabel() == "log(magnitude + 0.01)"
+    figure.savefig(tmp_path / "spectrogram.png")
 
 
 def test_a_figure_grows_with_its_rows():
