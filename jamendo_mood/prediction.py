@@ -123,7 +123,7 @@ def predict_files(
                 continue
             info = audio.probe(path)
             described = (str(path), info.title, info.artist, result.duration_s)
-            yield path, _score(described, result.frames, tagger)
+            yield path, score_embedding(described, result.frames, tagger)
 
 
 def predict_stored(store: EmbeddingStore, tagger: Tagger) -> Iterator[Prediction]:
@@ -140,10 +140,19 @@ def predict_stored(store: EmbeddingStore, tagger: Tagger) -> Iterator[Prediction
     for key in store:
         frames = store[key]
         check_finite(key, frames)
-        yield _score((key, None, None, len(frames) * store.spec.hop_s), frames, tagger)
+        yield score_embedding((key, None, None, len(frames) * store.spec.hop_s), frames, tagger)
 
 
-def _score(described: tuple[str, str | None, str | None, float], frames: Array, tagger: Tagger) -> Prediction:
+def score_embedding(described: tuple[str, str | None, str | None, float], frames: Array, tagger: Tagger) -> Prediction:
+    """Score a track that is embedded already.
+
+    Parameters
+    ----------
+    described : tuple
+        Source, title, artist and duration in seconds.
+    frames : float32 array (frames, dim)
+    tagger : Tagger
+    """
     track_scores = tagger.score_track(frames)
     return Prediction(
         *described,

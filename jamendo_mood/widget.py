@@ -1,96 +1,257 @@
-"""The notebook widget: upload a song, read its mood tags. It draws a `Prediction` and does nothing else."""
+"""The widget that tags songs, in notebooks and on the web page: it takes files and shows moods.
+
+The page (``static/``) and this module speak in messages. From the page: ``hello`` (a view is there), ``begin`` and
+``chunk`` (an upload), ``path``, ``cancel``, ``remove``, ``save`` (a download), ``piece`` (of a sound). To the page:
+``setup``, ``ack``, ``progress``, ``tags``, ``details``, ``failed``, ``cancelled``, ``file``, ``piece``.
+"""
 
 from __future__ import annotations
 
-import html
-import io
-import tempfile
-from collections.abc import Iterable, Mapping
+import logging
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 
-from jamendo_mood import plots
+from jamendo_mood import browser, songview
 from jamendo_mood.audio import AUDIO_SUFFIXES
 from jamendo_mood.embedders import Embedder
-from jamendo_mood.errors import MoodError
-from jamendo_mood.model import Tagger
-from jamendo_mood.prediction import Prediction, predict
+from jamendo_mood.errors import MoodError, UsageError
+from jamendo_mood.excerpts import Sounds
+from jamendo_mood.fallback import Fallback
+from jamendo_mood.model import Tagger, load_builtin
+from jamendo_mood.prediction import Prediction
+from jamendo_mood.similarity import Library
+from jamendo_mood.songqueue import Song, SongQueue, fail
+from jamendo_mood.uploads import MEGABYTE, Limits, Uploads
+
+SCRIPTS = ("dom.js", "upload.js", "charts.js", "song.js", "tagging.js")
+EXPORT = "export default { render: renderTagging };"
+
+log = logging.getLogger(__name__)
+
+_Message = Mapping[str, Any]
+_Told = tuple[str, tuple[bytes, ...], dict[str, Any]]
 
 
 class TagWidget(widgets.VBox):  # type: ignore[misc]
-    """Upload audio files, or name one on this machine, and see the tags of each as bars and over time.
+    """Drop songs, or name one on this machine, and see the moods of each, on the whole and over time.
+
+    Songs are taken one after the other by a thread of the widget's own, so the notebook stays free. An upload is
+    deleted when its moods are there. Where a notebook cannot show the widget, a plain upload button takes its place.
 
     Parameters
     ----------
-    tagger : Tagger
-    embedder : Embedder
-        What the tagger was trained on.
-    count : int
-        Tags shown.
+    tagger : Tagger or None
+        None is the tagger that comes with the package.
+    embedder : Embedder or None
+        What the tagger was trained on; None loads it when the first song comes.
+    library : Library or None
+        Where similar tracks are looked for.
+    limits : Limits or None
+        Of files; None is 200 MB and two hours.
 
     Attributes
     ----------
     predictions : list of Prediction
         Of the songs tagged so far, the newest last.
+
+    Raises
+    ------
+    UsageError
+        The tagger needs another embedder.
     """
 
-    def __init__(self, tagger: Tagger, embedder: Embedder, count: int = 10) -> None:
-        tagger.check_spec(embedder.spec)
-        self._tagger, self._embedder, self._count = tagger, embedder, count
+    def __init__(
+        self,
+        tagger: Tagger | None = None,
+        embedder: Embedder | None = None,
+        *,
+        library: Library | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        tagger = load_builtin() if tagger is None else tagger
+        if embedder is not None:
+            tagger.check_spec(embedder.spec)
         self.predictions: list[Prediction] = []
-        self.upload = widgets.FileUpload(accept="audio/*", multiple=True, description="Upload audio")
-        self.path = widgets.Text(placeholder="or a path on this machine, then Enter", continuous_update=False)
-        self.status = widgets.HTML()
-        self.results = widgets.VBox()
-        super().__init__([widgets.HBox([self.upload, self.path]), self.status, self.results])
-        self.upload.observe(self._on_upload, names="value")
-        self.path.observe(self._on_path, names="value")
+        self._limits = limits or Limits()
+        self._songs: dict[str, Song] = {}
+        self._told: dict[str, list[_Told]] = {}  # of each song, what a view that comes later must know
+        self._uploads = Uploads(self._limits)
+        self._queue = SongQueue(tagger, embedder, library, self._limits, self._tell)
+        self.page = browser.Page(browser.read_static(*SCRIPTS) + EXPORT, browser.read_static("style.css"), self._answer)
+        self._sounds = Sounds(self.page.send_piece, {} if library is None else library.files)
+        self.fallback = Fallback(self._add_bytes, self._add_path if self._limits.paths else None)
+        super().__init__([self.page, self.fallback])
 
-    def tag_bytes(self, name: str, content: bytes) -> None:
-        """Tag an uploaded file; its copy on disk is gone afterwards."""
-        with tempfile.TemporaryDirectory(prefix="jamendo-mood-upload-") as folder:
-            # Of the name only a known ending is used: it comes from outside.
-            suffix = Path(name).suffix.lower()
-            path = Path(folder) / ("upload" + (suffix if suffix in AUDIO_SUFFIXES else ""))
-            path.write_bytes(content)
-            self.tag_file(path, name)
+    def tag_file(self, path: Path | str, name: str | None = None) -> Prediction:
+        """Tag a file of this machine, show it under `name`, and return what was found.
 
-    def tag_file(self, path: Path, name: str) -> None:
-        """Tag a file on this machine and show it under `name`; an error is shown in its place."""
-        self.status.value = html.escape(f"Listening to {name} ...")
+        Raises
+        ------
+        MoodError
+            It could not be tagged; that is shown too.
+        """
+        return self._queue.wait(self._add_path(path, name))
+
+    def tag_bytes(self, name: str, content: bytes) -> Prediction:
+        """Tag the content of a file; its copy on disk is gone afterwards. Raises as `tag_file` does."""
+        return self._queue.wait(self._add_bytes(name, content))
+
+    def ask_colab(self) -> list[Prediction]:
+        """Open Google Colab's own upload dialog, wait for it, and tag what was chosen.
+
+        For a Colab that shows nothing of the widget; works in a cell that is run by hand. Raises as `tag_file` does.
+        """
+        from google.colab import files
+
+        return [self.tag_bytes(name, content) for name, content in files.upload().items()]
+
+    def close(self) -> None:
+        """End the widget: songs that wait are cancelled, and nothing of an upload is left."""
+        if "fallback" in self.__dict__:  # Python closes what could not be made, too
+            for song in list(self._songs.values()):
+                song.cancelled.set()
+            self._queue.close()
+            self._sounds.close()
+            self._uploads.close()
+        super().close()
+
+    def _add_path(self, path: Path | str, name: str | None = None) -> Song:
+        path = Path(path).expanduser()
+        return self._add(Song(uuid.uuid4().hex, name or path.name, path, uploaded=False))
+
+    def _add_bytes(self, name: str, content: bytes) -> Song:
+        identity = uuid.uuid4().hex
+        self._uploads.begin(identity, name, len(content))
+        self._uploads.add(identity, 0, content)
+        return self._add(Song(identity, name, self._uploads.path(identity), uploaded=True))
+
+    def _add(self, song: Song) -> Song:
+        self._songs[song.id] = song
+        self._queue.put(song)
+        return song
+
+    # ---- to the page
+
+    def _tell(self, song: Song, kind: str, buffers: tuple[bytes, ...] = (), **content: Any) -> None:
+        """Tell the page what becomes of a song; called from the thread that listens, too."""
+        content = {"id": song.id, "name": song.name, **content}
+        told = self._told.setdefault(song.id, [])
+        if kind != "details":
+            told.clear()
+        told.append((kind, buffers, content))
+        if kind in ("details", "failed", "cancelled"):
+            self._uploads.drop(song.id)
+        if kind == "tags" and song.heard is not None:
+            self.predictions.append(song.heard.prediction)
+        if kind == "cancelled":
+            self._forget(song.id)
+        self.page.tell(kind, buffers, **content)
+        if self.fallback.in_use:
+            if kind == "failed":
+                self.fallback.say(f"{content['sentence']} {content['advice']}")
+            elif kind == "tags" and song.heard is not None:
+                self.fallback.show(song.name, song.heard.prediction)
+
+    def _forget(self, identity: str) -> None:
+        self._songs.pop(identity, None)
+        self._told.pop(identity, None)
+        self._uploads.drop(identity)
+        self._sounds.own.pop(identity, None)
+
+    # ---- from the page
+
+    def _answer(self, message: _Message, buffers: browser.Buffers) -> None:
+        """Act on a message of the page. It comes from outside: what makes no sense is noted and dropped."""
+        handlers = {
+            "hello": self._on_hello,
+            "begin": self._on_begin,
+            "chunk": self._on_chunk,
+            "path": self._on_path,
+            "cancel": self._on_cancel,
+            "remove": self._on_remove,
+            "save": self._on_save,
+            "piece": self._on_piece,
+        }
         try:
-            prediction = predict(path, self._tagger, self._embedder)
+            handlers[message["type"]](message, buffers)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            log.warning("a message that makes no sense was dropped (%s: %s)", type(error).__name__, error)
+
+    def _on_hello(self, _: _Message, __: browser.Buffers) -> None:
+        self.fallback.put_away()
+        self.page.tell(
+            "setup",
+            hint=f"MP3, WAV, FLAC, Ogg and others, up to {self._limits.size_bytes / MEGABYTE:.0f} MB and "
+            f"{self._limits.length_s / 60:.0f} minutes each. They are deleted as soon as their moods are read.",
+            accept=",".join(["audio/*", *sorted(AUDIO_SUFFIXES)]),
+            paths=self._limits.paths,
+            page=[list(tab) for tab in self._limits.page],
+        )
+        for told in list(self._told.values()):
+            for kind, buffers, content in list(told):
+                self.page.tell(kind, buffers, **content)
+        self._queue.warm_up()
+
+    def _on_begin(self, message: _Message, _: browser.Buffers) -> None:
+        song = Song(str(message["id"]), str(message["name"]), Path(), uploaded=True)
+        try:
+            if song.id in self._songs:
+                raise UsageError(f"{song.name}: this upload has begun already")
+            self._uploads.begin(song.id, song.name, int(message["size"]))
         except MoodError as error:
-            self.status.value = html.escape(f"{name}: {str(error).replace(str(path), 'this file')}")
-            return
-        self.predictions.append(prediction)
-        self.status.value = ""
-        figures = [plots.plot_tags(prediction, self._count), plots.plot_timeline(prediction, self._count)]
-        heading = widgets.HTML(f"<h3>{html.escape(_headline(prediction, name))}</h3>")
-        self.results.children = (widgets.VBox([heading, *map(_as_image, figures)]), *self.results.children)
+            fail(song, error, self._tell)
+        else:
+            song.path = self._uploads.path(song.id)
+            self._songs[song.id] = song
+            self._acknowledge(song, 0)
 
-    def _on_upload(self, change: Mapping[str, Any]) -> None:
-        files: Iterable[Mapping[str, Any]] = change["new"]
-        if files:
-            self.upload.value = ()  # uploaded bytes would be saved with the notebook
-        for file in files:
-            self.tag_bytes(str(file["name"]), bytes(file["content"]))
+    def _on_chunk(self, message: _Message, buffers: browser.Buffers) -> None:
+        song = self._songs.get(str(message["id"]))
+        if song is None or song.id not in self._uploads:
+            return  # cancelled while this piece was on its way
+        try:
+            received = self._uploads.add(song.id, int(message["offset"]), buffers[0])
+        except MoodError as error:
+            self._songs.pop(song.id)
+            fail(song, error, self._tell)
+        else:
+            self._acknowledge(song, received)
 
-    def _on_path(self, change: Mapping[str, Any]) -> None:
-        if change["new"].strip():
-            path = Path(change["new"].strip()).expanduser()
-            self.tag_file(path, path.name)
+    def _acknowledge(self, song: Song, received: int) -> None:
+        complete = self._uploads.is_complete(song.id)
+        self.page.tell("ack", id=song.id, received=received, complete=complete)
+        if complete:
+            self._queue.put(song)
 
+    def _on_path(self, message: _Message, _: browser.Buffers) -> None:
+        if self._limits.paths:
+            self._add_path(str(message["path"]))
 
-def _headline(prediction: Prediction, name: str) -> str:
-    named = " - ".join(text for text in (prediction.artist, prediction.title) if text)
-    minutes, seconds = divmod(round(prediction.duration_s), 60)
-    return f"{named or name} ({minutes}:{seconds:02d})"
+    def _on_cancel(self, message: _Message, _: browser.Buffers) -> None:
+        song = self._songs.get(str(message["id"]))
+        if song is not None and song.heard is None:
+            song.cancelled.set()
+            if song.uploaded and song.id in self._uploads and not self._uploads.is_complete(song.id):
+                self._tell(song, "cancelled")
 
+    def _on_remove(self, message: _Message, buffers: browser.Buffers) -> None:
+        song = self._songs.get(str(message["id"]))
+        self._on_cancel(message, buffers)
+        if song is not None and song.done.is_set():
+            self._forget(song.id)
 
-def _as_image(figure: Any) -> widgets.Image:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return widgets.Image(value=buffer.getvalue(), format="png", layout=widgets.Layout(max_width="100%"))
+    def _on_save(self, message: _Message, _: browser.Buffers) -> None:
+        song = self._songs[str(message["id"])]
+        if song.heard is not None:
+            name, media, content = songview.export(song.heard.prediction, str(message["format"]), song.name)
+            self.page.tell("file", (content,), id=song.id, name=name, media=media)
+
+    def _on_piece(self, message: _Message, _: browser.Buffers) -> None:
+        song = self._songs.get(str(message["key"]))
+        if song is not None and not song.uploaded:
+            self._sounds.own[song.id] = song.path
+        self._sounds.send(str(message["key"]), max(0, int(message["index"])))

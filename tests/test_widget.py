@@ -1,15 +1,18 @@
-import io
+import sys
 import tempfile
-import time
+import types
 from dataclasses import replace
 
-import ipywidgets
+import numpy as np
 import pytest
-from matplotlib import image
 from toy_examples import OTHER_SPEC
+from toy_page import ToyPage
 
-from jamendo_mood import widget
-from jamendo_mood.errors import UsageError
+from jamendo_mood import songqueue
+from jamendo_mood.errors import AudioError, MoodError, UsageError
+from jamendo_mood.prediction import predict
+from jamendo_mood.similarity import open_library
+from jamendo_mood.uploads import Limits
 from jamendo_mood.widget import TagWidget
 
 pytest_plugins = ["demo_corpus"]
@@ -17,130 +20,314 @@ pytest_plugins = ["demo_corpus"]
 
 @pytest.fixture
 def temporary(tmp_path, monkeypatch):
-    """The folder for temporary files, which must be empty again when the test is done."""
+    """The folder for temporary files, where no song may be left when the test is done."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
-    assert list(folder.rglob("*")) == []
+    assert list(folder.iterdir()) == []
 
 
 @pytest.fixture
-def faces(corpus_tagger, logmel, temporary):
-    return TagWidget(corpus_tagger, logmel, count=3)
+def make_widget(corpus_tagger, logmel, temporary):
+    """Makes widgets, and closes them when the test is done."""
+    made = []
+
+    def make(tagger=corpus_tagger, embedder=logmel, **options):
+        made.append(TagWidget(tagger, embedder, **options))
+        return made[-1]
+
+    yield make
+    for widget in made:
+        widget.close()
 
 
-def upload(faces, *files):
-    """What the browser's side of FileUpload sends: for each file a dict with its bytes in a memoryview."""
-    now = time.time() * 1000
-    described = [
-        {"name": name, "type": "audio/mpeg", "size": len(content), "content": memoryview(content), "last_modified": now}
-        for name, content in files
-    ]
-    faces.upload.set_state({"value": described})
+@pytest.fixture
+def widget(make_widget):
+    return make_widget()
 
 
-def shown(faces):
-    """Heading and pictures of each result, the topmost first."""
-    return [(box.children[0].value, box.children[1:]) for box in faces.results.children]
+@pytest.fixture
+def page(widget, monkeypatch):
+    return ToyPage(widget, monkeypatch)
 
 
-def test_an_uploaded_song_is_tagged_and_drawn(faces, corpus, temporary, monkeypatch):
-    seen = []
-    predict = widget.predict
-    monkeypatch.setattr(widget, "predict", lambda path, *rest: seen.append(path) or predict(path, *rest))
-    song = corpus.songs[-1]
-    upload(faces, ("my song.MP3", corpus.path(-1).read_bytes()))
-    ((heading, pictures),) = shown(faces)
-    title = f"Synthetic artist {song.artist} - Study in {' and '.join(song.moods)} no. {song.id}"
-    assert heading == f"<h3>{title} (0:12)</h3>"
-    assert len(pictures) == 2
-    for picture in pictures:
-        assert isinstance(picture, ipywidgets.Image)
-        height, width, _ = image.imread(io.BytesIO(picture.value)).shape
-        assert width > height > 100
-    assert faces.status.value == ""
-    (prediction,) = faces.predictions
-    expected = predict(corpus.path(-1), faces._tagger, faces._embedder)
-    assert prediction.top(3) == expected.top(3)
-    (path,) = seen  # it was on disk for a moment
-    assert temporary in path.parents
-    assert not path.exists()
+def test_an_uploaded_song_is_tagged(widget, page, corpus, logmel, corpus_tagger, temporary):
+    page.say("hello")
+    page.upload("my song.MP3", corpus.path(-1).read_bytes(), piece=30_000)
+    content, (timeline,) = page.wait_for("tags")
+    expected = predict(corpus.path(-1), corpus_tagger, logmel)
+    assert (content["name"], content["title"]) == ("my song.MP3", expected.title)
+    assert [(tag["tag"], tag["score"]) for tag in content["tags"][:3]] == [row[:2] for row in expected.top(3)]
+    assert len(timeline) == content["frames"] * content["columns"] == expected.frame_scores.size
+    details, (picture,) = page.wait_for("details")
+    assert details["why"].keys() == set(expected.targets)
+    assert picture.startswith(b"\x89PNG")
+    assert [prediction.title for prediction in widget.predictions] == [expected.title]
+    received = [message["received"] for message, _ in page.all("ack")]
+    assert received == sorted(received)
+    assert received[0] == 0
+    assert [message["complete"] for message, _ in page.all("ack")].count(True) == 1
+    stages = [message["stage"] for message, _ in page.all("progress")]
+    assert stages[0] == "queue"
+    assert stages[-1] == "score"
 
 
-def test_uploaded_bytes_are_dropped(faces, corpus):
+def test_nothing_of_an_upload_is_saved_with_the_notebook(widget, page, corpus):
     content = corpus.path(0).read_bytes()
-    upload(faces, ("a.mp3", content))
-    assert faces.upload.value == ()
-    assert content not in [state for box in faces.results.children for state in box.get_state().values()]
-    upload(faces, ("a.mp3", content))  # the very same file again is another upload
-    assert len(faces.predictions) == 2
+    page.upload("a.mp3", content)
+    page.wait_for("details")
+    state = {**widget.get_state(), **widget.page.get_state()}
+    assert not any(isinstance(value, bytes | memoryview) for value in state.values())
+    assert "a.mp3" not in str(state)
 
 
-def test_uploaded_bytes_are_dropped_even_if_tagging_breaks(faces, monkeypatch):
-    def broken(*_):
-        raise RuntimeError("out of order")
-
-    monkeypatch.setattr(widget, "predict", broken)
-    with pytest.raises(RuntimeError, match="out of order"):
-        upload(faces, ("a.mp3", b"secret"))
-    assert faces.upload.value == ()
-
-
-def test_several_files_come_with_the_newest_on_top(faces, corpus):
-    upload(faces, *((f"{number}.mp3", corpus.path(number).read_bytes()) for number in (0, 1)))
-    assert [prediction.title.rpartition(" ")[2] for prediction in faces.predictions] == ["1000", "1001"]
-    assert [heading.partition("no. ")[2][:4] for heading, _ in shown(faces)] == ["1001", "1000"]
+def test_songs_wait_for_their_turn_and_one_that_fails_stops_nobody(page, widget, corpus):
+    page.upload("one.mp3", corpus.path(0).read_bytes(), "1")
+    page.upload("notes.mp3", b"just some text", "2")
+    page.upload("two.mp3", corpus.path(1).read_bytes(), "3")
+    page.wait_for("details", id="3")
+    content, _ = page.wait_for("failed", id="2")
+    assert content["sentence"] == "notes.mp3 can't be read as music."
+    assert "upload" not in content["sentence"] + content["advice"]
+    assert len(widget.predictions) == 2
 
 
-def test_a_file_that_is_no_music_gives_a_message(faces, corpus):
-    upload(faces, ("notes.mp3", b"just some text"), ("song.mp3", corpus.path(0).read_bytes()))
-    assert len(faces.predictions) == 1  # the other file is tagged all the same
-    upload(faces, ("notes.mp3", b"just some text"))
-    assert faces.status.value.startswith("notes.mp3: this file: not a readable audio file")
-    assert "upload" not in faces.status.value  # nothing of the temporary path
-    assert len(faces.predictions) == 1
-    assert faces.upload.value == ()
+def test_an_empty_file_fails_like_any_other(page):
+    page.upload("empty.mp3", b"")
+    assert page.wait_for("failed")[0]["sentence"] == "empty.mp3 can't be read as music."
+
+
+def test_limits_are_told_and_kept(make_widget, monkeypatch):
+    page = ToyPage(make_widget(limits=Limits(size_bytes=2_000_000, paths=False)), monkeypatch)
+    page.say("hello")
+    setup, _ = page.wait_for("setup")
+    assert "up to 2 MB and 120 minutes" in setup["hint"]
+    assert setup["paths"] is False
+    page.say("begin", id="x", name="big.wav", size=2_000_001)
+    assert page.wait_for("failed")[0]["sentence"] == "big.wav has 2 MB; the limit here is 2 MB."
+    assert page.all("ack") == []
+    page.say("chunk", b"data", id="x", offset=0)  # a browser that sends all the same
+    assert page.all("ack") == []
+
+
+def test_where_paths_are_not_allowed_none_is_opened(make_widget, monkeypatch, corpus):
+    page = ToyPage(make_widget(limits=Limits(paths=False)), monkeypatch)
+    page.say("path", path=str(corpus.path(0)))
+    page.say("piece", key=str(corpus.path(0)), index=0)
+    content, buffers = page.wait_for("piece")
+    assert (content["last"], buffers) == (True, [])
+    assert page.all("progress") == []
+
+
+def test_a_path_is_tagged_and_its_song_can_be_played(page, corpus, tmp_path):
+    page.say("path", path=f"{corpus.path(2)}")
+    content, _ = page.wait_for("tags")
+    assert content["playable"] is True
+    page.say("piece", key=content["id"], index=0)
+    piece, (sound,) = page.wait_for("piece")
+    assert len(sound) > 50_000
+    assert piece["last"] is True
+    page.say("path", path=str(tmp_path / "nothing.mp3"))
+    assert page.wait_for("failed")[0]["sentence"] == "nothing.mp3 can't be read as music."
+
+
+def test_an_upload_can_be_cancelled_while_it_comes(page, corpus):
+    content = corpus.path(0).read_bytes()
+    page.say("begin", id="x", name="a.mp3", size=len(content))
+    page.say("chunk", content[:100], id="x", offset=0)
+    page.say("cancel", id="x")
+    page.wait_for("cancelled", id="x")
+    page.say("chunk", content[100:], id="x", offset=100)  # it was on its way
+    assert len(page.all("ack")) == 2
+    assert page.all("failed") == []
+
+
+def test_a_song_can_be_cancelled_while_it_is_heard(widget, page, corpus, monkeypatch):
+    def until_cancelled(*_, is_cancelled, on_progress, **__):
+        page.say("cancel", id="x")
+        assert is_cancelled()
+        raise songqueue.CancelledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(songqueue, "listen", until_cancelled)
+        page.upload("a.mp3", corpus.path(0).read_bytes(), "x")
+        page.wait_for("cancelled", id="x")
+    page.upload("a.mp3", corpus.path(0).read_bytes(), "y")
+    page.wait_for("tags", id="y")
+    assert len(widget.predictions) == 1
+
+
+def test_a_view_that_comes_later_is_told_all(page, corpus):
+    page.upload("a.mp3", corpus.path(0).read_bytes(), "1")
+    page.upload("notes.mp3", b"text", "2")
+    page.wait_for("details")
+    page.wait_for("failed")
+    page.told.clear()
+    page.say("hello")
+    assert [(message["type"], message.get("id")) for message, _ in page.told] == [
+        ("setup", None),
+        ("tags", "1"),
+        ("details", "1"),
+        ("failed", "2"),
+    ]
+    page.say("remove", id="1")
+    page.told.clear()
+    page.say("hello")
+    assert [message["type"] for message, _ in page.told] == ["setup", "failed"]
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "png"])
+def test_results_can_be_taken_away(page, corpus, form):
+    page.upload("my song.mp3", corpus.path(0).read_bytes(), "1")
+    page.wait_for("tags")
+    page.say("save", id="1", format=form)
+    content, (file,) = page.wait_for("file")
+    assert content["name"] == f"my song moods.{form}"
+    assert {"csv": b"my song.mp3", "json": b'"timeline"', "png": b"\x89PNG"}[form] in file
+    page.wait_for("details")
+
+
+def test_similar_tracks_of_a_library(corpus, corpus_tagger, corpus_store, make_widget, monkeypatch):
+    library = open_library(corpus_store, corpus_tagger, corpus.audio)
+    page = ToyPage(make_widget(library=library), monkeypatch)
+    page.upload("a.mp3", corpus.path(0).read_bytes())
+    details, _ = page.wait_for("details")
+    first = details["similar"][0]
+    assert first["title"] == f"Study in {' and '.join(corpus.songs[0].moods)} no. {corpus.songs[0].id}"  # itself
+    page.say("piece", key=first["key"], index=0)
+    assert page.wait_for("piece")[1][0][:3] in (b"ID3", b"\xff\xfb\x50")
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["<img src=x onerror=alert(1)>.mp3", "../../../etc/passwd", "x." + "y" * 300, "nul.\0", "", "con.", "a.mp3/../b"],
-    ids=["tag", "folder", "long", "nul", "none", "dot", "parent"],
+    "message",
+    [
+        {},
+        {"type": "nosuch"},
+        {"type": "begin"},
+        {"type": "begin", "id": "x", "name": "a.mp3", "size": "many"},
+        {"type": "chunk", "id": "up", "offset": 0},
+        {"type": "save", "id": "nobody", "format": "csv"},
+        {"type": "cancel", "id": ["x"]},
+        {"type": "remove"},
+        {"type": "piece", "key": "x", "index": None},
+    ],
+    ids=str,
 )
-def test_a_hostile_name_does_no_harm(faces, corpus, name):
-    upload(faces, (name, b"no music"))
-    assert "not a readable audio file" in faces.status.value
-    assert "<" not in faces.status.value
-    upload(faces, (name, corpus.path(0).read_bytes()))
-    assert len(faces.predictions) == 1
+def test_a_message_that_makes_no_sense_does_no_harm(widget, page, corpus, message, caplog):
+    page.say("begin", id="up", name="a.mp3", size=10)
+    widget._answer(message, [])
+    page.say("cancel", id="up")
+    assert widget.tag_file(corpus.path(0)).title
 
 
-def test_hostile_metadata_is_shown_as_text(faces, make_audio, tone, tmp_path):
-    hostile = "<script>alert('$_{$')</script>"
-    path = make_audio(tmp_path / "song.mp3", tone(), options=("-metadata", f"title={hostile}"))
-    upload(faces, ("song.mp3", path.read_bytes()))
-    assert faces.predictions[0].title == hostile
-    ((heading, _),) = shown(faces)
-    assert "<script>" not in heading
-    assert "&lt;script&gt;" in heading
+def test_an_upload_begun_twice_is_refused(page):
+    page.say("begin", id="x", name="a.mp3", size=10)
+    page.say("begin", id="x", name="a.mp3", size=10)
+    assert "has begun already" in page.wait_for("failed")[0]["sentence"]
+    page.say("cancel", id="x")
 
 
-def test_a_path_on_this_machine_is_tagged(faces, corpus, tmp_path):
-    faces.path.value = f"  {corpus.path(2)} "
-    assert [prediction.source for prediction in faces.predictions] == [str(corpus.path(2))]
-    faces.path.value = str(tmp_path / "nothing.mp3")
-    assert faces.status.value == "nothing.mp3: this file: no such file"
-    faces.path.value = ""
-    assert len(faces.predictions) == 1
+def test_a_widget_can_be_closed(make_widget, corpus, temporary):
+    widget = make_widget()
+    widget.tag_bytes("a.mp3", corpus.path(0).read_bytes())
+    widget._answer({"type": "begin", "id": "x", "name": "half.mp3", "size": 10}, [])
+    assert list(temporary.iterdir()) != []
+    widget.close()
+    assert list(temporary.iterdir()) == []
+    widget.close()  # a second time does no harm
 
 
-def test_a_song_without_metadata_goes_by_the_files_name(faces, make_audio, tone, tmp_path):
-    path = make_audio(tmp_path / "x.wav", tone(seconds=65.0, rate_hz=16_000), rate_hz=16_000)
-    upload(faces, ("my & tape.wav", path.read_bytes()))
-    assert shown(faces)[0][0] == "<h3>my &amp; tape.wav (1:05)</h3>"
+def test_code_can_wait_for_a_song(widget, corpus, tmp_path):
+    prediction = widget.tag_bytes("my song.mp3", corpus.path(0).read_bytes())
+    assert prediction.title == widget.predictions[0].title
+    with pytest.raises(AudioError, match="no such file"):
+        widget.tag_file(tmp_path / "nothing.mp3")
+    with pytest.raises(AudioError, match="not a readable audio file"):
+        widget.tag_bytes("notes.mp3", b"text")
+
+
+def test_an_error_of_ours_is_told_and_logged(widget, page, corpus, monkeypatch, caplog):
+    def broken(*_, **__):
+        raise RuntimeError("out of order")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(songqueue, "listen", broken)
+        page.upload("a.mp3", corpus.path(0).read_bytes(), "1")
+        assert "something broke" in page.wait_for("failed")[0]["sentence"]
+    assert "out of order" in caplog.text
+    page.upload("a.mp3", corpus.path(0).read_bytes(), "2")
+    page.wait_for("details", id="2")
+
+
+def test_the_embedder_is_loaded_when_the_first_song_comes(corpus, logmel, make_widget, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(songqueue, "load_embedder", lambda name: loaded.append(name) or logmel)
+    widget = make_widget(embedder=None)
+    assert loaded == []
+    page = ToyPage(widget, monkeypatch)
+    page.upload("a.mp3", corpus.path(0).read_bytes(), "1")
+    page.upload("b.mp3", corpus.path(1).read_bytes(), "2")
+    page.wait_for("details", id="2")
+    assert loaded == ["logmel"]
+    assert page.all("progress", stage="load", id="1")
+    assert not page.all("progress", stage="load", id="2")
+
+
+def test_without_weights_a_song_fails_with_advice(corpus, make_widget, monkeypatch):
+    monkeypatch.setenv("JAMENDO_MOOD_VGGISH", "/nowhere")
+    page = ToyPage(make_widget(None, None), monkeypatch)  # the tagger that comes with the package
+    page.say("hello")
+    page.upload("a.mp3", corpus.path(0).read_bytes())
+    content, _ = page.wait_for("failed")
+    assert content["sentence"].startswith("The network that does the listening (VGGish) is not on this machine")
+    assert "README" in content["advice"]
 
 
 def test_an_embedder_that_does_not_fit_is_refused_at_once(corpus_tagger, logmel):
     with pytest.raises(UsageError, match="this tagger needs embeddings of logmel"):
         TagWidget(corpus_tagger, replace(logmel, spec=OTHER_SPEC))
+
+
+def test_colabs_own_dialog(widget, corpus, monkeypatch):
+    """With a stand-in for ``google.colab``, whose dialog gives the bytes of what was chosen, by name."""
+    files = types.SimpleNamespace(upload=lambda: {"mine.mp3": corpus.path(0).read_bytes()})
+    monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(files=files))
+    (prediction,) = widget.ask_colab()
+    assert prediction.title == widget.predictions[0].title
+    monkeypatch.setattr(files, "upload", lambda: {"notes.txt": b"text"})
+    with pytest.raises(MoodError):
+        widget.ask_colab()
+
+
+def test_the_fallback_is_there_until_the_page_is(widget, page, corpus):
+    assert widget.fallback.in_use
+    widget.tag_file(corpus.path(0))
+    page.wait_for("details")
+    assert len(widget.fallback.results.children) == 1
+    widget.fallback.path.value = str(corpus.path(1).parent / "nothing.mp3")
+    page.wait_for("failed")
+    assert widget.fallback.status.value.startswith("nothing.mp3 can&#x27;t be read")
+    page.say("hello")
+    assert not widget.fallback.in_use
+
+
+def test_hostile_names_and_metadata_stay_text(page, make_audio, tone, tmp_path):
+    hostile = "<script>alert('$_{$')</script>"
+    path = make_audio(tmp_path / "song.mp3", tone(), options=("-metadata", f"title={hostile}"))
+    page.upload(hostile, path.read_bytes())
+    content, _ = page.wait_for("tags")
+    assert (content["title"], content["name"]) == (hostile, hostile)  # as they are: the page never takes text for HTML
+    page.wait_for("details")
+
+
+def test_scores_over_time_reach_the_page_as_they_are(widget, page, corpus):
+    page.upload("a.mp3", corpus.path(3).read_bytes())
+    content, (timeline,) = page.wait_for("tags")
+    page.wait_for("details")
+    scores = np.frombuffer(timeline, np.uint8).reshape(content["frames"], content["columns"]) / 255
+    (prediction,) = widget.predictions
+    for tag in content["tags"]:
+        own = prediction.frame_scores[:, prediction.targets.index(tag["tag"])]
+        assert scores[:, tag["column"]] == pytest.approx(own, abs=0.5 / 255 + 1e-6)
+        assert tag["spread"] == pytest.approx(np.percentile(own, [10, 90]), abs=1e-6)

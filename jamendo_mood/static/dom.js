@@ -1,0 +1,113 @@
+// Small helpers. Text from outside goes into the page as text only, never as HTML.
+
+const element = (name, attributes = {}, ...children) => {
+  const svg = ["svg", "circle", "line", "path", "text", "rect", "g"].includes(name);
+  const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === undefined || value === false) continue;
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== undefined && child !== null));
+  return node;
+};
+
+const clock = (seconds) => {
+  const whole = Math.max(0, Math.round(seconds));
+  const hours = Math.floor(whole / 3600);
+  const minutes = Math.floor(whole / 60) % 60;
+  const rest = String(whole % 60).padStart(2, "0");
+  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
+};
+
+const megabytes = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
+
+const bytesOf = (view) => new Uint8Array(view.buffer ? view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength) : view);
+
+const saveAs = (name, type, bytes) => {
+  const url = URL.createObjectURL(new Blob([bytes], { type }));
+  const link = element("a", { href: url, download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+};
+
+const unique = (() => {
+  let count = 0;
+  const run = Math.random().toString(36).slice(2, 10);
+  return () => `${run}-${(count += 1)}`;
+})();
+
+// Redraws what is painted on canvases when light turns to dark, whoever turned it.
+const onTheme = (redraw, signal) => {
+  const query = window.matchMedia("(prefers-color-scheme: dark)");
+  query.addEventListener("change", redraw, { signal });
+  const observer = new MutationObserver(redraw);
+  for (const node of [document.documentElement, document.body]) observer.observe(node, { attributes: true });
+  signal?.addEventListener("abort", () => observer.disconnect());
+};
+
+// Sound that Python holds comes in small pieces, one asked for after the other: servers limit what a kernel may send.
+const PIECE_PAUSE_MS = 250;
+const soundFetcher = (model) => {
+  const waiting = new Map();
+  model.on("msg:custom", (message, buffers) => {
+    if (message.type !== "piece" || !waiting.has(message.key)) return;
+    const { pieces, resolve } = waiting.get(message.key);
+    if (buffers.length) pieces.push(bytesOf(buffers[0]));
+    if (message.last) {
+      waiting.delete(message.key);
+      resolve(pieces.length ? URL.createObjectURL(new Blob(pieces, { type: "audio/mpeg" })) : null);
+    } else setTimeout(() => model.send({ type: "piece", key: message.key, index: pieces.length }), PIECE_PAUSE_MS);
+  });
+  const urls = new Map();
+  return (key) => {
+    if (!urls.has(key)) {
+      urls.set(key, new Promise((resolve) => waiting.set(key, { pieces: [], resolve })));
+      model.send({ type: "piece", key, index: 0 });
+    }
+    return urls.get(key);
+  };
+};
+
+// One row of a list of tracks: a button that plays an excerpt, and what is known of the track.
+const trackRow = (track, fetchSound, extra) => {
+  const audio = element("audio", { preload: "none" });
+  const name = track.title ? [track.artist, track.title].filter(Boolean).join(" – ") : track.key;
+  const button = element("button", { class: "jm-round", "aria-label": `Play an excerpt of ${name}` }, "▶");
+  const show = (playing) => {
+    button.textContent = playing ? "❚❚" : "▶";
+    button.setAttribute("aria-label", `${playing ? "Stop" : "Play an excerpt of"} ${name}`);
+  };
+  button.addEventListener("click", async () => {
+    if (!audio.paused) return audio.pause();
+    if (!audio.src) {
+      button.textContent = "…";
+      const url = await fetchSound(track.key);
+      if (!url) return show(false), button.setAttribute("disabled", "");
+      audio.src = url;
+    }
+    for (const other of button.getRootNode().querySelectorAll("audio")) if (other !== audio) other.pause();
+    await audio.play();
+  });
+  for (const [event, playing] of [["play", true], ["pause", false], ["ended", false]])
+    audio.addEventListener(event, () => show(playing));
+  return element(
+    "li",
+    { class: "jm-track" },
+    track.playable ? button : element("span", { class: "jm-round jm-none", title: "its sound is not at hand" }, "♪"),
+    element("span", { class: "jm-track-name" }, name, element("small", {}, track.note ?? "")),
+    extra,
+    audio,
+  );
+};
+
+// On a web page of its own: a heading with tabs, and the whole page in the visitor's light or dark.
+const pageHeader = (tabs, root) => {
+  if (!tabs.length) return [];
+  document.documentElement.classList.add("jm-page");
+  root.classList.add("jm-on-page");
+  const links = tabs.map(([word, address], number) => element("a", { href: address, "aria-current": number === 0 ? "page" : undefined }, word));
+  return [element("header", { class: "jm-head" }, element("h1", {}, "Mood of music"), tabs.length > 1 ? element("nav", { "aria-label": "Pages" }, ...links) : null)];
+};

@@ -1,0 +1,143 @@
+// The card of one song: progress while it is listened to, then its moods, or what went wrong.
+
+const STAGES = [["upload", "Upload"], ["decode", "Decode"], ["embed", "Listen"], ["score", "Score"]];
+const ROWS = 10;
+
+const songCard = (model, id, name, fetchSound, close) => {
+  const title = element("h3", {}, name);
+  const about = element("p", { class: "jm-about" });
+  const remove = element("button", { class: "jm-close", "aria-label": `Remove ${name}`, title: "Remove", onclick: () => close(id) }, "✕");
+  const body = element("div", { class: "jm-body" });
+  const node = element("article", { class: "jm-card", "aria-label": name }, element("header", {}, element("div", {}, title, about), remove), body);
+  const card = { id, node, name, file: null, charts: [] };
+
+  // ---- while it works
+  const steps = element("ol", { class: "jm-steps" }, ...STAGES.map(([stage, word]) => element("li", { "data-stage": stage }, word)));
+  const bar = element("div", { class: "jm-progress", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100", "aria-label": `Progress of ${name}` }, element("span", {}));
+  const note = element("p", { class: "jm-note" });
+  const cancel = element("button", { class: "jm-button", onclick: () => card.cancel() }, "Cancel");
+  const working = element("div", { class: "jm-working" }, steps, bar, element("div", { class: "jm-row" }, note, cancel));
+
+  card.progress = (stage, share, text) => {
+    if (body.firstChild !== working) body.replaceChildren(working);
+    const reached = STAGES.findIndex(([known]) => known === stage);
+    [...steps.children].forEach((step, number) => {
+      step.className = number < reached ? "jm-done" : number === reached ? "jm-current" : "";
+    });
+    bar.classList.toggle("jm-unknown", share === null);
+    bar.firstChild.style.width = share === null ? "" : percent(share);
+    if (share === null) bar.removeAttribute("aria-valuenow");
+    else bar.setAttribute("aria-valuenow", String(Math.round(share * 100)));
+    note.textContent = text;
+  };
+  card.waiting = () => card.progress("upload", null, "waiting for its turn");
+  card.working = ({ stage, done_s, total_s, speed }) => {
+    const pace = speed ? ` · ${speed < 10 ? speed.toFixed(1) : Math.round(speed)}× real time` : "";
+    if (stage === "queue") card.progress("decode", null, "waiting for the song before it");
+    else if (stage === "load") card.progress("decode", null, "loading the network, which takes a moment the first time");
+    else if (stage === "decode") card.progress("decode", null, "decoding");
+    else if (stage === "embed") card.progress("embed", total_s ? done_s / total_s : null, `${clock(done_s)}${total_s ? ` of ${clock(total_s)}` : ""}${pace}`);
+    else card.progress("score", 1, `scoring${pace}`);
+  };
+
+  const over = (...children) => {
+    body.replaceChildren(element("div", { class: "jm-message", role: "alert" }, ...children));
+  };
+  card.failed = (sentence, advice) => {
+    node.classList.add("jm-failed");
+    over(element("strong", {}, sentence), advice ? element("p", {}, advice) : null);
+  };
+  card.cancelled = () => over(element("strong", {}, "Cancelled."), element("p", {}, "Nothing of it was kept."));
+
+  // ---- when its moods are there
+  card.tagged = (song) => {
+    card.song = song;
+    title.textContent = song.title || song.name;
+    about.textContent = [song.artist, clock(song.duration_s), song.title ? song.name : null].filter(Boolean).join(" · ");
+    const shown = song.tags.slice(0, ROWS);
+    const decided = song.tags.filter((tag) => tag.above_threshold).map((tag) => tag.tag);
+    const summary = decided.length
+      ? element("p", { class: "jm-summary" }, ...decided.map((tag) => element("mark", {}, tag)))
+      : element("p", { class: "jm-summary" }, "No tag reaches its threshold. The nearest:");
+
+    const player = makePlayer(card, song, fetchSound);
+    const seek = (seconds) => player.seek(seconds);
+    const line = timeline(song, shown, seek);
+    const why = element("p", { class: "jm-why", "aria-live": "polite" }, "Choose a tag to see the seconds that carried it.");
+    const choose = (tag) => {
+      bars.press(tag);
+      const stretches = song.why?.[tag];
+      line.showWhy(stretches ?? []);
+      if (!stretches) return why.replaceChildren("Still working out what carried it …"), (card.asked = tag);
+      if (!stretches.length) return why.replaceChildren(`Nothing in particular: ${tag} lies over the whole song, or hardly in it.`);
+      const jumps = stretches.map(([start, end]) => element("button", { class: "jm-jump", "aria-label": `Play from ${clock(start)}`, onclick: () => (seek(start), player.play()) }, `${clock(start)}–${clock(end)}`));
+      why.replaceChildren(element("b", {}, tag), " was carried most by ", ...jumps);
+    };
+    const bars = tagBars(shown, choose);
+    const onPlane = song.va ? songOnPlane(song) : null;
+    player.onMove((seconds) => {
+      line.move(seconds);
+      onPlane?.move(seconds);
+    });
+
+    const save = (format, word) => element("button", { class: "jm-button", onclick: () => model.send({ type: "save", id, format }) }, word);
+    const similar = element("section", { class: "jm-similar" });
+    card.details = (details) => {
+      song.why = details.why;
+      if (details.picture) line.showSpectrogram(details.picture);
+      if (card.asked) choose(card.asked), (card.asked = null);
+      if (details.similar?.length) similar.replaceChildren(element("h4", {}, "Similar tracks of the library"), element("ol", { class: "jm-tracks" }, ...details.similar.map((track) => trackRow(track, fetchSound))));
+    };
+    body.replaceChildren(
+      summary,
+      player.node,
+      element("div", { class: "jm-grid" }, element("section", {}, bars.node, element("p", { class: "jm-legend" }, "Bar: score of the song. Thin line: where it lies for 80 % of the time. Tick: the tag's threshold, ★ reached.")), onPlane?.node),
+      why,
+      line.node,
+      similar,
+      element("footer", { class: "jm-row" }, element("span", {}, "Download"), save("csv", "CSV"), save("json", "JSON"), save("png", "PNG")),
+    );
+    line.draw();
+    card.redraw = line.draw;
+  };
+  return card;
+};
+
+// The player: of the browser's own file where it was uploaded, else of what Python sends.
+const makePlayer = (card, song, fetchSound) => {
+  const audio = element("audio", { controls: true, preload: "metadata", "aria-label": `Player of ${song.name}` });
+  const trouble = element("p", { class: "jm-hint", hidden: true }, "This browser can't play the file; its moods are right all the same.");
+  const listeners = [];
+  let pending = null;
+  if (card.file) audio.src = URL.createObjectURL(card.file);
+  else if (song.playable) fetchSound(card.id).then((url) => (url ? (audio.src = url) : (audio.hidden = true)));
+  else audio.hidden = true;
+  audio.addEventListener("error", () => {
+    audio.hidden = true;
+    trouble.hidden = false;
+  });
+  const tell = (seconds) => listeners.forEach((listener) => listener(seconds));
+  const follow = () => {
+    tell(audio.currentTime);
+    if (!audio.paused && audio.isConnected) requestAnimationFrame(follow);
+  };
+  audio.addEventListener("play", () => {
+    for (const other of audio.getRootNode().querySelectorAll("audio")) if (other !== audio) other.pause();
+    follow();
+  });
+  audio.addEventListener("seeked", () => tell(audio.currentTime));
+  audio.addEventListener("loadedmetadata", () => {
+    if (pending !== null) audio.currentTime = pending;
+    pending = null;
+  });
+  return {
+    node: element("div", { class: "jm-player" }, audio, trouble),
+    seek: (seconds) => {
+      tell(seconds);
+      if (audio.readyState > 0) audio.currentTime = seconds;
+      else pending = seconds;
+    },
+    play: () => audio.play().catch(() => {}),
+    onMove: (listener) => listeners.push(listener),
+  };
+};

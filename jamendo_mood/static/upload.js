@@ -1,0 +1,109 @@
+// Uploads in pieces: notebooks' websockets refuse messages of 10 MB, Colab's of 1 MB.
+
+const PIECE_BYTES = 512 * 1024;
+const PIECES_IN_FLIGHT = 4;
+
+// Sends files one after the other; `shown(file, id)` is called first, `moved(id, bytes)` as Python says what it has.
+const uploader = (model, shown, moved) => {
+  const queue = [];
+  let current = null;
+
+  const next = () => {
+    if (current || !queue.length) return;
+    current = { ...queue.shift(), sent: 0, got: 0 };
+    model.send({ type: "begin", id: current.id, name: current.file.name, size: current.file.size });
+  };
+
+  const push = async () => {
+    const upload = current;
+    while (current === upload && !upload.busy && upload.sent < upload.file.size && upload.sent - upload.got < PIECES_IN_FLIGHT * PIECE_BYTES) {
+      upload.busy = true; // slices are read one at a time, so that they leave in their order
+      const start = upload.sent;
+      try {
+        const bytes = await upload.file.slice(start, start + PIECE_BYTES).arrayBuffer();
+        if (current !== upload) return;
+        model.send({ type: "chunk", id: upload.id, offset: start }, undefined, [bytes]);
+        upload.sent = start + bytes.byteLength;
+      } catch (error) {
+        // The file was moved or deleted while it was being read.
+        model.send({ type: "cancel", id: upload.id, reason: `${upload.file.name} can't be read any more.` });
+        return finish(upload.id);
+      }
+      upload.busy = false;
+    }
+  };
+
+  const finish = (id) => {
+    if (current?.id === id) current = null;
+    const place = queue.findIndex((upload) => upload.id === id);
+    if (place >= 0) queue.splice(place, 1);
+    next();
+  };
+
+  model.on("msg:custom", (message) => {
+    if (message.type === "ack" && message.id === current?.id) {
+      current.got = message.received;
+      moved(message.id, message.received);
+      if (message.complete) finish(message.id);
+      else push();
+    } else if (["failed", "cancelled"].includes(message.type)) finish(message.id);
+  });
+
+  return {
+    add: (files) => {
+      for (const file of files) {
+        const id = unique();
+        shown(file, id);
+        queue.push({ file, id });
+      }
+      next();
+    },
+    has: (id) => current?.id === id || queue.some((upload) => upload.id === id),
+    drop: finish,
+  };
+};
+
+// The place where songs are dropped or chosen, and where a path may be named if Python allows it.
+const dropZone = (model, setup, addFiles) => {
+  const input = element("input", { type: "file", multiple: true, accept: setup.accept, class: "jm-hidden", id: unique() });
+  input.addEventListener("change", () => {
+    addFiles([...input.files]);
+    input.value = ""; // the very same file again is another upload
+  });
+  const zone = element(
+    "div",
+    { class: "jm-drop" },
+    element("p", { class: "jm-drop-title" }, "Drop songs here"),
+    input,
+    element("label", { for: input.id, class: "jm-button jm-main" }, "Choose files"),
+    element("p", { class: "jm-hint" }, setup.hint),
+  );
+  const dragged = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  let depth = 0;
+  const mark = (change) => {
+    depth = Math.max(0, depth + change);
+    zone.classList.toggle("jm-over", depth > 0);
+  };
+  zone.addEventListener("dragenter", (event) => dragged(event) && (event.preventDefault(), mark(1)));
+  zone.addEventListener("dragleave", () => mark(-1));
+  // JupyterLab would take the drop for itself, and open the file.
+  zone.addEventListener("dragover", (event) => dragged(event) && (event.preventDefault(), event.stopPropagation()));
+  zone.addEventListener("drop", (event) => {
+    if (!dragged(event)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    mark(-depth);
+    addFiles([...event.dataTransfer.files]);
+  });
+  if (setup.paths) {
+    const path = element("input", { type: "text", class: "jm-path", placeholder: "or a path on this machine, then Enter", "aria-label": "Path of a song on the machine that runs Python", spellcheck: "false" });
+    path.addEventListener("keydown", (event) => {
+      event.stopPropagation(); // notebooks have shortcuts of one letter
+      if (event.key !== "Enter" || !path.value.trim()) return;
+      model.send({ type: "path", path: path.value.trim() });
+      path.value = "";
+    });
+    zone.append(path);
+  }
+  return zone;
+};

@@ -1,0 +1,156 @@
+"""Files that arrive from a browser in pieces: limits, and a private folder that is gone when its owner is."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+
+from jamendo_mood.audio import AUDIO_SUFFIXES
+from jamendo_mood.errors import DiskFullError, LimitError, UsageError
+from jamendo_mood.scratch import Scratch
+
+MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a widget accepts.
+
+    Attributes
+    ----------
+    size_bytes : int
+        Of one uploaded file.
+    length_s : float
+        Of its sound.
+    paths : bool
+        Whether the browser may name files of the machine that runs Python: yes in one's own notebook, never on a page
+        for others.
+    scratch : Path or None
+        Where uploads live until they are tagged; None is the system's folder for temporary files.
+    page : tuple of (str, str)
+        On a web page of its own: name and address of each tab, the first being the page itself.
+    """
+
+    size_bytes: int = 200 * MEGABYTE
+    length_s: float = 2 * 3600.0
+    paths: bool = True
+    scratch: Path | None = None
+    page: tuple[tuple[str, str], ...] = ()
+
+    def check_size(self, name: str, size_bytes: int) -> None:
+        """Raise `LimitError` for a file that is too large."""
+        if size_bytes > self.size_bytes:
+            raise LimitError(
+                f"{name} has {size_bytes / MEGABYTE:.0f} MB; the limit here is {self.size_bytes / MEGABYTE:.0f} MB"
+            )
+
+    def check_length(self, name: str, length_s: float | None) -> None:
+        """Raise `LimitError` for sound that is too long; None is a length that is not known."""
+        if length_s is not None and length_s > self.length_s:
+            raise LimitError(f"{name} lasts {_minutes(length_s)} min; the limit here is {_minutes(self.length_s)} min")
+
+
+@dataclass
+class _Upload:
+    path: Path
+    name: str
+    size_bytes: int
+    folder: contextlib.ExitStack  # closing it removes the file and its folder
+    received: int = 0
+
+
+class Uploads:
+    """Files on their way from the browser to a private folder, of which nothing is left when this object is.
+
+    Each arrives in pieces, in order. The folder is made with the first file, and of a process that was killed it is
+    removed by the next one that makes its own (see `Scratch`).
+
+    Parameters
+    ----------
+    limits : Limits
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._stack = contextlib.ExitStack()
+        self._scratch: Scratch | None = None
+        self._files: dict[str, _Upload] = {}
+        self.close = weakref.finalize(self, self._stack.close)
+
+    def begin(self, identity: str, name: str, size_bytes: int) -> None:
+        """Expect a file.
+
+        Parameters
+        ----------
+        identity : str
+            The browser's name for this upload; never a part of a path.
+        name : str
+            What its owner calls it. Only a known ending is used: it comes from outside.
+        size_bytes : int
+
+        Raises
+        ------
+        LimitError
+            It is too large.
+        UsageError
+            It has no size, or this upload has begun already.
+        """
+        self._limits.check_size(name, size_bytes)
+        if size_bytes < 0 or identity in self._files:
+            raise UsageError(f"{name}: an upload of {size_bytes} bytes that cannot begin")
+        if self._scratch is None:
+            self._scratch = self._stack.enter_context(Scratch(self._limits.scratch))
+        folder = contextlib.ExitStack()
+        suffix = Path(name.replace("\0", "")).suffix.lower()
+        file_name = "upload" + (suffix if suffix in AUDIO_SUFFIXES else "")
+        path = folder.enter_context(self._scratch.folder()) / file_name
+        path.touch()
+        self._files[identity] = _Upload(path, name, size_bytes, folder)
+
+    def add(self, identity: str, offset: int, piece: bytes | memoryview) -> int:
+        """Append a piece; returns how many bytes are there now.
+
+        Raises
+        ------
+        UsageError
+            There is no such upload, or the piece is not the next one of it.
+        DiskFullError
+            There is no room.
+        """
+        upload = self._files.get(identity)
+        if upload is None or offset != upload.received or offset + len(piece) > upload.size_bytes:
+            raise UsageError("a piece of an upload came out of turn; try the upload again")
+        try:
+            with upload.path.open("ab") as file:
+                file.write(piece)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFullError(f"no room left for {upload.name} in {upload.path.parent.parent}") from error
+            raise
+        upload.received += len(piece)
+        return upload.received
+
+    def is_complete(self, identity: str) -> bool:
+        """Whether all of a file has come."""
+        upload = self._files[identity]
+        return upload.received == upload.size_bytes
+
+    def path(self, identity: str) -> Path:
+        """Where a file is."""
+        return self._files[identity].path
+
+    def drop(self, identity: str) -> None:
+        """Delete a file, complete or not; nothing happens if there is none."""
+        upload = self._files.pop(identity, None)
+        if upload is not None:
+            upload.folder.close()
+
+    def __contains__(self, identity: object) -> bool:
+        return identity in self._files
+
+
+def _minutes(length_s: float) -> str:
+    return f"{length_s / 60:.0f}"

@@ -1,0 +1,93 @@
+import csv
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from jamendo_mood import songview
+from jamendo_mood.affect import va_of_scores
+from jamendo_mood.listening import listen
+from jamendo_mood.similarity import Found
+from jamendo_mood.uploads import Limits
+
+pytest_plugins = ["demo_corpus"]
+
+
+@pytest.fixture(scope="module")
+def heard(corpus, corpus_tagger, logmel):
+    return listen(corpus.path(0), corpus_tagger, logmel, Limits())
+
+
+def test_a_song_is_described_for_the_browser(heard, corpus_tagger):
+    description, timeline = songview.describe(heard, corpus_tagger, "a.mp3")
+    json.dumps(description, allow_nan=False)
+    prediction = heard.prediction
+    assert description["name"] == "a.mp3"
+    assert [tag["tag"] for tag in description["tags"]] == [name for name, _, _ in prediction.top(5)]
+    for tag in description["tags"]:
+        row = prediction.targets.index(tag["tag"])
+        assert tag["above_threshold"] == (tag["score"] >= corpus_tagger.tuned[row])
+        assert tag["spread"][0] <= tag["spread"][1] <= tag["peak"]
+    assert len(timeline) == description["frames"] * description["columns"]
+    assert description["va"] == pytest.approx(
+        va_of_scores(prediction.track_scores, corpus_tagger.tuned, prediction.targets).tolist()
+    )
+    assert len(description["va_course"]) <= 60
+
+
+def test_a_tag_that_is_never_decided_has_no_threshold(heard, corpus_tagger):
+    tagger = replace(corpus_tagger, tuned=np.full(5, np.inf))
+    description, _ = songview.describe(heard, tagger, "a.mp3")
+    assert [tag["threshold"] for tag in description["tags"]] == [None] * 5
+    assert description["va"] is None  # such tags say nothing of it
+    json.dumps(description, allow_nan=False)
+
+
+def test_of_many_tags_only_the_highest_are_sent(heard, corpus_tagger, monkeypatch):
+    monkeypatch.setattr(songview, "SENT_TAGS", 2)
+    description, timeline = songview.describe(heard, corpus_tagger, "a.mp3")
+    assert (len(description["tags"]), description["columns"]) == (2, 2)
+    assert len(timeline) == 2 * len(heard.prediction.times_s)
+
+
+def test_details_say_why_and_draw_the_sound(heard, corpus, corpus_tagger, tmp_path):
+    limits = Limits(scratch=tmp_path)
+    details, picture = songview.describe_details(corpus.path(0), heard, corpus_tagger, None, limits)
+    assert details["similar"] == []
+    assert details["why"].keys() == set(heard.prediction.targets)
+    for stretches in details["why"].values():
+        assert stretches == sorted(stretches)
+        assert all(0 <= start < end <= heard.prediction.duration_s + 1 for start, end in stretches)
+    pixels = image.imread(io.BytesIO(picture))
+    assert pixels.shape[0] == 64
+    assert pixels.shape[1] == pytest.approx(heard.prediction.duration_s * 50, abs=5)  # two frames of 10 ms a column
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_track_is_described_without_its_path():
+    track = songview.describe_track(Found("48/948", 0.9, None, (("sad", 0.8125), ("dark", 0.1)), "T", "A"))
+    assert track["note"] == "sad 0.81, dark 0.10"
+    assert track["playable"] is False
+    assert "file" not in track
+
+
+@pytest.mark.parametrize("name", ["my song.mp3", "../x.mp3", ""])
+def test_exports(heard, name):
+    prediction = heard.prediction
+    file, media, content = songview.export(prediction, "csv", name)
+    assert "/" not in file
+    assert file.endswith(" moods.csv")
+    assert media == "text/csv"
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    assert [float(row["score"]) for row in rows] == pytest.approx([score for _, score, _ in prediction.top(5)])
+    assert {row["file"] for row in rows} == {name}
+    values = json.loads(songview.export(prediction, "json", name)[2])
+    assert (values["file"], len(values["tags"])) == (name, 5)
+    assert len(values["timeline"]["times_s"]) == len(prediction.times_s)
+    picture = image.imread(io.BytesIO(songview.export(prediction, "png", name)[2]))
+    assert picture.shape[0] > 400
+    with pytest.raises(KeyError):
+        songview.export(prediction, "exe", name)

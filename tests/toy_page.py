@@ -1,0 +1,41 @@
+"""A stand-in for the browser's half of a widget: it speaks to the widget, and keeps what it is told."""
+
+import threading
+
+
+class ToyPage:
+    """Takes the place of ``widget.page``'s way out."""
+
+    def __init__(self, widget, monkeypatch):
+        self.told = []
+        self._widget = widget
+        self._news = threading.Condition()
+        monkeypatch.setattr(widget.page, "send", self._receive)
+
+    def _receive(self, content, buffers=None):
+        with self._news:
+            self.told.append((content, list(buffers or [])))
+            self._news.notify_all()
+
+    def say(self, kind, *buffers, **content):
+        self._widget._answer({"type": kind, **content}, [memoryview(buffer) for buffer in buffers])
+
+    def upload(self, name, content, identity="up", piece=400_000):
+        self.say("begin", id=identity, name=name, size=len(content))
+        for offset in range(0, len(content), piece):
+            self.say("chunk", content[offset : offset + piece], id=identity, offset=offset)
+
+    def all(self, kind, **wanted):
+        """Messages of a kind, as (content, buffers)."""
+        with self._news:
+            return [
+                (content, buffers)
+                for content, buffers in self.told
+                if content["type"] == kind and wanted.items() <= content.items()
+            ]
+
+    def wait_for(self, kind, **wanted):
+        """The first message of a kind, waited for if need be."""
+        with self._news:
+            self._news.wait_for(lambda: self.all(kind, **wanted), timeout=120)
+        return self.all(kind, **wanted)[0]
