@@ -1,0 +1,127 @@
+"""The widget that finds music by mood, in notebooks and on the web page. It asks a `Library` and shows what it says.
+
+Messages from the page: ``hello``, ``query``, ``save`` (a download), ``piece`` (of a sound). To the page: ``setup``,
+``results``, ``failed``, ``file``, ``piece``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+
+from jamendo_mood import browser, playlists, songview
+from jamendo_mood.affect import EMOTIONS
+from jamendo_mood.errors import MoodError
+from jamendo_mood.excerpts import Sounds
+from jamendo_mood.similarity import Found, Library
+from jamendo_mood.uploads import Limits
+
+SCRIPTS = ("dom.js", "charts.js", "finding.js")
+EXPORT = "export default { render: renderFinding };"
+MOST = 200  # tracks a query
+SHOWN_POINTS = 1_500  # of the library, on the plane
+MEDIA = {"csv": "text/csv", "m3u8": "audio/x-mpegurl"}
+
+log = logging.getLogger(__name__)
+
+_Message = Mapping[str, Any]
+
+
+class FindWidget(widgets.VBox):  # type: ignore[misc]
+    """Ask for moods by sliders, a point or a path on the plane, or an emotion, and get a playlist.
+
+    Parameters
+    ----------
+    library : Library
+        What is searched; with files, tracks can be played and playlists saved.
+    limits : Limits or None
+        Of which `paths` says whether playlists may name files of this machine, and `page` whether this is a web page.
+
+    Attributes
+    ----------
+    found : list of Found
+        What the last query found.
+    """
+
+    def __init__(self, library: Library, *, limits: Limits | None = None) -> None:
+        self._library, self._limits = library, limits or Limits()
+        self.found: list[Found] = []
+        self.page = browser.Page(browser.read_static(*SCRIPTS) + EXPORT, browser.read_static("style.css"), self._answer)
+        self._sounds = Sounds(self.page.send_piece, library.files)
+        super().__init__([self.page])
+
+    def close(self) -> None:
+        """End the widget."""
+        self._sounds.close()
+        super().close()
+
+    def _answer(self, message: _Message, _: browser.Buffers) -> None:
+        """Act on a message of the page. It comes from outside: what makes no sense is noted and dropped."""
+        handlers = {"hello": self._on_hello, "query": self._on_query, "save": self._on_save, "piece": self._on_piece}
+        try:
+            handlers[message["type"]](message)
+        except MoodError as error:
+            self.page.tell("failed", sentence=f"{error}.")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            log.warning("a message that makes no sense was dropped (%s: %s)", type(error).__name__, error)
+
+    def _on_hello(self, _: _Message) -> None:
+        library = self._library
+        grades = library.grades or ("",) * len(library.targets)
+        moods = [{"tag": tag, "reliability": grade} for tag, grade in zip(library.targets, grades, strict=True)]
+        plane = np.zeros((0, 2)) if library.plane is None else library.plane
+        self.page.tell(
+            "setup",
+            moods=sorted(moods, key=lambda mood: mood["tag"].lower()),
+            emotions=[asdict(emotion) for emotion in EMOTIONS.values()],
+            plane=library.plane is not None,
+            points=plane[:: max(1, len(plane) // SHOWN_POINTS)].round(2).tolist(),
+            tracks=len(library),
+            page=[list(tab) for tab in self._limits.page],
+        )
+
+    def _on_query(self, message: _Message) -> None:
+        started = time.perf_counter()
+        title, self.found = self._find(message, min(MOST, max(1, int(message["count"]))))
+        ms = 1000 * (time.perf_counter() - started)
+        self._show(title, ms)
+        self.found = playlists.describe(self.found)  # reads the files: names follow when they are known
+        self._show(title, ms)
+
+    def _find(self, message: _Message, count: int) -> tuple[str, list[Found]]:
+        mode, library = message["mode"], self._library
+        if mode == "moods":
+            wanted = {str(tag): float(level) for tag, level in message["wanted"].items()}
+            return ", ".join(f"{tag} {level:g}" for tag, level in wanted.items()), library.by_moods(wanted, count)
+        if mode == "similar":
+            (track,) = playlists.describe([replace(self._library_track(str(message["key"])))])
+            return f"More like {playlists.name_of(track)}", library.similar(track.key, count)
+        points = [(float(valence), float(arousal)) for valence, arousal in message["points"]]
+        if len(points) == 1:
+            return "Near a mood", library.near(*points[0], count)
+        return "From mood to mood", library.along(points, count)
+
+    def _library_track(self, key: str) -> Found:
+        self._library.row(key)
+        return Found(key, 1.0, self._library.files.get(key), ())
+
+    def _show(self, title: str, ms: float) -> None:
+        tracks = [songview.describe_track(track) for track in self.found]
+        formats = list(MEDIA) if self._limits.paths else ["csv"]
+        self.page.tell("results", title=title, tracks=tracks, ms=ms, formats=formats)
+
+    def _on_save(self, message: _Message) -> None:
+        form = str(message["format"])
+        # What is not one's own machine keeps its paths to itself.
+        tracks = self.found if self._limits.paths else [replace(track, file=None) for track in self.found]
+        content = playlists.FORMATS[form](tracks).encode()
+        self.page.tell("file", (content,), name=f"playlist.{form}", media=MEDIA[form])
+
+    def _on_piece(self, message: _Message) -> None:
+        self._sounds.send(str(message["key"]), max(0, int(message["index"])))

@@ -1,0 +1,183 @@
+// The widget that finds music by mood: sliders, a point or a path on the plane, an emotion of Plutchik's wheel.
+
+const LEVELS = [[0.95, "the most"], [0.65, "much"], [0.35, "middling"], [0.05, "little"], [-1, "the least"]];
+const levelWord = (level) => LEVELS.find(([least]) => level >= least)[1];
+const HUES = { joy: 48, trust: 90, fear: 140, surprise: 190, sadness: 215, disgust: 290, anger: 5, anticipation: 28 };
+
+const moodSliders = (moods, ask) => {
+  const wanted = new Map();
+  const sliders = element("div", {});
+  const chips = element("div", { class: "jm-chips", role: "group", "aria-label": "Moods to ask for" });
+  const tell = () => wanted.size && ask({ mode: "moods", wanted: Object.fromEntries(wanted) });
+  const show = () => {
+    sliders.replaceChildren(
+      ...[...wanted].map(([tag, level]) => {
+        const id = unique();
+        const output = element("output", { for: id }, `${level.toFixed(2)} ${levelWord(level)}`);
+        const input = element("input", { id, type: "range", min: "0", max: "1", step: "0.05", value: String(level), "aria-label": `How much ${tag}` });
+        input.addEventListener("input", () => {
+          wanted.set(tag, Number(input.value));
+          output.textContent = `${Number(input.value).toFixed(2)} ${levelWord(Number(input.value))}`;
+        });
+        input.addEventListener("change", tell);
+        return element("div", { class: "jm-wish" }, element("label", { for: id }, tag), input, output);
+      }),
+    );
+  };
+  for (const mood of moods) {
+    const weak = DOUBTFUL[mood.reliability];
+    const chip = element("button", { "aria-pressed": "false", title: weak }, mood.tag, weak ? element("em", { class: "jm-weak" }, mood.reliability) : null);
+    chip.addEventListener("click", () => {
+      if (!wanted.delete(mood.tag)) wanted.set(mood.tag, 1);
+      chip.setAttribute("aria-pressed", String(wanted.has(mood.tag)));
+      show();
+      tell();
+    });
+    chips.append(chip);
+  }
+  return element("div", {}, element("p", { class: "jm-hint" }, "Choose moods, then say how much of each: 1 is the most of all tracks here, 0 the least."), chips, sliders);
+};
+
+// A click sets the point; another adds a corner to the path. The arrow keys move the last point.
+const planePicker = (setup, ask) => {
+  const svg = plane("The plane of valence (left to right) and arousal (bottom to top); use the arrow keys to move the point");
+  svg.setAttribute("tabindex", "0");
+  svg.setAttribute("role", "application");
+  const dots = element("g", {}, ...setup.points.map((point) => element("circle", { class: "jm-dot", cx: place(point)[0], cy: place(point)[1], r: 1.2 })));
+  const way = element("path", { class: "jm-way", d: "" });
+  const corners = element("g", {});
+  svg.append(dots, way, corners);
+  let points = [];
+  const says = element("p", { class: "jm-hint", "aria-live": "polite" }, "Click for the tracks nearest to a point. Click again for a path from there: a playlist that goes from mood to mood.");
+  const show = () => {
+    way.setAttribute("d", points.map((point, n) => `${n ? "L" : "M"}${place(point).join(" ")}`).join(""));
+    corners.replaceChildren(...points.map((point) => element("circle", { class: "jm-way-point", cx: place(point)[0], cy: place(point)[1], r: 5 })));
+    says.textContent = points.length ? points.map(([v, a]) => `valence ${v.toFixed(2)}, arousal ${a.toFixed(2)}`).join(" → ") : "Click for the tracks nearest to a point.";
+  };
+  const tell = () => {
+    show();
+    if (points.length) ask({ mode: "plane", points });
+  };
+  const inside = (value) => Math.max(-1, Math.min(1, Math.round(value * 100) / 100));
+  svg.addEventListener("click", (event) => {
+    const box = svg.getBoundingClientRect();
+    points = [...points, [inside(((event.clientX - box.left) / box.width) * 2 - 1), inside(1 - ((event.clientY - box.top) / box.height) * 2)]];
+    tell();
+  });
+  svg.addEventListener("keydown", (event) => {
+    const steps = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, 0.1], ArrowDown: [0, -0.1] };
+    if (!(event.key in steps)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const [valence, arousal] = points.pop() ?? [0, 0];
+    points.push([inside(valence + steps[event.key][0]), inside(arousal + steps[event.key][1])]);
+    tell();
+  });
+  const clear = element("button", { class: "jm-button", onclick: () => ((points = []), show()) }, "Start again");
+  return element("div", {}, svg, says, clear);
+};
+
+// One ring an intensity, the strongest in the middle. Two emotions make a path from the one to the other.
+const emotionWheel = (setup, ask) => {
+  const radii = { 3: [12, 42], 2: [42, 76], 1: [76, 100] };
+  const svg = element("svg", { viewBox: "-104 -104 208 208", class: "jm-wheel", role: "group", "aria-label": "Plutchik's wheel of emotions" });
+  const says = element("p", { class: "jm-hint", "aria-live": "polite" }, "Choose an emotion; choose a second for a path from the one to the other.");
+  let chosen = [];
+  const at = (radius, degrees) => [radius * Math.sin((degrees * Math.PI) / 180), -radius * Math.cos((degrees * Math.PI) / 180)].map((v) => v.toFixed(2)).join(" ");
+  const pieces = setup.emotions.map((emotion) => {
+    const [inner, outer] = radii[emotion.intensity];
+    const [from, to] = [emotion.angle_deg - 22.5, emotion.angle_deg + 22.5];
+    const piece = element("path", {
+      d: `M${at(inner, from)}L${at(outer, from)}A${outer} ${outer} 0 0 1 ${at(outer, to)}L${at(inner, to)}A${inner} ${inner} 0 0 0 ${at(inner, from)}Z`,
+      fill: `hsl(${HUES[emotion.family]} 70% ${{ 3: 52, 2: 66, 1: 80 }[emotion.intensity]}%)`,
+      role: "button", tabindex: "0", "aria-label": emotion.name, "aria-pressed": "false",
+    });
+    const choose = () => {
+      chosen = chosen.length === 1 && chosen[0] !== emotion ? [chosen[0], emotion] : [emotion];
+      pieces.forEach((other, n) => other.setAttribute("aria-pressed", String(chosen.includes(setup.emotions[n]))));
+      says.textContent = chosen.map(({ name }) => name).join(" → ");
+      ask({ mode: "plane", points: chosen.map(({ valence, arousal }) => [valence, arousal]) });
+    };
+    piece.addEventListener("click", choose);
+    piece.addEventListener("keydown", (event) => {
+      if (!["Enter", " "].includes(event.key)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      choose();
+    });
+    return piece;
+  });
+  const words = setup.emotions.map((emotion) => {
+    const [inner, outer] = radii[emotion.intensity];
+    const [x, y] = at((inner + outer) / 2 + 1, emotion.angle_deg).split(" ").map(Number);
+    let turn = emotion.angle_deg % 180;
+    if (turn > 90) turn -= 180;
+    return element("text", { transform: `translate(${x} ${y + 2}) rotate(${emotion.intensity === 3 ? turn - Math.sign(turn || 1) * 90 : turn})`, style: emotion.intensity === 3 ? "font-size:5.5px" : "font-size:6.2px" }, emotion.name);
+  });
+  svg.append(...pieces, ...words);
+  return element("div", {}, svg, says);
+};
+
+const renderFinding = ({ model, el }) => {
+  const root = element("div", { class: "jm jm-find" });
+  el.append(root);
+  const fetchSound = soundFetcher(model);
+  const results = element("section", { "aria-label": "Playlist" });
+  let count = 20;
+  let last = null;
+  const ask = (query) => {
+    last = query;
+    model.send({ type: "query", ...query, count });
+  };
+
+  const setUp = (setup) => {
+    const modes = [["Moods", () => moodSliders(setup.moods, ask)]];
+    if (setup.plane) modes.push(["Valence and arousal", () => planePicker(setup, ask)], ["Emotions", () => emotionWheel(setup, ask)]);
+    const panel = element("div", { role: "tabpanel" });
+    const tabs = modes.map(([word, build]) => {
+      const tab = element("button", { role: "tab", "aria-selected": "false" }, word);
+      tab.addEventListener("click", () => {
+        tabs.forEach((other) => other.setAttribute("aria-selected", String(other === tab)));
+        panel.replaceChildren(build());
+      });
+      return tab;
+    });
+    const number = element("input", { type: "number", min: "1", max: "200", value: String(count), class: "jm-path", style: "width:80px" });
+    number.addEventListener("keydown", (event) => event.stopPropagation());
+    number.addEventListener("change", () => {
+      count = Math.max(1, Math.min(200, Number(number.value) || 20));
+      number.value = String(count);
+      if (last) ask(last);
+    });
+    const top = element("div", { class: "jm-card" }, element("div", { class: "jm-modes", role: "tablist" }, ...tabs), panel);
+    root.replaceChildren(...pageHeader(setup.page, root), top, element("div", { class: "jm-row", style: "margin-top:14px" }, element("label", {}, "Tracks ", number), element("span", { class: "jm-hint" }, `of ${setup.tracks.toLocaleString("en")} in the library`)), results);
+    tabs[0].click();
+  };
+
+  const show = (message) => {
+    const save = (format, word) => element("button", { class: "jm-button", onclick: () => model.send({ type: "save", format }) }, word);
+    const rows = message.tracks.map((track) => {
+      const more = element("button", { class: "jm-more", "aria-label": `More like ${track.title || track.key}`, onclick: () => ask({ mode: "similar", key: track.key }) }, "more like this");
+      return trackRow(track, fetchSound, element("span", { class: "jm-row" }, element("span", { class: "jm-fit", title: "how near it is to what you asked for; 1 is exactly" }, track.fit.toFixed(2)), more));
+    });
+    results.replaceChildren(
+      element(
+        "div",
+        { class: "jm-card" },
+        element("h3", {}, message.title),
+        element("p", { class: "jm-about", role: "status" }, `${message.tracks.length} tracks, found in ${message.ms.toFixed(0)} ms`),
+        element("ol", { class: "jm-tracks" }, ...rows),
+        element("footer", { class: "jm-row" }, element("span", {}, "Download"), ...message.formats.map((format) => save(format, format.toUpperCase()))),
+      ),
+    );
+  };
+
+  const heard = {
+    setup: setUp,
+    results: show,
+    failed: (message) => results.replaceChildren(element("div", { class: "jm-card jm-failed", role: "alert" }, element("strong", {}, message.sentence))),
+    file: (message, buffers) => saveAs(message.name, message.media, bytesOf(buffers[0])),
+  };
+  model.on("msg:custom", (message, buffers) => heard[message.type]?.(message, buffers));
+  model.send({ type: "hello" });
+};
