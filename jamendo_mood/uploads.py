@@ -31,7 +31,7 @@ class Limits:
     scratch : Path or None
         Where uploads live until they are tagged; None is the system's folder for temporary files.
     page : tuple of (str, str)
-        On a web page of its own: name and address of each tab, the first being the page itself.
+        On a web page of its own: name and address of each tab.
     """
 
     size_bytes: int = 200 * MEGABYTE

@@ -186,7 +186,7 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
         self.page.tell(
             "setup",
             hint=f"MP3, WAV, FLAC, Ogg and others, up to {self._limits.size_bytes / MEGABYTE:.0f} MB and "
-            f"{self._limits.length_s / 60:.0f} minutes each. They are deleted as soon as their moods are read.",
+            f"{self._limits.length_s / 60:.0f} minutes each; deleted when their moods are read.",
             accept=",".join(["audio/*", *sorted(AUDIO_SUFFIXES)]),
             paths=self._limits.paths,
             page=[list(tab) for tab in self._limits.page],

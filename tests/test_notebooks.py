@@ -2,9 +2,16 @@
 
 import ast
 import json
+import shlex
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
+
+from jamendo_mood.cli import build_parser
+
+pytest_plugins = ["demo_corpus"]
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
@@ -14,8 +21,15 @@ def cells(notebook: Path, kind: str) -> list[str]:
     return ["".join(cell["source"]) for cell in content["cells"] if cell["cell_type"] == kind]
 
 
-def test_the_five_notebooks_are_there():
-    assert {"00_data", "01_extract", "02_train", "03_evaluate", "04_tag_a_track"} <= {path.stem for path in NOTEBOOKS}
+def test_the_notebooks_are_there():
+    wanted = {"00_data", "01_extract", "02_train", "03_evaluate", "04_tag_a_track", "05_find_music"}
+    assert wanted <= {path.stem for path in NOTEBOOKS}
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_opens_without_asking_for_a_kernel(notebook):
+    metadata = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
+    assert metadata["kernelspec"]["name"] == "python3"
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
@@ -41,3 +55,51 @@ def test_a_notebook_is_kept_without_outputs(notebook):
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         assert cell.get("outputs", []) == []
         assert cell.get("execution_count") is None
+
+
+STAND_IN = """
+import os, sys, types
+from pathlib import Path
+
+calls = []
+corpus, store, tagger, song = map(Path, {places!r})
+
+def run(command):
+    calls.append(command)
+    Path("demo").mkdir()
+    for name, folder in (("audio", corpus / "audio"), ("embeddings-logmel", store), ("tagger-logmel", tagger)):
+        os.symlink(folder, Path("demo") / name)
+
+get_ipython().system = run
+get_ipython().register_magic_function(lambda line: calls.append(f"pip {{line}}"), "line", "pip")
+colab = types.ModuleType("google.colab")
+widgets = types.SimpleNamespace(_installed_url=None)
+enable = lambda: calls.append("custom widgets")
+colab.output = types.SimpleNamespace(enable_custom_widget_manager=enable, _widgets=widgets)
+colab.files = types.SimpleNamespace(upload=lambda: {{"mine.mp3": song.read_bytes()}})
+sys.modules["google.colab"] = colab
+sys.modules["google.colab.output"] = colab.output
+"""
+
+
+def test_the_widget_runs_in_colab(tmp_path, corpus, corpus_store, tagger_folder):
+    """The notebook's own cells, in a kernel with a stand-in for ``google.colab``: what it installs, its paths, and its
+    own upload dialog, which is asked for."""
+    notebook = nbformat.read(NOTEBOOKS[0].parent / "04_tag_a_track.ipynb", as_version=4)
+    asking = [cell for cell in notebook.cells if cell.source.startswith("ask = False")]
+    assert len(asking) == 1
+    asking[0].source = asking[0].source.replace("ask = False", "ask = True")
+    places = [str(place) for place in (corpus.root, corpus_store.root, tagger_folder, corpus.path(0))]
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(STAND_IN.format(places=places)))
+    told = "print(calls, [Path(p.source).name for p in widget.predictions], in_colab, sep='\\n')"
+    notebook.cells.append(nbformat.v4.new_code_cell(told))
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    calls, songs, in_colab = "".join(output.text for output in notebook.cells[-1].outputs).splitlines()
+    installed, demo, custom = ast.literal_eval(calls)
+    assert installed.startswith('pip install --quiet "jamendo-mood[notebook] @ git+https://')
+    name, *arguments = shlex.split(demo)
+    assert name == "jamendo-mood"
+    assert str(build_parser().parse_args(arguments).out) == "demo"
+    assert custom == "custom widgets"
+    assert ast.literal_eval(songs) == ["upload.mp3", max((corpus.root / "audio").glob("*/*.mp3")).name]
+    assert in_colab == "True"

@@ -108,6 +108,7 @@ const pageHeader = (tabs, root) => {
   if (!tabs.length) return [];
   document.documentElement.classList.add("jm-page");
   root.classList.add("jm-on-page");
-  const links = tabs.map(([word, address], number) => element("a", { href: address, "aria-current": number === 0 ? "page" : undefined }, word));
+  const here = (address) => new URL(address, location.href).pathname === location.pathname;
+  const links = tabs.map(([word, address]) => element("a", { href: address, "aria-current": here(address) ? "page" : undefined }, word));
   return [element("header", { class: "jm-head" }, element("h1", {}, "Mood of music"), tabs.length > 1 ? element("nav", { "aria-label": "Pages" }, ...links) : null)];
 };

@@ -82,6 +82,7 @@ const emotionWheel = (setup, ask) => {
   const radii = { 3: [12, 42], 2: [42, 76], 1: [76, 100] };
   const svg = element("svg", { viewBox: "-104 -104 208 208", class: "jm-wheel", role: "group", "aria-label": "Plutchik's wheel of emotions" });
   const says = element("p", { class: "jm-hint", "aria-live": "polite" }, "Choose an emotion; choose a second for a path from the one to the other.");
+  const outlines = element("g", { "aria-hidden": "true" });
   let chosen = [];
   const at = (radius, degrees) => [radius * Math.sin((degrees * Math.PI) / 180), -radius * Math.cos((degrees * Math.PI) / 180)].map((v) => v.toFixed(2)).join(" ");
   const pieces = setup.emotions.map((emotion) => {
@@ -95,6 +96,8 @@ const emotionWheel = (setup, ask) => {
     const choose = () => {
       chosen = chosen.length === 1 && chosen[0] !== emotion ? [chosen[0], emotion] : [emotion];
       pieces.forEach((other, n) => other.setAttribute("aria-pressed", String(chosen.includes(setup.emotions[n]))));
+      // Outlines of their own, above all pieces: neighbours would cover half of a piece's stroke.
+      outlines.replaceChildren(...pieces.filter((_, n) => chosen.includes(setup.emotions[n])).map((own) => element("path", { class: "jm-outline", d: own.getAttribute("d") })));
       says.textContent = chosen.map(({ name }) => name).join(" → ");
       ask({ mode: "plane", points: chosen.map(({ valence, arousal }) => [valence, arousal]) });
     };
@@ -112,9 +115,9 @@ const emotionWheel = (setup, ask) => {
     const [x, y] = at((inner + outer) / 2 + 1, emotion.angle_deg).split(" ").map(Number);
     let turn = emotion.angle_deg % 180;
     if (turn > 90) turn -= 180;
-    return element("text", { transform: `translate(${x} ${y + 2}) rotate(${emotion.intensity === 3 ? turn - Math.sign(turn || 1) * 90 : turn})`, style: emotion.intensity === 3 ? "font-size:5.5px" : "font-size:6.2px" }, emotion.name);
+    return element("text", { transform: `translate(${x} ${y + 2}) rotate(${emotion.intensity === 3 ? turn - Math.sign(turn || 1) * 90 : turn})`, style: emotion.intensity === 3 ? "font-size:4.9px" : "font-size:6.2px" }, emotion.name);
   });
-  svg.append(...pieces, ...words);
+  svg.append(...pieces, ...words, outlines);
   return element("div", {}, svg, says);
 };
 
@@ -164,7 +167,7 @@ const renderFinding = ({ model, el }) => {
       element(
         "div",
         { class: "jm-card" },
-        element("h3", {}, message.title),
+        element("h2", {}, message.title),
         element("p", { class: "jm-about", role: "status" }, `${message.tracks.length} tracks, found in ${message.ms.toFixed(0)} ms`),
         element("ol", { class: "jm-tracks" }, ...rows),
         element("footer", { class: "jm-row" }, element("span", {}, "Download"), ...message.formats.map((format) => save(format, format.toUpperCase()))),

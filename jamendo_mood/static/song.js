@@ -4,7 +4,7 @@ const STAGES = [["upload", "Upload"], ["decode", "Decode"], ["embed", "Listen"],
 const ROWS = 10;
 
 const songCard = (model, id, name, fetchSound, close) => {
-  const title = element("h3", {}, name);
+  const title = element("h2", {}, name);
   const about = element("p", { class: "jm-about" });
   const remove = element("button", { class: "jm-close", "aria-label": `Remove ${name}`, title: "Remove", onclick: () => close(id) }, "✕");
   const body = element("div", { class: "jm-body" });
@@ -86,7 +86,7 @@ const songCard = (model, id, name, fetchSound, close) => {
       song.why = details.why;
       if (details.picture) line.showSpectrogram(details.picture);
       if (card.asked) choose(card.asked), (card.asked = null);
-      if (details.similar?.length) similar.replaceChildren(element("h4", {}, "Similar tracks of the library"), element("ol", { class: "jm-tracks" }, ...details.similar.map((track) => trackRow(track, fetchSound))));
+      if (details.similar?.length) similar.replaceChildren(element("h3", {}, "Similar tracks of the library"), element("ol", { class: "jm-tracks" }, ...details.similar.map((track) => trackRow(track, fetchSound))));
     };
     body.replaceChildren(
       summary,

@@ -54,6 +54,7 @@ const renderTagging = ({ model, el, signal }) => {
     progress: (message) => card(message.id, message.name).working(message),
     tags: (message, buffers) => {
       card(message.id, message.name).tagged({ ...message, scores: bytesOf(buffers[0]) });
+      performance.mark("jm-tagged");
       status.textContent = `${message.name}: moods are there.`;
     },
     details: (message, buffers) => card(message.id, message.name).details({ ...message, picture: buffers.length ? bytesOf(buffers[0]) : null }),
