@@ -76,6 +76,10 @@ class Tagger:
         if not self.spec.accepts(spec):
             raise UsageError(f"this tagger needs embeddings of {self.spec}; these are of {spec}")
 
+    def warm_up(self) -> None:
+        """Build the heads now: it takes seconds, which the first score would take otherwise."""
+        self.score_track(np.zeros((1, self.spec.dim), np.float32))
+
     def score(self, tracks: Sequence[Array]) -> Array:
         """Score whole tracks: n float32 arrays (frames, dim) -> (n, targets)."""
         return self._score_rows([POOLINGS[self.head.pooling](frames) for frames in tracks])

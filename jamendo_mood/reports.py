@@ -36,10 +36,10 @@ LISTED = 10  # tracks named before "and N more"
 
 
 class TrackProgress:
-    """A progress bar: tracks, x real time, failures, time left."""
+    """A progress bar: tracks, x real time, failures, time left; with a `verb` there is a line at the end, too."""
 
-    def __init__(self, total: int) -> None:
-        self._total, self._audio_s, self._failed = total, 0.0, 0
+    def __init__(self, total: int, verb: str = "") -> None:
+        self._total, self._verb, self._audio_s, self._failed = total, verb, 0.0, 0
 
     def __enter__(self) -> TrackProgress:
         from tqdm import tqdm
@@ -62,6 +62,10 @@ class TrackProgress:
     ) -> None:
         self._bar.leave = self._bar.n > 0  # a run that could not start leaves its error alone on the screen
         self._bar.close()
+        if self._verb and kind is None:
+            wall_s = time.perf_counter() - self._started
+            speed = self._audio_s / wall_s
+            note(f"{self._audio_s:.0f} s of sound {self._verb} in {wall_s:.2f} s ({speed:.0f}x real time)")
 
     def advance(self, duration_s: float, error: str = "") -> None:
         """Count one more track; a failure is told at once."""

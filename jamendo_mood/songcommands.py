@@ -36,8 +36,9 @@ def tag(arguments: argparse.Namespace) -> int:
     failed = 0
     if files:
         embedder = load_embedder(tagger.spec.name, EmbedderOptions.of(arguments))
+        tagger.warm_up()
         results = {}
-        with reports.TrackProgress(len(files)) as progress:
+        with reports.TrackProgress(len(files), "decoded, embedded and scored") as progress:
             for path, result in predict_files(files, tagger, embedder):
                 results[path] = result
                 if isinstance(result, str):

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from jamendo_mood import songview
 from jamendo_mood.embedders import Embedder, load_embedder
 from jamendo_mood.errors import CancelledError, MoodError
@@ -158,7 +156,7 @@ class SongQueue:
 
     def _load_all(self) -> None:
         try:
-            self._tagger.score_track(np.zeros((1, self._tagger.spec.dim), np.float32))
+            self._tagger.warm_up()
             self._load_embedder()
         except Exception as error:  # nobody waits for it yet: it is told when the first song comes
             log.info("not loaded yet: %s", error)
