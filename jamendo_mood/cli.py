@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from jamendo_mood import __version__, argtypes, commands, songcommands
+from jamendo_mood import __version__, commands, options, songcommands
 from jamendo_mood.errors import DiskFullError, MoodError
 from jamendo_mood.reports import DONE, SOME_FAILED
 
@@ -30,6 +28,7 @@ The usual way, from MP3s to tags:
                         --leaks drop
   jamendo-mood evaluate taggers/jamendo --data splits/ --store embeddings/vggish
   jamendo-mood tag      song.mp3 --tagger taggers/jamendo
+  jamendo-mood web      --tagger taggers/jamendo
 `jamendo-mood demo` walks it in a minute or two with music it makes itself.
 
 exit status: 0 done, 1 some tracks failed (they are listed), 2 wrong usage."""
@@ -82,246 +81,45 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_extract(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("audio_dir", type=Path, metavar="AUDIO_DIR", help="folder of audio files, at any depth")
-    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="store to write or go on with")
-    parser.add_argument("--embedder", default="vggish", help="vggish (default), vggish-pca, or logmel (no weights)")
-    _add_weights(parser)
-    parser.add_argument("--tracks", type=Path, metavar="TSV", help="only the tracks of this table (MTG's TSV)")
-    parser.add_argument(
-        "--shard", type=argtypes.shard, metavar="I/N", help="only part I of N, the same on every machine"
-    )
-    parser.add_argument("--limit", type=argtypes.positive, metavar="N", help="only the first N of these tracks")
-    parser.add_argument("--retry-failed", action="store_true", help="try tracks again that failed in earlier runs")
-    parser.add_argument(
-        "--scratch", type=Path, metavar="DIR", help="where WAVs live for a moment (default: temp folder)"
-    )
-    parser.add_argument(
-        "--batch", type=argtypes.positive, default=64, metavar="N", help="windows a network batch (default 64)"
-    )
-
-
-def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", required=True, help="jamendo, jamendo-59, audioset or audioset-moods")
-    _add_data(parser)
-    parser.add_argument("--split", type=int, default=0, metavar="N", help="official split (default 0)")
-    parser.add_argument("--out", type=Path, required=True, metavar="TAGGER_DIR", help="folder for the tagger")
-    parser.add_argument("--head", default="attention", help="attention (default), mlp or linear")
-    parser.add_argument("--pooling", help="what it sees of a track: frames, mean or mean+std (default: the head's own)")
-    parser.add_argument("--ensemble", type=argtypes.positive, metavar="N", help="heads to train and average")
-    parser.add_argument("--epochs", type=argtypes.positive, metavar="N", help="passes over the training part")
-    parser.add_argument("--seed", type=int, metavar="N", help="same seed, same tagger (default 0)")
-    parser.add_argument(
-        "--set",
-        type=argtypes.setting,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="any other setting of TrainConfig, HeadConfig or Augmentation, such as dropout=0.3 or mixup=0",
-    )
-    parser.add_argument(
-        "--single-task",
-        action="store_true",
-        help="learn the task's own tags alone, where its data has more to learn from (audioset-moods)",
-    )
-    parser.add_argument(
-        "--leaks",
-        choices=("refuse", "drop", "keep"),
-        default="refuse",
-        help="tracks, artists or bit-identical audio that parts share: refuse to train (default), leave such tracks "
-        "out of training and validation, or keep them",
-    )
-
-
-def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("tagger", type=Path, metavar="TAGGER_DIR", help="folder that `train` wrote")
-    _add_data(parser)
-    _add_part(parser, argtypes.whole)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
-    parser.add_argument("--mediaeval", type=Path, metavar="DIR", help="also write MediaEval's files (task jamendo)")
-    _add_format(parser, "table", "json")
-
-
-def _add_compare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("first", type=Path, metavar="A", help="folder of a tagger")
-    parser.add_argument("second", type=Path, metavar="B", help="folder of another, for the same task")
-    _add_data(parser)
-    parser.add_argument("--second-store", type=Path, metavar="DIR", help="embeddings for B (default: those for A)")
-    _add_part(parser, argtypes.positive)
-    _add_format(parser, "table", "json")
-
-
-def _add_score(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--truth", type=Path, required=True, metavar="T.npy", help="booleans (tracks, tags)")
-    parser.add_argument("--predictions", type=Path, required=True, metavar="P.npy", help="scores (tracks, tags)")
-    decided = parser.add_mutually_exclusive_group()
-    decided.add_argument("--thresholds", type=Path, metavar="FILE", help="a tag and its threshold in each line")
-    decided.add_argument("--decisions", type=Path, metavar="D.npy", help="booleans (tracks, tags)")
-    parser.add_argument(
-        "--official",
-        action="store_true",
-        help="reproduce MTG's published P/R/F, which count scores above their threshold, not at it",
-    )
-    parser.add_argument("--tags", type=Path, metavar="TAGS.txt", help="names of the tags, one a line")
-    _add_format(parser, "table", "json")
-
-
-def _add_tag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio files, folders of them, or a store")
-    parser.add_argument("--tagger", type=Path, metavar="DIR", help="folder `train` wrote (default: 7 moods, built in)")
-    _add_weights(parser)
-    parser.add_argument("--top", type=argtypes.positive, default=10, metavar="N", help="tags to show (default 10)")
-    parser.add_argument("--timeline", action="store_true", help="scores over time, every 0.96 s, too")
-    _add_format(parser, "table", "json", "csv")
-
-
-def _add_spectrogram(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="IN", help="an audio file, or a folder of them")
-    parser.add_argument(
-        "target", type=Path, metavar="OUT", help="a file .png; a folder if IN is one: IN/a.mp3, OUT/a.png"
-    )
-    parser.add_argument(
-        "--start",
-        type=float,
-        metavar="S",
-        help="draw from second S on (without --start and --duration: the minute from 1:00, and files that end before "
-        "2:00 whole; --start 0 draws every file whole)",
-    )
-    parser.add_argument("--duration", type=float, metavar="S", help="draw so many seconds (from the start, or --start)")
-    parser.add_argument("--grey", action="store_true", help="in greys, not in colour")
-    parser.add_argument(
-        "--bare", action="store_true", help="without axes: a pixel for each 10 ms and mel band, 64 pixels high"
-    )
-
-
-def _add_similar(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("track", metavar="TRACK", help="a track of the store, such as 48/948, or any audio file")
-    _add_library(parser)
-    _add_weights(parser)
-
-
-def _add_playlist(parser: argparse.ArgumentParser) -> None:
-    parser._negative_number_matcher = re.compile(r"-[\d.]")  # `--at -0.6,-0.4` is a point and no option
-    start = parser.add_mutually_exclusive_group(required=True)
-    start.add_argument(
-        "--mood",
-        type=argtypes.level,
-        action="append",
-        default=[],
-        metavar="NAME=LEVEL",
-        help="how much of a tag is wanted, from 0, the least of all tracks, to 1; may be given several times",
-    )
-    start.add_argument("--at", type=argtypes.point, metavar="V,A", help="valence and arousal wanted, each from -1 to 1")
-    start.add_argument("--emotion", metavar="NAME", help="the same by an emotion of Plutchik's wheel, such as serenity")
-    end = parser.add_mutually_exclusive_group()
-    end.add_argument("--to", type=argtypes.point, metavar="V,A", help="go from there to this valence and arousal")
-    end.add_argument("--to-emotion", metavar="NAME", help="go from there to this emotion")
-    _add_library(parser)
-
-
-def _add_web(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tagger", type=Path, metavar="DIR", help="folder `train` wrote (default: 7 moods, built in)")
-    _add_weights(parser)
-    parser.add_argument("--store", type=Path, metavar="DIR", help="embeddings of a library, to find music in")
-    parser.add_argument("--audio", type=Path, metavar="DIR", help="the folder that was extracted, to play its music")
-    parser.add_argument("--port", type=argtypes.whole, default=8866, metavar="N", help="default 8866; 0: any free one")
-    parser.add_argument(
-        "--host", default="127.0.0.1", metavar="H", help="default 127.0.0.1; 0.0.0.0 serves others too, with a token"
-    )
-    for name, default, what in (
-        ("--kernels", 8, "visitors at the same time"),
-        ("--max-mb", 200, "the largest upload"),
-        ("--max-minutes", 120, "the longest song"),
-        ("--idle-minutes", 20, "until the place of an idle visitor is given to others"),
-    ):
-        parser.add_argument(name, type=argtypes.positive, default=default, metavar="N", help=f"{what} ({default})")
-    parser.add_argument(
-        "--warm", type=argtypes.whole, default=1, metavar="N", help="kernels kept ready, of each page (default 1)"
-    )
-    parser.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
-
-
-def _add_library(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="embeddings of the library")
-    parser.add_argument("--tagger", type=Path, metavar="DIR", help="folder `train` wrote (default: 7 moods, built in)")
-    parser.add_argument("--audio", type=Path, metavar="DIR", help="the folder that was extracted, to name the files")
-    parser.add_argument("--count", type=argtypes.positive, default=20, metavar="N", help="tracks to find (default 20)")
-    parser.add_argument(
-        "--format", choices=("table", "json", "csv", "m3u8"), help="of the output (default table, or as --out ends)"
-    )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
-
-
-def _add_splits(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("splits"), metavar="DIR", help="folder (default splits/)")
-    parser.add_argument("--base-url", metavar="URL", help="a mirror of MTG's repository (default: at GitHub)")
-
-
-def _add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--embedder", help="vggish, vggish-pca or logmel (default: vggish if its weights are at hand)")
-    _add_weights(parser)
-    parser.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="default build/demo")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the music and the training (default 0)")
-
-
 COMMANDS: dict[str, tuple[AddOptions, Run, str]] = {
     "extract": (
-        _add_extract,
+        options.add_extract,
         commands.extract,
         "Embed audio files into a store, one .npy a track; go on where an earlier run stopped.",
     ),
     "train": (
-        _add_train,
+        options.add_train,
         commands.train,
         "Train a tagger on stored embeddings, and calibrate and grade it on the validation part.",
     ),
     "evaluate": (
-        _add_evaluate,
+        options.add_evaluate,
         commands.evaluate,
         "Judge a tagger by a part of its data: headline figures and a row for each tag.",
     ),
-    "compare": (_add_compare, commands.compare, "Say whether tagger A is better than B, by a paired bootstrap."),
+    "compare": (options.add_compare, commands.compare, "Say whether tagger A is better than B, by a paired bootstrap."),
     "score": (
-        _add_score,
+        options.add_score,
         commands.score,
         "Score predictions in .npy files, whoever made them, by the official figures.",
     ),
-    "tag": (_add_tag, songcommands.tag, "Tag audio files, folders of them, or a store."),
-    "spectrogram": (_add_spectrogram, songcommands.spectrogram, "Draw what the network hears of a song, as PNG."),
-    "similar": (_add_similar, songcommands.similar, "Find the tracks of a library that sound like one."),
-    "playlist": (_add_playlist, songcommands.playlist, "Find tracks by mood, by emotion, or along a path of moods."),
-    "web": (_add_web, songcommands.web, "Serve a page where anybody can upload a song and see its moods."),
-    "splits": (_add_splits, commands.splits, "Get MTG's official tables and splits, checked by SHA-256."),
-    "demo": (_add_demo, commands.demo, "Go the whole way in a minute, with music made on the spot."),
+    "tag": (options.add_tag, songcommands.tag, "Tag audio files, folders of them, or a store."),
+    "spectrogram": (
+        options.add_spectrogram,
+        songcommands.spectrogram,
+        "Draw what the network hears of a song.",
+    ),
+    "similar": (options.add_similar, songcommands.similar, "Find the tracks of a library that sound like one."),
+    "playlist": (
+        options.add_playlist,
+        songcommands.playlist,
+        "Find tracks by mood, by emotion, or on a path of moods.",
+    ),
+    "web": (options.add_web, songcommands.web, "Serve a page where anybody can upload a song and see its moods."),
+    "splits": (options.add_splits, commands.splits, "Get MTG's official tables and splits, checked by SHA-256."),
+    "demo": (options.add_demo, commands.demo, "Go the whole way in a minute, with music made on the spot."),
 }
 """Each command: what adds its options, what runs it, and its help."""
-
-
-def _add_weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--weights", type=Path, metavar="PATH", help="VGGish: TF-Hub module's folder or Google's vggish_model.ckpt"
-    )
-    parser.add_argument("--pca", type=Path, metavar="FILE", help="Google's vggish_pca_params.npz, for vggish-pca")
-    parser.add_argument("--allow-untrained", action="store_true", help="take weights that are not Google's")
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data set's tables, as published")
-    parser.add_argument("--store", type=Path, metavar="DIR", help="embeddings (default: those released with the data)")
-
-
-def _add_part(parser: argparse.ArgumentParser, rounds: Callable[[str], int]) -> None:
-    from jamendo_mood.bootstrap import ROUNDS
-
-    parser.add_argument("--split", type=int, metavar="N", help="official split (default: the one it was trained on)")
-    parser.add_argument("--part", metavar="NAME", help="part to judge by (default: the test part)")
-    parser.add_argument(
-        "--rounds", type=rounds, default=ROUNDS, metavar="N", help=f"of the bootstrap over artists (default {ROUNDS})"
-    )
-
-
-def _add_format(parser: argparse.ArgumentParser, *formats: str) -> None:
-    parser.add_argument("--format", choices=formats, default=formats[0], help=f"of the output (default {formats[0]})")
 
 
 def _raise_terminated(signum: int, _: FrameType | None) -> None:

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from toy_commands import run_apart
 from toy_examples import OTHER_SPEC
 
 from jamendo_mood import audio
@@ -281,7 +280,7 @@ def test_wrong_use_of_the_whole(run, arguments):
     assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
 
 
-def test_wrong_use_is_one_line_in_a_process_of_its_own(tmp_path, tagger_folder):
+def test_wrong_use_is_one_line_in_a_process_of_its_own(tmp_path, tagger_folder, run_apart):
     """Nothing that TensorFlow or the interpreter says at its end comes along."""
     outcome = run_apart("train", "--task", "jazz", "--data", tmp_path, "--out", tmp_path / "tagger")
     check_one_line(outcome, "train", "unknown task 'jazz'")
@@ -581,7 +580,7 @@ def test_data_with_other_tags_are_refused(run, corpus, corpus_store, trained, tm
     check_one_line(outcome, "evaluate", "its tags are not those that .* was trained for")
 
 
-def test_tracks_that_are_not_embedded_are_warned_of(corpus, corpus_store, trained, tmp_path):
+def test_tracks_that_are_not_embedded_are_warned_of(corpus, corpus_store, trained, tmp_path, run_apart):
     store = EmbeddingStore(tmp_path / "s", corpus_store.spec)
     keys = [corpus.dataset.tracks[row].key for row in corpus.dataset.rows("test")]
     for key in keys[:-2]:
@@ -810,7 +809,7 @@ def test_tag_prints_csv(run, songs, tagger_folder, timeline):
     assert all(0 <= float(row["score"]) <= 1 for row in rows)
 
 
-def test_a_bad_file_among_good_ones_is_told_on_stderr_alone(songs, tagger_folder, tmp_path):
+def test_a_bad_file_among_good_ones_is_told_on_stderr_alone(songs, tagger_folder, tmp_path, run_apart):
     """In a process of its own, so that everything TensorFlow might say would be seen."""
     bad = tmp_path / "bad.mp3"
     bad.write_text("no music")
@@ -819,8 +818,9 @@ def test_a_bad_file_among_good_ones_is_told_on_stderr_alone(songs, tagger_folder
     assert outcome.status == 1
     assert [song["file"] for song in json.loads(outcome.out)] == [str(good)]
     lines = [line for line in re.split(r"[\r\n]+", outcome.err) if line.strip() and "track" not in line]
-    assert len(lines) == 1
+    assert len(lines) == 2
     assert lines[0].startswith(f"failed: {bad}: not a readable audio file")
+    assert re.fullmatch(r"12 s of sound decoded, embedded and scored in [\d.]+ s \(\d+x real time\)", lines[1])
 
 
 def test_a_tagger_of_released_features_takes_ones_own(corpus_tagger, logmel):

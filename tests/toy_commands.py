@@ -37,13 +37,13 @@ def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     return start
 
 
-def run_apart(*arguments: object, **options: Any) -> Outcome:
+@pytest.fixture
+def run_apart() -> Callable[..., Outcome]:
     """Run a command in a process of its own, as a shell does."""
-    done = subprocess.run(
-        [sys.executable, "-m", "jamendo_mood", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        **options,
-    )
-    return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def start(*arguments: object, **options: Any) -> Outcome:
+        command = [sys.executable, "-m", "jamendo_mood", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return start
