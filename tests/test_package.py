@@ -15,21 +15,21 @@ import jamendo_mood
 
 ROOT = Path(jamendo_mood.__file__).parent
 LAYERS = """
-errors quiet
+errors quiet argtypes
 scratch metrics losses calibration cards
-audio tasks bootstrap
-melspec tracks
-vggish leakage
+audio tasks bootstrap affect
+melspec tracks uploads excerpts
+vggish leakage spectrograms
 embedders
 store streaming data datasets.jamendo datasets.audioset
 extraction datasets splits synthesis heads batches mediaeval
 model
-training evaluation prediction demo
-plots reports
-dataplots
-scoreplots
-pages
-commands widget
+training evaluation prediction demo scoring
+plots reports similarity explanations
+dataplots listening playlists sharing
+scoreplots songview visitors
+pages web songqueue browser fallback
+commands songcommands widget finder options
 cli
 __main__
 """
