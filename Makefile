@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo test lint types tests test-slow notebooks wheel format clean
+.PHONY: demo test lint types tests test-slow notebooks wheel screenshots format clean
 
 demo: $(INSTALLED)  ## the whole way, from MP3s to mood tags
 	$(BIN)/jamendo-mood demo --out build/demo
@@ -30,7 +30,7 @@ tests: $(INSTALLED)
 test-slow: $(INSTALLED)  ## what takes minutes: memory over an hour of sound, the targets on AudioSet
 	$(BIN)/pytest -m slow
 
-notebooks: $(INSTALLED)  ## all five, on the demo's corpus
+notebooks: $(INSTALLED)  ## all six, on the demo's corpus
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest --nbmake --nbmake-timeout=600 -m "" notebooks
 
 wheel: $(INSTALLED)  ## the built wheel, alone in an empty environment
@@ -38,8 +38,12 @@ wheel: $(INSTALLED)  ## the built wheel, alone in an empty environment
 	$(PYTHON) -m venv --clear build/wheel/venv
 	build/wheel/venv/bin/pip install --quiet build/wheel/*.whl
 	cd build/wheel && venv/bin/python -c "from jamendo_mood.model import load_builtin; load_builtin()"
+	ls build/wheel/venv/share/jamendo-mood/notebooks/*.ipynb build/wheel/venv/lib/*/site-packages/jamendo_mood/static/*.css > /dev/null
 	cd build/wheel && venv/bin/jamendo-mood demo --embedder logmel --out demo > demo.log 2>&1 || (cat demo.log; false)
 	@tail -n 2 build/wheel/demo.log
+
+screenshots: $(INSTALLED)  ## docs/img, from the tests in a real browser
+	JAMENDO_MOOD_SCREENSHOTS=docs/img $(BIN)/pytest tests/browser
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,156 @@
+"""Set-up for tests in a real browser: Debian's Chromium, a page served by the real command, and JupyterLab.
+
+``JAMENDO_MOOD_SCREENSHOTS=docs/img`` keeps a picture of each state.
+"""
+
+import io
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from jamendo_mood import audio
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+# A browser that starts in a container, and asks nothing of hosts elsewhere.
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+OPTIONS += [
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+    "--autoplay-policy=no-user-gesture-required",
+]
+WAIT_MS = 60_000
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("browser")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if found is None:
+        pytest.skip("needs Chromium (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visitor(chromium: Browser) -> Iterator[Callable[..., Page]]:
+    """Makes pages of new visitors, each with cookies of its own; an error in a script fails the test."""
+    contexts: list[BrowserContext] = []
+    errors: list[str] = []
+
+    def come(**options: object) -> Page:
+        contexts.append(chromium.new_context(**{"viewport": {"width": 1100, "height": 900}, **options}))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(WAIT_MS)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        return page
+
+    yield come
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+@pytest.fixture(scope="session")
+def long_song(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MP3 of more than 10 MB, which notebooks refuse as one message: of real songs if they are at hand."""
+    path = tmp_path_factory.mktemp("songs") / "long song.mp3"
+    folder = Path(__file__).resolve().parents[3] / "shared" / "music"
+    songs = sorted(folder.glob("*/*.mp3"))[:2]
+    if songs:
+        inputs = [option for song in songs for option in ("-i", str(song))]
+        joined = f"{''.join(f'[{n}:a]' for n in range(len(songs)))}concat=n={len(songs)}:v=0:a=1"
+        source = [*inputs, "-filter_complex", joined]
+    else:
+        source = ["-f", "lavfi", "-i", "sine=440:duration=290,tremolo=2"]
+    encode = ["-c:a", "libmp3lame", "-b:a", "320k", "-metadata", "title=A long song", str(path)]
+    subprocess.run([audio.find_ffmpeg(), "-nostdin", "-v", "error", *source, *encode], check=True)
+    assert path.stat().st_size > 10_000_000
+    return path
+
+
+@pytest.fixture(scope="session")
+def keep() -> Callable[[Page, str], None]:
+    """Keeps a picture of a page, if pictures are wanted."""
+    folder = os.environ.get("JAMENDO_MOOD_SCREENSHOTS")
+
+    def take(page: Page, name: str) -> None:
+        if folder:
+            picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+            # A third of the size, and no difference to be seen.
+            picture.convert("RGB").quantize(128).save(Path(folder) / f"{name}.png", optimize=True)
+
+    return take
+
+
+@pytest.fixture(scope="session")
+def web(corpus, corpus_store, tagger_folder, tmp_path_factory) -> Iterator[str]:
+    """The address of a page that the real command serves, with a library."""
+    log = tmp_path_factory.mktemp("web") / "log"
+    options = ["--tagger", tagger_folder, "--store", corpus_store.root, "--audio", corpus.audio, "--port", "0"]
+    command = [sys.executable, "-m", "jamendo_mood", "web", *map(str, options), "--kernels", "6", "--no-browser"]
+    with log.open("w") as file, subprocess.Popen(command, stderr=file, stdout=file) as server:
+        try:
+            yield wait_until(lambda: re.search(r"http://\S+", log.read_text()), server, log)[0]
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(60)
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory) -> Iterator[tuple[str, Path]]:
+    """JupyterLab: its address, and the folder that it shows."""
+    folder = tmp_path_factory.mktemp("lab")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = folder.parent / "lab.log"
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port", str(port)]
+    command += ["--ServerApp.token=", f"--ServerApp.root_dir={folder}", "--ServerApp.port_retries=0"]
+    address = f"http://127.0.0.1:{port}"
+    with log.open("w") as file, subprocess.Popen(command, stderr=file, stdout=file) as server:
+        try:
+            wait_until(lambda: answers(f"{address}/api"), server, log)
+            yield address, folder
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(60)
+
+
+def wait_until(look, server, log, seconds=120.0):
+    """What `look` sees, as soon as it sees something."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            break
+        if seen := look():
+            return seen
+        time.sleep(0.2)
+    raise AssertionError(f"the server is not there:\n{log.read_text()}")
+
+
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False

@@ -1,0 +1,72 @@
+"""The notebooks in JupyterLab, in a real browser."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+
+pytest_plugins = ["demo_corpus"]
+
+
+@pytest.fixture
+def open_notebook(lab, visitor, corpus, corpus_store, tagger_folder):
+    """Opens a notebook on the tests' corpus and runs all its cells."""
+    address, folder = lab
+
+    def start(name):
+        text = (NOTEBOOKS / name).read_text(encoding="utf-8")
+        places = {
+            'Path(\\"../build/demo\\")': f'Path(\\"{corpus.root}\\")',
+            'corpus / \\"embeddings-logmel\\"': f'Path(\\"{corpus_store.root}\\")',
+            'corpus / \\"tagger-logmel\\"': f'Path(\\"{tagger_folder}\\")',
+        }
+        for old, new in places.items():
+            assert old in text
+            text = text.replace(old, new)
+        (folder / name).write_text(text, encoding="utf-8")
+        page = visitor(viewport={"width": 1300, "height": 1400})
+        page.goto(f"{address}/lab/tree/{name}?reset")
+        page.locator(".jp-Notebook").wait_for()
+        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        return page, folder / name
+
+    return start
+
+
+def test_a_song_of_more_than_10_mb_in_a_notebook(open_notebook, long_song, keep):
+    page, path = open_notebook("04_tag_a_track.ipynb")
+    page.locator(".jm-drop").wait_for()
+    assert page.locator(".jm-fallback").is_hidden()
+    page.locator(".jm input[type=file]").set_input_files(str(long_song))
+    page.get_by_role("heading", name="A long song").wait_for()
+    page.locator(".jm-spectrogram:not([hidden])").first.wait_for()
+    keep(page, "lab")
+    # The song named by its path in a cell below is there too, and Python sends its sound.
+    page.wait_for_function(
+        "[...document.querySelectorAll('.jm-player audio')].filter((player) => player.src).length === 2"
+    )
+    page.keyboard.press("Control+s")
+    saved = wait_for_outputs(page, path)
+    assert path.stat().st_size < 500_000
+    assert "A long song" not in json.dumps(saved.get("metadata", {}))
+
+
+def wait_for_outputs(page, path):
+    """The notebook as it was saved, once it was."""
+    for _ in range(100):
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if any(cell.get("outputs") for cell in saved["cells"]):
+            return saved
+        page.wait_for_timeout(100)
+    raise AssertionError("the notebook was not saved")
+
+
+def test_music_is_found_in_a_notebook(open_notebook):
+    page, _ = open_notebook("05_find_music.ipynb")
+    page.locator(".jm-chips button", has_text="sad").click()
+    page.locator(".jm-track-name", has_text="Study in").first.wait_for()
+    assert page.locator("footer button").all_inner_texts() == ["CSV", "M3U8"]

@@ -1,0 +1,275 @@
+"""The web page, served by the real command, in a real browser."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+pytest_plugins = ["demo_corpus"]
+
+
+@pytest.fixture
+def tag_page(web, visitor):
+    """Makes a new visitor, who is on the page that tags."""
+
+    def come(**options):
+        page = visitor(**options)
+        page.goto(web)
+        page.locator(".jm-drop").wait_for()
+        return page
+
+    return come
+
+
+def give(page, *files):
+    page.locator("input[type=file]").set_input_files([str(file) for file in files])
+
+
+def wait_for_moods(page, count=1):
+    page.locator(".jm-bars").nth(count - 1).wait_for()
+
+
+def wait_for_details(page):
+    page.locator(".jm-spectrogram:not([hidden])").first.wait_for()
+
+
+def download(page, word):
+    with page.expect_download() as waited:
+        page.locator("footer button", has_text=word).first.click()
+    return waited.value.suggested_filename, waited.value.path().read_bytes()
+
+
+def check_accessible(page, *but):
+    """axe-core finds nothing to complain of in the widget, contrast included."""
+    found = Axe().run(page, context=".jm", options={"runOnly": ["wcag2a", "wcag2aa", "best-practice"]})
+    wrong = [rule for rule in found.response["violations"] if rule["id"] not in but]
+    assert not wrong, json.dumps([(rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in wrong])
+
+
+def test_a_song_of_more_than_10_mb(tag_page, long_song, keep):
+    page = tag_page()
+    keep(page, "page-empty")
+    check_accessible(page)
+    give(page, long_song)
+    page.locator(".jm-progress").wait_for()
+    wait_for_moods(page)
+    wait_for_details(page)
+    rows = page.locator(".jm-bars .jm-bar-name").all_inner_texts()
+    assert len(rows) == 5
+    assert page.locator(".jm-card h2").first.inner_text() == "A long song"
+    assert page.locator(".jm-similar .jm-track").count() == 6
+    check_accessible(page)
+    keep(page, "page-tagged")
+
+    # A click on the timeline seeks: the cursor and the player go there.
+    box = page.locator(".jm-slider").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 30)
+    length = page.evaluate("document.querySelector('audio').duration")
+    page.wait_for_function(f"Math.abs(document.querySelector('audio').currentTime - {length / 2}) < {length / 100}")
+    assert int(page.locator(".jm-slider").get_attribute("aria-valuenow")) == pytest.approx(length / 2, rel=0.02)
+    page.locator(".jm-slider").press("ArrowRight")
+    page.wait_for_function(f"document.querySelector('audio').currentTime > {length / 2 + 3}")
+    # And the player moves the cursor.
+    page.evaluate("document.querySelector('audio').currentTime = 5")
+    page.wait_for_function("document.querySelector('.jm-slider').getAttribute('aria-valuenow') === '5'")
+
+    # Why a tag, as seconds that can be played.
+    page.locator(".jm-bar").first.click()
+    assert page.locator(".jm-bar").first.get_attribute("aria-pressed") == "true"
+    jump = page.locator(".jm-jump").first
+    start = jump.inner_text().partition("–")[0].split(":")
+    jump.click()
+    page.wait_for_function(
+        f"Math.abs(document.querySelector('audio').currentTime - {int(start[0]) * 60 + int(start[1])}) < 3"
+    )
+    page.evaluate("document.querySelector('audio').pause()")
+
+    name, content = download(page, "CSV")
+    assert name == "long song moods.csv"
+    table = list(csv.DictReader(io.StringIO(content.decode())))
+    assert all(row.startswith(line["tag"]) for line, row in zip(table, rows, strict=True))
+    assert {row["file"] for row in table} == {"long song.mp3"}
+    assert len(json.loads(download(page, "JSON")[1])["timeline"]["times_s"]) > 250
+    assert download(page, "PNG")[1].startswith(b"\x89PNG")
+
+
+def test_what_is_no_music_is_told_in_plain_words(tag_page, tmp_path, corpus, make_audio, tone, keep):
+    page = tag_page()
+    (tmp_path / "lyrics.mp3").write_text("just some text\n")
+    blip = make_audio(tmp_path / "blip.wav", tone(seconds=0.4))
+    silence = make_audio(tmp_path / "silence.wav", tone(amplitude=0.0))
+    (tmp_path / "empty.mp3").touch()
+    give(page, tmp_path / "lyrics.mp3", blip, silence, tmp_path / "empty.mp3", corpus.path(0))
+    wait_for_moods(page)  # of the last one: the others are no obstacle
+    said = {
+        card.locator("h2").inner_text(): card.locator("strong").inner_text()
+        for card in page.locator(".jm-failed").all()
+    }
+    assert said == {
+        "lyrics.mp3": "lyrics.mp3 can't be read as music.",
+        "blip.wav": "blip.wav lasts 0.40 s; the least to judge by is 0.96 s.",
+        "silence.wav": "There is no sound in silence.wav.",
+        "empty.mp3": "empty.mp3 can't be read as music.",
+    }
+    check_accessible(page)
+    keep(page, "page-refused")
+    page.locator(".jm-failed .jm-close").first.click()
+    assert page.locator(".jm-failed").count() == 3
+
+
+def test_a_file_over_the_limit_is_not_sent(tag_page, tmp_path):
+    page = tag_page()
+    huge = tmp_path / "huge.wav"
+    with huge.open("wb") as file:
+        file.truncate(200_000_001)  # takes no room
+    sent = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(len(frame))))
+    give(page, huge)
+    message = page.locator(".jm-failed strong")
+    message.wait_for()
+    assert message.inner_text() == "huge.wav has 200 MB; the limit here is 200 MB."
+    assert sum(sent) < 100_000
+
+
+def test_cancel_at_any_time(tag_page, long_song, corpus, keep):
+    page = tag_page()
+    give(page, long_song, corpus.path(0))
+    cards = page.locator(".jm-card")
+    keep(page, "page-working")
+    long = cards.filter(has=page.locator("h2", has_text=re.compile("^long song.mp3$")))
+    long.get_by_role("button", name="Cancel").click()
+    assert long.locator("strong").inner_text() == "Cancelled."
+    wait_for_moods(page)  # the other song goes on
+    assert page.locator(".jm-card", has_text="Study in").count() >= 1
+    give(page, corpus.path(1))
+    wait_for_moods(page, 2)
+    assert long.locator(".jm-bars").count() == 0
+
+
+def test_files_can_be_dropped(tag_page, corpus):
+    page = tag_page()
+    content = list(corpus.path(0).read_bytes())
+    page.evaluate(
+        """(content) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(content)], "dropped.mp3", { type: "audio/mpeg" }));
+            const zone = document.querySelector(".jm-drop");
+            for (const kind of ["dragenter", "dragover", "drop"])
+                zone.dispatchEvent(new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true }));
+        }""",
+        content,
+    )
+    wait_for_moods(page)
+    assert "dropped.mp3" in page.locator(".jm-about").first.inner_text()
+
+
+def test_two_visitors_at_once_see_their_own_songs_only(tag_page, corpus):
+    pages = [tag_page(), tag_page()]
+    for number, page in enumerate(pages):
+        give(page, corpus.path(number))
+    for number, page in enumerate(pages):
+        wait_for_moods(page)
+        assert page.locator(".jm-card h2").all_inner_texts() == [
+            f"Study in {' and '.join(corpus.songs[number].moods)} no. {corpus.songs[number].id}"
+        ]
+
+
+def test_hostile_names_stay_text(tag_page, make_audio, tone, tmp_path):
+    hostile = "<img src=x onerror=document.title='owned'>"
+    path = make_audio(
+        tmp_path / "x.mp3", tone(), options=("-metadata", f"title={hostile}", "-metadata", f"artist={hostile}")
+    )
+    page = tag_page()
+    page.locator("input[type=file]").set_input_files(
+        {"name": f"{hostile}.mp3", "mimeType": "audio/mpeg", "buffer": path.read_bytes()}
+    )
+    wait_for_moods(page)
+    assert page.locator(".jm-card h2").first.inner_text() == hostile
+    assert page.locator(".jm-card img:not(.jm-spectrogram)").count() == 0
+    assert page.title() != "owned"
+
+
+def test_on_a_phone_in_the_dark(tag_page, corpus, keep):
+    page = tag_page(viewport={"width": 390, "height": 844}, color_scheme="dark", has_touch=True, is_mobile=True)
+    give(page, corpus.path(0))
+    wait_for_moods(page)
+    wait_for_details(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390  # nothing sticks out
+    red, green, blue = map(
+        int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))[:3]
+    )
+    assert max(red, green, blue) < 60
+    check_accessible(page)
+    keep(page, "page-phone-dark")
+
+
+def test_the_keyboard_is_enough(tag_page, corpus):
+    page = tag_page()
+    page.keyboard.press("Tab")
+    reached = []
+    for _ in range(12):
+        reached.append(page.evaluate("document.activeElement.className + document.activeElement.type"))
+        page.keyboard.press("Tab")
+    assert any("file" in name for name in reached)
+    give(page, corpus.path(0))
+    wait_for_moods(page)
+    page.locator(".jm-bar").nth(1).focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".jm-bar").nth(1).get_attribute("aria-pressed") == "true"
+
+
+def test_music_is_found_by_mood(web, visitor, corpus, keep):
+    page = visitor()
+    page.goto(web)
+    page.locator(".jm-head a", has_text="Find music").click()
+    page.locator(".jm-modes").wait_for()
+    page.locator(".jm-chips button", has_text="sad").click()
+    tracks = page.locator(".jm-tracks .jm-track")
+    page.locator(".jm-tracks small", has_text="sad").first.wait_for()
+    assert tracks.count() == 20
+    page.locator(".jm-tracks .jm-track-name", has_text="Study in").first.wait_for()
+    assert "sad" in page.locator(".jm-track-name").first.inner_text()
+    check_accessible(page)
+    keep(page, "find-moods")
+
+    page.locator(".jm-round").first.click()
+    page.wait_for_function("[...document.querySelectorAll('audio')].some((player) => !player.paused)")
+    page.locator(".jm-round").first.click()
+
+    page.get_by_role("tab", name="Valence and arousal").click()
+    box = page.locator(".jm-plane").bounding_box()
+    page.mouse.click(box["x"] + 0.1 * box["width"], box["y"] + 0.8 * box["height"])
+    page.get_by_role("heading", name="Near a mood").wait_for()
+    page.mouse.click(box["x"] + 0.9 * box["width"], box["y"] + 0.2 * box["height"])
+    page.get_by_role("heading", name="From mood to mood").wait_for()
+    check_accessible(page)
+    keep(page, "find-plane")
+
+    page.get_by_role("tab", name="Emotions").click()
+    page.get_by_role("button", name="sadness").click()
+    page.get_by_role("button", name="joy", exact=True).press("Enter")
+    page.get_by_text("sadness → joy").wait_for()
+    check_accessible(page)
+    keep(page, "find-emotions")
+    page.locator(".jm-more").first.click()
+    page.get_by_role("heading", name=re.compile("More like")).wait_for()
+    name, content = download(page, "CSV")
+    assert name == "playlist.csv"
+    assert str(corpus.root) not in content.decode()  # no path of the server
+    page.locator(".jm-head a", has_text="Tag a song").click()
+    page.locator(".jm-drop").wait_for()
+
+
+def test_the_page_needs_no_other_host(web, visitor, corpus):
+    page = visitor()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(web)
+    page.locator(".jm-drop").wait_for()
+    give(page, corpus.path(0))
+    wait_for_moods(page)
+    assert len(asked) > 5
+    assert [url for url in asked if not url.startswith((web, "data:", "blob:"))] == []
