@@ -55,14 +55,14 @@ class Offer:
     Attributes
     ----------
     limits : Limits
-        `page` is left open: it follows from `tabs`.
-    tabs : dict
-        Of each page its name: (title, address).
+        `page` is left open: it is what `tabs` says.
+    tabs : tuple of (str, str)
+        Of each page its title and its address.
     library : Library or None
     """
 
     limits: Limits = field(default_factory=Limits)
-    tabs: dict[str, tuple[str, str]] = field(default_factory=dict)
+    tabs: tuple[tuple[str, str], ...] = ()
     library: Library | None = None
 
 
@@ -129,13 +129,8 @@ def serve(tagger: Tagger, embedder: Embedder, folder: Path, offer: Offer | None 
         server.stop()
 
 
-def connect(page: str = "") -> tuple[SharedTagger, Embedder, Library | None, Limits]:
+def connect() -> tuple[SharedTagger, Embedder, Library | None, Limits]:
     """Tagger, embedder, library and limits of the server whose settings file the environment names.
-
-    Parameters
-    ----------
-    page : str
-        Which of the offer's tabs this process shows.
 
     Raises
     ------
@@ -153,8 +148,6 @@ def connect(page: str = "") -> tuple[SharedTagger, Embedder, Library | None, Lim
     except FileNotFoundError as error:
         raise ServerGoneError(_GONE) from error
     address = Address(folder / SOCKET_NAME, bytes.fromhex(settings["key"]))
-    tabs = {name: (title, where) for name, (title, where) in settings["tabs"].items()}
-    own_tab_first = sorted(tabs, key=lambda name: name != page)
     embedder = Embedder(
         spec=EmbedderSpec.from_json(settings["spec"]),
         frontend=pkgutil.resolve_name(settings["frontend"]),
@@ -162,7 +155,7 @@ def connect(page: str = "") -> tuple[SharedTagger, Embedder, Library | None, Lim
         window_samples=settings["window_samples"],
         hop_samples=settings["hop_samples"],
     )
-    limits = replace(Limits(**settings["limits"]), page=tuple(tabs[name] for name in own_tab_first))
+    limits = replace(Limits(**settings["limits"]), page=tuple((title, where) for title, where in settings["tabs"]))
     return _share(tagger, address), embedder, library, limits
 
 

@@ -61,7 +61,7 @@ TABS = {
 }
 """Of each page: its title, its address, and the notebook it is made from. The second one needs a library."""
 
-CONNECT = "from jamendo_mood.sharing import connect\n\ntagger, embedder, library, limits = connect({page!r})"
+CONNECT = "from jamendo_mood.sharing import connect\n\ntagger, embedder, library, limits = connect()"
 HIGHEST_PORT = 65_535
 MESSAGE_BYTES = 4_000_000  # of a browser's message to a kernel: four pieces of an upload
 EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"]
@@ -112,13 +112,13 @@ def run_web(tagger: Tagger, embedder: Embedder, library: Library | None, config:
     tabs = {name: tab for name, tab in TABS.items() if name == "tag" or library is not None}
     notebooks = {name: find_notebook(notebook) for name, (_, _, notebook) in tabs.items()}
     token = os.environ.pop(TOKEN_VARIABLE, "") or ("" if _is_loopback(config.host) else secrets.token_urlsafe(24))
-    offer = Offer(config.limits, {name: tab[:2] for name, tab in tabs.items()}, library)
+    offer = Offer(config.limits, tuple(tab[:2] for tab in tabs.values()), library)
     with _bound(config) as bound, Scratch() as scratch, serve(tagger, embedder, scratch.path, offer) as settings:
         served, visitors = scratch.path / "notebooks", scratch.path / "visitors"
         served.mkdir()
         visitors.mkdir()
         for name, path in notebooks.items():
-            (served / f"{name}.ipynb").write_text(make_page(path.read_text(encoding="utf-8"), name), encoding="utf-8")
+            (served / f"{name}.ipynb").write_text(make_page(path.read_text(encoding="utf-8")), encoding="utf-8")
         page = Page(config=_voila_config(config, settings, visitors))
         page.root_dir, page.connection_dir_root, page.token = str(served), str(scratch.path), token
         page.tabs, page.bound = tabs, bound
@@ -143,7 +143,7 @@ def find_notebook(name: str) -> Path:
     raise UsageError(f"{name} came neither with a checkout nor with the installed package: install jamendo-mood anew")
 
 
-def make_page(notebook: str, page: str) -> str:
+def make_page(notebook: str) -> str:
     """Turn a notebook into what is served.
 
     Cells tagged ``setup`` become one that connects to the server; those tagged ``notebook`` and the one that installs
@@ -153,8 +153,6 @@ def make_page(notebook: str, page: str) -> str:
     ----------
     notebook : str
         JSON.
-    page : str
-        A key of `TABS`.
     """
     content = json.loads(notebook)
     cells: list[dict[str, Any]] = []
@@ -162,7 +160,7 @@ def make_page(notebook: str, page: str) -> str:
         tags = cell["metadata"].get("tags", [])
         if "setup" in tags:
             if not any("setup" in kept["metadata"].get("tags", []) for kept in cells):
-                cells.append({**cell, "source": CONNECT.format(page=page)})
+                cells.append({**cell, "source": CONNECT})
         elif "notebook" not in tags and "google.colab" not in "".join(cell["source"]):
             cells.append(cell)
     kernel = {"name": KERNEL_NAME, "display_name": "Python 3", "language": "python"}

@@ -160,17 +160,16 @@ def test_only_their_owner_reads_the_settings_and_they_hold_what_is_offered(
 ):
     offer = Offer(
         Limits(size_bytes=5, length_s=60.0),
-        {"tag": ("Tag a song", "/"), "find": ("Find music", "/find")},
+        (("Tag a song", "/"), ("Find music", "/find")),
         open_library(corpus_store, corpus_tagger),
     )
     with serve(corpus_tagger, logmel, folder, offer) as settings:
         use(settings)
-        *_, library, limits = connect("find")
+        *_, library, limits = connect()
         assert stat.S_IMODE(settings.stat().st_mode) == 0o600
         assert stat.S_IMODE(settings.parent.stat().st_mode) == 0o700
-        assert connect("tag")[3].page == (("Tag a song", "/"), ("Find music", "/find"))
     assert (limits.size_bytes, limits.length_s, limits.paths, limits.scratch) == (5, 60.0, False, None)
-    assert limits.page == (("Find music", "/find"), ("Tag a song", "/"))
+    assert limits.page == offer.tabs
     assert library.keys == offer.library.keys
     np.testing.assert_array_equal(library.scores, offer.library.scores)
 

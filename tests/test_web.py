@@ -266,9 +266,9 @@ def test_a_page_is_the_notebook_without_what_is_for_people_with_a_notebook():
         cell("print('by hand')", "notebook"),
     ]
     notebook = json.dumps({"cells": cells, "metadata": {"kernelspec": {"name": "mine"}}, "nbformat": 4})
-    made = json.loads(web.make_page(notebook, "find"))
+    made = json.loads(web.make_page(notebook))
     assert [one["source"] for one in made["cells"]] == [
-        "from jamendo_mood.sharing import connect\n\ntagger, embedder, library, limits = connect('find')",
+        "from jamendo_mood.sharing import connect\n\ntagger, embedder, library, limits = connect()",
         "TagWidget(tagger, embedder)",
     ]
     assert made["metadata"]["title"] == "jamendo-mood"
@@ -278,10 +278,10 @@ def test_a_page_is_the_notebook_without_what_is_for_people_with_a_notebook():
 @pytest.mark.parametrize("page", web.TABS)
 def test_the_real_notebooks_become_two_cells(page):
     *_, name = web.TABS[page]
-    made = json.loads(web.make_page(web.find_notebook(name).read_text(encoding="utf-8"), page))
+    made = json.loads(web.make_page(web.find_notebook(name).read_text(encoding="utf-8")))
     connect, widget = ("".join(one["source"]) for one in made["cells"])
-    assert f"connect('{page}')" in connect
-    assert "Widget(" in widget or "Finder(" in widget
+    assert connect == web.CONNECT
+    assert {"tag": "TagWidget(", "find": "FindWidget("}[page] in widget
 
 
 def test_notebooks_are_found_beside_the_package_or_where_the_wheel_put_them(tmp_path, monkeypatch):
