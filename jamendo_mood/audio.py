@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.errors import AudioError, DiskFullError, NoSoundError, UsageError
+from jamendo_mood.errors import AudioError, DiskFullError, NoFileError, NoSoundError, UsageError
 from jamendo_mood.scratch import Scratch
 
 SAMPLE_RATE_HZ = 16_000
@@ -97,7 +97,7 @@ def probe(path: Path) -> AudioInfo:
     """
     path = Path(path)
     if not path.is_file():
-        raise AudioError(f"{path}: no such file")
+        raise NoFileError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
     text = _run_ffmpeg("-i", str(path.absolute())).stderr

@@ -13,7 +13,7 @@ import anywidget
 
 Buffers = Sequence[bytes | memoryview]
 PIECE_BYTES = 200_000
-"""What a kernel sends at once: servers drop what is over 1 MB a second (`iopub_data_rate_limit`)."""
+"""Of a sound, what is sent at once: between two pieces other messages get through."""
 
 
 def read_static(*names: str) -> str:
@@ -40,7 +40,7 @@ class Page(anywidget.AnyWidget):  # type: ignore[misc]
         self.on_msg(lambda _, message, buffers: answer(message, buffers))
 
     def tell(self, kind: str, buffers: Buffers = (), **content: Any) -> None:
-        """Send a message of a kind to every view."""
+        """Send a message of a kind to every view; one with a `view` is for the view of that name alone."""
         self.send({"type": kind, **content}, buffers=list(buffers))
 
     def send_piece(self, key: str, index: int, sound: bytes | None) -> None:
@@ -48,4 +48,4 @@ class Page(anywidget.AnyWidget):  # type: ignore[misc]
         start = index * PIECE_BYTES
         piece = (sound or b"")[start : start + PIECE_BYTES]
         last = sound is None or start + PIECE_BYTES >= len(sound)
-        self.tell("piece", [piece] if piece else [], key=key, last=last)
+        self.tell("piece", [piece] if piece else [], key=key, index=index, last=last)

@@ -13,6 +13,10 @@ class AudioError(MoodError):
     """One audio file cannot be turned into sound. The run goes on with the others."""
 
 
+class NoFileError(AudioError):
+    """There is no such file."""
+
+
 class NoSoundError(AudioError):
     """A file that can be read, but has no sound in it: a video without a sound track, or silence."""
 
@@ -43,3 +47,11 @@ class DataError(MoodError):
 
 class DiskFullError(MoodError):
     """There is no room left to write. Not any one track's fault, so the run stops."""
+
+
+class DownloadError(MoodError):
+    """One file cannot be had from the web. The run goes on with the others."""
+
+
+class NetworkError(MoodError):
+    """The web gives nothing at all. Not any one track's fault, so the run stops."""

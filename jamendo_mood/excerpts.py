@@ -14,7 +14,7 @@ from jamendo_mood.errors import AudioError
 EXCERPT_S = 30.0
 KBPS = 64
 """Of an excerpt, in mono: 240 kB for 30 s, good enough to recognise a song by."""
-KEPT = 8  # sounds that were asked for last: each is asked for in pieces
+KEPT = 4  # sounds that were asked for last: each is asked for in pieces
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Sounds:
             path = self.own.get(key) or self._library.get(key)
             try:
                 sound = None if path is None else encode_excerpt(path, None if key in self.own else EXCERPT_S)
-            except AudioError as error:
+            except (AudioError, OSError) as error:
                 log.warning("%s", error)
                 sound = None
             self._encoded = dict([*self._encoded.items(), (key, sound)][-KEPT:])

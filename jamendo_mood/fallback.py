@@ -53,6 +53,7 @@ class Fallback(widgets.VBox):  # type: ignore[misc]
     def put_away(self) -> None:
         """The page is there: this is not needed."""
         self.layout.display = "none"
+        self.results.children = ()  # pictures would be saved with the notebook
 
     def say(self, text: str) -> None:
         """Show a line of text."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -52,13 +53,19 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
     def __init__(self, library: Library, *, limits: Limits | None = None) -> None:
         self._library, self._limits = library, limits or Limits()
         self.found: list[Found] = []
+        self._query = 0
+        self._results: dict[str, Any] = {}
+        self._reader = ThreadPoolExecutor(1, "jamendo-mood-names")
+        self._named: dict[str, Found] = {}
         self.page = browser.Page(browser.read_static(*SCRIPTS) + EXPORT, browser.read_static("style.css"), self._answer)
         self._sounds = Sounds(self.page.send_piece, library.files)
         super().__init__([self.page])
 
     def close(self) -> None:
         """End the widget."""
-        self._sounds.close()
+        if "_sounds" in self.__dict__:  # Python closes what could not be made, too
+            self._reader.shutdown(cancel_futures=True)
+            self._sounds.close()
         super().close()
 
     def _answer(self, message: _Message, _: browser.Buffers) -> None:
@@ -68,16 +75,18 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
             handlers[message["type"]](message)
         except MoodError as error:
             self.page.tell("failed", sentence=f"{error}.")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             log.warning("a message that makes no sense was dropped (%s: %s)", type(error).__name__, error)
 
-    def _on_hello(self, _: _Message) -> None:
+    def _on_hello(self, message: _Message) -> None:
+        view = str(message.get("view", ""))
         library = self._library
         grades = library.grades or ("",) * len(library.targets)
         moods = [{"tag": tag, "reliability": grade} for tag, grade in zip(library.targets, grades, strict=True)]
         plane = np.zeros((0, 2)) if library.plane is None else library.plane
         self.page.tell(
             "setup",
+            view=view,
             moods=sorted(moods, key=lambda mood: mood["tag"].lower()),
             emotions=[asdict(emotion) for emotion in EMOTIONS.values()],
             plane=library.plane is not None,
@@ -85,14 +94,27 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
             tracks=len(library),
             page=[list(tab) for tab in self._limits.page],
         )
+        if self._results:
+            self.page.tell("results", view=view, **self._results)
 
     def _on_query(self, message: _Message) -> None:
         started = time.perf_counter()
         title, self.found = self._find(message, min(MOST, max(1, int(message["count"]))))
         ms = 1000 * (time.perf_counter() - started)
-        self._show(title, ms)
-        self.found = playlists.describe(self.found)  # reads the files: names follow when they are known
-        self._show(title, ms)
+        self._query += 1
+        self._show(self._query, title, ms)
+        self._reader.submit(self._name, self._query, self.found, title, ms)
+
+    def _name(self, query: int, found: list[Found], title: str, ms: float) -> None:
+        """Read names from the files, which takes its time, and show them unless something else was asked for."""
+        for track in found:
+            if query != self._query:
+                return
+            if track.key not in self._named:
+                (self._named[track.key],) = playlists.describe([track])
+        if query == self._query:
+            self.found = [replace(self._named[track.key], fit=track.fit) for track in found]
+            self._show(query, title, ms)
 
     def _find(self, message: _Message, count: int) -> tuple[str, list[Found]]:
         mode, library = message["mode"], self._library
@@ -111,17 +133,20 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
         self._library.row(key)
         return Found(key, 1.0, self._library.files.get(key), ())
 
-    def _show(self, title: str, ms: float) -> None:
+    def _show(self, number: int, title: str, ms: float) -> None:
         tracks = [songview.describe_track(track) for track in self.found]
         formats = list(MEDIA) if self._limits.paths else ["csv"]
-        self.page.tell("results", title=title, tracks=tracks, ms=ms, formats=formats)
+        self._results = {"number": number, "title": title, "tracks": tracks, "ms": ms, "formats": formats}
+        self.page.tell("results", **self._results)
 
     def _on_save(self, message: _Message) -> None:
         form = str(message["format"])
         # What is not one's own machine keeps its paths to itself.
         tracks = self.found if self._limits.paths else [replace(track, file=None) for track in self.found]
         content = playlists.FORMATS[form](tracks).encode()
-        self.page.tell("file", (content,), name=f"playlist.{form}", media=MEDIA[form])
+        self.page.tell(
+            "file", (content,), view=str(message.get("view", "")), name=f"playlist.{form}", media=MEDIA[form]
+        )
 
     def _on_piece(self, message: _Message) -> None:
         self._sounds.send(str(message["key"]), max(0, int(message["index"])))

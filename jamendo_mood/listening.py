@@ -20,6 +20,7 @@ from jamendo_mood.errors import (
     DiskFullError,
     LimitError,
     MoodError,
+    NoFileError,
     NoSoundError,
     TooShortError,
     WeightsError,
@@ -27,7 +28,7 @@ from jamendo_mood.errors import (
 from jamendo_mood.model import Tagger
 from jamendo_mood.prediction import Prediction, score_embedding
 from jamendo_mood.streaming import StreamConfig, embed_files
-from jamendo_mood.uploads import Limits
+from jamendo_mood.uploads import Limits, clock
 
 STAGES = ("load", "decode", "embed", "score")
 SILENCE = 10 ** (-80 / 20)
@@ -102,13 +103,17 @@ def listen(
     check_length = functools.partial(limits.check_length, name)  # also as it goes: some files don't know their length
     watch = _Watch(embedder.spec.hop_s, info.duration_s, on_progress, is_cancelled, check_length)
     watched = replace(embedder, frontend=watch.hearing(embedder.frontend), network=watch.counting(embedder.network))
-    config = StreamConfig(prefetch=1, scratch=limits.scratch)
+    # A small file from a stranger may hold days of silence, and say in its header that it is short.
+    longest_s = None if limits.paths else limits.length_s
+    config = StreamConfig(prefetch=1, scratch=limits.scratch, longest_s=longest_s)
     with contextlib.closing(embed_files({name: path}, watched, config)) as results:
         result = next(results)
     if is_cancelled():
         raise CancelledError(f"{name}: cancelled")
+    if isinstance(result.cause, LimitError):
+        raise LimitError(f"{name} goes on after {clock(limits.length_s)}, which is the limit here")
     if result.frames is None:
-        raise AudioError(result.error)
+        raise result.cause if isinstance(result.cause, MoodError) else AudioError(result.error)
     limits.check_length(name, result.duration_s)
     if result.duration_s < embedder.spec.window_s:
         raise TooShortError(
@@ -121,8 +126,11 @@ def listen(
     return Heard(score_embedding(described, result.frames, tagger), result.frames)
 
 
-def explain_error(error: Exception, name: str) -> tuple[str, str]:
-    """What went wrong with a song, and what to do about it, in words that need no programmer."""
+def explain_error(error: Exception, name: str, limits: Limits) -> tuple[str, str]:
+    """What went wrong with a song, and what to do about it, in words that need no programmer.
+
+    Where `limits` allow no paths, nothing is told of those of this machine.
+    """
     what = str(error)
     if isinstance(error, LimitError):
         return what + ".", "Cut out the part that matters, or export it smaller (an MP3 of 128 kb/s will do)."
@@ -130,6 +138,8 @@ def explain_error(error: Exception, name: str) -> tuple[str, str]:
         return f"There is no sound in {name}.", "Listen to it first: it may be a video without sound, or a muted track."
     if isinstance(error, TooShortError):
         return what + ".", "Moods need a moment of music: take ten seconds or more."
+    if isinstance(error, NoFileError):
+        return f"There is no file {name} at this place.", "Give its whole path on the machine that runs Python."
     if isinstance(error, AudioError):
         return (
             f"{name} can't be read as music.",
@@ -143,8 +153,10 @@ def explain_error(error: Exception, name: str) -> tuple[str, str]:
         )
     if isinstance(error, DiskFullError):
         return "There is no room left on the machine that does the listening.", "Free some, and try again."
+    if isinstance(error, MoodError) and limits.paths:
+        return f"{name} can't be listened to here.", what
     if isinstance(error, MoodError):
-        return what, ""
+        return f"{name} can't be listened to here.", "Try again later, or tell who runs this page."
     return (
         f"{name}: something broke that should not ({type(error).__name__}).",
         "Please report it, with the file's name.",

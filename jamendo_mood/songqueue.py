@@ -40,6 +40,10 @@ class Song:
         Set by its owner, and by the thread that listens: its moods are there, or an error is.
     heard : Heard or None
     error : Exception or None
+    removed : bool
+        Whether its owner wants to hear no more of it.
+    finished : bool
+        Whether nothing more comes: its file is needed no longer.
     """
 
     id: str
@@ -50,6 +54,8 @@ class Song:
     done: threading.Event = field(default_factory=threading.Event)
     heard: Heard | None = None
     error: Exception | None = None
+    removed: bool = False
+    finished: bool = False
 
 
 class Tell(Protocol):
@@ -126,7 +132,7 @@ class SongQueue:
             if isinstance(error, CancelledError):
                 self._tell(song, "cancelled")
             else:
-                fail(song, error, self._tell)
+                fail(song, error, self._limits, self._tell)
         finally:
             song.done.set()
 
@@ -141,12 +147,22 @@ class SongQueue:
             on_progress=_Throttled(lambda progress: self._tell(song, "progress", **asdict(progress))),
             is_cancelled=song.cancelled.is_set,
         )
+        if song.cancelled.is_set():
+            raise CancelledError(f"{song.name}: cancelled")
         description, timeline = songview.describe(heard, self._tagger, song.name)
         song.heard = heard
         self._tell(song, "tags", (timeline,), playable=not song.uploaded, **description)
         song.done.set()  # whoever waits has what they wait for; what follows is looked at later
-        details, picture = songview.describe_details(song.path, heard, self._tagger, self._library, self._limits)
-        self._tell(song, "details", (picture,), **details)
+        self._tell_details(song, heard)
+
+    def _tell_details(self, song: Song, heard: Heard) -> None:
+        try:
+            details, picture = songview.describe_details(song.path, heard, self._tagger, self._library, self._limits)
+        except Exception as error:  # the moods are there, and stay: a picture less is no failure
+            log.warning("%s: no details (%s)", song.name, error)
+            self._tell(song, "details", why={}, similar=[])
+        else:
+            self._tell(song, "details", (picture,), **details)
 
     def _load_embedder(self) -> Embedder:
         if self._embedder is None:
@@ -162,11 +178,11 @@ class SongQueue:
             log.info("not loaded yet: %s", error)
 
 
-def fail(song: Song, error: Exception, tell: Tell) -> None:
+def fail(song: Song, error: Exception, limits: Limits, tell: Tell) -> None:
     """Tell that a song failed; an error that is no fault of the song goes to the log with its traceback too."""
     if not isinstance(error, MoodError):
         log.error("%s: %s", song.name, error, exc_info=error)
-    sentence, advice = explain_error(error, song.name)
+    sentence, advice = explain_error(error, song.name, limits)
     song.error = error
     tell(song, "failed", sentence=sentence, advice=advice)
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from jamendo_mood import audio
 from jamendo_mood.embedders import Embedder, pad_to_window
-from jamendo_mood.errors import DiskFullError, UsageError
+from jamendo_mood.errors import DiskFullError, LimitError, UsageError
 from jamendo_mood.scratch import Scratch
 
 BLOCK_FRAMES = 64  # windows a block: about a minute of sound, 4 MB
@@ -40,11 +40,15 @@ class StreamConfig:
         Threads that decode ahead of the network: each holds at most one WAV.
     scratch : Path or None
         Where WAVs live for the moments they exist; None is the system's folder for temporary files.
+    longest_s : float or None
+        Of files from strangers, decode no more than that many seconds, whatever their headers say: a track that goes on
+        fails with a `LimitError`. That is one ffmpeg pass, without pydub.
     """
 
     batch: int = 64
     prefetch: int = 2
     scratch: Path | None = None
+    longest_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.prefetch < 1:
@@ -53,12 +57,13 @@ class StreamConfig:
 
 @dataclass(frozen=True)
 class TrackResult:
-    """What became of one track: `frames` (frames, dim), or None and an `error`."""
+    """What became of one track: `frames` (frames, dim), or None and an `error`, which `cause` has raised."""
 
     key: str
     frames: Array | None
     duration_s: float
     error: str = ""
+    cause: Exception | None = None
 
 
 def embed_files(
@@ -91,17 +96,23 @@ class Chunk:
     error: Exception | None = None
 
 
-def decode(key: str, path: Path, embedder: Embedder, scratch: Scratch) -> Iterator[Chunk]:
+def decode(
+    key: str, path: Path, embedder: Embedder, scratch: Scratch, longest_s: float | None = None
+) -> Iterator[Chunk]:
     """Turn one audio file into inputs of the network, block by block; the WAV is gone when the last is out.
 
     Raises
     ------
     AudioError
         It cannot be decoded.
+    LimitError
+        It is longer than `longest_s`.
     """
     window, hop = embedder.window_samples, embedder.hop_samples
-    with audio.converted(path, scratch) as wav:
+    with audio.converted(path, scratch, duration_s=None if longest_s is None else longest_s + 1) as wav:
         samples = audio.count_samples(wav)
+        if longest_s is not None and samples > longest_s * audio.SAMPLE_RATE_HZ:
+            raise LimitError(f"{path.name} goes on after {longest_s / 60:g} minutes, which is the limit here")
         if samples < window:
             log.warning("%s: shorter than %.2f s, padded with silence", path, window / audio.SAMPLE_RATE_HZ)
         block = (BLOCK_FRAMES - 1) * hop + window
@@ -121,7 +132,7 @@ def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int) -> Ite
     for chunk in chunks:
         if chunk.error is not None:
             assembly.drop(chunk.key)
-            yield TrackResult(chunk.key, None, 0.0, str(chunk.error))
+            yield TrackResult(chunk.key, None, 0.0, str(chunk.error), chunk.error)
         else:
             assembly.add(chunk)
             yield from assembly.finished()
@@ -191,7 +202,7 @@ class _Decoders:
         self._todo: queue.SimpleQueue[tuple[str, Path]] = queue.SimpleQueue()
         for item in tracks.items():
             self._todo.put(item)
-        self._embedder, self._scratch = embedder, scratch
+        self._embedder, self._scratch, self._longest_s = embedder, scratch, config.longest_s
         self._chunks: queue.Queue[Chunk] = queue.Queue(maxsize=2 * config.prefetch)
         self._stop = threading.Event()
         self._threads = [
@@ -234,7 +245,7 @@ class _Decoders:
 
     def _decode(self, key: str, path: Path) -> None:
         try:
-            for chunk in decode(key, path, self._embedder, self._scratch):
+            for chunk in decode(key, path, self._embedder, self._scratch, self._longest_s):
                 self._put(chunk)
         except _StopError:
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,11 @@ from jamendo_mood.errors import DiskFullError, LimitError, UsageError
 from jamendo_mood.scratch import Scratch
 
 MEGABYTE = 1_000_000
+MOST_AT_ONCE = 5
+"""Times the largest file: what all uploads that are there at the same time may have together."""
+MOST_FILES = 100
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Limits:
         Of its sound.
     paths : bool
         Whether the browser may name files of the machine that runs Python: yes in one's own notebook, never on a page
-        for others.
+        for others. Where it may not, files are taken for those of strangers.
     scratch : Path or None
         Where uploads live until they are tagged; None is the system's folder for temporary files.
     page : tuple of (str, str)
@@ -50,7 +56,7 @@ class Limits:
     def check_length(self, name: str, length_s: float | None) -> None:
         """Raise `LimitError` for sound that is too long; None is a length that is not known."""
         if length_s is not None and length_s > self.length_s:
-            raise LimitError(f"{name} lasts {_minutes(length_s)} min; the limit here is {_minutes(self.length_s)} min")
+            raise LimitError(f"{name} lasts {clock(length_s)}; the limit here is {clock(self.length_s)}")
 
 
 @dataclass
@@ -94,13 +100,23 @@ class Uploads:
         Raises
         ------
         LimitError
-            It is too large.
+            It is too large, or too much is there already.
         UsageError
-            It has no size, or this upload has begun already.
+            It has no size, or this upload has begun already; or there is no place for it, of which the log says more.
         """
         self._limits.check_size(name, size_bytes)
         if size_bytes < 0 or identity in self._files:
             raise UsageError(f"{name}: an upload of {size_bytes} bytes that cannot begin")
+        held = sum(upload.size_bytes for upload in list(self._files.values()))
+        if held + size_bytes > MOST_AT_ONCE * self._limits.size_bytes or len(self._files) >= MOST_FILES:
+            raise LimitError(f"{name} has to wait: too many songs are here already; drop it again when some are done")
+        try:
+            self._files[identity] = self._make(name, size_bytes)
+        except (OSError, UsageError) as error:
+            log.error("no place for uploads: %s", error)
+            raise UsageError("there is no place for uploads") from error
+
+    def _make(self, name: str, size_bytes: int) -> _Upload:
         if self._scratch is None:
             self._scratch = self._stack.enter_context(Scratch(self._limits.scratch))
         folder = contextlib.ExitStack()
@@ -108,7 +124,7 @@ class Uploads:
         file_name = "upload" + (suffix if suffix in AUDIO_SUFFIXES else "")
         path = folder.enter_context(self._scratch.folder()) / file_name
         path.touch()
-        self._files[identity] = _Upload(path, name, size_bytes, folder)
+        return _Upload(path, name, size_bytes, folder)
 
     def add(self, identity: str, offset: int, piece: bytes | memoryview) -> int:
         """Append a piece; returns how many bytes are there now.
@@ -121,7 +137,8 @@ class Uploads:
             There is no room.
         """
         upload = self._files.get(identity)
-        if upload is None or offset != upload.received or offset + len(piece) > upload.size_bytes:
+        fits = upload is not None and offset == upload.received and offset + len(piece) <= upload.size_bytes
+        if upload is None or not fits or not len(piece):
             raise UsageError("a piece of an upload came out of turn; try the upload again")
         try:
             with upload.path.open("ab") as file:
@@ -129,7 +146,8 @@ class Uploads:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFullError(f"no room left for {upload.name} in {upload.path.parent.parent}") from error
-            raise
+            log.error("%s: %s", upload.path, error)
+            raise UsageError("there is no place for uploads") from error
         upload.received += len(piece)
         return upload.received
 
@@ -152,5 +170,8 @@ class Uploads:
         return identity in self._files
 
 
-def _minutes(length_s: float) -> str:
-    return f"{length_s / 60:.0f}"
+def clock(length_s: float) -> str:
+    """A length as people read it: ``2:31:00``, ``3:05``."""
+    minutes, seconds = divmod(round(length_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

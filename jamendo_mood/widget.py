@@ -2,12 +2,15 @@
 
 The page (``static/``) and this module speak in messages. From the page: ``hello`` (a view is there), ``begin`` and
 ``chunk`` (an upload), ``path``, ``cancel``, ``remove``, ``save`` (a download), ``piece`` (of a sound). To the page:
-``setup``, ``ack``, ``progress``, ``tags``, ``details``, ``failed``, ``cancelled``, ``file``, ``piece``.
+``setup``, ``ack``, ``progress``, ``tags``, ``details``, ``failed``, ``cancelled``, ``removed``, ``file``, ``piece``.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
+import threading
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +21,7 @@ import ipywidgets as widgets
 from jamendo_mood import browser, songview
 from jamendo_mood.audio import AUDIO_SUFFIXES
 from jamendo_mood.embedders import Embedder
-from jamendo_mood.errors import MoodError, UsageError
+from jamendo_mood.errors import MoodError
 from jamendo_mood.excerpts import Sounds
 from jamendo_mood.fallback import Fallback
 from jamendo_mood.model import Tagger, load_builtin
@@ -29,6 +32,7 @@ from jamendo_mood.uploads import MEGABYTE, Limits, Uploads
 
 SCRIPTS = ("dom.js", "upload.js", "charts.js", "song.js", "tagging.js")
 EXPORT = "export default { render: renderTagging };"
+LAST = ("details", "failed", "cancelled")  # after which there is no more of a song
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +83,7 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
         self._limits = limits or Limits()
         self._songs: dict[str, Song] = {}
         self._told: dict[str, list[_Told]] = {}  # of each song, what a view that comes later must know
+        self._lock = threading.RLock()  # over what is told: a view that comes meanwhile is told in the same order
         self._uploads = Uploads(self._limits)
         self._queue = SongQueue(tagger, embedder, library, self._limits, self._tell)
         self.page = browser.Page(browser.read_static(*SCRIPTS) + EXPORT, browser.read_static("style.css"), self._answer)
@@ -97,7 +102,7 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
         return self._queue.wait(self._add_path(path, name))
 
     def tag_bytes(self, name: str, content: bytes) -> Prediction:
-        """Tag the content of a file; its copy on disk is gone afterwards. Raises as `tag_file` does."""
+        """Tag the content of a file; its copy on disk goes when all of it is shown. Raises as `tag_file` does."""
         return self._queue.wait(self._add_bytes(name, content))
 
     def ask_colab(self) -> list[Prediction]:
@@ -120,7 +125,9 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
         super().close()
 
     def _add_path(self, path: Path | str, name: str | None = None) -> Song:
-        path = Path(path).expanduser()
+        with contextlib.suppress(RuntimeError):  # ~nobody: there is no such file, which is told as of any other
+            path = Path(path).expanduser()
+        path = Path(path)
         return self._add(Song(uuid.uuid4().hex, name or path.name, path, uploaded=False))
 
     def _add_bytes(self, name: str, content: bytes) -> Song:
@@ -139,17 +146,20 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
     def _tell(self, song: Song, kind: str, buffers: tuple[bytes, ...] = (), **content: Any) -> None:
         """Tell the page what becomes of a song; called from the thread that listens, too."""
         content = {"id": song.id, "name": song.name, **content}
-        told = self._told.setdefault(song.id, [])
-        if kind != "details":
-            told.clear()
-        told.append((kind, buffers, content))
-        if kind in ("details", "failed", "cancelled"):
-            self._uploads.drop(song.id)
         if kind == "tags" and song.heard is not None:
             self.predictions.append(song.heard.prediction)
-        if kind == "cancelled":
-            self._forget(song.id)
-        self.page.tell(kind, buffers, **content)
+        with self._lock:
+            if kind in LAST:
+                song.finished = True
+                self._uploads.drop(song.id)
+            told = self._told.setdefault(song.id, [])
+            if kind != "details":
+                told.clear()
+            told.append((kind, buffers, content))
+            if not song.removed:
+                self.page.tell(kind, buffers, **content)
+            if song.finished and (song.removed or kind == "cancelled"):
+                self._forget(song.id)
         if self.fallback.in_use:
             if kind == "failed":
                 self.fallback.say(f"{content['sentence']} {content['advice']}")
@@ -178,46 +188,49 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
         }
         try:
             handlers[message["type"]](message, buffers)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             log.warning("a message that makes no sense was dropped (%s: %s)", type(error).__name__, error)
 
-    def _on_hello(self, _: _Message, __: browser.Buffers) -> None:
+    def _on_hello(self, message: _Message, _: browser.Buffers) -> None:
+        view = str(message.get("view", ""))
         self.fallback.put_away()
         self.page.tell(
             "setup",
             hint=f"MP3, WAV, FLAC, Ogg and others, up to {self._limits.size_bytes / MEGABYTE:.0f} MB and "
             f"{self._limits.length_s / 60:.0f} minutes each; deleted when their moods are read.",
             accept=",".join(["audio/*", *sorted(AUDIO_SUFFIXES)]),
+            view=view,
             paths=self._limits.paths,
             page=[list(tab) for tab in self._limits.page],
         )
-        for told in list(self._told.values()):
-            for kind, buffers, content in list(told):
-                self.page.tell(kind, buffers, **content)
+        with self._lock:
+            shown = [identity for identity, song in self._songs.items() if not song.removed]
+            for kind, buffers, content in itertools.chain.from_iterable(self._told.get(own, ()) for own in shown):
+                self.page.tell(kind, buffers, view=view, **content)
         self._queue.warm_up()
 
     def _on_begin(self, message: _Message, _: browser.Buffers) -> None:
         song = Song(str(message["id"]), str(message["name"]), Path(), uploaded=True)
+        size_bytes = int(message["size"])
+        if song.id in self._songs:
+            raise ValueError("an upload that has begun already")
+        self._songs[song.id] = song
         try:
-            if song.id in self._songs:
-                raise UsageError(f"{song.name}: this upload has begun already")
-            self._uploads.begin(song.id, song.name, int(message["size"]))
+            self._uploads.begin(song.id, song.name, size_bytes)
         except MoodError as error:
-            fail(song, error, self._tell)
+            fail(song, error, self._limits, self._tell)
         else:
             song.path = self._uploads.path(song.id)
-            self._songs[song.id] = song
             self._acknowledge(song, 0)
 
     def _on_chunk(self, message: _Message, buffers: browser.Buffers) -> None:
         song = self._songs.get(str(message["id"]))
-        if song is None or song.id not in self._uploads:
-            return  # cancelled while this piece was on its way
+        if song is None or song.id not in self._uploads or self._uploads.is_complete(song.id):
+            return  # cancelled while this piece was on its way, or more than was said
         try:
             received = self._uploads.add(song.id, int(message["offset"]), buffers[0])
         except MoodError as error:
-            self._songs.pop(song.id)
-            fail(song, error, self._tell)
+            fail(song, error, self._limits, self._tell)
         else:
             self._acknowledge(song, received)
 
@@ -240,15 +253,20 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
 
     def _on_remove(self, message: _Message, buffers: browser.Buffers) -> None:
         song = self._songs.get(str(message["id"]))
+        if song is None:
+            return
+        song.removed = True
         self._on_cancel(message, buffers)
-        if song is not None and song.done.is_set():
-            self._forget(song.id)
+        with self._lock:
+            if song.finished:
+                self._forget(song.id)
+        self.page.tell("removed", id=song.id)
 
     def _on_save(self, message: _Message, _: browser.Buffers) -> None:
         song = self._songs[str(message["id"])]
         if song.heard is not None:
             name, media, content = songview.export(song.heard.prediction, str(message["format"]), song.name)
-            self.page.tell("file", (content,), id=song.id, name=name, media=media)
+            self.page.tell("file", (content,), view=str(message.get("view", "")), name=name, media=media)
 
     def _on_piece(self, message: _Message, _: browser.Buffers) -> None:
         song = self._songs.get(str(message["key"]))

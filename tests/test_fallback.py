@@ -70,7 +70,10 @@ def test_songs_are_shown_as_pictures_the_newest_on_top(fallback, corpus, corpus_
     assert all(bytes(box.children[1].value).startswith(b"\x89PNG") for box in fallback.results.children)
 
 
-def test_it_can_be_put_away(fallback):
+def test_it_can_be_put_away(fallback, corpus, corpus_tagger, logmel):
+    prediction = predict(corpus.path(0), corpus_tagger, logmel)
+    fallback.show("a.mp3", prediction)
     assert fallback.in_use
     fallback.put_away()
     assert not fallback.in_use
+    assert fallback.results.children == ()  # pictures would be saved with the notebook

@@ -19,7 +19,9 @@ def library(corpus, corpus_store, corpus_tagger):
 
 @pytest.fixture
 def widget(library):
-    return FindWidget(library)
+    widget = FindWidget(library)
+    yield widget
+    widget.close()
 
 
 @pytest.fixture
@@ -44,7 +46,9 @@ def test_a_view_is_told_what_there_is(page, library):
 
 def test_moods_are_asked_for(page, library):
     page.say("query", mode="moods", wanted={"sad": 1.0, "happy": 0}, count=5)
+    page.wait_for_two("results")
     (early, _), (late, _) = page.all("results")
+    assert early["number"] == late["number"]
     assert keys(early) == keys(late) == [found.key for found in library.by_moods({"sad": 1.0, "happy": 0}, 5)]
     assert early["title"] == "sad 1, happy 0"
     assert 0 < early["ms"] < 1000
@@ -62,15 +66,17 @@ def test_a_point_and_a_path_on_the_plane(page, library):
 def test_more_like_a_track(page, library):
     key = library.keys[3]
     page.say("query", mode="similar", key=key, count=4)
-    message, _ = page.all("results")[-1]
+    message, _ = page.wait_for_two("results")[-1]
     assert keys(message) == [found.key for found in library.similar(key, 4)]
     assert message["title"].startswith("More like Synthetic artist")
 
 
 def test_a_playlist_can_be_taken_away(page, library):
     page.say("query", mode="moods", wanted={"sad": 1.0}, count=3)
-    page.say("save", format="m3u8")
+    page.wait_for_two("results")
+    page.say("save", format="m3u8", view="v")
     content, (file,) = page.wait_for("file")
+    assert content["view"] == "v"
     assert content["name"] == "playlist.m3u8"
     assert file.decode().startswith("#EXTM3U\n#EXTINF:12,Synthetic artist")
     assert str(library.files[keys(page.all("results")[0][0])[0]]) in file.decode()
@@ -79,7 +85,7 @@ def test_a_playlist_can_be_taken_away(page, library):
 def test_a_page_for_others_tells_no_path(library, monkeypatch, corpus):
     page = ToyPage(FindWidget(library, limits=Limits(paths=False)), monkeypatch)
     page.say("query", mode="moods", wanted={"sad": 1.0}, count=3)
-    assert page.all("results")[0][0]["formats"] == ["csv"]
+    assert page.wait_for_two("results")[0][0]["formats"] == ["csv"]
     for form in ("csv", "m3u8"):
         page.say("save", format=form)
     files = [file.decode() for _, (file,) in page.all("file")]
@@ -127,6 +133,21 @@ def test_a_message_that_makes_no_sense_does_no_harm(widget, page, message):
     widget._answer(message, [])
     page.say("hello")
     assert page.wait_for("setup")
+
+
+def test_a_view_that_comes_later_is_told_the_playlist(page):
+    page.say("query", mode="moods", wanted={"sad": 1.0}, count=3)
+    last, _ = page.wait_for_two("results")[-1]
+    page.told.clear()
+    page.say("hello", view="late")
+    setup, again = (message for message, _ in page.told)
+    assert (setup["type"], setup["view"]) == ("setup", "late")
+    assert again == {**last, "view": "late"}
+
+
+def test_a_widget_that_cannot_be_made_says_so_once():
+    with pytest.raises(AttributeError):
+        FindWidget(None)
 
 
 def test_a_library_without_a_plane_offers_none(monkeypatch):

@@ -10,7 +10,9 @@ from jamendo_mood.errors import (
     CancelledError,
     DiskFullError,
     LimitError,
+    NoFileError,
     NoSoundError,
+    StoreError,
     TooShortError,
     UsageError,
     WeightsError,
@@ -67,10 +69,9 @@ def test_a_file_that_is_no_music(corpus_tagger, logmel, limits, tmp_path):
 
 
 def test_a_file_that_breaks_off_while_it_is_decoded(corpus, corpus_tagger, logmel, limits, tmp_path, monkeypatch):
-    def broken(*_):
+    def broken(*_, **__):
         raise AudioError("the stream ends here")
 
-    monkeypatch.setattr("jamendo_mood.streaming.audio.convert_to_wav", broken)
     monkeypatch.setattr("jamendo_mood.audio.convert_to_wav", broken)
     with pytest.raises(AudioError, match="the stream ends here"):
         listen(corpus.path(0), corpus_tagger, logmel, limits)
@@ -97,7 +98,7 @@ def test_a_file_too_long_is_refused_before_and_while_it_is_heard(
     short = replace(limits, length_s=30.0)
     calls = []
     counted = replace(logmel, network=lambda inputs: calls.append(len(inputs)) or logmel.network(inputs))
-    with pytest.raises(LimitError, match=r"mix.mp3 lasts 2 min"):
+    with pytest.raises(LimitError, match=r"mix.mp3 lasts 2:00; the limit here is 0:30"):
         listen(path, corpus_tagger, counted, short, name="mix.mp3")
     assert calls == []
     info = audio.probe(path)
@@ -105,6 +106,42 @@ def test_a_file_too_long_is_refused_before_and_while_it_is_heard(
     with pytest.raises(LimitError, match="lasts"):
         listen(path, corpus_tagger, counted, short)
     assert len(calls) < 2
+
+
+def test_a_file_that_lies_about_its_length_is_not_decoded_to_its_end(
+    make_audio, noise, corpus_tagger, logmel, limits, tmp_path
+):
+    """FLAC says in 36 bits of its header how many samples there are: here 10 s of 300."""
+    path = make_audio(tmp_path / "bomb.flac", noise(300.0, channels=1), rate_hz=16_000)
+    content = bytearray(path.read_bytes())
+    assert content[:4] == b"fLaC"
+    content[21] &= 0xF0
+    content[22:26] = (160_000).to_bytes(4, "big")
+    path.write_bytes(content)
+    assert audio.probe(path).duration_s == pytest.approx(10, abs=0.1)
+    strict = replace(limits, length_s=30.0, paths=False)
+    sizes = []
+    watched = replace(logmel, frontend=lambda wave: sizes.append(len(wave)) or logmel.frontend(wave))
+    with pytest.raises(LimitError, match=r"song.flac goes on after 0:30, which is the limit here"):
+        listen(path, corpus_tagger, watched, strict, name="song.flac")
+    assert sizes == []  # not embedded; of its WAV there were 31 s
+    with pytest.raises(LimitError):  # one's own files, too, but their headers are believed
+        listen(path, corpus_tagger, logmel, replace(limits, length_s=30.0))
+
+
+def test_files_of_strangers_sound_like_ones_own(corpus, corpus_tagger, logmel, limits):
+    own = listen(corpus.path(0), corpus_tagger, logmel, limits)
+    theirs = listen(corpus.path(0), corpus_tagger, logmel, replace(limits, paths=False))
+    assert theirs.prediction.track_scores == pytest.approx(own.prediction.track_scores, abs=0.01)
+
+
+def test_a_file_without_sound_in_its_track_is_told_as_such(corpus, corpus_tagger, logmel, limits, monkeypatch):
+    def silent(*_, **__):
+        raise NoSoundError("0 samples")
+
+    monkeypatch.setattr("jamendo_mood.audio.convert_to_wav", silent)
+    with pytest.raises(NoSoundError):
+        listen(corpus.path(0), corpus_tagger, logmel, limits)
 
 
 def test_another_embedder_is_refused(corpus, corpus_tagger, logmel, limits):
@@ -118,6 +155,8 @@ def test_another_embedder_is_refused(corpus, corpus_tagger, logmel, limits):
         (AudioError("/tmp/x/upload.mp3: not a readable audio file (Invalid data)"), "a.mp3 can't be read as music."),
         (NoSoundError("whatever"), "There is no sound in a.mp3."),
         (TooShortError("a.mp3 lasts 0.50 s; the least"), "a.mp3 lasts 0.50 s; the least."),
+        (NoFileError("/music/a.mp3: no such file"), "There is no file a.mp3 at this place."),
+        (StoreError("/secret/x: damaged"), "a.mp3 can't be listened to here."),
         (LimitError("a.mp3 has 312 MB; the limit here is 200 MB"), "a.mp3 has 312 MB; the limit here is 200 MB."),
         (WeightsError("VGGish's weights are not here"), "The network that does the listening (VGGish) is not"),
         (DiskFullError("/tmp/secret: full"), "There is no room left on the machine"),
@@ -126,8 +165,12 @@ def test_another_embedder_is_refused(corpus, corpus_tagger, logmel, limits):
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_errors_are_told_in_plain_words(error, sentence):
-    said, advice = explain_error(error, "a.mp3")
+    said, advice = explain_error(error, "a.mp3", Limits(paths=False))
     assert said.startswith(sentence)
     assert said.endswith(".")
     assert len(advice) > 10
     assert "/" not in said + advice.replace("kb/s", "")  # no path of this machine
+
+
+def test_on_ones_own_machine_more_is_told():
+    assert explain_error(StoreError("/mine/x: damaged"), "a.mp3", Limits())[1] == "/mine/x: damaged"

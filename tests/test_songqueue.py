@@ -79,6 +79,21 @@ def test_ctrl_c_cancels_the_song_that_is_waited_for(songs, corpus, monkeypatch):
     go_on.set()
 
 
+def test_moods_stay_though_the_details_fail(songs, told, corpus, monkeypatch, caplog):
+    def broken(*_):
+        raise OSError("no picture")
+
+    monkeypatch.setattr(songqueue.songview, "describe_details", broken)
+    song = Song("1", "a.mp3", corpus.path(0), uploaded=False)
+    songs.put(song)
+    songs.wait(song)
+    songs.close()
+    assert [kind for _, kind, _, _ in told][-2:] == ["tags", "details"]
+    assert told[-1][2] == {"why": {}, "similar": []}
+    assert song.error is None
+    assert "no picture" in caplog.text
+
+
 def test_warming_up_tells_nobody_even_if_it_fails(songs, told, monkeypatch):
     def broken(*_):
         raise RuntimeError("out of order")
@@ -110,8 +125,8 @@ def test_progress_is_told_ten_times_a_second_and_at_each_stage(monkeypatch):
 
 def test_only_errors_of_ours_are_logged(caplog, tmp_path):
     song, told = Song("1", "a.mp3", tmp_path, uploaded=False), []
-    fail(song, AudioError("x"), lambda *_, **content: told.append(content))
+    fail(song, AudioError("x"), Limits(), lambda *_, **content: told.append(content))
     assert caplog.text == ""
-    fail(song, RuntimeError("out of order"), lambda *_, **content: told.append(content))
+    fail(song, RuntimeError("out of order"), Limits(), lambda *_, **content: told.append(content))
     assert "out of order" in caplog.text
     assert [set(content) for content in told] == [{"sentence", "advice"}] * 2

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from jamendo_mood.errors import DiskFullError, LimitError, UsageError
-from jamendo_mood.uploads import Limits, Uploads
+from jamendo_mood.uploads import Limits, Uploads, clock
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_of_the_name_only_a_known_ending_is_used(uploads, tmp_path, name):
     assert tmp_path in path.parents
 
 
-@pytest.mark.parametrize(("offset", "piece"), [(1, b"a"), (0, b"too much"), (-1, b"a")])
+@pytest.mark.parametrize(("offset", "piece"), [(1, b"a"), (0, b"too much"), (-1, b"a"), (0, b"")])
 def test_a_piece_out_of_turn_is_refused(uploads, offset, piece):
     uploads.begin("one", "song.mp3", 3)
     with pytest.raises(UsageError, match="out of turn"):
@@ -74,11 +74,43 @@ def test_a_file_too_large_is_refused_before_it_comes(uploads, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_all_uploads_together_have_a_bound(uploads):
+    for number in range(5):
+        uploads.begin(f"{number}", "song.mp3", 1_000_000)
+    with pytest.raises(LimitError, match=r"song.mp3 has to wait: too many songs"):
+        uploads.begin("6", "song.mp3", 1)
+    uploads.drop("0")
+    uploads.begin("6", "song.mp3", 1)
+
+
+def test_many_small_uploads_have_one_too(uploads):
+    for number in range(100):
+        uploads.begin(f"{number}", "song.mp3", 0)
+    with pytest.raises(LimitError, match="too many songs"):
+        uploads.begin("more", "song.mp3", 0)
+
+
+def test_no_place_for_uploads_is_told_without_its_path(tmp_path, caplog):
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    uploads = Uploads(Limits(scratch=in_the_way))
+    with pytest.raises(UsageError) as caught:
+        uploads.begin("one", "song.mp3", 1)
+    assert str(tmp_path) not in str(caught.value)
+    assert str(in_the_way) in caplog.text
+    uploads.close()
+
+
 def test_sound_too_long_is_refused(limits):
     limits.check_length("song.mp3", 60.0)
     limits.check_length("song.mp3", None)
-    with pytest.raises(LimitError, match=r"mix.mp3 lasts 151 min; the limit here is 1 min"):
+    with pytest.raises(LimitError, match=r"mix.mp3 lasts 2:31:00; the limit here is 1:00"):
         limits.check_length("mix.mp3", 9060.0)
+
+
+@pytest.mark.parametrize(("length_s", "text"), [(0.4, "0:00"), (59.6, "1:00"), (185, "3:05"), (9060, "2:31:00")])
+def test_lengths_are_read_like_a_clock(length_s, text):
+    assert clock(length_s) == text
 
 
 def test_nothing_is_left_when_the_owner_goes(limits, tmp_path):

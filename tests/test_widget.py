@@ -129,7 +129,9 @@ def test_a_path_is_tagged_and_its_song_can_be_played(page, corpus, tmp_path):
     assert len(sound) > 50_000
     assert piece["last"] is True
     page.say("path", path=str(tmp_path / "nothing.mp3"))
-    assert page.wait_for("failed")[0]["sentence"] == "nothing.mp3 can't be read as music."
+    assert page.wait_for("failed")[0]["sentence"] == "There is no file nothing.mp3 at this place."
+    page.say("path", path="~nobodyofthisname/x.mp3")
+    page.wait_for("failed", name="x.mp3")
 
 
 def test_an_upload_can_be_cancelled_while_it_comes(page, corpus):
@@ -211,6 +213,8 @@ def test_similar_tracks_of_a_library(corpus, corpus_tagger, corpus_store, make_w
         {"type": "cancel", "id": ["x"]},
         {"type": "remove"},
         {"type": "piece", "key": "x", "index": None},
+        {"type": "piece", "key": "x", "index": float("inf")},
+        {"type": "begin", "id": "x", "name": "a.mp3", "size": float("inf")},
     ],
     ids=str,
 )
@@ -221,11 +225,53 @@ def test_a_message_that_makes_no_sense_does_no_harm(widget, page, corpus, messag
     assert widget.tag_file(corpus.path(0)).title
 
 
-def test_an_upload_begun_twice_is_refused(page):
-    page.say("begin", id="x", name="a.mp3", size=10)
-    page.say("begin", id="x", name="a.mp3", size=10)
-    assert "has begun already" in page.wait_for("failed")[0]["sentence"]
-    page.say("cancel", id="x")
+def test_an_upload_begun_twice_goes_on_as_it_was(page, corpus):
+    content = corpus.path(0).read_bytes()
+    page.say("begin", id="x", name="a.mp3", size=len(content))
+    page.say("begin", id="x", name="b.mp3", size=10)
+    page.say("chunk", content, id="x", offset=0)
+    for _ in range(3):
+        page.say("chunk", b"", id="x", offset=len(content))  # it is complete, and not to be heard again
+    assert page.wait_for("details")[0]["name"] == "a.mp3"
+    assert len(page.all("ack")) == 2
+    assert len(page.all("progress", stage="queue")) == 1
+
+
+def test_a_song_removed_before_its_details_is_heard_of_no_more(page, corpus, monkeypatch, widget):
+    def remove_meanwhile(*arguments):
+        page.say("remove", id="up")
+        return describe_details(*arguments)  # its file is still there
+
+    describe_details = songqueue.songview.describe_details
+    monkeypatch.setattr(songqueue.songview, "describe_details", remove_meanwhile)
+    page.upload("a.mp3", corpus.path(0).read_bytes())
+    page.wait_for("removed", id="up")
+    page.upload("b.mp3", corpus.path(1).read_bytes(), "next")
+    page.wait_for("details", id="next")
+    assert page.all("details", id="up") == []
+    assert page.all("failed") == []
+    page.told.clear()
+    page.say("hello")
+    assert [message.get("id") for message, _ in page.told] == [None, "next", "next"]
+    assert len(widget.predictions) == 2
+
+
+def test_a_song_that_was_refused_can_be_removed(page):
+    page.say("begin", id="x", name="big.wav", size=10**12)
+    page.wait_for("failed", id="x")
+    page.say("remove", id="x")
+    page.told.clear()
+    page.say("hello")
+    assert [message["type"] for message, _ in page.told] == ["setup"]
+
+
+def test_what_a_view_asks_for_comes_to_it_alone(page, corpus):
+    page.upload("a.mp3", corpus.path(0).read_bytes())
+    page.wait_for("details")
+    page.told.clear()
+    page.say("hello", view="second")
+    page.say("save", id="up", format="csv", view="second")
+    assert {message["view"] for message, _ in page.told} == {"second"}
 
 
 def test_a_widget_can_be_closed(make_widget, corpus, temporary):
@@ -307,7 +353,7 @@ def test_the_fallback_is_there_until_the_page_is(widget, page, corpus):
     assert len(widget.fallback.results.children) == 1
     widget.fallback.path.value = str(corpus.path(1).parent / "nothing.mp3")
     page.wait_for("failed")
-    assert widget.fallback.status.value.startswith("nothing.mp3 can&#x27;t be read")
+    assert widget.fallback.status.value.startswith("There is no file nothing.mp3")
     page.say("hello")
     assert not widget.fallback.in_use
 

@@ -34,6 +34,12 @@ class ToyPage:
                 if content["type"] == kind and wanted.items() <= content.items()
             ]
 
+    def wait_for_two(self, kind):
+        """All messages of a kind, once there are two of them."""
+        with self._news:
+            self._news.wait_for(lambda: len(self.all(kind)) >= 2, timeout=120)
+        return self.all(kind)
+
     def wait_for(self, kind, **wanted):
         """The first message of a kind, waited for if need be."""
         with self._news:

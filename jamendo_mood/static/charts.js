@@ -12,7 +12,7 @@ const tagBars = (tags, choose) => {
     const threshold = tag.threshold;
     const says = [
       `${tag.tag}: score ${tag.score.toFixed(2)}`,
-      threshold === null ? "never decided" : `threshold ${threshold.toFixed(2)}, ${tag.above_threshold ? "reached" : "not reached"}`,
+      threshold === null ? "no threshold: it is never decided" : `threshold ${threshold.toFixed(2)}, ${tag.above_threshold ? "reached" : "not reached"}`,
       `from ${low.toFixed(2)} to ${high.toFixed(2)} over most of the song`,
       mark,
     ];
@@ -71,11 +71,11 @@ const timeline = (song, rows, seek) => {
     slider.setAttribute("aria-valuenow", String(Math.round(position)));
     slider.setAttribute("aria-valuetext", `${clock(position)} of ${clock(song.duration_s)}`);
   };
-  slider.addEventListener("pointerdown", (event) => {
+  slider.addEventListener("click", (event) => {
     const box = slider.getBoundingClientRect();
     seek(((event.clientX - box.left) / box.width) * song.duration_s);
   });
-  const steps = { ArrowLeft: -5, ArrowRight: 5, PageUp: 30, PageDown: -30, Home: -Infinity, End: Infinity };
+  const steps = { ArrowLeft: -5, ArrowDown: -5, ArrowRight: 5, ArrowUp: 5, PageUp: 30, PageDown: -30, Home: -Infinity, End: Infinity };
   slider.addEventListener("keydown", (event) => {
     if (!(event.key in steps)) return;
     event.preventDefault();
@@ -97,6 +97,7 @@ const timeline = (song, rows, seek) => {
   const showSpectrogram = (bytes) => {
     picture.src = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
     picture.hidden = false;
+    return () => URL.revokeObjectURL(picture.src);
   };
   return { node, draw, move, showWhy, showSpectrogram };
 };

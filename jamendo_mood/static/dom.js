@@ -44,22 +44,23 @@ const onTheme = (redraw, signal) => {
   const query = window.matchMedia("(prefers-color-scheme: dark)");
   query.addEventListener("change", redraw, { signal });
   const observer = new MutationObserver(redraw);
-  for (const node of [document.documentElement, document.body]) observer.observe(node, { attributes: true });
+  const attributeFilter = ["class", "theme", "data-jp-theme-light", "data-vscode-theme-kind"];
+  for (const node of [document.documentElement, document.body]) observer.observe(node, { attributeFilter });
   signal?.addEventListener("abort", () => observer.disconnect());
 };
 
-// Sound that Python holds comes in small pieces, one asked for after the other: servers limit what a kernel may send.
-const PIECE_PAUSE_MS = 250;
+// Sound that Python holds comes in small pieces, one asked for after the other, so that other messages get through.
 const soundFetcher = (model) => {
   const waiting = new Map();
   model.on("msg:custom", (message, buffers) => {
     if (message.type !== "piece" || !waiting.has(message.key)) return;
     const { pieces, resolve } = waiting.get(message.key);
+    if (message.index !== pieces.length) return; // what another view has asked for
     if (buffers.length) pieces.push(bytesOf(buffers[0]));
     if (message.last) {
       waiting.delete(message.key);
       resolve(pieces.length ? URL.createObjectURL(new Blob(pieces, { type: "audio/mpeg" })) : null);
-    } else setTimeout(() => model.send({ type: "piece", key: message.key, index: pieces.length }), PIECE_PAUSE_MS);
+    } else model.send({ type: "piece", key: message.key, index: pieces.length });
   });
   const urls = new Map();
   return (key) => {
@@ -80,24 +81,30 @@ const trackRow = (track, fetchSound, extra) => {
     button.textContent = playing ? "❚❚" : "▶";
     button.setAttribute("aria-label", `${playing ? "Stop" : "Play an excerpt of"} ${name}`);
   };
+  let loading = false;
   button.addEventListener("click", async () => {
     if (!audio.paused) return audio.pause();
+    if (loading) return;
     if (!audio.src) {
+      loading = true;
       button.textContent = "…";
       const url = await fetchSound(track.key);
-      if (!url) return show(false), button.setAttribute("disabled", "");
+      loading = false;
+      show(false);
+      if (!url) return button.setAttribute("disabled", "");
       audio.src = url;
     }
+    if (!button.isConnected) return; // other tracks are shown by now, and nobody could stop it
     for (const other of button.getRootNode().querySelectorAll("audio")) if (other !== audio) other.pause();
-    await audio.play();
+    audio.play().catch(() => show(false)); // Safari wants another click when loading took long
   });
   for (const [event, playing] of [["play", true], ["pause", false], ["ended", false]])
     audio.addEventListener(event, () => show(playing));
   return element(
     "li",
-    { class: "jm-track" },
+    { class: "jm-track", "data-key": track.key },
     track.playable ? button : element("span", { class: "jm-round jm-none", title: "its sound is not at hand" }, "♪"),
-    element("span", { class: "jm-track-name" }, name, element("small", {}, track.note ?? "")),
+    element("span", { class: "jm-track-name" }, element("span", {}, name), element("small", {}, track.note ?? "")),
     extra,
     audio,
   );

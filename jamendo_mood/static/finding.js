@@ -128,6 +128,7 @@ const renderFinding = ({ model, el }) => {
   const results = element("section", { "aria-label": "Playlist" });
   let count = 20;
   let last = null;
+  const view = unique();
   const ask = (query) => {
     last = query;
     model.send({ type: "query", ...query, count });
@@ -136,12 +137,25 @@ const renderFinding = ({ model, el }) => {
   const setUp = (setup) => {
     const modes = [["Moods", () => moodSliders(setup.moods, ask)]];
     if (setup.plane) modes.push(["Valence and arousal", () => planePicker(setup, ask)], ["Emotions", () => emotionWheel(setup, ask)]);
-    const panel = element("div", { role: "tabpanel" });
+    const panel = element("div", { role: "tabpanel", id: unique() });
     const tabs = modes.map(([word, build]) => {
-      const tab = element("button", { role: "tab", "aria-selected": "false" }, word);
+      const tab = element("button", { role: "tab", "aria-selected": "false", "aria-controls": panel.id }, word);
+      let content = null; // built once: what was chosen stays, whichever tab is looked at
       tab.addEventListener("click", () => {
-        tabs.forEach((other) => other.setAttribute("aria-selected", String(other === tab)));
-        panel.replaceChildren(build());
+        tabs.forEach((other) => {
+          other.setAttribute("aria-selected", String(other === tab));
+          other.setAttribute("tabindex", other === tab ? "0" : "-1");
+        });
+        panel.replaceChildren((content ??= build()));
+      });
+      tab.addEventListener("keydown", (event) => {
+        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+        if (!step) return;
+        event.preventDefault();
+        event.stopPropagation();
+        const other = tabs[(tabs.indexOf(tab) + step + tabs.length) % tabs.length];
+        other.focus();
+        other.click();
       });
       return tab;
     });
@@ -157,22 +171,36 @@ const renderFinding = ({ model, el }) => {
     tabs[0].click();
   };
 
+  let shown = 0;
   const show = (message) => {
-    const save = (format, word) => element("button", { class: "jm-button", onclick: () => model.send({ type: "save", format }) }, word);
+    if (message.number === shown) return rename(message.tracks); // the same tracks, whose names are known by now
+    shown = message.number;
+    const save = (format, word) => element("button", { class: "jm-button", onclick: () => model.send({ type: "save", format, view }) }, word);
     const rows = message.tracks.map((track) => {
-      const more = element("button", { class: "jm-more", "aria-label": `More like ${track.title || track.key}`, onclick: () => ask({ mode: "similar", key: track.key }) }, "more like this");
+      const more = element("button", { class: "jm-more", "aria-label": `More like ${track.title || track.key}`, onclick: () => ((wantsFocus = true), ask({ mode: "similar", key: track.key })) }, "more like this");
       return trackRow(track, fetchSound, element("span", { class: "jm-row" }, element("span", { class: "jm-fit", title: "how near it is to what you asked for; 1 is exactly" }, track.fit.toFixed(2)), more));
     });
     results.replaceChildren(
       element(
         "div",
         { class: "jm-card" },
-        element("h2", {}, message.title),
+        element("h2", { tabindex: "-1" }, message.title),
         element("p", { class: "jm-about", role: "status" }, `${message.tracks.length} tracks, found in ${message.ms.toFixed(0)} ms`),
         element("ol", { class: "jm-tracks" }, ...rows),
         element("footer", { class: "jm-row" }, element("span", {}, "Download"), ...message.formats.map((format) => save(format, format.toUpperCase()))),
       ),
     );
+  };
+
+  let wantsFocus = false;
+  const rename = (tracks) => {
+    for (const track of tracks) {
+      const row = results.querySelector(`[data-key="${CSS.escape(track.key)}"]`);
+      if (row && track.title) row.querySelector(".jm-track-name span").textContent = [track.artist, track.title].filter(Boolean).join(" – ");
+    }
+    const heading = results.querySelector("h2");
+    if (wantsFocus) heading.focus(); // the button that was pressed has gone
+    wantsFocus = false;
   };
 
   const heard = {
@@ -181,6 +209,8 @@ const renderFinding = ({ model, el }) => {
     failed: (message) => results.replaceChildren(element("div", { class: "jm-card jm-failed", role: "alert" }, element("strong", {}, message.sentence))),
     file: (message, buffers) => saveAs(message.name, message.media, bytesOf(buffers[0])),
   };
-  model.on("msg:custom", (message, buffers) => heard[message.type]?.(message, buffers));
-  model.send({ type: "hello" });
+  model.on("msg:custom", (message, buffers) => {
+    if (!message.view || message.view === view) heard[message.type]?.(message, buffers);
+  });
+  model.send({ type: "hello", view });
 };

@@ -3,13 +3,18 @@
 const STAGES = [["upload", "Upload"], ["decode", "Decode"], ["embed", "Listen"], ["score", "Score"]];
 const ROWS = 10;
 
-const songCard = (model, id, name, fetchSound, close) => {
+const songCard = ({ model, view, fetchSound, close }, id, name) => {
   const title = element("h2", {}, name);
   const about = element("p", { class: "jm-about" });
   const remove = element("button", { class: "jm-close", "aria-label": `Remove ${name}`, title: "Remove", onclick: () => close(id) }, "✕");
   const body = element("div", { class: "jm-body" });
   const node = element("article", { class: "jm-card", "aria-label": name }, element("header", {}, element("div", {}, title, about), remove), body);
-  const card = { id, node, name, file: null, charts: [] };
+  const card = { id, node, name, file: null };
+  const leave = []; // what is to be done when the card goes
+  card.close = () => {
+    leave.forEach((act) => act());
+    node.remove();
+  };
 
   // ---- while it works
   const steps = element("ol", { class: "jm-steps" }, ...STAGES.map(([stage, word]) => element("li", { "data-stage": stage }, word)));
@@ -61,12 +66,13 @@ const songCard = (model, id, name, fetchSound, close) => {
       : element("p", { class: "jm-summary" }, "No tag reaches its threshold. The nearest:");
 
     const player = makePlayer(card, song, fetchSound);
+    leave.push(player.close);
     const seek = (seconds) => player.seek(seconds);
     const line = timeline(song, shown, seek);
     const why = element("p", { class: "jm-why", "aria-live": "polite" }, "Choose a tag to see the seconds that carried it.");
     const choose = (tag) => {
       bars.press(tag);
-      const stretches = song.why?.[tag];
+      const stretches = song.why && (song.why[tag] ?? []);
       line.showWhy(stretches ?? []);
       if (!stretches) return why.replaceChildren("Still working out what carried it …"), (card.asked = tag);
       if (!stretches.length) return why.replaceChildren(`Nothing in particular: ${tag} lies over the whole song, or hardly in it.`);
@@ -80,11 +86,11 @@ const songCard = (model, id, name, fetchSound, close) => {
       onPlane?.move(seconds);
     });
 
-    const save = (format, word) => element("button", { class: "jm-button", onclick: () => model.send({ type: "save", id, format }) }, word);
+    const save = (format, word) => element("button", { class: "jm-button", onclick: () => model.send({ type: "save", id, format, view }) }, word);
     const similar = element("section", { class: "jm-similar" });
     card.details = (details) => {
       song.why = details.why;
-      if (details.picture) line.showSpectrogram(details.picture);
+      if (details.picture) leave.push(line.showSpectrogram(details.picture));
       if (card.asked) choose(card.asked), (card.asked = null);
       if (details.similar?.length) similar.replaceChildren(element("h3", {}, "Similar tracks of the library"), element("ol", { class: "jm-tracks" }, ...details.similar.map((track) => trackRow(track, fetchSound))));
     };
@@ -139,5 +145,9 @@ const makePlayer = (card, song, fetchSound) => {
     },
     play: () => audio.play().catch(() => {}),
     onMove: (listener) => listeners.push(listener),
+    close: () => {
+      audio.pause();
+      URL.revokeObjectURL(audio.src);
+    },
   };
 };

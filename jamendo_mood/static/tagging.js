@@ -11,21 +11,28 @@ const renderTagging = ({ model, el, signal }) => {
   el.append(root);
   const fetchSound = soundFetcher(model);
 
-  const remove = (id) => {
+  const gone = new Set(); // what is still said of these is not shown
+  const view = unique();
+
+  const drop = (id) => {
+    gone.add(id);
     uploads.drop(id);
-    model.send({ type: "remove", id });
-    cards.get(id)?.node.remove();
+    cards.get(id)?.close();
     cards.delete(id);
     FILES.delete(id);
   };
+  const remove = (id) => {
+    drop(id);
+    model.send({ type: "remove", id });
+    root.querySelector("input[type=file]")?.focus(); // where else should the keyboard be, now that the card is gone
+  };
   const card = (id, name) => {
     if (!cards.has(id)) {
-      const made = songCard(model, id, name, fetchSound, remove);
+      const made = songCard({ model, view, fetchSound, close: remove }, id, name);
       made.file = FILES.get(id);
       made.cancel = () => {
-        const began = !uploads.has(id) || made.began;
         uploads.drop(id);
-        if (began) model.send({ type: "cancel", id });
+        model.send({ type: "cancel", id });
         made.cancelled();
       };
       cards.set(id, made);
@@ -33,39 +40,49 @@ const renderTagging = ({ model, el, signal }) => {
     }
     return cards.get(id);
   };
-  const uploads = uploader(
-    model,
-    (file, id) => {
+  const uploads = uploader(model, {
+    shown: (file, id) => {
       FILES.set(id, file);
       card(id, file.name).waiting();
     },
-    (id, bytes) => {
+    moved: (id, bytes) => {
       const { file } = cards.get(id) ?? {};
-      if (!file) return;
-      cards.get(id).began = true;
-      card(id).progress("upload", file.size ? bytes / file.size : 1, `${megabytes(bytes)} of ${megabytes(file.size)}`);
+      if (file) card(id).progress("upload", file.size ? bytes / file.size : 1, `${megabytes(bytes)} of ${megabytes(file.size)}`);
     },
-  );
+    lost: (id) => {
+      gone.add(id);
+      const { name } = cards.get(id).file;
+      cards.get(id).failed(`${name} can't be read any more.`, "Was it moved or deleted? Choose it again.");
+    },
+  });
 
   const heard = {
     setup: (message) => {
       top.replaceChildren(...pageHeader(message.page, root), dropZone(model, message, uploads.add));
     },
-    progress: (message) => card(message.id, message.name).working(message),
+    progress: (message) => {
+      const made = card(message.id, message.name);
+      if (!made.song) made.working(message);
+    },
     tags: (message, buffers) => {
+      if (cards.get(message.id)?.song) return; // it is shown already
       card(message.id, message.name).tagged({ ...message, scores: bytesOf(buffers[0]) });
       performance.mark("jm-tagged");
       status.textContent = `${message.name}: moods are there.`;
     },
-    details: (message, buffers) => card(message.id, message.name).details({ ...message, picture: buffers.length ? bytesOf(buffers[0]) : null }),
+    details: (message, buffers) => cards.get(message.id)?.details?.({ ...message, picture: buffers.length ? bytesOf(buffers[0]) : null }),
     failed: (message) => {
       card(message.id, message.name).failed(message.sentence, message.advice);
       status.textContent = message.sentence;
     },
     cancelled: (message) => cards.get(message.id)?.cancelled(),
+    removed: (message) => drop(message.id),
     file: (message, buffers) => saveAs(message.name, message.media, bytesOf(buffers[0])),
   };
-  model.on("msg:custom", (message, buffers) => heard[message.type]?.(message, buffers));
+  model.on("msg:custom", (message, buffers) => {
+    if (gone.has(message.id) || (message.view && message.view !== view)) return;
+    heard[message.type]?.(message, buffers);
+  });
   onTheme(() => cards.forEach((made) => made.redraw?.()), signal);
-  model.send({ type: "hello" });
+  model.send({ type: "hello", view });
 };

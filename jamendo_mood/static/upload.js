@@ -3,13 +3,17 @@
 const PIECE_BYTES = 512 * 1024;
 const PIECES_IN_FLIGHT = 4;
 
-// Sends files one after the other; `shown(file, id)` is called first, `moved(id, bytes)` as Python says what it has.
-const uploader = (model, shown, moved) => {
+const SONGS_AHEAD = 3; // sent while others are listened to: the rest wait here, and take no room elsewhere
+
+// Sends files one after the other; `shown(file, id)` is called first, `moved(id, bytes)` as Python says what it has, and
+// `lost(id)` if a file can't be read any more.
+const uploader = (model, { shown, moved, lost }) => {
   const queue = [];
+  const sent = new Set();
   let current = null;
 
   const next = () => {
-    if (current || !queue.length) return;
+    if (current || !queue.length || sent.size >= SONGS_AHEAD) return;
     current = { ...queue.shift(), sent: 0, got: 0 };
     model.send({ type: "begin", id: current.id, name: current.file.name, size: current.file.size });
   };
@@ -25,9 +29,9 @@ const uploader = (model, shown, moved) => {
         model.send({ type: "chunk", id: upload.id, offset: start }, undefined, [bytes]);
         upload.sent = start + bytes.byteLength;
       } catch (error) {
-        // The file was moved or deleted while it was being read.
-        model.send({ type: "cancel", id: upload.id, reason: `${upload.file.name} can't be read any more.` });
-        return finish(upload.id);
+        model.send({ type: "remove", id: upload.id });
+        finish(upload.id);
+        return lost(upload.id);
       }
       upload.busy = false;
     }
@@ -35,6 +39,7 @@ const uploader = (model, shown, moved) => {
 
   const finish = (id) => {
     if (current?.id === id) current = null;
+    sent.delete(id);
     const place = queue.findIndex((upload) => upload.id === id);
     if (place >= 0) queue.splice(place, 1);
     next();
@@ -46,9 +51,11 @@ const uploader = (model, shown, moved) => {
       moved(message.id, message.received);
       if (message.complete) {
         performance.mark("jm-uploaded"); // for whoever wants to know how long the rest takes
-        finish(message.id);
+        sent.add(message.id);
+        current = null;
+        next();
       } else push();
-    } else if (["failed", "cancelled"].includes(message.type)) finish(message.id);
+    } else if (["tags", "failed", "cancelled", "removed"].includes(message.type)) finish(message.id);
   });
 
   return {
@@ -60,7 +67,6 @@ const uploader = (model, shown, moved) => {
       }
       next();
     },
-    has: (id) => current?.id === id || queue.some((upload) => upload.id === id),
     drop: finish,
   };
 };
