@@ -120,7 +120,7 @@ def test_an_error_in_the_middle_of_a_track_drops_what_came_before(stub_embedder)
 
 
 def test_a_full_disk_stops_the_run(songs, stub_embedder, config, monkeypatch):
-    def fill(source, wav):
+    def fill(*_):
         raise DiskFullError("no space left in the scratch folder")
 
     monkeypatch.setattr(audio, "convert_to_wav", fill)

@@ -35,9 +35,11 @@ WAIT_MS = 60_000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker("browser")
+    """Mark the tests in a browser, and run them last: Playwright's event loop would be in the way of others'."""
+    ours = [item for item in items if Path(__file__).parent in item.path.parents]
+    for item in ours:
+        item.add_marker("browser")
+    items.sort(key=lambda item: item in ours)
 
 
 @pytest.fixture(scope="session")

@@ -58,10 +58,12 @@ def test_a_song_of_more_than_10_mb_in_a_notebook(open_notebook, long_song, keep)
 def wait_for_outputs(page, path):
     """The notebook as it was saved, once it was."""
     for _ in range(100):
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        if any(cell.get("outputs") for cell in saved["cells"]):
-            return saved
         page.wait_for_timeout(100)
+        text = path.read_text(encoding="utf-8")
+        if text.endswith("}\n") or text.endswith("}"):  # else it is being written
+            saved = json.loads(text)
+            if any(cell.get("outputs") for cell in saved["cells"]):
+                return saved
     raise AssertionError("the notebook was not saved")
 
 
