@@ -4,6 +4,7 @@
 """
 
 import io
+import json
 import os
 import re
 import shutil
@@ -32,6 +33,10 @@ OPTIONS += [
     "--autoplay-policy=no-user-gesture-required",
 ]
 WAIT_MS = 60_000
+LAB_SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},  # else only cells in sight are in the page
+    "apputils-extension/notification": {"fetchNews": "false"},
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -127,7 +132,13 @@ def lab(tmp_path_factory) -> Iterator[tuple[str, Path]]:
         port = free.getsockname()[1]
     log = folder.parent / "lab.log"
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port", str(port)]
+    settings = tmp_path_factory.mktemp("settings")
     command += ["--ServerApp.token=", f"--ServerApp.root_dir={folder}", "--ServerApp.port_retries=0"]
+    command += [f"--LabApp.user_settings_dir={settings}"]
+    for name, values in LAB_SETTINGS.items():
+        path = settings / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
     address = f"http://127.0.0.1:{port}"
     with log.open("w") as file, subprocess.Popen(command, stderr=file, stdout=file) as server:
         try:

@@ -29,7 +29,7 @@ def open_notebook(lab, visitor, corpus, corpus_store, tagger_folder):
         page = visitor(viewport={"width": 1300, "height": 1400})
         page.goto(f"{address}/lab/tree/{name}?reset")
         page.locator(".jp-Notebook").wait_for()
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()
+        page.locator("#jp-main-statusbar", has_text="(ipykernel) | Idle").wait_for()  # the kernel is there
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         return page, folder / name
@@ -60,7 +60,7 @@ def wait_for_outputs(page, path):
     for _ in range(100):
         page.wait_for_timeout(100)
         text = path.read_text(encoding="utf-8")
-        if text.endswith("}\n") or text.endswith("}"):  # else it is being written
+        if text.rstrip().endswith("}"):  # else it is being written
             saved = json.loads(text)
             if any(cell.get("outputs") for cell in saved["cells"]):
                 return saved
