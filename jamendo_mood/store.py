@@ -84,7 +84,7 @@ class EmbeddingStore(Mapping[str, Array]):
             raise KeyError(key) from None
         except (ValueError, EOFError, OSError) as error:
             raise StoreError(f"{path}: damaged, delete it and extract the track again ({error})") from error
-        return self._checked(key, frames)
+        return check_frames(frames, self.spec.dim, path)
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._path(key).is_file()
@@ -114,13 +114,14 @@ class EmbeddingStore(Mapping[str, Array]):
         DiskFullError
             There is no room.
         """
-        array = self._checked(key, frames)
+        path = self._path(key)
+        array = check_frames(frames, self.spec.dim, path)
 
         def write(file: IO[bytes]) -> None:
             _write_header(file, array.shape)
             _write_frames(file, array)
 
-        write_atomically(self._path(key), write)
+        write_atomically(path, write)
 
     def times(self, key: str) -> Array:
         """Start of each frame of a track in seconds, float32 (frames,)."""
@@ -169,23 +170,11 @@ class EmbeddingStore(Mapping[str, Array]):
     def _create(self, spec: EmbedderSpec) -> None:
         if self.root.exists() and (not self.root.is_dir() or any(self.root.rglob("*.npy"))):
             raise UsageError(f"{self.root}: not an embedding store, and not an empty place to make one")
-        manifest = json.dumps({"format": FORMAT, "embedder": asdict(spec)}, indent=2) + "\n"
-        write_atomically(self.root / MANIFEST_NAME, lambda file: file.write(manifest.encode()))
+        write_atomically(self.root / MANIFEST_NAME, lambda file: file.write(format_manifest(spec)))
         self.spec = _read_manifest(self.root / MANIFEST_NAME)
 
     def _path(self, key: str) -> Path:
-        plain = all(part and part[0] != "." for part in key.split("/")) and not _UNFIT_FOR_KEYS.search(key)
-        if not plain or f"{key}.npy" == PACKED_NAME:
-            raise StoreError(f"{key!r} cannot be the key of a track: it must be a plain path, such as 48/948")
-        return self.root / f"{key}.npy"
-
-    def _checked(self, key: str, frames: npt.NDArray[Any]) -> Array:
-        if frames.dtype != np.float32 or frames.ndim != 2 or frames.shape[1] != self.spec.dim or not len(frames):
-            raise StoreError(
-                f"{self._path(key)}: an embedding here is float32 (frames, {self.spec.dim}) with at least one frame, "
-                f"not {frames.dtype} {frames.shape}"
-            )
-        return frames
+        return self.root / f"{check_key(key)}.npy"
 
 
 class PackedEmbeddings(Mapping[str, Array]):
@@ -218,6 +207,40 @@ class PackedEmbeddings(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._ends)
+
+
+def check_key(key: str) -> str:
+    """Give a key back if it can be one; StoreError if not."""
+    plain = all(part and part[0] != "." for part in key.split("/")) and not _UNFIT_FOR_KEYS.search(key)
+    if not plain or f"{key}.npy" == PACKED_NAME:
+        raise StoreError(f"{key!r} cannot be the key of a track: it must be a plain path, such as 48/948")
+    return key
+
+
+def check_frames(frames: npt.NDArray[Any], dim: int, place: Path | str) -> Array:
+    """Give an array back if it is the embedding of a track; StoreError that names `place` if not."""
+    if frames.dtype != np.float32 or frames.ndim != 2 or frames.shape[1] != dim or not len(frames):
+        raise StoreError(
+            f"{place}: an embedding here is float32 (frames, {dim}) with at least one frame, "
+            f"not {frames.dtype} {frames.shape}"
+        )
+    return frames
+
+
+def format_manifest(spec: EmbedderSpec) -> bytes:
+    """What ``store.json`` holds."""
+    return (json.dumps({"format": FORMAT, "embedder": asdict(spec)}, indent=2) + "\n").encode()
+
+
+def parse_manifest(content: bytes, place: Path | str) -> EmbedderSpec:
+    """Read a ``store.json``; StoreError that names `place` if it is none."""
+    try:
+        manifest = json.loads(content)
+        if manifest["format"] != FORMAT:
+            raise StoreError(f"{place}: a store of format {manifest['format']}, this version reads format {FORMAT}")
+        return EmbedderSpec.from_json(manifest["embedder"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{place}: not the manifest of a store ({error})") from error
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -263,9 +286,6 @@ def _disk_errors(path: Path) -> Iterator[None]:
 
 def _read_manifest(path: Path) -> EmbedderSpec:
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            raise StoreError(f"{path}: a store of format {manifest['format']}, this version reads format {FORMAT}")
-        return EmbedderSpec.from_json(manifest["embedder"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return parse_manifest(path.read_bytes(), path)
+    except OSError as error:
         raise StoreError(f"{path}: not the manifest of a store ({error})") from error

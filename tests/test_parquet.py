@@ -1,0 +1,387 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jamendo_mood import parquet
+from jamendo_mood.embedders import EmbedderSpec
+from jamendo_mood.errors import DiskFullError, StoreError, UsageError
+from jamendo_mood.parquet import METADATA_KEY, ParquetReport, export_parquet, import_parquet
+from jamendo_mood.store import EmbeddingStore
+
+pytest_plugins = ["toy_commands"]
+
+arrow = pytest.importorskip("pyarrow", reason="needs the extra `parquet`")
+pq = pytest.importorskip("pyarrow.parquet", reason="needs the extra `parquet`")
+
+SPEC = EmbedderSpec("stub", "ab" * 32, 16_000, 0.96, 0.48, 4, "a variant")
+LENGTHS = {"14/2": 3, "48/948": 1, "48/949 (live)": 70, "Ångström - Ōkami 音楽": 2, "z": 5}
+EXTREME = np.array([-0.0, 1e-45, np.finfo(np.float32).max, -np.finfo(np.float32).tiny], np.float32)
+NOT_OURS = "not what `jamendo-mood export` writes"
+
+PEAK = """
+import resource
+import sys
+from pathlib import Path
+from jamendo_mood import parquet
+from jamendo_mood.store import EmbeddingStore
+
+parquet._pyarrow()
+parquet._ROW_GROUP_BYTES = 1_000_000
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+what, source, target = sys.argv[1], *map(Path, sys.argv[2:])
+if what == "export":
+    parquet.export_parquet(EmbeddingStore(source), target)
+else:
+    parquet.import_parquet([source], target)
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(grown * (1 if sys.platform == "darwin" else 1024) // 1_000_000)
+"""
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = EmbeddingStore(tmp_path / "store", SPEC)
+    for number, (key, length) in enumerate(LENGTHS.items()):
+        made.add(key, np.random.default_rng(number).standard_normal((length, SPEC.dim), dtype=np.float32))
+    made.add("extreme", EXTREME.reshape(1, 4))
+    return made
+
+
+@pytest.fixture
+def exported(store, tmp_path):
+    export_parquet(store, tmp_path / "parquet", shard_rows=4)
+    return tmp_path / "parquet"
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def bits(store):
+    return {key: store[key].tobytes() for key in store}
+
+
+def rewrite(path, change):
+    """Write a Parquet file anew, its table changed."""
+    pq.write_table(change(pq.read_table(path)), path)
+
+
+def with_rows(table, key=None, frames=None):
+    """A table whose first row is another."""
+    rows = table.to_pylist()
+    rows[0] = {**rows[0], **({} if key is None else {"key": key})}
+    if frames is not None:
+        rows[0] |= {"embedding": frames, "times_s": [0.48 * number for number in range(len(frames))]}
+    return arrow.Table.from_pylist(rows, schema=table.schema)
+
+
+# ---- There and back.
+
+
+@pytest.mark.parametrize("size", [{}, {"shard_rows": 1}, {"shard_rows": 4}, {"shard_rows": 6}, {"shard_mb": 1}])
+def test_the_round_trip_is_exact(store, tmp_path, size):
+    report = export_parquet(store, tmp_path / "parquet", **size)
+    assert (report.tracks, report.skipped) == (6, 0)
+    assert len(names(tmp_path / "parquet")) == report.files
+    back = import_parquet([tmp_path / "parquet"], tmp_path / "back")
+    assert back == ParquetReport(6, 0, report.files)
+    again = EmbeddingStore(tmp_path / "back")
+    assert again.spec == SPEC
+    assert bits(again) == bits(store)
+
+
+def test_files_have_as_many_tracks_as_asked_for_in_the_order_of_keys(store, exported):
+    assert names(exported) == [f"embeddings-0000{number}-of-00002.parquet" for number in range(2)]
+    keys = [pq.read_table(exported / name).column("key").to_pylist() for name in names(exported)]
+    assert [len(part) for part in keys] == [4, 2]
+    assert keys[0] + keys[1] == list(store)
+
+
+def test_files_have_as_many_megabytes_as_asked_for(tmp_path):
+    store = EmbeddingStore(tmp_path / "store", replace(SPEC, dim=128))
+    for number in range(10):
+        store.add(f"{number}", np.zeros((700, 128), np.float32))  # 358 kB
+    store.add("a long one", np.zeros((7_000, 128), np.float32))
+    export_parquet(store, tmp_path / "parquet", shard_mb=1)
+    rows = [pq.read_metadata(tmp_path / "parquet" / name).num_rows for name in names(tmp_path / "parquet")]
+    assert rows == [2, 2, 2, 2, 2, 1]
+
+
+def test_a_file_is_written_and_read_in_pieces(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "_ROW_GROUP_BYTES", 64)
+    monkeypatch.setattr(parquet, "_READ_ROWS", 2)
+    export_parquet(store, tmp_path / "parquet")
+    (name,) = names(tmp_path / "parquet")
+    assert pq.read_metadata(tmp_path / "parquet" / name).num_row_groups == 4
+    import_parquet([tmp_path / "parquet"], tmp_path / "back")
+    assert bits(EmbeddingStore(tmp_path / "back")) == bits(store)
+
+
+def test_memory_does_not_grow_with_the_store(tmp_path):
+    store = EmbeddingStore(tmp_path / "store", replace(SPEC, dim=128))
+    for number in range(300):
+        store.add(f"{number}", np.random.default_rng(number).standard_normal((1_000, 128), dtype=np.float32))
+    for step in (("export", store.root, tmp_path / "parquet"), ("import", tmp_path / "parquet", tmp_path / "back")):
+        done = subprocess.run([sys.executable, "-c", PEAK, *map(str, step)], capture_output=True, text=True, check=True)
+        assert int(done.stdout) < 100  # MB; the store has 154
+    assert bits(EmbeddingStore(tmp_path / "back")) == bits(store)
+
+
+def test_progress_is_told(store, tmp_path):
+    told = []
+    export_parquet(store, tmp_path / "parquet", shard_rows=4, on_progress=lambda *counts: told.append(counts))
+    assert told == [(4, 6), (6, 6)]
+    told.clear()
+    import_parquet([tmp_path / "parquet"], tmp_path / "back", on_progress=lambda *counts: told.append(counts))
+    assert told == [(number, 6) for number in range(1, 7)]
+
+
+# ---- What others read.
+
+
+def test_the_columns_say_what_they_hold(store, exported):
+    dataset = pytest.importorskip("pyarrow.dataset").dataset(exported)
+    number = arrow.float32()
+    assert dataset.schema.names == ["key", "times_s", "embedding"]
+    assert dataset.schema.types == [arrow.string(), arrow.list_(number), arrow.list_(arrow.list_(number, 4))]
+    table = dataset.to_table(columns=["key", "times_s"])
+    assert dict(zip(*table.to_pydict().values(), strict=True)) == {key: store.times(key).tolist() for key in store}
+    about = json.loads(dataset.schema.metadata[METADATA_KEY])
+    assert about["embedder"]["name"] == "stub"
+    assert about["embedder"]["hop_s"] == 0.48
+
+
+def test_duckdb_reads_it(store, exported):
+    duckdb = pytest.importorskip("duckdb", reason="needs DuckDB, which nothing here brings")
+    query = f"select key, embedding, times_s from '{exported}/*.parquet' order by key"
+    for key, frames, times_s in duckdb.connect().execute(query).fetchall():
+        np.testing.assert_array_equal(np.array(frames, np.float32), store[key])
+        np.testing.assert_array_equal(np.array(times_s, np.float32), store.times(key))
+
+
+def test_pandas_reads_it(store, exported):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.read_parquet(exported).set_index("key")
+    for key in store:
+        np.testing.assert_array_equal(np.stack(table.embedding[key]), store[key])
+
+
+# ---- Stopped, and started again.
+
+
+def test_an_export_goes_on_where_it_stopped(store, exported):
+    (first, second) = (exported / name for name in names(exported))
+    kept, lost = first.stat().st_mtime_ns, second.read_bytes()
+    second.unlink()
+    (exported / f".{second.name}-0123456789abcdef.tmp").write_bytes(lost[:100])  # what a killed run leaves
+    assert export_parquet(store, exported, shard_rows=4) == ParquetReport(2, 4, 2)
+    assert first.stat().st_mtime_ns == kept
+    assert second.read_bytes() == lost
+    assert names(exported) == [first.name, second.name]
+
+
+def test_what_changed_in_the_store_is_exported_again(store, exported, tmp_path):
+    store.add("z", np.ones((5, SPEC.dim), np.float32))  # as long as before
+    assert export_parquet(store, exported, shard_rows=4) == ParquetReport(2, 4, 2)
+    import_parquet([exported], tmp_path / "back")
+    assert bits(EmbeddingStore(tmp_path / "back")) == bits(store)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1 and something else PAR1"])
+def test_a_torn_file_is_written_again(store, exported, content):
+    first = exported / names(exported)[0]
+    whole = first.read_bytes()
+    first.write_bytes(content)
+    assert export_parquet(store, exported, shard_rows=4) == ParquetReport(4, 2, 2)
+    assert first.read_bytes() == whole
+
+
+def test_a_file_of_another_embedder_is_written_again(store, exported, tmp_path):
+    other = EmbeddingStore(tmp_path / "other", replace(SPEC, variant=""))
+    for key in store:
+        other.add(key, store[key])
+        os.utime(other.root / f"{key}.npy", ns=(0, (store.root / f"{key}.npy").stat().st_mtime_ns))
+    assert export_parquet(other, exported, shard_rows=4) == ParquetReport(6, 0, 2)
+
+
+def test_files_that_readers_would_take_for_this_export_are_refused(store, exported):
+    with pytest.raises(UsageError, match=r"not of this export, such as embeddings-00000-of-00002\.parquet"):
+        export_parquet(store, exported)
+    assert len(names(exported)) == 2
+
+
+def test_an_import_goes_on_where_it_stopped(store, exported, tmp_path):
+    first, second = (exported / name for name in names(exported))
+    assert import_parquet([first], tmp_path / "back") == ParquetReport(4, 0, 1)
+    assert import_parquet([first, second], tmp_path / "back") == ParquetReport(2, 4, 2)
+    assert bits(EmbeddingStore(tmp_path / "back")) == bits(store)
+
+
+# ---- What cannot be done.
+
+
+def test_an_empty_store_and_a_file_in_the_way_are_refused(store, tmp_path):
+    with pytest.raises(UsageError, match="no embeddings to export"):
+        export_parquet(EmbeddingStore(tmp_path / "empty", SPEC), tmp_path / "parquet")
+    (tmp_path / "a file").touch()
+    with pytest.raises(UsageError, match="a file is there"):
+        export_parquet(store, tmp_path / "a file")
+
+
+@pytest.mark.parametrize("content", [b"damaged", None])
+def test_a_track_that_cannot_be_read_stops_the_export(store, tmp_path, content):
+    path = store.root / "z.npy"
+    if content is None:
+        store.add("z", np.full((1, 4), np.nan, np.float32))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"z\.npy: .*delete it"):
+        export_parquet(store, tmp_path / "parquet", shard_rows=4)
+    assert names(tmp_path / "parquet") == ["embeddings-00000-of-00002.parquet"]
+
+
+def test_a_track_that_goes_away_stops_the_export(store, tmp_path):
+    with pytest.raises(StoreError, match="z went away"):
+        export_parquet(
+            store, tmp_path / "p", shard_rows=4, on_progress=lambda *_: (store.root / "z.npy").unlink(missing_ok=True)
+        )
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(small_disk, tmp_path):
+    store = EmbeddingStore(tmp_path / "store", SPEC)
+    for key in "abc":
+        store.add(key, np.random.default_rng(ord(key)).standard_normal((40_000, SPEC.dim), dtype=np.float32))
+    with pytest.raises(DiskFullError, match=r"embeddings-00001-of-00003\.parquet: no space left"):
+        export_parquet(store, small_disk, shard_rows=1)
+    assert names(small_disk) == ["embeddings-00000-of-00003.parquet"]
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(UsageError, match="nosuch: no such file"):
+        import_parquet([tmp_path / "nosuch"], tmp_path / "back")
+    with pytest.raises(UsageError, match="no Parquet files there"):
+        import_parquet([tmp_path], tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def error_of_import(path, root):
+    try:
+        import_parquet([path], root)
+    except (StoreError, UsageError) as error:
+        return str(error)
+    return ""
+
+
+def test_every_flipped_byte_is_found_or_does_no_harm(store, exported, tmp_path):
+    path = exported / names(exported)[0]
+    whole, right = path.read_bytes(), bits(store)
+    found = 0
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :])
+        message = error_of_import(path, tmp_path / f"back {place}")
+        if message:
+            assert str(path) in message
+            assert "\n" not in message
+            found += 1
+        elif (back := EmbeddingStore(tmp_path / f"back {place}")).spec == SPEC:
+            assert bits(back).items() <= right.items()
+    # What is not found is in the footer: statistics, offsets nobody needs, the spec's own text.
+    assert found > len(whole) / 7 / 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no Parquet", b"PAR1", b"PAR1\0\0\0\0PAR1"])
+def test_what_is_no_parquet_is_named(tmp_path, content):
+    (tmp_path / "x.parquet").write_bytes(content)
+    with pytest.raises(StoreError, match=r"x\.parquet: not a Parquet file, or damaged"):
+        import_parquet([tmp_path / "x.parquet"], tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.replace_schema_metadata(None),
+        lambda table: table.replace_schema_metadata({METADATA_KEY: b"{}"}),
+        lambda table: table.replace_schema_metadata({METADATA_KEY: b'{"format": 1, "embedder": {"name": "x"}}'}),
+    ],
+)
+def test_a_file_that_does_not_name_its_embedder_is_refused(exported, tmp_path, change):
+    path = exported / names(exported)[0]
+    rewrite(path, change)
+    with pytest.raises(StoreError, match="does not say what its embeddings were made with"):
+        import_parquet([exported], tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.drop_columns("embedding"), "not of the format"),
+        (lambda table: with_rows(table, frames=[]), "'14/2' has no embedding"),
+        (lambda table: with_rows(table, frames=[[1.0, 2.0, 3.0, None]]), "'14/2' has no embedding"),
+        (lambda table: with_rows(table, frames=[[1.0, 2.0, 3.0, float("nan")]]), "'14/2' has no embedding"),
+        (lambda table: with_rows(table, frames=[None]), "'14/2' has no embedding"),
+        (lambda table: with_rows(table, key="../escaped"), "cannot be the key"),
+        (lambda table: table.set_column(0, "key", arrow.array([1, 2, 3, 4])), "1 has no embedding"),
+        (lambda table: table.set_column(2, "embedding", arrow.array([["text"]] * 4)), NOT_OURS),
+        (lambda table: table.set_column(1, "times_s", arrow.array([[0.0, 1.0, 2.0]] * 4)), "'14/2': times_s are not"),
+        (lambda table: table.set_column(1, "times_s", arrow.array([[0.0]] * 4)), "'14/2': times_s are not"),
+        (lambda table: table.set_column(1, "times_s", arrow.nulls(4, arrow.list_(arrow.float32()))), NOT_OURS),
+        (
+            lambda table: table.replace_schema_metadata({METADATA_KEY: table.schema.metadata[METADATA_KEY].replace(
+                b'"format": 1', b'"format": 2')}),
+            "not of the format",
+        ),
+    ],
+)  # fmt: skip
+def test_rows_that_are_no_embeddings_are_refused(exported, tmp_path, change, message):
+    path = exported / names(exported)[0]
+    rewrite(path, change)
+    with pytest.raises(StoreError, match=rf"{path.name}.*{message}"):
+        import_parquet([path], tmp_path / "back")
+    assert not list((tmp_path).rglob("escaped*"))
+
+
+def test_a_file_that_was_written_anew_with_its_metadata_is_taken(store, exported, tmp_path):
+    large = arrow.list_(arrow.list_(arrow.float32()))
+    for name in names(exported):
+        rewrite(exported / name, lambda table: table.drop_columns("times_s").cast(
+            arrow.schema([("key", arrow.large_string()), ("embedding", large)], table.schema.metadata)))  # fmt: skip
+    import_parquet([exported], tmp_path / "back")
+    assert bits(EmbeddingStore(tmp_path / "back")) == bits(store)
+
+
+def test_embedders_are_not_mixed(store, exported, tmp_path):
+    other = EmbeddingStore(tmp_path / "other", replace(SPEC, weights_sha256="cd" * 32))
+    other.add("a", store["z"])
+    with pytest.raises(UsageError, match="is a store of"):
+        import_parquet([exported], other.root)
+    export_parquet(other, tmp_path / "others")
+    with pytest.raises(UsageError, match="each into its own store"):
+        import_parquet([exported, tmp_path / "others"], tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+    assert list(other) == ["a"]
+
+
+def test_other_numbers_for_a_track_are_refused(store, exported):
+    store.add("z", np.ones((5, SPEC.dim), np.float32))
+    with pytest.raises(UsageError, match="has z already, with other numbers"):
+        import_parquet([exported], store.root)
+    np.testing.assert_array_equal(store["z"], 1)
+
+
+def test_without_pyarrow_it_says_what_brings_it(run, store, exported, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for command in (("export", store.root, tmp_path / "p"), ("import", exported, "--store", tmp_path / "back")):
+        outcome = run(*command)
+        assert outcome.status == 2
+        assert outcome.err == (
+            f"jamendo-mood {command[0]}: there is no pyarrow: `pip install jamendo-mood[parquet]` brings it\n"
+        )
+    assert not (tmp_path / "p").exists()
+    assert not Path(tmp_path / "back").exists()
