@@ -1,6 +1,7 @@
 """What the command line's options hold: text -> value, or `ArgumentTypeError` with what it must be."""
 
 import argparse
+from pathlib import Path
 
 
 def positive(text: str) -> int:
@@ -51,3 +52,31 @@ def shard(text: str) -> tuple[int, int]:
     if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form I/N with I from 1 to N")
     return int(index), int(count)
+
+
+def place(text: str) -> Path | str:
+    """A path, or a URL as it is; ``file://`` is a path too."""
+    if text.startswith("file://"):
+        return Path(text.removeprefix("file://"))
+    return text if "://" in text else Path(text)
+
+
+def share(text: str) -> float:
+    """GPUs: a number above 0, whole from 1 up."""
+    try:
+        number = float(text)
+        if 0 < number < 1 or (number >= 1 and number.is_integer()):
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of GPUs, such as 1 or 0.5")
+
+
+def gigabytes(text: str) -> float:
+    """A number of gigabytes above 0."""
+    try:
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of gigabytes, such as 2 or 0.5")

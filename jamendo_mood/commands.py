@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jamendo_mood import reports
+from jamendo_mood import clustercommands, reports
 from jamendo_mood.errors import UsageError
 from jamendo_mood.reports import DONE, SOME_FAILED
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from jamendo_mood.evaluation import Evaluation
     from jamendo_mood.model import Tagger
     from jamendo_mood.store import EmbeddingStore
+    from jamendo_mood.streaming import Feed
     from jamendo_mood.tracks import Track
     from jamendo_mood.training import TrainConfig
 
@@ -28,13 +30,21 @@ def extract(arguments: argparse.Namespace) -> int:
     """Embed audio files into a store."""
     from jamendo_mood.embedders import EmbedderOptions, load_embedder
     from jamendo_mood.extraction import extract
-    from jamendo_mood.store import EmbeddingStore
+    from jamendo_mood.store import MANIFEST_NAME, EmbeddingStore
     from jamendo_mood.streaming import StreamConfig
 
+    clustercommands.check_places(arguments)
+    feed = _choose_feed(arguments)
     tracks, missing = _select_tracks(arguments)
-    embedder = load_embedder(arguments.embedder, EmbedderOptions.of(arguments))
+    config = StreamConfig(batch=arguments.batch, scratch=arguments.scratch, feed=feed)
+    if arguments.ray is not None:
+        return clustercommands.extract_on_ray(arguments, tracks, missing, config)
+    options = EmbedderOptions.of(arguments)
+    if options.precision == "auto" and (arguments.store / MANIFEST_NAME).is_file():
+        # What was begun, here or on another machine, is gone on with.
+        options = replace(options, precision=EmbeddingStore(arguments.store).spec.precision)
+    embedder = load_embedder(arguments.embedder, options)
     store = EmbeddingStore(arguments.store, embedder.spec)
-    config = StreamConfig(batch=arguments.batch, scratch=arguments.scratch)
     given_up = set() if arguments.retry_failed else set(store.failures())
     with reports.TrackProgress(sum(key not in store and key not in given_up for key in tracks)) as progress:
         report = extract(
@@ -49,18 +59,49 @@ def extract(arguments: argparse.Namespace) -> int:
     return SOME_FAILED if report.failed or missing else DONE
 
 
-def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Path], list[str]]:
+def _choose_feed(arguments: argparse.Namespace) -> Feed:
+    """Where the decoders get their files: from a folder, or from MTG."""
+    from jamendo_mood.streaming import local_files
+
+    given = {name: getattr(arguments, name) for name in ("base_url", "connections", "max_scratch_gb")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if arguments.from_jamendo is None:
+        for name in given or ["tars"] * arguments.tars:
+            raise UsageError(f"--{name.replace('_', '-')} is about downloads: it goes with --from-jamendo")
+        return local_files
+    if arguments.tracks is None:
+        raise UsageError("--from-jamendo needs --tracks, MTG's table of tracks; `jamendo-mood splits` gets it")
+
+    from jamendo_mood.downloads import DownloadConfig, Downloads
+    from jamendo_mood.published import QUALITIES, read_list
+
+    quality = QUALITIES[arguments.from_jamendo]
+    if "max_scratch_gb" in given:
+        given["max_scratch_bytes"] = round(given.pop("max_scratch_gb") * 1e9)
+    base_url = given.pop("base_url", quality.tars_url if arguments.tars else quality.files_url)
+    tar_name = quality.tar_name if arguments.tars else ""
+    return partial(Downloads, DownloadConfig(base_url, read_list(quality, arguments.tracks), tar_name, **given))
+
+
+def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """The files to embed, and the keys of the table that have none."""
     from jamendo_mood import audio
     from jamendo_mood.datasets.jamendo import read_tracks
     from jamendo_mood.extraction import select_shard
+    from jamendo_mood.objects import find_tracks
+    from jamendo_mood.published import QUALITIES, read_list
 
-    found = audio.find_audio(arguments.audio_dir)
+    if arguments.from_jamendo is not None:
+        quality = QUALITIES[arguments.from_jamendo]
+        found: dict[str, Any] = {key: quality.path_of(key) for key in read_list(quality, arguments.tracks)}
+    else:
+        found = dict(find_tracks(arguments.audio_dir))
     if not found:
         raise UsageError(f"{arguments.audio_dir}: no audio files there ({', '.join(sorted(audio.AUDIO_SUFFIXES))})")
     keys = list(found) if arguments.tracks is None else [track.key for track, _ in read_tracks(arguments.tracks)]
     if not any(key in found for key in keys):
-        raise UsageError(f"none of the {len(keys)} tracks of {arguments.tracks} is in {arguments.audio_dir}")
+        where = arguments.audio_dir or "MTG's list"
+        raise UsageError(f"none of the {len(keys)} tracks of {arguments.tracks} is in {where}")
     if arguments.shard is not None:
         keys = select_shard(keys, *arguments.shard)
     keys = keys[: arguments.limit]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from jamendo_mood.errors import UsageError
 from jamendo_mood.streaming import StreamConfig, TrackResult, embed_files
 
 Array = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 
 @dataclass
@@ -92,14 +93,7 @@ def extract(
     if store.spec != embedder.spec:
         raise UsageError(f"the store is of {store.spec}, the embedder is {embedder.spec}")
     started = time.perf_counter()
-    pending = {key: path for key, path in tracks.items() if key not in store}
-    report = ExtractReport(skipped=len(tracks) - len(pending))
-    earlier = {key: error for key, error in store.failures().items() if key in pending}
-    if retry_failed and earlier:
-        store.forget_failures(set(earlier))
-    elif earlier:
-        report.failed.update(earlier)
-        pending = {key: path for key, path in pending.items() if key not in earlier}
+    pending, report = select_pending(tracks, store, store, retry_failed=retry_failed)
     with contextlib.closing(embed_files(pending, embedder, config)) as results:
         for result in results:
             if result.frames is None:
@@ -112,6 +106,31 @@ def extract(
             on_track(result)
     report.wall_s = time.perf_counter() - started
     return report
+
+
+def select_pending(
+    tracks: Mapping[str, T], store: Store, there: Container[str], *, retry_failed: bool
+) -> tuple[dict[str, T], ExtractReport]:
+    """The tracks that a run is to embed, and the report that it begins with.
+
+    Parameters
+    ----------
+    tracks : mapping of key to file
+    store : Store
+        Whose failures count; `retry_failed` takes those of `tracks` out of its list.
+    there : container of str
+        The keys that are done: the store itself, or a list of what it has where looking up each would be slow.
+    retry_failed : bool
+    """
+    pending = {key: place for key, place in tracks.items() if key not in there}
+    report = ExtractReport(skipped=len(tracks) - len(pending))
+    earlier = {key: error for key, error in store.failures().items() if key in pending}
+    if retry_failed and earlier:
+        store.forget_failures(set(earlier))
+    elif earlier:
+        report.failed.update(earlier)
+        pending = {key: place for key, place in pending.items() if key not in earlier}
+    return pending, report
 
 
 def select_shard(keys: Iterable[str], index: int, count: int) -> list[str]:

@@ -12,8 +12,22 @@ from jamendo_mood import argtypes
 
 def add_extract(parser: argparse.ArgumentParser) -> None:
     """Options of `extract`."""
-    parser.add_argument("audio_dir", type=Path, metavar="AUDIO_DIR", help="folder of audio files, at any depth")
-    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="store to write or go on with")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "audio_dir", type=argtypes.place, nargs="?", metavar="AUDIO_DIR", help="folder of audio files, any depth"
+    )
+    source.add_argument(
+        "--from-jamendo",
+        nargs="?",
+        const="low",
+        choices=("low", "full"),
+        help="fetch the MP3s of --tracks from MTG's server, in low quality (46 GB in all) or full (152 GB); each is "
+        "deleted once it is embedded",
+    )
+    _add_download(parser)
+    parser.add_argument(
+        "--store", type=argtypes.place, required=True, metavar="DIR", help="store to write or go on with"
+    )
     parser.add_argument("--embedder", default="vggish", help="vggish (default), vggish-pca, or logmel (no weights)")
     _add_weights(parser)
     parser.add_argument("--tracks", type=Path, metavar="TSV", help="only the tracks of this table (MTG's TSV)")
@@ -26,7 +40,30 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
         "--scratch", type=Path, metavar="DIR", help="where WAVs live for a moment (default: temp folder)"
     )
     parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="of VGGish: bfloat16 is about twice as fast where CPU or GPU has it; auto (default) takes it there",
+    )
+    parser.add_argument(
         "--batch", type=argtypes.positive, default=64, metavar="N", help="windows a network batch (default 64)"
+    )
+    _add_cluster(parser)
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="run on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; local starts Ray on this machine. AUDIO_DIR "
+        "and --store are then folders that all its machines share, or URLs, such as s3://bucket/audio",
+    )
+    parser.add_argument(
+        "--ray-actors", type=argtypes.positive, metavar="N", help="processes (default: as many as there is room for)"
+    )
+    parser.add_argument("--ray-cpus", type=argtypes.positive, metavar="N", help="cores a process (default: up to 4)")
+    parser.add_argument(
+        "--ray-gpus", type=argtypes.share, metavar="X", help="GPUs a process, 0.5 puts two on each (default 0)"
     )
 
 
@@ -190,6 +227,36 @@ def _add_library(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
 
 
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Options of `export`."""
+    parser.add_argument("store", type=Path, metavar="STORE", help="folder that `extract` wrote")
+    parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the Parquet files")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--shard-rows", type=argtypes.positive, metavar="N", help="tracks a file (default: by --shard-mb)"
+    )
+    size.add_argument(
+        "--shard-mb",
+        type=argtypes.positive,
+        default=256,
+        metavar="N",
+        help="megabytes of embeddings a file, before compression (default 256)",
+    )
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """Options of `import`."""
+    parser.add_argument(
+        "files", type=Path, nargs="+", metavar="PARQUET", help="files that `export` wrote, or folders of them"
+    )
+    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="store to write or go on with")
+
+
+def add_pack(parser: argparse.ArgumentParser) -> None:
+    """Options of `pack`."""
+    parser.add_argument("store", type=Path, metavar="STORE", help="folder that `extract` wrote")
+
+
 def add_splits(parser: argparse.ArgumentParser) -> None:
     """Options of `splits`."""
     parser.add_argument("--out", type=Path, default=Path("splits"), metavar="DIR", help="folder (default splits/)")
@@ -202,6 +269,25 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
     _add_weights(parser)
     parser.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="default build/demo")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the music and the training (default 0)")
+
+
+def _add_download(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tars", action="store_true", help="fetch MTG's 100 tars, of a folder of tracks each, instead of single files"
+    )
+    parser.add_argument(
+        "--base-url",
+        metavar="URL",
+        help="a mirror: the folder that holds 48/948.low.mp3 (full: 48/948.mp3) and the others, or with --tars "
+        "autotagging_moodtheme_audio-low-48.tar (full: autotagging_moodtheme_audio-48.tar)",
+    )
+    parser.add_argument("--connections", type=argtypes.positive, metavar="N", help="downloads at a time (default 3)")
+    parser.add_argument(
+        "--max-scratch-gb",
+        type=argtypes.gigabytes,
+        metavar="X",
+        help="the most that downloads and WAVs may take on disk; downloads wait when it is full (default 2)",
+    )
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:

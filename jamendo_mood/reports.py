@@ -78,27 +78,28 @@ class TrackProgress:
         self._bar.update()
 
 
-class ScoringProgress:
-    """A progress bar of tracks scored; none appears where none is to be scored."""
+class CountProgress:
+    """A progress bar of tracks scored, exported or the like; none appears where there is nothing to do."""
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
         self._bar: Any = None
 
     def __call__(self, done: int, total: int) -> None:
-        """Say how many tracks are done, of how many to do."""
+        """Say how many tracks are done, of how many."""
         from tqdm import tqdm
 
         if self._bar is None:
             interval_s = 0.1 if sys.stderr.isatty() else 10.0
             self._bar = tqdm(
-                total=total, desc="scoring", unit="track", file=sys.stderr, mininterval=interval_s, leave=False
+                total=total, desc=self._doing, unit="track", file=sys.stderr, mininterval=interval_s, leave=False
             )
         self._bar.update(done - self._bar.n)
         if done == total:
             self._bar.close()
 
 
-def print_extraction(report: ExtractReport, missing: list[str], store: Path) -> None:
+def print_extraction(report: ExtractReport, missing: list[str], store: Path | str) -> None:
     """Say what became of a run, and list what failed."""
     speed = f" ({report.audio_s / report.wall_s:.0f}x real time)" if report.done else ""
     print(
@@ -107,7 +108,8 @@ def print_extraction(report: ExtractReport, missing: list[str], store: Path) -> 
     )
     if report.failed:
         lines = [f"  {key}: {error}" for key, error in report.failed.items()]
-        _print_list(f"failed, see {store / 'failures.tsv'}; --retry-failed tries them again:", lines)
+        listed = store / "failures.tsv" if isinstance(store, Path) else f"{store}/_failures/"
+        _print_list(f"failed, see {listed}; --retry-failed tries them again:", lines)
     if missing:
         _print_list(f"{len(missing)} tracks of the table have no audio file:", [f"  {key}" for key in missing])
 
@@ -258,6 +260,11 @@ def write_csv(predictions: list[Prediction], count: int, file: IO[str], *, timel
 def harmless(cell: str | None) -> str | None:
     """A cell's text, with an apostrophe before what a spreadsheet would take for a formula."""
     return f"'{cell}" if cell is not None and cell.startswith(FORMULA_STARTS) else cell
+
+
+def count(number: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _print_list(heading: str, lines: list[str]) -> None:

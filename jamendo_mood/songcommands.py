@@ -312,7 +312,7 @@ def _embed(path: Path, store: EmbeddingStore, arguments: argparse.Namespace) -> 
 def _open_library(arguments: argparse.Namespace, store: EmbeddingStore, tagger: Tagger | None) -> Library:
     from jamendo_mood.similarity import open_library
 
-    library = open_library(store, tagger, arguments.audio, reports.ScoringProgress())
+    library = open_library(store, tagger, arguments.audio, reports.CountProgress("scoring"))
     if arguments.audio is not None and not library.files:
         raise UsageError(f"{arguments.audio}: none of the {len(library)} tracks of {store.root} has its file there")
     return library

@@ -7,10 +7,12 @@ thread has at most one WAV on disk.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +21,57 @@ import numpy.typing as npt
 
 from jamendo_mood import audio
 from jamendo_mood.embedders import Embedder, pad_to_window
-from jamendo_mood.errors import DiskFullError, LimitError, UsageError
+from jamendo_mood.errors import DiskFullError, LimitError, NetworkError, UsageError
 from jamendo_mood.scratch import Scratch
 
 BLOCK_FRAMES = 64  # windows a block: about a minute of sound, 4 MB
 
 Array = npt.NDArray[np.float32]
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to be decoded.
+
+    Attributes
+    ----------
+    key : str
+    path : Path
+        Where it is; of no meaning when there is an error.
+    error : Exception or None
+        Why it cannot be had.
+    release : callable
+        Called when its decoding has ended, however it ended.
+    """
+
+    key: str
+    path: Path = Path()
+    error: Exception | None = None
+    release: Callable[[], object] = lambda: None
+
+
+Take = Callable[[threading.Event], Source | None]
+"""Gives the next file, waiting for it if need be; None after the last, or once the event is set. For many threads."""
+
+Feed = Callable[[Mapping[str, Path], Scratch], AbstractContextManager[Take]]
+"""Starts to get the files of some tracks, into a scratch folder if need be."""
+
+
+@contextlib.contextmanager
+def local_files(tracks: Mapping[str, Path], _: Scratch) -> Iterator[Take]:
+    """Feed the decoders with files that are there already; `downloads.Downloads` is the other feed."""
+    todo: queue.SimpleQueue[Source] = queue.SimpleQueue()
+    for key, path in tracks.items():
+        todo.put(Source(key, path))
+
+    def take(_: threading.Event) -> Source | None:
+        try:
+            return todo.get_nowait()
+        except queue.Empty:
+            return None
+
+    yield take
 
 
 @dataclass(frozen=True)
@@ -43,12 +89,15 @@ class StreamConfig:
     longest_s : float or None
         Of files from strangers, decode no more than that many seconds, whatever their headers say: a track that goes on
         fails with a `LimitError`. That is one ffmpeg pass, without pydub.
+    feed : callable
+        What gives the decoders the files of the tracks, one by one, as they come.
     """
 
     batch: int = 64
     prefetch: int = 2
     scratch: Path | None = None
     longest_s: float | None = None
+    feed: Feed = local_files
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.prefetch < 1:
@@ -79,9 +128,15 @@ def embed_files(
         The scratch folder is full: no one track's fault.
     UsageError
         There is no ffmpeg, or no scratch folder can be made.
+    NetworkError
+        The feed's server gives nothing.
     """
     config = config or StreamConfig()
-    with Scratch(config.scratch) as scratch, _Decoders(tracks, embedder, scratch, config) as chunks:
+    with (
+        Scratch(config.scratch) as scratch,
+        config.feed(tracks, scratch) as take,
+        _Decoders(take, embedder, scratch, config) as chunks,
+    ):
         yield from embed_chunks(chunks, embedder, config.batch)
 
 
@@ -198,10 +253,8 @@ class _Decoders:
 
     _END = Chunk("")
 
-    def __init__(self, tracks: Mapping[str, Path], embedder: Embedder, scratch: Scratch, config: StreamConfig) -> None:
-        self._todo: queue.SimpleQueue[tuple[str, Path]] = queue.SimpleQueue()
-        for item in tracks.items():
-            self._todo.put(item)
+    def __init__(self, take: Take, embedder: Embedder, scratch: Scratch, config: StreamConfig) -> None:
+        self._next_source = take
         self._embedder, self._scratch, self._longest_s = embedder, scratch, config.longest_s
         self._chunks: queue.Queue[Chunk] = queue.Queue(maxsize=2 * config.prefetch)
         self._stop = threading.Event()
@@ -226,31 +279,32 @@ class _Decoders:
             chunk = self._chunks.get()
             if chunk is self._END:
                 running -= 1
-            elif isinstance(chunk.error, DiskFullError | UsageError):
+            elif isinstance(chunk.error, DiskFullError | NetworkError | UsageError):
                 raise chunk.error
             else:
                 yield chunk
 
     def _work(self) -> None:
         try:
-            while True:
+            while (source := self._next_source(self._stop)) is not None:
                 try:
-                    key, path = self._todo.get_nowait()
-                except queue.Empty:
-                    break
-                self._decode(key, path)
+                    self._decode(source)
+                finally:
+                    source.release()
             self._put(self._END)
         except _StopError:
             pass
 
-    def _decode(self, key: str, path: Path) -> None:
+    def _decode(self, source: Source) -> None:
         try:
-            for chunk in decode(key, path, self._embedder, self._scratch, self._longest_s):
+            if source.error is not None:
+                raise source.error
+            for chunk in decode(source.key, source.path, self._embedder, self._scratch, self._longest_s):
                 self._put(chunk)
         except _StopError:
             raise
         except Exception as error:  # the one place that records a failed track: whatever it is, the others go on
-            self._put(Chunk(key, error=error))
+            self._put(Chunk(source.key, error=error))
 
     def _put(self, chunk: Chunk) -> None:
         while not self._stop.is_set():

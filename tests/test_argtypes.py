@@ -1,6 +1,7 @@
 """What options take, and what they say of the rest."""
 
 from argparse import ArgumentTypeError
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,12 @@ from jamendo_mood import argtypes
         ("level", "Happy music=1", ("Happy music", 1.0)),
         ("point", "-0.6,.4", (-0.6, 0.4)),
         ("point", "1, -1", (1.0, -1.0)),
+        ("gigabytes", "0.5", 0.5),
+        ("share", "0.5", 0.5),
+        ("share", "2", 2.0),
+        ("place", "s3://bucket/audio", "s3://bucket/audio"),
+        ("place", "file:///a/b", Path("/a/b")),
+        ("place", "a//b", Path("a/b")),
     ],
 )
 def test_what_is_right_is_read(name, text, value):
@@ -33,6 +40,8 @@ def test_what_is_right_is_read(name, text, value):
         ("shard", ["0/4", "5/4", "2", "a/b"]),
         ("level", ["calm", "calm=2", "calm=-0.1", "calm=nan", "calm=much"]),
         ("point", ["0.5", "0,0,0", "2,0", "nan,0", "a,b", ""]),
+        ("gigabytes", ["0", "-1", "nan", "inf", "2GB", ""]),
+        ("share", ["0", "-1", "1.5", "nan", "inf", "one"]),
     ],
 )
 def test_what_is_wrong_is_named(name, texts):

@@ -26,6 +26,7 @@ TAG_PREFIX = "mood/theme---"
 ALL_TRACKS_NAME = "autotagging_moodtheme.tsv"
 SPLIT_TAGS_NAME = "moodtheme_split.txt"
 CHECKSUMS_NAME = "autotagging_moodtheme_audio-low_sha256_tracks.txt"
+FULL_CHECKSUMS_NAME = "autotagging_moodtheme_audio_sha256_tracks.txt"
 LICENCE = "metadata CC BY-NC-SA 4.0; audio: each track's own Creative Commons licence"
 CITATION = (
     "D. Bogdanov, M. Won, P. Tovstogan, A. Porter, X. Serra: The MTG-Jamendo Dataset for Automatic Music Tagging. "
@@ -112,7 +113,7 @@ def read_tracks(path: Path) -> list[TaggedTrack]:
     return tagged
 
 
-def read_checksums(root: Path) -> dict[str, str]:
+def read_checksums(root: Path, name: str = CHECKSUMS_NAME) -> dict[str, str]:
     """SHA-256 of each track's MP3 by the track's key, from MTG's list; empty where the list is not there.
 
     117 groups of tracks, 243 in all, are the same to the bit, and some lie in different parts of a split.
@@ -122,7 +123,7 @@ def read_checksums(root: Path) -> dict[str, str]:
     DataError
         A line of the list is not a checksum and a path.
     """
-    path = root / CHECKSUMS_NAME
+    path = root / name
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         return {key_of(audio): sha256 for sha256, audio in (line.split() for line in lines)}
