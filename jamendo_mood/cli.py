@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from jamendo_mood import __version__, commands, options, songcommands
+from jamendo_mood import __version__, commands, options, songcommands, storecommands
 from jamendo_mood.errors import DiskFullError, MoodError
 from jamendo_mood.reports import DONE, SOME_FAILED
 
@@ -116,6 +116,13 @@ COMMANDS: dict[str, tuple[AddOptions, Run, str]] = {
         "Find tracks by mood, by emotion, or on a path of moods.",
     ),
     "web": (options.add_web, songcommands.web, "Serve a page where anybody can upload a song and see its moods."),
+    "export": (
+        options.add_export,
+        storecommands.export,
+        "Write a store as Parquet files, for datasets, DuckDB or Spark.",
+    ),
+    "import": (options.add_import, storecommands.import_, "Put the embeddings of such Parquet files into a store."),
+    "pack": (options.add_pack, storecommands.pack, "Write a store into one file to be memory-mapped, for training."),
     "splits": (options.add_splits, commands.splits, "Get MTG's official tables and splits, checked by SHA-256."),
     "demo": (options.add_demo, commands.demo, "Go the whole way in a minute, with music made on the spot."),
 }
