@@ -11,7 +11,7 @@ import io
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,9 @@ class EmbedderSpec:
         Numbers a row.
     variant : str
         Empty, or what makes these embeddings other than the usual ones.
+    precision : str
+        What the network computed in: ``float32`` or ``bfloat16``. A store has embeddings of one precision; a tagger
+        takes both, for they differ by less than a tag score shows (cosine 0.9999).
     """
 
     name: str
@@ -65,18 +68,21 @@ class EmbedderSpec:
     hop_s: float
     dim: int
     variant: str = ""
+    precision: str = "float32"
 
     def accepts(self, other: EmbedderSpec) -> bool:
         """Whether embeddings of `other` may stand where this spec's are expected."""
+        same = replace(other, precision=self.precision)
         if RELEASED in (self.weights_sha256, other.weights_sha256):
             # True weights (those that pass the smoke test have no variant) are what Google used.
-            return {**asdict(self), "weights_sha256": ""} == {**asdict(other), "weights_sha256": ""}
-        return self == other
+            same = replace(same, weights_sha256=self.weights_sha256)
+        return self == same
 
     def __str__(self) -> str:
         weights = f", weights {self.weights_sha256[:12]}" if self.weights_sha256 else ""
         variant = f", {self.variant}" if self.variant else ""
-        return f"{self.name} ({self.dim} numbers every {self.hop_s:g} s{weights}{variant})"
+        precision = "" if self.precision == "float32" else f", in {self.precision}"
+        return f"{self.name} ({self.dim} numbers every {self.hop_s:g} s{weights}{variant}{precision})"
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> EmbedderSpec:
@@ -133,16 +139,20 @@ class EmbedderOptions:
         Google's PCA parameters; None looks beside the weights, then downloads them.
     allow_untrained : bool
         Take weights that are not the true ones.
+    precision : str
+        What VGGish computes in, see `vggish.choose_precision`.
     """
 
     weights: Path | None = None
     pca: Path | None = None
     allow_untrained: bool = False
+    precision: str = "float32"
 
     @classmethod
     def of(cls, arguments: Any) -> EmbedderOptions:
-        """Those that a parsed command line names: what has `weights`, `pca` and `allow_untrained`."""
-        return cls(arguments.weights, arguments.pca, arguments.allow_untrained)
+        """Those that a parsed command line names; where it has no word for the precision, that is ``auto``."""
+        precision = getattr(arguments, "precision", "auto")
+        return cls(arguments.weights, arguments.pca, arguments.allow_untrained, precision)
 
 
 def load_embedder(name: str, options: EmbedderOptions | None = None) -> Embedder:
@@ -167,8 +177,12 @@ def pad_to_window(wave: Wave, window_samples: int) -> Wave:
 
 def load_vggish(options: EmbedderOptions) -> Embedder:
     """VGGish as TF-Hub gives it: 128 numbers, before any activation."""
-    network, sha256, trained = vggish.load(options.weights, allow_untrained=options.allow_untrained)
-    return _patch_embedder("vggish", network, vggish.DIM, sha256, "" if trained else UNTRAINED)
+    precision = vggish.choose_precision(options.precision)
+    network, sha256, trained = vggish.load(
+        options.weights, allow_untrained=options.allow_untrained, precision=precision
+    )
+    embedder = _patch_embedder("vggish", network, vggish.DIM, sha256, "" if trained else UNTRAINED)
+    return replace(embedder, spec=replace(embedder.spec, precision=precision))
 
 
 def load_vggish_pca(options: EmbedderOptions) -> Embedder:
@@ -187,7 +201,7 @@ def load_vggish_pca(options: EmbedderOptions) -> Embedder:
         quantised = ((clipped + _PCA_CLIP) * (255 / (2 * _PCA_CLIP))).astype(np.uint8)
         return np.asarray(quantised, np.float32)
 
-    return _patch_embedder("vggish-pca", network, vggish.DIM, plain.spec.weights_sha256, plain.spec.variant)
+    return replace(plain, spec=replace(plain.spec, name="vggish-pca"), network=network)
 
 
 def load_logmel(_: EmbedderOptions) -> Embedder:

@@ -22,12 +22,13 @@ import numpy.typing as npt
 
 from jamendo_mood import melspec
 from jamendo_mood.audio import SAMPLE_RATE_HZ
-from jamendo_mood.errors import WeightsError
+from jamendo_mood.errors import UsageError, WeightsError
 from jamendo_mood.quiet import import_quietly
 
 HUB_HANDLE = "https://tfhub.dev/google/vggish/1"
 WEIGHTS_VARIABLE = "JAMENDO_MOOD_VGGISH"
 DIM = 128
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 _CONVOLUTIONS = (  # name, channels in, channels out, whether max-pooling follows
     ("conv1", 1, 64, True),
@@ -48,6 +49,19 @@ SHAPES: dict[str, tuple[int, ...]] = {
     **{f"vggish/{name}/biases": (outputs,) for name, _, outputs in _DENSE},
 }
 """The 18 variables by their name in Google's slim code: 72,141,184 parameters."""
+
+
+def _count_multiply_adds() -> int:
+    frames, bands, total = melspec.PATCH_FRAMES, melspec.MEL_BANDS, 0
+    for _, inputs, outputs, pooled in _CONVOLUTIONS:
+        total += 9 * inputs * outputs * frames * bands
+        if pooled:
+            frames, bands = frames // 2, bands // 2
+    return total + sum(inputs * outputs for _, inputs, outputs in _DENSE)
+
+
+MULTIPLY_ADDS = _count_multiply_adds()
+"""Of one patch: 863,895,552."""
 
 Array = npt.NDArray[np.float32]
 Network = Callable[[Array], Array]
@@ -129,13 +143,42 @@ def fingerprint(variables: Mapping[str, Array]) -> str:
     return digest.hexdigest()
 
 
-def build_network(variables: Mapping[str, Array]) -> Network:
+def choose_precision(precision: str) -> str:
+    """What to compute in: ``auto`` is ``bfloat16`` where the machine multiplies it natively, else ``float32``.
+
+    A CPU does so that has AVX512-BF16 or AMX-BF16 (Linux tells), a GPU from compute capability 8 (Ampere) on.
+
+    Raises
+    ------
+    UsageError
+        It is none of `PRECISIONS`.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r} (known: {', '.join(PRECISIONS)})")
+    if precision != "auto":
+        return precision
+    config = import_quietly("tensorflow").config
+    gpus = config.list_physical_devices("GPU")
+    if gpus:
+        details = map(config.experimental.get_device_details, gpus)
+        capable = all(own.get("compute_capability", (0, 0)) >= (8, 0) for own in details)
+        return "bfloat16" if capable else "float32"
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:  # macOS
+        flags = set()
+    return "bfloat16" if flags & {"avx512_bf16", "amx_bf16"} else "float32"
+
+
+def build_network(variables: Mapping[str, Array], precision: str = "float32") -> Network:
     """Build the network.
 
     Parameters
     ----------
     variables : mapping of float32 arrays
         As `read_variables` gives them.
+    precision : str
+        ``float32``, or ``bfloat16``: weights and activations of 8 significant bits, sums of 24.
 
     Returns
     -------
@@ -144,14 +187,14 @@ def build_network(variables: Mapping[str, Array]) -> Network:
     """
     tf = import_quietly("tensorflow")
 
-    constants = {name: tf.constant(value) for name, value in variables.items()}
+    constants = {name: tf.cast(tf.constant(value), precision) for name, value in variables.items()}
 
     def parameters(layer: str) -> tuple[Any, Any]:
         return constants[f"vggish/{layer}/weights"], constants[f"vggish/{layer}/biases"]
 
     @tf.function(input_signature=[tf.TensorSpec((None, melspec.PATCH_FRAMES, melspec.MEL_BANDS))])  # type: ignore[untyped-decorator]
     def network(patches: Any) -> Any:
-        x = patches[..., tf.newaxis]
+        x = tf.cast(patches[..., tf.newaxis], precision)
         for name, _, _, pooled in _CONVOLUTIONS:
             weights, biases = parameters(name)
             x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, weights, 1, "SAME"), biases))
@@ -163,7 +206,7 @@ def build_network(variables: Mapping[str, Array]) -> Network:
             x = tf.nn.bias_add(x @ weights, biases)
             if outputs != DIM:
                 x = tf.nn.relu(x)
-        return x
+        return tf.cast(x, tf.float32)
 
     return lambda patches: np.asarray(network(tf.constant(patches)))
 
@@ -175,8 +218,18 @@ def is_trained(network: Network) -> bool:
     return bool(np.allclose([embedding.mean(), embedding.std()], [0.000657, 0.343], rtol=0.1, atol=0))
 
 
-def load(path: Path | None = None, *, allow_untrained: bool = False) -> tuple[Network, str, bool]:
+def load(
+    path: Path | None = None, *, allow_untrained: bool = False, precision: str = "float32"
+) -> tuple[Network, str, bool]:
     """Find, read and check the weights.
+
+    Parameters
+    ----------
+    path : Path or None
+        See `find_weights`.
+    allow_untrained : bool
+    precision : str
+        What the network is to compute in, see `build_network`; the weights are checked in float32.
 
     Returns
     -------
@@ -194,12 +247,14 @@ def load(path: Path | None = None, *, allow_untrained: bool = False) -> tuple[Ne
     found = find_weights(path)
     variables = read_variables(found)
     network = build_network(variables)
-    trained = is_trained(network)
+    trained = is_trained(network)  # in float32: the mean that it looks at is smaller than a step of bfloat16
     if not trained and not allow_untrained:
         raise WeightsError(
             f"{found}: these are not Google's VGGish weights (3 s of a 1 kHz sine do not give mean 0.000657 and "
             "standard deviation 0.343); use --allow-untrained if that is meant"
         )
+    if precision != "float32":
+        network = build_network(variables, precision)
     return network, fingerprint(variables), trained
 
 

@@ -20,10 +20,11 @@ import PIL.Image
 import pytest
 from toy_examples import OTHER_SPEC
 
-from jamendo_mood import audio
+from jamendo_mood import audio, embedders
 from jamendo_mood.cli import COMMANDS, main
 from jamendo_mood.datasets import audioset, jamendo
 from jamendo_mood.embedders import load_embedder
+from jamendo_mood.errors import UsageError
 from jamendo_mood.model import Tagger
 from jamendo_mood.store import EmbeddingStore
 from jamendo_mood.vggish import WEIGHTS_VARIABLE
@@ -416,6 +417,7 @@ def test_a_seeded_module_is_embedded_as_by_itself(run, seeded_module, make_audio
 
     path = make_audio(tmp_path / "songs" / "00" / "1.flac", noise(3), rate_hz=16_000)
     arguments = ("extract", tmp_path / "songs", "--store", tmp_path / "s", "--weights", seeded_module, "--batch", "4")
+    arguments += ("--precision", "float32")
     check_one_line(run(*arguments), "extract", "not Google's VGGish weights .* use --allow-untrained")
     assert run(*arguments, "--allow-untrained").status == 0
     audio.convert_to_wav(path, tmp_path / "1.wav")
@@ -949,3 +951,20 @@ def test_without_matplotlib_spectrogram_says_what_to_install(run, places, monkey
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     outcome = run("spectrogram", places.song, places.tmp / "a.png")
     check_one_line(outcome, "spectrogram", r"matplotlib.*pip install jamendo-mood\[notebook\]")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_store_is_gone_on_with_in_its_precision(run, songs, stub_embedder, tmp_path, monkeypatch, precision):
+    asked = []
+
+    def load(options):
+        asked.append(options.precision)
+        raise UsageError("far enough")
+
+    monkeypatch.setitem(embedders.EMBEDDERS, "vggish", load)
+    store = tmp_path / "store"
+    for extra in ((), ("--precision", "float32")):
+        run("extract", songs, "--store", store, *extra)
+        EmbeddingStore(store, replace(stub_embedder.spec, name="vggish", precision=precision))
+        run("extract", songs, "--store", store, *extra)
+    assert asked == ["auto", precision, "float32", "float32"]

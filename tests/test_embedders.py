@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -192,3 +194,14 @@ def test_a_spec_accepts_its_own_kind_and_what_google_released(change, accepted):
     spec, other = EmbedderSpec(**usual), EmbedderSpec(**{**usual, **change})
     assert spec.accepts(other) is accepted
     assert other.accepts(spec) is accepted
+
+
+def test_the_precision_is_in_the_spec_and_a_tagger_takes_both(options):
+    exact = load_embedder("vggish", options).spec
+    rounded = load_embedder("vggish", replace(options, precision="bfloat16")).spec
+    assert (exact.precision, rounded.precision) == ("float32", "bfloat16")
+    assert rounded != exact  # one store has one precision
+    assert rounded.accepts(exact)
+    assert exact.accepts(rounded)
+    assert str(rounded).endswith("in bfloat16)")
+    assert not rounded.accepts(replace(exact, weights_sha256="0" * 64))

@@ -6,7 +6,7 @@ import pytest
 
 from jamendo_mood import melspec, vggish
 from jamendo_mood.embedders import EmbedderOptions, load_embedder
-from jamendo_mood.errors import WeightsError
+from jamendo_mood.errors import UsageError, WeightsError
 from jamendo_mood.scratch import Scratch
 from jamendo_mood.streaming import BLOCK_FRAMES, decode, embed_chunks
 
@@ -36,6 +36,7 @@ def no_weights(monkeypatch, tmp_path):
 
 
 def test_the_network_has_the_published_size():
+    assert vggish.MULTIPLY_ADDS == 863_895_552
     assert len(vggish.SHAPES) == 18
     assert sum(int(np.prod(shape)) for shape in vggish.SHAPES.values()) == 72_141_184
 
@@ -194,6 +195,36 @@ def test_without_weights_the_message_names_three_ways_and_logmel(no_weights):
 def test_weights_that_were_named_but_are_not_there_are_an_error(tmp_path):
     with pytest.raises(WeightsError, match="nowhere: no such file or folder"):
         vggish.find_weights(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [("avx2 avx512f avx512_bf16", "bfloat16"), ("amx_bf16 amx_tile", "bfloat16"), ("avx2 avx512f", "float32")],
+)
+def test_auto_takes_bfloat16_where_the_cpu_has_it(monkeypatch, flags, precision):
+    monkeypatch.setattr(vggish.Path, "read_text", lambda *_, **__: f"flags : {flags}\n")
+    assert vggish.choose_precision("auto") == precision
+    assert vggish.choose_precision("float32") == "float32"
+
+
+def test_auto_is_float32_where_nobody_tells(monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(vggish.Path, "read_text", missing)
+    assert vggish.choose_precision("auto") == "float32"
+    with pytest.raises(UsageError, match="unknown precision 'float16'"):
+        vggish.choose_precision("float16")
+
+
+def test_bfloat16_hardly_changes_an_embedding(embedder, variables, noise):
+    """Random weights are the hard case: nothing they compute is large against the rest."""
+    patches = melspec.patches(noise(10.0))
+    exact, rounded = embedder.network(patches), vggish.build_network(variables, "bfloat16")(patches)
+    assert rounded.dtype == np.float32
+    cosines = (exact * rounded).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
+    assert cosines.min() > 0.9998
+    assert not np.array_equal(exact, rounded)
 
 
 def test_a_row_does_not_depend_on_its_neighbours(embedder, noise):

@@ -1,0 +1,287 @@
+"""How near extraction comes to what the machine can do, as ratios measured in one run; writes docs/benchmarks.md.
+
+    python scripts/bench_extraction.py                # MP3s that it synthesises, weights from a seed
+    python scripts/bench_extraction.py --audio music/ --weights vggish/
+    python scripts/bench_extraction.py --quick --format json
+
+- ``network_vs_matmul``: the network on batches as extraction runs it, against a large matrix product of its precision.
+- ``end_to_end_vs_ideal``: the CPU seconds of all stages, each measured alone, on all cores without a gap, against the
+  time from MP3s to stored embeddings.
+- ``vs_usual_recipe``: pydub to WAV, the module on the whole waveform, one file after the other, against extraction.
+- ``vs_torchvggish``: the PyTorch port, likewise, where it is installed.
+
+Each for whole tracks, ``--precision auto``; others have a suffix (``_float32``, ``_30s``). Times are the best of some
+rounds, which take turns, for the machine may have other work.
+"""
+
+import argparse
+import functools
+import importlib.util
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydub import AudioSegment
+
+from jamendo_mood import audio, melspec, vggish
+from jamendo_mood.embedders import Embedder, EmbedderOptions, load_embedder
+from jamendo_mood.extraction import extract
+from jamendo_mood.quiet import import_quietly
+from jamendo_mood.scratch import Scratch
+from jamendo_mood.store import EmbeddingStore
+from jamendo_mood.streaming import StreamConfig, decode
+
+ROOT = Path(__file__).resolve().parents[1]
+MATRIX = 4096
+Files = Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured: the files, the embedder and the name of the case."""
+
+    files: Files
+    embedder: Embedder
+    suffix: str
+
+
+def main() -> None:
+    """Measure, print, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--audio", type=Path, help="folder of MP3s (default: synthesised)")
+    parser.add_argument("--weights", type=Path, help="TF-Hub module's folder (default: drawn from a seed)")
+    parser.add_argument("--quick", action="store_true", help="fewer files and rounds: within a minute")
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="jamendo-mood-bench-") as name:
+        folder = Path(name)
+        tell("preparing files and weights")
+        weights = arguments.weights or make_weights(folder)
+        tracks, clips = find_files(arguments.audio, folder, quick=arguments.quick)
+        figures = measure(tracks, clips, weights, folder, 2 if arguments.quick else 4)
+    if arguments.format == "json":
+        print(json.dumps(figures, indent=2))
+    else:
+        print("".join(f"{name:40} {value:10.3f}\n" for name, value in figures.items()), end="")
+    if not arguments.quick:
+        write_page(figures, len(tracks), len(clips), synthesised=arguments.audio is None)
+
+
+def measure(tracks: Files, clips: Files, weights: Path, folder: Path, rounds: int) -> dict[str, float]:
+    """All figures by name."""
+    precisions = {"": "auto", "_float32": "float32"}
+    embedders = {
+        suffix: load_embedder("vggish", EmbedderOptions(weights, allow_untrained=True, precision=precision))
+        for suffix, precision in precisions.items()
+    }
+    settings = [
+        Setting(files, embedder, kind + suffix)
+        for kind, files in (("", tracks), ("_30s", clips))
+        for suffix, embedder in embedders.items()
+    ]
+    figures: dict[str, float] = {"cores": float(os.cpu_count() or 1)}
+    for suffix, embedder in embedders.items():
+        tell(f"network and matrix products in {embedder.spec.precision}")
+        runs = [functools.partial(multiply, embedder.spec.precision), functools.partial(run_network, embedder)]
+        products, network = alternate(runs, rounds)
+        figures[f"matmul_gmacs{suffix}"] = MATRIX**3 / products / 1e9
+        figures[f"network_patches_per_s{suffix}"] = StreamConfig().batch / network
+        ideal = StreamConfig().batch * vggish.MULTIPLY_ADDS * products / MATRIX**3
+        figures[f"network_vs_matmul{suffix}"] = ideal / network
+    recipes: dict[str, Callable[[Files], None]] = {"vs_usual_recipe": usual_recipe(weights, folder)}
+    if importlib.util.find_spec("torchvggish"):
+        recipes["vs_torchvggish"] = torch_recipe()
+    else:
+        tell("torchvggish is not installed: no vs_torchvggish")
+    for setting in settings:
+        tell(f"extraction{setting.suffix or ' of whole tracks'}")
+        runs = [functools.partial(run_extraction, setting, folder)]
+        runs += [functools.partial(recipe, setting.files) for recipe in recipes.values()]
+        wall, *others = alternate(runs, rounds)
+        stages = {name: cpu_seconds(stage) for name, stage in stages_of(setting, folder).items()}
+        figures[f"x_real_time{setting.suffix}"] = total_s(setting.files) / wall
+        figures[f"end_to_end_vs_ideal{setting.suffix}"] = sum(stages.values()) / figures["cores"] / wall
+        figures[f"share_of_decode_and_logmel{setting.suffix}"] = stages["decode"] / sum(stages.values())
+        for name, other in zip(recipes, others, strict=True):
+            figures[f"{name}{setting.suffix}"] = other / wall
+    return figures
+
+
+def alternate(runs: list[Callable[[], object]], rounds: int) -> list[float]:
+    """The best time of each, after one run that warms up; they take turns, so that a busy moment meets all."""
+    best = [float("inf")] * len(runs)
+    for turn in range(rounds + 1):
+        for number, run in enumerate(runs):
+            started = time.perf_counter()
+            run()
+            if turn:
+                best[number] = min(best[number], time.perf_counter() - started)
+    return best
+
+
+def multiply(precision: str) -> None:
+    """One large matrix product."""
+    tf = import_quietly("tensorflow")
+    if precision not in _matrices:
+        matrix = tf.cast(tf.random.stateless_normal((MATRIX, MATRIX), (1, 2)), precision)
+        _matrices[precision] = (matrix, tf.function(lambda a, b: tf.cast((a @ b)[0, 0], tf.float32)))
+    matrix, product = _matrices[precision]
+    product(matrix, matrix).numpy()
+
+
+_matrices: dict[str, tuple[object, Callable[..., object]]] = {}
+
+
+def run_network(embedder: Embedder) -> None:
+    """The network on one batch of extraction."""
+    generator = np.random.default_rng(0)
+    shape = (StreamConfig().batch, melspec.PATCH_FRAMES, melspec.MEL_BANDS)
+    embedder.network(generator.standard_normal(shape, dtype=np.float32) - 2)
+
+
+def run_extraction(setting: Setting, folder: Path) -> None:
+    """MP3s to a store."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        store = EmbeddingStore(Path(name) / "store", setting.embedder.spec)
+        report = extract(setting.files, setting.embedder, store)
+    assert report.done == len(setting.files), report.failed
+
+
+def stages_of(setting: Setting, folder: Path) -> dict[str, Callable[[], None]]:
+    """The stages, each to be run alone."""
+    embedder, kept = setting.embedder, []
+
+    def decode_all() -> None:
+        with Scratch(folder) as scratch:
+            for key, path in setting.files.items():
+                kept.extend(chunk.inputs for chunk in decode(key, path, embedder, scratch) if chunk.inputs is not None)
+
+    def network() -> None:
+        patches, batch = np.concatenate(kept), StreamConfig().batch
+        for start in range(0, len(patches), batch):
+            embedder.network(patches[start : start + batch])
+
+    return {"decode": decode_all, "network": network}
+
+
+def cpu_seconds(stage: Callable[[], None]) -> float:
+    """CPU seconds of a stage, those of its child processes included."""
+
+    def used() -> float:
+        who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        return sum(own.ru_utime + own.ru_stime for own in map(resource.getrusage, who))
+
+    before = used()
+    stage()
+    return used() - before
+
+
+def usual_recipe(weights: Path, folder: Path) -> Callable[[Files], None]:
+    """pydub to WAV, then the module on the whole waveform, one file after the other."""
+    tf = import_quietly("tensorflow")
+    module = tf.saved_model.load(str(weights))
+    AudioSegment.converter = audio.find_ffmpeg()
+
+    def run(files: Files) -> None:
+        for path in files.values():
+            wav = folder / "usual.wav"
+            segment = AudioSegment.from_file(path, format="mp3", codec="mp3")
+            segment.export(wav, format="wav", parameters=["-ac", "1", "-ar", "16000"]).close()
+            (wave,) = audio.read_blocks(wav, audio.count_samples(wav))
+            np.save(folder / "usual.npy", module(wave).numpy())
+
+    return run
+
+
+def torch_recipe() -> Callable[[Files], None]:
+    """The PyTorch port as its README runs it, with random weights of its own: the speed is the same."""
+    import torch
+    from torchvggish import vggish as port
+    from torchvggish import vggish_input
+
+    model = port.VGG(port.make_layers()).eval()
+
+    def run(files: Files) -> None:
+        for path in files.values():
+            with Scratch() as scratch, audio.converted(path, scratch) as wav:
+                examples = vggish_input.wavfile_to_examples(str(wav))
+            with torch.no_grad():
+                model(examples)
+
+    return run
+
+
+def find_files(given: Path | None, folder: Path, *, quick: bool) -> tuple[Files, Files]:
+    """Whole tracks and clips of 30 s."""
+    tracks = dict(audio.find_audio(given)) if given else {}
+    if not given:
+        for number in range(2 if quick else 6):
+            tracks[f"track{number}"] = synthesise(folder / f"track{number}.mp3", 90 if quick else 180, number)
+    clips = {}
+    for number, path in enumerate(list(tracks.values()) * (3 if quick else 4)):
+        clip = folder / f"clip{number}.mp3"
+        start = str(5 + 17 * (number % 4))
+        ffmpeg("-ss", start, "-t", "30", "-i", str(path), "-vn", "-b:a", "192k", str(clip))
+        clips[f"clip{number}"] = clip
+    return tracks, clips
+
+
+def synthesise(path: Path, seconds: int, seed: int) -> Path:
+    """Noise and tones as a stereo MP3 of 192 kb/s."""
+    noise = f"anoisesrc=duration={seconds}:seed={seed}:amplitude=0.2:sample_rate=44100"
+    source = f"sine={220 + 40 * seed}:duration={seconds}:sample_rate=44100[tone];{noise}[noise];[tone][noise]amix"
+    ffmpeg("-filter_complex", source, "-ac", "2", "-b:a", "192k", str(path))
+    return path
+
+
+def ffmpeg(*arguments: str) -> None:
+    """Run ffmpeg."""
+    subprocess.run([audio.find_ffmpeg(), "-nostdin", "-v", "error", "-y", *arguments], check=True)
+
+
+def total_s(files: Files) -> float:
+    """Seconds of sound."""
+    return sum(audio.probe(path).duration_s or 0.0 for path in files.values())
+
+
+def make_weights(folder: Path) -> Path:
+    """VGGish's module with weights from a seed: as fast as the true one, and good for nothing else."""
+    out = folder / "seeded"
+    command = [sys.executable, str(ROOT / "tests" / "seeded_vggish.py"), str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    return out
+
+
+def write_page(figures: Mapping[str, float], tracks: int, clips: int, *, synthesised: bool) -> None:
+    """Write docs/benchmarks.md."""
+    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "unknown")
+    rows = "".join(f"| `{name}` | {value:.3f} |\n" for name, value in figures.items())
+    origin = "synthesised" if synthesised else "given"
+    text = f"""# Benchmarks
+
+Made by `python scripts/bench_extraction.py`, whose `--help` says what each figure is. Ratios are of times taken in one
+run, in turns; above 1 in `vs_...` means that extraction is faster. {tracks} whole tracks and {clips} clips of 30 s,
+{origin}; CPU {cpu.partition(":")[2].strip()}, {figures["cores"]:.0f} cores.
+
+| figure | value |
+|---|---|
+{rows}"""
+    (ROOT / "docs" / "benchmarks.md").write_text(text)
+    tell("docs/benchmarks.md written")
+
+
+def tell(text: str) -> None:
+    """Progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
