@@ -16,25 +16,38 @@ import jamendo_mood
 ROOT = Path(jamendo_mood.__file__).parent
 LAYERS = """
 errors quiet argtypes
-scratch metrics losses calibration cards
+scratch metrics losses calibration cards remote
 audio tasks bootstrap affect
 melspec tracks uploads excerpts
 vggish leakage spectrograms
 embedders
 store streaming data datasets.jamendo datasets.audioset
-extraction datasets splits synthesis heads batches mediaeval
-model
+extraction parquet objects datasets splits synthesis heads batches mediaeval published
+model downloads cluster
 training evaluation prediction demo scoring
 plots reports similarity explanations
 dataplots listening playlists sharing
 scoreplots songview visitors
-pages web songqueue browser fallback
-commands songcommands widget finder options
+pages web songqueue browser fallback clustercommands
+commands songcommands storecommands widget finder options
 cli
 __main__
 """
 EXCEPTIONS = {("commands", "cli")}  # `demo` runs the very commands it prints
-HEAVY = {"tensorflow", "keras", "tensorflow_hub", "pandas", "sklearn", "scipy", "matplotlib", "ipywidgets", "pydub"}
+HEAVY = {
+    "tensorflow",
+    "keras",
+    "tensorflow_hub",
+    "pandas",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "ipywidgets",
+    "pydub",
+    "pyarrow",
+    "ray",
+    "fsspec",
+}
 
 
 def name_of(path):
