@@ -1,8 +1,7 @@
-"""Any audio file -> a 16 kHz mono WAV in a scratch folder -> blocks of float32. The only decoder of the project.
+"""Any audio file -> a 16 kHz mono WAV in a scratch folder -> blocks of float32.
 
-pydub converts, one file at a time. Two of its habits shape this module: it keeps the whole decoded track in memory, so
-files over 15 minutes go through one ffmpeg pass instead; and only its `export` resamples properly (through ffmpeg),
-while `set_frame_rate` aliases and the `parameters` of `from_file` never reach the decoder.
+pydub converts, one file at a time (`pydubs` tells how). It keeps the whole decoded track in memory, so files over 15
+minutes go through one ffmpeg pass instead.
 """
 
 from __future__ import annotations
@@ -12,18 +11,15 @@ import functools
 import re
 import shutil
 import subprocess
-import warnings
 import wave
 from collections.abc import Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from jamendo_mood import pydubs
 from jamendo_mood.errors import AudioError, DiskFullError, NoFileError, NoSoundError, UsageError
 from jamendo_mood.scratch import Scratch
 
@@ -38,6 +34,8 @@ AUDIO_SUFFIXES = frozenset({
 """What a folder is searched for. A file named explicitly may have any suffix that ffmpeg can read."""
 
 Wave = npt.NDArray[np.float32]
+
+_AS_WAV = ("-map_metadata", "-1", "-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-c:a", "pcm_s16le")
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,9 @@ def probe(path: Path) -> AudioInfo:
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
     text = _run_ffmpeg("-i", str(path.absolute())).stderr
-    stream = re.search(r"^\s*Stream #.*?: Audio: (\w+)", text, re.MULTILINE)
+    stream = re.search(r"^\s*Stream #.*?: Audio: (\w+).*$", text, re.MULTILINE)
+    if stream is not None and re.search(r"\((drms|enca|aavd) /", stream[0]):
+        raise AudioError(f"{path}: protected against copying (DRM), nobody but its shop's player can decode it")
     if stream is None or stream[1] == "none":
         if "Stream #" in text:
             raise NoSoundError(f"{path}: not a readable audio file (there is no sound in it)")
@@ -227,27 +227,33 @@ def find_audio(root: Path) -> dict[str, Path]:
 
 
 def key_of(relative_path: str) -> str:
-    """The key of a track from its path below the audio folder: ``48/948.low.mp3`` -> ``48/948``."""
+    """The key of a track from its path below the audio folder: ``48/948.low.mp3`` -> ``48/948``.
+
+    What has no place in a table or in another system's file names (control characters, backslashes, bytes that are no
+    UTF-8) is written as in a URL: a line feed is ``%0A``.
+    """
     folder, slash, name = relative_path.rpartition("/")
     stem = name[: name.rindex(".")] if "." in name[1:] else name
-    return folder + slash + stem.removesuffix(".low")
+    return _UNFIT_FOR_KEYS.sub(_as_in_url, folder + slash + stem.removesuffix(".low"))
+
+
+_UNFIT_FOR_KEYS = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def _as_in_url(unfit: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in unfit[0].encode("utf-8", "surrogateescape"))
 
 
 def _convert_with_pydub(source: Path, wav: Path) -> None:
-    segment = _pydub()
-    from pydub.exceptions import CouldntDecodeError, CouldntEncodeError
+    segment = pydubs.audio_segment(find_ffmpeg())
+    from pydub.exceptions import CouldntDecodeError
 
-    token = _pydub_folder.set(wav.parent)
     try:
-        # ffmpeg must not read the terminal: -nostdin is a global option, so its place at the line's end does no harm.
-        audio = segment.from_file(str(source.absolute()), parameters=["-nostdin"])
-        audio.export(
-            str(wav), format="wav", parameters=["-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-c:a", "pcm_s16le"]
-        ).close()
-    except (CouldntDecodeError, CouldntEncodeError, wave.Error, EOFError) as error:
+        with pydubs.decoding_to(_AS_WAV):
+            audio = segment.from_file(str(source.absolute()))
+    except CouldntDecodeError as error:
         raise _as_audio_error(source, wav, str(error)) from error
-    finally:
-        _pydub_folder.reset(token)
+    audio.export(str(wav), format="wav").close()
 
 
 def _trim_options(start_s: float, duration_s: float | None) -> tuple[str, ...]:
@@ -266,8 +272,7 @@ def _trim_options(start_s: float, duration_s: float | None) -> tuple[str, ...]:
 
 def _convert_with_ffmpeg(source: Path, wav: Path, trim: tuple[str, ...]) -> None:
     done = _run_ffmpeg(
-        *("-y", "-i", str(source.absolute()), "-vn", "-sn", "-dn", "-map_metadata", "-1", *trim),
-        *("-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-c:a", "pcm_s16le", "-f", "wav", str(wav)),
+        *("-y", "-i", str(source.absolute()), "-vn", "-sn", "-dn", *trim, *_AS_WAV, "-f", "wav", str(wav)),
     )
     if done.returncode != 0:
         raise _as_audio_error(source, wav, done.stderr)
@@ -289,36 +294,6 @@ def _run_ffmpeg(*arguments: str) -> subprocess.CompletedProcess[str]:
         errors="replace",
         check=False,
     )
-
-
-_pydub_folder: ContextVar[Path | None] = ContextVar("_pydub_folder", default=None)
-
-
-@functools.cache
-def _pydub() -> Any:
-    """pydub's AudioSegment, told where ffmpeg is.
-
-    Inside `_convert_with_pydub`, and nowhere else in the process, its two full-rate temporary files go to the scratch
-    folder (they would land in the system's one and stay there after a kill), and it does not call ffprobe (which may
-    not be there, and whose answer only makes it write more than 16 bits).
-    """
-    with warnings.catch_warnings():
-        # It looks for ffmpeg, ffprobe and ffplay on the PATH and complains; it is told below.
-        warnings.simplefilter("ignore")
-        import pydub.audio_segment as module
-
-    def named_temporary_file(*args: Any, **kwargs: Any) -> Any:
-        return NamedTemporaryFile(*args, **{"dir": _pydub_folder.get(), **kwargs})
-
-    ask_ffprobe = module.mediainfo_json
-
-    def mediainfo_json(*args: Any, **kwargs: Any) -> Any:
-        return ask_ffprobe(*args, **kwargs) if _pydub_folder.get() is None else None
-
-    module.NamedTemporaryFile = named_temporary_file
-    module.mediainfo_json = mediainfo_json
-    module.AudioSegment.converter = find_ffmpeg()
-    return module.AudioSegment
 
 
 def _parse_duration(text: str) -> float | None:

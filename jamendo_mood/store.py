@@ -138,7 +138,7 @@ class EmbeddingStore(Mapping[str, Array]):
         """Note a failed track in ``failures.tsv``, by one appended line, which several processes may do at once."""
         path = self.root / FAILURES_NAME
         on_one_line = " ".join(error.split())
-        with _disk_errors(path), path.open("a", encoding="utf-8", newline="\n") as file:
+        with _disk_errors(path), path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             header = _FAILURES_HEADING if file.tell() == 0 else ""
             file.write(f"{header}{key}\t{on_one_line}\n")
 

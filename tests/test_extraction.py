@@ -170,10 +170,10 @@ def test_ctrl_c_leaves_no_wav_and_no_half_written_track(make_audio, noise, empty
 
 
 def test_a_name_that_cannot_be_a_key_is_refused_before_anything_is_done(folder, stub_embedder, config, tmp_path):
-    (folder / "AC\\DC.mp3").touch()
+    tracks = {"AC\\DC": folder / "00" / "0.mp3", **find_audio(folder)}
     store = EmbeddingStore(tmp_path / "store", stub_embedder.spec)
     with pytest.raises(StoreError, match="DC' cannot be the key"):
-        extract(find_audio(folder), stub_embedder, store, config)
+        extract(tracks, stub_embedder, store, config)
     assert len(store) == 0
 
 

@@ -16,9 +16,9 @@ import jamendo_mood
 ROOT = Path(jamendo_mood.__file__).parent
 LAYERS = """
 errors quiet argtypes
-scratch metrics losses calibration cards remote
+scratch pydubs metrics losses calibration cards remote
 audio tasks bootstrap affect
-melspec tracks uploads excerpts
+melspec tracks uploads excerpts decoders
 vggish leakage spectrograms
 embedders
 store streaming data datasets.jamendo datasets.audioset

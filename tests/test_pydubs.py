@@ -1,0 +1,54 @@
+import threading
+
+import pytest
+
+from jamendo_mood import audio, pydubs
+
+CD = ("-ar", "44100", "-ac", "2", "-c:a", "pcm_s16le")
+
+
+@pytest.fixture
+def segment():
+    return pydubs.audio_segment(audio.find_ffmpeg())
+
+
+@pytest.fixture
+def source(make_audio, noise, tmp_path):
+    return str(make_audio(tmp_path / "noise.mp3", noise(2.0, channels=2, rate_hz=48_000), rate_hz=48_000))
+
+
+def shape(sound):
+    return sound.frame_rate, sound.channels, sound.sample_width
+
+
+def test_ffmpeg_is_given_the_options_while_they_last(segment, source):
+    for options, expected in ((("-ar", "16000", "-ac", "1"), (16_000, 1, 2)), (CD, (44_100, 2, 2))):
+        with pydubs.decoding_to(options):
+            sound = segment.from_file(source)
+        assert shape(sound) == expected
+        assert sound.duration_seconds == pytest.approx(2.0, abs=0.1)
+    assert shape(segment.from_file(source, codec="mp3")) == (48_000, 2, 2)
+
+
+def test_another_thread_has_pydub_as_it_was(segment, source):
+    shapes = []
+    with pydubs.decoding_to(CD):
+        thread = threading.Thread(target=lambda: shapes.append(shape(segment.from_file(source, codec="mp3"))))
+        thread.start()
+        thread.join()
+    assert shapes == [(48_000, 2, 2)]
+
+
+def test_ffprobe_is_not_asked(segment, source, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pydubs.decoding_to(CD):
+        assert shape(segment.from_file(source)) == (44_100, 2, 2)
+
+
+def test_a_second_ffmpeg_does_not_wrap_the_first(segment, source):
+    pydubs.audio_segment.cache_clear()
+    again = pydubs.audio_segment(audio.find_ffmpeg())
+    import pydub.audio_segment as module
+
+    assert again is segment
+    assert not hasattr(module.mediainfo_json.asks, "asks")
