@@ -36,7 +36,7 @@ def extract(arguments: argparse.Namespace) -> int:
     clustercommands.check_places(arguments)
     feed = _choose_feed(arguments)
     tracks, missing = _select_tracks(arguments)
-    config = StreamConfig(batch=arguments.batch, scratch=arguments.scratch, feed=feed)
+    config = StreamConfig(batch=arguments.batch, scratch=arguments.scratch, decoder=arguments.decoder, feed=feed)
     if arguments.ray is not None:
         return clustercommands.extract_on_ray(arguments, tracks, missing, config)
     options = EmbedderOptions.of(arguments)

@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood import audio
+from jamendo_mood import decoders
+from jamendo_mood.audio import SAMPLE_RATE_HZ
 from jamendo_mood.embedders import Embedder, pad_to_window
-from jamendo_mood.errors import DiskFullError, LimitError, NetworkError, UsageError
+from jamendo_mood.errors import DiskFullError, NetworkError, UsageError
 from jamendo_mood.scratch import Scratch
 
 BLOCK_FRAMES = 64  # windows a block: about a minute of sound, 4 MB
@@ -89,6 +90,8 @@ class StreamConfig:
     longest_s : float or None
         Of files from strangers, decode no more than that many seconds, whatever their headers say: a track that goes on
         fails with a `LimitError`. That is one ffmpeg pass, without pydub.
+    decoder : str
+        One of `decoders.DECODERS`.
     feed : callable
         What gives the decoders the files of the tracks, one by one, as they come.
     """
@@ -97,11 +100,13 @@ class StreamConfig:
     prefetch: int = 2
     scratch: Path | None = None
     longest_s: float | None = None
+    decoder: str = decoders.DEFAULT
     feed: Feed = local_files
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.prefetch < 1:
             raise UsageError(f"batch and prefetch must be at least 1, not {self.batch} and {self.prefetch}")
+        decoders.check_decoder(self.decoder)
 
 
 @dataclass(frozen=True)
@@ -152,29 +157,33 @@ class Chunk:
 
 
 def decode(
-    key: str, path: Path, embedder: Embedder, scratch: Scratch, longest_s: float | None = None
+    key: str, path: Path, embedder: Embedder, scratch: Scratch, config: StreamConfig | None = None
 ) -> Iterator[Chunk]:
     """Turn one audio file into inputs of the network, block by block; the WAV is gone when the last is out.
+
+    Of `config` it is the decoder and the limit that count.
 
     Raises
     ------
     AudioError
         It cannot be decoded.
     LimitError
-        It is longer than `longest_s`.
+        It is longer than `config.longest_s`.
     """
+    config = config or StreamConfig()
     window, hop = embedder.window_samples, embedder.hop_samples
-    with audio.converted(path, scratch, duration_s=None if longest_s is None else longest_s + 1) as wav:
-        samples = audio.count_samples(wav)
-        if longest_s is not None and samples > longest_s * audio.SAMPLE_RATE_HZ:
-            raise LimitError(f"{path.name} goes on after {longest_s / 60:g} minutes, which is the limit here")
-        if samples < window:
-            log.warning("%s: shorter than %.2f s, padded with silence", path, window / audio.SAMPLE_RATE_HZ)
-        block = (BLOCK_FRAMES - 1) * hop + window
-        for number, wave in enumerate(audio.read_blocks(wav, block, overlap=window - hop)):
-            if number == 0 or len(wave) >= window:
+    block, overlap = (BLOCK_FRAMES - 1) * hop + window, window - hop
+    samples = 0
+    waves = decoders.DECODERS[config.decoder](path, scratch, block, overlap, config.longest_s)
+    with contextlib.closing(waves):
+        for wave in waves:
+            first = samples == 0
+            samples += len(wave) - (0 if first else overlap)
+            if first and len(wave) < window:
+                log.warning("%s: shorter than %.2f s, padded with silence", path, window / SAMPLE_RATE_HZ)
+            if first or len(wave) >= window:
                 yield Chunk(key, embedder.frontend(pad_to_window(wave, window)))
-    yield Chunk(key, last=True, duration_s=samples / audio.SAMPLE_RATE_HZ)
+    yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ)
 
 
 def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int) -> Iterator[TrackResult]:
@@ -255,7 +264,7 @@ class _Decoders:
 
     def __init__(self, take: Take, embedder: Embedder, scratch: Scratch, config: StreamConfig) -> None:
         self._next_source = take
-        self._embedder, self._scratch, self._longest_s = embedder, scratch, config.longest_s
+        self._embedder, self._scratch, self._config = embedder, scratch, config
         self._chunks: queue.Queue[Chunk] = queue.Queue(maxsize=2 * config.prefetch)
         self._stop = threading.Event()
         self._threads = [
@@ -299,7 +308,7 @@ class _Decoders:
         try:
             if source.error is not None:
                 raise source.error
-            for chunk in decode(source.key, source.path, self._embedder, self._scratch, self._longest_s):
+            for chunk in decode(source.key, source.path, self._embedder, self._scratch, self._config):
                 self._put(chunk)
         except _StopError:
             raise

@@ -10,8 +10,9 @@
 - ``vs_usual_recipe``: pydub to WAV, the module on the whole waveform, one file after the other, against extraction.
 - ``vs_torchvggish``: the PyTorch port, likewise, where it is installed.
 
-Each for whole tracks, ``--precision auto``; others have a suffix (``_float32``, ``_30s``). Times are the best of some
-rounds, which take turns, for the machine may have other work.
+Each for whole tracks, ``--precision auto`` and the default decoder; others have a suffix (``_float32``, ``_30s``,
+``_fast_decoder``: libsndfile, where the extra ``fast`` is installed). Times are the best of some rounds, which take
+turns, for the machine may have other work.
 """
 
 import argparse
@@ -66,7 +67,7 @@ def main() -> None:
         tell("preparing files and weights")
         weights = arguments.weights or make_weights(folder)
         tracks, clips = find_files(arguments.audio, folder, quick=arguments.quick)
-        figures = measure(tracks, clips, weights, folder, 2 if arguments.quick else 4)
+        figures = measure(tracks, clips, weights, folder, 1 if arguments.quick else 2)
     if arguments.format == "json":
         print(json.dumps(figures, indent=2))
     else:
@@ -101,17 +102,23 @@ def measure(tracks: Files, clips: Files, weights: Path, folder: Path, rounds: in
         recipes["vs_torchvggish"] = torch_recipe()
     else:
         tell("torchvggish is not installed: no vs_torchvggish")
+    decoders = {"": "pydub", "_fast_decoder": "libsndfile"}
+    if not (importlib.util.find_spec("soundfile") and importlib.util.find_spec("soxr")):
+        tell("the extra `fast` is not installed: no figures of the fast decoder")
+        del decoders["_fast_decoder"]
     for setting in settings:
         tell(f"extraction{setting.suffix or ' of whole tracks'}")
-        runs = [functools.partial(run_extraction, setting, folder)]
+        runs = [functools.partial(run_extraction, setting, folder, decoder) for decoder in decoders.values()]
         runs += [functools.partial(recipe, setting.files) for recipe in recipes.values()]
-        wall, *others = alternate(runs, rounds)
+        times = alternate(runs, rounds)
+        walls, others = dict(zip(decoders, times, strict=False)), times[len(decoders) :]
+        wall = walls[""]
         stages = {name: cpu_seconds(stage) for name, stage in stages_of(setting, folder).items()}
         figures[f"x_real_time{setting.suffix}"] = total_s(setting.files) / wall
         figures[f"end_to_end_vs_ideal{setting.suffix}"] = sum(stages.values()) / figures["cores"] / wall
         figures[f"share_of_decode_and_logmel{setting.suffix}"] = stages["decode"] / sum(stages.values())
         for name, other in zip(recipes, others, strict=True):
-            figures[f"{name}{setting.suffix}"] = other / wall
+            figures |= {f"{name}{setting.suffix}{suffix}": other / own for suffix, own in walls.items()}
     return figures
 
 
@@ -147,11 +154,11 @@ def run_network(embedder: Embedder) -> None:
     embedder.network(generator.standard_normal(shape, dtype=np.float32) - 2)
 
 
-def run_extraction(setting: Setting, folder: Path) -> None:
+def run_extraction(setting: Setting, folder: Path, decoder: str) -> None:
     """MP3s to a store."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         store = EmbeddingStore(Path(name) / "store", setting.embedder.spec)
-        report = extract(setting.files, setting.embedder, store)
+        report = extract(setting.files, setting.embedder, store, StreamConfig(decoder=decoder))
     assert report.done == len(setting.files), report.failed
 
 
@@ -204,10 +211,10 @@ def usual_recipe(weights: Path, folder: Path) -> Callable[[Files], None]:
 def torch_recipe() -> Callable[[Files], None]:
     """The PyTorch port as its README runs it, with random weights of its own: the speed is the same."""
     import torch
-    from torchvggish import vggish as port
     from torchvggish import vggish_input
+    from torchvggish.torchvggish import VGG, make_layers
 
-    model = port.VGG(port.make_layers()).eval()
+    model = VGG(make_layers(), postprocess=False).eval()
 
     def run(files: Files) -> None:
         for path in files.values():
@@ -224,9 +231,9 @@ def find_files(given: Path | None, folder: Path, *, quick: bool) -> tuple[Files,
     tracks = dict(audio.find_audio(given)) if given else {}
     if not given:
         for number in range(2 if quick else 6):
-            tracks[f"track{number}"] = synthesise(folder / f"track{number}.mp3", 90 if quick else 180, number)
+            tracks[f"track{number}"] = synthesise(folder / f"track{number}.mp3", 60 if quick else 180, number)
     clips = {}
-    for number, path in enumerate(list(tracks.values()) * (3 if quick else 4)):
+    for number, path in enumerate(list(tracks.values()) * (2 if quick else 4)):
         clip = folder / f"clip{number}.mp3"
         start = str(5 + 17 * (number % 4))
         ffmpeg("-ss", start, "-t", "30", "-i", str(path), "-vn", "-b:a", "192k", str(clip))
