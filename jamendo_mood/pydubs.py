@@ -1,8 +1,8 @@
 """pydub, made to resample while it decodes, and not to ask ffprobe.
 
 Its own resampler, `set_frame_rate`, aliases, and what `from_file` is given as `parameters` never reaches the decoder.
-So by itself it decodes at the full rate, into memory, writes that to a temporary file and has ffmpeg read it again: half
-as much work again, and five times the memory.
+So by itself it decodes at the full rate, into memory, writes that to a temporary file and has ffmpeg read it again:
+half as much work again, and five times the memory.
 """
 
 from __future__ import annotations
