@@ -105,5 +105,5 @@ def test_a_mix_of_ten_hours_stays_below_2_gb(seeded_module, empty_scratch, tmp_p
     status, peak_gb = done.stdout.splitlines()[-1].split()
     print(f"peak memory of the process and of any of its children: {float(peak_gb):.2f} GB")
     assert int(status) == 0, done.stderr
-    assert len(EmbeddingStore(tmp_path / "store")["mix"]) == 37_500
+    assert len(EmbeddingStore(tmp_path / "store")["mix"]) == 37_499  # of the last, which the end cuts short, nothing
     assert float(peak_gb) < 2.0
