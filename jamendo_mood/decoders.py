@@ -1,7 +1,7 @@
 """An audio file -> blocks of 16 kHz mono, and `DECODERS`, the ways to get them.
 
 ``pydub`` is the usual one: ffmpeg decodes, in a process of its own, to a WAV in the scratch folder. ``libsndfile``
-decodes and resamples in one pass in this process, without a file: about half the work, so that a run gains where
+decodes and resamples in one pass in this process, without a file: two thirds of the work, so that a run gains where
 decoding weighs most, in short clips. What it does not read, and surround sound, goes the other way.
 """
 
