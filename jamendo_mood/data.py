@@ -13,9 +13,13 @@ import numpy.typing as npt
 
 from jamendo_mood.embedders import EmbedderSpec
 from jamendo_mood.errors import DataError, UsageError
-from jamendo_mood.tracks import Dataset, Track
+from jamendo_mood.tasks import Task
+from jamendo_mood.tracks import Curve, Dataset, Track
 
 Array = npt.NDArray[np.float32]
+CONTEXT_S = 10.0
+"""Of sound around a point of a timeline, or a moment of a dynamic task: about the length of AudioSet's segments."""
+
 log = logging.getLogger(__name__)
 
 
@@ -35,18 +39,22 @@ class Examples:
     Attributes
     ----------
     frames : tuple of float32 arrays (frames, dim)
-        The embeddings of each of the n tracks, at least one frame long.
+        The embeddings of each of the n tracks, at least one frame long. Of a dynamic task, each of the n is a moment
+        of a track, with the frames around it.
     Y : float32 array (n, targets)
     tracks : tuple of Track
-        The n tracks.
+        The n tracks; those of a dynamic task come once for each moment.
     targets : tuple of str
         The names of the columns of `Y`.
+    times_s : float32 array (n,) or None
+        Of a dynamic task: where each moment is, from the start of its track.
     """
 
     frames: tuple[Array, ...]
     Y: Array
     tracks: tuple[Track, ...]
     targets: tuple[str, ...]
+    times_s: Array | None = None
 
     def __len__(self) -> int:
         return len(self.tracks)
@@ -59,6 +67,7 @@ class Examples:
             frames=tuple(self.frames[row] for row in rows),
             Y=self.Y[rows],
             tracks=tuple(self.tracks[row] for row in rows),
+            times_s=None if self.times_s is None else self.times_s[rows],
         )
 
 
@@ -113,6 +122,8 @@ def pad(tracks: Sequence[Array]) -> tuple[Array, Array]:
 def windows(frames: Array, width: int) -> Array:
     """A window of `width` frames around each frame; at the ends the nearest whole window is taken.
 
+    So a score says something of as much sound everywhere; where the very moment counts, see `centred_windows`.
+
     Parameters
     ----------
     frames : float32 array (frames, dim)
@@ -127,6 +138,50 @@ def windows(frames: Array, width: int) -> Array:
     every = np.lib.stride_tricks.sliding_window_view(frames, width, axis=0).swapaxes(1, 2)
     nearest = np.clip(np.arange(len(frames)) - width // 2, 0, len(every) - 1)
     return np.asarray(every[nearest])
+
+
+def centred_windows(frames: Array, width: int) -> Array:
+    """A window of `width` frames with each frame in its middle; beyond the ends the first and last frame go on.
+
+    Parameters
+    ----------
+    frames : float32 array (frames, dim)
+    width : int
+
+    Returns
+    -------
+    float32 array (frames, width, dim)
+        A view: the windows share their memory, which is that of the frames.
+    """
+    before = (width - 1) // 2
+    padded = np.pad(frames, ((before, width - 1 - before), (0, 0)), mode="edge")
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, width, axis=0).swapaxes(1, 2))
+
+
+def align(times_s: Array, frames: int, spec: EmbedderSpec) -> npt.NDArray[np.intp]:
+    """The frame whose middle is nearest to each moment: float32 (n,) -> int (n,).
+
+    Parameters
+    ----------
+    times_s : float32 array (n,)
+        From the start of the sound.
+    frames : int
+        How many there are.
+    spec : EmbedderSpec
+        Of the frames.
+
+    Raises
+    ------
+    DataError
+        The moments are of another recording: one lies beyond the end by more than two windows.
+    """
+    window_s, hop_s = spec.window_s, spec.hop_s
+    if window_s is None or hop_s is None:
+        raise UsageError(f"{spec} say nothing of single moments: a dynamic task needs embeddings over time")
+    end_s = (frames - 1) * hop_s + window_s
+    if len(times_s) and times_s.max() > end_s + 2 * max(window_s, hop_s):
+        raise DataError(f"labels at {times_s.max():g} s, but the embeddings end at {end_s:g} s: another recording?")
+    return np.asarray(np.clip(np.rint((times_s - window_s / 2) / hop_s), 0, frames - 1), np.intp)
 
 
 def check_finite(key: str, frames: Array) -> None:
@@ -173,7 +228,31 @@ def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
         frames.append(embeddings[key])
         check_finite(key, frames[-1])
     tracks = tuple(_identify(dataset.tracks[row], embedding) for row, embedding in zip(rows, frames, strict=True))
+    if dataset.curves is not None:
+        return _to_moments(tracks, frames, [dataset.curves[row] for row in rows], dataset.task, embeddings.spec)
     return Examples(tuple(frames), dataset.targets[rows], tracks, dataset.task.targets)
+
+
+def _to_moments(
+    tracks: Sequence[Track], embeddings: Sequence[Array], curves: Sequence[Curve], task: Task, spec: EmbedderSpec
+) -> Examples:
+    """An example for each labelled moment: the window around it, and what is known of it."""
+    heard: list[Array] = []
+    owners: list[Track] = []
+    for track, frames, curve in zip(tracks, embeddings, curves, strict=True):
+        around = centred_windows(frames, context_of(spec))
+        try:
+            heard += [around[frame] for frame in align(curve.times_s, len(frames), spec)]  # views, no copies
+        except DataError as error:
+            raise DataError(f"track {track.key!r}: {error}") from error
+        owners += [track] * len(curve.times_s)
+    values, times_s = (np.concatenate([getattr(curve, name) for curve in curves]) for name in ("values", "times_s"))
+    return Examples(tuple(heard), values, tuple(owners), task.targets, times_s)
+
+
+def context_of(spec: EmbedderSpec) -> int:
+    """Frames pooled around a point of a timeline, or seen around a moment of a dynamic task: those of `CONTEXT_S`."""
+    return max(1, round(CONTEXT_S / (spec.hop_s or CONTEXT_S)))
 
 
 def identify_part(dataset: Dataset, part: str, embeddings: Embeddings) -> list[Track]:

@@ -1,4 +1,4 @@
-"""How good a tagger is: `Scores`, the headline figures and a row for each tag."""
+"""How good a tagger is: `Scores`, the headline figures and a row for each target."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood import metrics
-from jamendo_mood.bootstrap import ROUNDS, Comparison, Draws, draw_figures
+from jamendo_mood.bootstrap import ROUNDS, Comparison, Draws
 from jamendo_mood.data import Examples
 from jamendo_mood.errors import DataError, UsageError
 from jamendo_mood.model import Tagger
 from jamendo_mood.store import write_atomically
+from jamendo_mood.tasks import KINDS, Task
+from jamendo_mood.valuemetrics import score_curves
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,41 +35,46 @@ class Scores:
     ----------
     figures : dict of float
         The headline figures by their official names, such as ``PR-AUC-macro``.
-    per_tag : tuple of dict
+    per_target : tuple of dict
+        For each class or value: its name, as ``class`` or ``value``, and the figures of its kind, see `tasks.KINDS`.
         For each tag: ``tag``, ``positives``, ``prior``, ``PR-AUC``, ``ROC-AUC`` and, where decisions are known,
         ``precision``, ``recall``, ``F-score`` and ``threshold``; of a tagger also ``grade``, ``artists`` (how many the
         positives are by), ``ECE-all`` (over all its scores), ``Brier-skill``, and the interval of its PR-AUC as
         ``PR-AUC-low`` and ``PR-AUC-high``. None where a figure is not defined.
     examples : int
+        Tracks; moments of tracks where the task is a dynamic one.
     intervals : dict of (float, float)
         For each figure but the prior, the 95 % interval of a bootstrap over artists; empty where it was not made.
+    kind : str
+        A key of `tasks.KINDS`.
     """
 
     figures: Mapping[str, float]
-    per_tag: tuple[Mapping[str, Any], ...]
+    per_target: tuple[Mapping[str, Any], ...]
     examples: int
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    kind: str = "tags"
 
     def to_json(self) -> dict[str, Any]:
         """One object, unrounded, headline figures at its top level."""
         intervals = {"intervals": {name: list(interval) for name, interval in self.intervals.items()}}
-        rows = [dict(row) for row in self.per_tag]
-        return {**self.figures, **(intervals if self.intervals else {}), "examples": self.examples, "per_tag": rows}
+        rows = [dict(row) for row in self.per_target]
+        return {**self.figures, **(intervals if self.intervals else {}), "examples": self.examples, "per_target": rows}
 
     def table(self) -> pd.DataFrame:
-        """The rows per tag, best PR-AUC first."""
+        """The rows per target, best first."""
         import pandas as pd
 
-        rows = pd.DataFrame([dict(row) for row in self.per_tag])
-        best_first: pd.DataFrame = rows.sort_values("PR-AUC", ascending=False, ignore_index=True)
+        rows = pd.DataFrame([dict(row) for row in self.per_target])
+        best_first: pd.DataFrame = rows.sort_values(KINDS[self.kind].ranked_by, ascending=False, ignore_index=True)
         return best_first
 
     def save(self, folder: Path | str) -> None:
-        """Write ``scores.json`` and ``per_tag.csv``."""
+        """Write ``scores.json`` and ``per_target.csv``."""
         text = json.dumps(self.to_json(), indent=2) + "\n"
         write_atomically(Path(folder) / "scores.json", lambda file: file.write(text.encode()))
         rows = self.table().to_csv(index=False)
-        write_atomically(Path(folder) / "per_tag.csv", lambda file: file.write(rows.encode()))
+        write_atomically(Path(folder) / "per_target.csv", lambda file: file.write(rows.encode()))
 
 
 @dataclass(frozen=True)
@@ -76,13 +83,20 @@ class Evaluation(Scores):
 
     Attributes
     ----------
-    truth, decisions : bool array (n, k)
+    truth : bool array (n, k), of values float32
+    decisions : bool array (n, k)
     predictions : float32 array (n, k)
+    songs : tuple of n str
+        Of a dynamic task, the key of the track that each moment is of; else empty.
+    times_s : float32 array (n,) or None
+        Of a dynamic task, where each moment is in its track.
     """
 
-    truth: Bools = field(kw_only=True, repr=False)
+    truth: npt.NDArray[Any] = field(kw_only=True, repr=False)
     predictions: Array = field(kw_only=True, repr=False)
     decisions: Bools = field(kw_only=True, repr=False)
+    songs: tuple[str, ...] = field(default=(), kw_only=True, repr=False)
+    times_s: Array | None = field(default=None, kw_only=True, repr=False)
 
 
 def evaluate(tagger: Tagger, examples: Examples, *, rounds: int = ROUNDS) -> Evaluation:
@@ -98,32 +112,74 @@ def evaluate(tagger: Tagger, examples: Examples, *, rounds: int = ROUNDS) -> Eva
     Raises
     ------
     DataError
-        There is nothing to measure: no tag has positives and negatives.
+        There is nothing to measure: no tag has positives and negatives, no value varies.
     """
     predictions = tagger.score(examples.frames)
-    decisions = tagger.decide(predictions)
-    truth = examples.Y > 0
-    scores = score_predictions(truth, predictions, tagger.task.targets, decisions=decisions, thresholds=tagger.tuned)
-    figures = {**scores.figures, **metrics.score_calibration(truth, predictions)}
-    artists = np.array([track.artist for track in examples.tracks])
-    columns: dict[str, Sequence[Any]] = {
-        "grade": tagger.task.rules.grade(truth, predictions),
-        "artists": [len(set(artists[tagged])) for tagged in truth.T],
-        "ECE-all": [metrics.calibration_error(truth[:, [tag]], predictions[:, [tag]]) for tag in range(truth.shape[1])],
-        "Brier-skill": [_plain(value) for value in metrics.brier_skill(truth, predictions)],
-    }
+    return judge(tagger.task, examples, predictions, tagger.decide(predictions), tuned=tagger.tuned, rounds=rounds)
+
+
+def judge(
+    task: Task,
+    examples: Examples,
+    predictions: Array,
+    decisions: Bools,
+    *,
+    tuned: npt.NDArray[np.float64] | None = None,
+    rounds: int = ROUNDS,
+) -> Evaluation:
+    """Judge calibrated predictions of examples, whoever made them.
+
+    Parameters
+    ----------
+    task : Task
+    examples : n Examples
+    predictions : float32 array (n, k)
+    decisions : bool array (n, k)
+    tuned : float64 array (k,) or None
+        What the decisions were made by, to be listed.
+    rounds : int
+        As for `evaluate`.
+    """
+    rules, truth = task.rules, task.rules.to_truth(examples.Y)
+    scores = score_predictions(truth, predictions, task.targets, kind=task.kind, decisions=decisions, tuned=tuned)
+    figures = {**scores.figures, **rules.check_calibration(truth, predictions)}
+    songs = () if task.rate_hz is None else tuple(track.key for track in examples.tracks)
+    if songs:
+        figures |= score_curves(truth, predictions, songs)
+    columns: dict[str, Sequence[Any]] = {"grade": rules.grade(truth, predictions)}
+    if not rules.on_scale:
+        columns |= _columns_of_scores(truth, predictions, np.array([track.artist for track in examples.tracks]))
     intervals = {}
     if rounds:
-        draws = _draw(examples, predictions, decisions, rounds)
+        artists = [track.artist for track in examples.tracks]
+        draws = rules.draw(truth, predictions, artists, decisions=decisions, rounds=rounds)
         intervals = draws.intervals(figures)
-        by_tag = draws.tag_intervals(metrics.average_precision(truth, predictions))
-        low_and_high = [interval or (None, None) for interval in by_tag]
-        columns |= {"PR-AUC-low": [low for low, _ in low_and_high], "PR-AUC-high": [high for _, high in low_and_high]}
+        if rules.ranked_by == "PR-AUC":
+            by_tag = draws.tag_intervals(metrics.average_precision(truth, predictions))
+            for number, end in enumerate(("PR-AUC-low", "PR-AUC-high")):
+                columns[end] = [interval[number] if interval else None for interval in by_tag]
     rows = tuple(
         {**row, **{name: values[number] for name, values in columns.items()}}
-        for number, row in enumerate(scores.per_tag)
+        for number, row in enumerate(scores.per_target)
     )
-    return Evaluation(figures, rows, len(truth), intervals, truth=truth, predictions=predictions, decisions=decisions)
+    return Evaluation(
+        *(figures, rows, len(truth), intervals, task.kind),
+        truth=truth,
+        predictions=predictions,
+        decisions=decisions,
+        songs=songs,
+        times_s=examples.times_s,
+    )
+
+
+def _columns_of_scores(truth: Bools, scores: Array, artists: npt.NDArray[np.str_]) -> dict[str, Sequence[Any]]:
+    """What else is told of tags and classes, whose scores are chances."""
+    targets = range(truth.shape[1])
+    return {
+        "artists": [len(set(artists[positive])) for positive in truth.T],
+        "ECE-all": [metrics.calibration_error(truth[:, [target]], scores[:, [target]]) for target in targets],
+        "Brier-skill": [_plain(value) for value in metrics.brier_skill(truth, scores)],
+    }
 
 
 def compare(
@@ -145,65 +201,60 @@ def compare(
         Targets or tracks differ.
     """
     if first.task.targets != second.task.targets:
-        raise UsageError("the two taggers are for different tags and cannot be compared")
+        raise UsageError(f"the two taggers are for different {first.task.rules.plural} and cannot be compared")
     if [track.key for track in pair[0].tracks] != [track.key for track in pair[1].tracks]:
         raise UsageError("the two stores do not hold the same tracks of this part: extract the missing ones first")
     figures, draws = [], []
     for tagger, examples in zip((first, second), pair, strict=True):
         judged = evaluate(tagger, examples, rounds=0)
         figures.append(judged.figures)
-        draws.append(_draw(examples, judged.predictions, judged.decisions, rounds))
+        draws.append(_draw(tagger.task, examples, judged, rounds))
     return draws[0].compare(draws[1], figures[0], figures[1])
 
 
-def _draw(examples: Examples, predictions: Array, decisions: Bools, rounds: int) -> Draws:
+def _draw(task: Task, examples: Examples, judged: Evaluation, rounds: int) -> Draws:
     artists = [track.artist for track in examples.tracks]
-    return draw_figures(examples.Y > 0, predictions, artists, decisions=decisions, rounds=rounds)
+    return task.rules.draw(judged.truth, judged.predictions, artists, decisions=judged.decisions, rounds=rounds)
 
 
 def score_predictions(
-    truth: Bools,
+    truth: npt.NDArray[Any],
     predictions: Array,
-    tags: tuple[str, ...],
+    targets: tuple[str, ...],
     *,
+    kind: str = "tags",
     decisions: Bools | None = None,
-    thresholds: npt.NDArray[np.float64] | None = None,
+    tuned: npt.NDArray[np.float64] | None = None,
 ) -> Scores:
     """Score predictions, whoever made them.
 
     Parameters
     ----------
-    truth, decisions : bool array (n, k)
+    truth : bool array (n, k), of values float
     predictions : float array (n, k)
-    tags : tuple of str
+    targets : tuple of str
         The k names.
-    thresholds : float array (k,)
-        Listed in the table; it is `decisions` that is scored.
+    kind : str
+        A key of `tasks.KINDS`.
+    decisions : bool array (n, k)
+    tuned : float array (k,)
+        The thresholds of tags, listed in the table; it is `decisions` that is scored.
 
     Raises
     ------
     DataError
         Shapes differ, a prediction is not a number, or nothing can be measured.
     """
-    metrics.check(truth, predictions, decisions)
-    if len(tags) != truth.shape[1]:
-        raise DataError(f"{len(tags)} names of tags for {truth.shape[1]} columns")
-    columns: dict[str, npt.NDArray[Any]] = {
-        "positives": truth.sum(axis=0),
-        "prior": truth.mean(axis=0),
-        "PR-AUC": metrics.average_precision(truth, predictions),
-        "ROC-AUC": metrics.roc_auc(truth, predictions),
-    }
-    if decisions is not None:
-        names = ("precision", "recall", "F-score")
-        columns |= dict(zip(names, metrics.decision_figures(truth, decisions), strict=True))
-    if thresholds is not None:
-        columns["threshold"] = thresholds
+    rules = KINDS[kind]
+    figures = rules.score(truth, predictions, decisions)
+    if len(targets) != truth.shape[1]:
+        raise DataError(f"{len(targets)} names of {rules.plural} for {truth.shape[1]} columns")
+    columns = rules.rows(truth, predictions, decisions, tuned)
     rows = [
-        {"tag": tag, **{name: _plain(values[number]) for name, values in columns.items()}}
-        for number, tag in enumerate(tags)
+        {rules.target: target, **{name: _plain(values[number]) for name, values in columns.items()}}
+        for number, target in enumerate(targets)
     ]
-    return Scores(metrics.score_tags(truth, predictions, decisions), tuple(rows), len(truth))
+    return Scores(figures, tuple(rows), len(truth), kind=kind)
 
 
 def _plain(value: Any) -> int | float | None:

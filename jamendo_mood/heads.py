@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood import data
+from jamendo_mood import cnn, data
 from jamendo_mood.errors import UsageError
 from jamendo_mood.quiet import import_quietly
 
 STANDARDISE, SCORES = "standardise", "scores"
 """Names of a head's first and last layer."""
 
+CONV_ROWS = 5
 BATCH_ROWS = 16_384  # scored at once: some 40 MB a layer
+BATCH_NUMBERS = 1 << 24  # the same for rows as wide as patches: 64 MB
 
 Array = npt.NDArray[np.float32]
 
@@ -36,7 +38,7 @@ class HeadConfig:
     pooling : str
         What it sees of a track, a key of `data.POOLINGS`: ``frames``, ``mean`` or ``mean+std``.
     hidden : int
-        Units of a hidden layer, where there are any.
+        Units of a hidden layer, where there are any; channels of the last one of ``cnn``.
     layers : int
         Hidden layers.
     dropout : float
@@ -44,6 +46,9 @@ class HeadConfig:
     l2 : float
         Penalty on the squared weights that lead to one target: a linear head is then one logistic regression per tag
         with ``C = 1 / (2 * l2)``, whatever the number of tags and of examples.
+    clip : float
+        Standardised inputs are kept within so many standard deviations; 0 leaves them as they are. For features with
+        long tails, such as openSMILE's.
     """
 
     name: str = "attention"
@@ -52,13 +57,15 @@ class HeadConfig:
     layers: int = 3
     dropout: float = 0.2
     l2: float = 0.0
+    clip: float = 0.0
 
     def __post_init__(self) -> None:
         for kind, name, known in (("head", self.name, HEADS), ("pooling", self.pooling, data.POOLINGS)):
             if name not in known:
                 raise UsageError(f"unknown {kind} {name!r} (known: {', '.join(known)})")
-        if min(self.hidden, self.layers) < 1 or not 0 <= self.dropout < 1 or not 0 <= self.l2 < np.inf:
-            raise UsageError("a head needs hidden and layers from 1 up, dropout in [0, 1) and l2 from 0 up")
+        fine = 0 <= self.dropout < 1 and 0 <= self.l2 < np.inf and 0 <= self.clip < np.inf
+        if min(self.hidden, self.layers) < 1 or not fine:
+            raise UsageError("a head needs hidden and layers from 1 up, dropout in [0, 1), l2 and clip from 0 up")
 
 
 def build_head(config: HeadConfig, dim: int, targets: int, activation: str, examples: int = 1) -> Any:
@@ -84,6 +91,8 @@ def build_head(config: HeadConfig, dim: int, targets: int, activation: str, exam
     mask = keras.Input((None,))
     weights = keras.ops.expand_dims(mask, -1)
     x = keras.layers.Normalization(name=STANDARDISE)(rows)
+    if config.clip:
+        x = keras.ops.clip(x, -config.clip, config.clip)
     # Keras' losses are means over examples and targets, a penalty is a sum over all weights.
     penalty = keras.regularizers.L2(config.l2 / targets / examples) if config.l2 else None
     scores = keras.layers.Dense(targets, activation, kernel_regularizer=penalty, name=SCORES)
@@ -95,12 +104,13 @@ def run_heads(heads: Sequence[Any], tracks: Sequence[Array]) -> Array:
 
     Tracks of about the same length are scored together, so that there is little padding.
     """
+    most = min(BATCH_ROWS, BATCH_NUMBERS // tracks[0].shape[-1])
     lengths = np.array([len(track) for track in tracks])
     order = np.argsort(lengths, kind="stable")
     scores: list[Array] = []
     start = 0
     while start < len(order):
-        fit = np.flatnonzero(lengths[order[start:]] * np.arange(1, len(order) - start + 1) <= BATCH_ROWS)
+        fit = np.flatnonzero(lengths[order[start:]] * np.arange(1, len(order) - start + 1) <= most)
         stop = start + (int(fit[-1]) + 1 if len(fit) else 1)
         padded = data.pad([tracks[row] for row in order[start:stop]])
         # Called as it is: Keras' predict would build a graph for each new length.
@@ -154,9 +164,45 @@ def _add_attention(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any
     return scores(layers.Dropout(config.dropout)(layers.Activation("relu")(pooled)))
 
 
+def _add_conv1d(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
+    """Convolutions over the rows, five at a time; scores of their mean. The order of the rows counts."""
+    layers = import_quietly("keras").layers
+    for _ in range(config.layers):
+        # Padding is made zero again after each layer, as what lies beyond the ends is.
+        x = layers.LayerNormalization()(layers.Conv1D(config.hidden, CONV_ROWS, padding="same")(x * weights))
+        x = layers.Dropout(config.dropout)(layers.Activation("relu")(x))
+    return scores(_mean(x, weights))
+
+
+def _add_gru(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
+    """Gated recurrent units in both directions; scores of where each ends. The order of the rows counts.
+
+    References
+    ----------
+    Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", EMNLP 2014.
+    """
+    keras = import_quietly("keras")
+    layers, heard = keras.layers, keras.ops.squeeze(weights, -1) > 0
+    for number in range(config.layers):
+        last = number == config.layers - 1
+        x = layers.Bidirectional(layers.GRU(config.hidden, return_sequences=not last))(x, mask=heard)
+        x = layers.Dropout(config.dropout)(x)
+    return scores(x)
+
+
+def _add_cnn(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
+    """Convolutions over each row, which is a patch of sound; scores of the mean of their features over the rows."""
+    stacks = data.width_of(config.pooling, 1)  # rows that are a mean and a standard deviation hold two pictures
+    features = cnn.convolve(x, stacks, config.hidden, config.layers)
+    return scores(import_quietly("keras").layers.Dropout(config.dropout)(_mean(features, weights)))
+
+
 HEADS: dict[str, Callable[[HeadConfig, Any, Any, Any], Any]] = {
     "linear": _add_linear,
     "mlp": _add_mlp,
     "attention": _add_attention,
+    "conv1d": _add_conv1d,
+    "gru": _add_gru,
+    "cnn": _add_cnn,
 }
 """What stands between the standardised rows and the scores: (config, rows, row weights, last layer) -> scores."""

@@ -1,4 +1,4 @@
-"""Losses for multi-label heads, and `TAG_LOSSES`, the registry of them."""
+"""Losses for heads, and `TAG_LOSSES`, the registry of those for tags."""
 
 from __future__ import annotations
 
@@ -75,3 +75,65 @@ def make_tag_loss(name: str, Y: Array, balance: float) -> Callable[[Any, Any], A
         return ops.mean(truth * weights * hit + (1 - truth) * miss)
 
     return loss
+
+
+def make_class_loss(name: str, Y: Array, balance: float) -> Callable[[Any, Any], Any]:
+    """The loss of a batch of a choice between classes, cross-entropy: the mean over its examples and classes.
+
+    Parameters
+    ----------
+    name : str
+        ``cross-entropy``, or empty.
+    Y : float32 array (n, k)
+        The training targets, one 1 a row.
+    balance : float
+        An example of a class weighs (mean size of a class / size of this class) to this power.
+
+    Raises
+    ------
+    UsageError
+        There is no such loss.
+    """
+    if name not in ("", "cross-entropy"):
+        raise UsageError(f"unknown loss {name!r} for classes (known: cross-entropy)")
+    ops = import_quietly("keras").ops
+    sizes = Y.sum(axis=0) + 1
+    weights = (sizes.mean() / sizes) ** np.float32(balance)
+
+    def loss(truth: Any, scores: Any) -> Any:
+        return ops.mean(truth * weights * -ops.log(ops.clip(scores, _EPSILON, 1.0)))
+
+    return loss
+
+
+def make_value_loss(name: str, Y: Array, _: float) -> Callable[[Any, Any], Any]:
+    """The loss of a batch of values: the mean over its targets.
+
+    Parameters
+    ----------
+    name : str
+        ``mse`` (or empty), the squared error in units of the training targets' variance; or ``ccc``, 1 minus the
+        concordance correlation of the batch.
+    Y : float32 array (n, k)
+        The training targets.
+
+    Raises
+    ------
+    UsageError
+        There is no such loss.
+    """
+    if name not in ("", "mse", "ccc"):
+        raise UsageError(f"unknown loss {name!r} for values (known: mse, ccc)")
+    ops = import_quietly("keras").ops
+    variance = np.maximum(Y.var(axis=0), _EPSILON)
+
+    def mse(truth: Any, scores: Any) -> Any:
+        return ops.mean(ops.square(truth - scores) / variance)
+
+    def concordance(truth: Any, scores: Any) -> Any:
+        means = [ops.mean(table, axis=0) for table in (truth, scores)]
+        apart = [table - mean for table, mean in zip((truth, scores), means, strict=True)]
+        spread = ops.mean(ops.square(apart[0]) + ops.square(apart[1]), axis=0) + ops.square(means[0] - means[1])
+        return 1 - ops.mean(2 * ops.mean(apart[0] * apart[1], axis=0) / (spread + _EPSILON))
+
+    return concordance if name == "ccc" else mse

@@ -104,6 +104,20 @@ def score_tags(truth: Truth, scores: Array, decisions: Truth | None = None) -> d
     return figures
 
 
+def tag_rows(truth: Truth, scores: Array, decisions: Truth | None, thresholds: PerTag | None) -> dict[str, Any]:
+    """Columns of the table of tags, each (k,); those of decisions and thresholds where these are known."""
+    columns: dict[str, Any] = {
+        "positives": truth.sum(axis=0),
+        "prior": truth.mean(axis=0),
+        "PR-AUC": average_precision(truth, scores),
+        "ROC-AUC": roc_auc(truth, scores),
+    }
+    if decisions is not None:
+        names = ("precision", "recall", "F-score")
+        columns |= dict(zip(names, decision_figures(truth, decisions), strict=True))
+    return columns if thresholds is None else {**columns, "threshold": thresholds}
+
+
 def decision_figures(truth: Truth, decisions: Truth) -> tuple[PerTag, PerTag, PerTag]:
     """Precision, recall and F-score of each tag; 0 where a tag is never decided or never true."""
     # By hand: scikit-learn takes a table of one tag for a choice between two classes, and gives figures of both.

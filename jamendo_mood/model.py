@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood import cards
-from jamendo_mood.data import POOLINGS, windows
+from jamendo_mood.data import POOLINGS, centred_windows, context_of, windows
 from jamendo_mood.embedders import EmbedderSpec
 from jamendo_mood.errors import DataError, UsageError
 from jamendo_mood.heads import STANDARDISE, HeadConfig, build_head, run_heads
@@ -26,8 +26,6 @@ from jamendo_mood.tasks import Task
 FORMAT = 2
 TAGGER_NAME, WEIGHTS_NAME, CARD_NAME = "tagger.json", "weights.npz", "README.md"
 BUILTIN = Path(__file__).parent / "taggers" / "moods"
-CONTEXT_FRAMES = 10
-"""Frames pooled around each point of a timeline: 9.6 s of VGGish, the length of AudioSet's segments."""
 
 Array = npt.NDArray[np.float32]
 Weights = tuple[npt.NDArray[Any], ...]
@@ -81,16 +79,22 @@ class Tagger:
         self.score_track(np.zeros((1, self.spec.dim), np.float32))
 
     def score(self, tracks: Sequence[Array]) -> Array:
-        """Score whole tracks: n float32 arrays (frames, dim) -> (n, targets)."""
+        """Score whole tracks, or moments of a dynamic task: n float32 arrays (frames, dim) -> (n, targets)."""
         return self._score_rows([POOLINGS[self.head.pooling](frames) for frames in tracks])
 
     def score_track(self, frames: Array) -> Array:
-        """Score one track: float32 (frames, dim) -> (targets,)."""
+        """Score one track: float32 (frames, dim) -> (targets,); of a dynamic task the mean over its moments."""
+        if self.task.rate_hz is not None:
+            return np.asarray(self.score_frames(frames).mean(axis=0))
         return self.score([frames]).reshape(-1)
 
     def score_frames(self, frames: Array) -> Array:
         """Score the neighbourhood of each frame: float32 (frames, dim) -> (frames, targets)."""
-        return self._score_rows(list(POOLINGS[self.head.pooling](windows(frames, CONTEXT_FRAMES))))
+        if self.task.rate_hz is None:
+            around = windows(frames, context_of(self.spec))
+        else:
+            around = centred_windows(frames, context_of(self.spec))
+        return self._score_rows(list(POOLINGS[self.head.pooling](around)))
 
     def decide(self, scores: Array) -> npt.NDArray[np.bool_]:
         """Which targets are decided: scores (..., targets) -> bool of the same shape."""
@@ -152,7 +156,7 @@ class Tagger:
             values = json.loads(manifest.read_text(encoding="utf-8"))
             if values["format"] != FORMAT:
                 raise DataError(f"{manifest}: a tagger of format {values['format']}, this version reads {FORMAT}")
-            task = Task(**{**values["task"], "targets": tuple(values["task"]["targets"])})
+            task = _read_task(values["task"])
             thresholds = [np.inf if value is None else value for value in values["thresholds"]]
             return cls(
                 task=task,
@@ -181,6 +185,11 @@ class Tagger:
         except ValueError as error:
             raise DataError(f"the tagger's weights do not fit its head ({error})") from error
         return head
+
+
+def _read_task(values: Mapping[str, Any]) -> Task:
+    scale = values.get("scale")
+    return Task(**{**values, "targets": tuple(values["targets"]), "scale": None if scale is None else tuple(scale)})
 
 
 def load_builtin() -> Tagger:

@@ -1,9 +1,9 @@
-"""`Track` and `Dataset`, and the one reader of tables."""
+"""`Track` and `Dataset`, and the readers of tables."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,21 @@ class Track:
 
 
 @dataclass(frozen=True, eq=False)
+class Curve:
+    """What is known of a track at moments of it.
+
+    Attributes
+    ----------
+    times_s : float32 array (n,)
+        From the start of the audio file, rising.
+    values : float32 array (n, targets)
+    """
+
+    times_s: Array
+    values: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Tracks with what is known of them, divided into parts.
 
@@ -56,7 +71,8 @@ class Dataset:
     task : Task
     tracks : tuple of Track
     targets : float32 array (tracks, targets)
-        For tags 1 where a track has the tag, else 0.
+        For tags and classes 1 where a track has it, else 0; values on the task's scale, of a dynamic task the means
+        over each track's curve.
     parts : mapping of str to int array
         Rows of each part; no track and no artist is in two of them.
     train, validation, test : str
@@ -68,6 +84,10 @@ class Dataset:
     broader : Dataset or None
         The same parts with more tracks and more targets, this task's among them: a head that learns all of it knows
         this task better.
+    curves : tuple of Curve, or None
+        Of a dynamic task: one a track.
+    remarks : tuple of str
+        What a user should know of the files that were read, one line each: rows that were left out, and how many.
     """
 
     task: Task
@@ -81,6 +101,8 @@ class Dataset:
     test: str = "test"
     embeddings: Mapping[str, Any] | None = None
     broader: Dataset | None = None
+    curves: tuple[Curve, ...] | None = None
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.targets.shape != (len(self.tracks), len(self.task.targets)):
@@ -103,6 +125,41 @@ class Dataset:
         return self.parts[part]
 
 
+@dataclass(frozen=True)
+class DataSource:
+    """A data set that can be loaded: one entry of `datasets.DATASETS`.
+
+    Attributes
+    ----------
+    load : callable (root, split, part or None) -> Dataset
+        See `datasets.load_dataset`.
+    predicts : str
+        What a tagger learns from it, in a few words.
+    files : tuple of str
+        What must lie below the root, as the authors publish it.
+    annotations, audio : str
+        Where to get these files, and the audio.
+    licence, citation : str
+    splits : int
+        How many divisions into parts there are.
+    official : bool
+        Whether the divisions are the authors' own; else they are folds grouped by artist.
+    single_file : bool
+        Whether the root may be a file instead of a folder.
+    """
+
+    load: Callable[[Path, int, str | None], Dataset]
+    predicts: str
+    files: tuple[str, ...]
+    annotations: str
+    audio: str
+    licence: str
+    citation: str
+    splits: int = 1
+    official: bool = True
+    single_file: bool = False
+
+
 class _PlainTabs(csv.Dialect):
     delimiter, quoting, lineterminator = "\t", csv.QUOTE_NONE, "\n"
 
@@ -117,16 +174,61 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
     DataError
         The file is missing, is no text, has another header, or a row has too few cells; with the line's number.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file, "excel") if path.suffix == ".csv" else csv.reader(file, _PlainTabs))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a table ({error})") from error
+    rows = _read_rows(path, "utf-8-sig", *((csv.excel, ",") if path.suffix == ".csv" else (_PlainTabs, "\t")))
     if not rows or tuple(rows[0][: len(columns)]) != columns:
         raise DataError(f"{path}: not the expected table, its first line must begin with {' | '.join(columns)}")
     for number, row in enumerate(rows[1:], start=2):
         if len(row) < len(columns):
             raise DataError(f"{path}, line {number}: {len(row)} cells, at least {len(columns)} are needed")
     return rows[1:] if columns else rows
+
+
+def read_columns(
+    path: Path, columns: Sequence[str], *, encoding: str = "utf-8-sig", delimiter: str = ","
+) -> list[dict[str, str]]:
+    """Read named columns of a table, wherever they stand; cells may have quotes, the header's names spaces around them.
+
+    Parameters
+    ----------
+    path : Path
+    columns : sequence of str
+    encoding : str
+        ``utf-8-sig`` reads UTF-8 with and without a byte order mark, ``utf-16`` needs one.
+    delimiter : str
+
+    Returns
+    -------
+    list of dict of str
+        By column, each cell as it is written. The first row is line 2; only empty lines at the end are left out.
+
+    Raises
+    ------
+    DataError
+        The file is missing, is no text, lacks a column or has it twice, or a row has too few cells; with the line's
+        number.
+    """
+    rows = _read_rows(path, encoding, csv.excel, delimiter)
+    header = [cell.strip() for cell in rows[0]] if rows else []
+    for column in columns:
+        if header.count(column) != 1:
+            found = " | ".join(cell for cell in header if cell) or "none"
+            times = "no column" if column not in header else f"{header.count(column)} columns"
+            raise DataError(f"{path}: {times} {column!r} (those that are there: {found})")
+    while len(rows) > 1 and not any(rows[-1]):
+        rows.pop()
+    places = {column: header.index(column) for column in columns}
+    least = max(places.values(), default=-1) + 1
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) < least:
+            raise DataError(f"{path}, line {number}: {len(row)} cells, at least {least} are needed")
+    return [{column: row[place] for column, place in places.items()} for row in rows[1:]]
+
+
+def _read_rows(path: Path, encoding: str, dialect: type[csv.Dialect], delimiter: str) -> list[list[str]]:
+    try:
+        with path.open(encoding=encoding, newline="") as file:
+            return list(csv.reader(file, dialect, delimiter=delimiter))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a table ({error})") from error

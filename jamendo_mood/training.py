@@ -11,13 +11,11 @@ import numpy.typing as npt
 
 from jamendo_mood import __version__
 from jamendo_mood.batches import Augmentation, draw_batches
-from jamendo_mood.bootstrap import draw_figures
 from jamendo_mood.data import POOLINGS, Examples, thin
 from jamendo_mood.embedders import EmbedderSpec
 from jamendo_mood.errors import DataError, UsageError
 from jamendo_mood.heads import SCORES, STANDARDISE, HeadConfig, build_head, run_heads
 from jamendo_mood.leakage import check_leaks, find_leaks
-from jamendo_mood.metrics import is_defined, score_calibration
 from jamendo_mood.model import Tagger, Weights
 from jamendo_mood.quiet import import_quietly
 from jamendo_mood.tasks import Task
@@ -26,6 +24,7 @@ Array = npt.NDArray[np.float32]
 
 WATCHED_ROWS = 32  # of each validation track after each epoch; in the end all of them are scored
 SMALLEST_BATCH = 8
+ADAPTED_TO = 20_000  # examples that tell a head how its inputs spread
 WARM_UP = 0.05  # share of the steps in which the learning rate rises
 
 
@@ -122,6 +121,15 @@ DEFAULTS = {
     ),
     "mlp": TrainConfig(HeadConfig("mlp", "mean+std", hidden=1024, layers=2, dropout=0.5), epochs=15),
     "attention": TrainConfig(),
+    "conv1d": TrainConfig(
+        HeadConfig("conv1d", hidden=64, layers=2, dropout=0.3), ensemble=1, augment=Augmentation(crop=32, mixup=0.0)
+    ),
+    "gru": TrainConfig(
+        HeadConfig("gru", hidden=32, layers=1, dropout=0.3), ensemble=1, augment=Augmentation(crop=32, mixup=0.0)
+    ),
+    "cnn": TrainConfig(
+        HeadConfig("cnn", hidden=128, layers=4, dropout=0.3), ensemble=1, batch=16, augment=Augmentation(4, mixup=0.0)
+    ),
 }
 """How each head is trained unless told otherwise; ``docs/ablation.md`` says why."""
 
@@ -183,16 +191,16 @@ def fit(
     config = config or TrainConfig()
     watched = watched or validation
     _check(train, validation, watched, task, config)
-    rules, truth = task.rules, validation.Y > 0
+    rules, truth = task.rules, task.rules.to_truth(validation.Y)
     columns = np.array([train.targets.index(target) for target in task.targets])
     rows = [POOLINGS[config.head.pooling](frames) for frames in validation.frames]
     trained = [_train_member(train, watched, task, config, member, on_epoch) for member in range(config.ensemble)]
     raw = run_heads([head for head, _ in trained], rows)[:, columns]
-    calibration = rules.calibrate(truth, raw)
+    calibration = rules.calibrate(truth, raw, task.scale)
     scores = rules.calibrated(raw, calibration)
     tuned = rules.tune(truth, scores)
     decisions = rules.decide(scores, tuned)
-    figures = {**rules.score(truth, scores, decisions), **score_calibration(truth, scores)}
+    figures = {**rules.score(truth, scores, decisions), **rules.check_calibration(truth, scores)}
     artists = [track.artist for track in validation.tracks]
     return Tagger(
         task=task,
@@ -204,26 +212,31 @@ def fit(
         grades=rules.grade(truth, scores),
         record={
             "version": __version__,
-            "tracks": {"train": len(train), "validation": len(validation)},
+            "tracks": {name: len(set(part.tracks)) for name, part in (("train", train), ("validation", validation))},
             "learned_targets": len(train.targets),
-            "positives": dict(zip(task.targets, train.Y[:, columns].sum(axis=0).astype(int).tolist(), strict=True)),
+            "positives": {} if rules.on_scale else _count_positives(train, columns, task),
             "best_epochs": [best for _, best in trained],
             "config": asdict(config),
             **(record or {}),
         },
         scores=figures,
-        intervals=draw_figures(truth, scores, artists, decisions=decisions).intervals(figures),
+        intervals=rules.draw(truth, scores, artists, decisions=decisions).intervals(figures),
     )
+
+
+def _count_positives(train: Examples, columns: npt.NDArray[np.intp], task: Task) -> dict[str, int]:
+    once = list({track: row for row, track in enumerate(train.tracks)}.values())  # copies of a track do not count
+    return dict(zip(task.targets, train.Y[once][:, columns].sum(axis=0).astype(int).tolist(), strict=True))
 
 
 def _check(train: Examples, validation: Examples, watched: Examples, task: Task, config: TrainConfig) -> None:
     for part in (validation, watched):
         if not config.allow_leaks:
             check_leaks(find_leaks({"training": train.tracks, "validation": part.tracks}))
-        if not is_defined(part.Y > 0).any():
-            raise DataError(
-                "no tag has both positives and negatives in the validation part: nothing to stop training by"
-            )
+        rules = task.rules
+        if not rules.is_defined(rules.to_truth(part.Y)).any():
+            what = "value varies" if rules.on_scale else f"{rules.target} has both positives and negatives"
+            raise DataError(f"no {what} in the validation part: nothing to stop training by")
     if validation.targets != task.targets or not {*task.targets, *watched.targets} <= set(train.targets):
         raise DataError(f"the examples are not labelled with the {len(task.targets)} targets of task {task.name!r}")
 
@@ -245,7 +258,8 @@ def _train_member(
     count = min(config.augment.crop, max(map(len, rows)))
     dim, targets = train.frames[0].shape[-1], len(train.targets)
     head = build_head(config.head, dim, targets, task.rules.activation, len(rows))
-    head.get_layer(STANDARDISE).adapt(thin(rows, count))
+    known = rows if len(rows) <= ADAPTED_TO else [rows[row] for row in rng.permutation(len(rows))[:ADAPTED_TO]]
+    head.get_layer(STANDARDISE).adapt(thin(known, count))
     head.get_layer(SCORES).bias.assign(task.rules.start(train.Y))
     batch = min(config.batch, max(SMALLEST_BATCH, len(rows) // 10))
     steps = -(-len(rows) // batch)
@@ -308,7 +322,7 @@ def _make_watcher(
             scores = run_heads([self.model], heard)[:, columns]
             if not np.isfinite(scores).all():
                 raise DataError(f"training went astray in epoch {epoch + 1}: try a lower learning rate")
-            figure = task.rules.watch(watched.Y > 0, scores)
+            figure = task.rules.watch(task.rules.to_truth(watched.Y), scores)
             better = figure >= self.best  # of equals the later, which has learned longer
             if better:
                 self.best, self.best_epoch, self.weights = figure, epoch + 1, self.model.get_weights()

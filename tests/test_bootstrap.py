@@ -172,3 +172,20 @@ def test_a_comparison_the_other_way_round_is_its_mirror_image(example):
         assert (there.difference, *there.interval) == pytest.approx(
             (-here.difference, *(-end for end in here.interval[::-1]))
         )
+
+
+def test_resampling_finds_the_same_intervals_as_the_quick_way():
+    rng = np.random.default_rng(2)
+    truth = rng.random((300, 2)) < 0.3
+    scores = rng.random((300, 2)) * 0.7 + 0.3 * truth
+    artists = [str(row // 3) for row in range(300)]
+    quick = bootstrap.draw_figures(truth, scores, artists, rounds=60)
+    slow = bootstrap.resample_figures(metrics.score_tags, truth, scores, artists, rounds=60)
+    for name in ("PR-AUC-macro", "ROC-AUC-macro", "hit@1"):
+        np.testing.assert_allclose(slow.figures[name], quick.figures[name], rtol=1e-5)
+
+
+def test_draws_that_show_no_difference_are_left_out():
+    truth = np.array([[1.0], [1.0], [5.0]])
+    draws = bootstrap.resample_figures(lambda *_: {"x": 1.0}, truth, truth, ["a", "b", "c"], rounds=200)
+    assert 100 < len(draws.figures["x"]) < 200

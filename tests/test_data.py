@@ -3,10 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_examples import DIM, SPEC, ToyStore, make_dataset
+from toy_examples import CURVES, DIM, SPEC, ToyStore, make_dataset, make_tracks
 
 from jamendo_mood import data
+from jamendo_mood.embedders import EmbedderSpec
 from jamendo_mood.errors import DataError, UsageError
+from jamendo_mood.tracks import Curve, Dataset
 
 
 @pytest.fixture
@@ -175,3 +177,63 @@ def test_the_tracks_of_a_part_are_identified_embedded_or_not(toy_store):
     assert tested.content == trained.content
     assert (missing.key, missing.content) == ("07/7", "")
     assert data.identify_part(dataset, "nosuch", toy_store) == []
+
+
+def test_centred_windows_are_centred_everywhere_and_share_memory(frames):
+    around = data.centred_windows(frames, 5)
+    assert around.shape == (len(frames), 5, frames.shape[1])
+    for row in range(len(frames)):
+        rows = np.clip(np.arange(row - 2, row + 3), 0, len(frames) - 1)
+        np.testing.assert_array_equal(around[row], frames[rows])
+    assert np.shares_memory(around[0], around[1])
+
+
+@pytest.mark.parametrize("hop_s", [0.5, 0.96])
+def test_a_moment_is_aligned_with_the_frame_whose_middle_is_nearest(hop_s):
+    spec = EmbedderSpec("toy", "", 16_000, 0.96, hop_s, 4)
+    times_s = np.arange(0, 30, 0.5, dtype=np.float32)
+    middles = np.arange(60) * hop_s + 0.48
+    nearest = np.abs(middles - times_s[:, None]).min(axis=1)
+    chosen = data.align(times_s, 60, spec)
+    assert np.abs(middles[chosen] - times_s) == pytest.approx(nearest, abs=1e-5)
+
+
+def test_moments_a_little_after_the_end_belong_to_the_last_frame_and_far_after_it_to_another_recording():
+    spec = EmbedderSpec("toy", "", 16_000, 0.96, 0.5, 4)
+    assert data.align(np.array([6.5], np.float32), 10, spec).tolist() == [9]
+    with pytest.raises(DataError, match=r"labels at 20 s, but the embeddings end at 5\.46 s"):
+        data.align(np.array([20.0], np.float32), 10, spec)
+    with pytest.raises(UsageError, match="say nothing of single moments"):
+        data.align(np.array([1.0], np.float32), 10, replace(spec, window_s=None, hop_s=None))
+
+
+def test_a_dynamic_task_has_an_example_for_each_moment(frames):
+    curves = [
+        Curve(np.arange(2, 2 + n / 2, 0.5, dtype=np.float32), np.full((n, 2), n / 10, np.float32)) for n in (3, 5)
+    ]
+    tracks = make_tracks(2)
+    plain = np.arange(20 * 4, dtype=np.float32).reshape(20, 4)
+    store = ToyStore({track.key: plain + n for n, track in enumerate(tracks)})
+    means = np.stack([curve.values.mean(axis=0) for curve in curves])
+    dataset = Dataset(CURVES, tracks, means, {"all": np.array([1, 0])}, "none", "none", curves=tuple(curves))
+    examples = data.load_part(dataset, "all", store)
+    assert [track.id for track in examples.tracks] == ["track_1"] * 5 + ["track_0"] * 3
+    np.testing.assert_array_equal(examples.Y[:, 0], np.float32([0.5] * 5 + [0.3] * 3))
+    assert examples.times_s.tolist() == [2, 2.5, 3, 3.5, 4, 2, 2.5, 3]
+    late = examples.select(examples.times_s > 2.5)
+    assert late.times_s.tolist() == [3, 3.5, 4, 3]
+    assert [track.id for track in late.tracks] == ["track_1"] * 3 + ["track_0"]
+    width = data.context_of(store.spec)
+    assert width == round(10 / 0.96)
+    middle = (width - 1) // 2
+    seen = np.stack([window[middle] for window in examples.frames])
+    expected = [store[tracks[n].key][data.align(curves[n].times_s, 20, store.spec)] for n in (1, 0)]
+    np.testing.assert_array_equal(seen, np.concatenate(expected))
+
+
+def test_labels_beyond_the_end_are_told_with_the_track(frames):
+    curve = Curve(np.array([90.0], np.float32), np.zeros((1, 2), np.float32))
+    parts = {"all": np.array([0])}
+    dataset = Dataset(CURVES, make_tracks(1), np.zeros((1, 2), np.float32), parts, "", "", curves=(curve,))
+    with pytest.raises(DataError, match="track '00/0': labels at 90 s"):
+        data.load_part(dataset, "all", ToyStore({"00/0": np.zeros((3, 4), np.float32)}))

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_examples import SPEC, TASK, make_examples
+from toy_examples import CURVES, SPEC, TASK, VALUES, make_examples
 
 from jamendo_mood import evaluation, metrics
 from jamendo_mood.errors import DataError, UsageError
@@ -34,7 +34,7 @@ def predictions(truth):
 def scores(truth, predictions):
     thresholds = np.array([0.7, 0.6, np.inf, 0.5])
     return evaluation.score_predictions(
-        truth, predictions, TAGS, decisions=reaches_threshold(predictions, thresholds), thresholds=thresholds
+        truth, predictions, TAGS, decisions=reaches_threshold(predictions, thresholds), tuned=thresholds
     )
 
 
@@ -44,12 +44,12 @@ def refuse_constant(name):
 
 def test_official_names_are_at_the_top_of_the_json(scores, truth, predictions):
     values = scores.to_json()
-    assert set(values) == OFFICIAL | DECIDED | {"prior-macro", "examples", "per_tag"}
+    assert set(values) == OFFICIAL | DECIDED | {"prior-macro", "examples", "per_target"}
     assert values["examples"] == 40
     expected = metrics.score_tags(truth, predictions, None)
     assert {name: values[name] for name in expected} == expected
     undecided = evaluation.score_predictions(truth, predictions, TAGS).to_json()
-    assert set(undecided) == OFFICIAL | {"prior-macro", "examples", "per_tag"}
+    assert set(undecided) == OFFICIAL | {"prior-macro", "examples", "per_target"}
 
 
 def test_the_json_is_unrounded_and_knows_no_nan(scores):
@@ -57,7 +57,7 @@ def test_the_json_is_unrounded_and_knows_no_nan(scores):
     values = json.loads(text, parse_constant=refuse_constant)
     assert values == scores.to_json()
     assert values["PR-AUC-macro"] != round(values["PR-AUC-macro"], 6)
-    rows = {row["tag"]: row for row in values["per_tag"]}
+    rows = {row["tag"]: row for row in values["per_target"]}
     assert list(rows) == list(TAGS)
     for tag in ("never", "always"):
         assert rows[tag]["PR-AUC"] is None
@@ -66,7 +66,7 @@ def test_the_json_is_unrounded_and_knows_no_nan(scores):
 
 
 def test_a_row_says_of_its_tag_what_the_metrics_say(scores, truth, predictions):
-    for column, row in enumerate(scores.per_tag[:2]):
+    for column, row in enumerate(scores.per_target[:2]):
         assert row["positives"] == truth[:, column].sum()
         assert isinstance(row["positives"], int)
         assert row["prior"] == pytest.approx(truth[:, column].mean())
@@ -90,7 +90,7 @@ def test_scores_are_saved_as_json_and_csv(scores, tmp_path):
     scores.save(tmp_path / "new" / "report")
     text = (tmp_path / "new" / "report" / "scores.json").read_text()
     assert json.loads(text, parse_constant=refuse_constant) == scores.to_json()
-    lines = (tmp_path / "new" / "report" / "per_tag.csv").read_text().splitlines()
+    lines = (tmp_path / "new" / "report" / "per_target.csv").read_text().splitlines()
     assert lines[0] == "tag,positives,prior,PR-AUC,ROC-AUC,precision,recall,F-score,threshold"
     assert [line.split(",")[0] for line in lines[1:]] == scores.table()["tag"].tolist()
 
@@ -115,8 +115,8 @@ def test_a_tagger_is_judged_by_its_own_scores_and_thresholds(tagger, test_part):
     expected = metrics.score_tags(truth, predictions, tagger.decide(predictions))
     assert scores.figures == {**expected, **metrics.score_calibration(truth, predictions)}
     assert {"ECE", "Brier-skill-macro"} < scores.figures.keys()
-    assert [row["threshold"] for row in scores.per_tag] == tagger.tuned.tolist()
-    assert [row["tag"] for row in scores.per_tag] == list(TASK.targets)
+    assert [row["threshold"] for row in scores.per_target] == tagger.tuned.tolist()
+    assert [row["tag"] for row in scores.per_target] == list(TASK.targets)
     assert scores.examples == 50
     np.testing.assert_array_equal(scores.predictions, predictions)
     np.testing.assert_array_equal(scores.truth, truth)
@@ -127,7 +127,7 @@ def test_a_row_of_a_tagger_says_how_far_to_trust_its_tag(tagger, test_part):
     scores = evaluation.evaluate(tagger, test_part, rounds=50)
     truth = test_part.Y > 0
     grades = metrics.grade_tags(truth, scores.predictions)
-    for column, row in enumerate(scores.per_tag):
+    for column, row in enumerate(scores.per_target):
         artists = {track.artist for track, has in zip(test_part.tracks, truth[:, column], strict=True) if has}
         assert row["artists"] == len(artists) <= 10
         assert row["grade"] == grades[column]
@@ -149,7 +149,7 @@ def test_every_headline_figure_but_the_prior_has_an_interval(tagger, test_part):
 def test_a_tag_that_the_part_lacks_has_no_figures(tagger, test_part):
     truth = test_part.Y.copy()
     truth[:, 1] = 0
-    row = evaluation.evaluate(tagger, replace(test_part, Y=truth), rounds=20).per_tag[1]
+    row = evaluation.evaluate(tagger, replace(test_part, Y=truth), rounds=20).per_target[1]
     assert (row["PR-AUC"], row["PR-AUC-low"], row["Brier-skill"], row["artists"]) == (None, None, None, 0)
     assert row["grade"] == "unknown"
     with pytest.raises(DataError, match="no tag among 3 has both positives and negatives in 50 examples"):
@@ -172,3 +172,20 @@ def test_as_many_names_as_columns_are_needed(truth, predictions):
 def test_predictions_of_another_shape_are_refused(truth, predictions):
     with pytest.raises(DataError, match=r"predictions have the shape \(39, 4\), the truth has \(40, 4\)"):
         evaluation.score_predictions(truth, predictions[1:], TAGS)
+
+
+def test_an_evaluation_of_moments_knows_their_songs_and_times():
+    examples = make_examples(12)
+    owners = np.repeat(np.arange(4), 3)
+    times_s = np.tile(np.array([15, 15.5, 16], np.float32), 4)
+    Y = np.random.default_rng(0).uniform(-1, 1, (12, 2)).astype(np.float32)
+    tracks = tuple(examples.tracks[owner] for owner in owners)
+    moments = replace(examples, Y=Y, tracks=tracks, targets=CURVES.targets, times_s=times_s)
+    found = evaluation.judge(CURVES, moments, Y, np.ones(Y.shape, bool), rounds=0)
+    assert found.songs == tuple(track.key for track in tracks)
+    np.testing.assert_array_equal(found.times_s, times_s)
+    assert found.figures["Kendall"] == pytest.approx(1)
+    assert not {"songs", "times_s"} & found.to_json().keys()
+    still = evaluation.judge(VALUES, replace(moments, times_s=None), Y, np.ones(Y.shape, bool), rounds=0)
+    assert (still.songs, still.times_s) == ((), None)
+    assert "Kendall" not in still.figures

@@ -10,7 +10,13 @@ from jamendo_mood.heads import HEADS, HeadConfig, build_head, run_heads
 
 RNG = np.random.default_rng(5)
 TRACKS = [RNG.standard_normal((rows, DIM), dtype=np.float32) for rows in (3, 1, 14, 7, 2)]
+PATCHES = [RNG.standard_normal((rows, 96 * 5), dtype=np.float32) for rows in (3, 1, 14, 7, 2)]
 EVERY = [HeadConfig(name, pooling, hidden=8, layers=2) for name in HEADS for pooling in data.POOLINGS]
+
+
+def tracks_for(name):
+    """Tracks of rows that a head can see: patches for the one that wants pictures."""
+    return PATCHES if name == "cnn" else TRACKS
 
 
 def build(config, targets=3, examples=1):
@@ -18,14 +24,14 @@ def build(config, targets=3, examples=1):
     import keras
 
     keras.utils.set_random_seed(3)
-    head = build_head(config, DIM, targets, "sigmoid", examples)
+    head = build_head(config, tracks_for(config.name)[0].shape[1], targets, "sigmoid", examples)
     layer = head.get_layer(heads.STANDARDISE)
     layer.adapt(np.array([0.1 - 2**0.5, 0.1 + 2**0.5], np.float32)[:, None, None] * np.ones(head.inputs[0].shape[-1]))
     return head
 
 
 def rows_of(config):
-    return [data.POOLINGS[config.pooling](frames) for frames in TRACKS]
+    return [data.POOLINGS[config.pooling](frames) for frames in tracks_for(config.name)]
 
 
 @pytest.mark.parametrize("config", EVERY, ids=lambda config: f"{config.name} on {config.pooling}")
@@ -49,10 +55,21 @@ def test_padding_changes_nothing(config):
     np.testing.assert_allclose(np.asarray(head.predict_on_batch((spoiled, mask))), alone, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", HEADS)
+IN_ORDER = {"conv1d", "gru"}
+
+
+@pytest.mark.parametrize("name", HEADS.keys() - IN_ORDER)
 def test_the_order_of_frames_says_nothing(name):
     head = build(HeadConfig(name, hidden=8))
-    np.testing.assert_allclose(run_heads([head], [TRACKS[2]]), run_heads([head], [TRACKS[2][::-1]]), rtol=1e-4)
+    track = tracks_for(name)[2]
+    np.testing.assert_allclose(run_heads([head], [track]), run_heads([head], [track[::-1]]), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(IN_ORDER))
+def test_the_order_of_frames_counts_for_heads_that_follow_it(name):
+    head = build(HeadConfig(name, hidden=8))
+    pair = [run_heads([head], [TRACKS[2][::step]]) for step in (1, -1)]
+    assert np.abs(pair[0] - pair[1]).max() > 1e-3
 
 
 def test_tracks_come_back_in_their_order_however_they_were_batched(monkeypatch):
@@ -104,12 +121,13 @@ def test_a_penalty_is_per_target_and_example(name):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "hydra"}, r"unknown head 'hydra' \(known: linear, mlp, attention\)"),
+        ({"name": "hydra"}, r"unknown head 'hydra' \(known: linear, mlp, attention, conv1d, gru, cnn\)"),
         ({"pooling": "max"}, r"unknown pooling 'max' \(known: frames, mean, mean\+std\)"),
         ({"hidden": 0}, "hidden and layers from 1 up"),
         ({"layers": 0}, "hidden and layers from 1 up"),
         ({"dropout": 1.0}, r"dropout in \[0, 1\)"),
-        ({"l2": -1.0}, "l2 from 0 up"),
+        ({"l2": -1.0}, "l2 and clip from 0 up"),
+        ({"clip": -1.0}, "l2 and clip from 0 up"),
     ],
 )
 def test_a_head_that_makes_no_sense_is_wrong_usage(values, message):
@@ -119,3 +137,12 @@ def test_a_head_that_makes_no_sense_is_wrong_usage(values, message):
 
 def test_examples_of_the_toy_are_of_all_lengths():
     assert {len(frames) for frames in make_examples(20).frames} == {1, 2, 3, 4, 5}
+
+
+def test_inputs_far_from_the_mean_are_clipped_where_that_is_wanted():
+    plain, clipped = (build(HeadConfig("linear", "mean", clip=clip)) for clip in (0.0, 2.0))
+    rows = [np.full((1, DIM), value, np.float32) for value in (0.1 + 2 * 2**0.5, 50)]
+    near, far = run_heads([clipped], rows)
+    np.testing.assert_allclose(near, far, rtol=1e-4)
+    np.testing.assert_allclose(near, run_heads([plain], rows)[0], rtol=1e-4)
+    assert np.abs(run_heads([plain], rows)[1] - near).max() > 1e-3

@@ -37,9 +37,9 @@ def test_the_golden_file_is_what_its_script_makes():
 def test_macro_figures_are_the_means_of_the_tags(case):
     truth, scores, decisions = (np.array(case[name]) for name in ("truth", "scores", "decisions"))
     truth, decisions = truth > 0, decisions > 0
-    per_tag = dict(zip(("precision", "recall", "F-score"), metrics.decision_figures(truth, decisions), strict=True))
-    per_tag |= {"PR-AUC": metrics.average_precision(truth, scores), "ROC-AUC": metrics.roc_auc(truth, scores)}
-    for name, values in per_tag.items():
+    per_target = dict(zip(("precision", "recall", "F-score"), metrics.decision_figures(truth, decisions), strict=True))
+    per_target |= {"PR-AUC": metrics.average_precision(truth, scores), "ROC-AUC": metrics.roc_auc(truth, scores)}
+    for name, values in per_target.items():
         assert values.shape == truth.shape[1:]
         assert np.nanmean(values) == pytest.approx(case["figures"][f"{name}-macro"], abs=1e-9)
 
@@ -73,9 +73,9 @@ def test_a_tag_that_all_or_none_have_is_nan_and_left_out(example):
     truth, scores = (array.copy() for array in example)
     truth[:, 0], truth[:, 1] = False, True
     for metric, macro in ((metrics.average_precision, "PR-AUC-macro"), (metrics.roc_auc, "ROC-AUC-macro")):
-        per_tag = metric(truth, scores)
-        assert np.isnan(per_tag[:2]).all()
-        assert metrics.score_tags(truth, scores)[macro] == pytest.approx(per_tag[2:].mean())
+        per_target = metric(truth, scores)
+        assert np.isnan(per_target[:2]).all()
+        assert metrics.score_tags(truth, scores)[macro] == pytest.approx(per_target[2:].mean())
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,15 @@
 """Small arrays and records for tests that need no sound."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from jamendo_mood.data import Examples
 from jamendo_mood.embedders import EmbedderSpec
+from jamendo_mood.heads import HeadConfig, build_head
+from jamendo_mood.model import Tagger
 from jamendo_mood.prediction import Prediction
+from jamendo_mood.quiet import import_quietly
 from jamendo_mood.tasks import Task
 from jamendo_mood.tracks import Dataset, Track
 
@@ -60,3 +65,63 @@ def make_prediction(title: str | None = "Blue & Green <live>", artist: str | Non
         times_s=np.array([0.0, 0.96, 1.92, 2.88], np.float32),
         frame_scores=frames,
     )
+
+
+CLASSES = Task("toy classes", "classes", ("north", "east", "south"))
+VALUES = Task("toy values", "values", ("valence", "arousal"), (1.0, 9.0))
+CURVES = Task("toy curves", "values", ("valence", "arousal"), (-1.0, 1.0), 2.0)
+
+
+def label_anew(examples: Examples, task: Task) -> Examples:
+    """The same sounds for another kind of task: what their means say, in classes or in values."""
+    means = np.stack([frames.mean(axis=0) for frames in examples.frames])
+    if task is CLASSES:
+        Y = np.eye(3, dtype=np.float32)[means[:, :3].argmax(axis=1)]
+    else:
+        low, high = task.scale
+        Y = np.clip((low + high) / 2 + (high - low) / 5 * means[:, :2], low, high).astype(np.float32)
+    return replace(examples, Y=Y, targets=task.targets)
+
+
+QUADRANTS = Task("toy", "classes", ("Q1", "Q2", "Q3", "Q4"))
+COURSES = Task("toy", "values", ("arousal", "valence"), (-1.0, 1.0), 2.0)
+
+
+def make_class_prediction() -> Prediction:
+    """Four classes over two frames: the third is chosen."""
+    frames = np.array([[0.1, 0.2, 0.4, 0.3], [0.1, 0.0, 0.8, 0.1]], np.float32)
+    return Prediction(
+        *("a.mp3", None, None, 10.0, QUADRANTS.targets),
+        track_scores=frames.mean(axis=0),
+        decided=np.array([False, False, True, False]),
+        grades=("good", "fair", "good", "unknown"),
+        times_s=np.array([0.0, 0.96], np.float32),
+        frame_scores=frames,
+        kind="classes",
+    )
+
+
+def make_value_prediction() -> Prediction:
+    """Valence 3 and arousal 7, from 1 to 9, over two frames."""
+    frames = np.array([[2.0, 6.0], [4.0, 8.0]], np.float32)
+    return Prediction(
+        *("a.mp3", None, None, 10.0, VALUES.targets),
+        track_scores=frames.mean(axis=0),
+        decided=np.array([True, True]),
+        grades=("weak", "good"),
+        times_s=np.array([0.0, 0.96], np.float32),
+        frame_scores=frames,
+        kind="values",
+        scale=(1.0, 9.0),
+    )
+
+
+def make_tagger(task: Task, spec: EmbedderSpec = SPEC, config: HeadConfig | None = None, seed: int = 0) -> Tagger:
+    """An untrained tagger with weights from a seed, whose values are all over their scale."""
+    config, count = config or HeadConfig("linear", "mean"), len(task.targets)
+    import_quietly("keras").utils.set_random_seed(seed)
+    *weights, bias = build_head(config, spec.dim, count, task.rules.activation).get_weights()
+    bias = bias + np.float32(0 if task.scale is None else sum(task.scale) / 2)
+    none = np.zeros((1, count), np.float32)
+    calibration = task.rules.calibrate(none, none, task.scale) if task.scale else np.zeros((count, 0))
+    return Tagger(task, spec, config, ((*weights, bias),), calibration, np.zeros(count), ("good",) * count)

@@ -1,0 +1,111 @@
+"""What the commands about tasks do: `tasks`, which lists them, and `cross-validate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jamendo_mood import reports
+from jamendo_mood.errors import UsageError
+from jamendo_mood.reports import DONE
+
+if TYPE_CHECKING:
+    from jamendo_mood.tracks import DataSource
+
+
+def add_tasks(parser: argparse.ArgumentParser) -> None:
+    """Options of `tasks`."""
+    parser.add_argument("task", nargs="?", metavar="TASK", help="tell all there is to know of this one")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("data"),
+        metavar="DIR",
+        help="look for the data sets' tables there, at any depth (default data/)",
+    )
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="of the output (default table)")
+
+
+def tasks(arguments: argparse.Namespace) -> int:
+    """List every task: what it predicts, where its data come from, what of them is missing here."""
+    from jamendo_mood.datasets import DATASETS
+
+    if arguments.task is not None and arguments.task not in DATASETS:
+        raise UsageError(f"unknown task {arguments.task!r} (known: {', '.join(DATASETS)})")
+    chosen = [arguments.task] if arguments.task is not None else list(DATASETS)
+    described = {name: describe(DATASETS[name], arguments.data) for name in chosen}
+    if arguments.format == "json":
+        print(json.dumps(described, indent=2, ensure_ascii=False))
+    elif arguments.task is not None:
+        for name, value in described[arguments.task].items():
+            print(f"{name:12} {', '.join(value) or '-' if isinstance(value, list) else value}")
+    else:
+        width = max(map(len, described))
+        for name, facts in described.items():
+            missing = facts["missing"]
+            here = "all tables here" if not missing else f"missing: {', '.join(missing)}"
+            print(f"{name:{width}}  {facts['predicts']}; {facts['parts']}; {here}")
+        print(f"\n(tables were looked for below {arguments.data}/; `jamendo-mood tasks TASK` tells where to get them)")
+    return DONE
+
+
+def describe(source: DataSource, root: Path) -> dict[str, Any]:
+    """What is to be known of a data set, and which of its files are not below `root`."""
+    folds = f"{source.splits} folds"
+    official = "official parts" if source.splits == 1 else f"{source.splits} official splits"
+    return {
+        "predicts": source.predicts,
+        "parts": official if source.official else folds,
+        "annotations": source.annotations,
+        "audio": source.audio,
+        "licence": source.licence,
+        "citation": source.citation,
+        "files": list(source.files),
+        "missing": [name for name in source.files if not _is_below(root, name)],
+    }
+
+
+def _is_below(root: Path, name: str) -> bool:
+    """Whether a file or folder of this name, or a form of it with a suffix, is somewhere below."""
+    last = Path(name).name
+    return any(path.name == last or path.stem == last for path in root.rglob(f"{last}*"))
+
+
+def cross_validate(arguments: argparse.Namespace) -> int:
+    """Train and test a tagger on each fold."""
+    from jamendo_mood import data
+    from jamendo_mood.commands import read_training
+    from jamendo_mood.crossvalidation import cross_validate
+    from jamendo_mood.datasets import DATASETS, load_dataset
+    from jamendo_mood.store import EmbeddingStore
+
+    source = DATASETS.get(arguments.task)
+    if source is not None and source.official:
+        kind = "splits" if source.splits > 1 else "parts"
+        raise UsageError(f"task {arguments.task!r} has official {kind} and no folds: use `train` and `evaluate`")
+    store = None if arguments.store is None else EmbeddingStore(arguments.store)
+    config = read_training(arguments)
+    load = partial(load_dataset, arguments.task, arguments.data)
+    reports.note_all(load().remarks)
+
+    def tell(split: int, figures: Mapping[str, float]) -> None:
+        shown = "  ".join(f"{name} {figure:.4f}" for name, figure in list(figures.items())[:3])
+        reports.note(f"fold {split}: {shown}")
+
+    folds = range(min(arguments.folds or source.splits, source.splits) if source else 0)
+    found = cross_validate(
+        lambda split: load(split=split),
+        folds,
+        lambda dataset: data.choose_embeddings(dataset, store),
+        config,
+        rounds=arguments.rounds,
+        on_fold=tell,
+    )
+    if arguments.out is not None:
+        found.pooled.save(arguments.out)
+    reports.print_folds(found, arguments.format)
+    return DONE

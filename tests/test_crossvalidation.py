@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+from toy_examples import CLASSES, CURVES, DIM, ToyStore, label_anew, make_examples
+
+from jamendo_mood import crossvalidation
+from jamendo_mood.crossvalidation import cross_validate
+from jamendo_mood.errors import UsageError
+from jamendo_mood.folds import assign_folds, make_parts
+from jamendo_mood.heads import HeadConfig
+from jamendo_mood.tracks import Curve, Dataset
+from jamendo_mood.training import TrainConfig
+
+EXAMPLES = label_anew(make_examples(120), CLASSES)
+STORE = ToyStore({track.key: frames for track, frames in zip(EXAMPLES.tracks, EXAMPLES.frames, strict=True)})
+FOLDS = assign_folds([track.artist for track in EXAMPLES.tracks], count=4)
+CONFIG = TrainConfig(HeadConfig("linear", "mean"), ensemble=1, epochs=8, batch=16, learning_rate=0.05)
+
+
+def load(split, folds=FOLDS):
+    return Dataset(CLASSES, EXAMPLES.tracks, EXAMPLES.Y, make_parts(folds, split), "none", "none")
+
+
+def test_every_track_is_tested_once_by_a_tagger_that_did_not_know_it():
+    seen = []
+    found = cross_validate(
+        load, range(4), lambda _: STORE, CONFIG, rounds=20, on_fold=lambda split, figures: seen.append((split, figures))
+    )
+    assert [split for split, _ in seen] == [0, 1, 2, 3]
+    assert found.folds == tuple(figures for _, figures in seen)
+    assert found.pooled.examples == 120
+    order = np.concatenate([load(split).rows("test") for split in range(4)])
+    np.testing.assert_array_equal(found.pooled.truth, EXAMPLES.Y[order] > 0)
+    assert found.pooled.figures["accuracy"] > 0.8
+    accuracy = np.average([figures["accuracy"] for figures in found.folds], weights=np.bincount(FOLDS))
+    assert found.pooled.figures["accuracy"] == pytest.approx(accuracy)
+    low, high = found.pooled.intervals["accuracy"]
+    assert low < found.pooled.figures["accuracy"] < high
+    mean, sd = found.spread()["accuracy"]
+    assert mean == pytest.approx(np.mean([figures["accuracy"] for figures in found.folds]))
+    assert sd == pytest.approx(np.std([figures["accuracy"] for figures in found.folds], ddof=1))
+    values = found.to_json()
+    assert values["accuracy"] == found.pooled.figures["accuracy"]
+    assert values["over_folds"]["accuracy"] == {"mean": mean, "sd": sd}
+    assert len(values["folds"]) == 4
+
+
+def test_labels_that_mean_nothing_are_not_learned():
+    """If a fold's tagger had seen what it is tested on, it would do better than guessing here."""
+    rng = np.random.default_rng(0)
+    noise = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 120)]
+    store = ToyStore({key: rng.standard_normal((1, DIM), dtype=np.float32) for key in STORE})
+
+    def load_noise(split):
+        return Dataset(CLASSES, EXAMPLES.tracks, noise, make_parts(FOLDS, split), "none", "none")
+
+    found = cross_validate(load_noise, range(4), lambda _: store, CONFIG, rounds=0)
+    assert found.pooled.figures["accuracy"] < 0.5
+
+
+def test_a_recording_that_is_there_twice_is_not_learned_where_it_is_tested(monkeypatch):
+    twice = {**STORE, EXAMPLES.tracks[1].key: STORE[EXAMPLES.tracks[0].key]}
+    rows = [int(FOLDS[row]) for row in (0, 1)]
+    assert rows[0] != rows[1]
+    learned = []
+    fit = crossvalidation.fit
+
+    def note(train, validation, *others, **options):
+        learned.append({track.key for part in (train, validation) for track in part.tracks})
+        return fit(train, validation, *others, **options)
+
+    monkeypatch.setattr(crossvalidation, "fit", note)
+    cross_validate(load, range(4), lambda _: ToyStore(twice), CONFIG, rounds=0)
+    for split, other in zip(rows, (1, 0), strict=True):
+        assert EXAMPLES.tracks[other].key not in learned[split]
+
+
+def test_splits_that_are_no_folds_are_refused():
+    with pytest.raises(UsageError, match="two folds at least"):
+        cross_validate(load, [0], lambda _: STORE, CONFIG)
+    with pytest.raises(UsageError, match="in several test parts"):
+        cross_validate(lambda _: load(0), [0, 1], lambda _: STORE, CONFIG)
+
+
+def test_moments_of_all_folds_keep_their_songs_and_times():
+    labelled = label_anew(EXAMPLES, CURVES)
+    rng = np.random.default_rng(0)
+    curves = tuple(
+        Curve(np.array([0.5, 1.0], np.float32), np.clip(own + rng.normal(0, 0.1, (2, 2)), -1, 1).astype(np.float32))
+        for own in labelled.Y
+    )
+
+    def load_curves(split):
+        parts = make_parts(FOLDS, split)
+        return Dataset(CURVES, EXAMPLES.tracks, labelled.Y, parts, "none", "none", curves=curves)
+
+    found = cross_validate(load_curves, range(4), lambda _: STORE, CONFIG, rounds=0).pooled
+    rows = np.concatenate([load_curves(split).rows("test") for split in range(4)])
+    assert found.songs == tuple(EXAMPLES.tracks[row].key for row in rows for _ in range(2))
+    assert found.times_s.tolist() == [0.5, 1.0] * 120
+    np.testing.assert_array_equal(found.truth, np.concatenate([curves[row].values for row in rows]))
