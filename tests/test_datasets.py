@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import toy_affect_sets
+import toy_class_sets
 
 from jamendo_mood import datasets
 from jamendo_mood.datasets import DATASETS, audioset, jamendo, load_dataset
@@ -131,6 +133,8 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "audioset": write_audioset,
     "audioset-moods": write_audioset,
 }
+WRITERS |= toy_class_sets.WRITERS
+WRITERS |= toy_affect_sets.WRITERS
 
 
 def check_conformance(dataset: Dataset) -> None:
@@ -140,7 +144,12 @@ def check_conformance(dataset: Dataset) -> None:
     assert len({track.key for track in dataset.tracks}) == len(ids)
     assert dataset.targets.dtype == np.float32
     assert dataset.targets.shape == (len(ids), len(dataset.task.targets))
-    assert set(np.unique(dataset.targets)) == {0, 1}
+    if dataset.task.scale is None:
+        assert set(np.unique(dataset.targets)) == {0, 1}
+    else:
+        check_values(dataset.targets, dataset.task.scale)
+    if dataset.task.kind == "classes":
+        assert (dataset.targets.sum(axis=1) == 1).all()
     assert dataset.licence
     assert dataset.citation
     parts = {name: dataset.rows(name) for name in (dataset.train, dataset.validation, dataset.test)}
@@ -155,6 +164,20 @@ def check_conformance(dataset: Dataset) -> None:
             assert frames.dtype == np.float32
             assert frames.shape[1:] == (dataset.embeddings.spec.dim,)
             assert len(frames)
+    assert (dataset.curves is not None) == (dataset.task.rate_hz is not None)
+    for curve, means in zip(dataset.curves or (), dataset.targets if dataset.curves else (), strict=True):
+        assert curve.times_s.dtype == curve.values.dtype == np.float32
+        assert curve.values.shape == (len(curve.times_s), len(dataset.task.targets))
+        assert np.isfinite(curve.times_s).all()
+        assert curve.times_s[0] >= 0
+        assert (np.diff(curve.times_s) > 0).all()
+        check_values(curve.values, dataset.task.scale)
+        np.testing.assert_allclose(means, curve.values.mean(axis=0), rtol=1e-4, atol=1e-6)
+
+
+def check_values(values: np.ndarray, scale: tuple[float, float]) -> None:
+    assert np.isfinite(values).all()
+    assert scale[0] <= values.min() <= values.max() <= scale[1]
 
 
 @pytest.fixture(scope="module", params=DATASETS)

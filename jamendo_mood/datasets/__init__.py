@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from jamendo_mood.datasets import audioset, jamendo
+from jamendo_mood.datasets import audioset, deam, emomusic, jamendo, mirex, own, pmemo, quadrants, turkish
 from jamendo_mood.errors import UsageError
-from jamendo_mood.tracks import Dataset
+from jamendo_mood.tracks import Dataset, DataSource
 
-Loader = Callable[[Path, int, str | None], Dataset]
-
-DATASETS: dict[str, Loader] = {
-    "jamendo": jamendo.load,
-    "jamendo-59": jamendo.load_all_tags,
-    "audioset": audioset.load,
-    "audioset-moods": audioset.load_moods,
+DATASETS: dict[str, DataSource] = {
+    **jamendo.SOURCES,
+    **audioset.SOURCES,
+    **mirex.SOURCES,
+    **quadrants.SOURCES,
+    **turkish.SOURCES,
+    **pmemo.SOURCES,
+    **emomusic.SOURCES,
+    **deam.SOURCES,
+    **own.SOURCES,
 }
 
 
@@ -27,9 +29,9 @@ def load_dataset(task: str, root: Path | str, *, split: int = 0, part: str | Non
     task : str
         A key of `DATASETS`.
     root : Path
-        Where its files are, in the layout its authors publish.
+        Where its files are, in the layout its authors publish; of task ``own`` the table itself is enough.
     split : int
-        Which official division into parts, where there are several.
+        Which division into parts, where there are several: official ones, or that whose test part is this fold.
     part : str or None
         A part that is wanted beyond the usual ones.
 
@@ -42,6 +44,7 @@ def load_dataset(task: str, root: Path | str, *, split: int = 0, part: str | Non
     """
     if task not in DATASETS:
         raise UsageError(f"unknown task {task!r} (known: {', '.join(DATASETS)})")
-    if not Path(root).is_dir():
-        raise UsageError(f"{root}: no such folder of data for task {task!r}")
-    return DATASETS[task](Path(root), split, part)
+    source, where = DATASETS[task], Path(root)
+    if not where.is_dir() and not (source.single_file and where.is_file()):
+        raise UsageError(f"{root}: no such folder of data{', nor file,' * source.single_file} for task {task!r}")
+    return source.load(where, split, part)

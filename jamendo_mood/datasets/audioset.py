@@ -26,7 +26,7 @@ from jamendo_mood.embedders import PATCH_S, RELEASED, EmbedderSpec
 from jamendo_mood.errors import DataError, UsageError
 from jamendo_mood.quiet import import_quietly
 from jamendo_mood.tasks import Task
-from jamendo_mood.tracks import Dataset, Track, read_table
+from jamendo_mood.tracks import Dataset, DataSource, Track, read_table
 from jamendo_mood.vggish import DIM
 
 SPEC = EmbedderSpec("vggish-pca", RELEASED, SAMPLE_RATE_HZ, PATCH_S, PATCH_S, DIM)
@@ -220,3 +220,13 @@ def _assemble(task: Task, parts: dict[str, Segments], columns: slice) -> Dataset
         test=TEST,
         embeddings=ReleasedEmbeddings(list(parts.values())),
     )
+
+
+_FILES = (LABELS_NAME, TRAIN, TEST)
+_GET = "https://research.google.com/audioset/download.html (embeddings, 2.4 GB)"
+_NO_AUDIO = "none needed: Google released the VGGish embeddings"
+
+SOURCES = {
+    "audioset": DataSource(load, "527 sounds", _FILES, _GET, _NO_AUDIO, LICENCE, CITATION),
+    "audioset-moods": DataSource(load_moods, "7 moods of music", _FILES, _GET, _NO_AUDIO, LICENCE, CITATION),
+}

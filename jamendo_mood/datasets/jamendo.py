@@ -18,7 +18,7 @@ import numpy as np
 from jamendo_mood.audio import key_of
 from jamendo_mood.errors import DataError, UsageError
 from jamendo_mood.tasks import Task
-from jamendo_mood.tracks import Dataset, Track, read_table
+from jamendo_mood.tracks import Dataset, DataSource, Track, read_table
 
 PARTS = ("train", "validation", "test")
 COLUMNS = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
@@ -180,3 +180,16 @@ def _consecutive(groups: Iterable[list[TaggedTrack]]) -> dict[str, np.ndarray[tu
         parts[part] = np.arange(start, start + len(group))
         start += len(group)
     return parts
+
+
+_TABLES = "`jamendo-mood splits`, or https://github.com/MTG/mtg-jamendo-dataset"
+_AUDIO = "`jamendo-mood extract --from-jamendo` fetches it track by track (46 GB low, 152 GB full quality)"
+
+SOURCES = {
+    "jamendo": DataSource(
+        load, "56 mood and theme tags", (SPLIT_TAGS_NAME, "splits/"), _TABLES, _AUDIO, LICENCE, CITATION, splits=5
+    ),
+    "jamendo-59": DataSource(
+        load_all_tags, "59 mood and theme tags", (ALL_TRACKS_NAME, "splits/"), _TABLES, _AUDIO, LICENCE, CITATION, 5
+    ),
+}

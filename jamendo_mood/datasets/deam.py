@@ -1,0 +1,231 @@
+"""DEAM: 1,802 songs with valence and arousal, from MediaEval's tasks of 2013 to 2015.
+
+The root is the folder of the unpacked archives, or one with all the tables side by side. Audio is
+``MEMD_audio/NUMBER.mp3``: clips of 45 s, from number 2001 on whole songs. With ``opensmile_means.csv`` (a line a song:
+its number, then the mean of each openSMILE feature) beside the tables no audio is needed.
+
+The 744 songs numbered 2 to 1000 are emoMusic's, under the same numbers (`in_emomusic`): never train on one and test on
+the other. Of these the published table has valence under ``arousal_mean`` and arousal under ``valence_mean``: so says
+emoMusic's own table (738 of 744 songs are the same within 0.05), so do its curves (correlation 0.95), and the loudness
+goes with ``valence_mean`` there (0.68) and with ``arousal_mean`` in the songs of 2014 (0.70). The task ``deam`` is what
+is published, ``deam-corrected`` has these columns put right.
+
+References
+----------
+Aljanaki, Yang, Soleymani, "Developing a benchmark for emotional analysis of music", PLOS ONE 12(3), 2017;
+http://cvml.unige.ch/databases/DEAM/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.datasets.emomusic import SAME_RECORDINGS
+from jamendo_mood.embedders import RELEASED, EmbedderSpec
+from jamendo_mood.errors import DataError
+from jamendo_mood.folds import FOLDS, assign_folds, make_parts
+from jamendo_mood.ratings import (
+    ANY,
+    TARGETS,
+    Ratings,
+    count_nameless,
+    find_file,
+    join_recordings,
+    name_artists,
+    name_unknown,
+    read_header,
+    read_ratings,
+)
+from jamendo_mood.tasks import Task
+from jamendo_mood.tracks import Dataset, DataSource, Track, read_columns
+
+SCALE = (1.0, 9.0)
+SONG = "song_id"
+STATIC_NAMES = ("static_annotations_averaged_songs_1_2000.csv", "static_annotations_averaged_songs_2000_2058.csv")
+SONGS_NAMES = ("metadata_2013.csv", "metadata_2014.csv", "metadata_2015.csv")
+FEATURES_NAME = "opensmile_means.csv"
+FOLDERS = (
+    ".",
+    *(
+        f"{above}annotations/annotations{gap}averaged{gap}per{gap}song/song_level"
+        for above in ("", "DEAM_Annotations/")
+        for gap in (" ", "_")
+    ),
+)
+SONGS_FOLDERS = (".", "metadata")
+LAST_OF_2013 = 1000
+LAST_CLIP = 2000
+CLIP_S = 45.0
+FEATURES_RATE_HZ = 44_100
+LICENCE = "for research only; audio: each song's own Creative Commons licence"
+CITATION = (
+    "A. Aljanaki, Y.-H. Yang, M. Soleymani: Developing a benchmark for emotional analysis of music. PLOS ONE 12(3), "
+    "2017; songs 2 to 1000 are those of M. Soleymani et al.: 1000 Songs for Emotional Analysis of Music. CrowdMM 2013"
+)
+
+Array = npt.NDArray[np.float32]
+
+
+class SongFeatures(Mapping[str, Array]):
+    """Released features by track key, float32 (1, dim): one row a song, of the whole of it.
+
+    `spec` has the length of the clips as that of a row, which for the 58 whole songs is too short, and the sample rate
+    of the audio that is published.
+    """
+
+    def __init__(self, features: Ratings) -> None:
+        self._rows: dict[str, Array] = dict(zip(features.songs, features.to_float32()[:, None], strict=True))
+        self.spec = EmbedderSpec("opensmile", RELEASED, FEATURES_RATE_HZ, CLIP_S, CLIP_S, features.values.shape[1])
+
+    def __getitem__(self, key: str) -> Array:
+        return self._rows[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def in_emomusic(song: str) -> bool:
+    """Whether a song of DEAM, by its number, is one of emoMusic's, which has the same number there."""
+    return int(song) <= LAST_OF_2013
+
+
+def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
+    """Load valence and arousal of each song, 1 ... 9, as they are published, in 10 folds grouped by artist.
+
+    Raises
+    ------
+    UsageError
+        There is no such fold.
+    DataError
+        A file is missing or damaged.
+    """
+    dataset = _assemble("deam", root, split)
+    swapped = sum(in_emomusic(track.id) for track in dataset.tracks)
+    warning = f"{swapped} songs, those up to {LAST_OF_2013}, have valence and arousal exchanged: see deam-corrected"
+    return replace(dataset, remarks=(*dataset.remarks, warning)) if swapped else dataset
+
+
+def load_corrected(root: Path, split: int = 0, _: str | None = None) -> Dataset:
+    """Load the same with valence and arousal of emoMusic's songs put right.
+
+    Raises: as `load`.
+    """
+    dataset = _assemble("deam-corrected", root, split)
+    swapped = np.array([in_emomusic(track.id) for track in dataset.tracks])
+    targets = np.where(swapped[:, None], dataset.targets[:, ::-1], dataset.targets)
+    remark = f"{swapped.sum()} songs, those up to {LAST_OF_2013}, have valence and arousal exchanged against the table"
+    return replace(dataset, targets=targets, remarks=(*dataset.remarks, remark) if swapped.any() else dataset.remarks)
+
+
+def read_values(root: Path) -> Ratings:
+    """Valence and arousal as in the two tables, whose other columns differ.
+
+    Raises
+    ------
+    DataError
+        A file is missing or damaged, or a song is in both.
+    """
+    columns = {f"{target}_mean": SCALE for target in TARGETS}
+    paths = [find_file(root, name, FOLDERS) for name in STATIC_NAMES]
+    first, second = (read_ratings(path, SONG, columns) for path in paths)
+    known = set(first.songs)
+    for line, song in enumerate(second.songs, start=2):
+        if song in known:
+            raise DataError(f"{paths[1]}, line {line}: song {song} again, it was in {paths[0].name}")
+    return Ratings(first.songs + second.songs, np.concatenate([first.values, second.values]))
+
+
+def read_artists(root: Path) -> dict[str, str]:
+    """The artist of each song, from the tables of the three years, whose columns differ.
+
+    Raises
+    ------
+    DataError
+        A file is missing or damaged, or a song is in two.
+    """
+    written: dict[str, str] = {}
+    for name in SONGS_NAMES:
+        path = find_file(root, name, SONGS_FOLDERS)
+        songs = read_ratings(path, SONG, {}).songs
+        rows = read_columns(path, ("artist",))
+        for line, (song, row) in enumerate(zip(songs, rows, strict=True), start=2):
+            if song in written:
+                raise DataError(f"{path}, line {line}: song {song} again, it was in another year's table")
+            written[song] = row["artist"]
+    return name_artists(written, run_on=True)
+
+
+def read_features(root: Path) -> SongFeatures | None:
+    """The features of ``opensmile_means.csv``, or None where it is not there.
+
+    Raises
+    ------
+    DataError
+        The file is damaged.
+    """
+    path = root / FEATURES_NAME
+    if not path.is_file():
+        return None
+    names = [name for name in read_header(path) if name != SONG]
+    return SongFeatures(read_ratings(path, SONG, dict.fromkeys(names, ANY)))
+
+
+def _assemble(name: str, root: Path, split: int) -> Dataset:
+    ratings, artists, features = read_values(root), read_artists(root), read_features(root)
+    tracks = tuple(
+        Track(song, f"{song}.mp3", CLIP_S if int(song) <= LAST_CLIP else None, artists.get(song, name_unknown(song)))
+        for song in ratings.songs
+    )
+    groups = join_recordings({track.id: track.artist for track in tracks}, SAME_RECORDINGS)
+    return Dataset(
+        task=Task(name, "values", TARGETS, SCALE),
+        tracks=tracks,
+        targets=ratings.to_float32(),
+        parts=make_parts(assign_folds(list(groups.values())), split),
+        licence=LICENCE,
+        citation=CITATION,
+        embeddings=features,
+        remarks=_remark(tracks, artists, features),
+    )
+
+
+def _remark(tracks: tuple[Track, ...], artists: dict[str, str], features: SongFeatures | None) -> tuple[str, ...]:
+    songs = {track.id for track in tracks}
+    counts = {
+        "songs of the metadata have no annotation and are left out": len(artists.keys() - songs),
+        "songs have no artist in the metadata: each counts as one of its own": count_nameless(tracks),
+        f"songs are not in {FEATURES_NAME}": len(songs - features.keys()) if features else 0,
+        "songs are emoMusic's, under the same numbers: never train on one and test on the other": sum(
+            map(in_emomusic, songs)
+        ),
+    }
+    return tuple(f"{count} {what}" for what, count in counts.items() if count)
+
+
+_FILES = (*STATIC_NAMES, *SONGS_NAMES)
+_GET = "http://cvml.unige.ch/databases/DEAM/ (DEAM_Annotations.zip, metadata.zip)"
+_AUDIO = f"DEAM_audio.zip: `jamendo-mood extract MEMD_audio`; none needed with {FEATURES_NAME}"
+_PREDICTS = "valence and arousal of songs"
+
+SOURCES = {
+    "deam": DataSource(load, _PREDICTS, _FILES, _GET, _AUDIO, LICENCE, CITATION, FOLDS, official=False),
+    "deam-corrected": DataSource(
+        load_corrected,
+        f"{_PREDICTS}, with two columns put right",
+        _FILES,
+        _GET,
+        _AUDIO,
+        LICENCE,
+        CITATION,
+        FOLDS,
+        official=False,
+    ),
+}

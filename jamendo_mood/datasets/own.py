@@ -1,0 +1,289 @@
+"""One's own music: a table of files with their tags, their class, or their valence and arousal.
+
+The table is a CSV file in UTF-8, its cells apart by commas, semicolons or tabs, whichever its first line shows. It has
+a column ``path`` (below the audio folder, with the suffix: ``rock/song.flac``), maybe one ``artist`` (spelled the same
+in all rows, but for capitals), and one of these:
+
+- ``tags``: the tags of each file, with semicolons between them;
+- ``class``: the one class of each file;
+- ``valence`` and ``arousal``: numbers, in both columns on the first of the scales 0 ... 1, -1 ... 1 and 1 ... 9 that
+  holds them all;
+- none of these columns, but one for each tag, with 1 where a file has the tag and 0 where it has not.
+
+No artist is in two parts. The artists are dealt out to seven folds, of which one is the test part, one the validation
+part and five the training part: about 14, 14 and 72 % of the files. Splits 0 to 6 test each fold in its turn, 7 to 13
+those of another seed, and so on. A table that has changed has other folds: train again before you evaluate.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.audio import AUDIO_SUFFIXES, key_of
+from jamendo_mood.errors import DataError, UsageError
+from jamendo_mood.folds import PARTS, SEED, assign_folds, make_parts
+from jamendo_mood.labels import to_one_hot
+from jamendo_mood.tasks import Task
+from jamendo_mood.tracks import Dataset, DataSource, Track
+
+TABLE_NAME = "own.csv"
+FOLDS = 7  # or as many as there are artists, where they are fewer
+DELIMITERS = (",", ";", "\t")
+SCALES = ((0.0, 1.0), (-1.0, 1.0), (1.0, 9.0))
+SHOWN = 10
+VALUES = ("valence", "arousal")
+LICENCE = "as you decide: these are your own annotations"
+CITATION = "your own annotations"
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that was read: its cells, without the spaces around them, by column, and the line each row ends on."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[dict[str, str], ...]
+    lines: tuple[int, ...]
+
+    def error(self, row: int, what: str) -> DataError:
+        """An error in a row, counted from 0."""
+        return DataError(f"{self.path}, line {self.lines[row]}: {what}")
+
+
+Labels = tuple[Task, Array, tuple[str, ...]]
+"""A task, the targets (tracks, targets), and remarks."""
+
+
+def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
+    """Load a table, or that in a folder, ``own.csv``.
+
+    Raises
+    ------
+    UsageError
+        `split` is negative; there is no greatest one.
+    DataError
+        The table is missing, or something in it is wrong.
+    """
+    table = read_table(root / TABLE_NAME if root.is_dir() else root)
+    tracks, remarks = _read_tracks(table)
+    task, targets, more = _choose_labels(table)(table)
+    try:
+        parts = _deal([track.artist for track in tracks], split)
+    except DataError as error:
+        raise DataError(f"{table.path}: {error}") from None
+    return Dataset(
+        task=task,
+        tracks=tracks,
+        targets=targets,
+        parts=parts,
+        licence=LICENCE,
+        citation=CITATION,
+        remarks=(*remarks, *more),
+    )
+
+
+def read_table(path: Path) -> Table:
+    """Read the cells of a table; lines with nothing in them are passed over.
+
+    Raises
+    ------
+    DataError
+        There is no such file, it is no text in UTF-8, has no column ``path`` or no rows, or a row is of another length.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as text in UTF-8 ({error})") from error
+    first, _, _ = text.partition("\n")
+    delimiter = next((sign for sign in DELIMITERS if "path" in _split_header(first, sign)), ",")
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
+    try:
+        cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: cannot be read as cells ({error})") from error
+    if len(cells) < 2:
+        raise DataError(f"{path}: no tracks in it, it needs a line of column names and a line for each track")
+    columns = _split_header(first, delimiter)
+    _check_columns(path, columns)
+    for line, row in cells[1:]:
+        if len(row) != len(columns):
+            raise DataError(f"{path}, line {line}: {len(row)} cells where the first line has {len(columns)}")
+        if stray := [cell for name, cell in zip(columns, row, strict=True) if cell and not name]:
+            raise DataError(f"{path}, line {line}: {stray[0]!r} is in a column without a name")
+    rows = tuple({name: cell for name, cell in zip(columns, row, strict=True) if name} for _, row in cells[1:])
+    return Table(path, tuple(name for name in columns if name), rows, tuple(line for line, _ in cells[1:]))
+
+
+def _split_header(line: str, delimiter: str) -> list[str]:
+    """Column names; those that mean something here are known in capitals too."""
+    names = [name.strip() for row in csv.reader([line], delimiter=delimiter) for name in row]
+    return [name.lower() if name.lower() in {"path", "artist", *_READERS} else name for name in names]
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    if "path" not in columns:
+        raise DataError(f"{path}: no column 'path' (its first line has: {', '.join(filter(None, columns))})")
+    for name, times in Counter(filter(None, columns)).items():
+        if times > 1:
+            raise DataError(f"{path}: {times} columns are called {name!r}")
+
+
+def _read_tracks(table: Table) -> tuple[tuple[Track, ...], list[str]]:
+    """The tracks; one without an artist counts as an artist of its own."""
+    tracks, first_row = [], dict[str, int]()
+    for row, cells in enumerate(table.rows):
+        audio = _read_path(table, row)
+        key = key_of(audio)
+        if key in first_row:
+            earlier = table.lines[first_row[key]]
+            raise table.error(row, f"{audio!r} is on line {earlier} already (suffixes do not tell files apart)")
+        first_row[key] = row
+        tracks.append(Track(key, audio, None, cells.get("artist", "").casefold() or key))
+    nameless = sum(not cells.get("artist") for cells in table.rows)
+    if nameless == len(tracks):
+        return tuple(tracks), ["no artists are given: songs of one artist may be in several parts"]
+    return tuple(tracks), [f"{nameless} tracks have no artist: each counts as one of its own"] if nameless else []
+
+
+def _read_path(table: Table, row: int) -> str:
+    written = table.rows[row]["path"]
+    path = PurePosixPath(written.replace("\\", "/"))  # as Windows writes it
+    if path.is_absolute() or ".." in path.parts or PureWindowsPath(written).is_absolute():
+        raise table.error(row, f"{written!r} must be a path below the audio folder")
+    if path.suffix.lower() not in AUDIO_SUFFIXES:
+        known = ", ".join(sorted(AUDIO_SUFFIXES))
+        raise table.error(row, f"{written!r} in column 'path' is no audio file by its suffix ({known})")
+    return str(path)
+
+
+def _deal(artists: Sequence[str], split: int) -> Mapping[str, npt.NDArray[np.intp]]:
+    if split < 0:
+        raise UsageError(f"split {split}: splits are numbered from 0")
+    count = max(min(FOLDS, len(set(artists))), len(PARTS))
+    seed, fold = divmod(split, count)
+    return make_parts(assign_folds(artists, count=count, seed=SEED + seed), fold)
+
+
+def _choose_labels(table: Table) -> Callable[[Table], Labels]:
+    """What reads the labels that the table has.
+
+    Raises
+    ------
+    DataError
+        It has labels of several kinds, or none.
+    """
+    found = [name for name in _READERS if name in table.columns]
+    readers = {_READERS[name] for name in found}
+    if len(readers) > 1:
+        raise DataError(f"{table.path}: labels of one kind only, please; it has the columns {', '.join(found)}")
+    if not readers and not {*table.columns} - {"path", "artist"}:
+        raise DataError(
+            f"{table.path}: no labels; it needs a column tags, or class, or valence and arousal, or one of 0 and 1 for "
+            "each tag"
+        )
+    return readers.pop() if readers else _read_indicators
+
+
+def _read_tags(table: Table) -> Labels:
+    tags_of = [{tag for name in row["tags"].split(";") if (tag := name.strip())} for row in table.rows]
+    tags = tuple(sorted(set[str]().union(*tags_of)))
+    if not tags:
+        raise DataError(f"{table.path}: not one tag in column 'tags'")
+    targets = np.array([[tag in found for tag in tags] for found in tags_of], np.float32)
+    return Task("own", "tags", tags), targets, (*_find_rare(tags, targets), *_unused(table, "tags"))
+
+
+def _read_indicators(table: Table) -> Labels:
+    tags = tuple(sorted({*table.columns} - {"path", "artist"}))
+    for number, cells in enumerate(table.rows):
+        for tag in tags:
+            if cells[tag] not in ("0", "1"):
+                what = f"{cells[tag]!r} in column {tag!r} is neither 0 nor 1"
+                raise table.error(number, f"{what} (every column but path and artist is a tag)")
+    targets = np.array([[float(row[tag]) for tag in tags] for row in table.rows], np.float32)
+    return Task("own", "tags", tags), targets, _find_rare(tags, targets)
+
+
+def _read_classes(table: Table) -> Labels:
+    named = [row["class"] for row in table.rows]
+    if "" in named:
+        raise table.error(named.index(""), "no class")
+    classes = tuple(sorted(set(named)))
+    if len(classes) < 2:
+        raise DataError(f"{table.path}: all tracks are of the class {classes[0]!r}; there is nothing to choose between")
+    targets = to_one_hot(named, classes, table.path)
+    return Task("own", "classes", classes), targets, (*_find_rare(classes, targets), *_unused(table, "class"))
+
+
+def _read_values(table: Table) -> Labels:
+    if missing := {*VALUES} - {*table.columns}:
+        raise DataError(f"{table.path}: no column {missing.pop()!r}; valence and arousal go together")
+    values = np.array([[_read_number(table, number, name) for name in VALUES] for number in range(len(table.rows))])
+    lowest, highest = values.min(), values.max()
+    scale = next((scale for scale in SCALES if scale[0] <= lowest and highest <= scale[1]), None)
+    if scale is None:
+        least, most = (table.lines[place // len(VALUES)] for place in (values.argmin(), values.argmax()))
+        known = ", ".join(f"{low:g} to {high:g}" for low, high in SCALES)
+        raise DataError(
+            f"{table.path}: values from {lowest:g} (line {least}) to {highest:g} (line {most}) are on none of the "
+            f"scales {known}"
+        )
+    remark = f"valence and arousal are taken to be on the scale {scale[0]:g} to {scale[1]:g}"
+    return Task("own", "values", VALUES, scale=scale), values.astype(np.float32), (remark, *_unused(table, *VALUES))
+
+
+def _read_number(table: Table, row: int, column: str) -> float:
+    cell = table.rows[row][column]
+    try:
+        number = float(cell)
+    except ValueError:
+        number = np.nan
+    if not np.isfinite(number):
+        raise table.error(row, f"{cell!r} in column {column!r} is no number (such as 0.5)")
+    return number
+
+
+def _find_rare(names: Sequence[str], targets: Array) -> tuple[str, ...]:
+    rare = [name for name, count in zip(names, targets.sum(axis=0), strict=True) if count < 2]
+    more = f" and {len(rare) - SHOWN} more" if len(rare) > SHOWN else ""
+    bare = int((targets.sum(axis=1) == 0).sum())
+    return (
+        *((f"too rare to learn, fewer than 2 tracks each: {', '.join(rare[:SHOWN])}{more}",) if rare else ()),
+        *((f"{bare} tracks have no tag",) if bare else ()),
+    )
+
+
+def _unused(table: Table, *used: str) -> tuple[str, ...]:
+    unused = [name for name in table.columns if name not in {"path", "artist", *used}]
+    return (f"columns that were not used: {', '.join(unused)}",) if unused else ()
+
+
+_READERS = {"tags": _read_tags, "class": _read_classes, "valence": _read_values, "arousal": _read_values}
+"""What reads the labels, by the columns they are in."""
+
+SOURCES = {
+    "own": DataSource(
+        load,
+        "your own tags, classes, or valence and arousal",
+        (TABLE_NAME,),
+        "a table you write: the columns path, artist and tags (or class, or valence and arousal)",
+        "your own files, in any format that ffmpeg reads",
+        LICENCE,
+        CITATION,
+        splits=FOLDS,
+        official=False,
+        single_file=True,
+    )
+}
