@@ -6,10 +6,8 @@ on batches that cross the borders of blocks and tracks.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import zipfile
-import zlib
+import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood import melspec, vggish
+from jamendo_mood import handcrafted, melspec, patches, vggish, yamnet
 from jamendo_mood.audio import SAMPLE_RATE_HZ, Wave
-from jamendo_mood.errors import UsageError, WeightsError
-from jamendo_mood.quiet import import_quietly
+from jamendo_mood.errors import UsageError
 
 PATCH_S = melspec.PATCH_FRAMES * melspec.HOP_S  # 0.96
 
@@ -31,9 +28,6 @@ RELEASED = "released"
 UNTRAINED = "untrained"
 """`EmbedderSpec.variant` of weights that fail VGGish's smoke test."""
 
-PCA_MD5 = "c80cae691033abe7c7ecd11ea39fc834"
-PCA_NAME = "vggish_pca_params.npz"
-PCA_URL = f"https://storage.googleapis.com/audioset/{PCA_NAME}"
 _PCA_CLIP = 2.0
 
 Array = npt.NDArray[np.float32]
@@ -50,8 +44,8 @@ class EmbedderSpec:
     weights_sha256 : str
         Of the network's weights; empty where there are none, ``released`` where Google made the embeddings.
     sample_rate_hz : int
-    window_s, hop_s : float
-        Length of the sound one row describes, and the step to the next row's.
+    window_s, hop_s : float or None
+        Length of the sound one row describes, and the step to the next row's; None: one row describes a whole track.
     dim : int
         Numbers a row.
     variant : str
@@ -64,8 +58,8 @@ class EmbedderSpec:
     name: str
     weights_sha256: str
     sample_rate_hz: int
-    window_s: float
-    hop_s: float
+    window_s: float | None
+    hop_s: float | None
     dim: int
     variant: str = ""
     precision: str = "float32"
@@ -82,7 +76,20 @@ class EmbedderSpec:
         weights = f", weights {self.weights_sha256[:12]}" if self.weights_sha256 else ""
         variant = f", {self.variant}" if self.variant else ""
         precision = "" if self.precision == "float32" else f", in {self.precision}"
-        return f"{self.name} ({self.dim} numbers every {self.hop_s:g} s{weights}{variant}{precision})"
+        return f"{self.name} ({self.rate}{weights}{variant}{precision})"
+
+    @property
+    def rate(self) -> str:
+        """How much of it there is, such as ``128 numbers every 0.96 s``."""
+        return f"{self.dim} numbers " + ("a track" if self.hop_s is None else f"every {self.hop_s:g} s")
+
+    def times_s(self, count: int) -> Array:
+        """Start of each of `count` rows in seconds, float32 (count,)."""
+        return (np.arange(count) * (self.hop_s or 0.0)).astype(np.float32)
+
+    def duration_s(self, count: int) -> float:
+        """About how long a track of `count` rows is; 0 where rows do not tell."""
+        return count * (self.hop_s or 0.0)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> EmbedderSpec:
@@ -98,15 +105,17 @@ class Embedder:
     ----------
     spec : EmbedderSpec
     frontend : callable, float32 (samples,) -> float32 (frames, ...)
-        Sound at ``spec.sample_rate_hz`` to one input for each window.
+        Sound at ``spec.sample_rate_hz`` to one input for each window. One that can step by other than its own hop takes
+        ``hop_frames`` too, in units of 10 ms.
     network : callable, float32 (batch, ...) -> float32 (batch, dim)
         Each row depends on its own input alone.
     window_samples, hop_samples : int
-        ``frames = 1 + (samples - window_samples) // hop_samples``.
+        ``frames = 1 + (samples - window_samples) // hop_samples``. Where rows are of whole tracks, the least and the
+        most that count of a track.
     """
 
     spec: EmbedderSpec
-    frontend: Callable[[Wave], Array]
+    frontend: Callable[..., Array]
     network: Callable[[Array], Array]
     window_samples: int
     hop_samples: int
@@ -134,40 +143,70 @@ class EmbedderOptions:
     Attributes
     ----------
     weights : Path or None
-        See `vggish.find_weights`.
+        See `vggish.find_weights` and `yamnet.find_weights`.
     pca : Path or None
         Google's PCA parameters; None looks beside the weights, then downloads them.
     allow_untrained : bool
         Take weights that are not the true ones.
     precision : str
         What VGGish computes in, see `vggish.choose_precision`.
+    hop_s : float or None
+        Step from window to window, a multiple of 10 ms; None is the embedder's own.
     """
 
     weights: Path | None = None
     pca: Path | None = None
     allow_untrained: bool = False
     precision: str = "float32"
+    hop_s: float | None = None
 
     @classmethod
     def of(cls, arguments: Any) -> EmbedderOptions:
         """Those that a parsed command line names; where it has no word for the precision, that is ``auto``."""
         precision = getattr(arguments, "precision", "auto")
-        return cls(arguments.weights, arguments.pca, arguments.allow_untrained, precision)
+        hop_s = getattr(arguments, "hop", None)
+        return cls(arguments.weights, arguments.pca, arguments.allow_untrained, precision, hop_s)
 
 
-def load_embedder(name: str, options: EmbedderOptions | None = None) -> Embedder:
-    """Load an embedder by its name.
+def load_embedder(name: str | EmbedderSpec, options: EmbedderOptions | None = None) -> Embedder:
+    """Load an embedder.
+
+    Parameters
+    ----------
+    name : str or EmbedderSpec
+        A key of `EMBEDDERS`; or what embeddings were made with, to make more of them: by that name, and with that hop.
+    options : EmbedderOptions or None
 
     Raises
     ------
     UsageError
-        No embedder has this name.
+        No embedder has this name, or this one cannot step by that hop.
     WeightsError
         Its weights are missing or wrong.
     """
+    options = options or EmbedderOptions()
+    if isinstance(name, EmbedderSpec):
+        return load_embedder(name.name, replace(options, hop_s=name.hop_s))
     if name not in EMBEDDERS:
         raise UsageError(f"unknown embedder {name!r} (known: {', '.join(EMBEDDERS)})")
-    return EMBEDDERS[name](options or EmbedderOptions())
+    embedder = EMBEDDERS[name](options)
+    return embedder if options.hop_s in (None, embedder.spec.hop_s) else _with_hop(embedder, options.hop_s)
+
+
+def _with_hop(embedder: Embedder, hop_s: float) -> Embedder:
+    """The same embedder with another step from window to window."""
+    name = embedder.spec.name
+    if embedder.spec.hop_s is None:
+        raise UsageError(f"{name} gives one row a track: there is no hop to set")
+    hop_frames = round(hop_s / melspec.HOP_S) if math.isfinite(hop_s) else 0
+    if hop_frames < 1 or not math.isclose(hop_frames * melspec.HOP_S, hop_s, rel_tol=1e-9):
+        raise UsageError(f"a hop of {hop_s:g} s: {name} steps by multiples of {melspec.HOP_S:g} s, such as 0.5")
+    return replace(
+        embedder,
+        spec=replace(embedder.spec, hop_s=hop_frames / round(1 / melspec.HOP_S)),  # 0.57, where 57 x 0.01 is not
+        frontend=functools.partial(embedder.frontend, hop_frames=hop_frames),
+        hop_samples=hop_frames * melspec.HOP_SAMPLES,
+    )
 
 
 def pad_to_window(wave: Wave, window_samples: int) -> Wave:
@@ -193,7 +232,7 @@ def load_vggish_pca(options: EmbedderOptions) -> Embedder:
     ``vggish_postprocess.py`` of the VGGish release.
     """
     plain = load_vggish(options)
-    means, eigenvectors = read_pca(options)
+    means, eigenvectors = vggish.read_pca(options.pca, options.weights, allow_untrained=options.allow_untrained)
 
     def network(patches: Array) -> Array:
         whitened = (plain.network(patches) - means) @ eigenvectors.T
@@ -213,50 +252,49 @@ def load_logmel(_: EmbedderOptions) -> Embedder:
     return _patch_embedder("logmel", network, 2 * melspec.MEL_BANDS)
 
 
+def load_linear_patches(_: EmbedderOptions) -> Embedder:
+    """Patches of the spectrogram in bands of equal width."""
+    embedder = _patch_embedder("spectrogram-patches", patches.flatten, patches.LINEAR_DIM)
+    return replace(embedder, frontend=patches.linear_patches)
+
+
+def load_yamnet(options: EmbedderOptions, *, scores: bool = False) -> Embedder:
+    """YAMNet's embeddings, or its scores of 521 classes of sound, range [0, 1]."""
+    network, sha256, variant = yamnet.load(options.weights, allow_untrained=options.allow_untrained, scores=scores)
+    name, dim = ("yamnet-scores", yamnet.CLASSES) if scores else ("yamnet", yamnet.DIM)
+    hop_s = yamnet.HOP_FRAMES * melspec.HOP_S
+    return Embedder(
+        spec=EmbedderSpec(name, sha256, SAMPLE_RATE_HZ, yamnet.WINDOW_S, hop_s, dim, variant),
+        frontend=yamnet.patches,
+        network=network,
+        window_samples=melspec.PATCH_SAMPLES,
+        hop_samples=yamnet.HOP_FRAMES * melspec.HOP_SAMPLES,
+    )
+
+
+def load_handcrafted(_: EmbedderOptions) -> Embedder:
+    """57 numbers a track that have names: `handcrafted.NAMES`."""
+    handcrafted.check_librosa()
+    return Embedder(
+        spec=EmbedderSpec("handcrafted", "", SAMPLE_RATE_HZ, None, None, len(handcrafted.NAMES)),
+        frontend=handcrafted.measure,
+        network=np.asarray,
+        window_samples=handcrafted.SHORTEST_SAMPLES,
+        hop_samples=handcrafted.LONGEST_SAMPLES,
+    )
+
+
 EMBEDDERS: dict[str, Callable[[EmbedderOptions], Embedder]] = {
     "vggish": load_vggish,
     "vggish-pca": load_vggish_pca,
     "logmel": load_logmel,
+    "yamnet": load_yamnet,
+    "yamnet-scores": functools.partial(load_yamnet, scores=True),
+    "handcrafted": load_handcrafted,
+    "mel-patches": lambda _: _patch_embedder("mel-patches", patches.flatten, patches.MEL_DIM),
+    "spectrogram-patches": load_linear_patches,
+    "mfcc-patches": lambda _: _patch_embedder("mfcc-patches", patches.mfcc, patches.MFCC_DIM),
 }
-
-
-def read_pca(options: EmbedderOptions) -> tuple[Array, Array]:
-    """Read AudioSet's PCA parameters: means (128,) and eigenvectors (128, 128), one a row.
-
-    Raises
-    ------
-    WeightsError
-        They are missing, or not Google's file while `allow_untrained` is False.
-    """
-    path = options.pca or _find_pca(vggish.find_weights(options.weights))
-    try:
-        content = path.read_bytes()
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            means = arrays["pca_means"].reshape(-1).astype(np.float32)
-            eigenvectors = arrays["pca_eigen_vectors"].astype(np.float32)
-    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path}: not VGGish's PCA parameters ({error})") from error
-    if not options.allow_untrained and hashlib.md5(content).hexdigest() != PCA_MD5:
-        raise WeightsError(f"{path}: not Google's PCA parameters, whose MD5 is {PCA_MD5}")
-    if means.shape != (vggish.DIM,) or eigenvectors.shape != (vggish.DIM, vggish.DIM):
-        raise WeightsError(f"{path}: PCA parameters of the shapes {means.shape} and {eigenvectors.shape}")
-    return means, eigenvectors
-
-
-def _find_pca(weights: Path) -> Path:
-    """The PCA parameters beside the weights, else downloaded with TensorFlow's own checked download."""
-    for folder in (weights, weights.parent):
-        if (folder / PCA_NAME).is_file():
-            return folder / PCA_NAME
-    keras = import_quietly("keras")
-
-    try:
-        return Path(keras.utils.get_file(PCA_NAME, PCA_URL, file_hash=PCA_MD5, cache_subdir="jamendo-mood"))
-    except Exception as error:  # Keras raises a bare Exception for a failed download
-        raise WeightsError(
-            f"VGGish's PCA parameters are not beside the weights ({weights}) and downloading {PCA_URL} failed: "
-            "give the file with --pca"
-        ) from error
 
 
 def _patch_embedder(

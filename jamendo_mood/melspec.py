@@ -37,47 +37,75 @@ _STRETCH = 512  # frames whose spectra stay in a core's cache: half as fast agai
 Array = npt.NDArray[np.float32]
 
 
-def log_mel(wave: Wave) -> Array:
+def log_mel(wave: Wave, offset: float = LOG_OFFSET) -> Array:
     """Log-mel spectrogram of a 16 kHz wave.
 
     Parameters
     ----------
     wave : float32 array (samples,)
         Range [-1, 1].
+    offset : float
+        What is added to a magnitude, so that silence has a logarithm.
 
     Returns
     -------
     float32 array (frames, 64)
-        ``log(magnitude + 0.01)``, one frame each 10 ms, ``frames = 1 + (samples - 400) // 160``; none if shorter.
+        ``log(magnitude + offset)``, one frame each 10 ms, ``frames = 1 + (samples - 400) // 160``; none if shorter.
+    """
+    return log_bands(wave, _sparse_mel_matrix(), offset)
+
+
+def log_bands(wave: Wave, weights: Any, offset: float = LOG_OFFSET) -> Array:
+    """Log magnitudes of a 16 kHz wave in bands of the spectrum; see `log_mel`.
+
+    Parameters
+    ----------
+    wave : float32 array (samples,)
+    weights : sparse float32 array (257, bands)
+        What each bin of the spectrum adds to each band.
+    offset : float
+
+    Returns
+    -------
+    float32 array (frames, bands)
     """
     if len(wave) < WINDOW_SAMPLES:
-        return np.zeros((0, MEL_BANDS), np.float32)
+        return np.zeros((0, weights.shape[1]), np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(wave, WINDOW_SAMPLES)[::HOP_SAMPLES]
-    mel = np.empty((len(frames), MEL_BANDS), np.float32)
+    bands = np.empty((len(frames), weights.shape[1]), np.float32)
     for start in range(0, len(frames), _STRETCH):
         stretch = slice(start, start + _STRETCH)
         spectrum = np.abs(scipy.fft.rfft(frames[stretch] * hann_window(), FFT_LENGTH))
-        mel[stretch] = spectrum @ _sparse_mel_matrix()
-    mel += np.float32(LOG_OFFSET)
-    return np.log(mel, out=mel)
+        bands[stretch] = spectrum @ weights
+    bands += np.float32(offset)
+    return np.log(bands, out=bands)
 
 
-def patches(wave: Wave) -> Array:
-    """Cut the log-mel spectrogram of a wave into patches of 0.96 s that do not overlap.
+def patches(wave: Wave, hop_frames: int = PATCH_FRAMES) -> Array:
+    """Cut the log-mel spectrogram of a wave into patches of 0.96 s; by default they do not overlap.
 
     Parameters
     ----------
     wave : float32 array (samples,)
         16 kHz, range [-1, 1].
+    hop_frames : int
+        Frames of 10 ms from the start of a patch to the start of the next.
 
     Returns
     -------
     float32 array (patches, 96, 64)
-        ``patches = (samples - 240) // 15360``: what is left at the end is dropped, as in the reference.
+        ``patches = 1 + (samples - 15600) // (160 hop_frames)``: what is left at the end is dropped, as in the
+        reference.
     """
-    mel = log_mel(wave)
-    count = len(mel) // PATCH_FRAMES
-    return mel[: count * PATCH_FRAMES].reshape(count, PATCH_FRAMES, MEL_BANDS)
+    return cut_patches(log_mel(wave), hop_frames)
+
+
+def cut_patches(bands: Array, hop_frames: int = PATCH_FRAMES) -> Array:
+    """Cut float32 (frames, bands) into patches (patches, 96, bands); what is left at the end is dropped."""
+    if len(bands) < PATCH_FRAMES:
+        return np.zeros((0, PATCH_FRAMES, bands.shape[1]), np.float32)
+    every = np.lib.stride_tricks.sliding_window_view(bands, PATCH_FRAMES, axis=0)[::hop_frames]
+    return np.ascontiguousarray(every.swapaxes(1, 2))
 
 
 @functools.cache

@@ -12,7 +12,9 @@ are those of the VGGish release (tensorflow/models, research/audioset/vggish).
 from __future__ import annotations
 
 import hashlib
-import os
+import io
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood import melspec
+from jamendo_mood import hub, melspec
 from jamendo_mood.audio import SAMPLE_RATE_HZ
 from jamendo_mood.errors import UsageError, WeightsError
 from jamendo_mood.quiet import import_quietly
@@ -28,6 +30,9 @@ from jamendo_mood.quiet import import_quietly
 HUB_HANDLE = "https://tfhub.dev/google/vggish/1"
 WEIGHTS_VARIABLE = "JAMENDO_MOOD_VGGISH"
 DIM = 128
+PCA_MD5 = "c80cae691033abe7c7ecd11ea39fc834"
+PCA_NAME = "vggish_pca_params.npz"
+PCA_URL = f"https://storage.googleapis.com/audioset/{PCA_NAME}"
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 _CONVOLUTIONS = (  # name, channels in, channels out, whether max-pooling follows
@@ -82,22 +87,9 @@ def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
     WeightsError
         There are none, with the three ways to get them.
     """
-    given = path or (Path(os.environ[WEIGHTS_VARIABLE]) if os.environ.get(WEIGHTS_VARIABLE) else None)
-    if given is not None:
-        if not given.exists():
-            raise WeightsError(f"{given}: no such file or folder of VGGish weights")
-        return given
-    cached = _hub_cache_folder()
-    if (cached / "saved_model.pb").is_file():
-        return cached
-    reason = "not in TF-Hub's cache"
-    if download:
-        hub = import_quietly("tensorflow_hub")
-
-        try:
-            return Path(hub.resolve(HUB_HANDLE))
-        except Exception as error:  # TF-Hub lets URL, HTTP, tar and file system errors through
-            reason = f"downloading {HUB_HANDLE} failed: {error}"
+    found, reason = hub.find(path, "VGGish", WEIGHTS_VARIABLE, HUB_HANDLE, download=download)
+    if found is not None:
+        return found
     raise WeightsError(
         f"VGGish's weights are not here ({reason}). Three ways to get them: "
         f"(1) with network access they are downloaded from {HUB_HANDLE} (kept in TFHUB_CACHE_DIR); "
@@ -116,31 +108,7 @@ def read_variables(path: Path) -> dict[str, Array]:
     WeightsError
         The file cannot be read, or a variable is missing or of another shape.
     """
-    tf = import_quietly("tensorflow")
-
-    prefix = path / "variables" / "variables" if path.is_dir() else path.with_name(path.name.removesuffix(".index"))
-    try:
-        reader = tf.train.load_checkpoint(str(prefix))
-        stored = reader.get_variable_to_shape_map()
-        keys = _keys_by_name(reader, list(stored))
-        missing = sorted(SHAPES.keys() - keys.keys())
-        if missing:
-            raise WeightsError(f"{path}: not VGGish, the variable {missing[0]!r} is missing")
-        for name, shape in SHAPES.items():
-            found = tuple(stored[keys[name]])
-            if found != shape:
-                raise WeightsError(f"{path}: not VGGish, {name!r} has the shape {found} instead of {shape}")
-        return {name: np.asarray(reader.get_tensor(keys[name]), np.float32) for name in SHAPES}
-    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:  # IndexError: the file was cut short
-        raise WeightsError(f"{path}: no VGGish module or checkpoint can be read there ({error})") from error
-
-
-def fingerprint(variables: Mapping[str, Array]) -> str:
-    """One SHA-256 over the variables, sorted by name, as little-endian float32: the same for module and checkpoint."""
-    digest = hashlib.sha256()
-    for name in sorted(variables):
-        digest.update(np.ascontiguousarray(variables[name], "<f4").data)
-    return digest.hexdigest()
+    return hub.read_variables(path, "VGGish", SHAPES)
 
 
 def choose_precision(precision: str) -> str:
@@ -235,7 +203,7 @@ def load(
     -------
     network : callable, float32 (batch, 96, 64) -> (batch, 128)
     sha256 : str
-        `fingerprint` of the weights.
+        `hub.fingerprint` of the weights.
     trained : bool
         Whether they pass the smoke test.
 
@@ -255,28 +223,52 @@ def load(
         )
     if precision != "float32":
         network = build_network(variables, precision)
-    return network, fingerprint(variables), trained
+    return network, hub.fingerprint(variables), trained
 
 
-def _hub_cache_folder() -> Path:
-    """Where TF-Hub keeps the module: a folder named by the SHA-1 of the handle."""
-    import tempfile
+def read_pca(path: Path | None, weights: Path | None = None, *, allow_untrained: bool = False) -> tuple[Array, Array]:
+    """Read AudioSet's PCA parameters: means (128,) and eigenvectors (128, 128), one a row.
 
-    base = os.environ.get("TFHUB_CACHE_DIR") or str(Path(tempfile.gettempdir()) / "tfhub_modules")
-    return Path(base) / hashlib.sha1(HUB_HANDLE.encode()).hexdigest()
+    Parameters
+    ----------
+    path : Path or None
+        None looks beside the weights, then downloads them.
+    weights : Path or None
+        See `find_weights`.
+    allow_untrained : bool
+        Take parameters that are not Google's.
 
-
-def _keys_by_name(reader: object, stored: list[str]) -> dict[str, str]:
-    """Map slim names to keys of the checkpoint.
-
-    In a checkpoint of TensorFlow 1 the keys are the names. A SavedModel has keys by place in its object graph, and
-    that graph, itself a tensor of the checkpoint, holds the names.
+    Raises
+    ------
+    WeightsError
+        They are missing, or not Google's file while `allow_untrained` is False.
     """
-    graph_key = "_CHECKPOINTABLE_OBJECT_GRAPH"
-    if graph_key not in stored:
-        return {name: name for name in stored}
-    from tensorflow.core.protobuf import trackable_object_graph_pb2
+    path = path or _find_pca(find_weights(weights))
+    try:
+        content = path.read_bytes()
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            means = arrays["pca_means"].reshape(-1).astype(np.float32)
+            eigenvectors = arrays["pca_eigen_vectors"].astype(np.float32)
+    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path}: not VGGish's PCA parameters ({error})") from error
+    if not allow_untrained and hashlib.md5(content).hexdigest() != PCA_MD5:
+        raise WeightsError(f"{path}: not Google's PCA parameters, whose MD5 is {PCA_MD5}")
+    if means.shape != (DIM,) or eigenvectors.shape != (DIM, DIM):
+        raise WeightsError(f"{path}: PCA parameters of the shapes {means.shape} and {eigenvectors.shape}")
+    return means, eigenvectors
 
-    graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(graph_key))  # type: ignore[attr-defined]
-    attributes = [attribute for node in graph.nodes for attribute in node.attributes]
-    return {attribute.full_name.partition(":")[0]: attribute.checkpoint_key for attribute in attributes}
+
+def _find_pca(weights: Path) -> Path:
+    """The PCA parameters beside the weights, else downloaded with TensorFlow's own checked download."""
+    for folder in (weights, weights.parent):
+        if (folder / PCA_NAME).is_file():
+            return folder / PCA_NAME
+    keras = import_quietly("keras")
+
+    try:
+        return Path(keras.utils.get_file(PCA_NAME, PCA_URL, file_hash=PCA_MD5, cache_subdir="jamendo-mood"))
+    except Exception as error:  # Keras raises a bare Exception for a failed download
+        raise WeightsError(
+            f"VGGish's PCA parameters are not beside the weights ({weights}) and downloading {PCA_URL} failed: "
+            "give the file with --pca"
+        ) from error

@@ -1,13 +1,17 @@
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from jamendo_mood import embedders
+from jamendo_mood import embedders, vggish
 from jamendo_mood.audio import convert_to_wav
 from jamendo_mood.embedders import EMBEDDERS, EmbedderOptions, EmbedderSpec, load_embedder
 from jamendo_mood.errors import UsageError, WeightsError
+from jamendo_mood.store import EmbeddingStore
 from jamendo_mood.streaming import BLOCK_FRAMES, StreamConfig, embed_files
+
+pytest_plugins = ["demo_corpus", "toy_commands"]
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +19,7 @@ def seeded_pca(tmp_path_factory):
     """PCA parameters of Google's shapes, from a seed: an orthogonal matrix."""
     generator = np.random.default_rng(11)
     vectors, _ = np.linalg.qr(generator.standard_normal((128, 128)))
-    path = tmp_path_factory.mktemp("pca") / embedders.PCA_NAME
+    path = tmp_path_factory.mktemp("pca") / vggish.PCA_NAME
     np.savez(path, pca_means=generator.standard_normal(128), pca_eigen_vectors=vectors * 0.3)
     return path
 
@@ -25,12 +29,25 @@ def options(seeded_module, seeded_pca):
     return EmbedderOptions(weights=seeded_module, pca=seeded_pca, allow_untrained=True)
 
 
+@pytest.fixture(scope="session")
+def options_of(options, seeded_yamnet_module):
+    """The options of an embedder by its name: their weights differ."""
+    return lambda name: replace(options, weights=seeded_yamnet_module) if name.startswith("yamnet") else options
+
+
 @pytest.fixture(scope="module", params=EMBEDDERS)
-def embedder(request, options):
+def embedder(request, options_of):
     """Each of the registry in turn, opened."""
-    opened = load_embedder(request.param, options)
+    opened = load_embedder(request.param, options_of(request.param))
     assert opened.spec.name == request.param
     return opened
+
+
+@pytest.fixture
+def needs_windows(embedder):
+    """For what is true only of embedders that give rows over time."""
+    if embedder.spec.hop_s is None:
+        pytest.skip("gives one row a track")
 
 
 @pytest.fixture
@@ -46,10 +63,17 @@ def assert_equal_but_for_rounding(embedder):
     return check
 
 
-def test_a_row_of_the_stated_size_comes_every_hop(embedder, noise):
-    frames = embedder.embed(noise(5))
+def test_rows_are_as_many_and_as_long_as_stated(embedder, noise):
+    wave = noise(5)
+    frames = embedder.embed(wave)
     assert frames.dtype == np.float32
-    assert frames.shape == (5, embedder.spec.dim)
+    count = 1 + (len(wave) - embedder.window_samples) // embedder.hop_samples
+    assert frames.shape == (count, embedder.spec.dim)
+    assert embedder.spec.rate in str(embedder.spec)
+
+
+def test_rows_come_every_hop(embedder, needs_windows):
+    assert embedder.spec.window_s * embedder.spec.sample_rate_hz <= embedder.window_samples
     assert embedder.spec.hop_s * embedder.spec.sample_rate_hz == pytest.approx(embedder.hop_samples)
 
 
@@ -77,10 +101,12 @@ def test_a_batch_is_its_rows(embedder, assert_equal_but_for_rounding, noise):
 def test_a_stereo_file_at_44100_hz_goes_through_in_blocks_as_it_does_whole(
     embedder, assert_equal_but_for_rounding, make_audio, noise, read_wav, tmp_path
 ):
-    source = make_audio(tmp_path / "stereo.mp3", noise((BLOCK_FRAMES + 2.5) * 0.96, channels=2, rate_hz=44_100))
+    hop_s = embedder.spec.hop_s or 0.96
+    source = make_audio(tmp_path / "stereo.mp3", noise((BLOCK_FRAMES + 2.5) * hop_s, channels=2, rate_hz=44_100))
     (result,) = embed_files({"stereo": source}, embedder, StreamConfig(batch=16, scratch=tmp_path / "scratch"))
     convert_to_wav(source, tmp_path / "whole.wav")
-    assert len(result.frames) == BLOCK_FRAMES + 2
+    if embedder.spec.hop_s is not None:
+        assert len(result.frames) > BLOCK_FRAMES
     assert_equal_but_for_rounding(result.frames, embedder.embed(read_wav(tmp_path / "whole.wav")))
 
 
@@ -89,6 +115,54 @@ def test_two_runs_over_a_file_give_the_same_bits(embedder, make_audio, noise, tm
     config = StreamConfig(batch=16, scratch=tmp_path / "scratch")
     (first,), (second,) = (embed_files({"song": source}, embedder, config) for _ in range(2))
     np.testing.assert_array_equal(first.frames, second.frames)
+
+
+@pytest.mark.parametrize("hop_s", [0.5, 1.3])
+def test_at_another_hop_blocks_are_still_the_whole(
+    hop_s, embedder, needs_windows, options_of, assert_equal_but_for_rounding, make_audio, noise, read_wav, tmp_path
+):
+    name = embedder.spec.name
+    stepping = load_embedder(name, replace(options_of(name), hop_s=hop_s))
+    assert stepping.spec == replace(embedder.spec, hop_s=hop_s)
+    assert stepping.hop_samples == hop_s * 16_000
+    source = make_audio(tmp_path / "song.wav", noise((BLOCK_FRAMES + 2.7) * hop_s), rate_hz=16_000)
+    (result,) = embed_files({"song": source}, stepping, StreamConfig(batch=16, scratch=tmp_path / "scratch"))
+    wave = read_wav(source)
+    assert_equal_but_for_rounding(result.frames, stepping.embed(wave))
+    third = round(2 * hop_s * 16_000)
+    alone = embedder.embed(wave[third : third + embedder.window_samples])
+    assert_equal_but_for_rounding(result.frames[2:3], alone)
+
+
+def test_an_embedder_of_a_spec_steps_as_the_spec_does(noise):
+    half = load_embedder("logmel", EmbedderOptions(hop_s=0.57))
+    again = load_embedder(half.spec)
+    assert again.spec == half.spec
+    assert again.spec.hop_s == 0.57
+    assert str(again.spec) == "logmel (128 numbers every 0.57 s)"
+    assert len(again.embed(noise(5))) == 1 + (80_000 - 15_600) // 9_120
+    assert load_embedder("logmel", EmbedderOptions(hop_s=0.96)).spec == load_embedder("logmel").spec
+
+
+@pytest.mark.parametrize("hop_s", [0.0, -0.5, 0.505, 1e-9, float("nan"), float("inf")])
+def test_a_hop_that_no_spectrogram_has_is_refused(hop_s):
+    with pytest.raises(UsageError, match=r"a hop of .* s: logmel steps by multiples of 0.01 s"):
+        load_embedder("logmel", EmbedderOptions(hop_s=hop_s))
+
+
+def test_one_row_a_track_has_no_hop_to_set():
+    with pytest.raises(UsageError, match="handcrafted gives one row a track"):
+        load_embedder("handcrafted", EmbedderOptions(hop_s=0.5))
+
+
+def test_a_spec_tells_times_and_lengths():
+    every = EmbedderSpec("logmel", "", 16_000, 0.96, 0.5, 128)
+    track = EmbedderSpec("handcrafted", "", 16_000, None, None, 57)
+    assert every.times_s(3).tolist() == [0, 0.5, 1]
+    assert every.duration_s(4) == 2
+    assert track.times_s(1).tolist() == [0]
+    assert track.duration_s(1) == 0
+    assert str(track) == "handcrafted (57 numbers a track)"
 
 
 def test_logmel_is_mean_and_deviation_of_the_bands(noise):
@@ -113,17 +187,17 @@ def test_vggish_pca_is_audiosets_post_processing(options, seeded_pca, noise):
 
 
 def test_pca_parameters_other_than_googles_are_refused_unless_meant(seeded_module, seeded_pca):
-    with pytest.raises(WeightsError, match=rf"not Google's PCA parameters.*{embedders.PCA_MD5}"):
-        embedders.read_pca(EmbedderOptions(seeded_module, seeded_pca))
+    with pytest.raises(WeightsError, match=rf"not Google's PCA parameters.*{vggish.PCA_MD5}"):
+        vggish.read_pca(seeded_pca, seeded_module)
 
 
 def test_pca_parameters_beside_the_weights_are_found(seeded_pca, tmp_path):
     folder, checkpoint = tmp_path / "module", tmp_path / "vggish_model.ckpt"
     folder.mkdir()
     checkpoint.touch()
-    (tmp_path / embedders.PCA_NAME).write_bytes(seeded_pca.read_bytes())
+    (tmp_path / vggish.PCA_NAME).write_bytes(seeded_pca.read_bytes())
     for weights in (folder, checkpoint):
-        means, _ = embedders.read_pca(EmbedderOptions(weights, allow_untrained=True))
+        means, _ = vggish.read_pca(None, weights, allow_untrained=True)
         assert means.shape == (128,)
 
 
@@ -134,15 +208,15 @@ def test_without_pca_parameters_the_message_says_how_to_give_them(monkeypatch, t
         raise Exception("URL fetch failure")  # as Keras does
 
     monkeypatch.setattr(keras.utils, "get_file", refuse)
-    with pytest.raises(WeightsError, match=rf"{embedders.PCA_URL} failed: give the file with --pca"):
-        embedders.read_pca(EmbedderOptions(tmp_path))
+    with pytest.raises(WeightsError, match=rf"{vggish.PCA_URL} failed: give the file with --pca"):
+        vggish.read_pca(None, tmp_path)
 
 
 def test_pca_parameters_of_other_shapes_are_refused(seeded_module, tmp_path):
-    path = tmp_path / embedders.PCA_NAME
+    path = tmp_path / vggish.PCA_NAME
     np.savez(path, pca_means=np.zeros(64), pca_eigen_vectors=np.zeros((64, 64)))
     with pytest.raises(WeightsError, match=r"shapes \(64,\) and \(64, 64\)"):
-        embedders.read_pca(EmbedderOptions(seeded_module, path, allow_untrained=True))
+        vggish.read_pca(path, seeded_module, allow_untrained=True)
 
 
 @pytest.mark.parametrize("kept", [0, 100, 50_000])
@@ -150,13 +224,13 @@ def test_a_file_that_is_no_pca_parameters_is_refused_by_name(kept, seeded_module
     path = tmp_path / "broken.npz"
     path.write_bytes(seeded_pca.read_bytes()[:kept])
     with pytest.raises(WeightsError, match=r"broken.npz: not VGGish's PCA parameters"):
-        embedders.read_pca(EmbedderOptions(seeded_module, path, allow_untrained=True))
+        vggish.read_pca(path, seeded_module, allow_untrained=True)
 
 
 @pytest.mark.shared
 def test_googles_pca_parameters_are_accepted(shared, seeded_module):
-    path = shared / "data" / "vggish" / embedders.PCA_NAME
-    means, eigenvectors = embedders.read_pca(EmbedderOptions(seeded_module, path))
+    path = shared / "data" / "vggish" / vggish.PCA_NAME
+    means, eigenvectors = vggish.read_pca(path, seeded_module)
     assert means.shape == (128,)
     assert eigenvectors.shape == (128, 128)
 
@@ -164,7 +238,7 @@ def test_googles_pca_parameters_are_accepted(shared, seeded_module):
 @pytest.mark.shared
 @pytest.mark.weights
 def test_googles_weights_and_pca_give_the_published_statistics(shared, true_weights):
-    pca = shared / "data" / "vggish" / embedders.PCA_NAME
+    pca = shared / "data" / "vggish" / vggish.PCA_NAME
     embedder = load_embedder("vggish-pca", EmbedderOptions(true_weights, pca))
     sine = np.sin(2 * np.pi * 1000 * np.arange(48_000) / 16_000).astype(np.float32)
     embedding = embedder.embed(sine)
@@ -205,3 +279,21 @@ def test_the_precision_is_in_the_spec_and_a_tagger_takes_both(options):
     assert exact.accepts(rounded)
     assert str(rounded).endswith("in bfloat16)")
     assert not rounded.accepts(replace(exact, weights_sha256="0" * 64))
+
+
+def test_a_tagger_on_another_hop_listens_at_that_hop(corpus, corpus_tagger, run, tmp_path):
+    store = tmp_path / "store"
+    song = corpus.path(0)
+    done = run("extract", song.parent, "--store", store, "--embedder", "logmel", "--hop", "0.5")
+    assert done.status == 0
+    replace(corpus_tagger, spec=EmbeddingStore(store).spec).save(tmp_path / "tagger")
+    timelines = []
+    for source in (song, store):
+        done = run("tag", source, "--tagger", tmp_path / "tagger", "--timeline", "--format", "json")
+        assert done.status == 0, done.err
+        timelines.append(json.loads(done.out)[0]["timeline"])
+    assert timelines[0]["times_s"][:3] == [0, 0.5, 1]
+    assert timelines[0]["times_s"] == timelines[1]["times_s"]
+    done = run("extract", song.parent, "--store", store, "--embedder", "logmel")
+    assert done.status == 2
+    assert "every 0.5 s), not of logmel (128 numbers every 0.96 s)" in done.err

@@ -75,6 +75,20 @@ def test_patches_are_the_spectrogram_cut_in_stretches_of_96_frames(noise):
     np.testing.assert_array_equal(melspec.patches(wave), [mel[:96], mel[96:192], mel[192:288]])
 
 
+@pytest.mark.parametrize("hop_frames", [1, 48, 50, 130])
+def test_patches_may_overlap_or_leave_gaps(hop_frames, noise):
+    wave = noise(4.0)
+    mel = melspec.log_mel(wave)
+    patches = melspec.patches(wave, hop_frames)
+    assert len(patches) == 1 + (len(wave) - 15_600) // (160 * hop_frames)
+    for number, patch in enumerate(patches):
+        np.testing.assert_array_equal(patch, mel[number * hop_frames :][:96])
+
+
+def test_another_offset_changes_what_silence_is():
+    np.testing.assert_allclose(melspec.log_mel(np.zeros(1_000, np.float32), 0.001), np.log(0.001), rtol=1e-6)
+
+
 def test_blocks_that_overlap_by_240_samples_give_the_patches_of_the_whole(noise):
     wave = noise(10 * 0.96 + 0.1)
     starts = range(0, 9 * 15_360, 3 * 15_360)

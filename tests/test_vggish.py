@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from jamendo_mood import melspec, vggish
+from jamendo_mood import hub, melspec, vggish
 from jamendo_mood.embedders import EmbedderOptions, load_embedder
 from jamendo_mood.errors import UsageError, WeightsError
 from jamendo_mood.scratch import Scratch
@@ -24,12 +24,12 @@ def embedder(seeded_module):
 @pytest.fixture
 def no_weights(monkeypatch, tmp_path):
     """No weights anywhere, and none to be downloaded."""
-    hub = pytest.importorskip("tensorflow_hub")
+    tensorflow_hub = pytest.importorskip("tensorflow_hub")
 
     def refuse(handle):
         raise OSError(f"no network for {handle}")
 
-    monkeypatch.setattr(hub, "resolve", refuse)
+    monkeypatch.setattr(tensorflow_hub, "resolve", refuse)
     monkeypatch.delenv(vggish.WEIGHTS_VARIABLE, raising=False)
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
     return tmp_path / "hub"
@@ -91,7 +91,7 @@ def write_checkpoint(tmp_path):
 @pytest.mark.parametrize("version", ["V1", "V2"])  # Google's file is a V1
 def test_module_and_checkpoint_are_the_same_embedder(version, write_checkpoint, variables):
     read = vggish.read_variables(write_checkpoint(dict(reversed(variables.items())), version))
-    assert vggish.fingerprint(read) == vggish.fingerprint(variables)
+    assert hub.fingerprint(read) == hub.fingerprint(variables)
     for name, value in variables.items():
         np.testing.assert_array_equal(read[name], value)
 
@@ -99,15 +99,15 @@ def test_module_and_checkpoint_are_the_same_embedder(version, write_checkpoint, 
 def test_the_fingerprint_tells_one_changed_number(variables):
     name = "vggish/fc2/biases"
     changed = {**variables, name: variables[name] + np.eye(1, vggish.DIM, 7, dtype=np.float32)[0]}
-    assert vggish.fingerprint(changed) != vggish.fingerprint(variables)
-    assert vggish.fingerprint(dict(reversed(variables.items()))) == vggish.fingerprint(variables)
+    assert hub.fingerprint(changed) != hub.fingerprint(variables)
+    assert hub.fingerprint(dict(reversed(variables.items()))) == hub.fingerprint(variables)
 
 
 def test_the_fingerprint_is_the_hash_of_the_numbers_in_order_of_the_names(variables):
     digest = hashlib.sha256()
     for name in sorted(variables):
         digest.update(variables[name].astype("<f4").tobytes())
-    assert vggish.fingerprint(variables) == digest.hexdigest()
+    assert hub.fingerprint(variables) == digest.hexdigest()
 
 
 def test_a_checkpoint_without_one_of_the_variables_is_refused_naming_it(write_checkpoint):
@@ -157,7 +157,7 @@ def test_weights_are_looked_for_in_order(no_weights, monkeypatch, tmp_path):
     given, from_environment = tmp_path / "given", tmp_path / "environment"
     for folder in (given, from_environment):
         folder.mkdir()
-    cached = vggish._hub_cache_folder()
+    cached = hub.cache_folder(vggish.HUB_HANDLE)
     assert cached.parent == no_weights
     with pytest.raises(WeightsError):
         vggish.find_weights()
@@ -170,12 +170,12 @@ def test_weights_are_looked_for_in_order(no_weights, monkeypatch, tmp_path):
 
 
 def test_the_cache_is_where_tensorflow_hub_itself_looks(seeded_module, monkeypatch, tmp_path):
-    import tensorflow_hub as hub
+    import tensorflow_hub
 
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv(vggish.WEIGHTS_VARIABLE, raising=False)
-    vggish._hub_cache_folder().symlink_to(seeded_module)
-    assert vggish.find_weights().samefile(hub.resolve(vggish.HUB_HANDLE))
+    hub.cache_folder(vggish.HUB_HANDLE).symlink_to(seeded_module)
+    assert vggish.find_weights().samefile(tensorflow_hub.resolve(vggish.HUB_HANDLE))
 
 
 def test_without_weights_the_message_names_three_ways_and_logmel(no_weights):
