@@ -30,7 +30,7 @@ tests: $(INSTALLED)
 test-slow: $(INSTALLED)  ## what takes minutes: memory over an hour of sound, the targets on AudioSet
 	$(BIN)/pytest -m slow
 
-notebooks: $(INSTALLED)  ## all six, on the demo's corpus
+notebooks: $(INSTALLED)  ## all of them, on the demo's corpus
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest --nbmake --nbmake-timeout=600 -m "" notebooks
 
 wheel: $(INSTALLED)  ## the built wheel, alone in an empty environment

@@ -11,7 +11,16 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from jamendo_mood import __version__, commands, options, songcommands, storecommands
+from jamendo_mood import (
+    __version__,
+    commands,
+    moodcommands,
+    options,
+    songcommands,
+    storecommands,
+    taskcommands,
+    votecommands,
+)
 from jamendo_mood.errors import DiskFullError, MoodError
 from jamendo_mood.reports import DONE, SOME_FAILED
 
@@ -97,7 +106,17 @@ COMMANDS: dict[str, tuple[AddOptions, Run, str]] = {
         commands.evaluate,
         "Judge a tagger by a part of its data: headline figures and a row for each tag.",
     ),
+    "cross-validate": (
+        options.add_cross_validate,
+        taskcommands.cross_validate,
+        "Test every track once, on folds by artist: for data sets without official parts.",
+    ),
     "compare": (options.add_compare, commands.compare, "Say whether tagger A is better than B, by a paired bootstrap."),
+    "vote": (
+        votecommands.add_vote,
+        votecommands.vote,
+        "Judge several taggers on different inputs, and what the majority of them decides.",
+    ),
     "score": (
         options.add_score,
         commands.score,
@@ -115,6 +134,11 @@ COMMANDS: dict[str, tuple[AddOptions, Run, str]] = {
         songcommands.playlist,
         "Find tracks by mood, by emotion, or on a path of moods.",
     ),
+    "history": (
+        moodcommands.add_history,
+        moodcommands.history,
+        "Show the emotions that you asked for and had remembered, draw them as curves, or delete them.",
+    ),
     "web": (options.add_web, songcommands.web, "Serve a page where anybody can upload a song and see its moods."),
     "export": (
         options.add_export,
@@ -123,6 +147,11 @@ COMMANDS: dict[str, tuple[AddOptions, Run, str]] = {
     ),
     "import": (options.add_import, storecommands.import_, "Put the embeddings of such Parquet files into a store."),
     "pack": (options.add_pack, storecommands.pack, "Write a store into one file to be memory-mapped, for training."),
+    "tasks": (
+        taskcommands.add_tasks,
+        taskcommands.tasks,
+        "List the data sets and tasks: what each predicts, where to get it, what is missing here.",
+    ),
     "splits": (options.add_splits, commands.splits, "Get MTG's official tables and splits, checked by SHA-256."),
     "demo": (options.add_demo, commands.demo, "Go the whole way in a minute, with music made on the spot."),
 }

@@ -135,7 +135,7 @@ class Worker:
         """Embed tracks into the store; with `tried`, those that are there already are not done again."""
         self._store = self._store or open_store(self._place, self._embedder.spec)
         there = [key for key in tracks if tried and key in self._store]
-        results = [TrackResult(key, None, len(self._store[key]) * self._store.spec.hop_s) for key in there]
+        results = [TrackResult(key, None, self._store.spec.duration_s(len(self._store[key]))) for key in there]
         places = {key: place for key, place in tracks.items() if key not in there}
         stream = replace(self._config.stream, feed=lambda _, scratch: fetched(places, scratch))
         with contextlib.closing(embed_files({}, self._embedder, stream)) as embedded:

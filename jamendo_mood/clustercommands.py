@@ -11,12 +11,29 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jamendo_mood import reports
+from jamendo_mood import argtypes, reports
 from jamendo_mood.errors import UsageError
 from jamendo_mood.reports import DONE, SOME_FAILED
 
 if TYPE_CHECKING:
     from jamendo_mood.streaming import StreamConfig
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `extract` about clusters."""
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="run on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; local starts Ray on this machine. AUDIO_DIR "
+        "and --store are then folders that all its machines share, or URLs, such as s3://bucket/audio",
+    )
+    parser.add_argument(
+        "--ray-actors", type=argtypes.positive, metavar="N", help="processes (default: as many as there is room for)"
+    )
+    parser.add_argument("--ray-cpus", type=argtypes.positive, metavar="N", help="cores a process (default: up to 4)")
+    parser.add_argument(
+        "--ray-gpus", type=argtypes.share, metavar="X", help="GPUs a process, 0.5 puts two on each (default 0)"
+    )
 
 
 def check_places(arguments: argparse.Namespace) -> None:

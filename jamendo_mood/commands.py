@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jamendo_mood import clustercommands, reports
+from jamendo_mood import cards, clustercommands, copycommands, reports
 from jamendo_mood.errors import UsageError
 from jamendo_mood.reports import DONE, SOME_FAILED
 
@@ -34,6 +34,7 @@ def extract(arguments: argparse.Namespace) -> int:
     from jamendo_mood.streaming import StreamConfig
 
     clustercommands.check_places(arguments)
+    augmentation = copycommands.read_augmentation(arguments)
     feed = _choose_feed(arguments)
     tracks, missing = _select_tracks(arguments)
     config = StreamConfig(batch=arguments.batch, scratch=arguments.scratch, decoder=arguments.decoder, feed=feed)
@@ -44,6 +45,7 @@ def extract(arguments: argparse.Namespace) -> int:
         # What was begun, here or on another machine, is gone on with.
         options = replace(options, precision=EmbeddingStore(arguments.store).spec.precision)
     embedder = load_embedder(arguments.embedder, options)
+    tracks, embedder, config = copycommands.turn_to_copies(tracks, embedder, config, augmentation)
     store = EmbeddingStore(arguments.store, embedder.spec)
     given_up = set() if arguments.retry_failed else set(store.failures())
     with reports.TrackProgress(sum(key not in store and key not in given_up for key in tracks)) as progress:
@@ -99,9 +101,11 @@ def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[
     if not found:
         raise UsageError(f"{arguments.audio_dir}: no audio files there ({', '.join(sorted(audio.AUDIO_SUFFIXES))})")
     keys = list(found) if arguments.tracks is None else [track.key for track, _ in read_tracks(arguments.tracks)]
+    if arguments.augment is not None:
+        keys = copycommands.read_training_keys(arguments)
     if not any(key in found for key in keys):
         where = arguments.audio_dir or "MTG's list"
-        raise UsageError(f"none of the {len(keys)} tracks of {arguments.tracks} is in {where}")
+        raise UsageError(f"none of the {len(keys)} tracks of {arguments.tracks or arguments.data} is in {where}")
     if arguments.shard is not None:
         keys = select_shard(keys, *arguments.shard)
     keys = keys[: arguments.limit]
@@ -120,8 +124,9 @@ def train(arguments: argparse.Namespace) -> int:
     from jamendo_mood.training import fit
 
     check_tagger_folder(arguments.out)
-    config = _train_config(arguments)
+    config = read_training(arguments)
     dataset = load_dataset(arguments.task, arguments.data, split=arguments.split)
+    reports.note_all(dataset.remarks)
     learned = dataset.broader if dataset.broader is not None and not arguments.single_task else dataset
     embeddings = data.choose_embeddings(learned, _open_store(arguments.store))
     train, watched = _part_cleanly(
@@ -130,6 +135,7 @@ def train(arguments: argparse.Namespace) -> int:
         data.identify_part(learned, learned.test, embeddings),
         arguments.leaks,
     )
+    train = copycommands.add_stored_copies(train, learned, embeddings.spec, arguments.augmented)
     validation = watched
     if learned is not dataset:
         kept = {track.key for track in watched.tracks}
@@ -147,7 +153,8 @@ def train(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _train_config(arguments: argparse.Namespace) -> TrainConfig:
+def read_training(arguments: argparse.Namespace) -> TrainConfig:
+    """The settings of training that a command line names."""
     from jamendo_mood.training import TrainConfig
 
     settings = dict(arguments.set)
@@ -155,7 +162,7 @@ def _train_config(arguments: argparse.Namespace) -> TrainConfig:
         if getattr(arguments, name) is not None:
             settings[name] = str(getattr(arguments, name))
     config = TrainConfig.for_head(arguments.head).updated(settings)
-    return replace(config, allow_leaks=arguments.leaks == "keep")
+    return replace(config, allow_leaks=getattr(arguments, "leaks", "refuse") == "keep")
 
 
 def _part_cleanly(
@@ -178,7 +185,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Judge a tagger by a part of its data."""
     from jamendo_mood.evaluation import evaluate
 
-    tagger, examples = _load_examples(
+    tagger, examples = load_examples(
         arguments.tagger, arguments, arguments.store, official=arguments.mediaeval is not None
     )
     scores = evaluate(tagger, examples, rounds=arguments.rounds)
@@ -199,7 +206,7 @@ def _save_report(arguments: argparse.Namespace, tagger: Tagger, scores: Evaluati
         reports.warn(f"no {error.name}, no pictures: `pip install jamendo-mood[notebook]` brings it")
         return
     facts = {
-        "Task": tagger.task.name,
+        "Task": f"{tagger.task.name}: {cards.describe_targets(asdict(tagger.task))}",
         "Part": arguments.part or "test",
         "Tagger": str(arguments.tagger),
         "Embeddings": str(tagger.spec),
@@ -227,17 +234,20 @@ def compare(arguments: argparse.Namespace) -> int:
     """Say whether one tagger is better than another."""
     from jamendo_mood.evaluation import compare
 
-    first, examples = _load_examples(arguments.first, arguments, arguments.store)
-    second, others = _load_examples(arguments.second, arguments, arguments.second_store or arguments.store)
+    first, examples = load_examples(arguments.first, arguments, arguments.store)
+    second, others = load_examples(arguments.second, arguments, arguments.second_store or arguments.store, told=True)
     comparisons = compare(first, second, (examples, others), rounds=arguments.rounds)
     reports.print_comparison(comparisons, str(arguments.first), str(arguments.second), arguments.format)
     return DONE
 
 
-def _load_examples(
-    folder: Path, arguments: argparse.Namespace, store: Path | None, *, official: bool = False
+def load_examples(
+    folder: Path, arguments: argparse.Namespace, store: Path | None, *, official: bool = False, told: bool = False
 ) -> tuple[Tagger, Examples]:
-    """A tagger, and the part of its data that it is to be judged by; `official` insists on the whole of MediaEval's."""
+    """A tagger, and the part of its data that it is to be judged by.
+
+    `official` insists on the whole of MediaEval's; `told` says that what is remarkable in the data has been told.
+    """
     from jamendo_mood import data
     from jamendo_mood.datasets import load_dataset
     from jamendo_mood.model import Tagger
@@ -251,7 +261,9 @@ def _load_examples(
         reports.warn(f"trained on split {trained_on}, whose training tracks may be in split {split}")
     dataset = load_dataset(tagger.task.name, arguments.data, split=split, part=arguments.part)
     if dataset.task != tagger.task:
-        raise UsageError(f"{arguments.data}: its tags are not those that {folder} was trained for")
+        wanted, found = cards.describe_targets(asdict(tagger.task)), dataset.task.rules.plural
+        raise UsageError(f"{arguments.data}: its {found} are not those that {folder} was trained for, {wanted}")
+    reports.note_all(() if told else dataset.remarks)
     embeddings = data.choose_embeddings(dataset, _open_store(store))
     tagger.check_spec(embeddings.spec)
     part = arguments.part or dataset.test
@@ -286,7 +298,7 @@ def score(arguments: argparse.Namespace) -> int:
             raise UsageError(f"{arguments.thresholds}: {len(thresholds)} thresholds for {predictions.shape[1]} tags")
         decisions = predictions > thresholds if arguments.official else reaches_threshold(predictions, thresholds)
     names = tags or tuple(f"tag {number}" for number in range(truth.shape[1]))
-    scores = score_predictions(truth, predictions, names, decisions=decisions, thresholds=thresholds)
+    scores = score_predictions(truth, predictions, names, decisions=decisions, tuned=thresholds)
     reports.print_scores(scores, arguments.format)
     if arguments.official:
         reports.print_quirks(mediaeval.QUIRKS)

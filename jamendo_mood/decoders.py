@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def decode_with_libsndfile(
             file = None  # a format that it does not read, or no audio: the other decoder reads it, or says what it is
         if file is not None and file.channels <= _MOST_CHANNELS:
             try:
-                yield from _cut(_resample(file, soxr), path, block, overlap, longest_s)
+                yield from cut(_resample(file, soxr), path, block, overlap, longest_s)
             except soundfile.LibsndfileError as error:
                 raise AudioError(f"{path}: cannot be decoded ({error.error_string.strip('. ')})") from error
             return
@@ -127,8 +127,10 @@ def _resample(file: Any, soxr: Any) -> Iterator[Wave]:
         yield np.clip(np.nan_to_num(resampler.resample_chunk(np.ascontiguousarray(mono), last=last)), -1, 1)
 
 
-def _cut(waves: Iterator[Wave], path: Path, block: int, overlap: int, longest_s: float | None) -> Iterator[Wave]:
-    """Waves of any length as blocks that overlap."""
+def cut(
+    waves: Iterable[Wave], path: Path, block: int, overlap: int = 0, longest_s: float | None = None
+) -> Iterator[Wave]:
+    """Waves of any length as blocks that overlap; see `decode_with_pydub`, `path` being what errors name."""
     kept, fresh = np.zeros(0, np.float32), 0
     for wave in waves:
         kept = np.concatenate([kept, wave])

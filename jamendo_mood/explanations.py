@@ -1,7 +1,8 @@
-"""Why this tag: the seconds of a track that carried it.
+"""Why this tag, this class, this value: the seconds of a track that carried it.
 
 A stretch carried a tag if the tag's score falls when the stretch is left out. That asks nothing of the tagger but
-scores, so it works with any head and any pooling.
+scores, so it works with any head and any pooling. Where moments are scored by themselves, the track's score is their
+mean, and a stretch is left out of that mean.
 
 References
 ----------
@@ -16,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.calibration import log_odds
-from jamendo_mood.data import thin
+from jamendo_mood.data import context_of, thin
 from jamendo_mood.errors import UsageError
-from jamendo_mood.model import CONTEXT_FRAMES, Tagger
+from jamendo_mood.model import Tagger
 
 STRETCHES = 40
 LONGEST_FRAMES = 1_200
@@ -38,8 +39,8 @@ class Explanation:
     starts_s, ends_s : float32 arrays (stretches,)
         The stretches, in order: together they are the whole track. There are none of a track too short to be cut.
     weights : float32 array (stretches, targets)
-        By how much the log-odds of the track's score fall when the stretch is left out; 0.7 halves the odds.
-        Negative where the track scores higher without it.
+        By how much the log-odds of the track's score fall when the stretch is left out; 0.7 halves the odds. Of values
+        by how much the value falls. Negative where the track scores higher without it.
     """
 
     starts_s: Array
@@ -84,8 +85,8 @@ def explain(tagger: Tagger, frames: Array, *, stretches: int = STRETCHES) -> Exp
     frames : float32 array (frames, dim)
         The track's embeddings.
     stretches : int
-        Cut the track into so many stretches, from 2 up; into fewer if they would have less than 10 frames (9.6 s of
-        VGGish). A track of less than 20 frames is not cut: what is left would be no track.
+        Cut the track into so many stretches, from 2 up; into fewer if they would be shorter than 10 s. A track
+        of less than 20 s is not cut: what is left would be no track.
 
     Returns
     -------
@@ -101,23 +102,34 @@ def explain(tagger: Tagger, frames: Array, *, stretches: int = STRETCHES) -> Exp
         raise UsageError(f"a track cannot be explained by {stretches} stretches: it takes 2 or more")
     if frames.ndim != 2 or frames.shape[1] != tagger.spec.dim:
         raise UsageError(f"embeddings of shape {frames.shape}: the tagger needs (frames, {tagger.spec.dim})")
-    duration_s = len(frames) * tagger.spec.hop_s
-    heard = thin([frames], LONGEST_FRAMES)[0] if len(frames) > LONGEST_FRAMES else frames
-    count = min(stretches, len(heard) // CONTEXT_FRAMES)
+    duration_s = tagger.spec.duration_s(len(frames))
+    dynamic = tagger.task.rate_hz is not None
+    heard = thin([frames], LONGEST_FRAMES)[0] if len(frames) > LONGEST_FRAMES and not dynamic else frames
+    count = min(stretches, len(heard) // context_of(tagger.spec))
     if count < 2:
         none = np.zeros(0, np.float32)
         return Explanation(none, none, np.zeros((0, len(tagger.task.targets)), np.float32))
     borders = np.linspace(0, len(heard), count + 1).round().astype(int)
     borders_s = (borders * (duration_s / len(heard))).astype(np.float32)
-    return Explanation(borders_s[:-1], borders_s[1:], _leave_out(tagger, heard, borders))
+    leave_out = _leave_out_of_mean if dynamic else _leave_out
+    return Explanation(borders_s[:-1], borders_s[1:], leave_out(tagger, heard, borders))
+
+
+def _leave_out_of_mean(tagger: Tagger, frames: Array, borders: npt.NDArray[np.int_]) -> Array:
+    """How far the mean over the moments falls without each stretch: float32 (stretches, targets)."""
+    scores = tagger.score_frames(frames).astype(np.float64)
+    total, sums = scores.sum(axis=0), np.add.reduceat(scores, borders[:-1], axis=0)
+    left = len(scores) - np.diff(borders)[:, None]
+    return np.asarray(total / len(scores) - (total - sums) / left, np.float32)
 
 
 def _leave_out(tagger: Tagger, frames: Array, borders: npt.NDArray[np.int_]) -> Array:
-    """How far the log-odds fall without each stretch: float32 (stretches, targets)."""
+    """How far the log-odds, or the values, fall without each stretch: float32 (stretches, targets)."""
+    weigh = np.asarray if tagger.task.rules.on_scale else log_odds
     odds = []
     together = max(1, SCORED_FRAMES // len(frames))
     for first in range(0, len(borders) - 1, together):
         cuts = zip(borders[first:-1][:together], borders[first + 1 :], strict=False)
         without = [np.concatenate([frames[:start], frames[end:]]) for start, end in cuts]
-        odds.append(log_odds(tagger.score(without)))
-    return np.asarray(log_odds(tagger.score_track(frames)) - np.concatenate(odds), np.float32)
+        odds.append(weigh(tagger.score(without)))
+    return np.asarray(weigh(tagger.score_track(frames)) - np.concatenate(odds), np.float32)

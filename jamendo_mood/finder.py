@@ -1,7 +1,7 @@
 """The widget that finds music by mood, in notebooks and on the web page. It asks a `Library` and shows what it says.
 
-Messages from the page: ``hello``, ``query``, ``save`` (a download), ``piece`` (of a sound). To the page: ``setup``,
-``results``, ``failed``, ``file``, ``piece``.
+Messages from the page: ``hello``, ``query``, ``save`` (a download), ``piece`` (of a sound), ``forget`` (what was
+remembered). To the page: ``setup``, ``results``, ``failed``, ``file``, ``piece``, ``history``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from jamendo_mood import browser, playlists, songview
-from jamendo_mood.affect import EMOTIONS
+from jamendo_mood import browser, moodlog, playlists, songview
+from jamendo_mood.emotions import EMOTIONS, find_emotion
 from jamendo_mood.errors import MoodError
 from jamendo_mood.excerpts import Sounds
 from jamendo_mood.similarity import Found, Library
@@ -27,6 +27,7 @@ SCRIPTS = ("dom.js", "charts.js", "finding.js")
 EXPORT = "export default { render: renderFinding };"
 MOST = 200  # tracks a query
 SHOWN_POINTS = 1_500  # of the library, on the plane
+SHOWN_WISHES = 60  # of what was remembered, on the curve
 MEDIA = {"csv": "text/csv", "m3u8": "audio/x-mpegurl"}
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
     library : Library
         What is searched; with files, tracks can be played and playlists saved.
     limits : Limits or None
-        Of which `paths` says whether playlists may name files of this machine, and `page` whether this is a web page.
+        Of which `paths` says whether this is the user's own machine, so that playlists may name its files and emotions
+        may be remembered on it, and `page` whether this is a web page.
 
     Attributes
     ----------
@@ -70,7 +72,13 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
 
     def _answer(self, message: _Message, _: browser.Buffers) -> None:
         """Act on a message of the page. It comes from outside: what makes no sense is noted and dropped."""
-        handlers = {"hello": self._on_hello, "query": self._on_query, "save": self._on_save, "piece": self._on_piece}
+        handlers = {
+            "hello": self._on_hello,
+            "query": self._on_query,
+            "save": self._on_save,
+            "piece": self._on_piece,
+            "forget": self._on_forget,
+        }
         try:
             handlers[message["type"]](message)
         except MoodError as error:
@@ -93,6 +101,7 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
             points=plane[:: max(1, len(plane) // SHOWN_POINTS)].round(2).tolist(),
             tracks=len(library),
             page=[list(tab) for tab in self._limits.page],
+            remembers=self._limits.paths,
         )
         if self._results:
             self.page.tell("results", view=view, **self._results)
@@ -104,6 +113,19 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
         self._query += 1
         self._show(self._query, title, ms)
         self._reader.submit(self._name, self._query, self.found, title, ms)
+        if message.get("remember") is True and self._limits.paths:
+            emotion = find_emotion(str(message["emotion"]))
+            moodlog.remember([moodlog.wish_for(emotion.place, "widget", moodlog.now(), emotion.name)])
+            self._tell_history()
+
+    def _tell_history(self) -> None:
+        wishes = moodlog.read().wishes[-SHOWN_WISHES:]
+        self.page.tell("history", wishes=moodlog.as_rows(wishes))
+
+    def _on_forget(self, _: _Message) -> None:
+        if self._limits.paths:
+            moodlog.forget()
+            self._tell_history()
 
     def _name(self, query: int, found: list[Found], title: str, ms: float) -> None:
         """Read names from the files, which takes its time, and show them unless something else was asked for."""

@@ -101,7 +101,7 @@ def listen(
     info = audio.probe(path)
     limits.check_length(name, info.duration_s)
     check_length = functools.partial(limits.check_length, name)  # also as it goes: some files don't know their length
-    watch = _Watch(embedder.spec.hop_s, info.duration_s, on_progress, is_cancelled, check_length)
+    watch = _Watch(embedder.spec.duration_s(1), info.duration_s, on_progress, is_cancelled, check_length)
     watched = replace(embedder, frontend=watch.hearing(embedder.frontend), network=watch.counting(embedder.network))
     # A small file from a stranger may hold days of silence, and say in its header that it is short.
     longest_s = None if limits.paths else limits.length_s
@@ -115,10 +115,9 @@ def listen(
     if result.frames is None:
         raise result.cause if isinstance(result.cause, MoodError) else AudioError(result.error)
     limits.check_length(name, result.duration_s)
-    if result.duration_s < embedder.spec.window_s:
-        raise TooShortError(
-            f"{name} lasts {result.duration_s:.2f} s; the least to judge by is {embedder.spec.window_s} s"
-        )
+    least_s = embedder.spec.window_s or embedder.window_samples / embedder.spec.sample_rate_hz
+    if result.duration_s < least_s:
+        raise TooShortError(f"{name} lasts {result.duration_s:.2f} s; the least to judge by is {least_s:g} s")
     if watch.peak < SILENCE:
         raise NoSoundError(f"{name} is silent from beginning to end")
     on_progress(Progress("score", result.duration_s, result.duration_s, watch.speed(result.duration_s)))

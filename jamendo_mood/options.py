@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from jamendo_mood import argtypes
+from jamendo_mood import argtypes, clustercommands, copycommands, moodcommands
 
 
 def add_extract(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,15 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store", type=argtypes.place, required=True, metavar="DIR", help="store to write or go on with"
     )
-    parser.add_argument("--embedder", default="vggish", help="vggish (default), vggish-pca, or logmel (no weights)")
+    parser.add_argument(
+        "--embedder",
+        default="vggish",
+        help="vggish (default), vggish-pca, yamnet, yamnet-scores, or without weights logmel, handcrafted, and "
+        "mel-patches, spectrogram-patches, mfcc-patches",
+    )
+    parser.add_argument(
+        "--hop", type=float, metavar="SECONDS", help="step from window to window, such as 0.5 (default: the embedder's)"
+    )
     _add_weights(parser)
     parser.add_argument("--tracks", type=Path, metavar="TSV", help="only the tracks of this table (MTG's TSV)")
     parser.add_argument(
@@ -55,32 +63,40 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=argtypes.positive, default=64, metavar="N", help="windows a network batch (default 64)"
     )
-    _add_cluster(parser)
-
-
-def _add_cluster(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--ray",
-        metavar="ADDRESS",
-        help="run on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; local starts Ray on this machine. AUDIO_DIR "
-        "and --store are then folders that all its machines share, or URLs, such as s3://bucket/audio",
-    )
-    parser.add_argument(
-        "--ray-actors", type=argtypes.positive, metavar="N", help="processes (default: as many as there is room for)"
-    )
-    parser.add_argument("--ray-cpus", type=argtypes.positive, metavar="N", help="cores a process (default: up to 4)")
-    parser.add_argument(
-        "--ray-gpus", type=argtypes.share, metavar="X", help="GPUs a process, 0.5 puts two on each (default 0)"
-    )
+    copycommands.add_augment(parser)
+    clustercommands.add_options(parser)
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Options of `train`."""
-    parser.add_argument("--task", required=True, help="jamendo, jamendo-59, audioset or audioset-moods")
+    parser.add_argument("--task", required=True, help="such as jamendo; `jamendo-mood tasks` lists them")
     _add_data(parser)
-    parser.add_argument("--split", type=int, default=0, metavar="N", help="official split (default 0)")
+    parser.add_argument(
+        "--split", type=int, default=0, metavar="N", help="official split, or the fold to test on (default 0)"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="TAGGER_DIR", help="folder for the tagger")
-    parser.add_argument("--head", default="attention", help="attention (default), mlp or linear")
+    _add_training(parser)
+    parser.add_argument(
+        "--single-task",
+        action="store_true",
+        help="learn the task's own tags alone, where its data has more to learn from (audioset-moods)",
+    )
+    copycommands.add_augmented(parser)
+    parser.add_argument(
+        "--leaks",
+        choices=("refuse", "drop", "keep"),
+        default="refuse",
+        help="tracks, artists or bit-identical audio that parts share: refuse to train (default), leave such tracks "
+        "out of training and validation, or keep them",
+    )
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--head",
+        default="attention",
+        help="attention (default), mlp or linear; conv1d or gru, which follow the order; cnn, on patches",
+    )
     parser.add_argument("--pooling", help="what it sees of a track: frames, mean or mean+std (default: the head's own)")
     parser.add_argument("--ensemble", type=argtypes.positive, metavar="N", help="heads to train and average")
     parser.add_argument("--epochs", type=argtypes.positive, metavar="N", help="passes over the training part")
@@ -93,18 +109,6 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="any other setting of TrainConfig, HeadConfig or Augmentation, such as dropout=0.3 or mixup=0",
     )
-    parser.add_argument(
-        "--single-task",
-        action="store_true",
-        help="learn the task's own tags alone, where its data has more to learn from (audioset-moods)",
-    )
-    parser.add_argument(
-        "--leaks",
-        choices=("refuse", "drop", "keep"),
-        default="refuse",
-        help="tracks, artists or bit-identical audio that parts share: refuse to train (default), leave such tracks "
-        "out of training and validation, or keep them",
-    )
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -114,6 +118,21 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_part(parser, argtypes.whole)
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
     parser.add_argument("--mediaeval", type=Path, metavar="DIR", help="also write MediaEval's files (task jamendo)")
+    _add_format(parser, "table", "json")
+
+
+def add_cross_validate(parser: argparse.ArgumentParser) -> None:
+    """Options of `cross-validate`."""
+    from jamendo_mood.bootstrap import ROUNDS
+
+    parser.add_argument("--task", required=True, help="one with folds, such as mirex; `jamendo-mood tasks` lists them")
+    _add_data(parser)
+    parser.add_argument("--folds", type=argtypes.positive, metavar="N", help="only the first N folds (default: all)")
+    _add_training(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
+    parser.add_argument(
+        "--rounds", type=argtypes.whole, default=ROUNDS, metavar="N", help=f"of the bootstrap over artists ({ROUNDS})"
+    )
     _add_format(parser, "table", "json")
 
 
@@ -149,7 +168,8 @@ def add_tag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tagger", type=Path, metavar="DIR", help="folder `train` wrote (default: 7 moods, built in)")
     _add_weights(parser)
     parser.add_argument("--top", type=argtypes.positive, default=10, metavar="N", help="tags to show (default 10)")
-    parser.add_argument("--timeline", action="store_true", help="scores over time, every 0.96 s, too")
+    parser.add_argument("--timeline", action="store_true", help="scores over time, of each frame, too")
+    moodcommands.add_places(parser)
     _add_format(parser, "table", "json", "csv")
 
 
@@ -193,10 +213,11 @@ def add_playlist(parser: argparse.ArgumentParser) -> None:
         help="how much of a tag is wanted, from 0, the least of all tracks, to 1; may be given several times",
     )
     start.add_argument("--at", type=argtypes.point, metavar="V,A", help="valence and arousal wanted, each from -1 to 1")
-    start.add_argument("--emotion", metavar="NAME", help="the same by an emotion of Plutchik's wheel, such as serenity")
+    moodcommands.add_wishes(parser, start)
     end = parser.add_mutually_exclusive_group()
     end.add_argument("--to", type=argtypes.point, metavar="V,A", help="go from there to this valence and arousal")
     end.add_argument("--to-emotion", metavar="NAME", help="go from there to this emotion")
+    moodcommands.add_places(parser)
     _add_library(parser)
 
 
@@ -299,7 +320,10 @@ def _add_download(parser: argparse.ArgumentParser) -> None:
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--weights", type=Path, metavar="PATH", help="VGGish: TF-Hub module's folder or Google's vggish_model.ckpt"
+        "--weights",
+        type=Path,
+        metavar="PATH",
+        help="TF-Hub module's folder; or Google's file: VGGish's vggish_model.ckpt, YAMNet's yamnet.tflite",
     )
     parser.add_argument("--pca", type=Path, metavar="FILE", help="Google's vggish_pca_params.npz, for vggish-pca")
     parser.add_argument("--allow-untrained", action="store_true", help="take weights that are not Google's")

@@ -221,7 +221,7 @@ def _row_groups(store: EmbeddingStore, keys: Iterable[str]) -> Iterator[dict[str
 
 def _table(arrow: Any, schema: Any, rows: dict[str, Array], spec: EmbedderSpec) -> Any:
     ends = np.cumsum([0, *map(len, rows.values())], dtype=np.int32)
-    times_s = np.concatenate([_times_s(len(frames), spec) for frames in rows.values()])
+    times_s = np.concatenate([spec.times_s(len(frames)) for frames in rows.values()])
     numbers = arrow.array(np.concatenate([*rows.values()]).reshape(-1))
     frames = arrow.FixedSizeListArray.from_arrays(numbers, spec.dim)
     columns = [
@@ -306,8 +306,9 @@ def _read_row(batch: Any, row: int, spec: EmbedderSpec) -> tuple[str, Array]:
         raise ValueError(f"track {key!r} has no embedding of float32 numbers, {spec.dim} a frame")
     if "times_s" in batch.schema.names:
         times_s = batch.column("times_s")[row].values.to_numpy(zero_copy_only=False)
-        if len(times_s) != count or not np.allclose(times_s, _times_s(count, spec), rtol=0, atol=spec.hop_s / 2):
-            raise ValueError(f"track {key!r}: times_s are not those of {count} frames, {spec.hop_s:g} s apart")
+        tolerance_s = (spec.hop_s or 0.0) / 2
+        if len(times_s) != count or not np.allclose(times_s, spec.times_s(count), rtol=0, atol=tolerance_s):
+            raise ValueError(f"track {key!r}: times_s are not those of {count} frames ({spec.rate})")
     return key, numbers.reshape(count, spec.dim)
 
 
@@ -322,10 +323,6 @@ def _add(store: EmbeddingStore, key: str, frames: Array, path: Path) -> bool:
     except StoreError as error:
         raise StoreError(f"{path}: {error}") from error
     raise UsageError(f"{store.root} has {key} already, with other numbers than {path}: use another folder")
-
-
-def _times_s(count: int, spec: EmbedderSpec) -> Array:
-    return (np.arange(count) * spec.hop_s).astype(np.float32)
 
 
 def _pyarrow() -> tuple[Any, Any]:

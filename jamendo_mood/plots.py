@@ -14,6 +14,16 @@ from jamendo_mood.spectrograms import Spectrogram
 
 DECIDED, UNDECIDED, PRIOR = "#2a7f62", "#a9b8b2", "#f2a33a"
 ROW_HEIGHT = 0.32  # inches a bar
+WIDTH = 5.6  # inches of a figure of an evaluation; no more, or a phone shrinks the text until it can't be read
+LONGEST_NAME = 30
+SCORES = {
+    "tags": ("score", "score (dark: reaches the tag's threshold)"),
+    "classes": ("probability", "probability (dark: the class that is chosen)"),
+    "values": ("value", "value, on a scale from {0:g} to {1:g}"),
+}
+"""By the kind of task: what a target's score is called, and what its axis says."""
+CONTRAST = "#c2553f"
+GRADE_STYLES = {"good": (DECIDED, "o"), "fair": ("#3f8fc4", "s"), "weak": (CONTRAST, "v"), "unknown": ("#7d8984", "X")}
 MARKED_HZ = (250, 500, 1000, 2000, 4000, 7000)  # on the axis of a spectrogram
 
 
@@ -27,7 +37,7 @@ class Picture(Figure):
 
 
 def plot_tags(prediction: Prediction, count: int = 10) -> Picture:
-    """The highest tags of a track as bars; those that reach their threshold are dark.
+    """The highest tags of a track as bars; those that reach their threshold are dark. Classes and values likewise.
 
     Returns
     -------
@@ -43,10 +53,11 @@ def plot_tags(prediction: Prediction, count: int = 10) -> Picture:
 def _draw_tags(axes: Any, prediction: Prediction, count: int) -> None:
     top = prediction.top(count)[::-1]
     names = [f"{tag} (weak)" if prediction.grade(tag) == "weak" else tag for tag, _, _ in top]
-    axes.barh(names, [score for _, score, _ in top], color=[_colour(row[2]) for row in top])
+    low, high = scale = prediction.scale or (0.0, 1.0)
+    axes.barh(names, [score - low for _, score, _ in top], left=low, color=[_colour(row[2]) for row in top])
     for row, (_, score, _) in enumerate(top):
-        axes.text(score + 0.01, row, f"{score:.2f}", va="center", fontsize=9)
-    axes.set(xlim=(0, 1.08), xlabel="score (dark: reaches the tag's threshold)")
+        axes.text(score + 0.01 * (high - low), row, f"{score:.2f}", va="center", fontsize=9)
+    axes.set(xlim=(low, high + 0.08 * (high - low)), xlabel=SCORES[prediction.kind][1].format(*scale))
 
 
 def plot_timeline(prediction: Prediction, count: int = 8) -> Picture:
@@ -66,10 +77,12 @@ def _draw_timeline(figure: Picture, axes: Any, prediction: Prediction, count: in
     columns = [prediction.targets.index(tag) for tag, _, _ in prediction.top(count)]
     extent = (0.0, prediction.duration_s, len(columns) - 0.5, -0.5)
     scores = prediction.frame_scores[:, columns].T
-    image = axes.imshow(scores, aspect="auto", extent=extent, vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
+    low, high = prediction.scale or (0.0, 1.0)
+    ends = {"vmin": low, "vmax": high}
+    image = axes.imshow(scores, aspect="auto", extent=extent, cmap="viridis", interpolation="nearest", **ends)
     axes.set_yticks(range(len(columns)), [prediction.targets[column] for column in columns])
     axes.set_xlabel("seconds")
-    figure.colorbar(image, ax=axes, label="score")
+    figure.colorbar(image, ax=axes, label=SCORES[prediction.kind][0])
 
 
 def plot_song(prediction: Prediction, count: int = 10) -> Picture:
@@ -127,6 +140,11 @@ def empty_axes(width: float, height: float) -> tuple[Picture, Any]:
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def shorten(name: str, length: int = LONGEST_NAME) -> str:
+    """A name of at most `length` characters."""
+    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
 def _colour(decided: bool) -> str:

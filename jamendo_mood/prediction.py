@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood import audio
+from jamendo_mood.affect import place_of
 from jamendo_mood.data import check_finite
 from jamendo_mood.embedders import Embedder
+from jamendo_mood.emotions import Place, describe_place
 from jamendo_mood.errors import AudioError
 from jamendo_mood.model import Tagger
 from jamendo_mood.store import EmbeddingStore
 from jamendo_mood.streaming import StreamConfig, embed_files
+from jamendo_mood.tasks import KINDS
 
 Array = npt.NDArray[np.float32]
+Number = TypeVar("Number", float, npt.NDArray[np.float32])
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +39,21 @@ class Prediction:
     duration_s : float
     targets : tuple of str
     track_scores : float32 array (targets,)
-        Of the whole track, range [0, 1].
+        Of the whole track, range [0, 1]; values on their scale.
     decided : bool array (targets,)
-        Whether the score reaches the tag's threshold.
+        Whether the score reaches the tag's threshold; of classes, the one that is chosen; of values it tells nothing.
     grades : tuple of str
-        How far each tag can be relied on: a value of `metrics.GRADES`.
+        How far each target can be relied on: a value of `metrics.GRADES`.
     times_s : float32 array (frames,)
         Where each frame starts.
     frame_scores : float32 array (frames, targets)
-        Of the 10 frames around each frame.
+        Of the 10 frames around each frame; of a dynamic task those of the moment.
+    place : Place or None
+        Valence and arousal of the track, see `affect.place_of`; None where its targets say nothing of them.
+    kind : str
+        A key of `tasks.KINDS`.
+    scale : (float, float) or None
+        Of values: the least and the greatest there can be.
     """
 
     source: str
@@ -56,31 +66,50 @@ class Prediction:
     grades: tuple[str, ...]
     times_s: Array
     frame_scores: Array
+    place: Place | None = None
+    kind: str = "tags"
+    scale: tuple[float, float] | None = None
+
+    @property
+    def order(self) -> npt.NDArray[np.intp]:
+        """The targets as they are shown: tags and classes the highest first, values as their task has them."""
+        return np.argsort(np.zeros(len(self.targets)) if self.scale else -self.track_scores, kind="stable")
+
+    def share(self, score: Number) -> Number:
+        """How far a score is up its scale, from 0 to 1, or an array of them; of tags and classes the score itself."""
+        low, high = self.scale or (0.0, 1.0)
+        return (score - low) / (high - low)
 
     def top(self, count: int) -> list[tuple[str, float, bool]]:
-        """The `count` highest tags: name, score, whether it reaches its threshold."""
-        best = np.argsort(-self.track_scores, kind="stable")[:count]
+        """The first `count` targets in `order`: name, score, whether it is decided."""
+        best = self.order[:count]
         return [(self.targets[tag], float(self.track_scores[tag]), bool(self.decided[tag])) for tag in best]
 
     def grade(self, tag: str) -> str:
         """How far a tag can be relied on."""
         return self.grades[self.targets.index(tag)]
 
+    def rows(self, count: int) -> list[dict[str, Any]]:
+        """What is told of each of the first `count` targets, under the names of its kind's columns."""
+        name, score, decided = KINDS[self.kind].columns
+        return [
+            {name: row[0], score: row[1], **({decided: row[2]} if decided else {}), "reliability": self.grade(row[0])}
+            for row in self.top(count)
+        ]
+
     def to_json(self, count: int, *, timeline: bool = False) -> dict[str, Any]:
-        """The `count` highest tags, unrounded, and with `timeline` their scores over time."""
-        top = self.top(count)
+        """The first `count` targets, unrounded, and with `timeline` their scores over time."""
         values: dict[str, Any] = {
             "file": self.source,
             "title": self.title,
             "artist": self.artist,
             "duration_s": self.duration_s,
-            "tags": [
-                {"tag": tag, "score": score, "above_threshold": decided, "reliability": self.grade(tag)}
-                for tag, score, decided in top
-            ],
+            KINDS[self.kind].plural: self.rows(count),
+            **({"scale": list(self.scale)} if self.scale else {}),
+            "place": None if self.place is None else asdict(describe_place(*self.place)),
         }
         if timeline:
-            columns = [self.targets.index(tag) for tag, _, _ in top]
+            columns = self.order[:count].tolist()
             scores = {self.targets[column]: self.frame_scores[:, column].tolist() for column in columns}
             values["timeline"] = {"times_s": self.times_s.tolist(), "scores": scores}
         return values
@@ -140,7 +169,7 @@ def predict_stored(store: EmbeddingStore, tagger: Tagger) -> Iterator[Prediction
     for key in store:
         frames = store[key]
         check_finite(key, frames)
-        yield score_embedding((key, None, None, len(frames) * store.spec.hop_s), frames, tagger)
+        yield score_embedding((key, None, None, store.spec.duration_s(len(frames))), frames, tagger)
 
 
 def score_embedding(described: tuple[str, str | None, str | None, float], frames: Array, tagger: Tagger) -> Prediction:
@@ -154,12 +183,16 @@ def score_embedding(described: tuple[str, str | None, str | None, float], frames
     tagger : Tagger
     """
     track_scores = tagger.score_track(frames)
+    va = place_of(tagger.task, tagger.tuned, track_scores)
     return Prediction(
         *described,
         targets=tagger.task.targets,
         track_scores=track_scores,
         decided=tagger.decide(track_scores),
         grades=tagger.grades,
-        times_s=(np.arange(len(frames)) * tagger.spec.hop_s).astype(np.float32),
+        times_s=tagger.spec.times_s(len(frames)),
         frame_scores=tagger.score_frames(frames),
+        place=None if va is None else Place(*va.tolist()),
+        kind=tagger.task.kind,
+        scale=tagger.task.scale,
     )

@@ -6,16 +6,19 @@ import csv
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from jamendo_mood.emotions import describe_place
 from jamendo_mood.metrics import LOWER_IS_BETTER
+from jamendo_mood.tasks import KINDS
 
 if TYPE_CHECKING:
     from jamendo_mood.bootstrap import Comparison
+    from jamendo_mood.crossvalidation import CrossValidation
     from jamendo_mood.evaluation import Scores
     from jamendo_mood.extraction import ExtractReport
     from jamendo_mood.model import Tagger
@@ -23,16 +26,27 @@ if TYPE_CHECKING:
     from jamendo_mood.training import Epoch, TrainConfig
 
 DONE, SOME_FAILED = 0, 1  # exit statuses
+NUMBER_WIDTH = 5  # of a score over time, with a sign and two decimals
 DOUBTFUL = {"weak", "unknown"}
 SHOWN = (
-    *("tag", "grade", "positives", "artists", "prior", "PR-AUC", "ROC-AUC"),
-    *("precision", "recall", "F-score", "threshold", "ECE-all"),
+    *("tag", "class", "value", "grade", "positives", "artists", "prior", "decided", "PR-AUC", "ROC-AUC"),
+    *("precision", "recall", "F-score", "threshold", "ECE-all", "CCC", "Pearson", "R2", "RMSE", "mean", "sd"),
 )
-"""Columns of the table of tags that fit on a screen; JSON and CSV have all."""
+"""Columns of the table of targets that fit on a screen; JSON and CSV have all."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What makes a spreadsheet take a cell for a formula."""
 
 LISTED = 10  # tracks named before "and N more"
+
+NOTES = {
+    "tags": (
+        "* reaches the tag's threshold",
+        "no tag reaches its threshold: nothing here is sure enough to be called this song's mood",
+    ),
+    "classes": ("* the class with the highest probability", ""),
+    "values": ("on a scale from {0:g} to {1:g}", ""),
+}
+"""By the kind of task: what stands below a song's targets where something is decided, and where nothing is."""
 
 
 class TrackProgress:
@@ -142,7 +156,7 @@ def print_training(tagger: Tagger, out: Path) -> None:
     )
     best = ", ".join(map(str, tagger.record["best_epochs"]))
     print(
-        f"{out}: {heads} for {len(tagger.task.targets)} tags on {tagger.spec}; "
+        f"{out}: {heads} for {len(tagger.task.targets)} {tagger.task.rules.plural} on {tagger.spec}; "
         f"best epoch {best}, validation {monitor} {tagger.scores[monitor]:.4f}"
     )
 
@@ -158,25 +172,43 @@ def note(message: str) -> None:
     print(message, file=sys.stderr)
 
 
+def note_all(messages: Sequence[str]) -> None:
+    """Say several things that are no result, a line each."""
+    for message in messages:
+        note(message)
+
+
 def warn(message: str) -> None:
     """Print a warning."""
     note(f"warning: {message}")
 
 
 def print_scores(scores: Scores, form: str) -> None:
-    """Print the headline figures and the rows per tag."""
+    """Print the headline figures and the rows per target."""
     if form == "json":
         _print_json(scores.to_json())
         return
-    print(f"{scores.examples} examples, {len(scores.per_tag)} tags")
+    print(f"{scores.examples} examples, {len(scores.per_target)} {KINDS[scores.kind].plural}")
     for name, figure in scores.figures.items():
-        print(f"{name:16} {figure:.6f}{_interval(scores.intervals.get(name))}")
+        number = str(figure) if isinstance(figure, int) else f"{figure:.6f}"  # a count, or a figure
+        print(f"{name:16} {number}{_interval(scores.intervals.get(name))}")
     if scores.intervals:
         print("(in brackets: 95 % intervals by a bootstrap over artists)")
     print()
     table = scores.table()
     shown = [name for name in SHOWN if name in table]
     print(table[shown].to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}"))
+
+
+def print_folds(found: CrossValidation, form: str) -> None:
+    """Print what a cross-validation found: the figures of all folds together, and their spread."""
+    if form == "json":
+        _print_json(found.to_json())
+        return
+    print_scores(found.pooled, form)
+    print(f"\nover {len(found.folds)} folds, mean and standard deviation:")
+    for name, (mean, sd) in found.spread().items():
+        print(f"{name:16} {mean:.6f}  {sd:.6f}")
 
 
 def print_comparison(comparisons: list[Comparison], first: str, second: str, form: str) -> None:
@@ -192,69 +224,96 @@ def print_comparison(comparisons: list[Comparison], first: str, second: str, for
         print(f"{row.figure:16} {row.difference:+.6f}{_interval(row.interval)}  A higher in {row.ahead:.0%}: {verdict}")
 
 
+def print_vote(found: Mapping[str, Scores], form: str) -> None:
+    """Print the figures of several taggers, and of what they decide together, side by side."""
+    if form == "json":
+        _print_json({name: scores.to_json() for name, scores in found.items()})
+        return
+    *members, together = found
+    letters = [chr(ord("A") + number) for number in range(len(members))]
+    for letter, name in zip(letters, members, strict=True):
+        print(f"{letter} = {name}")
+    scores = found[together]
+    print(f"{scores.examples} examples, {len(scores.per_target)} {KINDS[scores.kind].plural}")
+    print(" " * 17 + "".join(f"{name:>10}" for name in [*letters, together]))
+    for name in scores.figures:
+        print(f"{name:17}" + "".join(f"{own.figures[name]:10.4f}" for own in found.values()))
+
+
 def _interval(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f"  [{interval[0]:.4f}, {interval[1]:.4f}]"
 
 
 def print_predictions(predictions: list[Prediction], form: str, count: int, *, timeline: bool) -> None:
-    """Print the highest tags of each track, with `timeline` their scores over time too."""
+    """Print the highest tags or classes of each track, or its values; with `timeline` over time too."""
     if form == "json":
         _print_json([prediction.to_json(count, timeline=timeline) for prediction in predictions])
     elif form == "csv":
         write_csv(predictions, count, sys.stdout, timeline=timeline)
     else:
         for prediction in predictions:
-            _print_tags(prediction, count)
+            _print_targets(prediction, count)
             if timeline:
                 _print_timeline(prediction, count)
 
 
-def _print_tags(prediction: Prediction, count: int) -> None:
+def _print_targets(prediction: Prediction, count: int) -> None:
     named = " - ".join(text for text in (prediction.artist, prediction.title) if text)
     minutes, seconds = divmod(round(prediction.duration_s), 60)
     print(f"{prediction.source}  {named}  ({minutes}:{seconds:02d})".replace("    ", "  "))
-    for tag, score, decided in prediction.top(count):
-        bar = "█" * round(score * 20)
-        grade = prediction.grade(tag)
+    *_, decides = KINDS[prediction.kind].columns
+    for target, score, decided in prediction.top(count):
+        bar = "█" * round(20 * prediction.share(score))
+        grade = prediction.grade(target)
         doubt = f"  ({grade})" if grade in DOUBTFUL else ""
-        print(f"  {tag:20} {score:.3f} {'*' if decided else ' '} {bar}".rstrip() + doubt)
-    if prediction.decided.any():
-        print("  (* reaches the tag's threshold)")
-    else:
-        print("  (no tag reaches its threshold: nothing here is sure enough to be called this song's mood)")
+        print(f"  {target:20} {score:.3f} {'*' if decides and decided else ' '} {bar}".rstrip() + doubt)
+    any_decided, none_decided = NOTES[prediction.kind]
+    note_below = any_decided if prediction.decided.any() else none_decided
+    print(f"  ({note_below.format(*prediction.scale or ())})")
     if DOUBTFUL & {prediction.grade(tag) for tag, _, _ in prediction.top(count)}:
         print("  (weak: hardly told from chance when the tagger was graded; unknown: too few examples there to say)")
+    if prediction.place is not None:
+        print(f"  {describe_place(*prediction.place)}")
     print()
 
 
 def _print_timeline(prediction: Prediction, count: int) -> None:
-    tags = [tag for tag, _, _ in prediction.top(count)]
-    columns = [prediction.targets.index(tag) for tag in tags]
-    print("  seconds  " + "  ".join(tags))
+    columns = prediction.order[:count]
+    widths = [max(len(prediction.targets[column]), NUMBER_WIDTH) for column in columns]
+    named = zip(columns, widths, strict=True)
+    print("  seconds  " + "  ".join(f"{prediction.targets[column]:>{width}}" for column, width in named))
     for start_s, row in zip(prediction.times_s, prediction.frame_scores[:, columns], strict=True):
-        cells = (f"{score:{len(tag)}.2f}" for tag, score in zip(tags, row, strict=True))
+        cells = (f"{score:{width}.2f}" for width, score in zip(widths, row, strict=True))
         print(f"  {start_s:7.2f}  " + "  ".join(cells))
     print()
 
 
 def write_csv(predictions: list[Prediction], count: int, file: IO[str], *, timeline: bool) -> None:
-    """Write the highest tags of each track, or with `timeline` their scores over time, as a table for spreadsheets."""
+    """Write what is told of each track, or with `timeline` its scores over time, as a table for spreadsheets.
+
+    The tracks are one tagger's. Of values, their scale is told too.
+    """
     writer = csv.writer(file, lineterminator="\n")
+    kind = predictions[0].kind if predictions else "tags"
+    named, scored, decided = KINDS[kind].columns
     if timeline:
-        writer.writerow(["file", "time_s", "tag", "score"])
+        writer.writerow(["file", "time_s", named, scored])
         for prediction in predictions:
-            for tag, _, _ in prediction.top(count):
-                scores = prediction.frame_scores[:, prediction.targets.index(tag)]
+            for column in prediction.order[:count]:
+                target, scores = prediction.targets[column], prediction.frame_scores[:, column]
                 rows = zip(prediction.times_s.tolist(), scores.tolist(), strict=True)
-                writer.writerows([harmless(prediction.source), f"{start_s:.2f}", tag, score] for start_s, score in rows)
+                writer.writerows(
+                    [harmless(prediction.source), f"{start_s:.2f}", target, score] for start_s, score in rows
+                )
         return
-    writer.writerow(["file", "title", "artist", "duration_s", "tag", "score", "above_threshold", "reliability"])
+    columns = [named, scored, *([decided] if decided else []), "reliability"]
+    scale = ["scale_low", "scale_high"] if KINDS[kind].on_scale else []
+    writer.writerow(["file", "title", "artist", "duration_s", *columns, *scale])
     for prediction in predictions:
         described = [*map(harmless, (prediction.source, prediction.title, prediction.artist)), prediction.duration_s]
-        writer.writerows(
-            [*described, tag, score, int(decided), prediction.grade(tag)]
-            for tag, score, decided in prediction.top(count)
-        )
+        for row in prediction.rows(count):
+            cells = [int(cell) if isinstance(cell, bool) else cell for cell in row.values()]
+            writer.writerow([*described, *cells, *(prediction.scale or ())])
 
 
 def harmless(cell: str | None) -> str | None:

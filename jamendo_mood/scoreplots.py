@@ -13,29 +13,40 @@ from jamendo_mood import metrics
 from jamendo_mood.dataplots import cooccurrence, similar_order
 from jamendo_mood.errors import UsageError
 from jamendo_mood.evaluation import Evaluation
-from jamendo_mood.plots import DECIDED, PRIOR, ROW_HEIGHT, UNDECIDED, Picture, empty_axes
+from jamendo_mood.plots import (
+    CONTRAST,
+    DECIDED,
+    GRADE_STYLES,
+    PRIOR,
+    ROW_HEIGHT,
+    UNDECIDED,
+    WIDTH,
+    Picture,
+    empty_axes,
+    shorten,
+)
+from jamendo_mood.tasks import KINDS
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 
 MOST_TAGS = 60  # so many rows can still be read, and MTG-Jamendo's 56 are all there
 MOST_CHOSEN = 6
-WIDTH = 5.6  # inches; no more, or a phone shrinks the text until it can't be read
 TAG_HEIGHT = 0.19  # inches a row where there are many
 FEW_TAGS = 15
 GAP_ROWS = 2  # left empty where tags are left out
 SCORE_BINS = 30
-LONGEST_NAME = 30
-CONTRAST = "#c2553f"
-GRADE_STYLES = {"good": (DECIDED, "o"), "fair": ("#3f8fc4", "s"), "weak": (CONTRAST, "v"), "unknown": ("#7d8984", "X")}
 CURVE_COLOURS = ("#0072b2", "#009e73", "#56b4e9", "#e69f00", "#cc79a7", "#d55e00")
 """Those of Okabe and Ito, "Color Universal Design", 2008, which the colour-blind can tell apart."""
 SCORE_TICKS = (1e-4, 3e-4, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 def rank_tags(evaluation: Evaluation) -> list[int]:
-    """The columns of the tags that have a PR-AUC, best first; equals stay in the order of the task."""
-    figures = [row["PR-AUC"] for row in evaluation.per_tag]
+    """The columns of the tags that have a PR-AUC, best first; equals stay in the order of the task.
+
+    Of classes and values likewise, by the figure that their table is sorted by.
+    """
+    figures = [row[KINDS[evaluation.kind].ranked_by] for row in evaluation.per_target]
     return sorted((column for column, figure in enumerate(figures) if figure is not None), key=lambda n: -figures[n])
 
 
@@ -43,7 +54,7 @@ def choose_tags(evaluation: Evaluation, count: int = MOST_CHOSEN) -> tuple[str, 
     """The best tag by PR-AUC, the worst, and some between at equal steps of rank, at most `count`; best first."""
     ranked = rank_tags(evaluation)
     places = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))
-    return tuple(str(evaluation.per_tag[ranked[place]]["tag"]) for place in places)
+    return tuple(str(evaluation.per_target[ranked[place]]["tag"]) for place in places)
 
 
 def plot_tag_precision(evaluation: Evaluation, count: int = MOST_TAGS) -> Picture:
@@ -55,7 +66,7 @@ def plot_tag_precision(evaluation: Evaluation, count: int = MOST_TAGS) -> Pictur
     columns = rank_tags(evaluation)
     omitted = max(len(columns) - count, 0)
     n_best = len(columns) if not omitted else (count + 1) // 2
-    rows = [evaluation.per_tag[column] for column in columns[:n_best] + columns[n_best + omitted :]]
+    rows = [evaluation.per_target[column] for column in columns[:n_best] + columns[n_best + omitted :]]
     places = np.arange(len(rows)) + GAP_ROWS * (np.arange(len(rows)) >= n_best)
     height = ROW_HEIGHT if len(rows) <= FEW_TAGS else TAG_HEIGHT
     figure, axes = empty_axes(WIDTH, 1.3 + height * (places[-1] + 1))
@@ -119,7 +130,7 @@ def plot_curves(evaluation: Evaluation, tags: Sequence[str] = ()) -> Picture:
     columns = _columns(evaluation, tags)
     figure, axes = empty_axes(WIDTH, 4.6 + 0.22 * len(columns))
     for column, colour in zip(columns, CURVE_COLOURS, strict=False):
-        row = evaluation.per_tag[column]
+        row = evaluation.per_target[column]
         if row["PR-AUC"] is None:
             raise UsageError(f"tag {row['tag']!r} has no precision-recall curve: no example has it, or all do")
         precision, recall, _ = precision_recall_curve(evaluation.truth[:, column], evaluation.predictions[:, column])
@@ -149,7 +160,7 @@ def plot_reliability(evaluation: Evaluation) -> Picture:
         histogram.spines[["top", "right"]].set_visible(False)
         _draw_reliability(axes, evaluation, above)
         _draw_counts(histogram, evaluation.predictions[evaluation.predictions > above], axes.get_xlim())
-    pairs[0][0].set_ylabel("share that has the tag")
+    pairs[0][0].set_ylabel("share that is right")
     pairs[0][1].set_ylabel("scores")
     figure.legend(*pairs[0][0].get_legend_handles_labels(), loc="outside upper left", ncols=2, frameon=False)
     return figure
@@ -223,7 +234,7 @@ def plot_score_histograms(evaluation: Evaluation, tags: Sequence[str] = ()) -> P
 
 def _draw_histogram(axes: Any, evaluation: Evaluation, column: int) -> None:
     """One tag, as far as its scores and its threshold go."""
-    row, truth = evaluation.per_tag[column], evaluation.truth[:, column]
+    row, truth = evaluation.per_target[column], evaluation.truth[:, column]
     scores, threshold = evaluation.predictions[:, column], row.get("threshold")
     highest = max(float(scores.max()), threshold or 0.0, 1e-6)
     bins = np.linspace(0, 1.0001 * highest, SCORE_BINS + 1)
@@ -254,7 +265,7 @@ def plot_cooccurrences(evaluation: Evaluation, count: int = MOST_TAGS) -> tuple[
     for table in tables.values():
         np.fill_diagonal(table, np.nan)  # always 100
     norm = PowerNorm(0.5, vmin=0, vmax=np.nanmax([*tables.values()], initial=1))
-    names = [shorten(evaluation.per_tag[column]["tag"]) for column in columns]
+    names = [shorten(evaluation.per_target[column]["tag"]) for column in columns]
     first, second = (_draw_shares(title, table, names, norm) for title, table in tables.items())
     return first, second
 
@@ -282,13 +293,8 @@ def _draw_shares(title: str, shares: Floats, names: Sequence[str], norm: PowerNo
     return figure
 
 
-def shorten(name: str, length: int = LONGEST_NAME) -> str:
-    """A name of at most `length` characters."""
-    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
-
-
 def _columns(evaluation: Evaluation, tags: Sequence[str]) -> list[int]:
-    names = [row["tag"] for row in evaluation.per_tag]
+    names = [row["tag"] for row in evaluation.per_target]
     chosen = tags or choose_tags(evaluation)
     missing = [tag for tag in chosen if tag not in names]
     if missing:

@@ -8,6 +8,7 @@ owner may enter, and both ends prove that they know a key before anything else i
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -101,7 +102,8 @@ def serve(tagger: Tagger, embedder: Embedder, folder: Path, offer: Offer | None 
     tagger : Tagger
         Its heads and the network are run once before anything is served.
     embedder : Embedder
-        Its front end is a function of a module: it runs in the other processes.
+        Its front end is a function of a module, or a `functools.partial` of one that gives it arguments by name: it
+        runs in the other processes.
     folder : Path
         A private folder, for the settings file, the socket and a copy of the tagger.
     offer : Offer or None
@@ -150,7 +152,7 @@ def connect() -> tuple[SharedTagger, Embedder, Library | None, Limits]:
     address = Address(folder / SOCKET_NAME, bytes.fromhex(settings["key"]))
     embedder = Embedder(
         spec=EmbedderSpec.from_json(settings["spec"]),
-        frontend=pkgutil.resolve_name(settings["frontend"]),
+        frontend=functools.partial(pkgutil.resolve_name(settings["frontend"]), **settings["frontend_arguments"]),
         network=SharedNetwork(address),
         window_samples=settings["window_samples"],
         hop_samples=settings["hop_samples"],
@@ -170,10 +172,15 @@ def _write_settings(tagger: Tagger, embedder: Embedder, address: Address, offer:
         # Pickled, for a library of thousands of files takes a second to open and a moment to read. No one else can
         # write into this folder.
         (folder / LIBRARY_NAME).write_bytes(pickle.dumps(offer.library))
+    frontend: Any = embedder.frontend
+    arguments: dict[str, Any] = {}
+    if isinstance(frontend, functools.partial) and not frontend.args:
+        frontend, arguments = frontend.func, frontend.keywords
     settings = {
         "key": address.key.hex(),
         "spec": asdict(embedder.spec),
-        "frontend": _name_of(embedder.frontend),
+        "frontend": _name_of(frontend),
+        "frontend_arguments": arguments,
         "window_samples": embedder.window_samples,
         "hop_samples": embedder.hop_samples,
         "library": offer.library is not None,
@@ -187,7 +194,7 @@ def _write_settings(tagger: Tagger, embedder: Embedder, address: Address, offer:
 
 
 def _name_of(frontend: Callable[..., Any]) -> str:
-    name = f"{frontend.__module__}:{frontend.__qualname__}"
+    name = f"{frontend.__module__}:{getattr(frontend, '__qualname__', type(frontend).__name__)}"
     try:
         found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError):

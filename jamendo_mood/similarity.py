@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood import audio
-from jamendo_mood.affect import va_of_scores
+from jamendo_mood.affect import place_of
 from jamendo_mood.errors import UsageError
 from jamendo_mood.model import Tagger
 from jamendo_mood.scoring import OnProgress, score_store
@@ -42,7 +42,7 @@ class Found:
         In [0, 1]; 1 is exactly what was asked for.
     file : Path or None
     tags : tuple of (str, float)
-        Its highest tags, and their scores.
+        Its highest tags, and their scores; values in the order of their task.
     title, artist : str or None
     duration_s : float or None
         What its file says of itself, once `playlists.describe` has looked.
@@ -72,11 +72,13 @@ class Library:
     means : float32 array (n, dim)
         The mean of each track's embedding.
     va : float32 array (n, 2) or None
-        Valence and arousal by the tags, see `affect.va_of_scores`; None where the tags say nothing of them.
+        Valence and arousal, see `affect.place_of`; None where the targets say nothing of them.
     grades : tuple of str
         How far each tag can be relied on: a value of `metrics.GRADES`.
     files : mapping of str to Path
         The audio of the tracks whose audio is at hand.
+    scale : (float, float) or None
+        Of scores that are values.
     """
 
     keys: tuple[str, ...]
@@ -86,6 +88,7 @@ class Library:
     va: Array | None = None
     grades: tuple[str, ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
+    scale: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -174,13 +177,7 @@ class Library:
         return self._best(1 - np.sqrt(_dot(np.square(differences), weights / weights.sum())), count, exclude)
 
     def near(self, valence: float, arousal: float, count: int, exclude: Collection[str] = ()) -> list[Found]:
-        """The tracks nearest to a point of `plane`, best first; valence and arousal in [-1, 1].
-
-        Raises
-        ------
-        UsageError
-            The tags say nothing of valence and arousal, or the point is out of range.
-        """
+        """The tracks nearest to a point of `plane`, best first; valence and arousal in [-1, 1]. Raises as `along`."""
         return self._best(self._closeness(_as_points([(valence, arousal)])[0]), count, exclude)
 
     def along(self, points: Sequence[Point], count: int, exclude: Collection[str] = ()) -> list[Found]:
@@ -197,7 +194,7 @@ class Library:
         Raises
         ------
         UsageError
-            The tags say nothing of valence and arousal, or a point is out of range.
+            The moods say nothing of valence and arousal, or a point is out of range.
         """
         unwanted, found = self._rows(exclude), []
         for place in _walk(_as_points(points), min(count, len(self) - len(unwanted))):
@@ -217,7 +214,7 @@ class Library:
     def _closeness(self, place: Places) -> Array:
         if self.plane is None:
             raise UsageError(
-                "this tagger's tags say nothing of valence and arousal, so its tracks have no place on the plane: "
+                "this tagger's moods say nothing of valence and arousal, so its tracks have no place on the plane: "
                 f"ask for moods, of which there are {', '.join(self.targets)}"
             )
         return np.asarray(1 - np.linalg.norm(self.plane - place, axis=1) / _WIDEST, np.float32)
@@ -232,7 +229,8 @@ class Library:
 
     def _found(self, row: int, fit: float) -> Found:
         key, scores = self.keys[row], self.scores[row]
-        tags = tuple((self.targets[tag], float(scores[tag])) for tag in np.argsort(-scores, kind="stable")[:TOP_TAGS])
+        order = range(len(scores)) if self.scale else np.argsort(-scores, kind="stable").tolist()
+        tags = tuple((self.targets[tag], float(scores[tag])) for tag in order[:TOP_TAGS])
         return Found(key, min(max(fit, 0.0), 1.0), self.files.get(key), tags)
 
     @functools.cached_property
@@ -261,7 +259,7 @@ def open_library(
     store : EmbeddingStore
         Where the results are kept too; if it can't be written, that is logged and they are computed anew each time.
     tagger : Tagger or None
-        Without one, tracks can be found by their sound alone.
+        Without one, tracks are found by sound alone.
     audio_dir : Path or None
         The folder that was extracted, for `Library.files`.
     on_progress : callable (tracks done, tracks to do) or None
@@ -282,9 +280,10 @@ def open_library(
         targets=targets,
         scores=scored.scores,
         means=scored.means,
-        va=None if tagger is None else va_of_scores(scored.scores, tagger.tuned, targets),
+        va=None if tagger is None else place_of(tagger.task, tagger.tuned, scored.scores),
         grades=() if tagger is None else tagger.grades,
         files={key: found[key] for key in scored.keys if key in found},
+        scale=None if tagger is None else tagger.task.scale,
     ).prepare()
 
 

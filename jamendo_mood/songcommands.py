@@ -9,14 +9,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jamendo_mood import reports
+from jamendo_mood import moodcommands, reports
 from jamendo_mood.errors import UsageError
 from jamendo_mood.reports import DONE, SOME_FAILED
 
 if TYPE_CHECKING:
     from jamendo_mood.model import Tagger
     from jamendo_mood.scratch import Scratch
-    from jamendo_mood.similarity import Array, Found, Library, Point
+    from jamendo_mood.similarity import Array, Found, Library
     from jamendo_mood.spectrograms import Spectrogram
     from jamendo_mood.store import EmbeddingStore
 
@@ -32,10 +32,11 @@ def tag(arguments: argparse.Namespace) -> int:
     files, stores = _sort_inputs(arguments.files)
     for store in stores:
         tagger.check_spec(store.spec)
+    places = moodcommands.read_tag_places(tagger, arguments.places)
     predictions = [prediction for store in stores for prediction in predict_stored(store, tagger)]
     failed = 0
     if files:
-        embedder = load_embedder(tagger.spec.name, EmbedderOptions.of(arguments))
+        embedder = load_embedder(tagger.spec, EmbedderOptions.of(arguments))
         tagger.warm_up()
         results = {}
         with reports.TrackProgress(len(files), "decoded, embedded and scored") as progress:
@@ -47,6 +48,8 @@ def tag(arguments: argparse.Namespace) -> int:
                 else:
                     progress.advance(result.duration_s)
         predictions += [result for path in files if not isinstance(result := results[path], str)]
+    if arguments.places is not None:
+        predictions = moodcommands.place_predictions(predictions, tagger, places)
     reports.print_predictions(predictions, arguments.format, arguments.top, timeline=arguments.timeline)
     return SOME_FAILED if failed else DONE
 
@@ -188,7 +191,7 @@ def playlist(arguments: argparse.Namespace) -> int:
     from jamendo_mood.store import EmbeddingStore
 
     form, store = _choose_format(arguments), EmbeddingStore(arguments.store)
-    path = _choose_path(arguments)
+    path = moodcommands.choose_path(arguments)
     tagger = _choose_tagger(arguments, store)
     if tagger is None:
         raise UsageError(f"the built-in tagger does not know {store.spec}: give one that does with --tagger DIR")
@@ -197,14 +200,21 @@ def playlist(arguments: argparse.Namespace) -> int:
         grade = tagger.grades[tagger.task.targets.index(name)]
         if grade in reports.DOUBTFUL:
             reports.note(f"{name} is graded {grade} (see `jamendo-mood tag`), so it counts less than other moods")
+    tag_places = moodcommands.read_tag_places(tagger, arguments.places)
     library = _open_library(arguments, store, tagger)
+    if arguments.places is not None:
+        library = moodcommands.place_library(library, tagger, tag_places)
+    places, given = [end.place_in(library) for end in path], {end.track for end in path if end.track}
     if wanted:
         found = library.by_moods(wanted, arguments.count)
-    elif len(path) == 1:
-        found = library.near(*path[0], arguments.count)
+    elif len(places) == 1:
+        found = library.near(*places[0], arguments.count, given)
     else:
-        found = library.along(path, arguments.count)
-    return _hand_out(found, form, arguments)
+        found = library.along(places, arguments.count, given)
+    status = _hand_out(found, form, arguments)
+    if arguments.remember:
+        moodcommands.remember(path, library)
+    return status
 
 
 def web(arguments: argparse.Namespace) -> int:
@@ -235,24 +245,8 @@ def web(arguments: argparse.Namespace) -> int:
         limits=Limits(arguments.max_mb * MEGABYTE, 60.0 * arguments.max_minutes, paths=False),
         browser=not arguments.no_browser,
     )
-    run_web(tagger, load_embedder(tagger.spec.name, EmbedderOptions.of(arguments)), library, config)
+    run_web(tagger, load_embedder(tagger.spec, EmbedderOptions.of(arguments)), library, config)
     return DONE
-
-
-def _choose_path(arguments: argparse.Namespace) -> list[Point]:
-    """The ends of the path through the plane: none for a playlist by moods, one for a place."""
-    from jamendo_mood.affect import find_emotion
-
-    path = []
-    for point, name in ((arguments.at, arguments.emotion), (arguments.to, arguments.to_emotion)):
-        if name is not None:
-            emotion = find_emotion(name)
-            path.append((emotion.valence, emotion.arousal))
-        elif point is not None:
-            path.append(point)
-    if arguments.mood and path:
-        raise UsageError("--to and --to-emotion end a path that --at or --emotion begins; --mood begins none")
-    return path
 
 
 def _choose_format(arguments: argparse.Namespace) -> str:
@@ -299,7 +293,7 @@ def _embed(path: Path, store: EmbeddingStore, arguments: argparse.Namespace) -> 
     from jamendo_mood.errors import AudioError
     from jamendo_mood.streaming import embed_files
 
-    embedder = load_embedder(store.spec.name, EmbedderOptions.of(arguments))
+    embedder = load_embedder(store.spec, EmbedderOptions.of(arguments))
     if not store.spec.accepts(embedder.spec):
         raise UsageError(f"{store.root} holds embeddings of {store.spec}, which cannot be compared to {embedder.spec}")
     (result,) = embed_files({path.name: path}, embedder)

@@ -166,7 +166,7 @@ class SongQueue:
 
     def _load_embedder(self) -> Embedder:
         if self._embedder is None:
-            self._embedder = load_embedder(self._tagger.spec.name)
+            self._embedder = load_embedder(self._tagger.spec)
             self._tagger.check_spec(self._embedder.spec)
         return self._embedder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +32,85 @@ SIMILAR = 6
 Array = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Words:
+    """What the card of a song says, by the kind of task.
+
+    Attributes
+    ----------
+    undecided : str
+        At its top, where nothing is decided.
+    choose, carried, nothing : str
+        Of the seconds that carried a target: how to see them, what stands before them, and what where there are none.
+    legend : str
+        Of the bars.
+    states : (str, str, str)
+        What a bar says of its target where it is decided, where it is not, and where it has no threshold.
+    thresholds : bool
+        Whether there are any.
+    """
+
+    undecided: str
+    choose: str
+    carried: str
+    nothing: str
+    legend: str
+    states: tuple[str, str, str]
+    thresholds: bool = False
+
+
+_BAR = "Bar: {} of the song{}. Thin line: where it lies for 80 % of the time."
+WORDS = {
+    "tags": Words(
+        undecided="No tag reaches its threshold. The nearest:",
+        choose="Choose a tag to see the seconds that carried it.",
+        carried="was carried most by",
+        nothing="lies over the whole song, or hardly in it",
+        legend=_BAR.format("score", "") + " Tick: the tag's threshold, ★ reached.",
+        states=("threshold {0:.2f}, reached", "threshold {0:.2f}, not reached", "no threshold: it is never decided"),
+        thresholds=True,
+    ),
+    "classes": Words(
+        undecided="",
+        choose="Choose a class to see the seconds that carried it.",
+        carried="was carried most by",
+        nothing="lies over the whole song, or hardly in it",
+        legend=_BAR.format("probability", "") + " ★ the highest, which is the class that is chosen.",
+        states=("chosen", "", ""),
+    ),
+    "values": Words(
+        undecided="What is heard in it, on a scale from {1:g} to {2:g}:",
+        choose="Choose one to see the seconds that raised it.",
+        carried="was raised most by",
+        nothing="is much the same all through the song",
+        legend=_BAR.format("value", ", from {1:g} to {2:g}"),
+        states=("", "", "on a scale from {1:g} to {2:g}"),
+    ),
+}
+
+
 def describe(heard: Heard, tagger: Tagger, name: str) -> tuple[dict[str, Any], bytes]:
     """What the card of a song shows, as JSON, and the timeline.
 
     Returns
     -------
     description : dict
-        Names, tags (highest first: score, threshold or None, grade, spread over time, column of the timeline) and the
-        place on the plane of valence and arousal.
+        Names, tags (or classes or values, in `Prediction.order`: score, threshold or None, what is to be said of it,
+        grade, spread over time, column of the timeline), the scale, words, and the place on the plane of valence and
+        arousal.
     timeline : bytes
-        uint8 (frames, columns): scores, 255 being 1.
+        uint8 (frames, columns): scores, from 0, the low end of the scale, to 255, the high end.
     """
-    prediction = heard.prediction
-    best = np.argsort(-prediction.track_scores, kind="stable")[:SENT_TAGS]
+    prediction, words = heard.prediction, WORDS[tagger.task.kind]
+    best = prediction.order[:SENT_TAGS].tolist()
+    scale = prediction.scale or (0.0, 1.0)
     low, high = np.percentile(prediction.frame_scores, SPREAD_PERCENT, axis=0)
     peaks = prediction.frame_scores.max(axis=0)
     tags = [
         {
             "tag": prediction.targets[tag],
             "score": float(prediction.track_scores[tag]),
-            "threshold": float(tagger.tuned[tag]) if np.isfinite(tagger.tuned[tag]) else None,
-            "above_threshold": bool(prediction.decided[tag]),
+            **_decision(prediction, tagger, tag),
             "reliability": prediction.grades[tag],
             "spread": [float(low[tag]), float(high[tag])],
             "peak": float(peaks[tag]),
@@ -60,13 +118,16 @@ def describe(heard: Heard, tagger: Tagger, name: str) -> tuple[dict[str, Any], b
         }
         for column, tag in enumerate(best)
     ]
-    timeline = np.rint(255 * np.clip(prediction.frame_scores[:, best], 0, 1)).astype(np.uint8)
+    timeline = np.rint(255 * np.clip(prediction.share(prediction.frame_scores[:, best]), 0, 1)).astype(np.uint8)
+    said = {name: text.format(None, *scale) for name, text in asdict(words).items() if isinstance(text, str)}
     description = {
         "name": name,
         "title": prediction.title,
         "artist": prediction.artist,
         "duration_s": prediction.duration_s,
         "tags": tags,
+        "scale": list(scale),
+        "words": said,
         "frames": len(timeline),
         "columns": timeline.shape[1],
         **_on_plane(prediction, tagger),
@@ -74,10 +135,23 @@ def describe(heard: Heard, tagger: Tagger, name: str) -> tuple[dict[str, Any], b
     return description, timeline.tobytes()
 
 
+def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, Any]:
+    """Whether a target is decided, by which threshold, and how that is said."""
+    words, value = WORDS[tagger.task.kind], float(tagger.tuned[target])
+    threshold = value if words.thresholds and np.isfinite(value) else None
+    decided = tagger.task.rules.columns[2] is not None and bool(prediction.decided[target])
+    state = words.states[0 if decided else 1 if threshold is not None else 2]
+    return {
+        "threshold": threshold,
+        "above_threshold": decided,
+        "state": state.format(value, *(prediction.scale or (0.0, 1.0))),
+    }
+
+
 def describe_details(
     path: Path, heard: Heard, tagger: Tagger, library: Library | None, limits: Limits
 ) -> tuple[dict[str, Any], bytes]:
-    """What takes longer than the tags: why each tag, and similar tracks; and the spectrogram.
+    """What takes longer than the tags: why each of them, and similar tracks; and the spectrogram.
 
     Returns
     -------
@@ -155,11 +229,11 @@ _EXPORTS = {
 
 
 def _on_plane(prediction: Prediction, tagger: Tagger) -> dict[str, Any]:
-    """Valence and arousal of the song and its course, if its tags say anything of them."""
-    whole = affect.va_of_scores(prediction.track_scores, tagger.tuned, prediction.targets)
+    """Valence and arousal of the song and its course, if its targets say anything of them."""
+    whole = affect.place_of(tagger.task, tagger.tuned, prediction.track_scores)
     if whole is None:
         return {"va": None}
-    frames = affect.va_of_scores(prediction.frame_scores, tagger.tuned, prediction.targets)
+    frames = affect.place_of(tagger.task, tagger.tuned, prediction.frame_scores)
     stretches = np.array_split(np.asarray(frames), min(COURSE_POINTS, len(prediction.frame_scores)))
     course = [stretch.mean(axis=0).round(3).tolist() for stretch in stretches]
-    return {"va": whole.tolist(), "va_course": course, "va_source": "from the tags"}
+    return {"va": whole.tolist(), "va_course": course, "va_source": affect.PLACE_SOURCES[tagger.task.kind]}

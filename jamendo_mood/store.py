@@ -125,7 +125,7 @@ class EmbeddingStore(Mapping[str, Array]):
 
     def times(self, key: str) -> Array:
         """Start of each frame of a track in seconds, float32 (frames,)."""
-        return (np.arange(len(self[key])) * self.spec.hop_s).astype(np.float32)
+        return self.spec.times_s(len(self[key]))
 
     def failures(self) -> dict[str, str]:
         """The tracks that could not be embedded, and why."""

@@ -20,12 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood import decoders
-from jamendo_mood.audio import SAMPLE_RATE_HZ
+from jamendo_mood.audio import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders import Embedder, pad_to_window
 from jamendo_mood.errors import DiskFullError, NetworkError, UsageError
 from jamendo_mood.scratch import Scratch
 
 BLOCK_FRAMES = 64  # windows a block: about a minute of sound, 4 MB
+STRETCH_SAMPLES = 60 * SAMPLE_RATE_HZ  # what `StreamConfig.alter` is given at a time, whatever the embedder
 
 Array = npt.NDArray[np.float32]
 log = logging.getLogger(__name__)
@@ -57,6 +58,9 @@ Take = Callable[[threading.Event], Source | None]
 
 Feed = Callable[[Mapping[str, Path], Scratch], AbstractContextManager[Take]]
 """Starts to get the files of some tracks, into a scratch folder if need be."""
+
+Alter = Callable[[str, Iterator[Wave]], Iterator[Wave]]
+"""Changes the sound of a track, by its key: stretches of a minute, the last shorter, to stretches of any length."""
 
 
 @contextlib.contextmanager
@@ -94,6 +98,8 @@ class StreamConfig:
         One of `decoders.DECODERS`.
     feed : callable
         What gives the decoders the files of the tracks, one by one, as they come.
+    alter : callable or None
+        What is done to the sound between decoder and embedder; ``augmentation`` makes copies by it.
     """
 
     batch: int = 64
@@ -102,6 +108,7 @@ class StreamConfig:
     longest_s: float | None = None
     decoder: str = decoders.DEFAULT
     feed: Feed = local_files
+    alter: Alter | None = None
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.prefetch < 1:
@@ -142,7 +149,8 @@ def embed_files(
         config.feed(tracks, scratch) as take,
         _Decoders(take, embedder, scratch, config) as chunks,
     ):
-        yield from embed_chunks(chunks, embedder, config.batch)
+        # What is one row a track is not kept waiting for a batch of tracks.
+        yield from embed_chunks(chunks, embedder, 1 if embedder.spec.hop_s is None else config.batch)
 
 
 @dataclass(frozen=True)
@@ -161,7 +169,7 @@ def decode(
 ) -> Iterator[Chunk]:
     """Turn one audio file into inputs of the network, block by block; the WAV is gone when the last is out.
 
-    Of `config` it is the decoder and the limit that count.
+    Of `config` it is the decoder, the limit and what alters the sound that count.
 
     Raises
     ------
@@ -172,18 +180,35 @@ def decode(
     """
     config = config or StreamConfig()
     window, hop = embedder.window_samples, embedder.hop_samples
-    block, overlap = (BLOCK_FRAMES - 1) * hop + window, window - hop
+    whole = embedder.spec.hop_s is None
+    block = hop if whole else (BLOCK_FRAMES - 1) * hop + max(window, hop)
+    overlap = 0 if whole else max(0, window - hop)
     samples = 0
-    waves = decoders.DECODERS[config.decoder](path, scratch, block, overlap, config.longest_s)
-    with contextlib.closing(waves):
+    with _sound_of(key, path, scratch, config, block, overlap) as waves:
         for wave in waves:
             first = samples == 0
             samples += len(wave) - (0 if first else overlap)
             if first and len(wave) < window:
                 log.warning("%s: shorter than %.2f s, padded with silence", path, window / SAMPLE_RATE_HZ)
+            if whole and not first:
+                continue  # a row describes as much of the track as its first block has
             if first or len(wave) >= window:
                 yield Chunk(key, embedder.frontend(pad_to_window(wave, window)))
     yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ)
+
+
+@contextlib.contextmanager
+def _sound_of(
+    key: str, path: Path, scratch: Scratch, config: StreamConfig, block: int, overlap: int
+) -> Iterator[Iterator[Wave]]:
+    """A file's blocks, as they are or altered."""
+    read = decoders.DECODERS[config.decoder]
+    if config.alter is None:
+        with contextlib.closing(read(path, scratch, block, overlap, config.longest_s)) as waves:
+            yield waves
+    else:
+        with contextlib.closing(read(path, scratch, STRETCH_SAMPLES, 0, config.longest_s)) as waves:
+            yield decoders.cut(config.alter(key, waves), path, block, overlap)
 
 
 def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int) -> Iterator[TrackResult]:

@@ -39,7 +39,8 @@ def main(root: Path) -> None:
     tested = {"part": dataset.test, "figures": scores.figures, "intervals": scores.intervals}
     replace(
         tagger,
-        grades=tuple(row["grade"] for row in scores.per_tag),  # 24 to 32 positives a mood, where validation has 3 to 9
+        # 24 to 32 positives a mood, where validation has 3 to 9
+        grades=tuple(row["grade"] for row in scores.per_target),
         record={**tagger.record, "tested": tested, "graded_on": dataset.test},
     ).save(BUILTIN)
     for name, figure in scores.figures.items():

@@ -52,7 +52,7 @@ def figures(truth, scores, decisions):
     usable = [number for number, column in enumerate(columns) if 0 < sum(column) < len(column)]
     score_columns = [list(column) for column in zip(*scores, strict=True)]
     decided_columns = [list(column) for column in zip(*decisions, strict=True)]
-    per_tag = [precision_recall_f(t, d) for t, d in zip(columns, decided_columns, strict=True)]
+    per_target = [precision_recall_f(t, d) for t, d in zip(columns, decided_columns, strict=True)]
     flat_truth, flat_scores = sum(truth, []), sum(scores, [])  # noqa: RUF017
     micro = precision_recall_f(flat_truth, sum(decisions, []))  # noqa: RUF017
     results = {
@@ -65,7 +65,7 @@ def figures(truth, scores, decisions):
     for count in (1, 3, 5):
         results[f"hit@{count}"] = hit_rate(truth, scores, count)
     for place, name in enumerate(("precision", "recall", "F-score")):
-        results[f"{name}-macro"] = sum(row[place] for row in per_tag) / len(per_tag)
+        results[f"{name}-macro"] = sum(row[place] for row in per_target) / len(per_target)
         results[f"{name}-micro"] = micro[place]
     return results
 

@@ -48,6 +48,16 @@ def seeded_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def seeded_yamnet_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SavedModel of YAMNet's interface and size with weights from a seed: 15 MB."""
+    from seeded_yamnet import write_module
+
+    folder = tmp_path_factory.mktemp("seeded") / "yamnet"
+    write_module(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tone() -> Callable[..., Wave]:
     """Make a sine with soft ends, so that it has no energy away from its frequency."""
 

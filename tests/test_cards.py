@@ -1,11 +1,13 @@
 import json
+from dataclasses import replace
 
 import pytest
-from toy_examples import SPEC, TASK, make_examples
+from toy_examples import COURSES, QUADRANTS, SPEC, TASK, VALUES, make_examples, make_tagger
 
 from jamendo_mood import cards
 from jamendo_mood.heads import HeadConfig
 from jamendo_mood.metrics import GRADES
+from jamendo_mood.tasks import KINDS
 from jamendo_mood.training import TrainConfig, fit
 
 
@@ -34,7 +36,6 @@ def test_a_card_tells_data_licence_scores_and_uses(manifest):
 
 
 def test_every_tag_is_listed_once_under_its_grade(manifest):
-    assert cards.GRADES.keys() == set(GRADES)
     text = cards.describe({**manifest, "grades": ["good", "weak", "good"]})
     positives = manifest["record"]["positives"]
     assert f"- **good** (what it ranks highest is often right): red ({positives['red']}), blue" in text
@@ -48,3 +49,45 @@ def test_scores_on_a_test_part_stand_beside_those_on_the_validation_part(manifes
     assert "| figure | validation part | eval_public | meaning |" in text
     assert "| 0.2500 [0.2000, 0.3000] |" in text
     assert "| - |" in text  # the figures it was not tested for
+
+
+def test_there_are_words_for_every_kind_and_grade():
+    assert cards.WORDS.keys() == KINDS.keys()
+    for kind, words in cards.WORDS.items():
+        assert words.plural == KINDS[kind].plural
+        assert words.grades.keys() == set(GRADES)
+        assert KINDS[kind].monitor in words.figures
+
+
+@pytest.mark.parametrize(
+    ("task", "says", "figures"),
+    [
+        (QUADRANTS, "for 4 classes, on mean", {"accuracy": 0.5, "F-score-macro": 0.25}),
+        (VALUES, "for 2 values on a scale from 1 to 9, on mean", {"CCC": 0.5, "RMSE": 0.25}),
+        (COURSES, "for 2 values on a scale from -1 to 1, each moment by itself", {"CCC": 0.5, "RMSE": 0.25}),
+    ],
+    ids=["classes", "values", "courses"],
+)
+def test_a_card_of_classes_or_values_does_not_speak_of_tags(task, says, figures, tmp_path):
+    record = {"tracks": {"train": 7, "validation": 3}, "licence": "CC BY 4.0"}
+    tagger = replace(make_tagger(task), scores=figures, intervals={}, record=record)
+    tagger.save(tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert says in text
+    assert f"## Its {task.rules.plural}\n" in text
+    for name, figure in figures.items():
+        assert f"| {name} | {figure:.4f} |" in text
+    assert "PR-AUC" not in text
+    assert "calibrat" not in text
+    assert "threshold" not in text
+    assert "Learned from 7 tracks, its best epoch chosen on 3 others" in text
+    ours, uses = text.split("## What it is for")
+    assert "tag" not in ours.replace("Tagger", "")
+    assert cards.USES.strip() in uses
+    assert ("learned from 2 ratings a second" in text) == (task.rate_hz is not None)
+
+
+def test_a_figure_that_was_not_found_anywhere_has_no_row(manifest):
+    scores = {name: figure for name, figure in manifest["scores"].items() if name != "ECE"}
+    assert "| ECE |" not in cards.describe({**manifest, "scores": scores})
+    assert "| ECE |" in cards.describe(manifest)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from toy_page import ToyPage
 
-from jamendo_mood.affect import EMOTIONS
+from jamendo_mood import finder, moodlog
+from jamendo_mood.emotions import EMOTIONS
 from jamendo_mood.finder import FindWidget
 from jamendo_mood.similarity import Library, open_library
 from jamendo_mood.uploads import Limits
@@ -166,3 +167,57 @@ def test_no_more_tracks_than_there_are_or_than_is_sensible(page, library):
     assert len(page.all("results")[0][0]["tracks"]) == len(library)
     page.say("query", mode="moods", wanted={"sad": 1.0}, count=-3)
     assert len(page.all("results")[-1][0]["tracks"]) == 1
+
+
+# ---- Remembering.
+
+
+@pytest.fixture
+def log(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    return moodlog.default_path()
+
+
+def test_an_emotion_is_remembered_only_if_that_is_wanted(page, log):
+    joy = {"mode": "plane", "points": [[0.8, 0.5]], "count": 3, "emotion": "joy"}
+    for unwanted in ({}, {"remember": False}, {"remember": "yes"}):
+        page.say("query", **joy, **unwanted)
+    assert not log.exists()
+    page.say("query", **joy, remember=True)
+    page.say("query", mode="plane", points=[[0.8, 0.5], [-0.8, -0.4]], count=3, emotion="sadness", remember=True)
+    assert [(wish.emotion, wish.asked_by) for wish in moodlog.read().wishes] == [
+        ("joy", "widget"),
+        ("sadness", "widget"),
+    ]
+    (first, _), (second, _) = page.all("history")
+    assert [wish["emotion"] for wish in second["wishes"]] == ["joy", "sadness"]
+    assert len(first["wishes"]) == 1
+    json.dumps(second)
+    page.say("forget")
+    assert page.all("history")[-1][0]["wishes"] == []
+    assert not log.exists()
+
+
+def test_an_emotion_that_is_none_is_not_remembered(page, log):
+    page.say("query", mode="plane", points=[[0, 0]], count=3, emotion="xyzzy", remember=True)
+    assert "no emotion 'xyzzy'" in page.wait_for("failed")[0]["sentence"]
+    page.say("query", mode="plane", points=[[0, 0]], count=3, remember=True)  # makes no sense, and is dropped
+    assert not log.exists()
+
+
+def test_a_page_for_others_remembers_nothing(library, monkeypatch, log):
+    moodlog.remember([moodlog.wish_for(EMOTIONS["joy"].place, "emotion", moodlog.now())])
+    page = ToyPage(FindWidget(library, limits=Limits(paths=False)), monkeypatch)
+    page.say("hello")
+    assert page.wait_for("setup")[0]["remembers"] is False
+    page.say("query", mode="plane", points=[[0.8, 0.5]], count=3, emotion="joy", remember=True)
+    page.say("forget")
+    assert page.all("history") == []
+    assert len(moodlog.read().wishes) == 1
+
+
+def test_the_curve_is_of_the_latest(page, log, monkeypatch):
+    monkeypatch.setattr(finder, "SHOWN_WISHES", 2)
+    for _ in range(3):
+        page.say("query", mode="plane", points=[[0.8, 0.5]], count=1, emotion="joy", remember=True)
+    assert [len(message["wishes"]) for message, _ in page.all("history")] == [1, 2, 2]

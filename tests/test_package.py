@@ -16,20 +16,26 @@ import jamendo_mood
 ROOT = Path(jamendo_mood.__file__).parent
 LAYERS = """
 errors quiet argtypes
-scratch pydubs metrics losses calibration cards remote
-audio tasks bootstrap affect
-melspec tracks uploads excerpts decoders
-vggish leakage spectrograms
+scratch pydubs metrics valuemetrics losses calibration cards remote
+audio classmetrics bootstrap emotions
+tasks
+melspec hub handcrafted tracks folds credits labels uploads excerpts decoders augmentation
+vggish yamnet patches cnn leakage ratings spectrograms affect moodlog
 embedders
-store streaming data datasets.jamendo datasets.audioset
-extraction parquet objects datasets splits synthesis heads batches mediaeval published
+store streaming data datasets.pmemo datasets.emomusic
+datasets.jamendo datasets.audioset datasets.mirex datasets.quadrants datasets.turkish datasets.own
+datasets.deam
+extraction parquet objects datasets splits synthesis heads batches mediaeval published copies
 model downloads cluster
 training evaluation prediction demo scoring
+crossvalidation voting
 plots reports similarity explanations
-dataplots listening playlists sharing
+dataplots classplots valueplots pagewords listening playlists sharing moodplots
 scoreplots songview visitors
-pages web songqueue browser fallback clustercommands
+pagesections web songqueue browser fallback clustercommands moodcommands copycommands
+pages
 commands songcommands storecommands widget finder options
+taskcommands votecommands
 cli
 __main__
 """
@@ -41,6 +47,7 @@ HEAVY = {
     "pandas",
     "sklearn",
     "scipy",
+    "librosa",
     "matplotlib",
     "ipywidgets",
     "pydub",

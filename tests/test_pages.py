@@ -5,10 +5,18 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from toy_evaluations import NEVER_GIVEN, NO_POSITIVES, make_evaluation
+from toy_evaluations import (
+    NEVER_GIVEN,
+    NO_POSITIVES,
+    make_class_evaluation,
+    make_evaluation,
+    make_value_evaluation,
+)
 
 from jamendo_mood import cards, metrics, pages
 from jamendo_mood.errors import StoreError
+from jamendo_mood.pagewords import EXPLANATIONS
+from jamendo_mood.tasks import KINDS
 
 VOID = {"meta", "img"}
 FACTS = {"task": "toy", "data": "/data/a & b"}
@@ -129,7 +137,7 @@ def test_headline_figures_with_their_intervals_and_what_they_are(seven, text):
     assert by_name["PR-AUC-macro"][0] == f"{seven.figures['PR-AUC-macro']:.4f} [0.2500, 0.7500]"
     assert by_name["hit@3"][0] == f"{seven.figures['hit@3']:.4f}"
     for name, (_, meaning) in by_name.items():
-        assert meaning == pages.EXPLANATIONS[name]
+        assert meaning == EXPLANATIONS["tags"][name]
         assert len(meaning) > 20
 
 
@@ -141,10 +149,10 @@ def test_a_figure_that_nobody_explained_is_shown_without(one, tmp_path):
 
 def test_the_table_has_every_tag_and_every_column_best_first(seven, text):
     header, *rows = Page(text).tables[1]
-    assert set(header) == {name for row in seven.per_tag for name in row}
+    assert set(header) == {name for row in seven.per_target for name in row}
     assert header[:2] == ["tag", "grade"]
-    last = seven.per_tag[NO_POSITIVES]
-    ranked = sorted((row for row in seven.per_tag if row is not last), key=lambda row: row["PR-AUC"], reverse=True)
+    last = seven.per_target[NO_POSITIVES]
+    ranked = sorted((row for row in seven.per_target if row is not last), key=lambda row: row["PR-AUC"], reverse=True)
     assert [row[0] for row in rows] == [row["tag"] for row in [*ranked, last]]
     for cells, row in zip(rows, [*ranked, last], strict=True):
         for name, cell in zip(header, cells, strict=True):
@@ -158,7 +166,7 @@ def test_the_table_has_every_tag_and_every_column_best_first(seven, text):
 
 
 def test_a_column_that_nobody_knows_comes_last(one, tmp_path):
-    more = replace(one, per_tag=tuple({"<new>": 1, **row} for row in one.per_tag))
+    more = replace(one, per_target=tuple({"<new>": 1, **row} for row in one.per_target))
     header, first, *_ = read(pages.save_report(more, tmp_path, title="", facts={})).tables[1]
     assert header[-1] == "<new>"
     assert first[-1] == "1"
@@ -167,9 +175,9 @@ def test_a_column_that_nobody_knows_comes_last(one, tmp_path):
 def test_grades_are_counted_and_explained(seven, text):
     words = " ".join(Page(text).texts)
     for grade in metrics.GRADES:
-        count = sum(row["grade"] == grade for row in seven.per_tag)
+        count = sum(row["grade"] == grade for row in seven.per_target)
         assert f"{count} {grade}" in words
-        assert cards.GRADES[grade] in words
+        assert cards.WORDS["tags"].grades[grade] in words
 
 
 def test_without_intervals_nothing_is_in_brackets(tmp_path):
@@ -196,6 +204,62 @@ def test_a_folder_that_cannot_be_made_is_named(one, tmp_path):
         pages.save_report(one, tmp_path / "file", title="t", facts={})
 
 
-def test_every_figure_and_column_is_explained(seven):
-    assert seven.figures.keys() == pages.EXPLANATIONS.keys()
-    assert {name for row in seven.per_tag for name in row} <= pages.COLUMNS.keys()
+def make_songs():
+    return make_value_evaluation(rows=240, songs=8)
+
+
+def make_classes():
+    return make_class_evaluation(4, names=("Q1", "<b>Q2</b>", "Q3", "Q4"))
+
+
+@pytest.mark.parametrize(
+    ("make", "headings"),
+    [
+        (
+            make_classes,
+            ["Which classes are taken for which", "Which classes can it tell?", "Can a score be taken at its word?"],
+        ),
+        (make_value_evaluation, ["Predicted against true", "Where it errs"]),
+        (
+            make_songs,
+            ["Predicted against true", "Where it errs", "Songs over time", "How many songs are followed how well"],
+        ),
+    ],
+)
+def test_a_page_of_classes_and_values_has_its_own_pictures_and_table(make, headings, tmp_path):
+    evaluation = make()
+    rules = KINDS[evaluation.kind]
+    page = read(pages.save_report(evaluation, tmp_path, title="Toys", facts={}))
+    words = " ".join(page.texts)
+    assert [image["alt"] for image in page.images] == headings
+    assert f"how far can its {rules.plural} be relied on" in words
+    assert f"All {rules.plural}" in words
+    assert f"The best {rules.ranked_by} first" in words
+    assert not re.search(r"\btags?\b|threshold", words.lower())
+    header, *rows = page.tables[1]
+    assert header[0] == rules.target
+    figures = [float(row[header.index(rules.ranked_by)]) for row in rows]
+    assert figures == sorted(figures, reverse=True)
+    assert {row[0] for row in rows} == {row[rules.target] for row in evaluation.per_target}
+    for figure, value, meaning in page.tables[0][1:]:
+        assert float(value.partition(" ")[0]) == pytest.approx(evaluation.figures[figure], abs=5e-5)
+        assert meaning
+    for grade, meaning in cards.WORDS[evaluation.kind].grades.items():
+        assert f"{sum(row['grade'] == grade for row in evaluation.per_target)} {grade}" in words
+        assert meaning in words
+
+
+def test_moments_are_told_from_tracks(tmp_path):
+    words = " ".join(read(pages.save_report(make_songs(), tmp_path, title="", facts={})).texts)
+    assert "240 moments of 8 songs" in words
+    words = " ".join(read(pages.save_report(make_value_evaluation(rows=50), tmp_path, title="", facts={})).texts)
+    assert "50 tracks" in words
+
+
+def test_songs_that_never_change_have_no_course(tmp_path):
+    evaluation = make_songs()
+    level = replace(
+        evaluation, truth=evaluation.truth.mean(axis=0, keepdims=True).repeat(len(evaluation.truth), axis=0)
+    )
+    page = read(pages.save_report(level, tmp_path, title="", facts={}))
+    assert [image["alt"] for image in page.images] == ["Predicted against true", "Where it errs"]

@@ -3,10 +3,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_examples import OTHER_SPEC, TASK, make_prediction
+from toy_examples import (
+    COURSES,
+    OTHER_SPEC,
+    QUADRANTS,
+    TASK,
+    VALUES,
+    make_class_prediction,
+    make_prediction,
+    make_tagger,
+    make_value_prediction,
+)
 
 from jamendo_mood.errors import AudioError, DataError, UsageError
-from jamendo_mood.prediction import predict, predict_files, predict_stored
+from jamendo_mood.prediction import predict, predict_files, predict_stored, score_embedding
 from jamendo_mood.store import EmbeddingStore
 from jamendo_mood.streaming import StreamConfig
 
@@ -124,3 +134,43 @@ def test_the_json_of_a_prediction_is_json():
         assert values["timeline"]["scores"][tag] == prediction.frame_scores[:, TASK.targets.index(tag)].tolist()
     assert set(values["timeline"]["scores"]) == {"green", "red"}
     assert "timeline" not in prediction.to_json(2)
+
+
+def test_classes_as_json_tell_the_one_that_is_chosen():
+    values = make_class_prediction().to_json(2)
+    assert values["classes"] == [
+        {"class": "Q3", "probability": pytest.approx(0.6), "chosen": True, "reliability": "good"},
+        {"class": "Q4", "probability": pytest.approx(0.2), "chosen": False, "reliability": "unknown"},
+    ]
+    assert not {"tags", "values", "scale"} & values.keys()
+
+
+def test_values_as_json_have_their_scale_and_no_decisions():
+    values = make_value_prediction().to_json(10, timeline=True)
+    assert values["values"] == [
+        {"name": "valence", "value": 3.0, "reliability": "weak"},
+        {"name": "arousal", "value": 7.0, "reliability": "good"},
+    ]
+    assert values["scale"] == [1.0, 9.0]
+    assert values["timeline"]["scores"] == {"valence": [2.0, 4.0], "arousal": [6.0, 8.0]}
+    assert not {"tags", "classes"} & values.keys()
+    json.dumps(values, allow_nan=False)
+
+
+def test_values_are_shares_of_their_scale():
+    assert make_value_prediction().share(5.0) == 0.5
+    assert make_class_prediction().share(0.25) == 0.25
+
+
+@pytest.mark.parametrize("task", [QUADRANTS, VALUES, COURSES], ids=["classes", "values", "courses"])
+def test_a_prediction_knows_its_kind_and_its_scale(task):
+    frames = np.random.default_rng(0).standard_normal((30, 4), dtype=np.float32)
+    prediction = score_embedding(("a", None, None, 28.8), frames, make_tagger(task))
+    assert (prediction.kind, prediction.scale) == (task.kind, task.scale)
+    assert prediction.frame_scores.shape == (30, len(task.targets))
+    if task.scale is not None:
+        low, high = task.scale
+        assert list(prediction.order) == [0, 1]
+        valence, arousal = (prediction.track_scores[task.targets.index(name)] for name in ("valence", "arousal"))
+        expected = [2 * (value - low) / (high - low) - 1 for value in (valence, arousal)]
+        np.testing.assert_allclose(prediction.place, expected, rtol=1e-5)

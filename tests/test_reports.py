@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_examples import SPEC, TASK, make_prediction
+from toy_examples import SPEC, TASK, make_class_prediction, make_prediction, make_value_prediction
 
 from jamendo_mood import reports
 from jamendo_mood.bootstrap import Comparison
@@ -151,7 +151,7 @@ def test_a_song_without_title_and_artist_has_neither(capsys):
 def test_a_timeline_has_a_line_for_each_frame(capsys):
     reports.print_predictions([make_prediction()], "table", 2, timeline=True)
     lines = capsys.readouterr().out.splitlines()
-    start = lines.index("  seconds  green  red")
+    start = lines.index("  seconds  green    red")
     assert [line.split() for line in lines[start + 1 : start + 5]] == [
         ["0.00", "0.90", "0.10"],
         ["0.96", "0.80", "0.20"],
@@ -241,7 +241,7 @@ def test_lower_is_better_for_an_error(capsys):
 
 def test_a_wide_table_shows_what_fits_on_a_screen(capsys):
     row = {"tag": "calm", "PR-AUC": 0.5, "grade": "good", "PR-AUC-low": 0.1, "Brier-skill": 0.1, "ECE-all": 0.01}
-    reports.print_scores(replace(SCORES, per_tag=(row,)), "table")
+    reports.print_scores(replace(SCORES, per_target=(row,)), "table")
     assert capsys.readouterr().out.splitlines()[4].split() == ["tag", "grade", "PR-AUC", "ECE-all"]
 
 
@@ -249,3 +249,59 @@ def test_quirks_and_warnings_go_to_stderr(capsys):
     reports.print_quirks(["one", "two"])
     reports.warn("look out")
     assert capsys.readouterr() == ("", "as published: one\nas published: two\nwarning: look out\n")
+
+
+def test_classes_as_a_table_have_a_star_at_the_one_that_is_chosen(capsys):
+    reports.print_predictions([make_class_prediction()], "table", 10, timeline=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[1:4]] == [
+        ["Q3", "0.600", "*"],
+        ["Q4", "0.200", "████"],
+        ["Q1", "0.100", "██"],
+    ]
+    assert lines[5] == "  (* the class with the highest probability)"
+    assert "threshold" not in " ".join(lines)
+
+
+def test_values_as_a_table_lie_on_their_scale_in_the_order_of_the_task(capsys):
+    reports.print_predictions([make_value_prediction()], "table", 10, timeline=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[1:3]] == [["valence", "3.000", "█████"], ["arousal", "7.000", "█" * 15]]
+    assert lines[1].endswith("(weak)")
+    assert lines[3] == "  (on a scale from 1 to 9)"
+    assert "*" not in "".join(lines)
+    assert "threshold" not in " ".join(lines)
+
+
+def test_values_over_time_stand_below_their_names(capsys):
+    reports.print_predictions([make_value_prediction()], "table", 10, timeline=True)
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("  seconds  valence  arousal")
+    assert lines[start + 1] == "     0.00     2.00     6.00"
+    assert lines[start + 2] == "     0.96     4.00     8.00"
+
+
+def test_classes_and_values_as_csv_have_columns_of_their_own(capsys):
+    reports.print_predictions([make_class_prediction()], "csv", 2, timeline=False)
+    rows = read_csv(capsys.readouterr().out)
+    assert [(row["class"], float(row["probability"]), row["chosen"], row["reliability"]) for row in rows] == [
+        ("Q3", pytest.approx(0.6), "1", "good"),
+        ("Q4", pytest.approx(0.2), "0", "unknown"),
+    ]
+    reports.print_predictions([make_value_prediction()], "csv", 2, timeline=False)
+    rows = read_csv(capsys.readouterr().out)
+    assert [(row["name"], row["value"], row["scale_low"], row["scale_high"]) for row in rows] == [
+        ("valence", "3.0", "1.0", "9.0"),
+        ("arousal", "7.0", "1.0", "9.0"),
+    ]
+    assert not {"chosen", "above_threshold"} & rows[0].keys()
+    for prediction, header in ((make_class_prediction(), "class,probability"), (make_value_prediction(), "name,value")):
+        reports.print_predictions([prediction], "csv", 1, timeline=True)
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == f"file,time_s,{header}"
+        assert len(lines) == 3
+
+
+def test_a_count_among_the_figures_is_printed_as_one(capsys):
+    reports.print_scores(replace(SCORES, figures={"Kendall": 0.25, "constant-curves": 3}), "table")
+    assert capsys.readouterr().out.splitlines()[1:3] == ["Kendall          0.250000", "constant-curves  3"]

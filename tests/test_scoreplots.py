@@ -224,8 +224,8 @@ def test_truth_and_decisions_go_together_in_one_order_and_on_one_scale(seven, tm
 def test_of_very_many_tags_the_most_frequent_go_together(tmp_path):
     evaluation = make_evaluation(20)
     first, second = scoreplots.plot_cooccurrences(evaluation, 16)
-    most = sorted(evaluation.per_tag, key=lambda row: row["positives"])[-16:]
-    assert evaluation.truth.sum(axis=0).tolist() == [row["positives"] for row in evaluation.per_tag]
+    most = sorted(evaluation.per_target, key=lambda row: row["positives"])[-16:]
+    assert evaluation.truth.sum(axis=0).tolist() == [row["positives"] for row in evaluation.per_target]
     assert set(labels(first.axes[0].yaxis)) == {row["tag"] for row in most}
     assert labels(first.axes[0].yaxis) == labels(second.axes[0].yaxis)
     first.savefig(tmp_path / "picture.png")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from toy_examples import OTHER_SPEC
 
+from jamendo_mood.embedders import EmbedderOptions, load_embedder
 from jamendo_mood.errors import MoodError, UsageError
 from jamendo_mood.prediction import predict
 from jamendo_mood.scratch import Scratch
@@ -172,6 +173,18 @@ def test_only_their_owner_reads_the_settings_and_they_hold_what_is_offered(
     assert limits.page == offer.tabs
     assert library.keys == offer.library.keys
     np.testing.assert_array_equal(library.scores, offer.library.scores)
+
+
+def test_another_hop_goes_with_the_front_end(corpus, corpus_tagger, folder, use):
+    half = load_embedder("logmel", EmbedderOptions(hop_s=0.5))
+    tagger = replace(corpus_tagger, spec=half.spec)
+    with serve(tagger, half, folder) as settings:
+        use(settings)
+        shared_tagger, embedder, *_ = connect()
+        there = predict(corpus.path(2), shared_tagger, embedder)
+    here = predict(corpus.path(2), tagger, half)
+    assert here.times_s[1] == 0.5
+    np.testing.assert_array_equal(there.frame_scores, here.frame_scores)
 
 
 def test_what_cannot_be_served_is_refused(corpus_tagger, logmel, stub_embedder, folder, tmp_path):

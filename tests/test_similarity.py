@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_examples import VALUES, make_tagger
 
 from jamendo_mood.affect import PLACES
 from jamendo_mood.errors import UsageError
@@ -285,3 +286,13 @@ def test_the_store_lists_its_tracks_alone(corpus_store, corpus_tagger):
     assert list(corpus_store.root.glob("library-*.npz"))
     assert set(EmbeddingStore(corpus_store.root)) == set(corpus_store)
     assert not [key for key in corpus_store if key.startswith("library")]
+
+
+def test_a_tagger_of_valence_and_arousal_says_where_its_tracks_lie(corpus_store, logmel):
+    tagger = make_tagger(VALUES, logmel.spec)
+    library = open_library(corpus_store, tagger)
+    np.testing.assert_allclose(library.va, library.scores / 4 - 1.25, atol=1e-5)  # from 1 ... 9 to -1 ... 1
+    best = library.near(1.0, 1.0, 1)[0].key
+    assert library.plane[library.row(best)].sum() == library.plane.sum(axis=1).max()
+    assert [[name for name, _ in found.tags] for found in library.near(0, 0, 9)] == [["valence", "arousal"]] * 9
+    assert library.by_moods({"valence": 1.0}, 1)[0].key == library.keys[library.scores[:, 0].argmax()]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jamendo_mood import model
-from jamendo_mood.affect import find_emotion
+from jamendo_mood.emotions import find_emotion
 from jamendo_mood.similarity import open_library
 from jamendo_mood.store import EmbeddingStore
 
@@ -169,7 +169,7 @@ def test_tags_that_cannot_be_relied_on_are_told(run, corpus_store, corpus_tagger
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "one of the arguments --mood --at --emotion is required"),
+        ([], "one of the arguments --mood --at --emotion --emotion-of is required"),
         (["--mood", "sad"], "'sad' is not of the form NAME=VALUE"),
         (["--mood", "sad=2"], "a level is a number from 0"),
         (["--mood", "groovy=1"], "no mood 'groovy'; there are dark, energetic, happy, relaxing, sad"),

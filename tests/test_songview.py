@@ -6,11 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib import image
+from toy_examples import COURSES, QUADRANTS, VALUES, make_tagger
 
 from jamendo_mood import songview
 from jamendo_mood.affect import va_of_scores
-from jamendo_mood.listening import listen
+from jamendo_mood.listening import Heard, listen
+from jamendo_mood.prediction import score_embedding
 from jamendo_mood.similarity import Found
+from jamendo_mood.tasks import KINDS
 from jamendo_mood.uploads import Limits
 
 pytest_plugins = ["demo_corpus"]
@@ -91,3 +94,58 @@ def test_exports(heard, name):
     assert picture.shape[0] > 400
     with pytest.raises(KeyError):
         songview.export(prediction, "exe", name)
+
+
+@pytest.fixture(params=[QUADRANTS, VALUES, COURSES], ids=["classes", "values", "courses"])
+def other(request):
+    """A tagger of another kind than tags, and what it hears."""
+    frames = np.random.default_rng(0).standard_normal((100, 4), dtype=np.float32)
+    tagger = make_tagger(request.param)
+    return Heard(score_embedding(("a.mp3", None, None, 96.0), frames, tagger), frames), tagger
+
+
+def test_there_are_words_for_every_kind():
+    assert songview.WORDS.keys() == KINDS.keys()
+    for words in songview.WORDS.values():
+        for state in words.states:
+            state.format(0.5, 0.0, 1.0)
+
+
+def test_classes_and_values_are_described_without_thresholds(other):
+    heard, tagger = other
+    description, timeline = songview.describe(heard, tagger, "a.mp3")
+    json.dumps(description, allow_nan=False)
+    prediction, rules = heard.prediction, tagger.task.rules
+    low, high = tagger.task.scale or (0.0, 1.0)
+    assert description["scale"] == [low, high]
+    assert [tag["tag"] for tag in description["tags"]] == [name for name, _, _ in prediction.top(4)]
+    assert {tag["threshold"] for tag in description["tags"]} == {None}
+    chosen = [tag["tag"] for tag in description["tags"] if tag["above_threshold"]]
+    assert chosen == ([] if rules.on_scale else [prediction.top(1)[0][0]])
+    said = " ".join([*description["words"].values(), *(tag["state"] for tag in description["tags"])])
+    assert "threshold" not in said
+    assert "{" not in said
+    assert (f"from {low:g} to {high:g}" in said) == rules.on_scale
+    levels = np.frombuffer(timeline, np.uint8).reshape(description["frames"], description["columns"])
+    columns = [prediction.targets.index(tag["tag"]) for tag in description["tags"]]
+    np.testing.assert_allclose(
+        levels / 255 * (high - low) + low, prediction.frame_scores[:, columns], atol=(high - low) / 500
+    )
+
+
+def test_a_tagger_of_valence_and_arousal_puts_a_song_where_it_says(other):
+    heard, tagger = other
+    description, _ = songview.describe(heard, tagger, "a.mp3")
+    assert description["va_source"] == {"classes": "from the classes", "values": "predicted"}[tagger.task.kind]
+    assert len(description["va_course"]) == 60
+    if tagger.task.scale is not None:
+        low, high = tagger.task.scale
+        scores = {tag["tag"]: tag["score"] for tag in description["tags"]}
+        expected = [2 * (scores[name] - low) / (high - low) - 1 for name in ("valence", "arousal")]
+        assert description["va"] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "png"])
+def test_classes_and_values_can_be_taken_away(other, form):
+    heard, _ = other
+    assert songview.export(heard.prediction, form, "a.mp3")[2]

@@ -12,7 +12,7 @@ import pytest
 
 from jamendo_mood import audio
 from jamendo_mood.errors import AudioError, DiskFullError, UsageError
-from jamendo_mood.streaming import Chunk, StreamConfig, embed_chunks, embed_files
+from jamendo_mood.streaming import BLOCK_FRAMES, Chunk, StreamConfig, embed_chunks, embed_files
 
 PEAK = """
 import sys
@@ -90,6 +90,19 @@ def test_a_track_shorter_than_a_window_is_padded_and_said(songs, stub_embedder, 
     (result,) = embed_files({"short": short}, wide, config)
     assert len(result.frames) == 1
     assert "two.wav: shorter than" in caplog.text
+
+
+def test_windows_with_gaps_are_those_of_the_whole(stub_embedder, config, make_audio, noise, read_wav, tmp_path):
+    hop = 3 * stub_embedder.window_samples // 2
+    gappy = replace(
+        stub_embedder,
+        hop_samples=hop,
+        frontend=lambda wave: np.lib.stride_tricks.sliding_window_view(wave, stub_embedder.window_samples)[::hop],
+    )
+    source = make_audio(tmp_path / "long.wav", noise(15.0), rate_hz=16_000)
+    (result,) = embed_files({"long": source}, gappy, config)
+    assert len(result.frames) == 1 + (15 * 16_000 - stub_embedder.window_samples) // hop > 2 * BLOCK_FRAMES
+    assert np.array_equal(result.frames, gappy.embed(read_wav(source)))
 
 
 def test_a_bad_file_ends_its_own_track_only(songs, stub_embedder, config):

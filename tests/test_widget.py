@@ -308,14 +308,14 @@ def test_an_error_of_ours_is_told_and_logged(widget, page, corpus, monkeypatch, 
 
 def test_the_embedder_is_loaded_when_the_first_song_comes(corpus, logmel, make_widget, monkeypatch):
     loaded = []
-    monkeypatch.setattr(songqueue, "load_embedder", lambda name: loaded.append(name) or logmel)
+    monkeypatch.setattr(songqueue, "load_embedder", lambda spec: loaded.append(spec) or logmel)
     widget = make_widget(embedder=None)
     assert loaded == []
     page = ToyPage(widget, monkeypatch)
     page.upload("a.mp3", corpus.path(0).read_bytes(), "1")
     page.upload("b.mp3", corpus.path(1).read_bytes(), "2")
     page.wait_for("details", id="2")
-    assert loaded == ["logmel"]
+    assert loaded == [logmel.spec]
     assert page.all("progress", stage="load", id="1")
     assert not page.all("progress", stage="load", id="2")
 

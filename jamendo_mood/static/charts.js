@@ -3,8 +3,12 @@
 const DOUBTFUL = { weak: "weak: hardly told from chance when the tagger was graded", unknown: "unknown: too rare to be graded" };
 const percent = (share) => `${(100 * share).toFixed(2)}%`;
 
-// One row a tag: score as a bar, its spread over time as a thin line, the threshold as a tick.
-const tagBars = (tags, choose) => {
+// How far a score is up the song's scale, from 0 to 1.
+const shareOf = ({ scale: [low, high] }) => (score) => Math.max(0, Math.min(1, (score - low) / (high - low)));
+
+// One row a tag, class or value: score as a bar, its spread over time as a thin line, the threshold as a tick.
+const tagBars = (song, tags, choose) => {
+  const share = shareOf(song);
   const list = element("ul", { class: "jm-bars" });
   for (const tag of tags) {
     const [low, high] = tag.spread;
@@ -12,20 +16,20 @@ const tagBars = (tags, choose) => {
     const threshold = tag.threshold;
     const says = [
       `${tag.tag}: score ${tag.score.toFixed(2)}`,
-      threshold === null ? "no threshold: it is never decided" : `threshold ${threshold.toFixed(2)}, ${tag.above_threshold ? "reached" : "not reached"}`,
+      tag.state,
       `from ${low.toFixed(2)} to ${high.toFixed(2)} over most of the song`,
       mark,
     ];
     const button = element(
       "button",
-      { class: `jm-bar${tag.above_threshold ? " jm-above" : ""}`, "aria-pressed": "false", "aria-label": says.filter(Boolean).join("; "), title: "why this tag? shows the seconds that carried it" },
+      { class: `jm-bar${tag.above_threshold ? " jm-above" : ""}`, "aria-pressed": "false", "aria-label": says.filter(Boolean).join("; "), title: "why? shows the seconds that carried it" },
       element("span", { class: "jm-bar-name" }, tag.tag, mark ? element("em", { class: "jm-weak", title: mark }, tag.reliability) : null),
       element(
         "span",
         { class: "jm-bar-track" },
-        element("span", { class: "jm-bar-fill", style: `width:${percent(tag.score)}` }),
-        element("span", { class: "jm-bar-spread", style: `left:${percent(low)};width:${percent(Math.max(0.002, high - low))}` }),
-        threshold === null ? null : element("span", { class: "jm-bar-threshold", style: `left:${percent(threshold)}` }),
+        element("span", { class: "jm-bar-fill", style: `width:${percent(share(tag.score))}` }),
+        element("span", { class: "jm-bar-spread", style: `left:${percent(share(low))};width:${percent(Math.max(0.002, share(high) - share(low)))}` }),
+        threshold === null ? null : element("span", { class: "jm-bar-threshold", style: `left:${percent(share(threshold))}` }),
       ),
       element("span", { class: "jm-bar-score" }, tag.score.toFixed(2), tag.above_threshold ? " ★" : ""),
     );
@@ -49,7 +53,8 @@ const timeline = (song, rows, seek) => {
   const axis = element("div", { class: "jm-axis", "aria-hidden": "true" }, ...[0, 0.25, 0.5, 0.75, 1].map((share) => element("span", {}, clock(share * song.duration_s))));
 
   const frames = song.frames;
-  const highest = Math.max(0.02, ...rows.map((row) => row.peak));
+  const highest = Math.max(0.02, ...rows.map((row) => shareOf(song)(row.peak)));
+  const [low, high] = song.scale;
   const draw = () => {
     canvas.width = frames;
     canvas.height = rows.length;
@@ -89,7 +94,7 @@ const timeline = (song, rows, seek) => {
     { class: "jm-timeline" },
     names,
     slider,
-    element("div", { class: "jm-scale" }, element("span", {}, "0"), element("i", {}), element("span", {}, highest.toFixed(2))),
+    element("div", { class: "jm-scale" }, element("span", {}, String(low)), element("i", {}), element("span", {}, (low + highest * (high - low)).toFixed(2))),
     axis,
   );
   const showWhy = (stretches) =>

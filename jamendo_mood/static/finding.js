@@ -77,8 +77,22 @@ const planePicker = (setup, ask) => {
   return element("div", {}, svg, says, clear);
 };
 
+// What was remembered, the latest to the right: valence and arousal as two curves, and a button to forget it all.
+const moodCurve = (wishes, forget) => {
+  if (!wishes.length) return [];
+  const at = (n, name) => [(wishes.length > 1 ? (n / (wishes.length - 1)) * 200 - 100 : 0).toFixed(1), (-30 * wishes[n][name]).toFixed(1)];
+  const last = wishes[wishes.length - 1].emotion;
+  const svg = element("svg", { viewBox: "-104 -34 208 68", class: "jm-curve", role: "img", "aria-label": `Valence and arousal of the last ${wishes.length} emotions you asked for; the latest is ${last}` });
+  for (const name of ["valence", "arousal"]) {
+    svg.append(element("path", { class: `jm-${name}`, d: wishes.map((_, n) => `${n ? "L" : "M"}${at(n, name).join(" ")}`).join("") }));
+    svg.append(...wishes.map((_, n) => element("circle", { class: `jm-${name}`, cx: at(n, name)[0], cy: at(n, name)[1], r: 1.6 })));
+  }
+  const legend = element("p", { class: "jm-hint" }, "What you asked for, the latest to the right: ", element("span", { class: "jm-valence" }, "valence"), " and ", element("span", { class: "jm-arousal" }, "arousal (dashed)"), ". ");
+  return [svg, legend, element("button", { class: "jm-button", onclick: forget }, "Forget all of it")];
+};
+
 // One ring an intensity, the strongest in the middle. Two emotions make a path from the one to the other.
-const emotionWheel = (setup, ask) => {
+const emotionWheel = (setup, ask, memory) => {
   const radii = { 3: [12, 42], 2: [42, 76], 1: [76, 100] };
   const svg = element("svg", { viewBox: "-104 -104 208 208", class: "jm-wheel", role: "group", "aria-label": "Plutchik's wheel of emotions" });
   const says = element("p", { class: "jm-hint", "aria-live": "polite" }, "Choose an emotion; choose a second for a path from the one to the other.");
@@ -99,7 +113,7 @@ const emotionWheel = (setup, ask) => {
       // Outlines of their own, above all pieces: neighbours would cover half of a piece's stroke.
       outlines.replaceChildren(...pieces.filter((_, n) => chosen.includes(setup.emotions[n])).map((own) => element("path", { class: "jm-outline", d: own.getAttribute("d") })));
       says.textContent = chosen.map(({ name }) => name).join(" → ");
-      ask({ mode: "plane", points: chosen.map(({ valence, arousal }) => [valence, arousal]) });
+      ask({ mode: "plane", points: chosen.map(({ valence, arousal }) => [valence, arousal]), emotion: emotion.name, remember: memory.box.checked });
     };
     piece.addEventListener("click", choose);
     piece.addEventListener("keydown", (event) => {
@@ -118,7 +132,8 @@ const emotionWheel = (setup, ask) => {
     return element("text", { transform: `translate(${x} ${y + 2}) rotate(${emotion.intensity === 3 ? turn - Math.sign(turn || 1) * 90 : turn})`, style: emotion.intensity === 3 ? "font-size:4.9px" : "font-size:6.2px" }, emotion.name);
   });
   svg.append(...pieces, ...words, outlines);
-  return element("div", {}, svg, says);
+  if (!setup.remembers) return element("div", {}, svg, says);
+  return element("div", {}, svg, says, element("label", { class: "jm-hint" }, memory.box, " remember what I ask for, on this machine"), memory.curve);
 };
 
 const renderFinding = ({ model, el }) => {
@@ -129,14 +144,15 @@ const renderFinding = ({ model, el }) => {
   let count = 20;
   let last = null;
   const view = unique();
+  const memory = { box: element("input", { type: "checkbox" }), curve: element("div", {}) };
   const ask = (query) => {
-    last = query;
+    last = { ...query, remember: false }; // asked again for another count, it is no new wish
     model.send({ type: "query", ...query, count });
   };
 
   const setUp = (setup) => {
     const modes = [["Moods", () => moodSliders(setup.moods, ask)]];
-    if (setup.plane) modes.push(["Valence and arousal", () => planePicker(setup, ask)], ["Emotions", () => emotionWheel(setup, ask)]);
+    if (setup.plane) modes.push(["Valence and arousal", () => planePicker(setup, ask)], ["Emotions", () => emotionWheel(setup, ask, memory)]);
     const panel = element("div", { role: "tabpanel", id: unique() });
     const tabs = modes.map(([word, build]) => {
       const tab = element("button", { role: "tab", "aria-selected": "false", "aria-controls": panel.id }, word);
@@ -206,6 +222,7 @@ const renderFinding = ({ model, el }) => {
   const heard = {
     setup: setUp,
     results: show,
+    history: (message) => memory.curve.replaceChildren(...moodCurve(message.wishes, () => model.send({ type: "forget" }))),
     failed: (message) => results.replaceChildren(element("div", { class: "jm-card jm-failed", role: "alert" }, element("strong", {}, message.sentence))),
     file: (message, buffers) => saveAs(message.name, message.media, bytesOf(buffers[0])),
   };

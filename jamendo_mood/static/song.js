@@ -63,23 +63,23 @@ const songCard = ({ model, view, fetchSound, close }, id, name) => {
     const decided = song.tags.filter((tag) => tag.above_threshold).map((tag) => tag.tag);
     const summary = decided.length
       ? element("p", { class: "jm-summary" }, ...decided.map((tag) => element("mark", {}, tag)))
-      : element("p", { class: "jm-summary" }, "No tag reaches its threshold. The nearest:");
+      : element("p", { class: "jm-summary" }, song.words.undecided);
 
     const player = makePlayer(card, song, fetchSound);
     leave.push(player.close);
     const seek = (seconds) => player.seek(seconds);
     const line = timeline(song, shown, seek);
-    const why = element("p", { class: "jm-why", "aria-live": "polite" }, "Choose a tag to see the seconds that carried it.");
+    const why = element("p", { class: "jm-why", "aria-live": "polite" }, song.words.choose);
     const choose = (tag) => {
       bars.press(tag);
       const stretches = song.why && (song.why[tag] ?? []);
       line.showWhy(stretches ?? []);
       if (!stretches) return why.replaceChildren("Still working out what carried it …"), (card.asked = tag);
-      if (!stretches.length) return why.replaceChildren(`Nothing in particular: ${tag} lies over the whole song, or hardly in it.`);
+      if (!stretches.length) return why.replaceChildren(`Nothing in particular: ${tag} ${song.words.nothing}.`);
       const jumps = stretches.map(([start, end]) => element("button", { class: "jm-jump", "aria-label": `Play from ${clock(start)}`, onclick: () => (seek(start), player.play()) }, `${clock(start)}–${clock(end)}`));
-      why.replaceChildren(element("b", {}, tag), " was carried most by ", ...jumps);
+      why.replaceChildren(element("b", {}, tag), ` ${song.words.carried} `, ...jumps);
     };
-    const bars = tagBars(shown, choose);
+    const bars = tagBars(song, shown, choose);
     const onPlane = song.va ? songOnPlane(song) : null;
     player.onMove((seconds) => {
       line.move(seconds);
@@ -97,7 +97,7 @@ const songCard = ({ model, view, fetchSound, close }, id, name) => {
     body.replaceChildren(
       summary,
       player.node,
-      element("div", { class: "jm-grid" }, element("section", {}, bars.node, element("p", { class: "jm-legend" }, "Bar: score of the song. Thin line: where it lies for 80 % of the time. Tick: the tag's threshold, ★ reached.")), onPlane?.node),
+      element("div", { class: "jm-grid" }, element("section", {}, bars.node, element("p", { class: "jm-legend" }, song.words.legend)), onPlane?.node),
       why,
       line.node,
       similar,

@@ -140,7 +140,9 @@ def lab(tmp_path_factory) -> Iterator[tuple[str, Path]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
     address = f"http://127.0.0.1:{port}"
-    with log.open("w") as file, subprocess.Popen(command, stderr=file, stdout=file) as server:
+    # What a widget remembers goes into the tests' own folder.
+    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path_factory.mktemp("data"))}
+    with log.open("w") as file, subprocess.Popen(command, stderr=file, stdout=file, env=environment) as server:
         try:
             wait_until(lambda: answers(f"{address}/api"), server, log)
             yield address, folder

@@ -72,3 +72,22 @@ def test_music_is_found_in_a_notebook(open_notebook):
     page.locator(".jm-chips button", has_text="sad").click()
     page.locator(".jm-track-name", has_text="Study in").first.wait_for()
     assert page.locator("footer button").all_inner_texts() == ["CSV", "M3U8"]
+
+
+def test_emotions_are_remembered_in_a_notebook_if_the_box_is_ticked(open_notebook, keep):
+    page, _ = open_notebook("05_find_music.ipynb")
+    page.get_by_role("tab", name="Emotions").click()
+    box = page.get_by_label("remember what I ask for")
+    assert not box.is_checked()
+    page.get_by_role("button", name="joy", exact=True).click()
+    page.get_by_role("heading", name="Near a mood").wait_for()
+    assert page.locator(".jm-curve").count() == 0
+    box.check()
+    page.get_by_role("button", name="grief", exact=True).click()
+    page.get_by_role("img", name="the last 1 emotions you asked for; the latest is grief").wait_for()
+    page.get_by_role("button", name="serenity", exact=True).click()
+    page.get_by_role("img", name="the last 2 emotions you asked for; the latest is serenity").wait_for()
+    assert page.locator(".jm-curve path").count() == 2
+    keep(page, "find-remembered")
+    page.get_by_role("button", name="Forget all of it").click()
+    page.locator(".jm-curve").wait_for(state="detached")
