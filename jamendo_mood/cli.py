@@ -107,7 +107,7 @@ COMMANDS: dict[str, tuple[AddOptions, Run, str]] = {
         "Judge a tagger by a part of its data: headline figures and a row for each tag.",
     ),
     "cross-validate": (
-        options.add_cross_validate,
+        taskcommands.add_cross_validate,
         taskcommands.cross_validate,
         "Test every track once, on folds by artist: for data sets without official parts.",
     ),

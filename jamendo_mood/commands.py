@@ -6,7 +6,7 @@ Imports are inside, so that `jamendo-mood --help` loads neither TensorFlow nor p
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jamendo_mood.model import Tagger
     from jamendo_mood.store import EmbeddingStore
     from jamendo_mood.streaming import Feed
-    from jamendo_mood.tracks import Track
+    from jamendo_mood.tracks import Dataset, Track
     from jamendo_mood.training import TrainConfig
 
 
@@ -128,7 +128,9 @@ def train(arguments: argparse.Namespace) -> int:
     dataset = load_dataset(arguments.task, arguments.data, split=arguments.split)
     reports.note_all(dataset.remarks)
     learned = dataset.broader if dataset.broader is not None and not arguments.single_task else dataset
-    embeddings = data.choose_embeddings(learned, _open_store(arguments.store))
+    store = _open_store(arguments.store)
+    embeddings = data.choose_embeddings(learned, store)
+    tell_unlabelled(learned, store)
     train, watched = _part_cleanly(
         data.load_part(learned, learned.train, embeddings),
         data.load_part(learned, learned.validation, embeddings),
@@ -151,6 +153,15 @@ def train(arguments: argparse.Namespace) -> int:
     tagger.save(arguments.out)
     reports.print_training(tagger, arguments.out)
     return DONE
+
+
+def tell_unlabelled(dataset: Dataset, store: EmbeddingStore | None) -> None:
+    """Say how many tracks of a store are not used, for want of labels."""
+    from jamendo_mood.data import count_unlabelled
+
+    unused = 0 if store is None else count_unlabelled(dataset, store)
+    if unused:
+        reports.note(f"{reports.count(unused, 'track')} of the store without a label for {dataset.task.name}: not used")
 
 
 def read_training(arguments: argparse.Namespace) -> TrainConfig:
@@ -192,28 +203,27 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.mediaeval is not None:
         _save_mediaeval(arguments.mediaeval, tagger, scores)
     if arguments.out is not None:
-        scores.save(arguments.out)
-        _save_report(arguments, tagger, scores)
+        facts = {
+            "Task": f"{tagger.task.name}: {cards.describe_targets(asdict(tagger.task))}",
+            "Part": arguments.part or "test",
+            "Tagger": str(arguments.tagger),
+            "Embeddings": str(tagger.spec),
+            "Learned from": f"{tagger.record['tracks']['train']} tracks",
+        }
+        save_scores(arguments.out, scores, f"How good is {arguments.tagger.resolve().name}?", facts)
     reports.print_scores(scores, arguments.format)
     return DONE
 
 
-def _save_report(arguments: argparse.Namespace, tagger: Tagger, scores: Evaluation) -> None:
-    """Write the page with pictures, if there is matplotlib to draw them with."""
+def save_scores(folder: Path, scores: Evaluation, title: str, facts: Mapping[str, str]) -> None:
+    """Write scores, and the page with pictures if there is matplotlib to draw them with."""
+    scores.save(folder)
     try:
         from jamendo_mood.pages import save_report
     except ModuleNotFoundError as error:
         reports.warn(f"no {error.name}, no pictures: `pip install jamendo-mood[notebook]` brings it")
         return
-    facts = {
-        "Task": f"{tagger.task.name}: {cards.describe_targets(asdict(tagger.task))}",
-        "Part": arguments.part or "test",
-        "Tagger": str(arguments.tagger),
-        "Embeddings": str(tagger.spec),
-        "Learned from": f"{tagger.record['tracks']['train']} tracks",
-    }
-    title = f"How good is {arguments.tagger.resolve().name}?"
-    reports.note(f"{save_report(scores, arguments.out, title=title, facts=facts)} written")
+    reports.note(f"{save_report(scores, folder, title=title, facts=facts)} written")
 
 
 def _save_mediaeval(folder: Path, tagger: Tagger, scores: Evaluation) -> None:

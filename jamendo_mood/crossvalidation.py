@@ -5,8 +5,8 @@ For data sets without official parts. The folds are those of the data set's spli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from jamendo_mood import data
 from jamendo_mood.bootstrap import ROUNDS
 from jamendo_mood.data import Embeddings, Examples
 from jamendo_mood.errors import UsageError
-from jamendo_mood.evaluation import Evaluation, evaluate, judge
+from jamendo_mood.evaluation import Evaluation, judge
 from jamendo_mood.leakage import drop_leaks, find_leaks
+from jamendo_mood.model import Tagger
 from jamendo_mood.tracks import Dataset
 from jamendo_mood.training import Epoch, TrainConfig, fit
 
@@ -54,6 +55,7 @@ def cross_validate(
     embeddings: Callable[[Dataset], Embeddings],
     config: TrainConfig,
     *,
+    validations: int = 1,
     rounds: int = ROUNDS,
     on_fold: Callable[[int, Mapping[str, float]], None] = lambda *_: None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
@@ -65,13 +67,16 @@ def cross_validate(
     Parameters
     ----------
     load : callable
-        Gives the data set whose test part is the fold of this number.
+        Gives the data set whose test part is the fold of this number; after the last comes the first again.
     splits : sequence of int
         The folds, at least two.
     embeddings : callable
         Gives the embeddings for a data set, see `data.choose_embeddings`.
     config : TrainConfig
         The same for all folds; epochs, calibration and thresholds are chosen on each fold's own validation part.
+    validations : int
+        Taggers for each fold, each with another fold as its validation part, whose scores are averaged: so nearly all
+        that is not tested is learned from, which counts where the data are few.
     rounds : int
         Of the bootstrap over artists that the pooled figures' intervals come from.
     on_fold : callable (split, its figures)
@@ -80,7 +85,8 @@ def cross_validate(
     Raises
     ------
     UsageError
-        There are fewer than two folds, or a track is tested twice: the parts are no folds.
+        There are fewer than two folds, or fewer others than `validations`, or a track is tested twice: the parts are no
+        folds.
     DataError
         As `training.fit`.
     """
@@ -90,11 +96,13 @@ def cross_validate(
     for split in splits:
         dataset = load(split)
         source = embeddings(dataset)
-        train, validation, test = _part_cleanly(
-            [data.load_part(dataset, part, source) for part in (dataset.train, dataset.validation, dataset.test)]
-        )
-        tagger = fit(train, validation, dataset.task, source.spec, config, on_epoch=on_epoch)
-        found = evaluate(tagger, test, rounds=0)
+        taggers = []
+        for turned in _turn_validation(dataset, load, split, validations):
+            train, validation, test = _part_cleanly(
+                [data.load_part(turned, part, source) for part in (turned.train, turned.validation, turned.test)]
+            )
+            taggers.append(fit(train, validation, dataset.task, source.spec, config, on_epoch=on_epoch))
+        found = _judge_together(taggers, test)
         on_fold(split, found.figures)
         parts.append((test, found))
     examples = _join([test for test, _ in parts])
@@ -102,6 +110,28 @@ def cross_validate(
     return CrossValidation(
         judge(dataset.task, examples, *arrays, rounds=rounds), tuple(found.figures for _, found in parts)
     )
+
+
+def _turn_validation(
+    dataset: Dataset, load: Callable[[int], Dataset], split: int, validations: int
+) -> Iterator[Dataset]:
+    """The same test part with one validation part after another: its own, then the folds that come next."""
+    yield dataset
+    for step in range(1, validations):
+        following = load(split + step)
+        parts = {dataset.test: dataset.rows(dataset.test), dataset.validation: following.rows(following.validation)}
+        if np.isin(parts[dataset.validation], parts[dataset.test]).any():
+            raise UsageError(f"split {split} has fewer than {validations} other folds to stop training by")
+        rest = np.setdiff1d(np.arange(len(dataset.tracks)), np.concatenate(list(parts.values())))
+        yield replace(dataset, parts={dataset.train: rest, **parts})
+
+
+def _judge_together(taggers: Sequence[Tagger], test: Examples) -> Evaluation:
+    """Judge the mean of the taggers' scores, decided by the mean of what they decide by."""
+    task = taggers[0].task
+    scores = np.asarray(np.mean([tagger.score(test.frames) for tagger in taggers], axis=0), np.float32)
+    tuned = np.mean([tagger.tuned for tagger in taggers], axis=0)
+    return judge(task, test, scores, task.rules.decide(scores, tuned), tuned=tuned, rounds=0)
 
 
 def _part_cleanly(parts: Sequence[Examples]) -> list[Examples]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -202,6 +202,12 @@ def choose_embeddings(dataset: Dataset, store: Embeddings | None) -> Embeddings:
     if chosen is None:
         raise UsageError(f"task {dataset.task.name!r} comes without embeddings: extract them and give --store")
     return chosen  # type: ignore[return-value]
+
+
+def count_unlabelled(dataset: Dataset, embeddings: Iterable[str]) -> int:
+    """How many embeddings are of tracks that the data set does not know."""
+    known = {track.key for track in dataset.tracks}
+    return sum(key not in known for key in embeddings)
 
 
 def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:

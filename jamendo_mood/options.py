@@ -70,12 +70,12 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Options of `train`."""
     parser.add_argument("--task", required=True, help="such as jamendo; `jamendo-mood tasks` lists them")
-    _add_data(parser)
+    add_data(parser)
     parser.add_argument(
         "--split", type=int, default=0, metavar="N", help="official split, or the fold to test on (default 0)"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="TAGGER_DIR", help="folder for the tagger")
-    _add_training(parser)
+    add_training(parser)
     parser.add_argument(
         "--single-task",
         action="store_true",
@@ -91,7 +91,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_training(parser: argparse.ArgumentParser) -> None:
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """How to train."""
     parser.add_argument(
         "--head",
         default="attention",
@@ -114,36 +115,21 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """Options of `evaluate`."""
     parser.add_argument("tagger", type=Path, metavar="TAGGER_DIR", help="folder that `train` wrote")
-    _add_data(parser)
+    add_data(parser)
     _add_part(parser, argtypes.whole)
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
     parser.add_argument("--mediaeval", type=Path, metavar="DIR", help="also write MediaEval's files (task jamendo)")
-    _add_format(parser, "table", "json")
-
-
-def add_cross_validate(parser: argparse.ArgumentParser) -> None:
-    """Options of `cross-validate`."""
-    from jamendo_mood.bootstrap import ROUNDS
-
-    parser.add_argument("--task", required=True, help="one with folds, such as mirex; `jamendo-mood tasks` lists them")
-    _add_data(parser)
-    parser.add_argument("--folds", type=argtypes.positive, metavar="N", help="only the first N folds (default: all)")
-    _add_training(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
-    parser.add_argument(
-        "--rounds", type=argtypes.whole, default=ROUNDS, metavar="N", help=f"of the bootstrap over artists ({ROUNDS})"
-    )
-    _add_format(parser, "table", "json")
+    add_format(parser, "table", "json")
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
     """Options of `compare`."""
     parser.add_argument("first", type=Path, metavar="A", help="folder of a tagger")
     parser.add_argument("second", type=Path, metavar="B", help="folder of another, for the same task")
-    _add_data(parser)
+    add_data(parser)
     parser.add_argument("--second-store", type=Path, metavar="DIR", help="embeddings for B (default: those for A)")
     _add_part(parser, argtypes.positive)
-    _add_format(parser, "table", "json")
+    add_format(parser, "table", "json")
 
 
 def add_score(parser: argparse.ArgumentParser) -> None:
@@ -159,7 +145,7 @@ def add_score(parser: argparse.ArgumentParser) -> None:
         help="reproduce MTG's published P/R/F, which count scores above their threshold, not at it",
     )
     parser.add_argument("--tags", type=Path, metavar="TAGS.txt", help="names of the tags, one a line")
-    _add_format(parser, "table", "json")
+    add_format(parser, "table", "json")
 
 
 def add_tag(parser: argparse.ArgumentParser) -> None:
@@ -170,7 +156,7 @@ def add_tag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", type=argtypes.positive, default=10, metavar="N", help="tags to show (default 10)")
     parser.add_argument("--timeline", action="store_true", help="scores over time, of each frame, too")
     moodcommands.add_places(parser)
-    _add_format(parser, "table", "json", "csv")
+    add_format(parser, "table", "json", "csv")
 
 
 def add_spectrogram(parser: argparse.ArgumentParser) -> None:
@@ -329,7 +315,8 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-untrained", action="store_true", help="take weights that are not Google's")
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Where the data set and the embeddings are."""
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data set's tables, as published")
     parser.add_argument("--store", type=Path, metavar="DIR", help="embeddings (default: those released with the data)")
 
@@ -344,5 +331,6 @@ def _add_part(parser: argparse.ArgumentParser, rounds: Callable[[str], int]) -> 
     )
 
 
-def _add_format(parser: argparse.ArgumentParser, *formats: str) -> None:
+def add_format(parser: argparse.ArgumentParser, *formats: str) -> None:
+    """The format of the output."""
     parser.add_argument("--format", choices=formats, default=formats[0], help=f"of the output (default {formats[0]})")

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jamendo_mood import reports
+from jamendo_mood import argtypes, options, reports
 from jamendo_mood.errors import UsageError
 from jamendo_mood.reports import DONE
 
@@ -30,14 +30,34 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("table", "json"), default="table", help="of the output (default table)")
 
 
+def add_cross_validate(parser: argparse.ArgumentParser) -> None:
+    """Options of `cross-validate`."""
+    from jamendo_mood.bootstrap import ROUNDS
+
+    parser.add_argument("--task", required=True, help="one with folds, such as mirex; `jamendo-mood tasks` lists them")
+    options.add_data(parser)
+    parser.add_argument("--folds", type=argtypes.positive, metavar="N", help="only the first N folds (default: all)")
+    parser.add_argument(
+        "--validations",
+        type=argtypes.positive,
+        default=1,
+        metavar="N",
+        help="taggers a fold, each with another fold to stop training by, that are averaged (default 1)",
+    )
+    options.add_training(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
+    parser.add_argument(
+        "--rounds", type=argtypes.whole, default=ROUNDS, metavar="N", help=f"of the bootstrap over artists ({ROUNDS})"
+    )
+    options.add_format(parser, "table", "json")
+
+
 def tasks(arguments: argparse.Namespace) -> int:
     """List every task: what it predicts, where its data come from, what of them is missing here."""
-    from jamendo_mood.datasets import DATASETS
+    from jamendo_mood.datasets import DATASETS, find_source
 
-    if arguments.task is not None and arguments.task not in DATASETS:
-        raise UsageError(f"unknown task {arguments.task!r} (known: {', '.join(DATASETS)})")
     chosen = [arguments.task] if arguments.task is not None else list(DATASETS)
-    described = {name: describe(DATASETS[name], arguments.data) for name in chosen}
+    described = {name: describe(find_source(name), arguments.data) for name in chosen}
     if arguments.format == "json":
         print(json.dumps(described, indent=2, ensure_ascii=False))
     elif arguments.task is not None:
@@ -78,34 +98,43 @@ def _is_below(root: Path, name: str) -> bool:
 def cross_validate(arguments: argparse.Namespace) -> int:
     """Train and test a tagger on each fold."""
     from jamendo_mood import data
-    from jamendo_mood.commands import read_training
+    from jamendo_mood.commands import read_training, save_scores, tell_unlabelled
     from jamendo_mood.crossvalidation import cross_validate
-    from jamendo_mood.datasets import DATASETS, load_dataset
+    from jamendo_mood.datasets import find_source, load_dataset
     from jamendo_mood.store import EmbeddingStore
 
-    source = DATASETS.get(arguments.task)
-    if source is not None and source.official:
+    source = find_source(arguments.task)
+    if source.official:
         kind = "splits" if source.splits > 1 else "parts"
         raise UsageError(f"task {arguments.task!r} has official {kind} and no folds: use `train` and `evaluate`")
     store = None if arguments.store is None else EmbeddingStore(arguments.store)
     config = read_training(arguments)
     load = partial(load_dataset, arguments.task, arguments.data)
-    reports.note_all(load().remarks)
+    first = load()
+    reports.note_all(first.remarks)
+    tell_unlabelled(first, store)
 
     def tell(split: int, figures: Mapping[str, float]) -> None:
         shown = "  ".join(f"{name} {figure:.4f}" for name, figure in list(figures.items())[:3])
         reports.note(f"fold {split}: {shown}")
 
-    folds = range(min(arguments.folds or source.splits, source.splits) if source else 0)
+    folds = range(min(arguments.folds or source.splits, source.splits))
     found = cross_validate(
-        lambda split: load(split=split),
+        lambda split: load(split=split % source.splits),
         folds,
         lambda dataset: data.choose_embeddings(dataset, store),
         config,
+        validations=arguments.validations,
         rounds=arguments.rounds,
         on_fold=tell,
     )
     if arguments.out is not None:
-        found.pooled.save(arguments.out)
+        facts = {
+            "Task": arguments.task,
+            "Tested": f"each track once, over {len(found.folds)} folds",
+            "Heads": f"{config.head.name}, trained on {config.head.pooling}",
+            "Embeddings": "released with the data" if store is None else str(store.spec),
+        }
+        save_scores(arguments.out, found.pooled, f"How well can {arguments.task} be learned?", facts)
     reports.print_folds(found, arguments.format)
     return DONE

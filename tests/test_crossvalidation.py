@@ -16,8 +16,8 @@ FOLDS = assign_folds([track.artist for track in EXAMPLES.tracks], count=4)
 CONFIG = TrainConfig(HeadConfig("linear", "mean"), ensemble=1, epochs=8, batch=16, learning_rate=0.05)
 
 
-def load(split, folds=FOLDS):
-    return Dataset(CLASSES, EXAMPLES.tracks, EXAMPLES.Y, make_parts(folds, split), "none", "none")
+def load(split):
+    return Dataset(CLASSES, EXAMPLES.tracks, EXAMPLES.Y, make_parts(FOLDS, split % 4), "none", "none")
 
 
 def test_every_track_is_tested_once_by_a_tagger_that_did_not_know_it():
@@ -72,6 +72,32 @@ def test_a_recording_that_is_there_twice_is_not_learned_where_it_is_tested(monke
     cross_validate(load, range(4), lambda _: ToyStore(twice), CONFIG, rounds=0)
     for split, other in zip(rows, (1, 0), strict=True):
         assert EXAMPLES.tracks[other].key not in learned[split]
+
+
+def test_several_validation_folds_leave_no_track_unheard_but_those_that_are_tested(monkeypatch):
+    heard = []
+    fit = crossvalidation.fit
+
+    def note(train, validation, *others, **options):
+        heard.append(({track.key for track in train.tracks}, {track.key for track in validation.tracks}))
+        return fit(train, validation, *others, **options)
+
+    monkeypatch.setattr(crossvalidation, "fit", note)
+    one = cross_validate(load, range(4), lambda _: STORE, CONFIG, rounds=0)
+    first = heard[:]
+    heard.clear()
+    found = cross_validate(load, range(4), lambda _: STORE, CONFIG, validations=3, rounds=0)
+    assert heard[::3] == first
+    everything = {track.key for track in EXAMPLES.tracks}
+    for split in range(4):
+        tested = {EXAMPLES.tracks[row].key for row in load(split).rows("test")}
+        own = heard[3 * split : 3 * split + 3]
+        assert set.union(*(train for train, _ in own)) == everything - tested
+        assert all(train | validation == everything - tested for train, validation in own)
+        assert len({frozenset(validation) for _, validation in own}) == 3
+    assert np.abs(found.pooled.predictions - one.pooled.predictions).max() > 1e-3
+    with pytest.raises(UsageError, match="fewer than 4 other folds"):
+        cross_validate(load, range(4), lambda _: STORE, CONFIG, validations=4)
 
 
 def test_splits_that_are_no_folds_are_refused():

@@ -237,3 +237,9 @@ def test_labels_beyond_the_end_are_told_with_the_track(frames):
     dataset = Dataset(CURVES, make_tracks(1), np.zeros((1, 2), np.float32), parts, "", "", curves=(curve,))
     with pytest.raises(DataError, match="track '00/0': labels at 90 s"):
         data.load_part(dataset, "all", ToyStore({"00/0": np.zeros((3, 4), np.float32)}))
+
+
+def test_embeddings_without_a_label_are_counted(toy_store):
+    dataset = make_dataset(toy_store, parts={"all": [0, 1, 2]})
+    assert data.count_unlabelled(dataset, ["00/0", "02/2"]) == 0
+    assert data.count_unlabelled(dataset, ["00/0", "02/2", "77/77", "78/78"]) == 2

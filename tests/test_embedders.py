@@ -47,7 +47,7 @@ def embedder(request, options_of):
 def needs_windows(embedder):
     """For what is true only of embedders that give rows over time."""
     if embedder.spec.hop_s is None:
-        pytest.skip("gives one row a track")
+        pytest.skip("needs an embedder that gives rows over time")
 
 
 @pytest.fixture

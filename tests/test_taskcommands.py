@@ -2,14 +2,16 @@ import json
 
 import numpy as np
 import pytest
-from toy_class_sets import WRITERS as CLASS_SETS
+from toy_class_sets import WRITERS
 
 from jamendo_mood.datasets import DATASETS
+
+pytest_plugins = ["toy_commands"]
 
 
 def write_turkish(root):
     root.mkdir(parents=True, exist_ok=True)
-    return CLASS_SETS["turkish"](root)
+    return WRITERS["turkish"](root)
 
 
 NAMES = ("jamendo", "audioset", "pmemo", "emomusic", "deam", "mirex", "quadrant", "turkish", "own")
@@ -77,3 +79,18 @@ def test_what_has_no_folds_is_wrong_usage(run, tmp_path, arguments, message):
     done = run("cross-validate", "--data", tmp_path, *arguments, *FAST)
     assert done.status == 2
     assert message in done.err
+
+
+def test_embeddings_without_a_label_are_told(run, tmp_path):
+    from jamendo_mood.embedders import EmbedderSpec
+    from jamendo_mood.store import EmbeddingStore
+
+    root = tmp_path / "mirex"
+    root.mkdir()
+    WRITERS["mirex"](root)
+    store = EmbeddingStore(tmp_path / "store", EmbedderSpec("toy", "", 16_000, 0.96, 0.96, 4))
+    rng = np.random.default_rng(0)
+    for key in (*(f"{clip:03d}" for clip in range(1, 25)), "stranger", "other"):
+        store.add(key, rng.standard_normal((2, 4), dtype=np.float32))
+    done = run("cross-validate", "--task", "mirex", "--data", root, "--store", store.root, *FAST, "--folds", "2")
+    assert "2 tracks of the store without a label for mirex: not used" in done.err

@@ -21,6 +21,13 @@ DATASETS: dict[str, DataSource] = {
 }
 
 
+def find_source(task: str) -> DataSource:
+    """What is known of a task's data set; `UsageError` if there is no such task."""
+    if task not in DATASETS:
+        raise UsageError(f"unknown task {task!r} (known: {', '.join(DATASETS)})")
+    return DATASETS[task]
+
+
 def load_dataset(task: str, root: Path | str, *, split: int = 0, part: str | None = None) -> Dataset:
     """Load the data of a task.
 
@@ -42,9 +49,7 @@ def load_dataset(task: str, root: Path | str, *, split: int = 0, part: str | Non
     DataError
         A file of it is missing or damaged.
     """
-    if task not in DATASETS:
-        raise UsageError(f"unknown task {task!r} (known: {', '.join(DATASETS)})")
-    source, where = DATASETS[task], Path(root)
+    source, where = find_source(task), Path(root)
     if not where.is_dir() and not (source.single_file and where.is_file()):
         raise UsageError(f"{root}: no such folder of data{', nor file,' * source.single_file} for task {task!r}")
     return source.load(where, split, part)
