@@ -29,7 +29,8 @@ class Augmentation:
     frame_dropout : float
         Share of rows that are masked, in [0, 1); one row of a track always stays.
     smoothing : float
-        Targets 0 and 1 become s / 2 and 1 - s / 2, s in [0, 1).
+        Targets 0 and 1 of tags become s / 2 and 1 - s / 2, s in [0, 1); of k classes, s / k and 1 - s + s / k. It is
+        done before batches are drawn, see `tasks.Kind.smooth`.
     """
 
     crop: int = 5
@@ -67,12 +68,11 @@ def draw_batches(
         float32 (b, r, width), (b, r) and (b, targets), with r the crop, or the longest track if that is shorter.
     """
     count = min(augment.crop, max(map(len, tracks)))
-    targets = Y * (1 - augment.smoothing) + augment.smoothing / 2
     while True:
         order = rng.permutation(len(tracks))
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
-            rows, mixed = thin([tracks[row] for row in chosen], count, rng), targets[chosen]
+            rows, mixed = thin([tracks[row] for row in chosen], count, rng), Y[chosen]
             if augment.mixup:
                 rows, mixed = _mix(rows, mixed, augment.mixup, rng)
             yield (rows, _draw_mask(rows.shape[:2], augment.frame_dropout, rng)), mixed

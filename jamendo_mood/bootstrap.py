@@ -153,6 +153,7 @@ def resample_figures(
     Parameters
     ----------
     score : callable (truth, scores, decisions) -> dict of float
+        Its figures, but for the prior.
     truth : array (n, k)
     scores, artists, decisions, rounds, seed
         As for `draw_figures`.
@@ -164,7 +165,7 @@ def resample_figures(
         rows = np.repeat(np.arange(len(truth)), weights)
         if (truth[rows] != truth[rows[0]]).any():  # else there is nothing to tell apart
             found.append(score(truth[rows], scores[rows], None if decisions is None else decisions[rows]))
-    names = found[0].keys() if found else ()
+    names = [name for name in (found[0] if found else ()) if "prior" not in name]
     figures = {name: np.array([figures[name] for figures in found]) for name in names}
     return Draws(figures, np.full((truth.shape[1], rounds), np.nan))
 

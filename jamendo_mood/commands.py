@@ -187,7 +187,12 @@ def _part_cleanly(
         check_leaks(found)
     elif leaks == "drop" and found:
         kept = [drop_leaks("training", train.tracks, found), drop_leaks("validation", validation.tracks, found)]
-        reports.warn(f"left out for --leaks drop: {sum((~rows).sum() for rows in kept)} tracks")
+        left = {
+            track.key
+            for part, rows in zip((train, validation), kept, strict=True)
+            for track in part.select(~rows).tracks
+        }
+        reports.warn(f"left out for --leaks drop: {len(left)} tracks")
         return train.select(kept[0]), validation.select(kept[1])
     return train, validation
 

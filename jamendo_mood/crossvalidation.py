@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from jamendo_mood import data
 from jamendo_mood.bootstrap import ROUNDS
@@ -130,8 +131,16 @@ def _judge_together(taggers: Sequence[Tagger], test: Examples) -> Evaluation:
     """Judge the mean of the taggers' scores, decided by the mean of what they decide by."""
     task = taggers[0].task
     scores = np.asarray(np.mean([tagger.score(test.frames) for tagger in taggers], axis=0), np.float32)
-    tuned = np.mean([tagger.tuned for tagger in taggers], axis=0)
+    tuned = _mean_of_finite(np.array([tagger.tuned for tagger in taggers]))
     return judge(task, test, scores, task.rules.decide(scores, tuned), tuned=tuned, rounds=0)
+
+
+def _mean_of_finite(tuned: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Mean over the taggers, (m, k) -> (k,), of those that could tune; infinite where none could."""
+    known = np.isfinite(tuned)
+    total = np.where(known, tuned, 0).sum(axis=0)
+    mean = np.divide(total, known.sum(axis=0), out=np.full(tuned.shape[1], np.inf), where=known.any(axis=0))
+    return np.asarray(mean, np.float64)
 
 
 def _part_cleanly(parts: Sequence[Examples]) -> list[Examples]:

@@ -105,7 +105,7 @@ def explain(tagger: Tagger, frames: Array, *, stretches: int = STRETCHES) -> Exp
     duration_s = tagger.spec.duration_s(len(frames))
     dynamic = tagger.task.rate_hz is not None
     heard = thin([frames], LONGEST_FRAMES)[0] if len(frames) > LONGEST_FRAMES and not dynamic else frames
-    count = min(stretches, len(heard) // context_of(tagger.spec))
+    count = min(stretches, len(heard), len(frames) // context_of(tagger.spec))
     if count < 2:
         none = np.zeros(0, np.float32)
         return Explanation(none, none, np.zeros((0, len(tagger.task.targets)), np.float32))

@@ -55,7 +55,10 @@ def find_leaks(parts: Mapping[str, Sequence[Track]]) -> list[Leak]:
         for kind, mark in KINDS_OF_LEAK.items():
             known = {mark(other): other for other in others if mark(other)}
             leaks += [
-                Leak(kind, (first, second), track, known[mark(track)]) for track in tracks if mark(track) in known
+                # A dynamic task has a track once for each moment.
+                Leak(kind, (first, second), track, known[mark(track)])
+                for track in dict.fromkeys(tracks)
+                if mark(track) in known
             ]
     return leaks
 

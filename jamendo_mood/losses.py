@@ -106,16 +106,13 @@ def make_class_loss(name: str, Y: Array, balance: float) -> Callable[[Any, Any],
     return loss
 
 
-def make_value_loss(name: str, Y: Array, _: float) -> Callable[[Any, Any], Any]:
+def make_value_loss(name: str, _Y: Array, _: float) -> Callable[[Any, Any], Any]:
     """The loss of a batch of values: the mean over its targets.
 
     Parameters
     ----------
     name : str
-        ``mse`` (or empty), the squared error in units of the training targets' variance; or ``ccc``, 1 minus the
-        concordance correlation of the batch.
-    Y : float32 array (n, k)
-        The training targets.
+        ``mse`` (or empty), the squared error; or ``ccc``, 1 minus the concordance correlation of the batch.
 
     Raises
     ------
@@ -125,10 +122,9 @@ def make_value_loss(name: str, Y: Array, _: float) -> Callable[[Any, Any], Any]:
     if name not in ("", "mse", "ccc"):
         raise UsageError(f"unknown loss {name!r} for values (known: mse, ccc)")
     ops = import_quietly("keras").ops
-    variance = np.maximum(Y.var(axis=0), _EPSILON)
 
     def mse(truth: Any, scores: Any) -> Any:
-        return ops.mean(ops.square(truth - scores) / variance)
+        return ops.mean(ops.square(truth - scores))
 
     def concordance(truth: Any, scores: Any) -> Any:
         means = [ops.mean(table, axis=0) for table in (truth, scores)]

@@ -22,7 +22,7 @@ PerTag = npt.NDArray[np.float64]
 HIT_COUNTS = (1, 3, 5)
 BINS = 15  # of a calibration error
 LOOKED_AT = 0.1  # scores above it are those that a user looks at
-LOWER_IS_BETTER = frozenset({"ECE"})
+LOWER_IS_BETTER = frozenset({"ECE", "RMSE"})
 
 GRADES = ("unknown", "weak", "fair", "good")
 """How far a tag can be relied on."""

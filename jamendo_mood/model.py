@@ -88,6 +88,12 @@ class Tagger:
             return np.asarray(self.score_frames(frames).mean(axis=0))
         return self.score([frames]).reshape(-1)
 
+    def score_tracks(self, tracks: Sequence[Array]) -> Array:
+        """`score_track` of many: n float32 arrays (frames, dim) -> (n, targets)."""
+        if self.task.rate_hz is not None:
+            return np.stack([self.score_track(frames) for frames in tracks])
+        return self.score(tracks)
+
     def score_frames(self, frames: Array) -> Array:
         """Score the neighbourhood of each frame: float32 (frames, dim) -> (frames, targets)."""
         if self.task.rate_hz is None:

@@ -237,7 +237,8 @@ def print_vote(found: Mapping[str, Scores], form: str) -> None:
     print(f"{scores.examples} examples, {len(scores.per_target)} {KINDS[scores.kind].plural}")
     print(" " * 17 + "".join(f"{name:>10}" for name in [*letters, together]))
     for name in scores.figures:
-        print(f"{name:17}" + "".join(f"{own.figures[name]:10.4f}" for own in found.values()))
+        figures = [own.figures.get(name) for own in found.values()]  # one that is not defined is not there
+        print(f"{name:17}" + "".join("         -" if figure is None else f"{figure:10.4f}" for figure in figures))
 
 
 def _interval(interval: tuple[float, float] | None) -> str:

@@ -129,7 +129,7 @@ def _score(store: EmbeddingStore, tagger: Tagger | None, stamps: dict[str, int])
         tuple(stamps),
         np.array(list(stamps.values()), np.int64),
         np.stack([frames.mean(axis=0) for frames in tracks]),
-        np.zeros((len(tracks), 0), np.float32) if tagger is None else tagger.score(tracks),
+        np.zeros((len(tracks), 0), np.float32) if tagger is None else tagger.score_tracks(tracks),
     )
 
 

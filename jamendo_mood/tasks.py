@@ -45,6 +45,8 @@ class Kind:
         The figure of `score` that training watches; higher is better.
     watch : callable (truth, scores) -> float
         That figure alone: `score` computes many more, which takes as long as training.
+    smooth : callable (targets (n, k), share s) -> (n, k)
+        Targets that are not quite certain; values are refused.
     start : callable (targets (n, k)) -> (k,)
         The last layer's biases before training: what scores the mean of the targets.
     calibrate : callable (truth (n, k), scores (n, k), the task's scale) -> (k, m)
@@ -77,6 +79,7 @@ class Kind:
     is_defined: Callable[[Truth], npt.NDArray[np.bool_]]
     monitor: str
     watch: Callable[[Truth, Array], float]
+    smooth: Callable[[Array, float], Array]
     start: Callable[[Array], Array]
     calibrate: Callable[[Truth, Array, Scale], PerTarget]
     calibrated: Callable[[Array, PerTarget], Array]
@@ -97,6 +100,23 @@ def prior_log_odds(targets: Array) -> Array:
     return np.asarray(np.log((positives + 1) / (len(targets) - positives + 1)), np.float32)
 
 
+def smooth_tags(targets: Array, share: float) -> Array:
+    """Each tag on its own: that share of its certainty goes half and half to yes and no."""
+    return np.asarray(targets * (1 - share) + share / 2, np.float32)
+
+
+def smooth_classes(targets: Array, share: float) -> Array:
+    """That share of the certainty goes to all classes alike."""
+    return np.asarray(targets * (1 - share) + share / targets.shape[1], np.float32)
+
+
+def smooth_values(targets: Array, share: float) -> Array:
+    """Values are what they are; `UsageError` for any share but 0."""
+    if share:
+        raise UsageError("smoothing is for tags and classes; values have no certainty to take from")
+    return targets
+
+
 def reaches_threshold(scores: Array, thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Which tags are decided: those whose score is at least their threshold."""
     # In the precision of the scores: a threshold that was one of them must still be reached by it.
@@ -110,7 +130,7 @@ def is_positive(targets: Array) -> npt.NDArray[np.bool_]:
 
 def vary(values: Array) -> npt.NDArray[np.bool_]:
     """Which values are not the same in all examples: (n, k) -> bool (k,)."""
-    return np.asarray(np.ptp(values, axis=0) > 0)
+    return np.asarray((values != values[:1]).any(axis=0))
 
 
 def decide_by_majority(decisions: Truth, _: Array) -> Truth:
@@ -147,6 +167,7 @@ KINDS: dict[str, Kind] = {
         is_defined=metrics.is_defined,
         monitor="PR-AUC-macro",
         watch=metrics.mean_average_precision,
+        smooth=smooth_tags,
         start=prior_log_odds,
         calibrate=lambda truth, scores, _: fit_platt(truth, scores),
         calibrated=apply_platt,
@@ -171,6 +192,7 @@ KINDS: dict[str, Kind] = {
         is_defined=metrics.is_defined,
         monitor="log-likelihood",
         watch=classmetrics.log_likelihood,
+        smooth=smooth_classes,
         start=lambda targets: np.asarray(np.log((targets.sum(axis=0) + 1) / (len(targets) + 1)), np.float32),
         calibrate=lambda _truth, scores, _scale: np.zeros((scores.shape[1], 0)),
         calibrated=lambda scores, _: scores,
@@ -195,6 +217,7 @@ KINDS: dict[str, Kind] = {
         is_defined=vary,
         monitor="R2",  # what the squared error aims at; concordance would prefer what spreads more than it knows
         watch=valuemetrics.mean_r2,
+        smooth=smooth_values,
         start=lambda targets: np.asarray(targets.mean(axis=0), np.float32),
         calibrate=keep_to_scale,
         calibrated=clip,

@@ -260,23 +260,33 @@ def _train_member(
     head = build_head(config.head, dim, targets, task.rules.activation, len(rows))
     known = rows if len(rows) <= ADAPTED_TO else [rows[row] for row in rng.permutation(len(rows))[:ADAPTED_TO]]
     head.get_layer(STANDARDISE).adapt(thin(known, count))
-    head.get_layer(SCORES).bias.assign(task.rules.start(train.Y))
+    # Values are learned in units of their spread: a learning rate then means the same on every scale.
+    middle, spread = units = _units(train.Y) if task.rules.on_scale else (0.0, 1.0)
+    Y = task.rules.smooth((train.Y - middle) / spread, config.augment.smoothing)
+    head.get_layer(SCORES).bias.assign(task.rules.start(Y))
     batch = min(config.batch, max(SMALLEST_BATCH, len(rows) // 10))
     steps = -(-len(rows) // batch)
-    head.compile(_optimizer(config, steps), loss=task.rules.make_loss(config.loss, train.Y, config.balance))
+    head.compile(_optimizer(config, steps), loss=task.rules.make_loss(config.loss, Y, config.balance))
     columns = np.array([train.targets.index(target) for target in watched.targets])
-    watcher = _make_watcher(watched, columns, task, config, lambda *found: on_epoch(Epoch(member, *found)))
+    watcher = _make_watcher(watched, columns, task, config, units, lambda *found: on_epoch(Epoch(member, *found)))
     head.fit(
-        draw_batches(rows, train.Y, batch, config.augment, rng),
+        draw_batches(rows, Y, batch, config.augment, rng),
         steps_per_epoch=steps,
         epochs=config.epochs,
         callbacks=[watcher],
         shuffle=False,  # the batches are drawn at random
         verbose=0,
     )
-    head.set_weights(watcher.weights)
+    *weights, kernel, bias = watcher.weights  # the last layer's last, which alone knows the units
+    head.set_weights([*weights, kernel * spread, bias * spread + middle])
     head.get_layer(STANDARDISE).finalize_state()
     return head, watcher.best_epoch
+
+
+def _units(Y: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of each value; 1 where it does not vary."""
+    spread = Y.std(axis=0)
+    return Y.mean(axis=0), np.where(spread > 0, spread, np.float32(1))
 
 
 def _optimizer(config: TrainConfig, steps: int) -> Any:
@@ -304,6 +314,7 @@ def _make_watcher(
     columns: npt.NDArray[np.intp],
     task: Task,
     config: TrainConfig,
+    units: tuple[Array | float, Array | float],
     on_epoch: Callable[[int, float, str, float, bool], None],
 ) -> Any:
     """A Keras callback that judges each epoch by the task's own figure and stops when it no longer rises."""
@@ -319,7 +330,7 @@ def _make_watcher(
             as_trained = self.model.get_weights()
             if self.model.optimizer.use_ema:  # judge and keep the averaged weights, train on with the others
                 self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-            scores = run_heads([self.model], heard)[:, columns]
+            scores = (run_heads([self.model], heard) * units[1] + units[0])[:, columns]
             if not np.isfinite(scores).all():
                 raise DataError(f"training went astray in epoch {epoch + 1}: try a lower learning rate")
             figure = task.rules.watch(task.rules.to_truth(watched.Y), scores)

@@ -124,3 +124,8 @@ def test_moments_of_all_folds_keep_their_songs_and_times():
     assert found.songs == tuple(EXAMPLES.tracks[row].key for row in rows for _ in range(2))
     assert found.times_s.tolist() == [0.5, 1.0] * 120
     np.testing.assert_array_equal(found.truth, np.concatenate([curves[row].values for row in rows]))
+
+
+def test_a_threshold_that_one_tagger_could_not_tune_is_that_of_the_others():
+    tuned = np.array([[0.3, np.inf], [np.inf, np.inf], [0.5, np.inf]])
+    np.testing.assert_allclose(crossvalidation._mean_of_finite(tuned), [0.4, np.inf])

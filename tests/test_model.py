@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_examples import DIM, OTHER_SPEC, SPEC, TASK, make_examples
+from toy_examples import CURVES, DIM, OTHER_SPEC, SPEC, TASK, label_anew, make_examples
 
 from jamendo_mood.calibration import apply_platt
 from jamendo_mood.errors import DataError, UsageError
@@ -230,3 +230,17 @@ def test_the_tagger_that_comes_with_the_package_knows_seven_moods():
     scores = tagger.score_track(np.random.default_rng(0).integers(0, 256, (30, 128)).astype(np.float32))
     assert ((scores > 0) & (scores < 1)).all()
     assert tagger.record["tested"]["part"] == "eval_public"
+
+
+def test_a_dynamic_tagger_scores_a_library_as_it_scores_a_song(tmp_path):
+    config = TrainConfig(HeadConfig("mlp", "mean+std", hidden=8, layers=1), ensemble=1, epochs=2, batch=32)
+    parts = [label_anew(make_examples(count, seed), CURVES) for seed, count in enumerate((80, 40))]
+    fit(*parts, CURVES, SPEC, config).save(tmp_path)
+    tagger = Tagger.load(tmp_path)
+    assert tagger.task == CURVES
+    songs = [FRAMES, FRAMES[:3]]
+    found = tagger.score_tracks(songs)
+    np.testing.assert_allclose(found, [tagger.score_track(song) for song in songs], rtol=1e-5)
+    np.testing.assert_allclose(found[0], tagger.score_frames(FRAMES).mean(axis=0), rtol=1e-5)
+    assert np.abs(found - tagger.score(songs)).max() > 1e-4
+    assert ((found >= -1) & (found <= 1)).all()

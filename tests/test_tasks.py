@@ -136,3 +136,20 @@ def test_biases_start_at_the_log_odds_of_the_prior(tagged):
 def test_a_task_that_makes_no_sense_is_a_usage_error(kind, targets, message):
     with pytest.raises(UsageError, match=message):
         Task("any", kind, targets)
+
+
+def test_smoothing_takes_certainty_from_tags_and_classes_and_is_refused_for_values():
+    targets = np.eye(4, dtype=np.float32)
+    np.testing.assert_allclose(KINDS["tags"].smooth(targets, 0.2), 0.1 + 0.8 * targets)
+    smooth = KINDS["classes"].smooth(targets, 0.2)
+    np.testing.assert_allclose(smooth, 0.05 + 0.8 * targets)
+    np.testing.assert_allclose(smooth.sum(axis=1), 1)
+    np.testing.assert_array_equal(KINDS["values"].smooth(targets, 0.0), targets)
+    with pytest.raises(UsageError, match="smoothing is for tags and classes"):
+        KINDS["values"].smooth(targets, 0.2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_examples_nothing_is_defined(kind):
+    truth = KINDS[kind].to_truth(np.zeros((0, 3), np.float32))
+    assert not KINDS[kind].is_defined(truth).any()

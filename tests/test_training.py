@@ -327,3 +327,15 @@ def test_a_validation_part_without_difference_is_refused_for_every_kind(task):
     same = replace(parts[1], Y=np.tile(parts[1].Y[:1], (60, 1)))
     with pytest.raises(DataError, match="nothing to stop training by"):
         fit(parts[0], same, task, SPEC, FEW)
+
+
+@pytest.mark.parametrize("head", ["linear", "attention"])
+def test_a_scale_does_not_matter(head):
+    """The same ratings from 0 to 1, and from 1 to 9."""
+    config = TrainConfig(HeadConfig(head, hidden=16, layers=1), ensemble=1, epochs=10, batch=16)
+    wide = [label_anew(make_examples(count, seed), VALUES) for seed, count in enumerate((200, 80))]
+    narrow = [replace(part, Y=(part.Y - 1) / 8) for part in wide]
+    taggers = [fit(*wide, VALUES, SPEC, config), fit(*narrow, replace(VALUES, scale=(0.0, 1.0)), SPEC, config)]
+    first, second = (tagger.score(wide[1].frames) for tagger in taggers)
+    np.testing.assert_allclose((first - 1) / 8, second, atol=2e-3)
+    assert taggers[0].scores["R2"] == pytest.approx(taggers[1].scores["R2"], abs=0.01)
