@@ -25,7 +25,7 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 tests: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(INSTALLED)  ## what takes minutes: memory over an hour of sound, the targets on AudioSet
 	$(BIN)/pytest -m slow

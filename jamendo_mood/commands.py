@@ -130,13 +130,13 @@ def train(arguments: argparse.Namespace) -> int:
     learned = dataset.broader if dataset.broader is not None and not arguments.single_task else dataset
     store = _open_store(arguments.store)
     embeddings = data.choose_embeddings(learned, store)
-    tell_unlabelled(learned, store)
     train, watched = _part_cleanly(
         data.load_part(learned, learned.train, embeddings),
         data.load_part(learned, learned.validation, embeddings),
         data.identify_part(learned, learned.test, embeddings),
         arguments.leaks,
     )
+    tell_unlabelled(learned, store)
     train = copycommands.add_stored_copies(train, learned, embeddings.spec, arguments.augmented)
     validation = watched
     if learned is not dataset:
