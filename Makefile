@@ -29,8 +29,9 @@ tests: $(INSTALLED)  ## in two halves at once: much of their time is spent waiti
 	$(BIN)/pytest tests/test_[f-z]*.py tests/browser; second=$$?; \
 	wait $$first; first=$$?; cat build/tests.log; exit $$((first + second))
 
-test-slow: $(INSTALLED)  ## what takes minutes: memory over an hour of sound, the targets on AudioSet
+test-slow: $(INSTALLED)  ## what takes an hour: real sizes, the targets on AudioSet, and all faults, for docs/reliability.md
 	$(BIN)/pytest -m slow
+	JAMENDO_MOOD_FAULTS=docs/reliability.md $(BIN)/pytest -m "" tests/faults
 
 notebooks: $(INSTALLED)  ## all of them, on the demo's corpus
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest --nbmake --nbmake-timeout=600 -m "" notebooks

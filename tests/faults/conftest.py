@@ -1,0 +1,53 @@
+"""Faults, load and hostile files: samples of them in `make test`, all of them in `make test-slow`.
+
+The latter sets `JAMENDO_MOOD_FAULTS` to the page whose table gets the figures, docs/reliability.md.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+PAGE_VARIABLE = "JAMENDO_MOOD_FAULTS"
+HEADING = "| what is done | how often | what comes of it |"
+FIGURES = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FIGURES] = {}
+
+
+@pytest.fixture(scope="session")
+def amount() -> Callable[[int, int], int]:
+    """How much is tried: the first number in CI, the second in `make test-slow`."""
+    return lambda sample, full: full if PAGE_VARIABLE in os.environ else sample
+
+
+@pytest.fixture(scope="session")
+def figure(pytestconfig: pytest.Config) -> Callable[[str, object, str], None]:
+    """Note a row of the table: what was done, how often, and what was measured. The first names the row."""
+
+    def note(done: str, times: object, result: str) -> None:
+        pytestconfig.stash[FIGURES][done] = f"| {done} | {times} | {result} |"
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    rows = config.stash.get(FIGURES, {})
+    if rows:
+        terminalreporter.section("faults")
+        terminalreporter.write_line("\n".join([HEADING, "|---|---|---|", *rows.values()]))
+    if rows and exitstatus == 0 and PAGE_VARIABLE in os.environ:
+        page = Path(os.environ[PAGE_VARIABLE])
+        page.write_text(update_table(page.read_text(encoding="utf-8"), rows), encoding="utf-8")
+
+
+def update_table(text: str, rows: dict[str, str]) -> str:
+    """The page with these rows: each in the place of the one it names, new ones at the table's end."""
+    lines, new = text.splitlines(), dict(rows)
+    start = lines.index(HEADING) + 2
+    end = next((place for place in range(start, len(lines)) if not lines[place].startswith("|")), len(lines))
+    kept = [new.pop(line.split(" | ")[0].removeprefix("| "), line) for line in lines[start:end]]
+    return "\n".join([*lines[:start], *kept, *new.values(), *lines[end:]]) + "\n"
