@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from reliability_page import HEADING, update_table
 
 PAGE_VARIABLE = "JAMENDO_MOOD_FAULTS"
-HEADING = "| what is done | how often | what comes of it |"
 FIGURES = pytest.StashKey[dict[str, str]]()
 
 
@@ -42,12 +42,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     if rows and exitstatus == 0 and PAGE_VARIABLE in os.environ:
         page = Path(os.environ[PAGE_VARIABLE])
         page.write_text(update_table(page.read_text(encoding="utf-8"), rows), encoding="utf-8")
-
-
-def update_table(text: str, rows: dict[str, str]) -> str:
-    """The page with these rows: each in the place of the one it names, new ones at the table's end."""
-    lines, new = text.splitlines(), dict(rows)
-    start = lines.index(HEADING) + 2
-    end = next((place for place in range(start, len(lines)) if not lines[place].startswith("|")), len(lines))
-    kept = [new.pop(line.split(" | ")[0].removeprefix("| "), line) for line in lines[start:end]]
-    return "\n".join([*lines[:start], *kept, *new.values(), *lines[end:]]) + "\n"

@@ -1,6 +1,6 @@
 """The table of docs/reliability.md: a figure that is measured again takes the place of the old one."""
 
-from conftest import HEADING, update_table
+from reliability_page import HEADING, update_table
 
 PAGE = f"# A page\n\n{HEADING}\n|---|---|---|\n| killed | 5 | nothing lost |\n| cut off | 3 | named |\n\nMore.\n"
 
