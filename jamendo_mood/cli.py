@@ -14,6 +14,7 @@ from typing import NoReturn
 from jamendo_mood import (
     __version__,
     commands,
+    judgecommands,
     moodcommands,
     options,
     songcommands,
@@ -103,7 +104,7 @@ COMMANDS: dict[str, tuple[AddOptions, Run, str]] = {
     ),
     "evaluate": (
         options.add_evaluate,
-        commands.evaluate,
+        judgecommands.evaluate,
         "Judge a tagger by a part of its data: headline figures and a row for each tag.",
     ),
     "cross-validate": (
@@ -111,7 +112,11 @@ COMMANDS: dict[str, tuple[AddOptions, Run, str]] = {
         taskcommands.cross_validate,
         "Test every track once, on folds by artist: for data sets without official parts.",
     ),
-    "compare": (options.add_compare, commands.compare, "Say whether tagger A is better than B, by a paired bootstrap."),
+    "compare": (
+        options.add_compare,
+        judgecommands.compare,
+        "Say whether tagger A is better than B, by a paired bootstrap.",
+    ),
     "vote": (
         votecommands.add_vote,
         votecommands.vote,
@@ -119,7 +124,7 @@ COMMANDS: dict[str, tuple[AddOptions, Run, str]] = {
     ),
     "score": (
         options.add_score,
-        commands.score,
+        judgecommands.score,
         "Score predictions in .npy files, whoever made them, by the official figures.",
     ),
     "tag": (options.add_tag, songcommands.tag, "Tag audio files, folders of them, or a store."),

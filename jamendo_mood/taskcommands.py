@@ -110,9 +110,10 @@ def _is_below(root: Path, name: str) -> bool:
 def cross_validate(arguments: argparse.Namespace) -> int:
     """Train and test a tagger on each fold."""
     from jamendo_mood import data
-    from jamendo_mood.commands import read_training, save_scores, tell_unlabelled
+    from jamendo_mood.commands import read_training, tell_unlabelled
     from jamendo_mood.crossvalidation import cross_validate
     from jamendo_mood.datasets import find_source, load_dataset
+    from jamendo_mood.judgecommands import save_scores
     from jamendo_mood.store import EmbeddingStore
 
     source = find_source(arguments.task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,11 @@ class Dataset:
             known = ", ".join(self.parts)
             raise UsageError(f"the data of task {self.task.name!r} has no part {part!r} (it has: {known})")
         return self.parts[part]
+
+    def fingerprint_parts(self) -> str:
+        """A SHA-256 of which track is in which part."""
+        lines = sorted(f"{part}\t{self.tracks[row].key}\n" for part, rows in self.parts.items() for row in rows)
+        return hashlib.sha256("".join(lines).encode(errors="surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from jamendo_mood import argtypes, commands, reports
+from jamendo_mood import argtypes, judgecommands, reports
 from jamendo_mood.errors import UsageError
 from jamendo_mood.reports import DONE
 
@@ -43,7 +43,7 @@ def vote(arguments: argparse.Namespace) -> int:
         if folders.count(folder) > 1:
             raise UsageError(f"{folder} has one vote, and was given {folders.count(folder)} times")
     members = {
-        folder: commands.load_examples(Path(folder), arguments, Path(store), told=number > 0)
+        folder: judgecommands.load_examples(Path(folder), arguments, Path(store), told=number > 0)
         for number, (folder, store) in enumerate(arguments.members)
     }
     reports.print_vote(vote(members, rounds=arguments.rounds), arguments.format)

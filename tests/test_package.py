@@ -34,7 +34,7 @@ dataplots classplots valueplots pagewords listening playlists sharing moodplots
 scoreplots songview visitors
 pagesections web songqueue browser fallback clustercommands moodcommands copycommands
 pages
-commands songcommands storecommands widget finder options
+commands judgecommands songcommands storecommands widget finder options
 taskcommands votecommands
 cli
 __main__
