@@ -147,8 +147,9 @@ def explain_error(error: Exception, name: str, limits: Limits) -> tuple[str, str
         )
     if isinstance(error, WeightsError):
         return (
-            "The network that does the listening (VGGish) is not on this machine.",
-            "It is a download of 275 MB from Google, which did not work here; see 'VGGish's weights' in the README.",
+            "The network that does the listening is not on this machine.",
+            "It is a download from Google, which did not work here; "
+            "'VGGish's weights' in the README, or docs/yamnet.md, tell other ways to get it.",
         )
     if isinstance(error, DiskFullError):
         return "There is no room left on the machine that does the listening.", "Free some, and try again."

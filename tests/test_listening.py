@@ -158,7 +158,7 @@ def test_another_embedder_is_refused(corpus, corpus_tagger, logmel, limits):
         (NoFileError("/music/a.mp3: no such file"), "There is no file a.mp3 at this place."),
         (StoreError("/secret/x: damaged"), "a.mp3 can't be listened to here."),
         (LimitError("a.mp3 has 312 MB; the limit here is 200 MB"), "a.mp3 has 312 MB; the limit here is 200 MB."),
-        (WeightsError("VGGish's weights are not here"), "The network that does the listening (VGGish) is not"),
+        (WeightsError("VGGish's weights are not here"), "The network that does the listening is not"),
         (DiskFullError("/tmp/secret: full"), "There is no room left on the machine"),
         (RuntimeError("/secret/path"), "a.mp3: something broke that should not (RuntimeError)."),
     ],

@@ -326,7 +326,7 @@ def test_without_weights_a_song_fails_with_advice(corpus, make_widget, monkeypat
     page.say("hello")
     page.upload("a.mp3", corpus.path(0).read_bytes())
     content, _ = page.wait_for("failed")
-    assert content["sentence"].startswith("The network that does the listening (VGGish) is not on this machine")
+    assert content["sentence"].startswith("The network that does the listening is not on this machine")
     assert "README" in content["advice"]
 
 
