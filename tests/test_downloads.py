@@ -277,7 +277,7 @@ def test_what_lies_on_disk_stays_below_the_stated_amount(form, run, expected, st
     assert_stored(tmp_path, expected)
     assert len(sizes) > 20
     in_all, in_downloads = np.max(sizes, axis=0)
-    assert 500_000 < in_all <= limit
+    assert 300_000 < in_all <= limit  # a long WAV at least
     assert 60_000 < in_downloads <= 200_000
 
 
