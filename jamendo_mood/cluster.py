@@ -14,11 +14,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from jamendo_mood.embedders import Embedder, EmbedderSpec
 from jamendo_mood.errors import MoodError, UsageError
 from jamendo_mood.extraction import ExtractReport, select_pending
+from jamendo_mood.files import remove_drafts
 from jamendo_mood.objects import ObjectStore, Place, fetched, open_store
 from jamendo_mood.store import EmbeddingStore
 from jamendo_mood.streaming import StreamConfig, TrackResult, embed_files
@@ -99,6 +101,8 @@ def extract_on_ray(
         pool = _Pool(ray, _fit(config, ray), load, place)
         try:
             store = open_store(place, pool.spec())
+            if isinstance(place, Path):
+                remove_drafts(place)  # of runs that were killed
             pending, report = select_pending(tracks, store, set(store), retry_failed=config.retry_failed)
             on_start(len(pending))
             for outcome in pool.embed(pending):

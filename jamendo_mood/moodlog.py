@@ -14,11 +14,9 @@ XDG Base Directory Specification: where data of a user go.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import datetime
 import errno
-import fcntl
 import io
 import json
 import os
@@ -27,8 +25,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from jamendo_mood import plaintext
 from jamendo_mood.emotions import EMOTIONS, NEUTRAL, Place, describe_place
 from jamendo_mood.errors import DiskFullError, UsageError
+from jamendo_mood.files import append
 
 FILE_NAME = "emotions.jsonl"
 _KNOWN = {*EMOTIONS, NEUTRAL.name}
@@ -106,36 +106,11 @@ def remember(wishes: Sequence[Wish], path: Path | None = None) -> Path:
     text = "".join(json.dumps({**asdict(wish), "time": wish.time.isoformat()}) + "\n" for wish in wishes)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = _open_locked(path)
-        try:
-            _append(file, text.encode())
-        finally:
-            os.close(file)  # and with it the lock
+        append(path, text.encode(), mode=0o600)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise (DiskFullError if full else UsageError)(f"{path}: cannot be written ({error.strerror})") from error
     return path
-
-
-def _open_locked(path: Path) -> int:
-    while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        fcntl.flock(file, fcntl.LOCK_EX)
-        # While this waited, `forget` may have deleted the file: then it would write into nothing.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file), path.stat()):
-                return file
-        os.close(file)
-
-
-def _append(file: int, content: bytes) -> None:
-    size = os.fstat(file).st_size
-    if size and os.pread(file, 1, size - 1) != b"\n":
-        content = b"\n" + content  # closes a line that was cut short
-    written = os.write(file, content)
-    if written < len(content):
-        os.ftruncate(file, size)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def read(path: Path | None = None) -> History:
@@ -206,22 +181,23 @@ def to_table(wishes: Sequence[Wish]) -> str:
     """A line a wish, oldest first, in the time of this place."""
     return "".join(
         f"{wish.time.astimezone():%Y-%m-%d %H:%M}  {wish.emotion:14} "
-        f"valence {wish.valence:+.2f}  arousal {wish.arousal:+.2f}  {wish.asked_by}\n"
+        f"valence {wish.valence:+.2f}  arousal {wish.arousal:+.2f}  {plaintext.show(wish.asked_by)}\n"
         for wish in wishes
     )
 
 
 def to_json(wishes: Sequence[Wish]) -> str:
     """A list with an object for each wish, times in UTC."""
-    return json.dumps(as_rows(wishes), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return plaintext.to_json(as_rows(wishes)) + "\n"
 
 
 def to_csv(wishes: Sequence[Wish]) -> str:
     """A table for spreadsheets, times in UTC."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [field.name for field in fields(Wish)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(as_rows(wishes))
+    names = [field.name for field in fields(Wish)]
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(plaintext.cells(row[name] for name in names) for row in as_rows(wishes))
     return buffer.getvalue()
 
 

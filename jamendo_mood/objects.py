@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import queue
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,9 +18,19 @@ import numpy.typing as npt
 
 from jamendo_mood.audio import AUDIO_SUFFIXES, find_audio, key_of
 from jamendo_mood.embedders import EmbedderSpec
+from jamendo_mood.entries import decode_entry, encode_entry
 from jamendo_mood.errors import AudioError, DiskFullError, StoreError, UsageError
 from jamendo_mood.scratch import Scratch
-from jamendo_mood.store import MANIFEST_NAME, EmbeddingStore, check_frames, check_key, format_manifest, parse_manifest
+from jamendo_mood.store import (
+    MANIFEST_NAME,
+    EmbeddingStore,
+    check_entry,
+    check_frames,
+    check_key,
+    format_manifest,
+    is_key,
+    parse_manifest,
+)
 from jamendo_mood.streaming import Source, Take
 
 FAILURES_FOLDER = "_failures"
@@ -134,14 +143,15 @@ class ObjectStore(Mapping[str, Array]):
             raise UsageError(f"{self.url} is a store of {self.spec}, not of {spec}: use another place")
 
     def __getitem__(self, key: str) -> Array:
+        place = f"{self.url}/{key}.npy"
         try:
             content = self._system.cat_file(self._path(key))
-            frames: npt.NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
         except FileNotFoundError:
             raise KeyError(key) from None
-        except (ValueError, EOFError, OSError) as error:
-            raise StoreError(f"{self.url}/{key}.npy: cannot be read, or damaged ({error})") from error
-        return check_frames(frames, self.spec.dim, f"{self.url}/{key}.npy")
+        except OSError as error:
+            raise StoreError(f"{place}: cannot be read ({error})") from error
+        entry = decode_entry(bytearray(content), place)
+        return check_entry(entry, key, self.spec, place).frames
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and bool(self._system.exists(self._path(key)))
@@ -149,8 +159,9 @@ class ObjectStore(Mapping[str, Array]):
     def __iter__(self) -> Iterator[str]:
         self._system.invalidate_cache()  # of listings: others write here too
         for path in sorted(self._system.find(self._root)):
-            if path.endswith(".npy"):
-                yield path.removeprefix(self._root).lstrip("/").removesuffix(".npy")
+            key = path.removeprefix(self._root).lstrip("/").removesuffix(".npy")
+            if path.endswith(".npy") and is_key(key):
+                yield key
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -158,9 +169,7 @@ class ObjectStore(Mapping[str, Array]):
     def add(self, key: str, frames: Array) -> None:
         """Write the embedding of a track, as `EmbeddingStore.add` does."""
         check_frames(frames, self.spec.dim, f"{self.url}/{key}.npy")
-        file = io.BytesIO()
-        np.lib.format.write_array(file, np.ascontiguousarray(frames, "<f4"), version=(1, 0))
-        self._write(self._path(key), file.getvalue())
+        self._write(self._path(key), b"".join(encode_entry(key, frames, self.spec)))
 
     def failures(self) -> dict[str, str]:
         """The tracks that could not be embedded, and why."""

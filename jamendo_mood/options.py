@@ -271,6 +271,16 @@ def add_pack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", type=Path, metavar="STORE", help="folder that `extract` wrote")
 
 
+def add_verify(parser: argparse.ArgumentParser) -> None:
+    """Options of `verify`."""
+    parser.add_argument("store", type=Path, metavar="STORE", help="folder that `extract` wrote")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="put right what is wrong; what is damaged stays as NAME.npy.bad, and `extract` embeds the track anew",
+    )
+
+
 def add_splits(parser: argparse.ArgumentParser) -> None:
     """Options of `splits`."""
     parser.add_argument("--out", type=Path, default=Path("splits"), metavar="DIR", help="folder (default splits/)")

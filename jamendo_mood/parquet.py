@@ -8,6 +8,7 @@ they are. Numbers come back bit by bit.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +20,9 @@ import numpy.typing as npt
 
 from jamendo_mood.embedders import EmbedderSpec
 from jamendo_mood.errors import StoreError, UsageError
-from jamendo_mood.store import EmbeddingStore, write_atomically
+from jamendo_mood.files import remove_drafts, write_atomically
+from jamendo_mood.store import EmbeddingStore
+from jamendo_mood.untrusted import brief, parse_json
 
 FORMAT = 1
 METADATA_KEY = b"jamendo_mood"
@@ -29,7 +32,8 @@ SHARD_MB = 256
 """Usual size of a file's embeddings, before compression."""
 
 _ROW_GROUP_BYTES = 16_000_000  # what is held in memory at once, more or less
-_READ_ROWS = 16
+_READ_ROWS, _COLUMNS = 16, ["key", "times_s", "embedding"]
+_SMALL_BYTES, _MOST_RATIO = 64_000_000, 50  # of a column in a row group: what it may hold at any rate, and a byte of it
 _NUMBERS = "embedding.list.element.list.element"  # as Parquet calls the column
 
 Array = npt.NDArray[np.float32]
@@ -176,9 +180,7 @@ def _check_folder(folder: Path, names: set[str]) -> None:
     others = sorted(path.name for path in folder.glob("*.parquet") if path.name not in names)
     if others:
         raise UsageError(f"{folder} has Parquet files that are not of this export, such as {others[0]}: use another")
-    for name in names:
-        for draft in folder.glob(f".{name}-*.tmp"):
-            draft.unlink(missing_ok=True)
+    remove_drafts(folder)
 
 
 def _write_shard(store: EmbeddingStore, shard: _Shard, path: Path) -> None:
@@ -245,7 +247,7 @@ def _entries_of(path: Path, spec: EmbedderSpec) -> str | None:
         return None
     _, parquet = _pyarrow()
     try:
-        about = json.loads(parquet.read_schema(path).metadata[METADATA_KEY])
+        about = parse_json(parquet.read_schema(path).metadata[METADATA_KEY])
         same = about["format"] == FORMAT and EmbedderSpec.from_json(about["embedder"]) == spec
         return str(about["entries"]) if same else None
     except _damages():
@@ -270,9 +272,9 @@ def _read_header(path: Path) -> tuple[EmbedderSpec, int]:
         about = parquet.read_metadata(path)
         schema = about.schema.to_arrow_schema()
     except _damages() as error:
-        raise StoreError(f"{path}: not a Parquet file, or damaged ({_first_line(error)})") from error
+        raise StoreError(f"{path}: not a Parquet file, or damaged ({brief(error)})") from error
     try:
-        ours = json.loads(schema.metadata[METADATA_KEY])
+        ours = parse_json(schema.metadata[METADATA_KEY])
         known, spec = ours["format"] == FORMAT, EmbedderSpec.from_json(ours["embedder"])
     except (KeyError, TypeError, ValueError):
         raise StoreError(
@@ -280,6 +282,11 @@ def _read_header(path: Path) -> tuple[EmbedderSpec, int]:
         ) from None
     if not known or not {"key", "embedding"} <= set(schema.names):
         raise StoreError(f"{path}: not of the format that this version writes (columns: {', '.join(schema.names)})")
+    for group, column in itertools.product(range(about.num_row_groups), range(about.num_columns)):
+        part = about.row_group(group).column(column)
+        stored, size = part.total_compressed_size, max(4 * part.num_values, part.total_uncompressed_size)
+        if size > max(_SMALL_BYTES, _MOST_RATIO * stored):  # such as run lengths and little else
+            raise StoreError(f"{path}: too large for what it is ({stored:,} bytes of it would become {size:,})")
     return spec, int(about.num_rows)
 
 
@@ -287,11 +294,11 @@ def _read_tracks(path: Path, spec: EmbedderSpec) -> Iterator[tuple[str, Array]]:
     _, parquet = _pyarrow()
     try:
         with parquet.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
-            for batch in file.iter_batches(_READ_ROWS, use_threads=False):
+            for batch in file.iter_batches(_READ_ROWS, columns=_COLUMNS, use_threads=False):  # those that are there
                 for row in range(batch.num_rows):
                     yield _read_row(batch, row, spec)
     except _damages() as error:
-        raise StoreError(f"{path}: damaged, or not what `jamendo-mood export` writes ({_first_line(error)})") from error
+        raise StoreError(f"{path}: damaged, or not what `jamendo-mood export` writes ({brief(error)})") from error
 
 
 def _read_row(batch: Any, row: int, spec: EmbedderSpec) -> tuple[str, Array]:
@@ -339,7 +346,3 @@ def _damages() -> tuple[type[Exception], ...]:
     """What reading a damaged file raises."""
     arrow, _ = _pyarrow()
     return (arrow.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError)
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split("\n")[0].split()).rstrip(".")

@@ -11,8 +11,6 @@ import hashlib
 import io
 import json
 import logging
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,10 +18,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from jamendo_mood import untrusted
 from jamendo_mood.data import check_finite
 from jamendo_mood.errors import DiskFullError, StoreError, UsageError
+from jamendo_mood.files import remove_drafts, write_atomically
 from jamendo_mood.model import Tagger
-from jamendo_mood.store import EmbeddingStore, write_atomically
+from jamendo_mood.store import EmbeddingStore
 
 FORMAT = 1
 BATCH = 256  # tracks in memory at once
@@ -150,6 +150,7 @@ def _write(path: Path, scored: Scored) -> None:
     np.savez(buffer, format=FORMAT, keys=keys, stamps=scored.stamps, means=scored.means, scores=scored.scores)
     try:
         write_atomically(path, lambda file: file.write(buffer.getvalue()))
+        remove_drafts(path.parent)  # of runs that were killed
     except (StoreError, DiskFullError) as error:
         log.warning("what was computed is not kept, and will be computed anew next time: %s", error)
 
@@ -157,19 +158,19 @@ def _write(path: Path, scored: Scored) -> None:
 def _read(path: Path, empty: Scored) -> Scored | None:
     """What was kept, or None if there is nothing or it is damaged."""
     try:
-        # Opened here: numpy leaves a damaged file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            if arrays["format"] != FORMAT:
-                return None
-            keys = tuple(arrays["keys"].tolist())
-            kept = Scored(keys, arrays["stamps"], arrays["means"], arrays["scores"])
+        with path.open("rb") as file:
+            arrays = untrusted.read_npz(file, path.stat().st_size)
+        if arrays["format"] != FORMAT:
+            return None
+        keys = tuple(arrays["keys"].tolist())
+        kept = Scored(keys, arrays["stamps"], arrays["means"], arrays["scores"])
         for name in ("stamps", "means", "scores"):
             array, like = getattr(kept, name), getattr(empty, name)
             if array.shape != (len(keys), *like.shape[1:]) or array.dtype != like.dtype:
                 raise ValueError(f"{name} are {array.dtype} {array.shape}")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        log.warning("%s: damaged, made anew (%s)", path, error)
+    except untrusted.DAMAGES as error:
+        log.warning("%s: damaged, made anew (%s)", path, untrusted.brief(error))
         return None
     return kept

@@ -6,9 +6,10 @@ Imports are inside, so that `jamendo-mood --help` loads neither TensorFlow nor p
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from jamendo_mood import reports
-from jamendo_mood.reports import DONE
+from jamendo_mood import plaintext, reports
+from jamendo_mood.reports import DONE, SOME_FAILED
 
 
 def export(arguments: argparse.Namespace) -> int:
@@ -32,8 +33,10 @@ def export(arguments: argparse.Namespace) -> int:
 
 def import_(arguments: argparse.Namespace) -> int:
     """Put the embeddings of Parquet files into a store."""
+    from jamendo_mood.files import remove_drafts
     from jamendo_mood.parquet import import_parquet
 
+    remove_drafts(arguments.store)  # of runs that were killed
     report = import_parquet(arguments.files, arguments.store, on_progress=reports.CountProgress("importing"))
     print(
         f"{arguments.store}: {reports.count(report.tracks, 'track')} imported, {report.skipped} were there already; "
@@ -44,12 +47,44 @@ def import_(arguments: argparse.Namespace) -> int:
 
 def pack(arguments: argparse.Namespace) -> int:
     """Write all embeddings of a store into one file to be memory-mapped."""
+    from jamendo_mood.files import remove_drafts
     from jamendo_mood.store import INDEX_NAME, PACKED_NAME, EmbeddingStore
 
-    packed = EmbeddingStore(arguments.store).pack()
+    store = EmbeddingStore(arguments.store)
+    remove_drafts(store.root)  # of runs that were killed
+    packed = store.pack()
     rows, dim = packed.frames.shape
     print(
         f"{arguments.store / PACKED_NAME}: {reports.count(len(packed), 'track')} in one array of {rows} x {dim}, "
         f"{packed.frames.nbytes / 1e6:.1f} MB; their keys and lengths are in {INDEX_NAME}"
     )
     return DONE
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Look at every file of a store, and put right what is wrong if that is asked for."""
+    from jamendo_mood.repair import repair_store
+    from jamendo_mood.verification import verify_store
+
+    store: Path = arguments.store
+    if arguments.repair:
+        repair = repair_store(store, lambda: reports.CountProgress("verifying"))
+        found, done, lost = repair.left, repair.done, repair.lost
+    else:
+        found, done, lost = verify_store(store, reports.CountProgress("verifying")), (), ()
+    for finding, remedy in [*done, *((finding, "") for finding in found.findings)]:
+        print("\t".join(plaintext.show(text) for text in (finding.name, finding.problem, remedy) if text))
+    for text in found.notes:
+        reports.note(f"note: {plaintext.show(text)}")
+    bare = f", {found.unchecked} of them without a checksum" if found.unchecked else ""
+    mended = f"{len(done)} things mended, " if done else ""
+    reports.note(
+        f"{store}: {reports.count(found.sound, 'embedding')} sound{bare}; {mended}{len(found.findings)} things wrong"
+        + (" (--repair mends what can be mended)" if found.findings and not arguments.repair else "")
+    )
+    if lost:
+        reports.note(
+            f"without an embedding now: {len(lost)} of these; "
+            f"`jamendo-mood extract AUDIO_DIR --store {store}` embeds those that are tracks"
+        )
+    return SOME_FAILED if done or found.findings else DONE

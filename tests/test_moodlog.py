@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import fcntl
 import io
 import json
 import stat
@@ -138,7 +139,7 @@ def test_two_processes_write_whole_lines(path):
 
 def test_a_file_deleted_while_a_writer_waited_is_made_anew(path, monkeypatch):
     remember([JOY], path)
-    lock = moodlog.fcntl.flock
+    lock = fcntl.flock
     calls = []
 
     def flock(file, how):
@@ -147,7 +148,7 @@ def test_a_file_deleted_while_a_writer_waited_is_made_anew(path, monkeypatch):
         calls.append(file)
         lock(file, how)
 
-    monkeypatch.setattr(moodlog.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     remember([SADNESS], path)
     assert len(calls) == 2
     assert read(path).wishes == (SADNESS,)

@@ -117,7 +117,7 @@ def test_a_place_without_a_store(memory, tmp_path):
 def test_a_damaged_store_is_named(store, memory, content):
     store.add("a", FRAMES)
     memory.pipe_file("/bucket/store/a.npy", content)
-    with pytest.raises(StoreError, match=r"memory://bucket/store/a\.npy: cannot be read, or damaged"):
+    with pytest.raises(StoreError, match=r"memory://bucket/store/a\.npy: damaged, delete it"):
         store["a"]
     memory.pipe_file("/bucket/store/store.json", content)
     with pytest.raises(StoreError, match=r"memory://bucket/store/store\.json: "):
