@@ -7,10 +7,8 @@ minutes go through one ffmpeg pass instead.
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 import shutil
-import subprocess
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood import pydubs
+from jamendo_mood import ffmpeg, pydubs
 from jamendo_mood.errors import AudioError, DiskFullError, NoFileError, NoSoundError, UsageError
 from jamendo_mood.scratch import Scratch
 
 SAMPLE_RATE_HZ = 16_000
 PCM_SCALE = 32_768.0  # 16-bit PCM to [-1, 1)
 LONGEST_PYDUB_S = 15 * 60.0
+LONGEST_TITLE = 500
 
 AUDIO_SUFFIXES = frozenset({
     ".3gp", ".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mp2",
@@ -35,6 +34,7 @@ AUDIO_SUFFIXES = frozenset({
 
 Wave = npt.NDArray[np.float32]
 
+_READ_BY_PYDUB_ITSELF = frozenset({".wav", ".raw", ".pcm"})  # whatever is in them: without ffmpeg, the whole at once
 _AS_WAV = ("-map_metadata", "-1", "-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-c:a", "pcm_s16le")
 
 
@@ -58,29 +58,6 @@ class AudioInfo:
     artist: str | None
 
 
-@functools.cache
-def find_ffmpeg() -> str:
-    """Path of ffmpeg: the one on the PATH, else the binary of the ``imageio-ffmpeg`` wheel.
-
-    Raises
-    ------
-    UsageError
-        Neither is there.
-    """
-    on_path = shutil.which("ffmpeg")
-    if on_path:
-        return on_path
-    import imageio_ffmpeg
-
-    try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as error:
-        raise UsageError(
-            "no ffmpeg on the PATH and none in the imageio-ffmpeg package: install ffmpeg "
-            "(apt-get install ffmpeg, brew install ffmpeg)"
-        ) from error
-
-
 def probe(path: Path) -> AudioInfo:
     """Read codec, length, title and artist of an audio file.
 
@@ -94,32 +71,38 @@ def probe(path: Path) -> AudioInfo:
         There is no sound in it.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise NoFileError(f"{path}: no such file")
+    if not path.is_file():
+        raise AudioError(f"{path}: a folder, a device or a pipe, and no file")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
-    text = _run_ffmpeg("-i", str(path.absolute())).stderr
-    stream = re.search(r"^\s*Stream #.*?: Audio: (\w+).*$", text, re.MULTILINE)
+    done = ffmpeg.run("-i", str(path.absolute()))
+    # What it says of the file is indented by more, so that no title is taken for this.
+    length = re.search(r"^  Duration: (?:(\d+):(\d\d):(\d\d(?:\.\d+)?))?", done.report, re.MULTILINE)
+    streams = done.report[length.end() :] if length else ""
+    stream = re.search(r"^\s*Stream #.*?: Audio: (\w+).*$", streams, re.MULTILINE)
     if stream is not None and re.search(r"\((drms|enca|aavd) /", stream[0]):
         raise AudioError(f"{path}: protected against copying (DRM), nobody but its shop's player can decode it")
     if stream is None or stream[1] == "none":
-        if "Stream #" in text:
+        if "Stream #" in streams:
             raise NoSoundError(f"{path}: not a readable audio file (there is no sound in it)")
-        raise AudioError(f"{path}: not a readable audio file ({_last_line(text, path)})")
+        reason = "there is nothing in it" if length else done.reason(path)
+        raise AudioError(f"{path}: not a readable audio file ({reason})")
     return AudioInfo(
         codec=stream[1],
-        duration_s=_parse_duration(text),
-        title=_parse_tag(text, "title"),
-        artist=_parse_tag(text, "artist"),
+        duration_s=_parse_duration(length),
+        title=_parse_tag(done.report, "title"),
+        artist=_parse_tag(done.report, "artist"),
     )
 
 
 def convert_to_wav(source: Path, wav: Path, start_s: float = 0.0, duration_s: float | None = None) -> None:
     """Write `source`, or a stretch of it, as a 16 kHz mono 16-bit WAV; temporary files go into the folder of `wav`.
 
-    pydub converts whatever it can hold in memory and reads right. Files longer than 15 minutes (or of unknown length),
-    uncompressed ones (pydub reads float WAVs wrong, silently, and leaves WAVs open), and stretches, go through one
-    ffmpeg pass. A stretch is, sample by sample, that part of the whole file's ffmpeg pass.
+    pydub converts whatever it can hold in memory and reads right. Files longer than 15 minutes (or of unknown length,
+    or that turn out to be longer than they say), uncompressed ones (pydub reads float WAVs wrong, silently, and leaves
+    WAVs open) and stretches go through one ffmpeg pass. A stretch is, sample by sample, that part of the whole file's.
 
     Parameters
     ----------
@@ -132,7 +115,7 @@ def convert_to_wav(source: Path, wav: Path, start_s: float = 0.0, duration_s: fl
     Raises
     ------
     AudioError
-        The file is missing or cannot be decoded.
+        The file is missing, cannot be decoded, or goes on for more than a day (see `ffmpeg.run` for what it may take).
     UsageError
         The file ends before the stretch starts.
     DiskFullError
@@ -140,12 +123,10 @@ def convert_to_wav(source: Path, wav: Path, start_s: float = 0.0, duration_s: fl
     """
     info = probe(source)
     short = info.duration_s is not None and info.duration_s <= LONGEST_PYDUB_S
-    compressed = not info.codec.startswith("pcm_")
+    compressed = not info.codec.startswith("pcm_") and source.suffix.lower() not in _READ_BY_PYDUB_ITSELF
     trim = _trim_options(start_s, duration_s)
     try:
-        if short and compressed and not trim:
-            _convert_with_pydub(source, wav)
-        else:
+        if not (short and compressed and not trim and _convert_with_pydub(source, wav)):
             _convert_with_ffmpeg(source, wav, trim)
     except OSError as error:
         raise _as_audio_error(source, wav, str(error)) from error
@@ -244,16 +225,22 @@ def _as_in_url(unfit: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in unfit[0].encode("utf-8", "surrogateescape"))
 
 
-def _convert_with_pydub(source: Path, wav: Path) -> None:
-    segment = pydubs.audio_segment(find_ffmpeg())
+def _convert_with_pydub(source: Path, wav: Path) -> bool:
+    """Return whether it was done: a file that is longer than it says is not."""
+    segment = pydubs.audio_segment(ffmpeg.find_ffmpeg())
     from pydub.exceptions import CouldntDecodeError
 
+    most_bytes = round(LONGEST_PYDUB_S * ffmpeg.BYTES_PER_S)
     try:
-        with pydubs.decoding_to(_AS_WAV):
+        with pydubs.decoding_to(_AS_WAV, most_bytes) as decoding:
             audio = segment.from_file(str(source.absolute()))
+    except ffmpeg.TooMuchError:
+        return False
     except CouldntDecodeError as error:
-        raise _as_audio_error(source, wav, str(error)) from error
+        done = decoding.done
+        raise _as_audio_error(source, wav, done.reason(source) if done and done.status else str(error)) from error
     audio.export(str(wav), format="wav").close()
+    return True
 
 
 def _trim_options(start_s: float, duration_s: float | None) -> tuple[str, ...]:
@@ -271,48 +258,29 @@ def _trim_options(start_s: float, duration_s: float | None) -> tuple[str, ...]:
 
 
 def _convert_with_ffmpeg(source: Path, wav: Path, trim: tuple[str, ...]) -> None:
-    done = _run_ffmpeg(
-        *("-y", "-i", str(source.absolute()), "-vn", "-sn", "-dn", *trim, *_AS_WAV, "-f", "wav", str(wav)),
-    )
-    if done.returncode != 0:
-        raise _as_audio_error(source, wav, done.stderr)
+    reading = ("-v", "error", "-y", "-i", str(source.absolute()), "-vn", "-sn", "-dn")
+    done = ffmpeg.run(*reading, *trim, *_AS_WAV, "-f", "wav", str(wav), writes=wav)
+    if done.status != 0:
+        raise _as_audio_error(source, wav, done.reason(source))
 
 
-def _as_audio_error(source: Path, wav: Path, text: str) -> AudioError | DiskFullError:
+def _as_audio_error(source: Path, wav: Path, reason: str) -> AudioError | DiskFullError:
     """The error for the track, or for the disk when that is what was in the way."""
-    if "No space left" in text or shutil.disk_usage(wav.parent).free == 0:
+    if "No space left" in reason or shutil.disk_usage(wav.parent).free == 0:
         return DiskFullError(f"no space left in the scratch folder {wav.parent.parent}: free some, or name another")
-    return AudioError(f"{source}: cannot be decoded ({_last_line(text, source)})")
+    return AudioError(f"{source}: cannot be decoded ({reason})")
 
 
-def _run_ffmpeg(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [find_ffmpeg(), "-nostdin", "-hide_banner", *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-
-
-def _parse_duration(text: str) -> float | None:
-    match = re.search(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
-    return None if match is None else int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+def _parse_duration(match: re.Match[str] | None) -> float | None:
+    if match is None or match[1] is None:
+        return None
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
 
 
 def _parse_tag(text: str, name: str) -> str | None:
-    # 4 blanks stand before what is said of the file, 6 of a stream (Ogg's tags); 8 would be a chapter's title.
-    match = re.search(rf"^ {{4,6}}{name}\s*: (.+)$", text, re.MULTILINE | re.IGNORECASE)
-    return None if match is None else match[1].strip()
-
-
-_GENERIC_LINES = frozenset({"At least one output file must be specified", "Conversion failed!"})
-
-
-def _last_line(text: str, path: Path) -> str:
-    """The last line of ffmpeg's report that says something, without the path (the message names it already)."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    useful = [line for line in lines if line not in _GENERIC_LINES]
-    last = re.sub(r"^\[[^\]]*\]\s*", "", useful[-1]) if useful else "no reason given"
-    return last.removeprefix(f"Error opening input file {path.absolute()}").strip(". :") or "unknown format"
+    # What is said of the file or of its sound (Ogg's tags), not of a chapter or a cover. How far each is indented is
+    # another matter in every version of ffmpeg.
+    parts = re.split(r"^(?= *(?:Input|Program|Chapter|Stream) #)", text, flags=re.MULTILINE)
+    ours = "".join(part for part in parts if re.match(r"Input| *Stream #\S+ Audio:", part))
+    match = re.search(rf"^ +{name}\s*: (.+)$", ours, re.MULTILINE | re.IGNORECASE)
+    return None if match is None else match[1].strip()[:LONGEST_TITLE]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jamendo_mood import audio
+from jamendo_mood import audio, ffmpeg
 from jamendo_mood.audio import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.errors import AudioError, LimitError, NoSoundError, UsageError
 from jamendo_mood.scratch import Scratch
@@ -23,6 +23,7 @@ from jamendo_mood.scratch import Scratch
 DEFAULT = "pydub"
 _FRAMES_AT_ONCE = 1 << 18  # 6 s of CD sound, 2 MB
 _MOST_CHANNELS = 2  # how more of them are mixed is ffmpeg's knowledge
+_RATES_HZ = range(1_000, 1_000_000)  # from a header that says 1 Hz, 262,144 samples would become 17 GB
 
 Blocks = Generator[Wave, None, None]
 Decode = Callable[[Path, Scratch, int, int, float | None], Blocks]
@@ -77,9 +78,9 @@ def decode_with_libsndfile(
             file = stack.enter_context(soundfile.SoundFile(os.fsencode(path)))
         except soundfile.LibsndfileError:
             file = None  # a format that it does not read, or no audio: the other decoder reads it, or says what it is
-        if file is not None and file.channels <= _MOST_CHANNELS:
+        if file is not None and file.channels <= _MOST_CHANNELS and file.samplerate in _RATES_HZ:
             try:
-                yield from cut(_resample(file, soxr), path, block, overlap, longest_s)
+                yield from cut(_resample(file, soxr), path, block, overlap, longest_s or ffmpeg.LONGEST_S)
             except soundfile.LibsndfileError as error:
                 raise AudioError(f"{path}: cannot be decoded ({error.error_string.strip('. ')})") from error
             return

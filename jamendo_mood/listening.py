@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood import audio
+from jamendo_mood import audio, ffmpeg
 from jamendo_mood.embedders import Embedder
 from jamendo_mood.errors import (
     AudioError,
@@ -80,7 +80,7 @@ def listen(
     on_progress : callable
         Told of each stage, and of each batch of the network.
     is_cancelled : callable
-        Asked before each batch.
+        Asked before each batch, and while ffmpeg decodes; from several threads.
 
     Raises
     ------
@@ -98,7 +98,8 @@ def listen(
     tagger.check_spec(embedder.spec)
     name = name or path.name
     on_progress(Progress("decode"))
-    info = audio.probe(path)
+    with ffmpeg.stopped_by(is_cancelled):
+        info = audio.probe(path)
     limits.check_length(name, info.duration_s)
     check_length = functools.partial(limits.check_length, name)  # also as it goes: some files don't know their length
     watch = _Watch(embedder.spec.duration_s(1), info.duration_s, on_progress, is_cancelled, check_length)
@@ -106,7 +107,7 @@ def listen(
     # A small file from a stranger may hold days of silence, and say in its header that it is short.
     longest_s = None if limits.paths else limits.length_s
     config = StreamConfig(prefetch=1, scratch=limits.scratch, longest_s=longest_s)
-    with contextlib.closing(embed_files({name: path}, watched, config)) as results:
+    with ffmpeg.stopped_by(is_cancelled), contextlib.closing(embed_files({name: path}, watched, config)) as results:
         result = next(results)
     if is_cancelled():
         raise CancelledError(f"{name}: cancelled")

@@ -19,14 +19,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood import decoders
+from jamendo_mood import decoders, ffmpeg
 from jamendo_mood.audio import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders import Embedder, pad_to_window
-from jamendo_mood.errors import DiskFullError, NetworkError, UsageError
+from jamendo_mood.errors import DataError, DiskFullError, NetworkError, UsageError
 from jamendo_mood.scratch import Scratch
 
 BLOCK_FRAMES = 64  # windows a block: about a minute of sound, 4 MB
 STRETCH_SAMPLES = 60 * SAMPLE_RATE_HZ  # what `StreamConfig.alter` is given at a time, whatever the embedder
+_NOT_FINITE = "its embedding holds NaN or infinity, which sound never gives: check the weights and the precision"
 
 Array = npt.NDArray[np.float32]
 log = logging.getLogger(__name__)
@@ -258,7 +259,9 @@ class _Assembly:
     def finished(self) -> Iterator[TrackResult]:
         busy = {key for key, _ in self._waiting}
         for key in [key for key in self._durations_s if key not in busy]:
-            yield TrackResult(key, np.concatenate(self._outputs.pop(key)), self._durations_s.pop(key))
+            frames, duration_s = np.concatenate(self._outputs.pop(key)), self._durations_s.pop(key)
+            error = None if np.isfinite(frames).all() else DataError(_NOT_FINITE)
+            yield TrackResult(key, None if error else frames, duration_s, str(error or ""), error)
 
     def _run(self) -> None:
         """One batch: take rows from the front, pad if they are too few, hand the results to their tracks."""
@@ -293,8 +296,8 @@ class _Decoders:
         self._chunks: queue.Queue[Chunk] = queue.Queue(maxsize=2 * config.prefetch)
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._work, name=f"decode-{number}", daemon=True)
-            for number in range(config.prefetch)
+            threading.Thread(target=ffmpeg.stoppable(self._work, self._stop.is_set), name=f"decode-{n}", daemon=True)
+            for n in range(config.prefetch)
         ]
 
     def __enter__(self) -> Iterator[Chunk]:
@@ -342,8 +345,6 @@ class _Decoders:
 
     def _put(self, chunk: Chunk) -> None:
         while not self._stop.is_set():
-            try:
+            with contextlib.suppress(queue.Full):
                 return self._chunks.put(chunk, timeout=0.1)
-            except queue.Full:
-                continue
         raise _StopError

@@ -35,6 +35,7 @@ from pydub import AudioSegment
 from jamendo_mood import audio, melspec, vggish
 from jamendo_mood.embedders import Embedder, EmbedderOptions, load_embedder
 from jamendo_mood.extraction import extract
+from jamendo_mood.ffmpeg import find_ffmpeg
 from jamendo_mood.quiet import import_quietly
 from jamendo_mood.scratch import Scratch
 from jamendo_mood.store import EmbeddingStore
@@ -195,7 +196,7 @@ def usual_recipe(weights: Path, folder: Path) -> Callable[[Files], None]:
     """pydub to WAV, then the module on the whole waveform, one file after the other."""
     tf = import_quietly("tensorflow")
     module = tf.saved_model.load(str(weights))
-    AudioSegment.converter = audio.find_ffmpeg()
+    AudioSegment.converter = find_ffmpeg()
 
     def run(files: Files) -> None:
         for path in files.values():
@@ -251,7 +252,7 @@ def synthesise(path: Path, seconds: int, seed: int) -> Path:
 
 def ffmpeg(*arguments: str) -> None:
     """Run ffmpeg."""
-    subprocess.run([audio.find_ffmpeg(), "-nostdin", "-v", "error", "-y", *arguments], check=True)
+    subprocess.run([find_ffmpeg(), "-nostdin", "-v", "error", "-y", *arguments], check=True)
 
 
 def total_s(files: Files) -> float:

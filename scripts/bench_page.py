@@ -19,7 +19,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from jamendo_mood import audio
+from jamendo_mood.ffmpeg import find_ffmpeg
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
@@ -55,7 +55,7 @@ def main() -> None:
 def make_song(path: Path) -> Path:
     """Three minutes of noise and a tone, as an MP3 of 320 kb/s."""
     source = "sine=330:duration=180[tone];anoisesrc=duration=180:amplitude=0.2[noise];[tone][noise]amix"
-    command = [audio.find_ffmpeg(), "-v", "error", "-filter_complex", source, "-b:a", "320k", str(path)]
+    command = [find_ffmpeg(), "-v", "error", "-filter_complex", source, "-b:a", "320k", str(path)]
     subprocess.run(command, check=True)
     return path
 

@@ -12,6 +12,7 @@ import pytest
 
 from jamendo_mood import audio
 from jamendo_mood.embedders import Embedder, EmbedderSpec
+from jamendo_mood.ffmpeg import find_ffmpeg
 from jamendo_mood.vggish import WEIGHTS_VARIABLE
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -91,7 +92,7 @@ def make_audio() -> Callable[..., Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         raw = ("-f", "f32le", "-ar", str(rate_hz), "-ac", str(channels), "-i", "pipe:0")
         subprocess.run(
-            [audio.find_ffmpeg(), "-v", "error", "-y", *raw, *options, str(path)],
+            [find_ffmpeg(), "-v", "error", "-y", *raw, *options, str(path)],
             input=wave.astype("<f4").tobytes(),
             check=True,
         )

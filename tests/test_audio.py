@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import itertools
 import shutil
@@ -13,6 +14,7 @@ import pytest
 
 from jamendo_mood import audio, pydubs
 from jamendo_mood.errors import AudioError, DiskFullError, UsageError
+from jamendo_mood.ffmpeg import find_ffmpeg
 from jamendo_mood.scratch import Scratch
 
 ROADS = {"pydub": "_convert_with_pydub", "ffmpeg": "_convert_with_ffmpeg"}
@@ -58,15 +60,15 @@ def without_programs(monkeypatch, tmp_path):
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     monkeypatch.delenv("IMAGEIO_FFMPEG_EXE", raising=False)
-    for remembered in (audio.find_ffmpeg, pydubs.audio_segment):
+    for remembered in (find_ffmpeg, pydubs.audio_segment):
         remembered.cache_clear()
     yield
-    for remembered in (audio.find_ffmpeg, pydubs.audio_segment):
+    for remembered in (find_ffmpeg, pydubs.audio_segment):
         remembered.cache_clear()
 
 
 def ffmpeg(*arguments):
-    subprocess.run([audio.find_ffmpeg(), "-v", "error", "-nostdin", "-y", *arguments], check=True)
+    subprocess.run([find_ffmpeg(), "-v", "error", "-nostdin", "-y", *arguments], check=True)
 
 
 def decibel(ratio):
@@ -112,9 +114,19 @@ def test_each_kind_of_wav_gives_the_sound_that_went_in(codec, rate_hz, extensibl
     assert_tone(convert(source), 440, 0.5)
 
 
-@pytest.mark.parametrize("name", ["-dash.mp3", "per%03dcent.mp3", "two  blanks.mp3", 'Mötley: "Crüe".mp3', "fake.wav"])
+@pytest.mark.parametrize("name", ["-dash.mp3", "per%03dcent.mp3", "two  blanks.mp3", 'Mötley: "Crüe".mp3', "fake.txt"])
 def test_odd_names_and_wrong_suffixes_do_not_matter(name, road, convert, make_audio, tone, tmp_path):
     mp3 = make_audio(tmp_path / "plain.mp3", tone())
+    assert_tone(convert(mp3.rename(tmp_path / name)), 440, 0.5)
+
+
+@pytest.mark.parametrize("name", ["fake.wav", "fake.RAW", "fake.pcm"])
+def test_what_pydub_would_read_by_itself_goes_to_ffmpeg(
+    name, monkeypatch, take_road, convert, make_audio, tone, tmp_path
+):
+    mp3 = make_audio(tmp_path / "plain.mp3", tone())
+    take_road("ffmpeg")
+    monkeypatch.setattr(audio, "LONGEST_PYDUB_S", LONGEST_PYDUB_S["pydub"])
     assert_tone(convert(mp3.rename(tmp_path / name)), 440, 0.5)
 
 
@@ -127,7 +139,7 @@ def test_a_relative_path_is_found(road, convert, make_audio, tone, tmp_path, mon
 def test_a_wav_that_was_streamed_and_does_not_know_its_length_is_read_whole(convert, make_audio, tone, tmp_path):
     source = make_audio(tmp_path / "tone.flac", tone(seconds=3.0))
     with (tmp_path / "piped.wav").open("wb") as file:
-        subprocess.run([audio.find_ffmpeg(), "-v", "error", "-i", source, "-f", "wav", "-"], stdout=file, check=True)
+        subprocess.run([find_ffmpeg(), "-v", "error", "-i", source, "-f", "wav", "-"], stdout=file, check=True)
     samples = convert(tmp_path / "piped.wav")
     assert len(samples) == pytest.approx(3.0 * 16_000, abs=2)
     assert_tone(samples, 440, 0.5)
@@ -263,17 +275,58 @@ def test_the_title_of_a_chapter_is_not_the_title_of_the_file(make_audio, tone, t
     assert (info.title, info.artist) == (None, "Someone")
 
 
+@pytest.mark.parametrize(("stream", "chapter"), [(4, 4), (6, 6), (4, 6)])
+def test_a_title_is_the_files_or_its_sounds_in_every_version_of_ffmpeg(stream, chapter):
+    """Versions 4.2, 7.0 and 9.0 indent what they say of streams and chapters by so many blanks."""
+    chapters = (
+        f"    Chapter #0:0: start 0.0, end 1.0\n{' ' * chapter}Metadata:\n{' ' * chapter}  title           : Intro\n"
+    )
+    cover = "  Stream #0:1: Video: mjpeg, yuvj420p (attached pic)\n    Metadata:\n      title           : Front\n"
+    said = f"Input #0, ogg, from 'a.ogg':\n  Duration: 00:00:01.00, start: 0.0\n  Chapters:\n{chapters}{cover}"
+    assert audio._parse_tag(said, "title") is None
+    sound = (
+        f"  Stream #0:0[0x1](und): Audio: vorbis, mono\n{' ' * stream}Metadata:\n{' ' * stream}  TITLE       : Mine\n"
+    )
+    assert audio._parse_tag(said + sound, "title") == "Mine"
+    assert (
+        audio._parse_tag(said.replace("  Duration", "  Metadata:\n    title  : Ours\n  Duration") + sound, "title")
+        == "Ours"
+    )
+
+
+def test_a_title_is_cut_and_is_not_taken_for_what_ffmpeg_says(make_audio, tone, tmp_path):
+    tags = ("-metadata", "title=Duration: 99:00:00.00", "-metadata", "Stream #0:0: Audio: none=x")
+    tags += ("-metadata", "artist=\n  Duration: 98:00:00.00\n" + "x" * 10_000)
+    info = audio.probe(make_audio(tmp_path / "forged.mp3", tone(), options=tags))
+    assert (info.codec, info.title) == ("mp3", "Duration: 99:00:00.00")
+    assert info.duration_s == pytest.approx(2.0, abs=0.1)
+    info = audio.probe(make_audio(tmp_path / "long.mp3", tone(), options=("-metadata", "title=" + "y" * 10_000)))
+    assert info.title is not None
+    assert set(info.title) == {"y"}
+    assert 100 < len(info.title) <= audio.LONGEST_TITLE
+
+
+def test_a_file_longer_than_it_says_takes_the_long_road(monkeypatch, make_audio, noise, tmp_path):
+    source = make_audio(tmp_path / "noise.mp3", noise(6.0, channels=2, rate_hz=44_100))
+    whole = audio.probe(source)
+    audio.convert_to_wav(source, tmp_path / "expected.wav")
+    monkeypatch.setattr(audio, "LONGEST_PYDUB_S", 3.0)
+    monkeypatch.setattr(audio, "probe", lambda _: dataclasses.replace(whole, duration_s=1.0))
+    audio.convert_to_wav(source, tmp_path / "lying.wav")
+    assert audio.count_samples(tmp_path / "lying.wav") == audio.count_samples(tmp_path / "expected.wav")
+
+
 def test_ffmpeg_comes_from_the_wheel_where_the_path_has_none(without_programs, convert, make_audio, tone, tmp_path):
     assert shutil.which("ffmpeg") is None
     assert shutil.which("ffprobe") is None
-    assert Path(audio.find_ffmpeg()).is_relative_to(Path(imageio_ffmpeg.__file__).parent)
+    assert Path(find_ffmpeg()).is_relative_to(Path(imageio_ffmpeg.__file__).parent)
     assert_tone(convert(make_audio(tmp_path / "tone.mp3", tone())), 440, 0.5)
 
 
 def test_ffmpeg_on_the_path_comes_first(without_programs, tmp_path):
     program = tmp_path / "empty" / "ffmpeg"
     program.touch(mode=0o755)
-    assert audio.find_ffmpeg() == str(program)
+    assert find_ffmpeg() == str(program)
 
 
 def test_no_ffmpeg_anywhere_is_a_usage_error_that_says_what_to_do(without_programs, monkeypatch):
@@ -282,7 +335,7 @@ def test_no_ffmpeg_anywhere_is_a_usage_error_that_says_what_to_do(without_progra
 
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", nowhere)
     with pytest.raises(UsageError, match="install ffmpeg"):
-        audio.find_ffmpeg()
+        find_ffmpeg()
 
 
 @pytest.mark.parametrize("longest_pydub_s", LONGEST_PYDUB_S.values(), ids=LONGEST_PYDUB_S)
@@ -309,7 +362,7 @@ def test_pydub_writes_nothing_but_the_wav(monkeypatch, convert, make_audio, tone
 def test_pydub_is_untouched_for_others_in_the_process(convert, make_audio, noise, tmp_path):
     source = make_audio(tmp_path / "noise.mp3", noise(2.0, channels=2, rate_hz=44_100))
     assert len(convert(source)) == pytest.approx(32_000, abs=10)
-    segment = pydubs.audio_segment(audio.find_ffmpeg()).from_file(str(source), codec="mp3")
+    segment = pydubs.audio_segment(find_ffmpeg()).from_file(str(source), codec="mp3")
     assert (segment.frame_rate, segment.channels) == (44_100, 2)
 
 
@@ -348,7 +401,7 @@ def test_nothing_is_left_when_a_conversion_is_interrupted(
         Path(wav).write_bytes(b"RIFF")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pydubs.audio_segment(audio.find_ffmpeg()), "export", write_half)
+    monkeypatch.setattr(pydubs.audio_segment(find_ffmpeg()), "export", write_half)
     with pytest.raises(KeyboardInterrupt), Scratch(empty_scratch) as scratch, audio.converted(source, scratch):
         pytest.fail("the conversion was interrupted")
 

@@ -149,6 +149,14 @@ def test_a_file_that_ends_early_is_embedded_as_far_as_it_goes(decode, song, tmp_
     assert libsndfile == pytest.approx(pydub, abs=1_600)
 
 
+def test_a_header_of_1_hz_does_not_fill_memory(decode, noise, tmp_path, monkeypatch):
+    import soundfile
+
+    soundfile.write(tmp_path / "slow.wav", noise(0.002), 1)  # 32 samples: half a minute of them
+    monkeypatch.setattr(decoders, "_resample", lambda *_: pytest.fail("resampled in this process"))
+    assert len(join(decode("libsndfile", tmp_path / "slow.wav"))) > 16_000
+
+
 def test_libsndfile_writes_no_wav(song, stub_embedder, empty_scratch):
     seen = []
 

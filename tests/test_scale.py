@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jamendo_mood import audio, decoders
+from jamendo_mood import decoders
 from jamendo_mood.extraction import extract
+from jamendo_mood.ffmpeg import find_ffmpeg
 from jamendo_mood.store import EmbeddingStore
 from jamendo_mood.streaming import StreamConfig, embed_files
 
@@ -91,7 +92,7 @@ def test_there_are_never_more_wavs_than_decoding_threads_and_one(
 def test_a_mix_of_ten_hours_stays_below_2_gb(seeded_module, empty_scratch, tmp_path):
     mix = tmp_path / "mix.mp3"
     source = ("-f", "lavfi", "-i", "sine=440:duration=36000:sample_rate=16000")
-    subprocess.run([audio.find_ffmpeg(), "-v", "error", *source, "-b:a", "16k", str(mix)], check=True)
+    subprocess.run([find_ffmpeg(), "-v", "error", *source, "-b:a", "16k", str(mix)], check=True)
     command = [sys.executable, "-m", "jamendo_mood", "extract", tmp_path, "--scratch", empty_scratch]
     command += ["--store", tmp_path / "store", "--weights", seeded_module, "--allow-untrained"]
     program = (

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jamendo_mood import audio
+from jamendo_mood import audio, ffmpeg
 from jamendo_mood.errors import AudioError, DiskFullError, UsageError
 from jamendo_mood.streaming import BLOCK_FRAMES, Chunk, StreamConfig, embed_chunks, embed_files
 
@@ -145,7 +145,7 @@ def test_no_ffmpeg_anywhere_stops_the_run_rather_than_fail_every_track(songs, st
     def nowhere():
         raise UsageError("no ffmpeg on the PATH")
 
-    monkeypatch.setattr(audio, "find_ffmpeg", nowhere)
+    monkeypatch.setattr(ffmpeg, "find_ffmpeg", nowhere)
     with pytest.raises(UsageError, match="no ffmpeg"):
         list(embed_files(songs, stub_embedder, config))
 
@@ -233,7 +233,7 @@ def measure_peak_mb(empty_scratch, tmp_path):
     def measure(embedder, weights, minutes):
         source = tmp_path / f"{minutes}.mp3"
         quiet = ("-f", "lavfi", "-i", f"anoisesrc=r=16000:a=0.05:d={60 * minutes}", "-b:a", "32k")
-        subprocess.run([audio.find_ffmpeg(), "-v", "error", "-y", *quiet, str(source)], check=True)
+        subprocess.run([ffmpeg.find_ffmpeg(), "-v", "error", "-y", *quiet, str(source)], check=True)
         command = [sys.executable, "-c", PEAK, embedder, str(weights), str(empty_scratch), str(source)]
         frames, peak_mb = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
         return int(frames), float(peak_mb)
