@@ -1,7 +1,20 @@
-"""``python -m jamendo_mood`` is the command line."""
+"""``python -m jamendo_mood``, and ``jamendo-mood``, are the command line."""
 
 import sys
 
-from jamendo_mood.cli import main
+from jamendo_mood import interruption
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command line; signals are heard while its modules are still being imported, and not after its end."""
+    interruption.catch()
+    try:
+        from jamendo_mood import cli
+
+        return cli.main()
+    finally:
+        interruption.ignore()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import NoReturn
 
 from jamendo_mood import (
     __version__,
     commands,
+    interruption,
     judgecommands,
     moodcommands,
     options,
+    plaintext,
     songcommands,
     storecommands,
     taskcommands,
@@ -41,37 +41,50 @@ The usual way, from MP3s to tags:
   jamendo-mood web      --tagger taggers/jamendo
 `jamendo-mood demo` walks it in a minute or two with music it makes itself.
 
-exit status: 0 done, 1 some tracks failed (they are listed), 2 wrong usage."""
+exit status: 0 done, 1 some tracks failed (they are listed), 2 wrong usage, 130 interrupted, 143 terminated."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
-    logging.basicConfig(stream=sys.stderr, format="warning: %(message)s", level=logging.WARNING)
-    before = signal.signal(signal.SIGTERM, _raise_terminated)
+    with interruption.caught():
+        try:
+            return _run(argv)
+        except KeyboardInterrupt as error:
+            line, status = interruption.describe(error)
+            print(line, file=sys.stderr)
+            return status
+
+
+def _run(argv: list[str] | None) -> int:
+    arguments = build_parser().parse_args(argv)
+    interruption.announce(KEPT.get(arguments.command, "the same command begins anew"))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLineFormatter("warning: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     try:
         status: int = arguments.run(arguments)
         sys.stdout.flush()
         return status
     except MoodError as error:
-        print(f"jamendo-mood {arguments.command}: {error}", file=sys.stderr)
+        print(plaintext.show(f"jamendo-mood {arguments.command}: {error}"), file=sys.stderr)
         return SOME_FAILED if isinstance(error, DiskFullError) else WRONG_USAGE
-    except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
-        return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader of our output, `head` say, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    finally:
-        signal.signal(signal.SIGTERM, before)
+
+
+class _OneLineFormatter(logging.Formatter):
+    """Of warnings, which may name files of any name."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        return plaintext.show(super().formatMessage(record))
 
 
 class _OneLineParser(argparse.ArgumentParser):
     """Says what is wrong in one line, as every other error is told."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(WRONG_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(WRONG_USAGE, f"{self.prog}: {plaintext.show(message)} (see {self.prog} --help)\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -152,6 +165,11 @@ COMMANDS: dict[str, tuple[AddOptions, Run, str]] = {
     ),
     "import": (options.add_import, storecommands.import_, "Put the embeddings of such Parquet files into a store."),
     "pack": (options.add_pack, storecommands.pack, "Write a store into one file to be memory-mapped, for training."),
+    "verify": (
+        options.add_verify,
+        storecommands.verify,
+        "Look at every file of a store for damage, and with --repair put it right.",
+    ),
     "tasks": (
         taskcommands.add_tasks,
         taskcommands.tasks,
@@ -162,7 +180,13 @@ COMMANDS: dict[str, tuple[AddOptions, Run, str]] = {
 }
 """Each command: what adds its options, what runs it, and its help."""
 
-
-def _raise_terminated(signum: int, _: FrameType | None) -> None:
-    """Leave through the `finally` blocks, so that scratch folders go."""
-    raise SystemExit(128 + signum)
+KEPT = {
+    "extract": "what was finished is kept, the tracks in hand are not, and the same command goes on from there",
+    "train": "a tagger that was there before still is, and the same command trains anew",
+    "export": "the files that were finished are kept, and the same command goes on from there",
+    "import": "the tracks that were finished are kept, and the same command goes on from there",
+    "pack": "the embeddings are as they were, and the same command packs them anew",
+    "splits": "the files that were finished are kept, and the same command goes on from there",
+    "tag": "the same command begins anew; scores that a store has kept are not computed again",
+}
+"""What a command that was interrupted says of what it has done, and of how to go on."""

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import io
 import json
-import zipfile
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,17 +15,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood import cards
+from jamendo_mood import cards, plaintext, untrusted
 from jamendo_mood.data import POOLINGS, centred_windows, context_of, windows
 from jamendo_mood.embedders import EmbedderSpec
 from jamendo_mood.errors import DataError, UsageError
-from jamendo_mood.heads import STANDARDISE, HeadConfig, build_head, run_heads
-from jamendo_mood.store import write_atomically
+from jamendo_mood.files import is_draft, remove_drafts, write_atomically
+from jamendo_mood.heads import STANDARDISE, HeadConfig, build_head, count_weights, run_heads
 from jamendo_mood.tasks import Task
 
 FORMAT = 2
-TAGGER_NAME, WEIGHTS_NAME, CARD_NAME = "tagger.json", "weights.npz", "README.md"
+TAGGER_NAME, CARD_NAME = "tagger.json", "README.md"
+OLD_WEIGHTS_NAME = "weights.npz"
+"""Of taggers that were saved when the name did not tell the weights."""
+
 BUILTIN = Path(__file__).parent / "taggers" / "moods"
+
+_WEIGHTS_NAME = re.compile(r"weights-[0-9a-f]{12}\.npz")
+
+MOST_WEIGHTS_BYTES = 2 * 10**9
+MOST_TARGETS, MOST_LAYERS, LONGEST_NAME = 10_000, 100, 200
+"""Of a tagger that is loaded, whoever made it: AudioSet has 527 targets, and no head here ten layers."""
 
 Array = npt.NDArray[np.float32]
 Weights = tuple[npt.NDArray[Any], ...]
@@ -110,7 +119,10 @@ class Tagger:
         return self.task.rules.calibrated(run_heads(self._heads, rows), self.calibration)
 
     def save(self, folder: Path | str) -> None:
-        """Write ``tagger.json``, ``weights.npz`` and the model card ``README.md``.
+        """Write ``weights-<12 hex of their hash>.npz``, ``tagger.json`` and the model card ``README.md``.
+
+        A tagger that is there already stays whole up to the moment in which ``tagger.json`` is replaced: the weights of
+        the two have different names, and the older ones go last.
 
         Raises
         ------
@@ -125,12 +137,13 @@ class Tagger:
         arrays = {f"{member}.{n}": array for member, own in enumerate(self.weights) for n, array in enumerate(own)}
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         weights = buffer.getvalue()
+        sha256 = hashlib.sha256(weights).hexdigest()
         tagger = {
             "format": FORMAT,
             "task": asdict(self.task),
             "embedder": asdict(self.spec),
             "head": asdict(self.head),
-            "weights_sha256": hashlib.sha256(weights).hexdigest(),
+            "weights_sha256": sha256,
             "calibration": self.calibration.tolist(),
             "thresholds": [float(value) if np.isfinite(value) else None for value in self.tuned],
             "grades": list(self.grades),
@@ -138,11 +151,16 @@ class Tagger:
             "scores": dict(self.scores),
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
         }
-        write_atomically(folder / WEIGHTS_NAME, lambda file: file.write(weights))
+        write_atomically(folder / _name_weights(sha256), lambda file: file.write(weights))
         text = json.dumps(tagger, indent=2) + "\n"
         write_atomically(folder / TAGGER_NAME, lambda file: file.write(text.encode()))
         card = cards.describe(tagger)
         write_atomically(folder / CARD_NAME, lambda file: file.write(card.encode()))
+        for path in folder.iterdir():
+            old = path.name == OLD_WEIGHTS_NAME or _WEIGHTS_NAME.fullmatch(path.name)
+            if old and path.name != _name_weights(sha256):
+                path.unlink(missing_ok=True)
+        remove_drafts(folder)
 
     @classmethod
     def load(cls, folder: Path | str) -> Tagger:
@@ -159,16 +177,19 @@ class Tagger:
         if not manifest.is_file():
             raise UsageError(f"{folder}: no tagger there (no {TAGGER_NAME}); `jamendo-mood train` makes one")
         try:
-            values = json.loads(manifest.read_text(encoding="utf-8"))
+            values = untrusted.parse_json(untrusted.read_bytes(manifest, untrusted.MOST_JSON_BYTES))
             if values["format"] != FORMAT:
-                raise DataError(f"{manifest}: a tagger of format {values['format']}, this version reads {FORMAT}")
-            task = _read_task(values["task"])
+                found = str(values["format"])[:20]
+                raise DataError(f"{manifest}: a tagger of format {found}, this version reads {FORMAT}")
+            task, head, spec = _read_task(values["task"]), _read_head(values["head"]), values["embedder"]
             thresholds = [np.inf if value is None else value for value in values["thresholds"]]
-            return cls(
+            tagger = cls(
                 task=task,
-                spec=EmbedderSpec.from_json(values["embedder"]),
-                head=HeadConfig(**values["head"]),
-                weights=_read_weights(Path(folder) / WEIGHTS_NAME, values["weights_sha256"]),
+                spec=EmbedderSpec.from_json(spec),
+                head=head,
+                weights=_read_weights(
+                    Path(folder), values["weights_sha256"], count_weights(head, spec["dim"], len(task.targets))
+                ),
                 calibration=np.array(values["calibration"], np.float64).reshape(len(task.targets), -1),
                 tuned=np.array(thresholds, np.float64).reshape(len(task.targets)),
                 grades=tuple(values["grades"]),
@@ -176,8 +197,11 @@ class Tagger:
                 scores=values["scores"],
                 intervals={name: (low, high) for name, (low, high) in values["intervals"].items()},
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{manifest}: not a tagger, or damaged ({error})") from error
+            _check_values(tagger)
+            cards.describe(values)  # looks at most of the record
+            return tagger
+        except (*untrusted.DAMAGES, AttributeError, IndexError, OverflowError, UsageError) as error:
+            raise DataError(f"{manifest}: not a tagger, or damaged ({untrusted.brief(error)})") from error
 
     @functools.cached_property
     def _heads(self) -> list[Any]:
@@ -194,8 +218,41 @@ class Tagger:
 
 
 def _read_task(values: Mapping[str, Any]) -> Task:
-    scale = values.get("scale")
-    return Task(**{**values, "targets": tuple(values["targets"]), "scale": None if scale is None else tuple(scale)})
+    """The task that a manifest tells of; ValueError or the like if that is none."""
+    scale, targets = values.get("scale"), values["targets"]
+    if not isinstance(targets, list) or len(targets) > MOST_TARGETS:
+        raise ValueError(f"targets are a list of at most {MOST_TARGETS:,} names")
+    for name in (values["name"], *targets):
+        if not isinstance(name, str) or not name or len(name) > LONGEST_NAME or plaintext.show(name) != name:
+            raise ValueError(f"{str(name)[:LONGEST_NAME]!r} is no name on one line")
+    numbers = [*(scale or ()), values.get("rate_hz") or 0.0]
+    if len(numbers) not in (1, 3) or not np.isfinite(np.array(numbers, np.float64)).all():
+        raise ValueError("the scale is two numbers, and the rate is one")
+    return Task(**{**values, "targets": tuple(targets), "scale": None if scale is None else tuple(scale)})
+
+
+def _read_head(values: Mapping[str, Any]) -> HeadConfig:
+    head = HeadConfig(**values)
+    if type(head.hidden) is not int or type(head.layers) is not int or head.layers > MOST_LAYERS:
+        raise ValueError(f"hidden and layers are whole numbers, layers at most {MOST_LAYERS}")
+    return head
+
+
+def _check_values(tagger: Tagger) -> None:
+    """Raise ValueError or the like unless a tagger that was read can score, decide and be described."""
+    count = len(tagger.task.targets)
+    if len(tagger.grades) != count or not set(tagger.grades) <= cards.GRADES.keys():
+        raise ValueError(f"grades are one of {', '.join(cards.GRADES)} for each target")
+    if not np.isfinite(tagger.calibration).all() or np.isnan(tagger.tuned).any():
+        raise ValueError("the calibration is not finite, or a threshold is no number")
+    scores = tagger.task.rules.calibrated(np.full((1, count), 0.5, np.float32), tagger.calibration)
+    if scores.shape != (1, count):
+        raise ValueError("the calibration is not of this kind of task")
+    figures = [*tagger.scores.values(), *(end for interval in tagger.intervals.values() for end in interval)]
+    if not isinstance(tagger.record, dict) or not isinstance(tagger.record.get("split", 0), int):
+        raise ValueError("the record of the training makes no sense")
+    if any(type(figure) not in (int, float) or not np.isfinite(figure) for figure in figures):
+        raise ValueError("scores and intervals are finite numbers")
 
 
 def load_builtin() -> Tagger:
@@ -207,20 +264,39 @@ def check_tagger_folder(folder: Path) -> None:
     """Raise `UsageError` if a tagger written to `folder` would mix with something else."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: a file of this name is in the way of the tagger's folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / TAGGER_NAME).is_file():
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    others = [name for name in names if not _WEIGHTS_NAME.fullmatch(name) and not is_draft(name)]
+    # What a first `save` that was killed has left is no reason to refuse.
+    if others and not (folder / TAGGER_NAME).is_file():
         raise UsageError(f"{folder}: holds something other than a tagger; name an empty or new folder")
 
 
-def _read_weights(path: Path, sha256: str) -> tuple[Weights, ...]:
-    content = path.read_bytes()
+def _name_weights(sha256: str) -> str:
+    return f"weights-{sha256[:12]}.npz"
+
+
+def _read_weights(folder: Path, sha256: str, count: int) -> tuple[Weights, ...]:
+    """The weights of each head, `count` numbers each."""
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise ValueError("weights_sha256 is no SHA-256")
+    path = folder / _name_weights(sha256)
+    if not path.is_file():
+        path = folder / OLD_WEIGHTS_NAME
+    content = untrusted.read_bytes(path, MOST_WEIGHTS_BYTES)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DataError(f"{path}: damaged, or of another training than {TAGGER_NAME}")
     members: dict[int, dict[int, npt.NDArray[Any]]] = {}
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            for name, array in arrays.items():
-                member, number = map(int, name.split("."))
-                members.setdefault(member, {})[number] = array
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path}: damaged ({error})") from error
+        # Stored as they are, they are no more than the file: what was deflated to next to nothing is not inflated.
+        for name, array in untrusted.read_npz(io.BytesIO(content), len(content)).items():
+            place = re.fullmatch(r"([0-9]{1,3})\.([0-9]{1,4})", name)
+            if place is None or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+                raise ValueError(f"{name[:LONGEST_NAME]!r} is no array of finite weights")
+            members.setdefault(int(place[1]), {})[int(place[2])] = array
+    except untrusted.DAMAGES as error:
+        raise DataError(f"{path}: not a tagger's weights, or damaged ({untrusted.brief(error)})") from error
+    found = {sum(array.size for array in own.values()) for own in members.values()}
+    if found != {count}:
+        sizes = ", ".join(map(str, sorted(found))) or "no"
+        raise DataError(f"{path}: the weights do not fit the head, which has {count} of them: {sizes} are there")
     return tuple(tuple(own[number] for number in sorted(own)) for _, own in sorted(members.items()))

@@ -45,13 +45,9 @@ class Scratch:
         try:
             self.base.mkdir(parents=True, exist_ok=True)
             remove_stale(self.base)
-            # Locked under another name first: a folder with the final name is locked from its first moment on.
-            draft = Path(tempfile.mkdtemp(prefix=".new-", dir=self.base))
+            self.path, self._lock = _make_locked(self.base)
         except OSError as error:
             raise UsageError(f"cannot use {self.base} as a scratch folder: {error.strerror}") from error
-        self._lock = os.open(draft / _LOCK_NAME, os.O_CREAT | os.O_RDWR)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self.path = draft.rename(self.base / (PREFIX + draft.name.removeprefix(".new-")))
         return self
 
     def __exit__(
@@ -73,13 +69,37 @@ class Scratch:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def _make_locked(base: Path) -> tuple[Path, int]:
+    """Make a folder whose first content is a lock that this process holds; the folder, and the lock to be closed."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        try:
+            lock = os.open(path / _LOCK_NAME, os.O_CREAT | os.O_RDWR)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (path / _LOCK_NAME).exists():
+                return path, lock
+            os.close(lock)
+        except FileNotFoundError:
+            pass  # another run that starts took it, not locked yet, for a dead one's: here and above
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+
+
 def remove_stale(base: Path) -> list[Path]:
-    """Remove the scratch folders below `base` whose owner is gone, and return their paths."""
+    """Remove the scratch folders below `base` whose owner is gone, and return their paths.
+
+    An owner that has made its folder but not locked it yet finds out, and makes another.
+    """
     removed = []
     for folder in sorted(base.glob(PREFIX + "*")):
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # its owner died before there was a lock in it
+            removed.append(folder)
+            continue
         try:
             lock = os.open(folder / _LOCK_NAME, os.O_RDWR)
-        except FileNotFoundError:  # a live folder always has its lock: this one was being removed when its owner died
+        except FileNotFoundError:  # the lock comes first, so this one was being removed when its owner died
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(folder)
             continue

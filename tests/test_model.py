@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 from toy_examples import CURVES, DIM, OTHER_SPEC, SPEC, TASK, label_anew, make_examples
 
+from jamendo_mood import model
 from jamendo_mood.calibration import apply_platt
 from jamendo_mood.errors import DataError, UsageError
+from jamendo_mood.files import write_atomically
 from jamendo_mood.heads import HEADS, HeadConfig
 from jamendo_mood.model import Tagger, load_builtin
 from jamendo_mood.training import TrainConfig, fit
@@ -108,9 +111,83 @@ def test_an_infinite_threshold_survives_as_none(tagger, tmp_path):
 
 
 def test_saving_again_replaces_the_tagger(tagger, saved):
-    replace(tagger, scores={"PR-AUC-macro": 0.125}).save(saved)
+    before = weights_in(saved)
+    other = tuple(tuple(array + 1 for array in own) for own in tagger.weights)
+    replace(tagger, weights=other, scores={"PR-AUC-macro": 0.125}).save(saved)
     assert Tagger.load(saved).scores == {"PR-AUC-macro": 0.125}
-    assert sorted(path.name for path in saved.iterdir()) == ["README.md", "tagger.json", "weights.npz"]
+    np.testing.assert_array_equal(Tagger.load(saved).weights[0][0], other[0][0])
+    assert sorted(path.name for path in saved.iterdir()) == ["README.md", "tagger.json", weights_in(saved).name]
+    assert weights_in(saved) != before
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def dying_after(monkeypatch):
+    """Let the process end after so many files that `save` writes; 0.5 is: with the first of them half written."""
+
+    def arrange(files):
+        written = []
+
+        def write(path, content):
+            if len(written) + 0.5 == files:
+                path.parent.mkdir(exist_ok=True)
+                path.with_name(f".{path.name}-{'5a' * 8}.tmp").write_bytes(b"half")
+            if len(written) + 0.5 >= files:
+                raise KilledError
+            write_atomically(path, content)
+            written.append(path)
+
+        monkeypatch.setattr(model, "write_atomically", write)
+
+    return arrange
+
+
+@pytest.mark.parametrize("tagger", ["mlp"], indirect=True)
+@pytest.mark.parametrize("files", [0.5, 1, 1.5, 2, 2.5, 3])
+def test_a_tagger_that_is_replaced_is_whole_whenever_the_process_dies(tagger, saved, dying_after, monkeypatch, files):
+    other = replace(tagger, weights=tuple(tuple(array + 1 for array in own) for own in tagger.weights))
+    dying_after(files)
+    with contextlib.suppress(KilledError):
+        other.save(saved)
+    expected = tagger if files < 2 else other
+    np.testing.assert_array_equal(Tagger.load(saved).weights[0][0], expected.weights[0][0])
+    monkeypatch.undo()
+    other.save(saved)
+    assert sorted(path.name for path in saved.iterdir()) == ["README.md", "tagger.json", weights_in(saved).name]
+    np.testing.assert_array_equal(Tagger.load(saved).weights[0][0], other.weights[0][0])
+
+
+@pytest.mark.parametrize("tagger", ["mlp"], indirect=True)
+@pytest.mark.parametrize("files", [0.5, 1, 1.5])
+def test_a_first_save_that_was_killed_is_begun_again(tagger, dying_after, monkeypatch, tmp_path, files):
+    dying_after(files)
+    with pytest.raises(KilledError):
+        tagger.save(tmp_path / "new")
+    with pytest.raises(UsageError, match="no tagger there"):
+        Tagger.load(tmp_path / "new")
+    monkeypatch.undo()
+    tagger.save(tmp_path / "new")
+    assert len(list((tmp_path / "new").iterdir())) == 3
+
+
+@pytest.mark.parametrize("tagger", ["mlp"], indirect=True)
+def test_weights_under_the_name_they_had_before_are_read_and_replaced(tagger, saved):
+    weights_in(saved).rename(saved / "weights.npz")
+    np.testing.assert_array_equal(Tagger.load(saved).weights[0][0], tagger.weights[0][0])
+    tagger.save(saved)
+    assert not (saved / "weights.npz").exists()
+    Tagger.load(saved)
+
+
+@pytest.mark.parametrize("tagger", ["mlp"], indirect=True)
+def test_weights_of_something_else_are_left_alone(tagger, tmp_path):
+    (tmp_path / "weights.npz").write_bytes(b"another program's")
+    with pytest.raises(UsageError, match="holds something other than a tagger"):
+        tagger.save(tmp_path)
+    assert (tmp_path / "weights.npz").read_bytes() == b"another program's"
 
 
 def test_embeddings_of_another_spec_are_refused_naming_both(tagger):
@@ -134,13 +211,18 @@ def test_a_folder_without_a_tagger_is_wrong_usage(tmp_path):
         Tagger.load(tmp_path)
 
 
+def weights_in(folder):
+    (path,) = folder.glob("weights-*.npz")
+    return path
+
+
 @pytest.mark.parametrize("place", [0, 0.5, 1], ids=["first byte", "middle", "last byte"])
 def test_one_flipped_byte_of_the_weights_is_noticed(saved, place):
-    path = saved / "weights.npz"
+    path = weights_in(saved)
     content = bytearray(path.read_bytes())
     content[int(place * (len(content) - 1))] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"weights.npz: damaged, or of another training"):
+    with pytest.raises(DataError, match=r"weights-[0-9a-f]{12}\.npz: damaged, or of another training"):
         Tagger.load(saved)
 
 
@@ -156,6 +238,7 @@ class Bomb:
 
 def replace_weights(folder, content):
     """Put other weights in, with a right checksum: what someone would do who means harm."""
+    weights_in(folder).unlink()
     (folder / "weights.npz").write_bytes(content)
     edit(folder, weights_sha256=hashlib.sha256(content).hexdigest())
 
@@ -164,7 +247,7 @@ def test_a_pickle_among_the_weights_is_not_opened(saved, tmp_path):
     crater = tmp_path / "crater"
     np.savez(tmp_path / "bomb.npz", np.array([Bomb(crater)], dtype=object))
     replace_weights(saved, (tmp_path / "bomb.npz").read_bytes())
-    with pytest.raises(DataError, match=r"not a tagger, or damaged.*allow_pickle"):
+    with pytest.raises(DataError, match=r"not a tagger's weights, or damaged.*allow_pickle"):
         Tagger.load(saved)
     assert not crater.exists()
 
@@ -177,6 +260,13 @@ def test_weights_that_are_no_npz_are_refused(saved):
 
 def test_weights_of_another_head_are_refused(tagger, tmp_path):
     replace(tagger, head=HeadConfig("mlp", hidden=5, layers=1)).save(tmp_path)
+    with pytest.raises(DataError, match="the weights do not fit the head, which has"):
+        Tagger.load(tmp_path)
+
+
+def test_weights_of_other_shapes_are_refused(tagger, tmp_path):
+    turned = tuple(tuple(array.reshape(-1) for array in own) for own in tagger.weights)
+    replace(tagger, weights=turned).save(tmp_path)
     loaded = Tagger.load(tmp_path)
     with pytest.raises(DataError, match="weights do not fit its head"):
         loaded.score_track(FRAMES)
@@ -208,7 +298,7 @@ def test_a_manifest_that_is_no_tagger_is_refused_with_its_name(saved, content):
 
 
 def test_a_tagger_without_its_weights_is_refused(saved):
-    (saved / "weights.npz").unlink()
+    weights_in(saved).unlink()
     with pytest.raises(DataError, match=r"weights\.npz"):
         Tagger.load(saved)
 

@@ -122,3 +122,58 @@ def test_a_base_that_cannot_be_used_is_a_usage_error_that_names_it(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="file"), Scratch(tmp_path / "file"):
         pytest.fail("a file is no folder")
+
+
+def test_a_run_killed_before_it_had_its_lock_leaves_nothing_for_good(tmp_path, monkeypatch):
+    # With all that is in it: its owner might be alive, and just now take the lock and make a WAV.
+    monkeypatch.setattr(scratch.shutil, "rmtree", lambda *_, **__: pytest.fail("it must go only if it is empty"))
+    (tmp_path / f"{scratch.PREFIX}abc").mkdir()
+    assert scratch.remove_stale(tmp_path) == [tmp_path / f"{scratch.PREFIX}abc"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["mkdtemp", "open", "flock"])
+def test_a_folder_that_another_run_took_for_stale_is_made_anew(monkeypatch, tmp_path, moment):
+    module = {"mkdtemp": scratch.tempfile, "open": scratch.os, "flock": scratch.fcntl}[moment]
+    real, swept = getattr(module, moment), []
+
+    def act(*arguments, **options):
+        done = real(*arguments, **options) if moment != "flock" else None
+        if not swept:
+            monkeypatch.setattr(module, moment, real)
+            swept.extend(scratch.remove_stale(tmp_path))  # another run starts in this very moment
+            assert len(swept) == 1
+        return real(*arguments, **options) if moment == "flock" else done
+
+    monkeypatch.setattr(module, moment, act)
+    with Scratch(tmp_path) as mine:
+        assert list(tmp_path.iterdir()) == [mine.path]
+        assert mine.path not in swept
+        assert scratch.remove_stale(tmp_path) == []
+
+
+def test_a_start_that_is_interrupted_leaves_nothing(monkeypatch, tmp_path):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scratch.fcntl, "flock", interrupt)
+    with pytest.raises(KeyboardInterrupt), Scratch(tmp_path):
+        pytest.fail("it has no lock")
+    assert list(tmp_path.iterdir()) == []
+
+
+STARTS = """
+import pathlib, sys
+from jamendo_mood.scratch import Scratch
+
+for number in range(100):
+    with Scratch(pathlib.Path(sys.argv[1])) as scratch, scratch.folder() as folder:
+        (folder / "track.wav").touch()
+        assert (folder / "track.wav").exists()
+"""
+
+
+def test_runs_that_start_at_once_leave_each_other_alone(tmp_path):
+    starting = [subprocess.Popen([sys.executable, "-c", STARTS, str(tmp_path)]) for _ in range(4)]
+    assert [process.wait(timeout=60) for process in starting] == [0] * 4
+    assert list(tmp_path.iterdir()) == []

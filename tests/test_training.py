@@ -35,7 +35,7 @@ def test_the_same_seed_gives_the_same_files_and_another_seed_others(tmp_path):
     first, second = (contents(train(FEW), tmp_path / name) for name in ("first", "second"))
     assert first == second
     other = contents(train(replace(FEW, seed=1)), tmp_path / "other")
-    assert other["weights.npz"] != first["weights.npz"]
+    assert not {name for name in other if name.startswith("weights-")} & first.keys()
 
 
 def figures_of(tagger, examples):
