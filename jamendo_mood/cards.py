@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jamendo_mood.plaintext import markdown
+
 GRADES = {
     "good": "what it ranks highest is often right",
     "fair": "clearly better than guessing",
@@ -128,7 +130,7 @@ def describe(tagger: Mapping[str, Any]) -> str:
     if tested:
         parts.append((tested["part"], tested["figures"], tested["intervals"]))
     sections = [
-        f"# {words.title}: {task['name']}",
+        f"# {words.title}: {markdown(task['name'])}",
         f"{_what(tagger)}\n\n{_origin(record, words)}",
         f"## How good it is\n\n{_scores(parts, words)}",
         f"## Its {words.plural}\n\n{_targets(task['targets'], tagger['grades'], record, words)}",
@@ -144,9 +146,9 @@ def _what(tagger: Mapping[str, Any]) -> str:
     heads = f"One `{head['name']}` head" if members == 1 else f"The mean of {members} `{head['name']}` heads"
     step = "a track" if spec["hop_s"] is None else f"every {spec['hop_s']:g} s"
     return (
-        f"{heads} for {describe_targets(task)}, on {head['pooling']} of `{spec['name']}` "
+        f"{heads} for {describe_targets(task)}, on {head['pooling']} of `{markdown(spec['name'])}` "
         f"embeddings ({spec['dim']} numbers {step}). {words.says} "
-        f"Made with jamendo-mood {tagger['record'].get('version', '')}."
+        f"Made with jamendo-mood {markdown(str(tagger['record'].get('version', '')))}."
     )
 
 
@@ -164,12 +166,12 @@ def _origin(record: Mapping[str, Any], words: Words) -> str:
         lines.append(f"- Learned from {tracks['train']} tracks, {words.validated} {tracks['validation']} others")
     for name, key in (("Data", "citation"), ("Licence of the data", "licence")):
         if record.get(key):
-            lines.append(f"- {name}: {record[key]}")
+            lines.append(f"- {name}: {markdown(str(record[key]))}")
     return "\n".join(lines)
 
 
 def _scores(parts: Sequence[tuple[str, Mapping[str, float], Mapping[str, Sequence[float]]]], words: Words) -> str:
-    rows = [["figure", *(name for name, _, _ in parts), "meaning"]]
+    rows = [["figure", *(markdown(name) for name, _, _ in parts), "meaning"]]
     rows.append(["---"] * len(rows[0]))
     for name, meaning in words.figures.items():
         if not any(name in figures for _, figures, _ in parts):
@@ -194,8 +196,11 @@ def _targets(targets: Sequence[str], grades: Sequence[str], record: Mapping[str,
     lines = []
     for grade, meaning in words.grades.items():
         graded = [target for target, given in zip(targets, grades, strict=True) if given == grade]
-        named = [f"{target} ({positives[target]})" if target in positives else target for target in graded]
+        named = [
+            f"{markdown(target)} ({positives[target]:d})" if target in positives else markdown(target)
+            for target in graded
+        ]
         if named:
             lines.append(f"- **{grade}** ({meaning}): {', '.join(named)}")
-    graded_on = record.get("graded_on", "the validation part")
+    graded_on = markdown(record.get("graded_on", "the validation part"))
     return "\n".join([*lines, "", f"Graded on {graded_on}. {words.counted}".strip()])

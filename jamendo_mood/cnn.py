@@ -9,6 +9,7 @@ Choi et al., "Automatic Tagging Using Deep Convolutional Neural Networks", ISMIR
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 from jamendo_mood.errors import UsageError
@@ -53,12 +54,23 @@ def _build(stacks: int, bands: int, channels: int, blocks: int) -> Any:
     steps = [keras.Input((stacks * PATCH_FRAMES * bands,)), layers.Reshape((stacks, PATCH_FRAMES, bands))]
     steps.append(layers.Permute((2, 3, 1)))
     for block in range(blocks):
-        width = max(1, channels >> (blocks - 1 - block))
+        width = _width(channels, blocks - 1 - block)
         steps.append(layers.Conv2D(width, 3, padding="same"))
         steps.append(layers.BatchNormalization(momentum=MOMENTUM))
         steps.append(layers.Activation("relu"))
         steps.append(layers.MaxPooling2D(2, padding="same"))
     return keras.Sequential([*steps, layers.GlobalAveragePooling2D()])
+
+
+def count_weights(stacks: int, channels: int, blocks: int) -> int:
+    """How many numbers `convolve` learns or measures: 3 x 3 kernels, biases, and four of normalisation a channel."""
+    widths = [stacks, *(_width(channels, left) for left in reversed(range(blocks)))]
+    return sum(9 * inputs * outputs + 5 * outputs for inputs, outputs in itertools.pairwise(widths))
+
+
+def _width(channels: int, left: int) -> int:
+    """Channels of a block after which so many are left."""
+    return max(1, channels >> left)
 
 
 @functools.cache

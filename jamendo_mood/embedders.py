@@ -29,6 +29,8 @@ UNTRAINED = "untrained"
 """`EmbedderSpec.variant` of weights that fail VGGish's smoke test."""
 
 _PCA_CLIP = 2.0
+_LONGEST_TEXT, _MOST_NUMBERS = 1_000, 1_000_000  # of a spec that somebody else wrote: characters, numbers a row
+_SHORTEST_S, _LONGEST_S = 1e-4, 1e6  # the same of its windows and hops
 
 Array = npt.NDArray[np.float32]
 
@@ -93,8 +95,20 @@ class EmbedderSpec:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> EmbedderSpec:
-        """Build from what `dataclasses.asdict` gave; TypeError for unknown or missing fields."""
-        return cls(**values)
+        """Build from what `dataclasses.asdict` gave; TypeError or ValueError if it is none."""
+        spec = cls(**values)
+        for name in ("name", "weights_sha256", "variant", "precision"):
+            text = getattr(spec, name)
+            if not isinstance(text, str) or not text.isprintable() or len(text) > _LONGEST_TEXT:
+                raise ValueError(f"{name} is no text of one line")
+        for name, least, most in (("sample_rate_hz", 0, 10**6), ("dim", 1, _MOST_NUMBERS)):  # 0: it is not told
+            if type(getattr(spec, name)) is not int or not least <= getattr(spec, name) <= most:
+                raise ValueError(f"{name} is no whole number from {least} to {most:,}")
+        for name in ("window_s", "hop_s"):
+            seconds = getattr(spec, name)
+            if seconds is not None and (type(seconds) not in (int, float) or not _SHORTEST_S <= seconds <= _LONGEST_S):
+                raise ValueError(f"{name} is no number of seconds")
+        return spec
 
 
 @dataclass(frozen=True)

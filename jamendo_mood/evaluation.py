@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood import metrics
+from jamendo_mood import metrics, plaintext
 from jamendo_mood.bootstrap import ROUNDS, Comparison, Draws
 from jamendo_mood.data import Examples
 from jamendo_mood.errors import DataError, UsageError
+from jamendo_mood.files import write_atomically
 from jamendo_mood.model import Tagger
-from jamendo_mood.store import write_atomically
 from jamendo_mood.tasks import KINDS, Task
 from jamendo_mood.valuemetrics import score_curves
 
@@ -73,7 +73,8 @@ class Scores:
         """Write ``scores.json`` and ``per_target.csv``."""
         text = json.dumps(self.to_json(), indent=2) + "\n"
         write_atomically(Path(folder) / "scores.json", lambda file: file.write(text.encode()))
-        rows = self.table().to_csv(index=False)
+        table, names = self.table(), KINDS[self.kind].target
+        rows = table.assign(**{names: table[names].map(plaintext.cell)}).to_csv(index=False)
         write_atomically(Path(folder) / "per_target.csv", lambda file: file.write(rows.encode()))
 
 

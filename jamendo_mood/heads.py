@@ -206,3 +206,26 @@ HEADS: dict[str, Callable[[HeadConfig, Any, Any, Any], Any]] = {
     "cnn": _add_cnn,
 }
 """What stands between the standardised rows and the scores: (config, rows, row weights, last layer) -> scores."""
+
+
+def count_weights(config: HeadConfig, dim: int, targets: int) -> int:
+    """How many numbers a head has, told before it is built: building one takes their memory, whoever asked for it.
+
+    Parameters
+    ----------
+    config : HeadConfig
+    dim, targets : int
+        As for `build_head`.
+    """
+    width, hidden, more = data.width_of(config.pooling, dim), config.hidden, config.layers - 1
+    layer = hidden * hidden + 3 * hidden  # from the hidden layer before it: kernel, bias, scale and offset
+    of_hidden = {
+        "linear": 0,
+        "mlp": width * hidden + 3 * hidden + more * layer,
+        "attention": width * hidden + 3 * hidden + (more + 1) * layer,
+        "conv1d": CONV_ROWS * (width + more * hidden) * hidden + 3 * hidden * config.layers,
+        "gru": 6 * hidden * (width + hidden + 2 + more * (3 * hidden + 2)),
+        "cnn": cnn.count_weights(data.width_of(config.pooling, 1), hidden, config.layers),
+    }
+    seen = {"linear": width, "gru": 2 * hidden}.get(config.name, hidden)  # by the last layer
+    return 2 * width + 1 + of_hidden[config.name] + (seen + 1) * targets

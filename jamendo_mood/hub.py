@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from jamendo_mood.errors import WeightsError
 from jamendo_mood.quiet import import_quietly
+from jamendo_mood.untrusted import DAMAGES, brief
+
+_MOST_GRAPH_BYTES = 10_000_000  # of names; VGGish's takes some kilobytes
 
 Array = npt.NDArray[np.float32]
 
@@ -87,6 +90,7 @@ def read_variables(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]])
         The file cannot be read, or a variable is missing or of another shape.
     """
     tf = import_quietly("tensorflow")
+    from google.protobuf.message import DecodeError
 
     prefix = path / "variables" / "variables" if path.is_dir() else path.with_name(path.name.removesuffix(".index"))
     try:
@@ -100,9 +104,17 @@ def read_variables(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]])
             found = tuple(stored[keys[variable]])
             if found != shape:
                 raise WeightsError(f"{path}: not {name}, {variable!r} has the shape {found} instead of {shape}")
+            if not reader.get_variable_to_dtype_map()[keys[variable]].is_floating:
+                raise WeightsError(f"{path}: not {name}, {variable!r} is not of floating-point numbers")
         return {variable: np.asarray(reader.get_tensor(keys[variable]), np.float32) for variable in shapes}
-    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:  # IndexError: the file was cut short
-        raise WeightsError(f"{path}: no {name} module or checkpoint can be read there ({error})") from error
+    except (
+        tf.errors.OpError,
+        DecodeError,
+        RuntimeError,
+        IndexError,
+        *DAMAGES,
+    ) as error:  # IndexError: cut short
+        raise WeightsError(f"{path}: no {name} module or checkpoint can be read there ({brief(error)})") from error
 
 
 def fingerprint(variables: Mapping[str, Array]) -> str:
@@ -124,6 +136,9 @@ def _keys_by_name(reader: Any, stored: list[str]) -> dict[str, str]:
         return {name: name for name in stored}
     from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-    graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(graph_key))
+    content = reader.get_tensor(graph_key)
+    if len(content) > _MOST_GRAPH_BYTES:
+        raise ValueError(f"a graph of more than {_MOST_GRAPH_BYTES:,} bytes")
+    graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(content)
     attributes = [attribute for node in graph.nodes for attribute in node.attributes]
     return {attribute.full_name.partition(":")[0]: attribute.checkpoint_key for attribute in attributes}

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jamendo_mood import untrusted
 from jamendo_mood.errors import DataError
-from jamendo_mood.store import write_atomically
+from jamendo_mood.files import write_atomically
 from jamendo_mood.tracks import read_table
 
 Bools = npt.NDArray[np.bool_]
@@ -53,9 +54,9 @@ def read_array(path: Path) -> npt.NDArray[Any]:
         It is missing, damaged or not 2-D.
     """
     try:
-        array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read as a .npy file ({error})") from error
+        array: npt.NDArray[Any] = untrusted.read_array(path)
+    except untrusted.DAMAGES as error:
+        raise DataError(f"{path}: cannot be read as a .npy file ({untrusted.brief(error)})") from error
     if array.ndim != 2 or array.dtype.kind not in "biuf":
         raise DataError(f"{path}: a table of numbers (tracks, tags) is needed, not {array.dtype} {array.shape}")
     return array

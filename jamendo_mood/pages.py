@@ -14,11 +14,11 @@ from pathlib import Path
 import jamendo_mood
 from jamendo_mood import cards, scoreplots
 from jamendo_mood.evaluation import Evaluation
+from jamendo_mood.files import write_atomically
 from jamendo_mood.pagesections import Section, make_sections
 from jamendo_mood.pagewords import COLUMNS, EXPLANATIONS
 from jamendo_mood.plots import Picture
 from jamendo_mood.reports import count
-from jamendo_mood.store import write_atomically
 from jamendo_mood.tasks import KINDS
 
 REPORT_NAME = "report.html"

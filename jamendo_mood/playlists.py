@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from jamendo_mood import audio
+from jamendo_mood import audio, plaintext
 from jamendo_mood.errors import MoodError
-from jamendo_mood.reports import harmless
 from jamendo_mood.similarity import Found
 
 THREADS = 8
@@ -51,7 +49,7 @@ def to_table(tracks: Sequence[Found]) -> str:
     columns = [column for column in zip(*rows, strict=True) if any(column)]
     widths = [max(map(len, column)) for column in columns]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in zip(*columns, strict=True))
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{plaintext.show(line)}\n" for line in lines)
 
 
 def _named(track: Found) -> str:
@@ -71,7 +69,7 @@ def to_json(tracks: Sequence[Found]) -> str:
         }
         for track in tracks
     ]
-    return json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return plaintext.to_json(values) + "\n"
 
 
 def to_csv(tracks: Sequence[Found]) -> str:
@@ -82,7 +80,7 @@ def to_csv(tracks: Sequence[Found]) -> str:
     for track in tracks:
         tags = "; ".join(f"{tag} {score:.3f}" for tag, score in track.tags)
         cells = [track.key, f"{track.fit:.4f}", track.title, track.artist, track.duration_s, _path_of(track), tags]
-        writer.writerow([harmless(cell) if isinstance(cell, str) else cell for cell in cells])
+        writer.writerow(plaintext.cells(cells))
     return buffer.getvalue()
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from jamendo_mood import spectrograms
 from jamendo_mood.melspec import LOG_OFFSET
+from jamendo_mood.plaintext import show
 from jamendo_mood.prediction import Prediction
 from jamendo_mood.spectrograms import Spectrogram
 
@@ -46,7 +47,7 @@ def plot_tags(prediction: Prediction, count: int = 10) -> Picture:
     """
     figure, axes = bar_axes(min(count, len(prediction.targets)))
     _draw_tags(axes, prediction, count)
-    axes.set_title(prediction.title or "", parse_math=False)  # a dollar sign in it is no formula
+    axes.set_title(show(prediction.title or ""), parse_math=False)  # a dollar sign in it is no formula
     return figure
 
 
@@ -54,7 +55,9 @@ def _draw_tags(axes: Any, prediction: Prediction, count: int) -> None:
     top = prediction.top(count)[::-1]
     names = [f"{tag} (weak)" if prediction.grade(tag) == "weak" else tag for tag, _, _ in top]
     low, high = scale = prediction.scale or (0.0, 1.0)
-    axes.barh(names, [score - low for _, score, _ in top], left=low, color=[_colour(row[2]) for row in top])
+    places = range(len(names))
+    axes.barh(places, [score - low for _, score, _ in top], left=low, color=[_colour(row[2]) for row in top])
+    axes.set_yticks(places, names, parse_math=False)
     for row, (_, score, _) in enumerate(top):
         axes.text(score + 0.01 * (high - low), row, f"{score:.2f}", va="center", fontsize=9)
     axes.set(xlim=(low, high + 0.08 * (high - low)), xlabel=SCORES[prediction.kind][1].format(*scale))
@@ -80,7 +83,7 @@ def _draw_timeline(figure: Picture, axes: Any, prediction: Prediction, count: in
     low, high = prediction.scale or (0.0, 1.0)
     ends = {"vmin": low, "vmax": high}
     image = axes.imshow(scores, aspect="auto", extent=extent, cmap="viridis", interpolation="nearest", **ends)
-    axes.set_yticks(range(len(columns)), [prediction.targets[column] for column in columns])
+    axes.set_yticks(range(len(columns)), [prediction.targets[column] for column in columns], parse_math=False)
     axes.set_xlabel("seconds")
     figure.colorbar(image, ax=axes, label=SCORES[prediction.kind][0])
 
@@ -100,7 +103,7 @@ def plot_song(prediction: Prediction, count: int = 10) -> Picture:
     _draw_tags(upper, prediction, count)
     _draw_timeline(figure, lower, prediction, count)
     named = " - ".join(text for text in (prediction.artist, prediction.title) if text)
-    upper.set_title(named or prediction.source, parse_math=False, loc="left")  # a dollar sign in it is no formula
+    upper.set_title(show(named or prediction.source), parse_math=False, loc="left")
     return figure
 
 
@@ -144,6 +147,7 @@ def empty_axes(width: float, height: float) -> tuple[Picture, Any]:
 
 def shorten(name: str, length: int = LONGEST_NAME) -> str:
     """A name of at most `length` characters."""
+    name = show(name)
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from jamendo_mood import plaintext
 from jamendo_mood.emotions import describe_place
 from jamendo_mood.metrics import LOWER_IS_BETTER
 from jamendo_mood.tasks import KINDS
@@ -33,9 +33,6 @@ SHOWN = (
     *("precision", "recall", "F-score", "threshold", "ECE-all", "CCC", "Pearson", "R2", "RMSE", "mean", "sd"),
 )
 """Columns of the table of targets that fit on a screen; JSON and CSV have all."""
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What makes a spreadsheet take a cell for a formula."""
-
 LISTED = 10  # tracks named before "and N more"
 
 NOTES = {
@@ -86,7 +83,7 @@ class TrackProgress:
         self._audio_s += duration_s
         if error:
             self._failed += 1
-            self._bar.write(f"failed: {error}", file=sys.stderr)
+            self._bar.write(plaintext.show(f"failed: {error}"), file=sys.stderr)
         speed = self._audio_s / (time.perf_counter() - self._started)
         self._bar.set_postfix_str(f"{speed:.0f}x real time, {self._failed} failed", refresh=False)
         self._bar.update()
@@ -116,7 +113,7 @@ class CountProgress:
 def print_extraction(report: ExtractReport, missing: list[str], store: Path | str) -> None:
     """Say what became of a run, and list what failed."""
     speed = f" ({report.audio_s / report.wall_s:.0f}x real time)" if report.done else ""
-    print(
+    say(
         f"{store}: {report.done} tracks embedded, {report.skipped} were there already, {len(report.failed)} failed; "
         f"{report.audio_s / 60:.1f} min of sound in {report.wall_s:.1f} s{speed}"
     )
@@ -155,7 +152,7 @@ def print_training(tagger: Tagger, out: Path) -> None:
         f"{tagger.head.name} head" if len(tagger.weights) == 1 else f"{len(tagger.weights)} {tagger.head.name} heads"
     )
     best = ", ".join(map(str, tagger.record["best_epochs"]))
-    print(
+    say(
         f"{out}: {heads} for {len(tagger.task.targets)} {tagger.task.rules.plural} on {tagger.spec}; "
         f"best epoch {best}, validation {monitor} {tagger.scores[monitor]:.4f}"
     )
@@ -168,8 +165,13 @@ def print_quirks(quirks: Sequence[str]) -> None:
 
 
 def note(message: str) -> None:
-    """Say something that is no result."""
-    print(message, file=sys.stderr)
+    """Say something that is no result, on one line."""
+    print(plaintext.show(message), file=sys.stderr)
+
+
+def say(result: str) -> None:
+    """Print a result, on one line."""
+    print(plaintext.show(result))
 
 
 def note_all(messages: Sequence[str]) -> None:
@@ -197,7 +199,8 @@ def print_scores(scores: Scores, form: str) -> None:
     print()
     table = scores.table()
     shown = [name for name in SHOWN if name in table]
-    print(table[shown].to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}"))
+    text = table[shown].to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}")
+    print(plaintext.show_lines(text))
 
 
 def print_folds(found: CrossValidation, form: str) -> None:
@@ -216,7 +219,7 @@ def print_comparison(comparisons: list[Comparison], first: str, second: str, for
     if form == "json":
         _print_json({row.figure: asdict(row) for row in comparisons})
         return
-    print(f"A = {first}, B = {second}: A - B, with the 95 % interval of a paired bootstrap over artists")
+    say(f"A = {first}, B = {second}: A - B, with the 95 % interval of a paired bootstrap over artists")
     for row in comparisons:
         low, high = row.interval
         low, high = (-high, -low) if row.figure in LOWER_IS_BETTER else (low, high)
@@ -232,7 +235,7 @@ def print_vote(found: Mapping[str, Scores], form: str) -> None:
     *members, together = found
     letters = [chr(ord("A") + number) for number in range(len(members))]
     for letter, name in zip(letters, members, strict=True):
-        print(f"{letter} = {name}")
+        say(f"{letter} = {name}")
     scores = found[together]
     print(f"{scores.examples} examples, {len(scores.per_target)} {KINDS[scores.kind].plural}")
     print(" " * 17 + "".join(f"{name:>10}" for name in [*letters, together]))
@@ -261,13 +264,13 @@ def print_predictions(predictions: list[Prediction], form: str, count: int, *, t
 def _print_targets(prediction: Prediction, count: int) -> None:
     named = " - ".join(text for text in (prediction.artist, prediction.title) if text)
     minutes, seconds = divmod(round(prediction.duration_s), 60)
-    print(f"{prediction.source}  {named}  ({minutes}:{seconds:02d})".replace("    ", "  "))
+    say(f"{prediction.source}  {named}  ({minutes}:{seconds:02d})".replace("    ", "  "))
     *_, decides = KINDS[prediction.kind].columns
     for target, score, decided in prediction.top(count):
         bar = "█" * round(20 * prediction.share(score))
         grade = prediction.grade(target)
         doubt = f"  ({grade})" if grade in DOUBTFUL else ""
-        print(f"  {target:20} {score:.3f} {'*' if decides and decided else ' '} {bar}".rstrip() + doubt)
+        say(f"  {target:20} {score:.3f} {'*' if decides and decided else ' '} {bar}".rstrip() + doubt)
     any_decided, none_decided = NOTES[prediction.kind]
     note_below = any_decided if prediction.decided.any() else none_decided
     print(f"  ({note_below.format(*prediction.scale or ())})")
@@ -282,7 +285,7 @@ def _print_timeline(prediction: Prediction, count: int) -> None:
     columns = prediction.order[:count]
     widths = [max(len(prediction.targets[column]), NUMBER_WIDTH) for column in columns]
     named = zip(columns, widths, strict=True)
-    print("  seconds  " + "  ".join(f"{prediction.targets[column]:>{width}}" for column, width in named))
+    say("  seconds  " + "  ".join(f"{prediction.targets[column]:>{width}}" for column, width in named))
     for start_s, row in zip(prediction.times_s, prediction.frame_scores[:, columns], strict=True):
         cells = (f"{score:{width}.2f}" for width, score in zip(widths, row, strict=True))
         print(f"  {start_s:7.2f}  " + "  ".join(cells))
@@ -303,23 +306,17 @@ def write_csv(predictions: list[Prediction], count: int, file: IO[str], *, timel
             for column in prediction.order[:count]:
                 target, scores = prediction.targets[column], prediction.frame_scores[:, column]
                 rows = zip(prediction.times_s.tolist(), scores.tolist(), strict=True)
-                writer.writerows(
-                    [harmless(prediction.source), f"{start_s:.2f}", target, score] for start_s, score in rows
-                )
+                file_cell, target_cell = plaintext.cells((prediction.source, target))
+                writer.writerows([file_cell, f"{start_s:.2f}", target_cell, score] for start_s, score in rows)
         return
     columns = [named, scored, *([decided] if decided else []), "reliability"]
     scale = ["scale_low", "scale_high"] if KINDS[kind].on_scale else []
     writer.writerow(["file", "title", "artist", "duration_s", *columns, *scale])
     for prediction in predictions:
-        described = [*map(harmless, (prediction.source, prediction.title, prediction.artist)), prediction.duration_s]
+        described = [prediction.source, prediction.title, prediction.artist, prediction.duration_s]
         for row in prediction.rows(count):
             cells = [int(cell) if isinstance(cell, bool) else cell for cell in row.values()]
-            writer.writerow([*described, *cells, *(prediction.scale or ())])
-
-
-def harmless(cell: str | None) -> str | None:
-    """A cell's text, with an apostrophe before what a spreadsheet would take for a formula."""
-    return f"'{cell}" if cell is not None and cell.startswith(FORMULA_STARTS) else cell
+            writer.writerow(plaintext.cells([*described, *cells, *(prediction.scale or ())]))
 
 
 def count(number: int, noun: str) -> str:
@@ -329,8 +326,8 @@ def count(number: int, noun: str) -> str:
 
 def _print_list(heading: str, lines: list[str]) -> None:
     more = [f"  and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-    print("\n".join([heading, *lines[:LISTED], *more]), file=sys.stderr)
+    note_all([heading, *lines[:LISTED], *more])
 
 
 def _print_json(values: Any) -> None:
-    print(json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False))
+    print(plaintext.to_json(values))

@@ -12,7 +12,6 @@ import functools
 import io
 import json
 import os
-import pickle
 import pkgutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -34,9 +33,11 @@ from jamendo_mood.uploads import Limits
 SETTINGS_VARIABLE = "JAMENDO_MOOD_SETTINGS"
 """The environment variable that names the settings file; the key itself stands in no command line and no variable."""
 
-SETTINGS_NAME, SOCKET_NAME, TAGGER_NAME, LIBRARY_NAME = "settings.json", "network.sock", "tagger", "library.pickle"
+SETTINGS_NAME, SOCKET_NAME, TAGGER_NAME, LIBRARY_NAME = "settings.json", "network.sock", "tagger", "library"
+LIBRARY_NAMES = "library.json"  # beside its arrays
 LONGEST_SOCKET_PATH = 100  # bytes; the system's limit is 108 on Linux, 104 on macOS
 _KEY_BYTES = 32
+_LIBRARY_ARRAYS, _LIBRARY_PREPARED = ("scores", "means", "va"), ("levels", "plane", "directions")
 
 Array = npt.NDArray[Any]
 
@@ -146,7 +147,7 @@ def connect() -> tuple[SharedTagger, Embedder, Library | None, Limits]:
     try:
         settings = json.loads(Path(named).read_text(encoding="utf-8"))
         tagger = Tagger.load(folder / TAGGER_NAME)
-        library = pickle.loads((folder / LIBRARY_NAME).read_bytes()) if settings["library"] else None
+        library = _read_library(folder / LIBRARY_NAME) if settings["library"] else None
     except FileNotFoundError as error:
         raise ServerGoneError(_GONE) from error
     address = Address(folder / SOCKET_NAME, bytes.fromhex(settings["key"]))
@@ -169,9 +170,7 @@ def _write_settings(tagger: Tagger, embedder: Embedder, address: Address, offer:
     folder = address.path.parent
     tagger.save(folder / TAGGER_NAME)  # a copy: the original may be trained anew while this one is served
     if offer.library is not None:
-        # Pickled, for a library of thousands of files takes a second to open and a moment to read. No one else can
-        # write into this folder.
-        (folder / LIBRARY_NAME).write_bytes(pickle.dumps(offer.library))
+        _write_library(offer.library, folder / LIBRARY_NAME)
     frontend: Any = embedder.frontend
     arguments: dict[str, Any] = {}
     if isinstance(frontend, functools.partial) and not frontend.args:
@@ -191,6 +190,39 @@ def _write_settings(tagger: Tagger, embedder: Embedder, address: Address, offer:
     path.touch(mode=0o600, exist_ok=False)
     path.write_text(json.dumps(settings), encoding="utf-8")
     return path
+
+
+def _write_library(library: Library, folder: Path) -> None:
+    """Write a library with what it has prepared: of thousands of files it takes a second to open, a moment to read."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for name in (*_LIBRARY_ARRAYS, *_LIBRARY_PREPARED):
+        if (array := getattr(library, name)) is not None:
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    texts = {name: getattr(library, name) for name in ("keys", "targets", "grades", "scale")}
+    files = {key: os.fspath(path) for key, path in library.files.items()}
+    (folder / LIBRARY_NAMES).write_text(json.dumps({**texts, "files": files}), encoding="utf-8")
+
+
+def _read_library(folder: Path) -> Library:
+    """The library; its arrays are mapped, so that all visitors' processes have them in memory once."""
+    values = json.loads((folder / LIBRARY_NAMES).read_text(encoding="utf-8"))
+    paths = {name: folder / f"{name}.npy" for name in (*_LIBRARY_ARRAYS, *_LIBRARY_PREPARED)}
+    arrays: dict[str, Any] = {
+        name: np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)) if path.is_file() else None
+        for name, path in paths.items()
+    }
+    library = Library(
+        keys=tuple(values["keys"]),
+        targets=tuple(values["targets"]),
+        scores=arrays["scores"],
+        means=arrays["means"],
+        va=arrays["va"],
+        grades=tuple(values["grades"]),
+        files={key: Path(path) for key, path in values["files"].items()},
+        scale=None if values["scale"] is None else (values["scale"][0], values["scale"][1]),
+    )
+    library.__dict__.update({name: arrays[name] for name in _LIBRARY_PREPARED})  # where cached properties keep theirs
+    return library.prepare()
 
 
 def _name_of(frontend: Callable[..., Any]) -> str:

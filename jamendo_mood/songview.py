@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood import affect, playlists, plots, reports, spectrograms
+from jamendo_mood import affect, plaintext, playlists, plots, reports, spectrograms
 from jamendo_mood.explanations import explain
 from jamendo_mood.listening import Heard
 from jamendo_mood.model import Tagger
@@ -212,7 +211,7 @@ def _write_csv(prediction: Prediction) -> bytes:
 
 def _write_json(prediction: Prediction) -> bytes:
     values = prediction.to_json(len(prediction.targets), timeline=True)
-    return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()
+    return (plaintext.to_json(values, indent=1) + "\n").encode()
 
 
 def _write_png(prediction: Prediction) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jamendo_mood import untrusted
 from jamendo_mood.audio import key_of
 from jamendo_mood.errors import DataError, UsageError
 from jamendo_mood.tasks import Task
+
+MOST_TABLE_BYTES = 64_000_000
+"""Of a table; the largest of the data sets here has 2.7 million."""
 
 Array = npt.NDArray[np.float32]
 
@@ -41,6 +47,11 @@ class Track:
     duration_s: float | None
     artist: str
     content: str = ""
+
+    def __post_init__(self) -> None:
+        # Whatever a table says, no path leads out of the folder that it is to be found in.
+        if self.audio.startswith("/") or ".." in self.audio.split("/") or "\0" in self.audio:
+            raise DataError(f"{self.audio!r} must be a path below the audio folder")
 
     @property
     def key(self) -> str:
@@ -217,7 +228,8 @@ def read_columns(
     header = [cell.strip() for cell in rows[0]] if rows else []
     for column in columns:
         if header.count(column) != 1:
-            found = " | ".join(cell for cell in header if cell) or "none"
+            # On one line: a quote that is not closed makes a cell of many.
+            found = textwrap.shorten(" | ".join(cell for cell in header if cell) or "none", 300, placeholder=" ...")
             times = "no column" if column not in header else f"{header.count(column)} columns"
             raise DataError(f"{path}: {times} {column!r} (those that are there: {found})")
     while len(rows) > 1 and not any(rows[-1]):
@@ -231,10 +243,29 @@ def read_columns(
 
 
 def _read_rows(path: Path, encoding: str, dialect: type[csv.Dialect], delimiter: str) -> list[list[str]]:
+    text = io.StringIO(read_text(path, encoding), newline="")
     try:
-        with path.open(encoding=encoding, newline="") as file:
-            return list(csv.reader(file, dialect, delimiter=delimiter))
+        return list(csv.reader(text, dialect, delimiter=delimiter))
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read as a table ({error})") from error
+
+
+def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
+    """Read the text of a table.
+
+    Raises
+    ------
+    DataError
+        The file is missing, is no text, or larger than `MOST_TABLE_BYTES`.
+    """
+    try:
+        content = io.BytesIO(untrusted.read_bytes(path, MOST_TABLE_BYTES))
+        text = io.TextIOWrapper(content, encoding, newline="").read()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, UnicodeError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a table ({error})") from error
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError(f"{path}, line {line}: cannot be read as a table (it holds a NUL)")
+    return text

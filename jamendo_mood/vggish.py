@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood import hub, melspec
+from jamendo_mood import hub, melspec, untrusted
 from jamendo_mood.audio import SAMPLE_RATE_HZ
 from jamendo_mood.errors import UsageError, WeightsError
 from jamendo_mood.quiet import import_quietly
@@ -30,9 +28,10 @@ from jamendo_mood.quiet import import_quietly
 HUB_HANDLE = "https://tfhub.dev/google/vggish/1"
 WEIGHTS_VARIABLE = "JAMENDO_MOOD_VGGISH"
 DIM = 128
-PCA_MD5 = "c80cae691033abe7c7ecd11ea39fc834"
+PCA_SHA256 = "4d878af3e306defbfb37095365aa7e5a6cecb86bad13e859e626151c4e6a8b9d"
 PCA_NAME = "vggish_pca_params.npz"
 PCA_URL = f"https://storage.googleapis.com/audioset/{PCA_NAME}"
+_MOST_PCA_BYTES = 10_000_000  # Google's file has 73,020
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 _CONVOLUTIONS = (  # name, channels in, channels out, whether max-pooling follows
@@ -245,14 +244,14 @@ def read_pca(path: Path | None, weights: Path | None = None, *, allow_untrained:
     """
     path = path or _find_pca(find_weights(weights))
     try:
-        content = path.read_bytes()
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            means = arrays["pca_means"].reshape(-1).astype(np.float32)
-            eigenvectors = arrays["pca_eigen_vectors"].astype(np.float32)
-    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path}: not VGGish's PCA parameters ({error})") from error
-    if not allow_untrained and hashlib.md5(content).hexdigest() != PCA_MD5:
-        raise WeightsError(f"{path}: not Google's PCA parameters, whose MD5 is {PCA_MD5}")
+        content = untrusted.read_bytes(path, _MOST_PCA_BYTES)
+        arrays = untrusted.read_npz(io.BytesIO(content), _MOST_PCA_BYTES)
+        means = arrays["pca_means"].reshape(-1).astype(np.float32)
+        eigenvectors = arrays["pca_eigen_vectors"].astype(np.float32)
+    except untrusted.DAMAGES as error:
+        raise WeightsError(f"{path}: not VGGish's PCA parameters ({untrusted.brief(error)})") from error
+    if not allow_untrained and hashlib.sha256(content).hexdigest() != PCA_SHA256:
+        raise WeightsError(f"{path}: not Google's PCA parameters, whose SHA-256 is {PCA_SHA256}")
     if means.shape != (DIM,) or eigenvectors.shape != (DIM, DIM):
         raise WeightsError(f"{path}: PCA parameters of the shapes {means.shape} and {eigenvectors.shape}")
     return means, eigenvectors
@@ -266,7 +265,7 @@ def _find_pca(weights: Path) -> Path:
     keras = import_quietly("keras")
 
     try:
-        return Path(keras.utils.get_file(PCA_NAME, PCA_URL, file_hash=PCA_MD5, cache_subdir="jamendo-mood"))
+        return Path(keras.utils.get_file(PCA_NAME, PCA_URL, file_hash=PCA_SHA256, cache_subdir="jamendo-mood"))
     except Exception as error:  # Keras raises a bare Exception for a failed download
         raise WeightsError(
             f"VGGish's PCA parameters are not beside the weights ({weights}) and downloading {PCA_URL} failed: "

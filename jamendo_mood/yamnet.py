@@ -16,7 +16,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import itertools
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood import hub, melspec
+from jamendo_mood import hub, melspec, tflite, untrusted
 from jamendo_mood.audio import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.errors import DataError, WeightsError
 from jamendo_mood.quiet import import_quietly
@@ -34,6 +33,7 @@ TFLITE_ADDRESS = "https://tfhub.dev/google/lite-model/yamnet/classification/tfli
 WEIGHTS_VARIABLE = "JAMENDO_MOOD_YAMNET"
 CLASS_MAP_NAME = "yamnet_class_map.csv"
 DIM, CLASSES = 1024, 521
+MOST_TFLITE_BYTES = 200_000_000  # Google's file has 4 million, one of float32 15
 WINDOW_S = 0.975  # of sound that a patch needs
 HOP_FRAMES = 48
 LOG_OFFSET = 0.001
@@ -130,8 +130,12 @@ def read_weights(path: Path) -> tuple[Weights, str, bool]:
     if path.is_dir():
         variables = hub.read_variables(path, "YAMNet", variable_shapes())
         return _fold(variables), hub.fingerprint(variables), False
-    weights, rounded = _read_tflite(path)
-    return weights, hashlib.sha256(path.read_bytes()).hexdigest(), rounded
+    try:
+        content = untrusted.read_bytes(path, MOST_TFLITE_BYTES)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: not a TF-Hub module, and not a TFLite file ({error})") from error
+    weights, rounded = _read_tflite(content, path)
+    return weights, hashlib.sha256(content).hexdigest(), rounded
 
 
 def build_network(weights: Weights, *, scores: bool = False) -> Network:
@@ -270,20 +274,19 @@ def _fold(variables: Mapping[str, Array]) -> Weights:
     return weights
 
 
-def _read_tflite(path: Path) -> tuple[Weights, bool]:
-    """Read the constants of a TFLite file, by the names of the layers that they belong to; nothing is run."""
+def _read_tflite(content: bytes, path: Path) -> tuple[Weights, bool]:
+    """Take the constants of a TFLite file by the names of the layers that they belong to; nothing is run."""
     try:
-        interpreter = _interpreter_class()(model_path=str(path))
-        details = interpreter.get_tensor_details()
-    except (ValueError, RuntimeError, OSError) as error:
+        constants = tflite.read_constants(content)
+    except ValueError as error:
         raise WeightsError(f"{path}: not a TF-Hub module, and not a TFLite file ({error})") from error
 
     def read(prefix: str, shape: tuple[int, ...]) -> Array:
-        for tensor in details:
+        for constant in constants:
             # The first of the names that the converter joined; biases of the last layer have lost theirs.
-            name = tensor["name"].partition(";")[0].removeprefix("yamnet_frames/")
-            if tuple(tensor["shape"]) == shape and name.startswith(prefix):
-                return _dequantise(interpreter.get_tensor(tensor["index"]), tensor["quantization_parameters"])
+            name = constant.name.partition(";")[0].removeprefix("yamnet_frames/")
+            if constant.values.shape == shape and name.startswith(prefix):
+                return constant.dequantised()
         raise WeightsError(f"{path}: not YAMNet, {prefix!r} has no constant of the shape {shape}")
 
     try:
@@ -294,33 +297,6 @@ def _read_tflite(path: Path) -> tuple[Weights, bool]:
             kernel = read(f"{name}/", tuple(shape[axis] for axis in order))
             bias = read(f"{name}/", (shape[2] if shape[3] == 1 else shape[3],))
             weights[name] = np.ascontiguousarray(kernel.transpose(np.argsort(order))), bias
-    except ValueError as error:  # a tensor of a constant's name and shape that is none
+    except ValueError as error:
         raise WeightsError(f"{path}: not YAMNet as Google converted it ({error})") from error
-    return weights, any(tensor["dtype"] == np.int8 for tensor in details)
-
-
-def _dequantise(values: npt.NDArray[Any], parameters: Mapping[str, Any]) -> Array:
-    """Numbers of 8 bits as the float32 that they stand for."""
-    scales, zeros = parameters["scales"], parameters["zero_points"]
-    if not len(scales):
-        return np.asarray(values, np.float32)
-    shape = [1] * values.ndim
-    if len(scales) > 1:
-        shape[parameters["quantized_dimension"]] = len(scales)
-    return np.asarray((values.astype(np.float32) - zeros.reshape(shape)) * scales.reshape(shape), np.float32)
-
-
-def _interpreter_class() -> Any:
-    """TFLite's interpreter: of ``ai-edge-litert``, which is to replace the one of TensorFlow, else that one."""
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
-        lite = import_quietly("tensorflow").lite
-
-        def create(**settings: Any) -> Any:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated", UserWarning)
-                return lite.Interpreter(**settings)
-
-        return create
-    return Interpreter
+    return weights, any(constant.values.dtype == np.int8 for constant in constants)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toy_examples import SPEC, TASK, make_class_prediction, make_prediction, make_value_prediction
 
-from jamendo_mood import reports
+from jamendo_mood import plaintext, reports
 from jamendo_mood.bootstrap import Comparison
 from jamendo_mood.evaluation import Scores
 from jamendo_mood.extraction import ExtractReport
@@ -201,8 +201,8 @@ def test_a_timeline_as_csv_has_a_row_for_each_tag_and_frame(capsys):
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
 def test_formulas_are_made_harmless(start):
-    assert reports.harmless(f"{start}1+1") == f"'{start}1+1"
-    assert reports.harmless(f"1{start}1") == f"1{start}1"
+    assert plaintext.cell(f"{start}1+1").replace("\\r", "\r") == f"'{start}1+1"
+    assert plaintext.cell(f"1{start}1").replace("\\r", "\r") == f"1{start}1"
 
 
 def test_names_that_look_like_formulas_do_no_harm_in_a_spreadsheet(capsys):

@@ -1,7 +1,5 @@
 import hashlib
 import shutil
-import sys
-import types
 import warnings
 
 import numpy as np
@@ -11,6 +9,7 @@ import seeded_yamnet
 from jamendo_mood import hub, melspec, yamnet
 from jamendo_mood.embedders import EmbedderOptions, load_embedder
 from jamendo_mood.errors import DataError, WeightsError
+from jamendo_mood.tflite import read_constants
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +18,8 @@ def tflite(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tflite")
     seeded_yamnet.write_tflite(folder / "exact.tflite")
     seeded_yamnet.write_tflite(folder / "rounded.tflite", rounded=True)
+    if not any("conv" in constant.name for constant in read_constants((folder / "exact.tflite").read_bytes())):
+        pytest.skip("TensorFlow 2.16's converter loses the names of layers, which Google's file has")
     return folder
 
 
@@ -103,14 +104,6 @@ def test_weights_of_8_bits_are_nearly_the_same_and_a_variant(tflite, load, noise
     assert not rounded.spec.accepts(exact.spec)
 
 
-def test_kernels_rounded_channel_by_channel_get_their_own_scales_back():
-    values = np.array([[[[1, 10]]], [[[2, 20]]]], np.int8)  # (2, 1, 1, 2)
-    parameters = {"scales": np.array([0.5, 2], np.float32), "zero_points": np.array([0, 1]), "quantized_dimension": 0}
-    np.testing.assert_array_equal(yamnet._dequantise(values, parameters).ravel(), [0.5, 5, 2, 38])
-    none = {"scales": np.zeros(0, np.float32), "zero_points": np.zeros(0, int), "quantized_dimension": 0}
-    assert yamnet._dequantise(values, none).dtype == np.float32
-
-
 def test_weights_that_fail_googles_tests_are_refused_unless_meant(seeded_yamnet_module):
     with pytest.raises(WeightsError, match=r"not Google's YAMNet weights.*--allow-untrained"):
         yamnet.load(seeded_yamnet_module)
@@ -164,32 +157,6 @@ def test_weights_are_looked_for_in_order(no_weights, monkeypatch, tmp_path):
     assert yamnet.find_weights(given) == given
     with pytest.raises(WeightsError, match="nowhere: no such file or folder of YAMNet weights"):
         yamnet.find_weights(tmp_path / "nowhere")
-
-
-def test_the_interpreter_that_is_to_stay_is_preferred(monkeypatch):
-    module = types.ModuleType("ai_edge_litert.interpreter")
-    module.Interpreter = object()
-    monkeypatch.setitem(sys.modules, "ai_edge_litert", types.ModuleType("ai_edge_litert"))
-    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", module)
-    assert yamnet._interpreter_class() is module.Interpreter
-
-
-def test_of_the_interpreter_that_is_to_go_only_that_warning_is_silenced(monkeypatch, tflite):
-    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
-    import tensorflow as tf
-
-    create = yamnet._interpreter_class()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        create(model_path=str(tflite / "exact.tflite"))
-    assert [str(one.message) for one in caught] == []
-
-    def warn(**_):
-        warnings.warn("something else", UserWarning, stacklevel=1)
-
-    monkeypatch.setattr(tf.lite, "Interpreter", warn)
-    with pytest.warns(UserWarning, match="something else"):
-        create(model_path="")
 
 
 def test_class_names_are_beside_the_file_or_in_the_module(tmp_path):

@@ -12,7 +12,6 @@ https://research.google.com/audioset/download.html.
 from __future__ import annotations
 
 import hashlib
-import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from jamendo_mood import untrusted
 from jamendo_mood.audio import SAMPLE_RATE_HZ
 from jamendo_mood.embedders import PATCH_S, RELEASED, EmbedderSpec
 from jamendo_mood.errors import DataError, UsageError
@@ -37,6 +37,7 @@ MUSIC = 137
 MOODS = slice(276, 283)
 VALIDATION_SHARE = 8  # one in so many of the training part's videos
 MAX_FRAMES = 10
+MOST_RATIO = 100  # of an .npz: how much more it may hold than it has bytes
 LICENCE = "CC BY 4.0 (Google)"
 CITATION = (
     "J. F. Gemmeke, D. P. W. Ellis, D. Freedman, A. Jansen, W. Lawrence, R. C. Moore, M. Plakal, M. Ritter: Audio Set: "
@@ -123,12 +124,13 @@ def read_labels(root: Path) -> tuple[str, ...]:
 def read_npz(path: Path, n_labels: int) -> Segments:
     """Read a part from ``NAME.npz``."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            ids = [str(video_id) for video_id in arrays["video_id"]]
-            labels = np.unpackbits(arrays["labels"], axis=1)[:, :n_labels]
-            segments = Segments(ids, arrays["embeddings"], arrays["n_frames"].astype(np.intp), labels)
-    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a part of AudioSet's embeddings ({error})") from error
+        with path.open("rb") as file:
+            arrays = untrusted.read_npz(file, MOST_RATIO * path.stat().st_size)
+        ids = [str(video_id) for video_id in arrays["video_id"]]
+        labels = np.unpackbits(arrays["labels"], axis=1)[:, :n_labels]
+        segments = Segments(ids, arrays["embeddings"], arrays["n_frames"].astype(np.intp), labels)
+    except untrusted.DAMAGES as error:
+        raise DataError(f"{path}: not a part of AudioSet's embeddings ({untrusted.brief(error)})") from error
     count = len(ids)
     shapes = (segments.embeddings.shape, segments.n_frames.shape, segments.labels.shape)
     if shapes != ((count, MAX_FRAMES, DIM), (count,), (count, n_labels)):

@@ -109,7 +109,10 @@ def read_tracks(path: Path) -> list[TaggedTrack]:
         except ValueError:
             raise DataError(f"{path}, line {number}: {duration!r} is no duration in seconds") from None
         names = tuple(tag.removeprefix(TAG_PREFIX) for tag in tags if tag)
-        tagged.append((Track(track_id, audio, duration_s, artist), names))
+        try:
+            tagged.append((Track(track_id, audio, duration_s, artist), names))
+        except DataError as error:
+            raise DataError(f"{path}, line {number}: {error}") from None
     return tagged
 
 
@@ -141,8 +144,9 @@ def _deal(artist: str) -> str:
 def _read_tags(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8").split()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path}: cannot be read ({reason})") from error
     return tuple(line.removeprefix(TAG_PREFIX) for line in lines)
 
 

@@ -32,13 +32,14 @@ from jamendo_mood.errors import DataError, UsageError
 from jamendo_mood.folds import PARTS, SEED, assign_folds, make_parts
 from jamendo_mood.labels import to_one_hot
 from jamendo_mood.tasks import Task
-from jamendo_mood.tracks import Dataset, DataSource, Track
+from jamendo_mood.tracks import Dataset, DataSource, Track, read_text
 
 TABLE_NAME = "own.csv"
 FOLDS = 7  # or as many as there are artists, where they are fewer
 DELIMITERS = (",", ";", "\t")
 SCALES = ((0.0, 1.0), (-1.0, 1.0), (1.0, 9.0))
 SHOWN = 10
+MOST_LABELS = 50_000_000  # tracks times tags or classes
 VALUES = ("valence", "arousal")
 LICENCE = "as you decide: these are your own annotations"
 CITATION = "your own annotations"
@@ -100,12 +101,7 @@ def read_table(path: Path) -> Table:
     DataError
         There is no such file, it is no text in UTF-8, has no column ``path`` or no rows, or a row is of another length.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text in UTF-8 ({error})") from error
+    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
     first, _, _ = text.partition("\n")
     delimiter = next((sign for sign in DELIMITERS if "path" in _split_header(first, sign)), ",")
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
@@ -128,7 +124,10 @@ def read_table(path: Path) -> Table:
 
 def _split_header(line: str, delimiter: str) -> list[str]:
     """Column names; those that mean something here are known in capitals too."""
-    names = [name.strip() for row in csv.reader([line], delimiter=delimiter) for name in row]
+    try:
+        names = [name.strip() for row in csv.reader([line], delimiter=delimiter) for name in row]
+    except csv.Error:
+        return []  # whoever reads the whole of it says what is wrong
     return [name.lower() if name.lower() in {"path", "artist", *_READERS} else name for name in names]
 
 
@@ -201,6 +200,7 @@ def _read_tags(table: Table) -> Labels:
     tags = tuple(sorted(set[str]().union(*tags_of)))
     if not tags:
         raise DataError(f"{table.path}: not one tag in column 'tags'")
+    _check_count(table, tags)
     targets = np.array([[tag in found for tag in tags] for found in tags_of], np.float32)
     return Task("own", "tags", tags), targets, (*_find_rare(tags, targets), *_unused(table, "tags"))
 
@@ -223,6 +223,7 @@ def _read_classes(table: Table) -> Labels:
     classes = tuple(sorted(set(named)))
     if len(classes) < 2:
         raise DataError(f"{table.path}: all tracks are of the class {classes[0]!r}; there is nothing to choose between")
+    _check_count(table, classes)
     targets = to_one_hot(named, classes, table.path)
     return Task("own", "classes", classes), targets, (*_find_rare(classes, targets), *_unused(table, "class"))
 
@@ -253,6 +254,11 @@ def _read_number(table: Table, row: int, column: str) -> float:
     if not np.isfinite(number):
         raise table.error(row, f"{cell!r} in column {column!r} is no number (such as 0.5)")
     return number
+
+
+def _check_count(table: Table, names: Sequence[str]) -> None:
+    if len(table.rows) * len(names) > MOST_LABELS:
+        raise DataError(f"{table.path}: {len(names):,} different labels of {len(table.rows):,} tracks are too many")
 
 
 def _find_rare(names: Sequence[str], targets: Array) -> tuple[str, ...]:

@@ -1,0 +1,159 @@
+"""The constants of a TFLite file, read without TFLite: its interpreter trusts the file, and a damaged one crashes it.
+
+Everything is looked up by numbers that stand in the file; each is held against the file's size before it is used.
+
+References
+----------
+"FlatBuffer Internals" (flatbuffers.dev); numbers of fields and types: ``schema.fbs`` of TensorFlow Lite, version 3.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+IDENTIFIER = b"TFL3"
+_TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 7: "<i2", 9: "i1", 10: "<f8"}
+_SUBGRAPHS, _BUFFERS = 2, 4  # of a model
+_TENSORS = 0  # of a subgraph
+_SHAPE, _TYPE, _BUFFER, _NAME, _QUANTIZATION = range(5)  # of a tensor
+_SCALES, _ZEROS, _DIMENSION = 2, 3, 6  # of a quantization
+_DATA = 0  # of a buffer
+_MOST_TENSORS = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A tensor that the file holds.
+
+    Attributes
+    ----------
+    name : str
+    values : array
+        As they are stored: floats, or integers that stand for ``(value - zero) * scale``.
+    scales, zeros : arrays (channels,)
+        Of one length; empty where nothing was rounded.
+    axis : int
+        That of the channels.
+    """
+
+    name: str
+    values: npt.NDArray[Any]
+    scales: npt.NDArray[np.float32]
+    zeros: npt.NDArray[np.int64]
+    axis: int
+
+    def dequantised(self) -> npt.NDArray[np.float32]:
+        """The numbers that the values stand for; ValueError if one of them is not finite."""
+        with np.errstate(all="ignore"):
+            numbers = self.values.astype(np.float64)
+            if len(self.scales):
+                shape = [1] * self.values.ndim
+                if len(self.scales) > 1:
+                    shape[self.axis] = len(self.scales)
+                numbers = (numbers - self.zeros.reshape(shape)) * self.scales.reshape(shape)
+        if not (np.abs(numbers) <= np.finfo(np.float32).max).all():
+            raise ValueError(f"{self.name!r} has numbers that are not finite")
+        return np.asarray(numbers, np.float32)
+
+
+def read_constants(content: bytes) -> list[Constant]:
+    """Read the constants of a TFLite file.
+
+    Raises
+    ------
+    ValueError
+        It is none, or damaged.
+    """
+    if content[4:8] != IDENTIFIER:
+        raise ValueError("it does not begin as one")
+    try:
+        model = _Table(content, _read(content, "<I", 0))
+        buffers = list(model.tables(_BUFFERS))
+        return [
+            constant
+            for graph in model.tables(_SUBGRAPHS)
+            for tensor in graph.tables(_TENSORS)
+            if (constant := _read_constant(tensor, buffers)) is not None
+        ]
+    except (struct.error, IndexError, UnicodeDecodeError, OverflowError) as error:
+        raise ValueError(f"damaged: {error}") from error
+
+
+def _read_constant(tensor: _Table, buffers: list[_Table]) -> Constant | None:
+    """A tensor with its numbers; None if it has none, for it is computed, or they are of no type of numbers."""
+    data = buffers[tensor.number("<I", _BUFFER)].array("u1", _DATA)
+    kind = _TYPES.get(tensor.number("<b", _TYPE))
+    if kind is None or not len(data):
+        return None
+    shape = tuple(tensor.array("<i4", _SHAPE).tolist())
+    if any(length < 0 for length in shape) or math.prod(shape) * np.dtype(kind).itemsize != len(data):
+        raise ValueError(f"damaged: {len(data)} bytes for the shape {shape}")
+    rounding = next(tensor.inner(_QUANTIZATION), None)
+    scales = np.zeros(0, np.float32) if rounding is None else rounding.array("<f4", _SCALES)
+    zeros = np.zeros(0, np.int64) if rounding is None else rounding.array("<i8", _ZEROS)
+    axis = 0 if rounding is None else rounding.number("<i", _DIMENSION)
+    if len(zeros) != len(scales) or (len(scales) > 1 and (not 0 <= axis < len(shape) or shape[axis] != len(scales))):
+        raise ValueError(f"damaged: {len(scales)} scales and {len(zeros)} zeros for the shape {shape}")
+    name = tensor.array("u1", _NAME).tobytes().decode()
+    return Constant(name, data.view(kind).reshape(shape), scales, zeros, axis)
+
+
+class _Table:
+    """A table of FlatBuffers: fields by number, each of which may be missing."""
+
+    def __init__(self, content: bytes, start: int) -> None:
+        self._content, self._start = content, start
+        self._index = start - _read(content, "<i", start)
+        self._index_size = _read(content, "<H", self._index)
+
+    def number(self, kind: str, field: int) -> int:
+        """A whole number; 0 where it is missing."""
+        place = self._place(field)
+        return 0 if place is None else _read(self._content, kind, place)
+
+    def array(self, kind: str, field: int) -> npt.NDArray[Any]:
+        """A vector of numbers; an empty one where it is missing."""
+        place = self._place(field)
+        if place is None:
+            return np.zeros(0, kind)
+        start = place + _read(self._content, "<I", place)
+        count = _read(self._content, "<I", start)
+        if start + 4 + count * np.dtype(kind).itemsize > len(self._content):
+            raise IndexError(f"{count} numbers from byte {start} on")
+        return np.frombuffer(self._content, kind, count, start + 4)
+
+    def tables(self, field: int) -> Iterator[_Table]:
+        """The tables of a vector of them."""
+        place = self._place(field)
+        offsets = self.array("<u4", field)
+        if place is None or len(offsets) > _MOST_TENSORS:
+            raise ValueError(f"damaged: {len(offsets)} parts where there are 1 to {_MOST_TENSORS}")
+        start = place + _read(self._content, "<I", place) + 4
+        for number, offset in enumerate(offsets.tolist()):
+            yield _Table(self._content, start + 4 * number + offset)
+
+    def inner(self, field: int) -> Iterator[_Table]:
+        """The table that a field is; nothing where it is missing."""
+        place = self._place(field)
+        if place is not None:
+            yield _Table(self._content, place + _read(self._content, "<I", place))
+
+    def _place(self, field: int) -> int | None:
+        slot = 4 + 2 * field
+        offset = _read(self._content, "<H", self._index + slot) if slot < self._index_size else 0
+        return self._start + offset if offset else None
+
+
+def _read(content: bytes, kind: str, place: int) -> int:
+    """A whole number that stands somewhere; `struct.error` or IndexError if the file ends before."""
+    if place < 0:
+        raise IndexError(f"byte {place}")
+    number: int = struct.unpack_from(kind, content, place)[0]
+    return number

@@ -1,0 +1,245 @@
+"""Names, titles and tags of strangers on a terminal, in spreadsheets, playlists, Markdown, HTML and figures."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_evaluations import make_class_evaluation, make_evaluation, make_value_evaluation
+from toy_examples import make_prediction, make_tagger
+
+from jamendo_mood import cards, cli, dataplots, pages, plaintext, playlists, plots, reports, songview
+from jamendo_mood.audio import key_of
+from jamendo_mood.moodlog import Wish, now, to_csv, to_table
+from jamendo_mood.similarity import Found
+from jamendo_mood.store import check_key
+from jamendo_mood.tasks import Task
+
+UGLY = {
+    "an escape": "a\x1b[2J\x1b]0;pwned\x07b",
+    "an escape of the second block": "a\x9b2Jb",
+    "a carriage return": "good\rbad",
+    "lines": "a\n#EXTINF:1,x\nhttp://evil/",
+    "other line ends": "a\x85b\u2028c\u2029d\x0b\x0ce",
+    "text turned around": "a\u202egpj.exe\u2066",
+    "no Unicode": b"caf\xe9".decode("utf-8", "surrogateescape"),
+    "NUL": "a\0b",
+    "a formula": "=HYPERLINK(\"http://evil/\")",
+    "another formula": "@SUM(A1)",
+    "a formula behind a tab": "\t=1+1",
+    "HTML": "<script>alert(1)</script><img src=x onerror=alert(2)>",
+    "quotes of HTML": "\" onmouseover='alert(1)' x=\"",
+    "Markdown": "[click](javascript:alert(1)) | `code` | **x**",
+    "mathematics": "$\\frac{1}{$ and $x_{$",
+    "half of mathematics": "\\$5 $",
+}  # fmt: skip
+CONTROLS = [chr(code) for code in (*range(32), *range(127, 160), 0x2028, 0x2029, 0x202E, 0x2066)]
+
+
+@pytest.fixture(params=UGLY.values(), ids=UGLY.keys())
+def ugly(request):
+    return request.param
+
+
+def unfit(text, but="\n"):
+    """What of a text a terminal must not get."""
+    return {letter for letter in text if (letter in CONTROLS and letter not in but) or "\ud800" <= letter <= "\udfff"}
+
+
+def ugly_prediction(ugly):
+    kept = make_prediction(title=ugly, artist=ugly)
+    return replace(kept, source=f"songs/{ugly}.mp3", targets=(ugly, f"{ugly}2", "blue"))
+
+
+def ugly_track(ugly, file=None):
+    return Found(ugly, 0.5, file, ((ugly, 0.25),), ugly, ugly, 61.0)
+
+
+def test_a_terminal_gets_no_control_characters(ugly):
+    shown = plaintext.show(ugly)
+    assert not unfit(shown, but="")
+    assert plaintext.show(shown) == shown
+    shown.encode()
+    assert plaintext.show("Café del Mar - 東京 👩‍👧 (R&B) <3") == "Café del Mar - 東京 👩‍👧 (R&B) <3"
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+@pytest.mark.parametrize("timeline", [False, True])
+def test_what_is_printed_of_a_song(ugly, capsys, form, timeline):
+    reports.print_predictions([ugly_prediction(ugly)], form, 3, timeline=timeline)
+    out = capsys.readouterr().out
+    assert not unfit(out, but="\n\r\t" if form == "csv" else "\n")
+    if form == "json":
+        (told,) = json.loads(out)
+        assert told["title"] == ugly  # escaped for the eye, the same for a program
+    if form == "csv":
+        rows = list(csv.reader(io.StringIO(out, newline="")))
+        check_cells(rows, ugly)
+
+
+def check_cells(rows, ugly):
+    """That no cell is a formula, that numbers are numbers, and that a text is there that says what it said."""
+    texts = [text for row in rows[1:] for text in row]
+    for text in texts:
+        try:
+            float(text)
+        except ValueError:
+            assert not text.startswith(plaintext.FORMULA_STARTS)
+    assert len({len(row) for row in rows}) == 1
+    if not unfit(ugly):
+        assert any(text.removeprefix("'") == ugly for text in texts)
+
+
+@pytest.mark.parametrize("form", list(playlists.FORMATS))
+def test_playlists(ugly, tmp_path, form):
+    file = tmp_path / f"{plaintext.show(ugly).replace('/', '-')}.mp3"
+    text = playlists.FORMATS[form]([ugly_track(ugly, file)])
+    assert not unfit(text, but="\n\r\t" if form == "csv" else "\n")
+    text.encode()
+    if form == "csv":
+        check_cells(list(csv.reader(io.StringIO(text, newline=""))), ugly)
+    if form == "m3u8":
+        lines = text.splitlines()
+        assert len(lines) == 3
+        assert lines[1].startswith("#EXTINF:61,")
+        assert lines[2].startswith("/")
+    if form == "table":
+        assert text.count("\n") == 1
+
+
+def test_a_playlist_names_files_of_any_name_on_one_line(ugly):
+    path = Path("/music") / ugly.replace("\0", "").replace("/", "-")
+    text = playlists.to_m3u8([ugly_track("a", path)])
+    assert len(text.splitlines()) == 3
+    assert text.splitlines()[2].startswith(("/", "file:///"))
+
+
+def test_remembered_wishes(ugly):
+    wish = Wish(now(), "joy", -0.5, 0.5, ugly)
+    assert not unfit(to_table([wish]))
+    rows = list(csv.reader(io.StringIO(to_csv([wish]), newline="")))
+    check_cells(rows, ugly)
+    assert rows[1][2] == "-0.5"  # a number stays one
+
+
+def test_notes_errors_and_warnings_are_one_line(ugly, capsys, monkeypatch):
+    reports.note(ugly)
+    reports.warn(ugly)
+    err = capsys.readouterr().err
+    assert err.count("\n") == 2
+    assert not unfit(err)
+    status = cli.main(["pack", f"/nowhere/{ugly.replace(chr(0), '')}"])
+    err = capsys.readouterr().err
+    assert (status, err.count("\n")) == (2, 1)
+    assert not unfit(err)
+
+
+def test_scores_of_targets_of_any_name(ugly, capsys, tmp_path):
+    if ugly == UGLY["no Unicode"]:
+        return  # no table and no tagger has such a name: the readers refuse it
+    evaluation = make_evaluation(3, names=[ugly, f"{ugly}2", "blue"])
+    reports.print_scores(evaluation, "table")
+    assert not unfit(capsys.readouterr().out)
+    evaluation.save(tmp_path)
+    text = (tmp_path / "per_target.csv").read_bytes().decode()
+    check_cells(list(csv.reader(io.StringIO(text, newline=""))), ugly)
+
+
+class Outline(HTMLParser):
+    """The tags of a page, and attributes that run something."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.handlers = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.handlers += [name for name, value in attrs if name.startswith("on") or "javascript:" in (value or "")]
+
+
+def test_the_report_is_as_many_elements_whatever_the_names_are():
+    first, second = UGLY["HTML"], UGLY["quotes of HTML"]
+    plain = Outline(pages.write_page(make_evaluation(3, names=["a", "b", "blue"]), "a", {"a": "a"}))
+    found = Outline(pages.write_page(make_evaluation(3, names=[first, second, "blue"]), first, {first: second}))
+    assert found.tags == plain.tags
+    assert not found.handlers
+
+
+def test_a_card_is_text_whatever_the_names_are(ugly):
+    described = cards.describe(manifest(ugly))
+    assert not unfit(described)
+    lines = [line.count("|") - line.count("\\|") for line in described.splitlines() if line.startswith("|")]
+    assert len(set(lines)) == 1
+    assert "<script" not in described.replace("\\<", "")
+    assert "](" not in described.replace("\\]", "")
+
+
+def manifest(ugly):
+    return {
+        "task": {"name": ugly, "kind": "tags", "targets": [ugly, "b"]},
+        "embedder": {"name": ugly, "hop_s": 1.0, "dim": 4},
+        "head": {"name": "mlp", "pooling": "mean"},
+        "grades": ["good", "weak"],
+        "record": {
+            "citation": ugly, "licence": ugly, "version": ugly, "graded_on": ugly, "positives": {ugly: 3},
+            "tested": {"part": ugly, "figures": {"PR-AUC-macro": 0.5}, "intervals": {}},
+        },
+        "scores": {"PR-AUC-macro": 0.5},
+        "intervals": {},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["mathematics", "half of mathematics", "an escape", "lines"])
+@pytest.mark.parametrize("draw", [plots.plot_tags, plots.plot_timeline, plots.plot_song])
+def test_figures_of_songs_typeset_nothing(name, draw):
+    figure = draw(ugly_prediction(UGLY[name].replace("\x1b", "").replace("\x07", "")))
+    figure.savefig(io.BytesIO(), format="png")
+    texts = [text for axes in figure.axes for text in (axes.title, *axes.get_yticklabels(), *axes.get_xticklabels())]
+    assert not any(text.get_parse_math() for text in texts if "frac" in text.get_text())
+
+
+def test_a_title_with_an_escape_draws_without_a_warning():
+    plots.plot_song(make_prediction(title="a\x1b[2Jb", artist="\x9b")).savefig(io.BytesIO(), format="png")
+
+
+@pytest.mark.parametrize("make", [make_evaluation, make_class_evaluation, make_value_evaluation])
+def test_the_report_s_figures_typeset_nothing(make):
+    names = [UGLY["mathematics"], UGLY["half of mathematics"], "$x$"][: 2 if make is make_value_evaluation else 3]
+    assert "$x$" in pages.write_page(make(len(names), names=names), "$x$", {"$": "$\\frac"})
+
+
+def test_figures_of_data_sets_typeset_nothing():
+    from toy_examples import Dataset, make_tracks
+
+    task = Task("toy", "tags", (UGLY["mathematics"], UGLY["half of mathematics"], "$x$"))
+    rows = {"train": np.arange(4), "validation": np.arange(4, 6), "$\\frac$ $": np.arange(6, 8)}
+    dataset = Dataset(task, make_tracks(8), np.ones((8, 3), np.float32), rows, "none", "none")
+    for draw in (dataplots.plot_tag_counts, dataplots.plot_parts):
+        draw(dataset).savefig(io.BytesIO(), format="png")
+
+
+def test_a_download_is_named_without_a_path(ugly):
+    for form in ("csv", "json"):
+        name, _, content = songview.export(make_prediction(), form, ugly)
+        assert "/" not in name
+        assert content.decode()
+
+
+def test_keys_of_files_of_any_name_are_keys_of_a_store(ugly):
+    name = ugly.replace("\0", "").replace("/", "-")
+    key = key_of(f"folder/{name}.mp3")
+    assert check_key(key) == key
+    assert not unfit(key, but="\u202e\u2066")
+
+
+def test_a_tagger_keeps_its_targets_through_its_files(tmp_path):
+    targets = tuple(text for text in UGLY.values() if plaintext.show(text) == text)
+    assert len(targets) > 5
+    tagger = make_tagger(Task("values <b>", "values", targets, (0.0, 1.0)))
+    tagger.save(tmp_path)
+    assert type(tagger).load(tmp_path).task.targets == targets

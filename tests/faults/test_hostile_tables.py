@@ -1,0 +1,340 @@
+"""Tables, Parquet files and TFLite files from a stranger, and names that lead out of a folder."""
+
+import itertools
+import json
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_examples import SPEC
+from trying import refusing
+
+from jamendo_mood import tflite, untrusted
+from jamendo_mood.audio import find_audio
+from jamendo_mood.datasets import own
+from jamendo_mood.datasets.jamendo import COLUMNS, read_tracks
+from jamendo_mood.errors import DataError
+from jamendo_mood.mediaeval import read_array
+from jamendo_mood.parquet import METADATA_KEY, import_parquet
+from jamendo_mood.published import QUALITIES, read_list
+from jamendo_mood.store import EmbeddingStore, check_key
+from jamendo_mood.tracks import MOST_TABLE_BYTES, Track, read_columns, read_table
+
+pytest_plugins = ["toy_commands"]
+
+OUTSIDE = ["/etc/passwd.mp3", "../../etc/passwd.mp3", "a/../../b.mp3", "..", "a\0b.mp3"]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_no_track_lies_outside_the_folder(path):
+    with pytest.raises(DataError, match="below the audio folder"):
+        Track("1", path, None, "a")
+
+
+@pytest.mark.parametrize("path", ["a/..b.mp3", "...mp3", "a b/c..d.mp3", "-rf.mp3", "~/a.mp3", "C:/a.mp3"])
+def test_names_that_only_look_like_it_are_names(path):
+    assert Track("1", path, None, "a").audio == path
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_a_path_that_leads_out_of_mtgs_table_is_told_with_its_line(tmp_path, path):
+    row = ["track_1", "artist_1", "album_1", path, "30.0", "mood/theme---happy"]
+    (tmp_path / "tracks.tsv").write_text("\t".join(COLUMNS) + "\n" + "\t".join(row) + "\n")
+    with refusing() as said:
+        read_tracks(tmp_path / "tracks.tsv")
+    assert "tracks.tsv, line 2" in said[0]
+
+
+@pytest.mark.parametrize("path", [*OUTSIDE, r"..\..\a.mp3", r"C:\a.mp3", r"\\server\a.mp3", "a.exe"])
+def test_a_path_that_leads_out_of_ones_own_table_is_told(tmp_path, path):
+    (tmp_path / "own.csv").write_text(f"path,tags\n{path},happy\nb.mp3,sad\n")
+    with refusing() as said:
+        own.load(tmp_path / "own.csv")
+    assert "own.csv, line 2" in said[0]
+
+
+TABLES = {
+    "NUL": b"a,b\n1,\0\n",
+    "a field of a million letters": b"a,b\n1," + b"x" * 10**6 + b"\n",
+    "a quote that is never closed": b'a,b\n1,"' + b"x\n" * 200_000,
+    "a row of a million cells more": b"a,b\n1" + b"," * 10**6 + b"\n",
+    "a row without cells": b"a,b\n1\n",
+    "no UTF-8": b"a,b\n\xff,1\n",
+    "UTF-16": "a,b\n1,2\n".encode("utf-16"),
+    "a column twice": b"a,b,a\n1,2,3\n",
+    "nothing": b"",
+    "a program": b"\x7fELF\x02\x01\x01" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(
+    "read", [lambda path: read_columns(path, ("a", "b")), lambda path: read_table(path, ("a", "b"))]
+)
+def test_a_table_of_any_bytes_is_read_or_one_line(tmp_path, name, read):
+    path = tmp_path / "table.csv"
+    path.write_bytes(TABLES[name])
+    started = time.perf_counter()
+    with refusing() as said:
+        read(path)
+    assert time.perf_counter() - started < 10
+    assert all("table.csv" in message for message in said)
+    if name in ("NUL", "a field of a million letters", "a quote that is never closed", "no UTF-8", "nothing", "UTF-16"):
+        assert said
+
+
+def test_a_table_that_is_too_large_is_not_read(tmp_path):
+    path = tmp_path / "table.csv"
+    with path.open("wb") as file:
+        file.truncate(100 * MOST_TABLE_BYTES)
+    tracemalloc.start()
+    with refusing() as said:
+        read_table(path, ("a",))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "more than 64,000,000 bytes" in said[0]
+    assert peak < 3 * MOST_TABLE_BYTES
+
+
+def test_labels_that_would_fill_memory_are_refused(tmp_path):
+    rows = "".join(f"{n}.mp3,tag{n}\n" for n in range(20_000))
+    (tmp_path / "own.csv").write_text(f"path,tags\n{rows}")
+    with refusing() as said:
+        own.load(tmp_path / "own.csv")
+    assert "too many" in said[0]
+
+
+def test_checksums_name_no_place_outside(tmp_path):
+    """What a list of MTG's names is flattened before it is a file in the scratch folder, and refused as a key."""
+    (tmp_path / QUALITIES["low"].checksums_name).write_text(f"{'0' * 64} ../../etc/cron.d/x.low.mp3\n")
+    ((key, _),) = read_list(QUALITIES["low"], tmp_path / "tracks.tsv").items()
+    with refusing() as said:
+        check_key(key)
+    assert said
+
+
+KEYS = [
+    "",
+    "/",
+    "/a",
+    "a/",
+    "a//b",
+    ".",
+    "..",
+    "../a",
+    "a/../b",
+    "a/./b",
+    ".a",
+    "a\0b",
+    "a\nb",
+    r"a\b",
+    "\udc80",
+    "frames",
+]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_no_key_leads_out_of_a_store(tmp_path, key):
+    store = EmbeddingStore(tmp_path / "store", SPEC)
+    before = sorted(tmp_path.rglob("*"))
+    for do in (store.__getitem__, store.__contains__, lambda own: store.add(own, np.zeros((1, 4), np.float32))):
+        with refusing() as said:
+            do(key)
+        assert said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+LONGEST = 255 - len(".mp3")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a" * LONGEST,
+        "é" * (LONGEST // 2),
+        "=1+1",
+        "-rf",
+        "$x$",
+        "<b>",
+        "a\x1b[2J",
+        "a\nb",
+        "C:x",
+        "%2e%2e",
+        "a.npy",
+        "con",
+        " ",
+    ],
+)
+def test_a_file_of_any_name_has_a_place_in_a_store(tmp_path, name):
+    (tmp_path / "audio" / "folder").mkdir(parents=True)
+    (tmp_path / "audio" / "folder" / f"{name}.mp3").touch()
+    (key,) = find_audio(tmp_path / "audio")
+    assert check_key(key) == key
+    store = EmbeddingStore(tmp_path / "store", SPEC)
+    store.add(key, np.ones((1, 4), np.float32))
+    assert list(store) == [key]
+    assert store[key].shape == (1, 4)
+
+
+# ---- Parquet
+
+arrow = pytest.importorskip("pyarrow")
+import pyarrow.parquet as pq  # noqa: E402
+
+
+def about(**changes):
+    values = {"format": 1, "embedder": {**SPEC.__dict__, **changes}, "entries": ""}
+    return {METADATA_KEY: json.dumps(values).encode()}
+
+
+def table(keys, rows, metadata=None, **more):
+    times = [SPEC.times_s(len(frames)).tolist() for frames in rows]
+    kind = arrow.list_(arrow.list_(arrow.float32(), 4))
+    columns = {"key": arrow.array(keys), "times_s": arrow.array(times, arrow.list_(arrow.float32()))}
+    made = arrow.table({**columns, "embedding": arrow.array(rows, kind), **more})
+    return made.replace_schema_metadata(metadata or about())
+
+
+ONE = [[1.0, 2.0, 3.0, 4.0]]
+
+
+@pytest.mark.parametrize("key", [*KEYS, "a" * 5000, "/".join("a" * 3000)])
+def test_a_key_that_leads_out_of_a_store_is_not_imported(tmp_path, key, run):
+    if "\udc80" in key:
+        return  # Arrow's texts are Unicode
+    pq.write_table(table([key], [ONE]), tmp_path / "a.parquet")
+    found = run("import", tmp_path / "a.parquet", "--store", tmp_path / "store")
+    assert found.status == 2
+    assert found.err.count("\n") == 1
+    assert not list((tmp_path / "store").rglob("*.npy"))
+    assert {path.name for path in tmp_path.iterdir()} <= {"a.parquet", "store"}
+
+
+METADATA = {
+    "dim of 10**9": about(dim=10**9),
+    "a hop of 0": about(hop_s=0),
+    "no hop at all": about(hop_s="x"),
+    "a name with an escape": about(name="\x1b[2J"),
+    "nested deep": {METADATA_KEY: b"[" * 100_000},
+    "no JSON": {METADATA_KEY: b"\x80\x04K\x01."},
+}
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_metadata_that_make_no_sense_are_one_line(tmp_path, name):
+    pq.write_table(table(["a"], [ONE], METADATA[name]), tmp_path / "a.parquet")
+    with refusing() as said:
+        import_parquet([tmp_path / "a.parquet"], tmp_path / "store")
+    assert said
+    assert not (tmp_path / "store").exists()
+
+
+IMPORT = r"""
+import re, sys
+from pathlib import Path
+from jamendo_mood.parquet import import_parquet, _pyarrow
+_pyarrow()
+peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+before = peak()
+try:
+    import_parquet([Path(sys.argv[1])], Path(sys.argv[2]))
+except Exception as error:
+    print(type(error).__name__, file=sys.stderr)
+print(peak() - before)
+"""
+
+
+def test_a_row_of_zeros_that_takes_next_to_nothing_on_disk_is_not_inflated(tmp_path, figure):
+    frames = arrow.FixedSizeListArray.from_arrays(arrow.array(np.zeros(20_000_000, np.float32)), 4)
+    made = arrow.table({"key": ["a"], "embedding": arrow.ListArray.from_arrays([0, len(frames)], frames)})
+    path = tmp_path / "bomb.parquet"
+    pq.write_table(made.replace_schema_metadata(about()), path, compression="zstd")
+    del made, frames
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT, path, tmp_path / "store"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.split() == ["StoreError"]
+    took = 1024 * int(done.stdout)
+    assert took < 100_000_000
+    size = path.stat().st_size / 1e3
+    figure(f"a Parquet file of {size:.0f} kB with one track of 80 MB is refused", 1, f"{took / 1e6:.0f} MB of memory")
+
+
+def test_columns_that_are_not_ours_are_never_read(tmp_path):
+    made = table(["a"], [ONE], extra=arrow.array(["x" * 1000]))
+    pq.write_table(made, tmp_path / "a.parquet")
+    assert import_parquet([tmp_path / "a.parquet"], tmp_path / "store").tracks == 1
+
+
+def test_bytes_of_a_parquet_file_that_are_flipped_are_one_line(tmp_path, amount):
+    pq.write_table(table(["a", "b"], [ONE * 3, ONE]), tmp_path / "a.parquet")
+    content, rng = (tmp_path / "a.parquet").read_bytes(), np.random.default_rng(0)
+    for number in range(amount(60, 3_000)):
+        broken = bytearray(content)
+        broken[rng.integers(len(broken))] ^= 1 << rng.integers(8)
+        path = tmp_path / f"{number}.parquet"
+        path.write_bytes(broken)
+        with refusing():
+            import_parquet([path], tmp_path / f"store{number}")
+
+
+# ---- arrays and TFLite
+
+
+@pytest.mark.parametrize("header", ["(10**9, 128)", "(1000000000, 128)", "(-1, 4)", "('a',)", "((((", "(1, 2, 3)"])
+def test_an_array_that_says_it_is_large_takes_no_memory(tmp_path, header):
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {header}, }}\n".encode()
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(64))
+    tracemalloc.start()
+    with refusing() as said:
+        read_array(tmp_path / "a.npy")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert said
+    assert peak < 10_000_000
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A TFLite file of one constant, by hand: what the places in it lead to is told behind each line."""
+    from toy_tflite import build
+
+    return build({"weights;more": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.arange(3, dtype=np.int8)})
+
+
+def test_constants_are_read_by_their_names(tiny):
+    found = {constant.name: constant for constant in tflite.read_constants(tiny)}
+    np.testing.assert_array_equal(found["weights;more"].values, [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(found["bias"].dequantised(), [-1, -0.5, 0])
+
+
+def test_every_byte_of_a_tflite_file_changed_is_read_or_one_error(tiny, amount, figure):
+    rng, tried, refused = np.random.default_rng(0), 0, 0
+    changes = itertools.product(range(len(tiny)), [0, 1, 127, 128, 255])
+    wild = ((rng.integers(len(tiny)), rng.integers(256)) for _ in range(amount(500, 100_000)))
+    for place, value in itertools.chain(changes, wild):
+        broken = bytearray(tiny)
+        broken[place] = value
+        tried += 1
+        try:
+            for constant in tflite.read_constants(bytes(broken)):
+                constant.dequantised()
+        except ValueError:
+            refused += 1
+    for end in range(len(tiny)):
+        try:
+            tflite.read_constants(tiny[:end])
+        except ValueError:
+            refused += 1
+    assert refused > tried / 20
+    figure("bytes of a TFLite file changed, and its end cut off", tried + len(tiny), f"{refused} refused, no crash")
+
+
+def test_the_reader_of_arrays_is_as_strict_with_zips(tmp_path):
+    (tmp_path / "a.npz").write_bytes(Path(__file__).read_bytes())
+    with (tmp_path / "a.npz").open("rb") as file, pytest.raises(ValueError, match=r"no \.npz"):
+        untrusted.read_npz(file, 10**9)

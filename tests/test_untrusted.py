@@ -1,0 +1,66 @@
+import io
+
+import numpy as np
+import pytest
+
+from jamendo_mood import untrusted
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(12.0).reshape(3, 4),
+        np.asfortranarray(np.arange(12, dtype=np.float32).reshape(3, 4)),
+        np.array(["a", "bc"]),
+        np.array([b"a", b"bc"]),
+        np.array(7),
+        np.zeros((0, 3), np.float16),
+        np.array([True, False]),
+    ],
+)
+def test_arrays_are_read_as_numpy_wrote_them(array, tmp_path):
+    np.save(tmp_path / "a.npy", array)
+    for compressed in (np.savez, np.savez_compressed):
+        compressed(tmp_path / "a.npz", first=array, second=array)
+        with (tmp_path / "a.npz").open("rb") as file:
+            arrays = untrusted.read_npz(file, 10_000)
+        for found in (untrusted.read_array(tmp_path / "a.npy"), arrays["first"], arrays["second"]):
+            np.testing.assert_array_equal(found, array)
+            assert found.dtype == array.dtype
+            assert found.flags.writeable
+
+
+def test_an_array_with_another_size_than_its_file_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    content = (tmp_path / "a.npy").read_bytes()
+    for other in (content[:-1], content + b"\0", content[:60], b"", b"\x93NUMPY"):
+        with pytest.raises(ValueError, match=r"array|magic|EOF|header"):
+            untrusted.read_npy(io.BytesIO(other), len(other))
+
+
+def test_what_an_npz_would_become_is_told_before_it_is_inflated():
+    file = io.BytesIO()
+    np.savez_compressed(file, a=np.zeros(100_000))
+    with pytest.raises(ValueError, match=r"arrays of 800,128 bytes, where 1,000 are the most"):
+        untrusted.read_npz(file, 1_000)
+
+
+def test_files_up_to_a_size_are_read(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert untrusted.read_bytes(tmp_path / "a", 3) == b"abc"
+    with pytest.raises(ValueError, match="it has more than 2 bytes"):
+        untrusted.read_bytes(tmp_path / "a", 2)
+
+
+def test_json_is_json():
+    assert untrusted.parse_json(b'{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}
+    for content, message in ((b"[NaN]", "NaN is no number"), (b"[" * 10**5, "nested too deep"), (b"[", "Expecting")):
+        with pytest.raises(ValueError, match=message):
+            untrusted.parse_json(content)
+
+
+def test_reasons_are_short_and_of_one_line():
+    assert untrusted.brief(ValueError("a\nb")) == "a"
+    assert untrusted.brief(KeyError("name")) == "no 'name'"
+    assert untrusted.brief(EOFError()) == "EOFError"
+    assert len(untrusted.brief(ValueError("a" * 10**6))) < 400
