@@ -6,54 +6,33 @@ Everything a kernel writes goes into a folder of its own, which is deleted with 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import os
+import re
+import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
-import jinja2
 from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_server.auth.identity import IdentityProvider
-from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.web import HTTPError
 from traitlets import Float, Integer, Unicode
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.utils import ENV_VARIABLE
 
+from jamendo_mood.channels import Waiting
+from jamendo_mood.gate import MessageHandler, page_policy
 from jamendo_mood.sharing import SETTINGS_VARIABLE
 
 TOKEN_VARIABLE = "JAMENDO_MOOD_TOKEN"
-TEMPLATES = Path(__file__).parent / "page"
 PATIENCE_S = 3.0
 """How long a visitor waits for a place before hearing that there is none: who reloads gives one up a moment later."""
 
-RETRY_S = 15
-_templates = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
-SECURITY = {
-    "Content-Security-Policy": (
-        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
-        "connect-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-"""Headers of every page: nothing comes from another host. (JupyterLab and anywidget need the looser words.)"""
 
-MESSAGES = {
-    403: (
-        "Not this way",
-        "Open the address that was printed when the page was started, with its token if it has one.",
-    ),
-    404: ("Nothing here", "There is no such page."),
-    503: ("All places are taken", "All {places} places are taken. This page tries again by itself in {retry} seconds."),
-}
+_SCRIPT = re.compile(r"<script\b")
 
 
 class OwnPython(KernelSpecManager):
@@ -89,6 +68,7 @@ class Kernels(AsyncMappingKernelManager):  # type: ignore[misc]
         self.coming = 0  # visitors whose kernel is not known yet
         self._left: dict[str, float | None] = {}  # of each visitor's kernel: when its last connection ended, if so
         self._folders: dict[str, str] = {}
+        self._sockets: dict[str, set[Any]] = {}
 
     @property
     def full(self) -> bool:
@@ -99,10 +79,15 @@ class Kernels(AsyncMappingKernelManager):  # type: ignore[misc]
         """A kernel has got its visitor, who is not connected yet."""
         self.coming -= 1
         self._left[kernel_id] = time.monotonic()
+        self._sockets[kernel_id] = set()
 
     def has_visitor(self, kernel_id: str) -> bool:
         """Whether it is a visitor's kernel, and alive."""
         return kernel_id in self._left
+
+    def sockets(self, kernel_id: str) -> set[Any]:
+        """The websockets between a visitor and the kernel; they are closed with it."""
+        return self._sockets.get(kernel_id, set())
 
     async def wait_until_warm(self) -> None:
         """Return when the kernels that wait for the first visitors have run their notebooks."""
@@ -135,7 +120,14 @@ class Kernels(AsyncMappingKernelManager):  # type: ignore[misc]
         """Forget a kernel that has ended, and delete what it leaves."""
         self._left.pop(kernel_id, None)
         shutil.rmtree(self._folders.pop(kernel_id, ""), ignore_errors=True)
+        for handler in self._sockets.pop(kernel_id, ()):
+            handler.close()
         return super().remove_kernel(kernel_id)
+
+    def start_buffering(self, kernel_id: str, session_key: str, channels: Any) -> None:
+        """Keep what a kernel says while its visitor's connection is lost, as far as there is room."""
+        super().start_buffering(kernel_id, session_key, channels)
+        self._kernel_buffers[kernel_id]["buffer"] = Waiting()
 
     def notify_connect(self, kernel_id: str) -> None:
         """A browser has connected."""
@@ -160,48 +152,6 @@ class Kernels(AsyncMappingKernelManager):  # type: ignore[misc]
             await self.shutdown_kernel(kernel_id, now=True)
 
 
-class TokenIdentity(IdentityProvider):  # type: ignore[misc]
-    """Who knows the token may come in; there is no form, no password and nothing to change."""
-
-    login_available = logout_available = False
-
-    @property
-    def auth_enabled(self) -> bool:
-        """Whether there is a token."""
-        return bool(self.token)
-
-    def get_token(self, handler: Any) -> str | None:
-        """The token, if the request knows it; compared in a time that tells nothing."""
-        given = super().get_token(handler) or ""
-        return str(self.token) if hmac.compare_digest(given.encode(), str(self.token).encode()) else None
-
-
-class MessageHandler(JupyterHandler):  # type: ignore[misc]
-    """Says what is wrong in a page of its own, and sends nobody to a login form."""
-
-    async def prepare(self) -> None:
-        """Check host and token: without them no method is called."""
-        await super().prepare(_redirect_to_login=False)
-
-    def write_error(self, status_code: int, **_: Any) -> None:
-        """Write the page for a status."""
-        title, text = MESSAGES.get(status_code, ("Something went wrong", "Please reload the page."))
-        retry_s = RETRY_S if status_code == 503 else None
-        if retry_s is not None:
-            self.set_header("Retry-After", str(retry_s))
-        text = text.format(places=self.kernel_manager.places, retry=RETRY_S)
-        self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.finish(_templates.get_template("message.html.j2").render(title=title, text=text, retry_s=retry_s))
-
-
-class NothingHandler(MessageHandler):
-    """Everything that is no page."""
-
-    def get(self) -> None:
-        """There is none."""
-        raise HTTPError(404)
-
-
 class PageHandler(MessageHandler, TornadoVoilaHandler):  # type: ignore[misc]
     """One notebook as a page, for as many visitors as there are places."""
 
@@ -219,10 +169,13 @@ class PageHandler(MessageHandler, TornadoVoilaHandler):  # type: ignore[misc]
             raise HTTPError(503)
         self._waits = True
         kernels.coming += 1
+        nonce = secrets.token_urlsafe(16)
+        self.set_header("Content-Security-Policy", page_policy(nonce))
         try:
             self.xsrf_token  # noqa: B018 - reading it sets the cookie that the page needs to say that it leaves
             async for html in self._content(kernels):
-                self.write(html)
+                # Nothing of a visitor's is in here: the page is made before anybody comes, or before anybody speaks.
+                self.write(_SCRIPT.sub(f'<script nonce="{nonce}"', html))
                 self.flush()
         finally:
             if self._waits:
@@ -255,6 +208,16 @@ class PresenceHandler(MessageHandler):
         if self.get_query_argument("active", "0") == "1":
             self.kernel_manager.touch(kernel_id)
         self.set_status(204)
+
+
+class KernelHandler(MessageHandler):
+    """JupyterLab's scripts ask for a kernel's state before they connect to it."""
+
+    def get(self, kernel_id: str) -> None:
+        """Jupyter's model of a kernel."""
+        if not self.kernel_manager.has_visitor(kernel_id):
+            raise HTTPError(404)
+        self.finish(self.kernel_manager.kernel_model(kernel_id))
 
 
 class LeaveHandler(MessageHandler):

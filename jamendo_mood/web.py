@@ -25,34 +25,38 @@ from typing import Any
 
 from ipykernel.kernelspec import KERNEL_NAME
 from jupyter_server.base.handlers import FileFindHandler
-from jupyter_server.services.kernels.handlers import KernelHandler
-from tornado.httpserver import HTTPServer
 from tornado.web import HTTPError
 from traitlets.config import Config
 from voila.app import Voila
 from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
-from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
 from jamendo_mood import reports
+from jamendo_mood.channels import MESSAGE_BYTES, ChannelsHandler
 from jamendo_mood.embedders import Embedder
 from jamendo_mood.errors import UsageError
+from jamendo_mood.gate import (
+    TEMPLATES,
+    ExtensionFiles,
+    NothingHandler,
+    ScriptFiles,
+    Server,
+    TemplateFiles,
+    TokenIdentity,
+)
 from jamendo_mood.model import Tagger
 from jamendo_mood.scratch import Scratch
 from jamendo_mood.sharing import Offer, serve
 from jamendo_mood.similarity import Library
 from jamendo_mood.uploads import Limits
 from jamendo_mood.visitors import (
-    SECURITY,
-    TEMPLATES,
     TOKEN_VARIABLE,
+    KernelHandler,
     Kernels,
     LeaveHandler,
-    NothingHandler,
     OwnPython,
     PageHandler,
     PresenceHandler,
     StayHandler,
-    TokenIdentity,
 )
 
 TABS = {
@@ -63,12 +67,24 @@ TABS = {
 
 CONNECT = "from jamendo_mood.sharing import connect\n\ntagger, embedder, library, limits = connect()"
 HIGHEST_PORT = 65_535
-MESSAGE_BYTES = 4_000_000  # of a browser's message to a kernel: four pieces of an upload
 EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"]
 """Of JupyterLab's extensions those that show widgets; whatever else is installed stays away."""
 
-_KEPT = (KernelHandler, VoilaKernelWebsocketHandler, TemplateStaticFileHandler, MultiStaticFileHandler, FileFindHandler)
 _KERNEL_ID = r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+_FILE = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"  # neither hidden, nor a folder above, nor in any other code
+KERNELS = {
+    rf"/api/kernels/{_KERNEL_ID}": KernelHandler,
+    rf"/api/kernels/{_KERNEL_ID}/channels": ChannelsHandler,
+    rf"/present/{_KERNEL_ID}": PresenceHandler,
+    rf"/leave/{_KERNEL_ID}": LeaveHandler,
+    rf"/voila/api/shutdown/{_KERNEL_ID}": StayHandler,
+}
+FILES = {
+    TemplateStaticFileHandler: (rf"/voila/templates/({_FILE}/static/{_FILE})", TemplateFiles),
+    MultiStaticFileHandler: (rf"/voila/static/({_FILE})", ScriptFiles),
+    FileFindHandler: (rf"/voila/labextensions/((?:@?{_FILE}/)+{_FILE})", ExtensionFiles),
+}
+"""For each of Voila's handlers of files: the addresses that the pages need, and who answers there."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +197,8 @@ class Page(Voila):  # type: ignore[misc]
         self.template_paths.insert(0, str(TEMPLATES))
 
     def init_handlers(self) -> list[Any]:
-        """Of Voila's handlers those that its pages need, and the pages."""
-        kept = [handler for handler in super().init_handlers() if handler[1] in _KEPT]
+        """The pages and what they need: of Voila's own handlers none, but what it would tell those of its files."""
+        settings = {handler[1]: handler[2:] for handler in super().init_handlers()}
         shared = {
             "template_paths": self.template_paths,
             "config": self.config,
@@ -192,12 +208,12 @@ class Page(Voila):  # type: ignore[misc]
             (address, PageHandler, {"notebook_path": f"{name}.ipynb", **shared})
             for name, (_, address, _) in self.tabs.items()
         ]
-        own = {"/present/": PresenceHandler, "/leave/": LeaveHandler, "/voila/api/shutdown/": StayHandler}
-        return [*kept, *pages, *((address + _KERNEL_ID, handler) for address, handler in own.items())]
+        files = [(address, handler, *settings[voilas]) for voilas, (address, handler) in FILES.items()]
+        return [*KERNELS.items(), *files, *pages]
 
     def listen(self) -> None:
-        """Answer requests, none of which has a body to speak of; the loop is run by whoever started this."""
-        self.server = HTTPServer(self.app, max_body_size=65_536, max_header_size=65_536)
+        """Answer requests; the loop is run by whoever started this."""
+        self.server = Server(self.app)
         self.server.add_socket(self.bound)
 
     async def shut_down(self) -> None:
@@ -217,10 +233,10 @@ def _voila_config(config: WebConfig, settings: Path, visitors: Path) -> Config:
                 "open_browser": False,
                 "identity_provider_class": TokenIdentity,
                 "tornado_settings": {
-                    "headers": SECURITY,
                     "default_handler_class": NothingHandler,
                     "log_function": _log_request,
                     "websocket_max_message_size": MESSAGE_BYTES,
+                    "xsrf_cookie_kwargs": {"samesite": "Strict"},
                 },
             },
             "VoilaConfiguration": {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jamendo_mood.sharing import SETTINGS_VARIABLE
-from jamendo_mood.visitors import MESSAGES, SECURITY, TEMPLATES, TOKEN_VARIABLE, Kernels, OwnPython
+from jamendo_mood.visitors import TOKEN_VARIABLE, Kernels, OwnPython
 
 PRINT_ENVIRONMENT = (
     "import json, os, sys, tempfile; print(json.dumps([dict(os.environ), tempfile.gettempdir(), sys.executable]))"
@@ -171,10 +171,3 @@ def test_a_kernel_that_cannot_start_leaves_nothing(make_kernels, tmp_path):
         assert folders(tmp_path) == []
 
     make_kernels(visit)
-
-
-def test_the_page_asks_no_other_host():
-    for path in TEMPLATES.iterdir():
-        assert "://" not in path.read_text(encoding="utf-8")
-    assert "http" not in SECURITY["Content-Security-Policy"]
-    assert all(title and text for title, text in MESSAGES.values())

@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import http.client
 import importlib.metadata
@@ -18,6 +19,7 @@ import pytest
 
 from jamendo_mood import cli, web
 from jamendo_mood.errors import UsageError
+from jamendo_mood.gate import SECURITY, NothingHandler
 
 pytest_plugins = ["demo_corpus"]
 
@@ -127,11 +129,12 @@ def test_nothing_comes_from_another_host(page):
 def test_what_the_page_says_of_itself_keeps_others_out(page):
     answer = page.ask("/nothing")
     assert answer.status == 404
-    policy = answer.headers["Content-Security-Policy"]
-    assert "default-src 'self'" in policy
-    assert "frame-ancestors 'self'" in policy
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert {name: answer.headers[name] for name in SECURITY} == SECURITY
+    files = ("/voila/static/voila.js", "/voila/templates/lab/static/index.css")
+    for file in (*files, "/voila/labextensions/anywidget/package.json"):
+        answer = page.ask(file)
+        assert answer.status == 200
+        assert {name: answer.headers[name] for name in SECURITY} == SECURITY
 
 
 @pytest.mark.parametrize(
@@ -144,6 +147,45 @@ def test_what_the_page_says_of_itself_keeps_others_out(page):
 )
 def test_no_file_and_no_other_page_of_voilas_is_served(page, path):
     assert page.ask(path).status in (403, 404)
+
+
+def test_a_page_runs_no_scripts_but_its_own(page):
+    policies = []
+    for _ in range(2):
+        answer = page.ask("/")
+        policies.append(answer.headers["Content-Security-Policy"])
+        (nonce,) = re.findall(r"'nonce-([\w-]{20,})'", policies[-1])
+        assert all(f' nonce="{nonce}"' in tag for tag in re.findall(r"<script[^>]*>", answer.text))
+        assert re.findall(r"<[^>]*\son\w+=", answer.text.partition("<script")[0]) == []
+        page.leave(re.search(r'"kernelId": "([\w-]+)"', answer.text)[1])
+    assert policies[0] != policies[1]
+    script = re.search(r"script-src ([^;]*)", policies[0])[1]
+    assert "unsafe" not in script
+    assert "*" not in script
+
+
+def test_there_are_no_other_addresses(tmp_path):
+    """All that is answered: whatever Voila and Tornado add one day is not."""
+    made = web.Page(config=web._voila_config(web.WebConfig(), tmp_path / "settings", tmp_path))
+    made.root_dir, made.connection_dir_root, made.token = str(tmp_path), str(tmp_path), ""
+    made.tabs = web.TABS
+
+    async def list_addresses():
+        made.initialize([])
+        made.listen = lambda: None
+        made.start()
+        await made.kernel_manager.shutdown_all(now=True)
+        return [rule.matcher.regex.pattern for group in made.app.default_router.rules for rule in addresses(group)]
+
+    found = asyncio.run(list_addresses())
+    allowed = [*web.KERNELS, *(address for address, _ in web.FILES.values()), *(tab[1] for tab in web.TABS.values())]
+    assert sorted(found) == sorted(f"{address}$" for address in allowed)
+    assert len(allowed) == 10
+    assert made.app.settings["default_handler_class"] is NothingHandler
+
+
+def addresses(rule):
+    return getattr(rule.target, "rules", [rule])
 
 
 def test_who_comes_beyond_the_limit_is_told_to_wait_and_gets_the_next_place(page):
@@ -180,6 +222,7 @@ def test_only_the_page_itself_talks_to_its_kernel(page, origin, status):
         Connection="Upgrade",
         Upgrade="websocket",
         Sec_WebSocket_Version="13",
+        Sec_WebSocket_Protocol="v1.kernel.websocket.jupyter.org",
         Sec_WebSocket_Key="AAAAAAAAAAAAAAAAAAAAAA==",
     )
     assert answer.status == status

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from jamendo_mood import audio
+from jamendo_mood.ffmpeg import find_ffmpeg
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 # A browser that starts in a container, and asks nothing of hosts elsewhere.
@@ -90,7 +90,7 @@ def long_song(tmp_path_factory: pytest.TempPathFactory) -> Path:
     else:
         source = ["-f", "lavfi", "-i", "sine=440:duration=290,tremolo=2"]
     encode = ["-c:a", "libmp3lame", "-b:a", "320k", "-metadata", "title=A long song", str(path)]
-    subprocess.run([audio.find_ffmpeg(), "-nostdin", "-v", "error", *source, *encode], check=True)
+    subprocess.run([find_ffmpeg(), "-nostdin", "-v", "error", *source, *encode], check=True)
     assert path.stat().st_size > 10_000_000
     return path
 
