@@ -7,13 +7,13 @@ in any order. Sound is altered in stretches of a minute, so that memory does not
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
 
-from jamendo_mood.audio import SAMPLE_RATE_HZ, Wave, find_ffmpeg
+from jamendo_mood import ffmpeg
+from jamendo_mood.audio import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.errors import AudioError, UsageError
 
 MOST_SEMITONES = 12.0
@@ -169,13 +169,9 @@ def shift_pitch(wave: Wave, semitones: float) -> Wave:
         return wave
     filters = f"asetrate={faster_hz},aresample={SAMPLE_RATE_HZ},atempo={SAMPLE_RATE_HZ / faster_hz:.9f}"
     raw = ("-f", "f32le", "-ar", str(SAMPLE_RATE_HZ), "-ac", "1")
-    done = subprocess.run(
-        [find_ffmpeg(), "-hide_banner", "-v", "error", *raw, "-i", "pipe:0", "-af", filters, *raw, "pipe:1"],
-        input=np.pad(wave, (_LEAD_SAMPLES, _TAIL_SAMPLES)).astype("<f4").tobytes(),
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise AudioError(f"ffmpeg cannot shift the pitch ({done.stderr.decode(errors='replace').strip()})")
-    shifted = np.frombuffer(done.stdout, "<f4")[: len(wave)].astype(np.float32)
+    padded = np.pad(wave, (_LEAD_SAMPLES, _TAIL_SAMPLES)).astype("<f4").tobytes()
+    done = ffmpeg.run("-v", "error", *raw, "-i", "-", "-af", filters, *raw, "-", fed=padded)
+    if done.status != 0:
+        raise AudioError(f"ffmpeg cannot shift the pitch ({done.report.strip()})")
+    shifted = np.frombuffer(done.output, "<f4")[: len(wave)].astype(np.float32)
     return np.pad(shifted, (0, len(wave) - len(shifted)))

@@ -52,8 +52,8 @@ def average_precision(truth: Truth, scores: Array) -> PerTag:
 
 
 def mean_average_precision(truth: Truth, scores: Array) -> float:
-    """PR-AUC-macro: the mean of `average_precision` over the tags that have one."""
-    return float(np.nanmean(average_precision(truth, scores)))
+    """PR-AUC-macro: the mean of `average_precision` over the tags that have one; NaN if none has."""
+    return _mean(average_precision(truth, scores))
 
 
 def roc_auc(truth: Truth, scores: Array) -> PerTag:
@@ -161,7 +161,7 @@ def score_calibration(truth: Truth, scores: Array) -> dict[str, float]:
     """
     figures = {
         "ECE": calibration_error(truth, scores, LOOKED_AT),
-        "Brier-skill-macro": float(np.nanmean(brier_skill(truth, scores))),
+        "Brier-skill-macro": _mean(brier_skill(truth, scores)),
     }
     return {name: figure for name, figure in figures.items() if np.isfinite(figure)}
 
@@ -292,6 +292,11 @@ def _sklearn() -> Any:
 
 def _ratio(part: npt.NDArray[np.intp], whole: npt.NDArray[np.intp]) -> PerTag:
     return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+
+
+def _mean(figures: PerTag) -> float:
+    known = figures[np.isfinite(figures)]
+    return float(known.mean()) if len(known) else np.nan
 
 
 def _per_tag(metric: object, truth: Truth, scores: Array) -> PerTag:

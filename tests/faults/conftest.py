@@ -8,10 +8,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, Phase, configuration, settings
 from reliability_page import HEADING, update_table
 
 PAGE_VARIABLE = "JAMENDO_MOOD_FAULTS"
 FIGURES = pytest.StashKey[dict[str, str]]()
+
+# A sample is the same every time. All of them are new ones; Hypothesis prints the seed of a test that fails.
+common = {
+    "deadline": None,
+    "database": None,
+    "phases": [phase for phase in Phase if phase is not Phase.explain],  # which traces every line, for minutes
+    "suppress_health_check": [HealthCheck.too_slow],
+}
+settings.register_profile("sample", derandomize=True, **common)
+settings.register_profile("full", derandomize=False, print_blob=True, **common)
+settings.load_profile("full" if PAGE_VARIABLE in os.environ else "sample")
+configuration.set_hypothesis_home_dir(Path(__file__).parents[2] / "build/hypothesis")
 
 
 def pytest_configure(config: pytest.Config) -> None:

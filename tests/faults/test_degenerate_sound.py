@@ -1,0 +1,223 @@
+"""Sound that is hardly sound, from file to score: every number that comes out is finite, or the track is refused."""
+
+import itertools
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from toy_examples import CLASSES, TASK, VALUES, make_tagger
+from trying import refusing
+
+from jamendo_mood.calibration import IDENTITY
+from jamendo_mood.decoders import DECODERS, check_decoder
+from jamendo_mood.embedders import EMBEDDERS, Embedder, EmbedderOptions, EmbedderSpec, load_embedder
+from jamendo_mood.errors import AudioError, UsageError
+from jamendo_mood.extraction import extract
+from jamendo_mood.heads import HEADS, HeadConfig
+from jamendo_mood.listening import explain_error, listen
+from jamendo_mood.prediction import predict, predict_files
+from jamendo_mood.store import EmbeddingStore
+from jamendo_mood.streaming import StreamConfig, embed_files
+from jamendo_mood.uploads import Limits
+
+RATE_HZ = 16_000
+HEAVY = {"vggish", "vggish-pca", "handcrafted"}  # 288 MB of weights, a compiler: in `make test-slow` alone
+SPEC = EmbedderSpec("toy", "", RATE_HZ, 0.05, 0.05, 3)
+
+time_s = np.arange(round(2.5 * RATE_HZ)) / RATE_HZ
+noise = np.random.default_rng(0).standard_normal(len(time_s))
+SOUNDS = {
+    "silence": 0 * time_s,
+    "negative silence": -0.0 * time_s,
+    "clipping": np.sign(np.sin(2 * np.pi * 440 * time_s)),
+    "DC": 0 * time_s + 1.0,
+    "one sample": np.array([0.5]),
+    "one click": np.eye(1, len(time_s), 7_000)[0],
+    "1 Hz": np.sin(2 * np.pi * time_s),
+    "8 kHz": np.cos(np.pi * np.arange(len(time_s))),
+    "denormal": 1e-42 * np.sign(noise),
+    "faint": 1e-20 * noise,
+    "loudest noise": np.clip(10 * noise, -1, 1),
+    "a step": np.sign(time_s - 1.2),
+}
+BROKEN = {
+    "one NaN": np.where(np.arange(len(time_s)) == 9_000, np.nan, 0.1 * noise),
+    "NaN alone": time_s * np.nan,
+    "infinity": np.where(np.arange(len(time_s)) % 999 == 0, np.inf, 0.1 * noise),
+    "both infinities": np.where(noise > 0, np.inf, -np.inf),
+    "beyond float32": np.where(noise > 1, 3e38, 0.1 * noise),
+    "a hundred times full scale": 100 * noise,
+}
+
+
+@pytest.fixture(scope="module")
+def tried(figure):
+    counts = Counter()
+    yield counts
+    figure(
+        "Silence, clipping, DC, one sample, 1 Hz, 8 kHz, denormals, NaN and infinity, through embedders and heads",
+        f"{counts['sounds']:,} sounds, {counts['heads']:,} heads",
+        f"{counts['numbers']:,} numbers of embeddings and {counts['scores']:,} scores, all finite and on their scales; "
+        f"{counts['files']:,} broken files were scored, {counts['refused']:,} refused in one line",
+    )
+
+
+@pytest.fixture(scope="session")
+def pca(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pca") / "vggish_pca_params.npz"
+    vectors, _ = np.linalg.qr(np.random.default_rng(11).standard_normal((128, 128)))
+    np.savez(path, pca_means=np.zeros(128), pca_eigen_vectors=0.3 * vectors)
+    return path
+
+
+@pytest.fixture(scope="module", params=EMBEDDERS)
+def embedder(request, amount):
+    if request.param in HEAVY and not amount(0, 1):
+        pytest.skip("is in `make test-slow`")
+    options = EmbedderOptions(allow_untrained=True)
+    if request.param.startswith("vggish"):
+        options = replace(options, weights=request.getfixturevalue("seeded_module"), pca=request.getfixturevalue("pca"))
+    elif request.param.startswith("yamnet"):
+        options = replace(options, weights=request.getfixturevalue("seeded_yamnet_module"))
+    if request.param == "handcrafted":
+        pytest.importorskip("librosa", reason="needs the extra `classical`")
+    return load_embedder(request.param, options)
+
+
+@pytest.fixture(scope="module")
+def embeddings(embedder, tried):
+    """Of each sound, by its name."""
+    with np.errstate(all="raise", under="ignore"):
+        found = {name: embedder.embed(wave.astype(np.float32)) for name, wave in SOUNDS.items()}
+    tried["sounds"] += len(found)
+    return found
+
+
+def make_toy_tagger(task, spec, head):
+    tagger = make_tagger(task, spec, head)
+    return replace(tagger, calibration=np.tile(IDENTITY, (len(task.targets), 1))) if task is TASK else tagger
+
+
+def check_scores(scores, task):
+    low, high = task.scale or (0.0, 1.0)
+    assert np.isfinite(scores).all()
+    assert low <= scores.min() <= scores.max() <= high
+
+
+def test_embeddings_are_finite(embeddings, embedder, tried):
+    for name, frames in embeddings.items():
+        assert frames.dtype == np.float32, name
+        assert frames.ndim == 2, name
+        assert len(frames), name
+        assert np.isfinite(frames).all(), name
+        tried["numbers"] += frames.size
+
+
+def test_scores_are_finite_and_on_their_scale(embeddings, embedder, amount, tried):
+    of_patches = embedder.spec.name.endswith("-patches")
+    fit = [name for name in HEADS if name != "cnn" or of_patches]
+    choices = itertools.product((TASK, CLASSES, VALUES), fit, ("frames", "mean+std"))
+    for task, head, pooling in itertools.islice(choices, amount(1, 100)):
+        tagger = make_toy_tagger(task, embedder.spec, HeadConfig(head, pooling, hidden=8, layers=1))
+        for name, frames in embeddings.items():
+            track, moments = tagger.score_track(frames), tagger.score_frames(frames)
+            for scores in (track, moments):
+                check_scores(scores, task)
+                assert tagger.decide(scores).shape == scores.shape, name
+                tried["scores"] += scores.size
+        tried["heads"] += 1
+
+
+@pytest.fixture(scope="module")
+def logmel_tagger():
+    logmel = load_embedder("logmel")
+    return logmel, make_toy_tagger(TASK, logmel.spec, HeadConfig("linear", "mean"))
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_files_of_it_are_scored_or_refused(decoder, logmel_tagger, make_audio, amount, tried, tmp_path):
+    """Float WAVs keep what no other format can hold."""
+    try:
+        check_decoder(decoder)
+    except UsageError as error:
+        pytest.skip(str(error))
+    embedder, tagger = logmel_tagger
+    chosen = [*BROKEN, *SOUNDS][: amount(len(BROKEN) + 1, 100)]
+    paths = {tmp_path / f"{name}.wav": (SOUNDS | BROKEN)[name].astype(np.float32) for name in chosen}
+    for path, wave in paths.items():
+        make_audio(path, wave, RATE_HZ, options=("-c:a", "pcm_f32le"))
+    config = StreamConfig(scratch=tmp_path / "scratch", decoder=decoder)
+    for _, prediction in predict_files([*paths], tagger, embedder, config):
+        if isinstance(prediction, str):
+            assert "\n" not in prediction
+        else:
+            check_scores(prediction.track_scores, TASK)
+            check_scores(prediction.frame_scores, TASK)
+        tried["refused" if isinstance(prediction, str) else "files"] += 1
+    for path in paths:
+        with refusing() as refused:
+            heard = listen(path, tagger, embedder, Limits(scratch=tmp_path / "scratch"))
+            check_scores(heard.prediction.track_scores, TASK)
+        tried["refused" if refused else "files"] += 1
+        if path.stem in ("silence", "negative silence", "denormal", "faint", "one sample"):
+            assert refused, "what is no music gets no moods where somebody waits for them"
+
+
+@pytest.fixture(params=[np.nan, np.inf, -np.inf])
+def failing(request):
+    """An embedder whose network makes a number that is none of loud sound, as one in bfloat16 may."""
+
+    def network(rows):
+        return np.where(rows > 0.9, np.float32(request.param), rows)
+
+    def frontend(wave):
+        return np.lib.stride_tricks.sliding_window_view(wave, 800)[::800, :3].copy()
+
+    return Embedder(SPEC, frontend, network, 800, 800)
+
+
+def test_an_embedding_that_is_not_finite_is_a_failed_track_and_the_others_go_on(failing, make_audio, tried, tmp_path):
+    files = {
+        name: make_audio(tmp_path / f"{name}.wav", np.full(16_000, level, np.float32), RATE_HZ)
+        for name, level in (("a loud", 1.0), ("b soft", 0.5), ("c loud", 1.0))
+    }
+    store = EmbeddingStore(tmp_path / "store", SPEC)
+    report = extract(files, failing, store, StreamConfig(batch=7, scratch=tmp_path / "scratch"))
+    assert list(store) == ["b soft"]
+    assert np.isfinite(store["b soft"]).all()
+    assert report.failed == store.failures()
+    assert report.failed.keys() == {"a loud", "c loud"}
+    assert all("NaN or infinity" in error and "\n" not in error for error in report.failed.values())
+    tried["refused"] += 2
+
+
+def test_nobody_is_shown_scores_of_it(failing, make_audio, tmp_path):
+    path = make_audio(tmp_path / "loud.wav", np.ones(16_000, np.float32), RATE_HZ)
+    tagger = make_toy_tagger(TASK, SPEC, HeadConfig("linear", "mean"))
+    with pytest.raises(AudioError, match="NaN or infinity"):
+        predict(path, tagger, failing)
+    with refusing() as refused:
+        listen(path, tagger, failing, Limits(scratch=tmp_path / "scratch"))
+    assert "NaN or infinity" in refused[0]
+    what, advice = explain_error(Exception(refused[0]), "loud.wav", Limits())
+    assert what
+    assert advice
+
+
+def test_sound_that_is_not_finite_never_reaches_a_front_end(make_audio, tmp_path):
+    heard = []
+
+    def frontend(wave):
+        heard.append(wave)
+        return np.zeros((1 + (len(wave) - 800) // 800, 3), np.float32)
+
+    watching = Embedder(SPEC, frontend, lambda rows: rows, 800, 800)
+    files = {name: make_audio(tmp_path / f"{name}.wav", wave.astype(np.float32), RATE_HZ, options=("-c:a", "pcm_f32le"))
+             for name, wave in BROKEN.items()}  # fmt: skip
+    for decoder in DECODERS:
+        list(embed_files(files, watching, StreamConfig(scratch=tmp_path / "scratch", decoder=decoder)))
+    assert len(heard) == len(files) * len(DECODERS)
+    for wave in heard:
+        assert np.isfinite(wave).all()
+        assert np.abs(wave).max() <= 1

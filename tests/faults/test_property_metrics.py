@@ -1,0 +1,227 @@
+"""Every figure on any labels and scores: scikit-learn's and scipy's, in its range, whatever the order of the rows."""
+
+import warnings
+from collections import Counter
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nst
+from scipy import stats
+from sklearn import metrics as theirs
+from trying import tries
+
+from jamendo_mood import bootstrap, classmetrics, metrics, valuemetrics
+from jamendo_mood.errors import DataError
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+FREE = frozenset({"Brier-skill-macro", "log-likelihood", "R2", "RMSE", "CCC", "Pearson"})  # not shares from 0 to 1
+
+few = st.integers(0, 3).map(lambda thirds: thirds / 3)
+numbers = st.one_of(few, st.sampled_from([0.0, 1.0, 1e-45]), st.floats(0, 1, width=32))
+values = st.one_of(st.integers(-3, 9), st.just(0.1), st.floats(-10, 10, width=32))
+
+
+@st.composite
+def tagged(draw):
+    """Truth, scores and decisions (n, k): ties everywhere, tags that all have or none."""
+    shape = draw(st.tuples(st.integers(1, 4) | st.integers(6, 25), st.integers(1, 5)))
+    truth = draw(nst.arrays(bool, shape, fill=st.nothing()))
+    truth[:, list(draw(st.sets(st.integers(0, shape[1] - 1), max_size=1)))] = draw(st.booleans())
+    scores = draw(nst.arrays(np.float32, shape, elements=draw(st.sampled_from([few, numbers])), fill=st.nothing()))
+    return truth, scores, scores >= draw(st.sampled_from([0.3, 0.5, 2.0]))
+
+
+@st.composite
+def valued(draw):
+    """Truth and predictions float32 (n, k), some columns of them constant."""
+    shape = draw(st.tuples(st.integers(2, 25), st.integers(1, 3)))
+    pair = [draw(nst.arrays(np.float32, shape, elements=values)) for _ in range(2)]
+    for table in pair:
+        for column in draw(st.sets(st.integers(0, shape[1] - 1), max_size=2)):
+            table[:, column] = table[0, column]
+    return pair
+
+
+@pytest.fixture(scope="module")
+def tried(figure):
+    counts = Counter()
+    yield counts
+    figure(
+        "Figures of any tags, classes and values: ties, constants, what none have, against scikit-learn and scipy",
+        f"{counts['tables']:,} tables",
+        f"{counts['figures']:,} figures are theirs, {counts['undefined']:,} are not defined and say so, "
+        f"{counts['draws']:,} draws of artists are those of so many copies",
+    )
+
+
+def of_scikit_learn(truth, scores, decisions):
+    """The headline figures of tags, by scikit-learn and by hand."""
+    usable = truth.any(axis=0) & ~truth.all(axis=0)
+    some, flat = (truth[:, usable], scores[:, usable]), (truth.ravel(), scores.ravel())
+    figures = {
+        "PR-AUC-macro": np.mean([theirs.average_precision_score(*pair) for pair in zip(*(t.T for t in some))]),  # noqa: B905
+        "ROC-AUC-macro": theirs.roc_auc_score(*some, average="macro"),
+        "PR-AUC-micro": theirs.average_precision_score(*flat),
+        "ROC-AUC-micro": theirs.roc_auc_score(*flat),
+        "prior-macro": truth[:, usable].mean(),
+    }
+    tagged = truth.any(axis=1)
+    for count in (1, 3, 5):
+        # Of equal scores the wrong ones come first.
+        places = np.lexsort((truth, -scores), axis=1)[:, :count]
+        figures[f"hit@{count}"] = np.take_along_axis(truth, places, axis=1).any(axis=1)[tagged].mean()
+    per_tag = [
+        theirs.precision_recall_fscore_support(true, chosen, average="binary", zero_division=0)[:3]
+        for true, chosen in zip(truth.T, decisions.T, strict=True)
+    ]
+    micro = theirs.precision_recall_fscore_support(truth.ravel(), decisions.ravel(), average="binary", zero_division=0)
+    for average, three in (("macro", np.mean(per_tag, axis=0)), ("micro", micro[:3])):
+        figures |= {f"{name}-{average}": three[place] for place, name in enumerate(("precision", "recall", "F-score"))}
+    return figures
+
+
+@tries(30, 600)
+@given(table=tagged(), seed=st.integers(0, 99))
+def test_tags_are_scored_as_scikit_learn_does(tried, table, seed):
+    truth, scores, decisions = table
+    tried["tables"] += 1
+    if not metrics.is_defined(truth).any():
+        with pytest.raises(DataError, match="both positives and negatives"):
+            metrics.score_tags(truth, scores, decisions)
+        assert np.isnan([metrics.mean_average_precision(truth, scores), *metrics.roc_auc(truth, scores)]).all()
+        tried["undefined"] += 1
+        return
+    figures = metrics.score_tags(truth, scores, decisions)
+    expected = of_scikit_learn(truth, scores, decisions)
+    assert figures.keys() == expected.keys()
+    np.testing.assert_allclose(list(figures.values()), [expected[name] for name in figures], **CLOSE)
+    assert all(0 <= figure <= 1 + 1e-9 for figure in figures.values())
+    rng = np.random.default_rng(seed)
+    rows, columns = rng.permutation(len(truth)), rng.permutation(truth.shape[1])
+    again = metrics.score_tags(*(array[rows][:, columns] for array in table))
+    np.testing.assert_allclose(list(again.values()), list(figures.values()), rtol=1e-9)
+    tried["figures"] += len(figures)
+
+
+@tries(25, 500)
+@given(table=tagged(), data=st.data())
+def test_a_draw_of_artists_is_so_many_copies_of_their_tracks(tried, table, data):
+    truth, scores, decisions = table
+    artists = [f"artist {data.draw(st.integers(0, 4))}" for _ in truth]
+    _, group = np.unique(artists, return_inverse=True)
+    of_artist = data.draw(st.lists(st.integers(0, 3), min_size=int(group.max()) + 1, max_size=int(group.max()) + 1))
+    weights = np.array([of_artist], np.int64)[:, group]
+    assume(weights.sum())
+    assume(metrics.is_defined(truth).any())
+    with mock.patch.object(bootstrap, "_draw_artists", return_value=weights):
+        draws = bootstrap.draw_figures(truth, scores, artists, decisions=decisions, rounds=1)
+    copied = [np.repeat(array, weights[0], axis=0) for array in table]
+    figures = {name: float(values[0]) for name, values in draws.figures.items()}
+    assert not {name for name, figure in figures.items() if not (name in FREE or np.isnan(figure) or 0 <= figure <= 1)}
+    if metrics.is_defined(copied[0]).any():
+        expected = metrics.score_tags(*copied) | metrics.score_calibration(*copied[:2])
+        exact = [name for name in figures if name != "ECE"]  # the bins of which are those of all tracks
+        np.testing.assert_allclose([figures[name] for name in exact], [expected[name] for name in exact], **CLOSE)
+    else:
+        assert np.isnan([figures["PR-AUC-macro"], figures["ROC-AUC-macro"], figures["Brier-skill-macro"]]).all()
+    tried["draws"] += 1
+
+
+@tries(15, 200)
+@given(table=tagged(), data=st.data())
+def test_intervals_hold_their_figures_and_stay_in_range(tried, table, data):
+    truth, scores, decisions = table
+    assume(metrics.is_defined(truth).any())
+    artists = [f"artist {data.draw(st.integers(0, 6))}" for _ in truth]
+    figures = metrics.score_tags(truth, scores, decisions) | metrics.score_calibration(truth, scores)
+    draws = bootstrap.draw_figures(truth, scores, artists, decisions=decisions, rounds=40)
+    for name, (low, high) in draws.intervals(figures).items():
+        assert np.isfinite([low, high]).all(), name
+        assert low <= high, name
+        assert name in FREE or 0 <= low <= high <= 1, name
+    tried["draws"] += 40
+
+
+@tries(30, 600)
+@given(pair=valued(), seed=st.integers(0, 99))
+def test_values_are_scored_as_scikit_learn_and_scipy_do(tried, pair, seed):
+    truth, predictions = pair
+    rows = valuemetrics.value_rows(truth, predictions)
+    varies = np.ptp(truth, axis=0) > 0
+    tried["tables"] += 1
+    tried["undefined"] += int((~varies).sum())
+    for name in ("R2", "CCC", "Pearson"):
+        assert (np.isfinite(rows[name]) == varies).all(), name
+        assert (rows[name][varies] <= 1 + 1e-9).all(), name
+    np.testing.assert_allclose(rows["RMSE"], [theirs.root_mean_squared_error(*p) for p in zip(truth.T, predictions.T)])  # noqa: B905
+    for column in np.flatnonzero(varies):
+        true, guessed = (table[:, column].astype(np.float64) for table in pair)
+        assert rows["R2"][column] == pytest.approx(theirs.r2_score(true, guessed), rel=1e-6, abs=1e-6)
+        covariance = np.cov(true, guessed, ddof=0)
+        spread = covariance.trace() + (true.mean() - guessed.mean()) ** 2
+        assert rows["CCC"][column] == pytest.approx(2 * covariance[0, 1] / spread, abs=1e-6)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", stats.ConstantInputWarning)
+            warnings.simplefilter("ignore", stats.NearConstantInputWarning)
+            correlation = stats.pearsonr(true, guessed).statistic if np.ptp(guessed) else 0.0
+        assert rows["Pearson"][column] == pytest.approx(correlation, abs=1e-4)
+        tried["figures"] += 4
+    order = np.random.default_rng(seed).permutation(len(truth))
+    for name, figures in valuemetrics.value_rows(truth[order], predictions[order]).items():
+        np.testing.assert_allclose(figures, rows[name], rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+@tries(20, 400)
+@given(pair=valued(), data=st.data())
+def test_the_course_of_each_song_is_scipys_in_whatever_order_songs_come(tried, pair, data):
+    truth, predictions = pair
+    songs = [str(data.draw(st.integers(0, 3))) for _ in truth]
+    taus = valuemetrics.rank_correlations(truth, predictions, songs)
+    assert taus.keys() == set(songs)
+    for song, found in taus.items():
+        of_song = [song == each for each in songs]
+        for column, tau in enumerate(found):
+            true, guessed = truth[of_song][:, column], predictions[of_song][:, column]
+            if len(set(true)) == 1:
+                assert np.isnan(tau)
+            elif len(set(guessed)) == 1:
+                assert tau == 0
+            else:
+                assert tau == pytest.approx(stats.kendalltau(true, guessed).statistic)
+            tried["figures"] += 1
+    order = np.argsort(songs, kind="stable")
+    assert valuemetrics.score_curves(truth, predictions, songs) == pytest.approx(
+        valuemetrics.score_curves(truth[order], predictions[order], [songs[row] for row in order])
+    )
+
+
+@tries(25, 500)
+@given(data=st.data(), shape=st.tuples(st.integers(1, 25), st.integers(2, 5)))
+def test_classes_are_scored_as_scikit_learn_does(tried, data, shape):
+    scores = data.draw(nst.arrays(np.float32, shape, elements=numbers)) + np.float32(1e-3)
+    scores /= scores.sum(axis=1, keepdims=True)
+    labels = np.array(data.draw(st.lists(st.integers(0, shape[1] - 1), min_size=shape[0], max_size=shape[0])))
+    truth, known = np.eye(shape[1], dtype=bool)[labels], range(shape[1])
+    chosen = classmetrics.choose_highest(scores)
+    assert (chosen.sum(axis=1) == 1).all()
+    decided = chosen.argmax(axis=1)
+    assert (classmetrics.confusion(truth, chosen) == theirs.confusion_matrix(labels, decided, labels=known)).all()
+    tried["tables"] += 1
+    if not metrics.is_defined(truth).any():
+        with pytest.raises(DataError):
+            classmetrics.score_classes(truth, scores)
+        tried["undefined"] += 1
+        return
+    figures = classmetrics.score_classes(truth, scores)
+    probabilities = scores / scores.sum(axis=1, keepdims=True, dtype=np.float64)
+    expected = {
+        "accuracy": theirs.accuracy_score(labels, decided),
+        "F-score-macro": theirs.f1_score(labels, decided, labels=known, average="macro", zero_division=0),
+        "accuracy-prior": np.bincount(labels).max() / len(labels),
+        "log-likelihood": -theirs.log_loss(labels, probabilities, labels=known),
+    }
+    assert figures == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    tried["figures"] += len(figures)
