@@ -5,7 +5,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo test lint types tests test-slow notebooks wheel screenshots format clean
+# For `make test-versions`: the oldest and the newest Python that there is, and the tests of what others' packages do.
+OLDEST_PYTHON ?= python3.10
+NEWEST_PYTHON ?= python3.13
+VERSION_TESTS ?= $(addprefix tests/test_, $(addsuffix .py, audio decoders embedders handcrafted heads model objects pages \
+	parquet prediction remote scoreplots spectrograms training vggish web widget yamnet))
+
+.PHONY: demo test lint types tests test-slow test-versions audit notebooks wheel screenshots format clean
 
 demo: $(INSTALLED)  ## the whole way, from MP3s to mood tags
 	$(BIN)/jamendo-mood demo --out build/demo
@@ -15,6 +21,7 @@ test: lint types tests notebooks wheel  ## all that must be green
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable ".[dev]"
+	$(BIN)/pip check
 	touch $@
 
 lint: $(INSTALLED)
@@ -32,6 +39,27 @@ tests: $(INSTALLED)  ## in two halves at once: much of their time is spent waiti
 test-slow: $(INSTALLED)  ## what takes an hour: real sizes, the targets on AudioSet, and all faults, for docs/reliability.md
 	$(BIN)/pytest -m slow
 	JAMENDO_MOOD_FAULTS=docs/reliability.md $(BIN)/pytest -m "" tests/faults
+
+# What an old package warns of in what it imports itself is not for us to mend; all other warnings are errors there, too.
+test-versions:  ## the lowest versions that setup.cfg allows, then the newest: half an hour, 4 GB below build/
+	mkdir -p build && sed -n 's/^ *\([A-Za-z0-9_-]*\)>=\([0-9.]*\),.*/\1==\2/p' setup.cfg > build/lowest.txt
+	$(call try_versions,$(OLDEST_PYTHON),--constraint build/lowest.txt,-W default::DeprecationWarning)
+	$(call try_versions,$(NEWEST_PYTHON),,)
+
+define try_versions
+$(1) -m venv --clear build/versions
+build/versions/bin/pip install --quiet --editable ".[dev]" $(2)
+build/versions/bin/pip check
+PATH="$(abspath build/versions/bin):$$PATH" build/versions/bin/python -m pytest $(3) $(VERSION_TESTS)
+build/versions/bin/jamendo-mood demo --out build/versions/demo
+rm -rf build/versions
+endef
+
+audit: $(INSTALLED)  ## do the installed versions have known flaws? asks api.osv.dev, and fails where that cannot be reached
+	$(BIN)/pip check
+	$(PYTHON) -m venv --clear build/audit && build/audit/bin/pip install --quiet "pip-audit>=2.7,<3"
+	build/audit/bin/pip-audit --vulnerability-service osv --progress-spinner off --path $(VENV)/lib/python*/site-packages \
+		2> build/audit.log || (tail -n 1 build/audit.log; false)
 
 notebooks: $(INSTALLED)  ## all of them, on the demo's corpus
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest --nbmake --nbmake-timeout=600 -m "" notebooks
