@@ -188,7 +188,8 @@ def centred_interval(values: Floats, figure: float) -> tuple[float, float]:
 def _within(values: Floats, interval: tuple[float, float]) -> tuple[float, float]:
     """Keep the interval of a figure in [0, 1] if all its draws are."""
     bounded = np.nanmin(values) >= 0 and np.nanmax(values) <= 1
-    return (max(interval[0], 0.0), min(interval[1], 1.0)) if bounded else interval
+    low, high = interval
+    return (min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)) if bounded else interval
 
 
 def _any(values: Floats) -> bool:
@@ -208,6 +209,8 @@ def _ratio(part: npt.NDArray[np.number], whole: npt.NDArray[np.number], otherwis
 def _count_by_bin(truth: Truth, scores: npt.NDArray[np.floating]) -> tuple[Weights, Weights]:
     """How many positives and how many negatives each track has in each bin of scores, highest first: (n, bins) each."""
     edges = np.unique(scores[truth])
+    # What scores just above a positive is not its equal: without bins of their own, negatives would tie with it.
+    edges = np.unique([edges, np.nextafter(edges, np.inf)])
     edges = edges[np.unique(np.linspace(0, len(edges) - 1, _MICRO_BINS - 1).astype(int))]
     bins = len(edges) - np.searchsorted(edges, scores, "right")
     cells = np.arange(len(truth))[:, None] * (len(edges) + 1) + bins

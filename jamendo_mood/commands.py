@@ -28,6 +28,7 @@ def extract(arguments: argparse.Namespace) -> int:
     """Embed audio files into a store."""
     from jamendo_mood.embedders import EmbedderOptions, load_embedder
     from jamendo_mood.extraction import extract
+    from jamendo_mood.files import remove_drafts
     from jamendo_mood.store import MANIFEST_NAME, EmbeddingStore
     from jamendo_mood.streaming import StreamConfig
 
@@ -45,6 +46,7 @@ def extract(arguments: argparse.Namespace) -> int:
     embedder = load_embedder(arguments.embedder, options)
     tracks, embedder, config = copycommands.turn_to_copies(tracks, embedder, config, augmentation)
     store = EmbeddingStore(arguments.store, embedder.spec)
+    remove_drafts(store.root)  # of runs that were killed
     given_up = set() if arguments.retry_failed else set(store.failures())
     with reports.TrackProgress(sum(key not in store and key not in given_up for key in tracks)) as progress:
         report = extract(

@@ -29,12 +29,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.mediaeval is not None:
         _save_mediaeval(arguments.mediaeval, tagger, scores)
     if arguments.out is not None:
+        learned = (tagger.record.get("tracks") or {}).get("train", "an unknown number of")
         facts = {
             "Task": f"{tagger.task.name}: {cards.describe_targets(asdict(tagger.task))}",
             "Part": arguments.part or "test",
             "Tagger": str(arguments.tagger),
             "Embeddings": str(tagger.spec),
-            "Learned from": f"{tagger.record['tracks']['train']} tracks",
+            "Learned from": f"{learned} tracks",
         }
         save_scores(arguments.out, scores, f"How good is {arguments.tagger.resolve().name}?", facts)
     reports.print_scores(scores, arguments.format)

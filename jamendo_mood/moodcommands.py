@@ -75,7 +75,7 @@ def history(arguments: argparse.Namespace) -> int:
 
 
 def _draw(wishes: tuple[moodlog.Wish, ...], target: Path) -> int:
-    from jamendo_mood.store import write_atomically
+    from jamendo_mood.files import write_atomically
 
     if target.suffix.lower() != ".png":
         raise UsageError(f"{target}: curves are drawn as PNG, so its name must end in .png")

@@ -76,6 +76,10 @@ class Link:
         headers = {"Range": f"bytes={start}-"} if start else {}
         response = self._session.get(url, headers=headers, stream=True, timeout=TIMEOUTS_S)
         self._response = response
+        steps = (*response.history, response)
+        if url.startswith("https:") and not all(step.url.startswith("https:") for step in steps):
+            response.close()
+            raise DownloadError(f"{url}: leads to {response.url} by way of an address without https")
         if response.status_code in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             return response
         response.close()

@@ -86,13 +86,13 @@ def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
 
 def spectrogram(arguments: argparse.Namespace) -> int:
     """Draw the spectrogram of a file, or of each file of a folder."""
-    from jamendo_mood import audio, spectrograms
+    from jamendo_mood import ffmpeg, spectrograms
     from jamendo_mood.errors import AudioError
     from jamendo_mood.scratch import Scratch
 
     source, target = arguments.source, arguments.target
     _check_matplotlib()
-    audio.find_ffmpeg()
+    ffmpeg.find_ffmpeg()
     spectrograms.check_stretch(arguments.start or 0.0, arguments.duration)
     if source.is_dir():
         return _draw_folder(arguments)
@@ -143,7 +143,7 @@ def _draw_folder(arguments: argparse.Namespace) -> int:
 def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Scratch) -> Spectrogram:
     """Write the picture of one file, and return what it shows."""
     from jamendo_mood import audio, plots, spectrograms
-    from jamendo_mood.store import write_atomically
+    from jamendo_mood.files import write_atomically
 
     start_s, duration_s = arguments.start or 0.0, arguments.duration
     if arguments.start is None and duration_s is None:
@@ -314,8 +314,8 @@ def _open_library(arguments: argparse.Namespace, store: EmbeddingStore, tagger: 
 
 def _hand_out(found: list[Found], form: str, arguments: argparse.Namespace) -> int:
     """Print tracks, or write them to a file."""
+    from jamendo_mood.files import write_atomically
     from jamendo_mood.playlists import FORMATS, describe
-    from jamendo_mood.store import write_atomically
 
     silent = sum(track.file is None for track in found)
     if form == "m3u8" and silent:

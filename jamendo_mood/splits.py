@@ -12,11 +12,12 @@ from pathlib import Path
 
 from jamendo_mood import __version__
 from jamendo_mood.errors import DataError
-from jamendo_mood.store import write_atomically
+from jamendo_mood.files import write_atomically
 
 COMMIT = "1b4fa8c32e076c73b5175c1703ae805b4109309d"
 BASE_URL = f"https://raw.githubusercontent.com/MTG/mtg-jamendo-dataset/{COMMIT}"
 TIMEOUT_S = 60.0
+MOST_BYTES = 1 << 24  # of a file: the largest has 1.8 MB
 
 
 def get_splits(
@@ -60,7 +61,9 @@ def _fetch(url: str, sha256: str) -> bytes:
     try:
         request = urllib.request.Request(url, headers={"User-Agent": f"jamendo-mood/{__version__}"})
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-            content: bytes = response.read()
+            if url.startswith("https:") and not response.url.startswith("https:"):
+                raise ValueError(f"it leads to {response.url}, which is not https")
+            content: bytes = response.read(MOST_BYTES)
     except (urllib.error.URLError, http.client.HTTPException, ValueError, OSError) as error:
         raise DataError(f"{url}: cannot be fetched ({error}); --base-url names a mirror") from error
     got = hashlib.sha256(content).hexdigest()

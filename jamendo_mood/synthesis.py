@@ -6,7 +6,6 @@ A song has one mood or two, each a layer of its own; key, tempo, loudness and no
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood import audio
+from jamendo_mood import audio, ffmpeg
 from jamendo_mood.datasets.jamendo import ALL_TRACKS_NAME, COLUMNS, PARTS, SPLIT_TAGS_NAME, TAG_PREFIX
 from jamendo_mood.errors import UsageError
-from jamendo_mood.store import write_atomically
+from jamendo_mood.files import write_atomically
 
 RATE_HZ = 22_050
 SONG_S = 12.0
@@ -110,15 +109,15 @@ def _write_song(path: Path, song: Song) -> None:
         return
     metadata = [f"title=Study in {' and '.join(song.moods)} no. {song.id}", f"artist=Synthetic artist {song.artist}"]
     command = [
-        *(audio.find_ffmpeg(), "-nostdin", "-v", "error", "-f", "s16le", "-ar", str(RATE_HZ), "-ac", "1", "-i", "-"),
+        *("-v", "error", "-f", "s16le", "-ar", str(RATE_HZ), "-ac", "1", "-i", "-"),
         *(option for entry in metadata for option in ("-metadata", entry)),
         *("-c:a", "libmp3lame", "-b:a", "96k", "-f", "mp3", "-"),
     ]
     pcm = (render(song) * (audio.PCM_SCALE - 1)).astype("<i2").tobytes()
-    done = subprocess.run(command, input=pcm, capture_output=True, check=False)
-    if done.returncode != 0:
-        raise UsageError(f"ffmpeg cannot write MP3 files: {done.stderr.decode(errors='replace').strip()}")
-    write_atomically(path, lambda file: file.write(done.stdout))
+    done = ffmpeg.run(*command, fed=pcm)
+    if done.status != 0:
+        raise UsageError(f"ffmpeg cannot write MP3 files: {done.report.strip()}")
+    write_atomically(path, lambda file: file.write(done.output))
 
 
 def _seconds(length_s: float) -> Wave:

@@ -32,14 +32,15 @@ def r2(truth: Array, predictions: Array) -> PerTarget:
     ----------
     scikit-learn's ``r2_score``.
     """
-    return 1 - _divide(np.square(_errors(truth, predictions)).mean(axis=0), truth.var(axis=0, dtype=np.float64))
+    error = np.square(_errors(truth, predictions)).mean(axis=0)
+    return np.where(_vary(truth), 1 - _divide(error, truth.var(axis=0, dtype=np.float64)), np.nan)
 
 
 def pearson(truth: Array, predictions: Array) -> PerTarget:
     """Pearson's correlation; 0 where only the prediction is constant."""
     spread = truth.std(axis=0, dtype=np.float64) * predictions.std(axis=0, dtype=np.float64)
-    constant = (spread == 0) & (truth.std(axis=0) > 0)
-    return np.where(constant, 0.0, _divide(_covariance(truth, predictions), spread))
+    found = np.where(_vary(predictions), _divide(_covariance(truth, predictions), spread), 0.0)
+    return np.where(_vary(truth), found, np.nan)
 
 
 def ccc(truth: Array, predictions: Array) -> PerTarget:
@@ -52,7 +53,7 @@ def ccc(truth: Array, predictions: Array) -> PerTarget:
     apart = np.square(truth.mean(axis=0, dtype=np.float64) - predictions.mean(axis=0, dtype=np.float64))
     spread = truth.var(axis=0, dtype=np.float64) + predictions.var(axis=0, dtype=np.float64) + apart
     found = _divide(2 * _covariance(truth, predictions), spread)
-    return np.where(truth.std(axis=0) > 0, found, np.nan)
+    return np.where(_vary(truth), found, np.nan)
 
 
 def mean_r2(truth: Array, predictions: Array) -> float:
@@ -149,7 +150,7 @@ def check_values(truth: Array, predictions: Array) -> None:
         bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
         if len(bad):
             raise DataError(f"{len(bad)} of {len(array)} rows of the {name} hold NaN or infinity, first row {bad[0]}")
-    if not (np.ptp(truth, axis=0) > 0).any():
+    if not _vary(truth).any():
         raise DataError(f"no target among {truth.shape[1]} varies in {len(truth)} examples")
 
 
@@ -158,6 +159,11 @@ def rows_of(songs: Sequence[str]) -> list[npt.NDArray[np.intp]]:
     _, numbers = np.unique(np.asarray(songs), return_inverse=True)
     order = np.argsort(numbers, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
+
+
+def _vary(values: Array) -> npt.NDArray[np.bool_]:
+    # By the values themselves: the standard deviation of equal ones is not always 0, their mean being rounded.
+    return np.asarray(np.ptp(values, axis=0) > 0)
 
 
 def _errors(truth: Array, predictions: Array) -> PerTarget:

@@ -32,6 +32,10 @@ from jamendo_mood.uploads import MEGABYTE, Limits, Uploads
 
 SCRIPTS = ("dom.js", "upload.js", "charts.js", "song.js", "tagging.js")
 EXPORT = "export default { render: renderTagging };"
+MOST_SONGS = 100
+"""Kept for a visitor of the web page; what became of them counts, too, until it is closed."""
+TOO_MANY = "Close some that are done, then drop this one again."
+LONGEST_NAME = 255
 LAST = ("details", "failed", "cancelled")  # after which there is no more of a song
 
 log = logging.getLogger(__name__)
@@ -210,10 +214,14 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
         self._queue.warm_up()
 
     def _on_begin(self, message: _Message, _: browser.Buffers) -> None:
-        song = Song(str(message["id"]), str(message["name"]), Path(), uploaded=True)
+        name = str(message["name"]).encode(errors="replace").decode()[:LONGEST_NAME]  # not half a character
+        song = Song(str(message["id"]), name, Path(), uploaded=True)
         size_bytes = int(message["size"])
-        if song.id in self._songs:
-            raise ValueError("an upload that has begun already")
+        if song.id in self._songs or len(song.id) > LONGEST_NAME:
+            raise ValueError("an upload that has begun already, or has no name")
+        if len(self._songs) >= MOST_SONGS and not self._limits.paths:  # songs of strangers, who may take no more memory
+            self.page.tell("failed", id=song.id, name=name, sentence="There are too many songs here.", advice=TOO_MANY)
+            return
         self._songs[song.id] = song
         try:
             self._uploads.begin(song.id, song.name, size_bytes)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jamendo_mood import augmentation
+from jamendo_mood import ffmpeg
 from jamendo_mood.audio import SAMPLE_RATE_HZ
 from jamendo_mood.augmentation import (
     Alteration,
@@ -82,12 +82,12 @@ def test_the_tempo_stays_when_the_pitch_moves():
 
 
 def test_no_shift_of_pitch_is_no_change_and_starts_nothing(sine, monkeypatch):
-    monkeypatch.setattr(augmentation, "find_ffmpeg", lambda: "no such program")
+    monkeypatch.setattr(ffmpeg, "find_ffmpeg", lambda: "no such program")
     assert shift_pitch(sine, 0.0) is sine
 
 
 def test_ffmpegs_failure_is_the_tracks(sine, monkeypatch):
-    monkeypatch.setattr(augmentation, "find_ffmpeg", lambda: "false")
+    monkeypatch.setattr(ffmpeg, "find_ffmpeg", lambda: "false")
     with pytest.raises(AudioError, match="cannot shift the pitch"):
         shift_pitch(sine, 1.0)
 

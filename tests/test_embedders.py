@@ -187,7 +187,7 @@ def test_vggish_pca_is_audiosets_post_processing(options, seeded_pca, noise):
 
 
 def test_pca_parameters_other_than_googles_are_refused_unless_meant(seeded_module, seeded_pca):
-    with pytest.raises(WeightsError, match=rf"not Google's PCA parameters.*{vggish.PCA_MD5}"):
+    with pytest.raises(WeightsError, match=rf"not Google's PCA parameters.*{vggish.PCA_SHA256}"):
         vggish.read_pca(seeded_pca, seeded_module)
 
 

@@ -3,7 +3,7 @@ import collections
 import numpy as np
 import pytest
 
-from jamendo_mood import audio, synthesis
+from jamendo_mood import audio, ffmpeg, synthesis
 from jamendo_mood.errors import UsageError
 
 pytest_plugins = ["demo_corpus"]
@@ -120,7 +120,7 @@ def test_an_ffmpeg_that_cannot_write_mp3_is_wrong_usage(tmp_path, monkeypatch):
     program = tmp_path / "ffmpeg"
     program.write_text("#!/bin/sh\ncat > /dev/null\necho 'Unknown encoder libmp3lame' >&2\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr(audio, "find_ffmpeg", lambda: str(program))
+    monkeypatch.setattr(ffmpeg, "find_ffmpeg", lambda: str(program))
     with pytest.raises(UsageError, match="ffmpeg cannot write MP3 files: Unknown encoder libmp3lame"):
         small_corpus(tmp_path / "corpus")
     assert [path for path in (tmp_path / "corpus").rglob("*") if path.is_file()] == []
