@@ -149,8 +149,7 @@ def explain_error(error: Exception, name: str, limits: Limits) -> tuple[str, str
     if isinstance(error, WeightsError):
         return (
             "The network that does the listening is not on this machine.",
-            "It is a download from Google, which did not work here; "
-            "'VGGish's weights' in the README, or docs/yamnet.md, tell other ways to get it.",
+            "It is a download from Google, which did not work here; the README tells other ways to get it.",
         )
     if isinstance(error, DiskFullError):
         return "There is no room left on the machine that does the listening.", "Free some, and try again."

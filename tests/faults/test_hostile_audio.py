@@ -99,7 +99,7 @@ def check_store(store, files):
 
 def test_hostile_files_are_embedded_or_named(seeds, start, amount, figure, tmp_path):
     swollen = hostile_audio.swollen(seeds)
-    count = amount(20, 2_000)
+    count = amount(170, 2_000)
     music, scratch, store = tmp_path / "music", tmp_path / "scratch", tmp_path / "store"
     write_all(music, [*swollen.items(), *hostile_audio.damaged(seeds, count)])
     files = audio.find_audio(music)
