@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from toy_examples import CLASSES, CURVES, DIM, ToyStore, label_anew, make_examples
 
 from jamendo_mood import crossvalidation
-from jamendo_mood.crossvalidation import cross_validate
+from jamendo_mood.crossvalidation import cross_validate, forget_artists
 from jamendo_mood.errors import UsageError
 from jamendo_mood.folds import assign_folds, make_parts
 from jamendo_mood.heads import HeadConfig
@@ -98,6 +100,20 @@ def test_several_validation_folds_leave_no_track_unheard_but_those_that_are_test
     assert np.abs(found.pooled.predictions - one.pooled.predictions).max() > 1e-3
     with pytest.raises(UsageError, match="fewer than 4 other folds"):
         cross_validate(load, range(4), lambda _: STORE, CONFIG, validations=4)
+
+
+def test_folds_of_songs_share_artists_but_no_recording():
+    twice = (replace(EXAMPLES.tracks[0], content="same"), replace(EXAMPLES.tracks[1], content="same"))
+    tracks = (*twice, *EXAMPLES.tracks[2:])
+    dataset = Dataset(CLASSES, tracks, EXAMPLES.Y, make_parts(FOLDS, 0), "none", "none")
+    tests = [forget_artists(dataset, split).rows("test") for split in range(10)]
+    assert sorted(np.concatenate(tests)) == list(range(120))
+    assert {len(rows) for rows in tests} == {12}
+    fold_of = {row: fold for fold, rows in enumerate(tests) for row in rows}
+    assert fold_of[0] == fold_of[1]
+    artists = [{tracks[row].artist for row in rows} for rows in tests]
+    assert any(one & other for one in artists for other in artists if one is not other)
+    assert len({track.artist for track in forget_artists(dataset, 0).tracks}) == 119
 
 
 def test_splits_that_are_no_folds_are_refused():

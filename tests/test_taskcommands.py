@@ -65,6 +65,13 @@ def test_cross_validation_prints_folds_and_writes_scores(run, tmp_path):
     )
 
 
+def test_folds_may_share_artists_if_that_is_asked_for(run, tmp_path):
+    root = write_turkish(tmp_path / "turkish")
+    done = run("cross-validate", "--task", "turkish", "--data", root, *FAST, "--group", "song", "--folds", "2")
+    assert done.status == 0, done.err
+    assert done.err.count("fold ") == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
