@@ -103,12 +103,12 @@ def test_several_validation_folds_leave_no_track_unheard_but_those_that_are_test
 
 
 def test_folds_of_songs_share_artists_but_no_recording():
-    twice = (replace(EXAMPLES.tracks[0], content="same"), replace(EXAMPLES.tracks[1], content="same"))
-    tracks = (*twice, *EXAMPLES.tracks[2:])
+    few = [replace(track, artist=f"artist {row % 20}") for row, track in enumerate(EXAMPLES.tracks)]
+    tracks = (*(replace(track, content="same") for track in few[:2]), *few[2:])
     dataset = Dataset(CLASSES, tracks, EXAMPLES.Y, make_parts(FOLDS, 0), "none", "none")
     tests = [forget_artists(dataset, split).rows("test") for split in range(10)]
     assert sorted(np.concatenate(tests)) == list(range(120))
-    assert {len(rows) for rows in tests} == {12}
+    assert {len(rows) for rows in tests} <= {11, 12, 13}
     fold_of = {row: fold for fold, rows in enumerate(tests) for row in rows}
     assert fold_of[0] == fold_of[1]
     artists = [{tracks[row].artist for row in rows} for rows in tests]

@@ -421,9 +421,12 @@ def test_the_token_is_told_nowhere(served, attacker, run, again):
     secret = TOKEN.encode()
     files = [path for path in served.temporary.rglob("*") if path.is_file()]
     assert files
-    assert [path for path in files if secret in path.read_bytes()] == []
+    for path in files:
+        with contextlib.suppress(FileNotFoundError):  # of a kernel that has just gone
+            assert secret not in path.read_bytes()
     for process in psutil.Process(served.process.pid).children(recursive=True):
-        assert TOKEN not in str(process.cmdline())
-        assert TOKEN not in str(process.environ())
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that has just ended
+            assert TOKEN not in str(process.cmdline())
+            assert TOKEN not in str(process.environ())
     assert "Traceback" not in log, log[-3000:]
     assert len(log) < 100_000

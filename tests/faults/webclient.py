@@ -220,10 +220,12 @@ class Visitor:
 
     async def wait(self, wanted, seconds=120.0):
         """The first message that is wanted."""
-        found = []
+        found, seen = [], 0
 
         def look():
-            found[:] = [told for told in self.heard if wanted(told)][:1]
+            nonlocal seen
+            found[:] = [told for told in self.heard[seen:] if wanted(told)][:1]
+            seen = len(self.heard)
             return found or self.reader.done()
 
         async with self._news:
