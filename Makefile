@@ -32,7 +32,7 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 tests: $(INSTALLED)  ## in two halves at once: much of their time is spent waiting for processes
-	mkdir -p build; $(BIN)/pytest tests/test_[a-e]*.py > build/tests.log 2>&1 & first=$$!; \
+	mkdir -p build; $(BIN)/pytest tests/test_[a-e]*.py tests/faults > build/tests.log 2>&1 & first=$$!; \
 	$(BIN)/pytest tests/test_[f-z]*.py tests/browser; second=$$?; \
 	wait $$first; first=$$?; cat build/tests.log; exit $$((first + second))
 
