@@ -179,7 +179,7 @@ class Tagger:
         try:
             values = untrusted.parse_json(untrusted.read_bytes(manifest, untrusted.MOST_JSON_BYTES))
             if values["format"] != FORMAT:
-                found = str(values["format"])[:20]
+                found = repr(values["format"])[:20]
                 raise DataError(f"{manifest}: a tagger of format {found}, this version reads {FORMAT}")
             task, head, spec = _read_task(values["task"]), _read_head(values["head"]), values["embedder"]
             thresholds = [np.inf if value is None else value for value in values["thresholds"]]

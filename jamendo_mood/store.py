@@ -294,7 +294,8 @@ def parse_manifest(content: bytes, place: Path | str) -> EmbedderSpec:
     try:
         manifest = untrusted.parse_json(content)
         if manifest["format"] != FORMAT:
-            raise StoreError(f"{place}: a store of format {manifest['format']}, this version reads format {FORMAT}")
+            found = repr(manifest["format"])[:20]
+            raise StoreError(f"{place}: a store of format {found}, this version reads format {FORMAT}")
         return EmbedderSpec.from_json(manifest["embedder"])
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{place}: not the manifest of a store ({error})") from error
