@@ -241,6 +241,7 @@ def measure_peak_mb(empty_scratch, tmp_path):
     return measure
 
 
+@pytest.mark.slow
 def test_65_minutes_need_the_memory_of_5(measure_peak_mb, tmp_path):
     (_, short_mb), (frames, long_mb) = (measure_peak_mb("logmel", tmp_path, minutes) for minutes in (5, 65))
     assert frames == 65 * 60 // 0.96

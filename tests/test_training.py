@@ -303,7 +303,7 @@ def test_epochs_can_be_judged_by_other_examples_than_the_validation_part():
 
 
 @pytest.mark.parametrize(("task", "figure", "least"), [(CLASSES, "accuracy", 0.85), (VALUES, "CCC", 0.9)])
-@pytest.mark.parametrize("head", ["linear", "mlp", "gru"])
+@pytest.mark.parametrize("head", ["linear", "mlp", pytest.param("gru", marks=pytest.mark.slow)])
 def test_classes_and_values_are_learned_too(task, figure, least, head):
     config = TrainConfig(
         HeadConfig(head, hidden=32, layers=1),

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import time
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -34,6 +35,14 @@ def wait_for_moods(page, count=1):
 
 def wait_for_details(page):
     page.locator(".jm-spectrogram:not([hidden])").first.wait_for()
+
+
+def wait_until(page, expression, seconds=30):
+    """Not by `wait_for_function`, whose `eval` the page's Content-Security-Policy forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        page.wait_for_timeout(100)
 
 
 def download(page, word):
@@ -68,13 +77,13 @@ def test_a_song_of_more_than_10_mb(tag_page, long_song, keep):
     box = page.locator(".jm-slider").bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 30)
     length = page.evaluate("document.querySelector('audio').duration")
-    page.wait_for_function(f"Math.abs(document.querySelector('audio').currentTime - {length / 2}) < {length / 100}")
+    wait_until(page, f"Math.abs(document.querySelector('audio').currentTime - {length / 2}) < {length / 100}")
     assert int(page.locator(".jm-slider").get_attribute("aria-valuenow")) == pytest.approx(length / 2, rel=0.02)
     page.locator(".jm-slider").press("ArrowRight")
-    page.wait_for_function(f"document.querySelector('audio').currentTime > {length / 2 + 3}")
+    wait_until(page, f"document.querySelector('audio').currentTime > {length / 2 + 3}")
     # And the player moves the cursor.
     page.evaluate("document.querySelector('audio').currentTime = 5")
-    page.wait_for_function("document.querySelector('.jm-slider').getAttribute('aria-valuenow') === '5'")
+    wait_until(page, "document.querySelector('.jm-slider').getAttribute('aria-valuenow') === '5'")
 
     # Why a tag, as seconds that can be played.
     page.locator(".jm-bar").first.click()
@@ -82,8 +91,9 @@ def test_a_song_of_more_than_10_mb(tag_page, long_song, keep):
     jump = page.locator(".jm-jump").first
     start = jump.inner_text().partition("–")[0].split(":")
     jump.click()
-    page.wait_for_function(
-        f"Math.abs(document.querySelector('audio').currentTime - {int(start[0]) * 60 + int(start[1])}) < 3"
+    wait_until(
+        page,
+        f"Math.abs(document.querySelector('audio').currentTime - {int(start[0]) * 60 + int(start[1])}) < 3",
     )
     page.evaluate("document.querySelector('audio').pause()")
 
@@ -236,7 +246,7 @@ def test_music_is_found_by_mood(web, visitor, corpus, keep):
     keep(page, "find-moods")
 
     page.locator(".jm-round").first.click()
-    page.wait_for_function("[...document.querySelectorAll('audio')].some((player) => !player.paused)")
+    wait_until(page, "[...document.querySelectorAll('audio')].some((player) => !player.paused)")
     page.locator(".jm-round").first.click()
 
     page.get_by_role("tab", name="Valence and arousal").click()

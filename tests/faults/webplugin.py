@@ -62,9 +62,9 @@ def visitor(served, run):
         run(one.leave())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def witness(served, run):
-    """One who is there all the time; `check` uploads a song, and expects its moods within seconds."""
+    """One who is there while others attack; `check` uploads a song, and expects its moods within seconds."""
     one = Visitor(served)
 
     async def come():
