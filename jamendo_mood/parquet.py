@@ -8,7 +8,6 @@ they are. Numbers come back bit by bit.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -21,19 +20,13 @@ import numpy.typing as npt
 from jamendo_mood.embedders import EmbedderSpec
 from jamendo_mood.errors import StoreError, UsageError
 from jamendo_mood.files import remove_drafts, write_atomically
+from jamendo_mood.parquetreader import FORMAT, METADATA_KEY, Footer, import_pyarrow, read_footers, read_tracks
 from jamendo_mood.store import EmbeddingStore
-from jamendo_mood.untrusted import brief, parse_json
-
-FORMAT = 1
-METADATA_KEY = b"jamendo_mood"
-"""Of the schema's metadata: JSON with ``format``, ``embedder``, and ``entries``, a hash of what the file is of."""
 
 SHARD_MB = 256
 """Usual size of a file's embeddings, before compression."""
 
 _ROW_GROUP_BYTES = 16_000_000  # what is held in memory at once, more or less
-_READ_ROWS, _COLUMNS = 16, ["key", "times_s", "embedding"]
-_SMALL_BYTES, _MOST_RATIO = 64_000_000, 50  # of a column in a row group: what it may hold at any rate, and a byte of it
 _NUMBERS = "embedding.list.element.list.element"  # as Parquet calls the column
 
 Array = npt.NDArray[np.float32]
@@ -96,18 +89,18 @@ def export_parquet(
     StoreError, DiskFullError
         A track cannot be read, or a file not be written; the files that were finished are kept.
     """
-    _pyarrow()
+    import_pyarrow()
     shards = _plan(store, shard_rows, shard_mb * 1_000_000)
     if not shards:
         raise UsageError(f"{store.root}: there are no embeddings to export")
     _check_folder(folder, {shard.name for shard in shards})
     total, done, skipped = sum(len(shard.keys) for shard in shards), 0, 0
+    written = _find_written(folder, shards, store.spec)
     for shard in shards:
-        path = folder / shard.name
-        if _entries_of(path, store.spec) == shard.entries:
+        if shard.name in written:
             skipped += len(shard.keys)
         else:
-            _write_shard(store, shard, path)
+            _write_shard(store, shard, folder / shard.name)
         done += len(shard.keys)
         on_progress(done, total)
     return ParquetReport(done - skipped, skipped, len(shards))
@@ -137,19 +130,15 @@ def import_parquet(
         A file is damaged or was not written by `export_parquet`; or the store cannot be written.
     """
     files = [file for path in paths for file in _find_files(path)]
-    headers = {file: _read_header(file) for file in files}
-    first, (spec, _) = next(iter(headers.items()))
-    for file, (other, _) in headers.items():
-        if other != spec:
-            raise UsageError(f"{first} has embeddings of {spec}, {file} of {other}: import each into its own store")
+    import_pyarrow()
+    spec, total = _check_footers(files)
     store = EmbeddingStore(root, spec)
-    total, done, skipped = sum(rows for _, rows in headers.values()), 0, 0
-    for file in headers:
-        for key, frames in _read_tracks(file, spec):
-            skipped += not _add(store, key, frames, file)
-            done += 1
-            on_progress(done, total)
-    return ParquetReport(done - skipped, skipped, len(headers))
+    done, skipped = 0, 0
+    for file, key, frames in read_tracks(files, spec):
+        skipped += not _add(store, key, frames, file)
+        done += 1
+        on_progress(done, total)
+    return ParquetReport(done - skipped, skipped, len(files))
 
 
 def _plan(store: EmbeddingStore, rows: int | None, size: int) -> list[_Shard]:
@@ -184,7 +173,7 @@ def _check_folder(folder: Path, names: set[str]) -> None:
 
 
 def _write_shard(store: EmbeddingStore, shard: _Shard, path: Path) -> None:
-    arrow, parquet = _pyarrow()
+    arrow, parquet = import_pyarrow()
     about = {"format": FORMAT, "embedder": asdict(store.spec), "entries": shard.entries}
     schema = _schema(store.spec.dim).with_metadata({METADATA_KEY: json.dumps(about).encode()})
 
@@ -235,88 +224,48 @@ def _table(arrow: Any, schema: Any, rows: dict[str, Array], spec: EmbedderSpec) 
 
 
 def _schema(dim: int) -> Any:
-    arrow, _ = _pyarrow()
+    arrow, _ = import_pyarrow()
     number = arrow.field("element", arrow.float32())
     frame = arrow.field("element", arrow.list_(number, dim))
     return arrow.schema([("key", arrow.string()), ("times_s", arrow.list_(number)), ("embedding", arrow.list_(frame))])
 
 
-def _entries_of(path: Path, spec: EmbedderSpec) -> str | None:
-    """What a file of an earlier run is of; None if it is not there, not whole, or of another embedder."""
-    if not path.is_file():
-        return None
-    _, parquet = _pyarrow()
-    try:
-        about = parse_json(parquet.read_schema(path).metadata[METADATA_KEY])
-        same = about["format"] == FORMAT and EmbedderSpec.from_json(about["embedder"]) == spec
-        return str(about["entries"]) if same else None
-    except _damages():
-        return None
+def _find_written(folder: Path, shards: Sequence[_Shard], spec: EmbedderSpec) -> set[str]:
+    """The names of the files of an earlier run that are whole, and of what the store has now."""
+    there = [shard for shard in shards if (folder / shard.name).is_file()]
+    footers = read_footers([folder / shard.name for shard in there])
+    return {
+        shard.name
+        for shard, footer in zip(there, footers, strict=True)
+        if isinstance(footer, Footer) and footer.spec == spec and footer.entries == shard.entries
+    }
+
+
+def _check_footers(files: Sequence[Path]) -> tuple[EmbedderSpec, int]:
+    """What all of the files were made with, and the tracks in them."""
+    footers = []
+    for footer in read_footers(files):
+        if isinstance(footer, StoreError):
+            raise footer
+        footers.append(footer)
+    spec = footers[0].spec
+    for file, footer in zip(files, footers, strict=True):
+        if footer.spec != spec:
+            raise UsageError(
+                f"{files[0]} has embeddings of {spec}, {file} of {footer.spec}: import each into its own store"
+            )
+    return spec, sum(footer.rows for footer in footers)
 
 
 def _find_files(path: Path) -> list[Path]:
-    if not path.is_dir():
+    if path.is_file():
         return [path]
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such file")
     files = sorted(path.glob("*.parquet"))
     if not files:
         raise UsageError(f"{path}: no Parquet files there (*.parquet)")
     return files
-
-
-def _read_header(path: Path) -> tuple[EmbedderSpec, int]:
-    """The spec and the number of tracks of a file."""
-    _, parquet = _pyarrow()
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
-    try:
-        about = parquet.read_metadata(path)
-        schema = about.schema.to_arrow_schema()
-    except _damages() as error:
-        raise StoreError(f"{path}: not a Parquet file, or damaged ({brief(error)})") from error
-    try:
-        ours = parse_json(schema.metadata[METADATA_KEY])
-        known, spec = ours["format"] == FORMAT, EmbedderSpec.from_json(ours["embedder"])
-    except (KeyError, TypeError, ValueError):
-        raise StoreError(
-            f"{path}: does not say what its embeddings were made with, as files of `jamendo-mood export` do"
-        ) from None
-    if not known or not {"key", "embedding"} <= set(schema.names):
-        raise StoreError(f"{path}: not of the format that this version writes (columns: {', '.join(schema.names)})")
-    for group, column in itertools.product(range(about.num_row_groups), range(about.num_columns)):
-        part = about.row_group(group).column(column)
-        stored, size = part.total_compressed_size, max(4 * part.num_values, part.total_uncompressed_size)
-        if size > max(_SMALL_BYTES, _MOST_RATIO * stored):  # such as run lengths and little else
-            raise StoreError(f"{path}: too large for what it is ({stored:,} bytes of it would become {size:,})")
-    return spec, int(about.num_rows)
-
-
-def _read_tracks(path: Path, spec: EmbedderSpec) -> Iterator[tuple[str, Array]]:
-    _, parquet = _pyarrow()
-    try:
-        with parquet.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
-            for batch in file.iter_batches(_READ_ROWS, columns=_COLUMNS, use_threads=False):  # those that are there
-                for row in range(batch.num_rows):
-                    yield _read_row(batch, row, spec)
-    except _damages() as error:
-        raise StoreError(f"{path}: damaged, or not what `jamendo-mood export` writes ({brief(error)})") from error
-
-
-def _read_row(batch: Any, row: int, spec: EmbedderSpec) -> tuple[str, Array]:
-    """One track of a batch; ValueError or the like if it is none."""
-    key = batch.column("key")[row].as_py()
-    column = batch.column("embedding").slice(row, 1)
-    rows = column.flatten()
-    numbers = rows.flatten().to_numpy(zero_copy_only=False)
-    count = len(rows)
-    whole = count and not rows.null_count and rows.value_lengths().unique().to_pylist() == [spec.dim]
-    if not isinstance(key, str) or not whole or numbers.dtype != np.float32 or not np.isfinite(numbers).all():
-        raise ValueError(f"track {key!r} has no embedding of float32 numbers, {spec.dim} a frame")
-    if "times_s" in batch.schema.names:
-        times_s = batch.column("times_s")[row].values.to_numpy(zero_copy_only=False)
-        tolerance_s = (spec.hop_s or 0.0) / 2
-        if len(times_s) != count or not np.allclose(times_s, spec.times_s(count), rtol=0, atol=tolerance_s):
-            raise ValueError(f"track {key!r}: times_s are not those of {count} frames ({spec.rate})")
-    return key, numbers.reshape(count, spec.dim)
 
 
 def _add(store: EmbeddingStore, key: str, frames: Array, path: Path) -> bool:
@@ -330,19 +279,3 @@ def _add(store: EmbeddingStore, key: str, frames: Array, path: Path) -> bool:
     except StoreError as error:
         raise StoreError(f"{path}: {error}") from error
     raise UsageError(f"{store.root} has {key} already, with other numbers than {path}: use another folder")
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    """The modules ``pyarrow`` and ``pyarrow.parquet``."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UsageError("there is no pyarrow: `pip install jamendo-mood[parquet]` brings it") from None
-    return pyarrow, pyarrow.parquet
-
-
-def _damages() -> tuple[type[Exception], ...]:
-    """What reading a damaged file raises."""
-    arrow, _ = _pyarrow()
-    return (arrow.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError)

@@ -24,7 +24,7 @@ melspec hub tflite handcrafted tracks folds credits labels uploads excerpts deco
 vggish yamnet patches cnn leakage ratings spectrograms affect moodlog
 embedders
 entries
-store streaming data datasets.pmemo datasets.emomusic
+store streaming data parquetreader datasets.pmemo datasets.emomusic
 datasets.jamendo datasets.audioset datasets.mirex datasets.quadrants datasets.turkish datasets.own
 datasets.deam
 extraction verification parquet objects datasets splits synthesis heads batches mediaeval published copies

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
-from jamendo_mood import parquet
+from jamendo_mood import parquet, parquetreader
 from jamendo_mood.embedders import EmbedderSpec
 from jamendo_mood.errors import DiskFullError, StoreError, UsageError
 from jamendo_mood.parquet import METADATA_KEY, ParquetReport, export_parquet, import_parquet
@@ -31,15 +32,15 @@ from pathlib import Path
 from jamendo_mood import parquet
 from jamendo_mood.store import EmbeddingStore
 
-parquet._pyarrow()
+parquet.import_pyarrow()
 parquet._ROW_GROUP_BYTES = 1_000_000
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # which is about what a reader begins with, too
 what, source, target = sys.argv[1], *map(Path, sys.argv[2:])
 if what == "export":
     parquet.export_parquet(EmbeddingStore(source), target)
 else:
     parquet.import_parquet([source], target)
-grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+grown = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) - before
 print(grown * (1 if sys.platform == "darwin" else 1024) // 1_000_000)
 """
 
@@ -115,7 +116,6 @@ def test_files_have_as_many_megabytes_as_asked_for(tmp_path):
 
 def test_a_file_is_written_and_read_in_pieces(store, tmp_path, monkeypatch):
     monkeypatch.setattr(parquet, "_ROW_GROUP_BYTES", 64)
-    monkeypatch.setattr(parquet, "_READ_ROWS", 2)
     export_parquet(store, tmp_path / "parquet")
     (name,) = names(tmp_path / "parquet")
     assert pq.read_metadata(tmp_path / "parquet" / name).num_row_groups == 4
@@ -270,29 +270,62 @@ def test_missing_files_are_named(tmp_path):
     assert not (tmp_path / "back").exists()
 
 
-def error_of_import(path, root):
-    try:
-        import_parquet([path], root)
-    except (StoreError, UsageError) as error:
-        return str(error)
-    return ""
-
-
 def test_every_flipped_byte_is_found_or_does_no_harm(store, exported, tmp_path):
-    path = exported / names(exported)[0]
-    whole, right = path.read_bytes(), bits(store)
-    found = 0
+    whole, right = (exported / names(exported)[0]).read_bytes(), bits(store)
+    flipped = []
     for place in range(0, len(whole), 7):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :])
-        message = error_of_import(path, tmp_path / f"back {place}")
-        if message:
-            assert str(path) in message
-            assert "\n" not in message
-            found += 1
-        elif (back := EmbeddingStore(tmp_path / f"back {place}")).spec == SPEC:
-            assert bits(back).items() <= right.items()
+        flipped.append(tmp_path / f"{place}.parquet")
+        flipped[-1].write_bytes(whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :])
+    footers = dict(zip(flipped, parquetreader.read_footers(flipped), strict=True))
+    found = [str(footer) for footer in footers.values() if isinstance(footer, StoreError)]
+    sound = [path for path, footer in footers.items() if not isinstance(footer, StoreError)]
+    for said, numbers in parquetreader._ask("tracks", sound, SPEC):  # one process for all of them
+        if "key" in said:
+            assert right[said["key"]] == numbers
+        found += [said["error"]] if "error" in said else []
+    assert not any("\n" in message or "ended" in message for message in found)
     # What is not found is in the footer: statistics, offsets nobody needs, the spec's own text.
-    assert found > len(whole) / 7 / 2
+    assert len(found) > len(flipped) / 2
+
+
+@pytest.mark.parametrize(
+    ("program", "ended"),
+    [
+        ("import os; os.abort()", "by SIGABRT"),
+        ("sys.exit(3)", "with status 3"),
+        ("print('half a line', end='')", "with status 0"),
+        ('print(\'{"what": "said", "bytes": 9}\')', "with status 0"),
+    ],
+)
+def test_a_file_at_which_the_reader_dies_is_named_and_the_others_are_read(
+    exported, tmp_path, monkeypatch, program, ended
+):
+    bad, whole = tmp_path / "bad.parquet", exported / names(exported)[0]
+    bad.write_bytes(b"PAR1")
+    usual = parquetreader._PROGRAM.replace("sys.stdin.buffer", "__import__('io').BytesIO(question)")
+    dies = f"question = sys.stdin.buffer.read()\nif b'bad.parquet' in question:\n    {program}\n    sys.exit()\n"
+    monkeypatch.setattr(parquetreader, "_PROGRAM", f"import sys\n{dies}{usual}")
+    failed, footer = parquetreader.read_footers([bad, whole])
+    assert str(failed) == f"{bad}: damaged, its reader was ended {ended}"
+    assert footer.rows == 4
+    with pytest.raises(StoreError, match=rf"bad\.parquet: damaged, its reader was ended {ended}$"):
+        import_parquet([bad, whole], tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_reader_ends_with_who_asks(exported):
+    tracks = parquetreader.read_tracks([exported / name for name in names(exported)], SPEC)
+    next(tracks)
+    tracks.close()
+    assert not psutil.Process().children()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is not bounded")
+def test_a_reader_that_wants_too_much_memory_is_told_of(exported, monkeypatch):
+    little = "parquetreader.MEMORY_BYTES = 50_000_000\nparquetreader.answer"
+    monkeypatch.setattr(parquetreader, "_PROGRAM", parquetreader._PROGRAM.replace("parquetreader.answer", little))
+    (failed,) = parquetreader.read_footers([exported / names(exported)[0]])
+    assert isinstance(failed, StoreError)
 
 
 @pytest.mark.parametrize("content", [b"", b"no Parquet", b"PAR1", b"PAR1\0\0\0\0PAR1"])
