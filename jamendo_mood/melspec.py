@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
-import scipy.sparse
 
 from jamendo_mood.audio import SAMPLE_RATE_HZ, Wave
 
@@ -71,6 +69,8 @@ def log_bands(wave: Wave, weights: Any, offset: float = LOG_OFFSET) -> Array:
     """
     if len(wave) < WINDOW_SAMPLES:
         return np.zeros((0, weights.shape[1]), np.float32)
+    import scipy.fft  # here, for it takes as long to import as all the rest, and most commands make no embedding
+
     frames = np.lib.stride_tricks.sliding_window_view(wave, WINDOW_SAMPLES)[::HOP_SAMPLES]
     bands = np.empty((len(frames), weights.shape[1]), np.float32)
     for start in range(0, len(frames), _STRETCH):
@@ -134,6 +134,8 @@ def mel_matrix() -> Array:
 def _sparse_mel_matrix() -> Any:
     # A bin lies in two bands at most. The whole matrix would go to a BLAS, whose threads wait for each other on cores
     # that the network could have: a seventh of an extraction on two cores.
+    import scipy.sparse
+
     return scipy.sparse.csc_array(mel_matrix())
 
 

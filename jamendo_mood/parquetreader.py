@@ -31,8 +31,10 @@ METADATA_KEY = b"jamendo_mood"
 """Of the schema's metadata: JSON with ``format``, ``embedder``, and ``entries``, a hash of what the file is of."""
 
 MEMORY_BYTES = 4 << 30
-"""What the child may take, on Linux."""
+GRACE_S, BYTES_PER_S = 60.0, 1_000_000
+"""What the child may take, on Linux: memory, and seconds of a processor for its files; some 100 MB take one."""
 
+_PIPE_BYTES = 1 << 20  # instead of 64 kB: a track or more, so that both sides work at once
 _READ_ROWS, _COLUMNS = 16, ["key", "times_s", "embedding"]
 _SMALL_BYTES, _MOST_RATIO = 64_000_000, 50  # of a column in a row group: what it may hold at any rate, and a byte of it
 
@@ -117,7 +119,7 @@ def _ask(what: str, paths: Sequence[Path], spec: EmbedderSpec | None = None) -> 
     question = {"what": what, "paths": [str(path) for path in paths], "embedder": asdict(spec) if spec else None}
     command = [sys.executable, "-c", _PROGRAM, os.pathsep.join(sys.path)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as child:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, pipesize=_PIPE_BYTES) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         try:
@@ -143,14 +145,17 @@ def _ask(what: str, paths: Sequence[Path], spec: EmbedderSpec | None = None) -> 
 
 def answer(question: IO[bytes], answers: IO[bytes]) -> None:
     """Answer what `_ask` asks: what the child does."""
-    _limit_memory()
     asked = json.loads(question.read())
+    paths = [Path(path) for path in asked["paths"]]
+    _limit(round(GRACE_S + sum(path.stat().st_size for path in paths) / BYTES_PER_S))
 
-    def tell(numbers: bytes = b"", **said: Any) -> None:
-        answers.write(json.dumps({"what": "said", "bytes": len(numbers), **said}).encode() + b"\n" + numbers)
+    def tell(numbers: Array | None = None, **said: Any) -> None:
+        size = 0 if numbers is None else numbers.nbytes
+        answers.write(json.dumps({"what": "said", "bytes": size, **said}).encode() + b"\n")
+        if numbers is not None:
+            answers.write(np.ascontiguousarray(numbers).data)
         answers.flush()  # what is not flushed is lost if Arrow aborts
 
-    paths = [Path(path) for path in asked["paths"]]
     if asked["what"] == "footers":
         _tell_footers(paths, tell)
     else:
@@ -158,14 +163,14 @@ def answer(question: IO[bytes], answers: IO[bytes]) -> None:
     tell(what="end")
 
 
-def _limit_memory() -> None:
-    if sys.platform == "linux":  # elsewhere there is no such limit, or it counts something else
+def _limit(cpu_s: int) -> None:
+    if sys.platform == "linux":  # elsewhere there are no such limits, or they count something else
         import resource
 
-        for kind, most in ((resource.RLIMIT_DATA, MEMORY_BYTES), (resource.RLIMIT_CORE, 0)):
-            hard = resource.getrlimit(kind)[1]
-            most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-            resource.setrlimit(kind, (most, most))
+        limits = {resource.RLIMIT_DATA: MEMORY_BYTES, resource.RLIMIT_CPU: cpu_s, resource.RLIMIT_CORE: 0}
+        for kind, most in limits.items():
+            with contextlib.suppress(ValueError):  # there is a lower one already
+                resource.setrlimit(kind, (most, most))
 
 
 def _tell_footers(paths: Sequence[Path], tell: Tell) -> None:
@@ -211,7 +216,7 @@ def _tell_tracks(paths: Sequence[Path], spec: EmbedderSpec, tell: Tell) -> None:
                 for batch in file.iter_batches(_READ_ROWS, columns=_COLUMNS, use_threads=False):  # those that are there
                     for row in range(batch.num_rows):
                         key, frames = _read_row(batch, row, spec)
-                        tell(frames.tobytes(), key=key)
+                        tell(frames, key=key)
         except _damages() as error:
             tell(error=f"damaged, or not what `jamendo-mood export` writes ({brief(error)})")
 

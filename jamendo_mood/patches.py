@@ -10,8 +10,6 @@ import functools
 from typing import Any
 
 import numpy as np
-import scipy.fft
-import scipy.sparse
 
 from jamendo_mood import melspec
 from jamendo_mood.audio import Wave
@@ -60,6 +58,8 @@ def mfcc(patches: Array) -> Array:
     Davis and Mermelstein, "Comparison of parametric representations for monosyllabic word recognition in continuously
     spoken sentences", IEEE TASSP 28(4), 1980.
     """
+    import scipy.fft
+
     coefficients = scipy.fft.dct(patches, type=2, norm="ortho", axis=-1)[..., :COEFFICIENTS]
     return flatten(np.asarray(coefficients, np.float32))
 
@@ -69,4 +69,6 @@ def _linear_matrix() -> Any:
     matrix = np.zeros((FFT_LENGTH // 2 + 1, LINEAR_BANDS), np.float32)
     bins = np.arange(1, LINEAR_BANDS * BAND_BINS + 1)
     matrix[bins, (bins - 1) // BAND_BINS] = 1 / BAND_BINS
+    import scipy.sparse
+
     return scipy.sparse.csc_array(matrix)

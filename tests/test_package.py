@@ -132,6 +132,12 @@ def test_help_loads_nothing_heavy(arguments):
     assert not loaded_after(HELP.format(arguments=arguments)) & HEAVY
 
 
+@pytest.mark.parametrize("command", [["verify", "."], ["import", "nosuch.parquet", "--store", "store"]])
+def test_commands_that_make_no_embedding_load_no_more_than_they_need(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert loaded_after(f"from jamendo_mood.cli import main\nmain({command})") & HEAVY <= {"pyarrow"}
+
+
 def test_what_is_installed_says_what_setup_cfg_meant():
     metadata = importlib.metadata.metadata("jamendo-mood")
     assert metadata["Version"] == jamendo_mood.__version__
