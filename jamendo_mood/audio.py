@@ -30,7 +30,7 @@ AUDIO_SUFFIXES = frozenset({
     ".3gp", ".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mp2",
     ".mp3", ".mp4", ".mpc", ".oga", ".ogg", ".opus", ".tta", ".wav", ".webm", ".wma", ".wv",
 })  # fmt: skip
-"""What a folder is searched for. A file named explicitly may have any suffix that ffmpeg can read."""
+"""What a folder is searched for. A file named explicitly may have any suffix."""
 
 Wave = npt.NDArray[np.float32]
 

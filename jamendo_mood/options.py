@@ -57,8 +57,8 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
         "--decoder",
         choices=("pydub", "libsndfile"),
         default="pydub",
-        help="pydub (default) reads all that ffmpeg does; libsndfile, of the extra `fast`, takes less work for MP3, "
-        "FLAC, Ogg and WAV, and leaves other files to pydub",
+        help="pydub (default) reads any usual format of sound; libsndfile, of the extra `fast`, takes less work for "
+        "MP3, FLAC, Ogg and WAV, and leaves other files to pydub",
     )
     parser.add_argument(
         "--batch", type=argtypes.positive, default=64, metavar="N", help="windows a network batch (default 64)"
@@ -232,7 +232,8 @@ def add_web(parser: argparse.ArgumentParser) -> None:
 
 def _add_library(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="embeddings of the library")
-    parser.add_argument("--tagger", type=Path, metavar="DIR", help="folder `train` wrote (default: 7 moods, built in)")
+    built_in = "7 moods, built in, on embeddings of vggish-pca"
+    parser.add_argument("--tagger", type=Path, metavar="DIR", help=f"folder `train` wrote (default: {built_in})")
     parser.add_argument("--audio", type=Path, metavar="DIR", help="the folder that was extracted, to name the files")
     parser.add_argument("--count", type=argtypes.positive, default=20, metavar="N", help="tracks to find (default 20)")
     parser.add_argument(

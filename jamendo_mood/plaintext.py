@@ -14,11 +14,11 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 # What moves a terminal's cursor or colours it, turns the direction of writing, or is no Unicode: controls of both
 # blocks, separators of lines and paragraphs, marks of direction, what is left of file names that are no UTF-8.
-_CONTROLS = "\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_CONTROLS = "\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _UNFIT = re.compile(rf"[\x00-\x1f{_CONTROLS}]")
 _UNFIT_FOR_CELLS = re.compile(rf"[\x00-\x08\x0b-\x1f{_CONTROLS}]")  # tabs and line feeds are quoted there, returns not
 _UNFIT_FOR_JSON = re.compile(rf"[{_CONTROLS}]")  # the first block is escaped by JSON itself
-_MARKDOWN = re.compile(r"[\\`*\[\]<>|]")
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|]|:(?=//)|(?<=www)\.", re.IGNORECASE)  # GitHub makes links of bare addresses
 
 
 def show(text: str) -> str:
@@ -48,7 +48,10 @@ def to_json(values: Any, indent: int = 2) -> str:
 
 
 def markdown(text: str) -> str:
-    """Text as it may stand in Markdown, on one line, without becoming a link, a table or HTML."""
+    """Text as it may stand in Markdown, on one line, without becoming a table, HTML or a link.
+
+    But for addresses of mail: of these GitHub makes links however their letters are escaped.
+    """
     return _MARKDOWN.sub(r"\\\g<0>", show(text))
 
 

@@ -122,7 +122,10 @@ class SongQueue:
 
     def _work(self) -> None:
         while (task := self._waiting.get()) is not None:
-            task()
+            try:
+                task()
+            except Exception as error:  # there was nobody to tell: the thread lives for the next song
+                log.error("a song could not be told of: %s", error, exc_info=error)
 
     def _try(self, song: Song) -> None:
         try:

@@ -69,7 +69,7 @@ def compute(
     Parameters
     ----------
     path : Path
-        Whatever ffmpeg reads.
+        Of any usual format of sound.
     scratch : Scratch
         Where its WAV lives for the moment.
     start_s : float

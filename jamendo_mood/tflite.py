@@ -9,6 +9,7 @@ References
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 from collections.abc import Iterator
@@ -25,7 +26,8 @@ _TENSORS = 0  # of a subgraph
 _SHAPE, _TYPE, _BUFFER, _NAME, _QUANTIZATION = range(5)  # of a tensor
 _SCALES, _ZEROS, _DIMENSION = 2, 3, 6  # of a quantization
 _DATA = 0  # of a buffer
-_MOST_TENSORS = 10_000
+_MOST_TENSORS = 10_000  # of all subgraphs together, for many offsets may lead to one place
+_MOST_NAME_BYTES, _MOST_DIMENSIONS = 10_000, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +78,11 @@ def read_constants(content: bytes) -> list[Constant]:
     try:
         model = _Table(content, _read(content, "<I", 0))
         buffers = list(model.tables(_BUFFERS))
-        return [
-            constant
-            for graph in model.tables(_SUBGRAPHS)
-            for tensor in graph.tables(_TENSORS)
-            if (constant := _read_constant(tensor, buffers)) is not None
-        ]
+        tensors = (tensor for graph in model.tables(_SUBGRAPHS) for tensor in graph.tables(_TENSORS))
+        constants = [_read_constant(tensor, buffers) for tensor in itertools.islice(tensors, _MOST_TENSORS)]
+        if next(tensors, None) is not None:
+            raise ValueError(f"damaged: more than {_MOST_TENSORS} tensors")
+        return [constant for constant in constants if constant is not None]
     except (struct.error, IndexError, UnicodeDecodeError, OverflowError) as error:
         raise ValueError(f"damaged: {error}") from error
 
@@ -92,7 +93,10 @@ def _read_constant(tensor: _Table, buffers: list[_Table]) -> Constant | None:
     kind = _TYPES.get(tensor.number("<b", _TYPE))
     if kind is None or not len(data):
         return None
-    shape = tuple(tensor.array("<i4", _SHAPE).tolist())
+    lengths, letters = tensor.array("<i4", _SHAPE), tensor.array("u1", _NAME)
+    if len(letters) > _MOST_NAME_BYTES or len(lengths) > _MOST_DIMENSIONS:
+        raise ValueError(f"damaged: a name of {len(letters)} bytes, {len(lengths)} dimensions")
+    shape = tuple(lengths.tolist())
     if any(length < 0 for length in shape) or math.prod(shape) * np.dtype(kind).itemsize != len(data):
         raise ValueError(f"damaged: {len(data)} bytes for the shape {shape}")
     rounding = next(tensor.inner(_QUANTIZATION), None)
@@ -101,8 +105,7 @@ def _read_constant(tensor: _Table, buffers: list[_Table]) -> Constant | None:
     axis = 0 if rounding is None else rounding.number("<i", _DIMENSION)
     if len(zeros) != len(scales) or (len(scales) > 1 and (not 0 <= axis < len(shape) or shape[axis] != len(scales))):
         raise ValueError(f"damaged: {len(scales)} scales and {len(zeros)} zeros for the shape {shape}")
-    name = tensor.array("u1", _NAME).tobytes().decode()
-    return Constant(name, data.view(kind).reshape(shape), scales, zeros, axis)
+    return Constant(letters.tobytes().decode(), data.view(kind).reshape(shape), scales, zeros, axis)
 
 
 class _Table:

@@ -49,8 +49,9 @@ class Limits:
     def check_size(self, name: str, size_bytes: int) -> None:
         """Raise `LimitError` for a file that is too large."""
         if size_bytes > self.size_bytes:
+            # Not divided as floats: a browser may name a size that is too large for one.
             raise LimitError(
-                f"{name} has {size_bytes / MEGABYTE:.0f} MB; the limit here is {self.size_bytes / MEGABYTE:.0f} MB"
+                f"{name} has {size_bytes // MEGABYTE} MB; the limit here is {self.size_bytes // MEGABYTE} MB"
             )
 
     def check_length(self, name: str, length_s: float | None) -> None:

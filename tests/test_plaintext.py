@@ -11,7 +11,7 @@ from jamendo_mood import plaintext
         ("Ça va, 東京 👩‍👧", "Ça va, 東京 👩‍👧"),
         ("a\x1b[2Jb", r"a\x1b[2Jb"),
         ("a\nb\r\tc", r"a\nb\r\tc"),
-        ("\x9b\u2028\u202e", r"\x9b\u2028\u202e"),
+        ("\x9b\u2028\u202e\u061c", r"\x9b\u2028\u202e\u061c"),
         ("caf\udce9", r"caf\udce9"),
     ],
 )
@@ -34,3 +34,16 @@ def test_json_says_the_same_and_shows_no_controls():
 
 def test_markdown_stays_text():
     assert plaintext.markdown("R&B <b>|x| [a](b)\n`c`") == r"R&B \<b\>\|x\| \[a\](b)\\n\`c\`"
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("https://evil.example", r"https\://evil.example"),
+        ("HTTP://evil.example, ftp://a.b", r"HTTP\://evil.example, ftp\://a.b"),
+        ("see www.evil.example", r"see www\.evil.example"),
+        ("Vol. 2: a/b", "Vol. 2: a/b"),
+    ],
+)
+def test_addresses_are_no_links_in_markdown(text, written):
+    assert plaintext.markdown(text) == written

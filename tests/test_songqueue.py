@@ -46,6 +46,23 @@ def test_what_came_in_the_way_is_raised_to_who_waits(songs, told, tmp_path):
     assert isinstance(song.error, AudioError)
 
 
+def test_the_thread_lives_on_though_nobody_can_be_told(corpus_tagger, logmel, tmp_path, corpus, caplog):
+    def tell(song, kind, buffers=(), **content):
+        if song.id == "1" and kind != "progress":
+            raise RuntimeError("the page has gone")
+
+    songs = SongQueue(corpus_tagger, logmel, None, Limits(scratch=tmp_path), tell)
+    first = Song("1", "nothing.mp3", tmp_path / "nothing.mp3", uploaded=False)
+    second = Song("2", "a.mp3", corpus.path(0), uploaded=False)
+    for song in (first, second):
+        songs.put(song)
+    assert second.done.wait(60)
+    songs.close()
+    assert second.heard is not None
+    assert isinstance(first.error, AudioError)
+    assert "the page has gone" in caplog.text
+
+
 def test_a_song_cancelled_in_the_queue_is_not_begun(songs, told, corpus):
     song = Song("1", "a.mp3", corpus.path(0), uploaded=False)
     song.cancelled.set()

@@ -29,6 +29,20 @@ def test_numbers_that_are_not_finite_are_refused():
         constant.dequantised()
 
 
+def test_many_offsets_to_one_tensor_are_refused():
+    values = np.zeros(1, np.float32)
+    assert len(tflite.read_constants(toy_tflite.build({"a": values}, graphs=10, times=1_000))) == 10_000
+    with pytest.raises(ValueError, match="more than 10000 tensors"):
+        tflite.read_constants(toy_tflite.build({"a": values}, graphs=11, times=1_000))
+
+
+@pytest.mark.parametrize(("letters", "dimensions"), [(10_001, 1), (1, 9)])
+def test_a_name_or_a_shape_that_goes_on_and_on_is_refused(letters, dimensions):
+    content = toy_tflite.build({"a" * letters: np.zeros((1,) * dimensions, np.float32)})
+    with pytest.raises(ValueError, match=f"damaged: a name of {letters} bytes, {dimensions} dimensions"):
+        tflite.read_constants(content)
+
+
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"\x1c\0\0\0TFL3", b"Dear Google, where are the weights?"])
 def test_what_is_no_tflite_file_is_refused(content):
     with pytest.raises(ValueError, match=r"begin|damaged"):

@@ -74,6 +74,12 @@ def test_a_file_too_large_is_refused_before_it_comes(uploads, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_size_beyond_all_floats_is_refused_as_any_other(uploads):
+    with pytest.raises(LimitError, match="the limit here is 1 MB"):
+        uploads.begin("one", "big.wav", 10**400)
+    assert "one" not in uploads
+
+
 def test_all_uploads_together_have_a_bound(uploads):
     for number in range(5):
         uploads.begin(f"{number}", "song.mp3", 1_000_000)

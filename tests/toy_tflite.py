@@ -6,8 +6,11 @@ import numpy as np
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.int8): 9}
 
 
-def build(constants: dict[str, np.ndarray]) -> bytes:
-    """A file of one subgraph; integers stand for ``(value - 2) / 2``. The first buffer is empty, as TFLite wants it."""
+def build(constants: dict[str, np.ndarray], graphs: int = 1, times: int = 1) -> bytes:
+    """A file of one subgraph; integers stand for ``(value - 2) / 2``. The first buffer is empty, as TFLite wants it.
+
+    It may be named as several `graphs`, and its tensors several `times`: all these offsets lead to the same places.
+    """
     builder = flatbuffers.Builder(0)
     buffers = [_table(builder, {})]
     tensors = []
@@ -22,9 +25,9 @@ def build(constants: dict[str, np.ndarray]) -> bytes:
             zeros = builder.CreateNumpyVector(np.array([2], np.int64))
             fields[4] = ("offset", _table(builder, {2: ("offset", scales), 3: ("offset", zeros)}))
         tensors.append(_table(builder, fields))
-    graph = _table(builder, {0: ("offset", _vector(builder, tensors))})
-    graphs, all_buffers = _vector(builder, [graph]), _vector(builder, buffers)
-    model = _table(builder, {0: ("uint32", 3), 2: ("offset", graphs), 4: ("offset", all_buffers)})
+    graph = _table(builder, {0: ("offset", _vector(builder, tensors * times))})
+    all_graphs, all_buffers = _vector(builder, [graph] * graphs), _vector(builder, buffers)
+    model = _table(builder, {0: ("uint32", 3), 2: ("offset", all_graphs), 4: ("offset", all_buffers)})
     builder.Finish(model, b"TFL3")
     return bytes(builder.Output())
 

@@ -212,7 +212,10 @@ def _remark(tracks: tuple[Track, ...], artists: dict[str, str], features: SongFe
 
 _FILES = (*STATIC_NAMES, *SONGS_NAMES)
 _GET = "http://cvml.unige.ch/databases/DEAM/ (DEAM_Annotations.zip, metadata.zip)"
-_AUDIO = f"DEAM_audio.zip: `jamendo-mood extract MEMD_audio`; none needed with {FEATURES_NAME}"
+_AUDIO = (
+    "DEAM_audio.zip: `jamendo-mood extract MEMD_audio`; none needed with "
+    f"{FEATURES_NAME} ({SONG}, then the mean of each feature)"
+)
 _PREDICTS = "valence and arousal of songs"
 
 SOURCES = {

@@ -285,7 +285,7 @@ SOURCES = {
         "your own tags, classes, or valence and arousal",
         (TABLE_NAME,),
         "a table you write: the columns path, artist and tags (or class, or valence and arousal)",
-        "your own files, in any format that ffmpeg reads",
+        "your own files, in any usual format of sound",
         LICENCE,
         CITATION,
         splits=FOLDS,
