@@ -29,7 +29,8 @@ def extract(arguments: argparse.Namespace) -> int:
     from jamendo_mood.embedders import EmbedderOptions, load_embedder
     from jamendo_mood.extraction import extract
     from jamendo_mood.files import remove_drafts
-    from jamendo_mood.store import MANIFEST_NAME, EmbeddingStore
+    from jamendo_mood.layout import MANIFEST_NAME
+    from jamendo_mood.store import EmbeddingStore
     from jamendo_mood.streaming import StreamConfig
 
     clustercommands.check_places(arguments)

@@ -18,6 +18,7 @@ import functools
 import hashlib
 import io
 import json
+import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from jamendo_mood.errors import StoreError
 
 HEADER_BYTES = 192
 SEAL_BYTES = 65  # the last line
+_MOST_ABOUT_BYTES = 1_000_000  # of what follows the array
 
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00(..)\{'descr': '<f4', 'fortran_order': False, 'shape': \((\d{1,18}), (\d{1,18})\), \} *\n",
@@ -103,7 +105,12 @@ def decode_entry(content: Bytes, place: Path | str) -> Entry:
     try:
         return parse_entry(content)
     except ValueError as error:
-        raise StoreError(f"{place}: damaged, delete it and extract the track again ({error})") from error
+        raise describe_damage(error, place) from error
+
+
+def describe_damage(error: ValueError, place: Path | str) -> StoreError:
+    """What to tell the user where `parse_entry` or `read_entry` found no entry."""
+    return StoreError(f"{place}: damaged, delete it and extract the track again ({error})")
 
 
 def parse_entry(content: Bytes) -> Entry:
@@ -120,18 +127,50 @@ def parse_entry(content: Bytes) -> Entry:
         if rest:
             return _read_about(content, frames, rest)
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(" ".join(untrusted.brief(error).split())) from error
+        raise _on_one_line(error) from error
     if start == HEADER_BYTES:
         raise ValueError("cut short: its checksum is gone")
     return Entry(frames)
 
 
-def _read_array(content: Bytes) -> tuple[npt.NDArray[Any], int, int]:
-    """The array, and where it begins and ends."""
+def read_entry(path: Path) -> Entry:
+    """Read an entry from its file as `parse_entry` does; no more memory is taken than its header tells of.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        As of `parse_entry`.
+    """
+    try:
+        with untrusted.open_file(path, buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            header = _parse_header(file.read(HEADER_BYTES))
+            file.seek(0)
+            if header is None:
+                return Entry(untrusted.read_npy(file, size))  # an array of others, which ends with its numbers
+            if size > (most := header[0] + header[1] * header[2] * 4 + _MOST_ABOUT_BYTES):
+                raise ValueError(f"too long: {size:,} bytes of at most {most:,}")
+            return parse_entry(untrusted.read_up_to(file, size))
+    except (ValueError, TypeError) as error:
+        raise _on_one_line(error) from error
+
+
+def _parse_header(content: Bytes) -> tuple[int, int, int] | None:
+    """Where an array of float32 begins, its rows and columns; None if it is another array or none."""
     header = _HEADER.match(content)
     if header is None or header.end() != 10 + int.from_bytes(header[1], "little"):
+        return None
+    return header.end(), int(header[2]), int(header[3])
+
+
+def _read_array(content: Bytes) -> tuple[npt.NDArray[Any], int, int]:
+    """The array, and where it begins and ends."""
+    header = _parse_header(content)
+    if header is None:
         return untrusted.read_npy(io.BytesIO(content), len(content)), 0, len(content)  # an array of others
-    start, rows, dim = header.end(), int(header[2]), int(header[3])
+    start, rows, dim = header
     end = start + rows * dim * 4
     if end > len(content):
         raise ValueError(f"cut short: {len(content)} bytes of at least {end}")
@@ -140,11 +179,15 @@ def _read_array(content: Bytes) -> tuple[npt.NDArray[Any], int, int]:
 
 def map_array(path: Path) -> Array:
     """Map an array of float32 (rows, columns) into memory; ValueError if that is not what the file begins with."""
-    with path.open("rb") as file:
-        header = _HEADER.match(file.read(HEADER_BYTES))
-    if header is None or header.end() != 10 + int.from_bytes(header[1], "little"):
+    with untrusted.open_file(path) as file:
+        header = _parse_header(file.read(HEADER_BYTES))
+    if header is None:
         raise ValueError("not an array of float32, or its header is damaged")
-    return np.memmap(path, np.dtype("<f4"), "r", header.end(), (int(header[2]), int(header[3])))
+    return np.memmap(path, np.dtype("<f4"), "r", header[0], header[1:])
+
+
+def _on_one_line(error: Exception) -> ValueError:
+    return ValueError(" ".join(untrusted.brief(error).split()))
 
 
 def _read_about(content: Bytes, frames: Array, rest: bytes) -> Entry:

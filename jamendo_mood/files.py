@@ -17,9 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-
 from jamendo_mood.errors import DiskFullError, StoreError
+from jamendo_mood.untrusted import open_file, read_up_to
 
 Write = Callable[[IO[bytes]], object]
 
@@ -142,6 +141,25 @@ def locked(path: Path, mode: int = 0o666) -> Iterator[int]:
             os.close(file)
 
 
+@contextlib.contextmanager
+def locked_folder(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Wait until nobody else is in such a block for this folder, or nobody who does not share it, too.
+
+    Those who read share. Where a folder cannot be locked, nobody waits.
+    """
+    try:
+        file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # what is wrong with it, who reads or writes there will say
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
 def _is_at(path: Path, file: int) -> bool:
     # While this waited for the lock, another process may have replaced or deleted the file.
     try:
@@ -184,12 +202,8 @@ def append(path: Path, lines: bytes, heading: bytes = b"", mode: int = 0o666) ->
 
 def read_bytes(path: Path) -> memoryview:
     """All bytes of a file; arrays that are views of it can be written to."""
-    with path.open("rb", buffering=0) as file:
-        content = np.empty(os.fstat(file.fileno()).st_size, np.uint8).data
-        read = 0
-        while count := file.readinto(content[read:]):
-            read += count
-        return content[:read]
+    with open_file(path, buffering=0) as file:
+        return read_up_to(file, os.fstat(file.fileno()).st_size)
 
 
 @contextlib.contextmanager

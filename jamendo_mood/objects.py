@@ -20,17 +20,9 @@ from jamendo_mood.audio import AUDIO_SUFFIXES, find_audio, key_of
 from jamendo_mood.embedders import EmbedderSpec
 from jamendo_mood.entries import decode_entry, encode_entry
 from jamendo_mood.errors import AudioError, DiskFullError, StoreError, UsageError
+from jamendo_mood.layout import MANIFEST_NAME, check_key, format_manifest, is_key, parse_manifest
 from jamendo_mood.scratch import Scratch
-from jamendo_mood.store import (
-    MANIFEST_NAME,
-    EmbeddingStore,
-    check_entry,
-    check_frames,
-    check_key,
-    format_manifest,
-    is_key,
-    parse_manifest,
-)
+from jamendo_mood.store import EmbeddingStore, check_entry, check_frames
 from jamendo_mood.streaming import Source, Take
 
 FAILURES_FOLDER = "_failures"

@@ -147,7 +147,7 @@ def _plan(store: EmbeddingStore, rows: int | None, size: int) -> list[_Shard]:
     hashes: list[Any] = []
     filled = 0
     for key in store:
-        entry = (store.root / f"{key}.npy").stat()
+        entry = store.stat(key)
         full = filled + entry.st_size > size if rows is None else bool(groups) and len(groups[-1]) == rows
         if not groups or full:
             groups.append([])
@@ -258,13 +258,12 @@ def _check_footers(files: Sequence[Path]) -> tuple[EmbedderSpec, int]:
 
 
 def _find_files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UsageError(f"{path}: no such file")
-    files = sorted(path.glob("*.parquet"))
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise UsageError(f"{path}: no Parquet files there (*.parquet)")
+    for file in files:
+        if not file.is_file():
+            raise UsageError(f"{file}: no such file")
     return files
 
 

@@ -34,7 +34,6 @@ MEMORY_BYTES = 4 << 30
 GRACE_S, BYTES_PER_S = 60.0, 1_000_000
 """What the child may take, on Linux: memory, and seconds of a processor for its files; some 100 MB take one."""
 
-_PIPE_BYTES = 1 << 20  # instead of 64 kB: a track or more, so that both sides work at once
 _READ_ROWS, _COLUMNS = 16, ["key", "times_s", "embedding"]
 _SMALL_BYTES, _MOST_RATIO = 64_000_000, 50  # of a column in a row group: what it may hold at any rate, and a byte of it
 
@@ -119,7 +118,7 @@ def _ask(what: str, paths: Sequence[Path], spec: EmbedderSpec | None = None) -> 
     question = {"what": what, "paths": [str(path) for path in paths], "embedder": asdict(spec) if spec else None}
     command = [sys.executable, "-c", _PROGRAM, os.pathsep.join(sys.path)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, pipesize=_PIPE_BYTES) as child:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         try:
@@ -147,7 +146,7 @@ def answer(question: IO[bytes], answers: IO[bytes]) -> None:
     """Answer what `_ask` asks: what the child does."""
     asked = json.loads(question.read())
     paths = [Path(path) for path in asked["paths"]]
-    _limit(round(GRACE_S + sum(path.stat().st_size for path in paths) / BYTES_PER_S))
+    _limit(round(GRACE_S + sum(path.stat().st_size for path in paths if path.is_file()) / BYTES_PER_S))
 
     def tell(numbers: Array | None = None, **said: Any) -> None:
         size = 0 if numbers is None else numbers.nbytes

@@ -32,8 +32,12 @@ class Picture(Figure):
     """A figure that notebooks show, though pyplot, which would keep it for ever, knows nothing of it."""
 
     def _repr_png_(self) -> bytes:
+        return self.to_png()
+
+    def to_png(self, dpi: float | str = "figure") -> bytes:
+        """A PNG file as bytes; `dpi` are the dots an inch."""
         buffer = io.BytesIO()
-        self.savefig(buffer, format="png")
+        self.savefig(buffer, format="png", dpi=dpi)
         return buffer.getvalue()
 
 

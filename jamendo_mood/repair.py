@@ -11,16 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jamendo_mood.files import abandoned, disk_errors, read_bytes, write_atomically
-from jamendo_mood.store import (
+from jamendo_mood.files import abandoned, disk_errors, locked, read_bytes, write_atomically
+from jamendo_mood.layout import (
+    FAILURES_NAME,
     INDEX_NAME,
     MANIFEST_NAME,
     PACKED_NAME,
-    EmbeddingStore,
-    PackedEmbeddings,
     format_manifest,
     is_key,
+    read_failures,
+    write_failures,
 )
+from jamendo_mood.store import EmbeddingStore, PackedEmbeddings
 from jamendo_mood.verification import ASIDE, Finding, OnProgress, Verification, verify_store
 
 
@@ -69,8 +71,9 @@ def repair_store(root: Path, progress: Callable[[], OnProgress] = lambda: lambda
             done += zip(found, remedy(root, found), strict=True)
             left = verify_store(root, progress())
     wrong = {finding.name for finding, _ in done if finding.kind in _TAKES_OUT}
-    store = EmbeddingStore(root) if wrong else ()
-    return Repair(tuple(done), left, tuple(sorted(key for key in wrong if is_key(key) and key not in store)))
+    # Not by way of the store: it may have no manifest, and none that can be found again.
+    lost = sorted(key for key in wrong if is_key(key) and not (root / f"{key}.npy").is_file())
+    return Repair(tuple(done), left, tuple(lost))
 
 
 def _rewrite_manifest(root: Path, found: list[Finding]) -> list[str]:
@@ -94,18 +97,39 @@ def _set_aside(_root: Path, found: list[Finding]) -> list[str]:
 
 
 def _put_back(root: Path, found: list[Finding]) -> list[str]:
-    aside = [_move_aside(finding.path) for finding in found]  # all first: they may be in each other's places
-    done = []
-    for finding, path in zip(found, aside, strict=True):
-        place = root / f"{finding.detail}.npy"
-        if os.path.lexists(place):
-            done.append(f"set aside as {path.name}: {finding.detail!r} has an embedding")
-        else:
-            with disk_errors(place):
-                place.parent.mkdir(parents=True, exist_ok=True)
-                path.rename(place)
-            done.append(f"moved to {finding.detail!r}")
-    return done
+    """Move each to its own place, or aside if another is there that belongs there or comes first.
+
+    Only where some lie in each other's places is one of them moved aside first, for a moment: what is killed in it
+    leaves a sound embedding as ``.bad``, and `verify` counts it among the files that a repair has set aside.
+    """
+    by_place = {finding.path: finding for finding in found}
+    told: dict[Path, str] = {}
+    for first in found:
+        chain: dict[Path, Finding] = {}  # each lies in the place of the one before
+        following: Finding | None = first
+        while following and following.path not in told and following.path not in chain:
+            chain[following.path] = following
+            following = by_place.get(_place_of(following, root))
+        aside = _move_aside(following.path) if following and following.path in chain else None
+        for path, finding in reversed(chain.items()):
+            lies = aside if aside and following is finding else path
+            told[path] = _move_to_place(finding, lies, root)
+    return [told[finding.path] for finding in found]
+
+
+def _move_to_place(finding: Finding, lies: Path, root: Path) -> str:
+    place = _place_of(finding, root)
+    if os.path.lexists(place):
+        aside = _move_aside(lies) if lies == finding.path else lies
+        return f"set aside as {aside.name}: {finding.detail!r} has an embedding"
+    with disk_errors(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lies.rename(place)
+    return f"moved to {finding.detail!r}"
+
+
+def _place_of(finding: Finding, root: Path) -> Path:
+    return root / f"{finding.detail}.npy"
 
 
 def _copy_in(_root: Path, found: list[Finding]) -> list[str]:
@@ -122,7 +146,14 @@ def _drop_packed(root: Path, found: list[Finding]) -> list[str]:
 
 
 def _rewrite_failures(root: Path, found: list[Finding]) -> list[str]:
-    EmbeddingStore(root).forget_failures(set())
+    path = root / FAILURES_NAME
+    try:
+        with disk_errors(path):
+            read_failures(path)
+    except ValueError:  # no file, or one that is too long
+        return [f"set aside as {_move_aside(path).name}"] * len(found)
+    with disk_errors(path), locked(path):
+        write_failures(path, read_failures(path)[0])
     return ["written anew, without these lines"] * len(found)
 
 

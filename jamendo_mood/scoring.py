@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,12 +77,14 @@ def score_store(store: EmbeddingStore, tagger: Tagger | None, on_progress: OnPro
     ------
     UsageError
         The store is empty, or of another embedder than the tagger's.
+    StoreError
+        An embedding is damaged, or went away.
     DataError
         An embedding holds NaN or infinity.
     """
     if tagger is not None:
         tagger.check_spec(store.spec)
-    stamps = {key: (store.root / f"{key}.npy").stat().st_mtime_ns for key in store}
+    stamps = {key: store.stat(key).st_mtime_ns for key in store}
     if not stamps:
         raise UsageError(f"{store.root}: no tracks in this store; `jamendo-mood extract` embeds some")
     path = store.root / f"library-{identify_tagger(tagger)}.npz"
@@ -123,7 +126,10 @@ def _nothing(store: EmbeddingStore, tagger: Tagger | None) -> Scored:
 def _score(store: EmbeddingStore, tagger: Tagger | None, stamps: dict[str, int]) -> Scored:
     tracks = []
     for key in stamps:
-        tracks.append(store[key])
+        try:
+            tracks.append(store[key])
+        except KeyError:
+            raise StoreError(f"{store.root}: track {key} went away while it was scored; start again") from None
         check_finite(key, tracks[-1])
     return Scored(
         tuple(stamps),
@@ -158,8 +164,8 @@ def _write(path: Path, scored: Scored) -> None:
 def _read(path: Path, empty: Scored) -> Scored | None:
     """What was kept, or None if there is nothing or it is damaged."""
     try:
-        with path.open("rb") as file:
-            arrays = untrusted.read_npz(file, path.stat().st_size)
+        with untrusted.open_file(path) as file:
+            arrays = untrusted.read_npz(file, os.fstat(file.fileno()).st_size)
         if arrays["format"] != FORMAT:
             return None
         keys = tuple(arrays["keys"].tolist())

@@ -66,7 +66,8 @@ def _load_tagger(arguments: argparse.Namespace) -> Tagger:
 def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
     """The audio files and the stores among the paths; folders are searched, and a path given twice counts once."""
     from jamendo_mood import audio
-    from jamendo_mood.store import MANIFEST_NAME, EmbeddingStore
+    from jamendo_mood.layout import MANIFEST_NAME
+    from jamendo_mood.store import EmbeddingStore
 
     files: list[Path] = []
     stores = []
@@ -153,10 +154,9 @@ def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Sc
     colour = not arguments.grey
     if arguments.bare:
         content = spectrograms.png_bytes(shown, colour)
-        write_atomically(target, lambda file: file.write(content))
     else:
-        figure = plots.plot_spectrogram(shown, colour)
-        write_atomically(target, lambda file: figure.savefig(file, format="png", dpi=PICTURE_DPI))
+        content = plots.plot_spectrogram(shown, colour).to_png(PICTURE_DPI)
+    write_atomically(target, lambda file: file.write(content))
     return shown
 
 

@@ -8,11 +8,8 @@ and ``index.tsv`` are the same embeddings packed for fast reading, derived, and 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
@@ -22,22 +19,38 @@ import numpy.typing as npt
 
 from jamendo_mood import untrusted
 from jamendo_mood.embedders import EmbedderSpec
-from jamendo_mood.entries import SEAL_BYTES, Entry, decode_entry, encode_entry, encode_header, map_array, seal
+from jamendo_mood.entries import (
+    SEAL_BYTES,
+    Entry,
+    describe_damage,
+    encode_entry,
+    encode_header,
+    map_array,
+    read_entry,
+    seal,
+)
 from jamendo_mood.errors import DataError, StoreError, UsageError
-from jamendo_mood.files import append, disk_errors, locked, read_bytes, write_atomically, write_together
-from jamendo_mood.tracks import read_table
+from jamendo_mood.files import append, disk_errors, locked, write_atomically, write_together
+from jamendo_mood.layout import (
+    FAILURES_HEADING,
+    FAILURES_NAME,
+    INDEX_NAME,
+    MANIFEST_NAME,
+    NOT_FOUND,
+    PACKED_NAME,
+    check_key,
+    format_manifest,
+    is_key,
+    read_failures,
+    read_manifest,
+    write_failures,
+)
+from jamendo_mood.tracks import MOST_TABLE_BYTES, read_table
 
-FORMAT = 1
-MANIFEST_NAME = "store.json"
-FAILURES_NAME = "failures.tsv"
-PACKED_NAME, INDEX_NAME = "frames.npy", "index.tsv"
+MOST_INDEX_BYTES = 1_000_000_000
+"""Of ``index.tsv``: some twelve million tracks."""
 
-_FAILURES_HEADING = "key\terror\n"
-_RESERVED = {MANIFEST_NAME, FAILURES_NAME, PACKED_NAME, INDEX_NAME}
-_NOT_FOUND = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
-
-# Windows' separator, what would break a line of a table, and what is left of file names that are no Unicode.
-_UNFIT_FOR_KEYS = re.compile(r"[\\\x00-\x1f\ud800-\udfff]")
+_INDEX_LINE_BYTES = 200  # as good as always less: a key, a number and a checksum
 
 Array = npt.NDArray[np.float32]
 
@@ -90,12 +103,31 @@ class EmbeddingStore(Mapping[str, Array]):
         """
         path = self._path(key)
         try:
-            entry = decode_entry(read_bytes(path), path)
-        except _NOT_FOUND:
+            entry = read_entry(path)
+        except NOT_FOUND:
             raise KeyError(key) from None
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise describe_damage(error, path) from error
         return check_entry(entry, key, self.spec, path)
+
+    def stat(self, key: str) -> os.stat_result:
+        """What the file system says of an embedding's file.
+
+        Raises
+        ------
+        StoreError
+            There is none, or no longer, or a link leads nowhere.
+        """
+        path = self._path(key)
+        try:
+            return path.stat()
+        except OSError as error:
+            what = "a link that leads nowhere" if path.is_symlink() else error.strerror
+            raise StoreError(
+                f"{path}: cannot be read ({what}); `jamendo-mood verify {self.root}` tells more"
+            ) from error
 
     def __contains__(self, key: object) -> bool:
         try:
@@ -143,11 +175,11 @@ class EmbeddingStore(Mapping[str, Array]):
         """The tracks that could not be embedded, and why."""
         path = self.root / FAILURES_NAME
         try:
-            listed, _ = parse_failures(path.read_bytes())
-        except _NOT_FOUND:
-            return {}
+            listed, _ = read_failures(path)
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise StoreError(f"{path}: cannot be read ({error})") from error
         return {key: error for key, error in listed.items() if key not in self}
 
     def record_failure(self, key: str, error: str) -> None:
@@ -156,7 +188,7 @@ class EmbeddingStore(Mapping[str, Array]):
         on_one_line = " ".join(error.split())
         with disk_errors(path):
             line = f"{key}\t{on_one_line}\n".encode(errors="backslashreplace")
-            append(path, line, heading=_FAILURES_HEADING.encode())
+            append(path, line, heading=FAILURES_HEADING.encode())
 
     def forget_failures(self, keys: set[str]) -> None:
         """Take tracks out of ``failures.tsv``, because they were done or are to be tried again."""
@@ -164,9 +196,7 @@ class EmbeddingStore(Mapping[str, Array]):
         if not path.is_file():
             return
         with disk_errors(path), locked(path):
-            remaining = {key: error for key, error in self.failures().items() if key not in keys}
-            text = "".join(f"{key}\t{error}\n" for key, error in remaining.items())
-            write_atomically(path, lambda file: file.write((_FAILURES_HEADING + text).encode()))
+            write_failures(path, {key: error for key, error in self.failures().items() if key not in keys})
 
     def pack(self) -> PackedEmbeddings:
         """Write all embeddings into one file to be memory-mapped, and open it.
@@ -227,9 +257,11 @@ class PackedEmbeddings(Mapping[str, Array]):
         self.spec = EmbeddingStore(root).spec
         try:
             self.frames: Array = map_array(root / PACKED_NAME)
-            rows = read_table(root / INDEX_NAME, ("key", "frames"))
+            # No track is without a frame: so no more is read of an index than there is frames for.
+            most = min(max(_INDEX_LINE_BYTES * len(self.frames), MOST_TABLE_BYTES), MOST_INDEX_BYTES)
+            rows = read_table(root / INDEX_NAME, ("key", "frames"), most)
             self._lengths = {key: int(length) for key, length, *_ in rows}
-            sealed = _is_sealed(root / PACKED_NAME, root / INDEX_NAME, self.frames)
+            sealed = _is_sealed(root / PACKED_NAME, untrusted.read_bytes(root / INDEX_NAME, most), self.frames)
         except (OSError, ValueError, OverflowError, DataError) as error:
             raise StoreError(f"{root}: not packed, or damaged; pack the store again ({error})") from error
         shape = (sum(self._lengths.values()), self.spec.dim)
@@ -247,20 +279,6 @@ class PackedEmbeddings(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._ends)
-
-
-def is_key(key: str) -> bool:
-    """Whether a text can be the key of a track."""
-    parts = f"{key}.npy".split("/")
-    plain = all(part and part[0] != "." for part in parts)
-    return plain and parts[0] not in _RESERVED and not _UNFIT_FOR_KEYS.search(key)
-
-
-def check_key(key: str) -> str:
-    """Give a key back if it can be one; StoreError if not."""
-    if not is_key(key):
-        raise StoreError(f"{key!r} cannot be the key of a track: it must be a plain path, such as 48/948")
-    return key
 
 
 def check_frames(frames: npt.NDArray[Any], dim: int, place: Path | str) -> Array:
@@ -284,56 +302,17 @@ def check_entry(entry: Entry, key: str, spec: EmbedderSpec, place: Path | str) -
     return entry
 
 
-def format_manifest(spec: EmbedderSpec) -> bytes:
-    """What ``store.json`` holds."""
-    return (json.dumps({"format": FORMAT, "embedder": asdict(spec)}, indent=2) + "\n").encode()
-
-
-def parse_manifest(content: bytes, place: Path | str) -> EmbedderSpec:
-    """Read a ``store.json``; StoreError that names `place` if it is none."""
-    try:
-        manifest = untrusted.parse_json(content)
-        if manifest["format"] != FORMAT:
-            found = repr(manifest["format"])[:20]
-            raise StoreError(f"{place}: a store of format {found}, this version reads format {FORMAT}")
-        return EmbedderSpec.from_json(manifest["embedder"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{place}: not the manifest of a store ({error})") from error
-
-
-def parse_failures(content: bytes) -> tuple[dict[str, str], list[int]]:
-    """Read a ``failures.tsv``: errors by key, and the numbers of lines that are damaged.
-
-    A line that was cut short, by a full disk or a crash, is passed over: its track will be tried again.
-    """
-    listed, damaged = {}, []
-    *lines, last = content.split(b"\n")
-    for number, line in enumerate([*lines, last] if last else lines, start=1):
-        if line + b"\n" == _FAILURES_HEADING.encode():
-            continue  # more than once where processes of earlier versions began the list at the same moment
-        try:
-            key, tab, error = line.decode().partition("\t")
-        except UnicodeDecodeError:
-            key = tab = error = ""
-        if tab and is_key(key):
-            listed[key] = error
-        if not tab or not is_key(key) or number == 1 or number > len(lines):
-            damaged.append(number)
-    return listed, damaged
-
-
 def _seal_index(index: bytes) -> bytes:
     return b"\n" + seal(hashlib.sha256(index).hexdigest())
 
 
-def _is_sealed(packed: Path, index: Path, frames: npt.NDArray[Any]) -> bool:
+def _is_sealed(packed: Path, index: bytes, frames: npt.NDArray[Any]) -> bool:
     """Whether two packed files belong together; those of earlier versions do not say."""
-    content = index.read_bytes()
     with packed.open("rb") as file:
         file.seek(-SEAL_BYTES - 1, os.SEEK_END)
         last = file.read()
         bare = file.tell() == frames.offset + frames.nbytes  # type: ignore[attr-defined]
-    return not content.startswith(b"key\tframes\tsha256") if bare else last == _seal_index(content)
+    return not index.startswith(b"key\tframes\tsha256") if bare else last == _seal_index(index)
 
 
 def _refuse(error: OSError) -> None:
@@ -343,8 +322,8 @@ def _refuse(error: OSError) -> None:
 def _read_manifest(root: Path) -> EmbedderSpec | None:
     path = root / MANIFEST_NAME
     try:
-        return parse_manifest(path.read_bytes(), path)
-    except _NOT_FOUND:
+        return read_manifest(path, path)
+    except NOT_FOUND:
         return None
     except OSError as error:
         raise StoreError(f"{path}: not the manifest of a store ({error})") from error

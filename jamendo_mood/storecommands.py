@@ -48,7 +48,8 @@ def import_(arguments: argparse.Namespace) -> int:
 def pack(arguments: argparse.Namespace) -> int:
     """Write all embeddings of a store into one file to be memory-mapped."""
     from jamendo_mood.files import remove_drafts
-    from jamendo_mood.store import INDEX_NAME, PACKED_NAME, EmbeddingStore
+    from jamendo_mood.layout import INDEX_NAME, PACKED_NAME
+    from jamendo_mood.store import EmbeddingStore
 
     store = EmbeddingStore(arguments.store)
     remove_drafts(store.root)  # of runs that were killed

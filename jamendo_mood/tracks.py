@@ -181,17 +181,18 @@ class _PlainTabs(csv.Dialect):
     delimiter, quoting, lineterminator = "\t", csv.QUOTE_NONE, "\n"
 
 
-def read_table(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
+def read_table(path: Path, columns: tuple[str, ...], most: int = MOST_TABLE_BYTES) -> list[list[str]]:
     """Read a table whose header starts with `columns` (none: it has no header); a row may have more cells than that.
 
-    A ``.csv`` file has commas and quotes, any other has tabs and takes quotes as they are.
+    A ``.csv`` file has commas and quotes, any other has tabs and takes quotes as they are. It may have `most` bytes.
 
     Raises
     ------
     DataError
         The file is missing, is no text, has another header, or a row has too few cells; with the line's number.
     """
-    rows = _read_rows(path, "utf-8-sig", *((csv.excel, ",") if path.suffix == ".csv" else (_PlainTabs, "\t")))
+    dialect = (csv.excel, ",") if path.suffix == ".csv" else (_PlainTabs, "\t")
+    rows = _read_rows(read_text(path, most=most), path, *dialect)
     if not rows or tuple(rows[0][: len(columns)]) != columns:
         raise DataError(f"{path}: not the expected table, its first line must begin with {' | '.join(columns)}")
     for number, row in enumerate(rows[1:], start=2):
@@ -224,7 +225,7 @@ def read_columns(
         The file is missing, is no text, lacks a column or has it twice, or a row has too few cells; with the line's
         number.
     """
-    rows = _read_rows(path, encoding, csv.excel, delimiter)
+    rows = _read_rows(read_text(path, encoding), path, csv.excel, delimiter)
     header = [cell.strip() for cell in rows[0]] if rows else []
     for column in columns:
         if header.count(column) != 1:
@@ -242,24 +243,23 @@ def read_columns(
     return [{column: row[place] for column, place in places.items()} for row in rows[1:]]
 
 
-def _read_rows(path: Path, encoding: str, dialect: type[csv.Dialect], delimiter: str) -> list[list[str]]:
-    text = io.StringIO(read_text(path, encoding), newline="")
+def _read_rows(text: str, path: Path, dialect: type[csv.Dialect], delimiter: str) -> list[list[str]]:
     try:
-        return list(csv.reader(text, dialect, delimiter=delimiter))
+        return list(csv.reader(io.StringIO(text, newline=""), dialect, delimiter=delimiter))
     except csv.Error as error:
         raise DataError(f"{path}: cannot be read as a table ({error})") from error
 
 
-def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
+def read_text(path: Path, encoding: str = "utf-8-sig", most: int = MOST_TABLE_BYTES) -> str:
     """Read the text of a table.
 
     Raises
     ------
     DataError
-        The file is missing, is no text, or larger than `MOST_TABLE_BYTES`.
+        The file is missing, is no text, or has more than `most` bytes.
     """
     try:
-        content = io.BytesIO(untrusted.read_bytes(path, MOST_TABLE_BYTES))
+        content = io.BytesIO(untrusted.read_bytes(path, most))
         text = io.TextIOWrapper(content, encoding, newline="").read()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None

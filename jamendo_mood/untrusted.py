@@ -10,11 +10,15 @@ NumPy's file format, "Format Version 1.0" (`numpy.lib.format`).
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import os
+import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Any, NoReturn
@@ -28,23 +32,51 @@ MOST_JSON_BYTES = 8_000_000
 MOST_INDEX_BYTES = 1_000_000
 """Of the table of contents of an ``.npz``: some 15,000 arrays."""
 
-DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
-"""What reading a damaged or hostile file raises."""
+DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged or hostile file raises; `zipfile` raises a bare RuntimeError, too."""
 
 _KINDS = "biufSU"  # numbers and texts: no objects, which would be unpickled, no records
+_LARGEST_CODE_POINT = 0x10FFFF
 _LONGEST_REASON = 300
 
 Array = npt.NDArray[Any]
 
 
+@contextlib.contextmanager
+def open_file(path: Path, buffering: int = -1) -> Iterator[IO[bytes]]:
+    """Open a file for reading; what is none is refused, such as a pipe, in which nothing may ever come."""
+    with open(path, "rb", buffering, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("not a file")
+        yield file
+
+
 def read_bytes(path: Path, most: int) -> bytes:
     """The content of a file of at most `most` bytes."""
-    with path.open("rb") as file:
-        # Not `most + 1`: so much memory would be taken before anything is read.
-        content = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
-    if len(content) > most:
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1) if size <= most else b""
+    if max(size, len(content)) > most:
         raise ValueError(f"it has more than {most:,} bytes")
     return content
+
+
+def read_up_to(file: IO[bytes], size: int) -> memoryview:
+    """The next bytes of a file, `size` or as many as there are; arrays that are views of them can be written to.
+
+    Raises
+    ------
+    OSError
+        There is no memory for as many.
+    """
+    try:
+        content = np.empty(size, np.uint8).data
+    except MemoryError:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
+    read = 0
+    while count := file.readinto(content[read:]):  # type: ignore[attr-defined]
+        read += count
+    return content[:read]
 
 
 def parse_json(content: bytes) -> Any:
@@ -59,7 +91,7 @@ def parse_json(content: bytes) -> Any:
 
 def read_array(path: Path) -> Array:
     """Read a ``.npy`` file."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return read_npy(file, os.fstat(file.fileno()).st_size)
 
 
@@ -89,13 +121,11 @@ def read_npy(file: IO[bytes], size: int) -> Array:
     wanted, there = math.prod(shape) * dtype.itemsize, size - file.tell()
     if any(length < 0 for length in shape) or wanted != there:
         raise ValueError(f"the header of an array tells of {wanted} bytes of numbers, where {there} are")
-    content = bytearray(wanted)
-    view, read = memoryview(content), 0
-    while read < wanted:
-        count = file.readinto(view[read:])  # type: ignore[attr-defined]
-        if not count:
-            raise ValueError("an array that ends too soon")
-        read += count
+    content = read_up_to(file, wanted)
+    if len(content) < wanted:
+        raise ValueError("an array that ends too soon")
+    if dtype.kind == "U" and np.frombuffer(content, dtype.byteorder + "u4").max(initial=0) > _LARGEST_CODE_POINT:
+        raise ValueError("an array of texts with letters that there are not")  # numpy would raise a SystemError
     return np.frombuffer(content, dtype).reshape(shape, order="F" if in_columns else "C")
 
 
@@ -113,6 +143,8 @@ def read_npz(file: IO[bytes], most: int) -> dict[str, Array]:
             name = member.filename.removesuffix(".npy")
             if name in arrays or member.flag_bits & 1:
                 raise ValueError(f"the array {name!r} is there twice, or encrypted")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # all that numpy writes
+                raise ValueError(f"the array {name!r} is compressed as method {member.compress_type}")
             with archive.open(member) as stream:
                 arrays[name] = read_npy(stream, member.file_size)
     return arrays

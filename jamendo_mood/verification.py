@@ -6,9 +6,7 @@ Nothing is changed here; `repair` mends what is found.
 from __future__ import annotations
 
 import os
-import stat
 import unicodedata
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -19,24 +17,27 @@ import numpy as np
 
 from jamendo_mood import untrusted
 from jamendo_mood.embedders import EmbedderSpec
-from jamendo_mood.entries import Entry, encode_entry, encode_header, parse_entry, seal
+from jamendo_mood.entries import Entry, encode_entry, encode_header, read_entry, seal
 from jamendo_mood.errors import MoodError, StoreError, UsageError
-from jamendo_mood.files import abandoned, is_draft, read_bytes
-from jamendo_mood.store import (
+from jamendo_mood.files import abandoned, is_draft
+from jamendo_mood.layout import (
     FAILURES_NAME,
     INDEX_NAME,
     MANIFEST_NAME,
     PACKED_NAME,
-    PackedEmbeddings,
     is_key,
-    parse_failures,
-    parse_manifest,
+    read_failures,
+    read_manifest,
 )
+from jamendo_mood.store import PackedEmbeddings
 
 ASIDE = ".bad"
 """What the names of files end in that a repair took out of the store; a number may follow."""
 
 OnProgress = Callable[[int, int], None]
+
+_MOST_LINES_TOLD = 20
+_SET_ASIDE = tuple(name + ASIDE for name in (PACKED_NAME, INDEX_NAME, FAILURES_NAME))
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class _Survey:
             self._look_at_cache(path, name)
         elif name in (MANIFEST_NAME, FAILURES_NAME, PACKED_NAME, INDEX_NAME):
             pass
-        elif f".npy{ASIDE}" in path.name or path.name.startswith((PACKED_NAME + ASIDE, INDEX_NAME + ASIDE)):
+        elif f".npy{ASIDE}" in path.name or path.name.startswith(_SET_ASIDE):
             self.others["set aside by a repair"] += 1
         elif not name.endswith(".npy") or any(part.startswith(".") for part in name.split("/")):
             self.others["that are none of the store's"] += 1
@@ -178,17 +179,15 @@ class _Survey:
 
     def _look_at_cache(self, path: Path, name: str) -> None:
         try:
-            with zipfile.ZipFile(path) as archive:
-                bad = archive.testzip()
+            with untrusted.open_file(path) as file:
+                untrusted.read_npz(file, os.fstat(file.fileno()).st_size)
         except untrusted.DAMAGES as error:
-            bad = untrusted.brief(error)
-        if bad is not None:
-            self._find("cache", name, f"damaged ({bad}); it can be computed again")
+            self._find("cache", name, f"damaged ({untrusted.brief(error)}); it can be computed again")
 
     def _read_manifest(self) -> tuple[EmbedderSpec | None, str]:
         path = self.root / MANIFEST_NAME
         try:
-            return parse_manifest(path.read_bytes(), MANIFEST_NAME), ""
+            return read_manifest(path, MANIFEST_NAME), ""
         except FileNotFoundError:
             return None, "missing"
         except OSError as error:
@@ -284,12 +283,17 @@ class _Survey:
     def _look_at_failures(self) -> None:
         path = self.root / FAILURES_NAME
         try:
-            _, damaged = parse_failures(path.read_bytes() if path.exists() else b"")
+            _, damaged = read_failures(path)
         except OSError as error:
             self._find("unreadable", FAILURES_NAME, f"cannot be read ({error.strerror})")
             return
+        except ValueError as error:
+            self._find("failures", FAILURES_NAME, str(error))
+            return
         if damaged:
-            self._find("failures", FAILURES_NAME, f"damaged in line {', '.join(map(str, damaged))}")
+            more = " ..." if len(damaged) > _MOST_LINES_TOLD else ""
+            lines = ", ".join(map(str, damaged[:_MOST_LINES_TOLD]))
+            self._find("failures", FAILURES_NAME, f"damaged in line {lines}{more}")
 
     def _notes(self, sound: list[_Whole]) -> Iterator[str]:
         for what, count in self.others.items():
@@ -303,9 +307,7 @@ class _Survey:
 
 def _read(path: Path, key: str) -> Entry:
     """The embedding in a file; ValueError says why there is none."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("not a file")
-    entry = parse_entry(read_bytes(path))
+    entry = read_entry(path)
     frames, own = entry.frames, entry.key or key
     if frames.dtype != np.float32 or frames.ndim != 2 or not frames.size:
         raise ValueError(f"not an embedding, but {frames.dtype} {frames.shape}")

@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import zipfile
 from dataclasses import replace
 
 import numpy as np
 
 from jamendo_mood.embedders import EmbedderSpec
-from jamendo_mood.store import EmbeddingStore, format_manifest
+from jamendo_mood.layout import format_manifest
+from jamendo_mood.store import EmbeddingStore
 
 SPEC = EmbedderSpec("stub", "", 16_000, 0.96, 0.5, 4)
 OTHER_SPEC = replace(SPEC, name="other")
@@ -84,6 +86,27 @@ def link_out(store):
     path.symlink_to(outside)
 
 
+def be_pipe(path):
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def keep_scores(store):
+    path = store.root / "library-none.npz"
+    np.savez(path, keys=np.array(["a"] * 100))
+    return path
+
+
+def seem_encrypted(path):
+    flip(path, path.read_bytes().index(b"PK\x01\x02") + 8)
+
+
+def compress_otherwise(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("keys.npy", b"a" * 1000)
+    flip(path, 60)
+
+
 # What is done to a store -> the names that must be found, and the tracks that a repair cannot give back.
 DAMAGE = {
     "entry cut short": (lambda s: os.truncate(s.root / "14/2.npy", 230), {"14/2"}, {"14/2"}),
@@ -109,6 +132,7 @@ DAMAGE = {
     "entry of another store": (add_stranger, {"14/2"}, {"14/2"}),
     "manifest missing": (lambda s: (s.root / "store.json").unlink(), {"store.json"}, set()),
     "manifest cut short": (lambda s: os.truncate(s.root / "store.json", 40), {"store.json"}, set()),
+    "manifest a pipe": (lambda s: be_pipe(s.root / "store.json"), {"store.json"}, set()),
     "manifest edited": (lambda s: replace_in(s.root / "store.json", "0.5", "0.25"), {"store.json"}, set()),
     "manifest of another store": (
         lambda s: touch_all(s, "store.json", format_manifest(replace(SPEC, dim=5))), {"store.json"}, set()),
@@ -117,8 +141,14 @@ DAMAGE = {
     "list of failures without its heading": (
         lambda s: touch_all(s, "failures.tsv", b"a\tb\n"), {"failures.tsv"}, set()),
     "list of failures of noise": (lambda s: touch_all(s, "failures.tsv", b"\xff\0\n\n"), {"failures.tsv"}, set()),
+    "list of failures a pipe": (lambda s: be_pipe(s.root / "failures.tsv"), {"failures.tsv"}, set()),
     "draft of a killed writer": (leave_draft, {f".14-{'a' * 16}.tmp"}, set()),
     "scores damaged": (lambda s: touch_all(s, "library-none.npz", b"PK"), {"library-none.npz"}, set()),
+    "scores a pipe": (lambda s: be_pipe(s.root / "library-none.npz"), {"library-none.npz"}, set()),
+    "scores that seem encrypted": (lambda s: seem_encrypted(keep_scores(s)), {"library-none.npz"}, set()),
+    "scores of another compression": (lambda s: compress_otherwise(keep_scores(s)), {"library-none.npz"}, set()),
+    "packed frames a pipe": (pack_and(lambda s: be_pipe(s.root / "frames.npy")), {"frames.npy"}, set()),
+    "index a pipe": (pack_and(lambda s: be_pipe(s.root / "index.tsv")), {"frames.npy"}, set()),
     "packed frames flipped": (
         pack_and(lambda s: flip(s.root / "frames.npy", 200)), {"14/2"}, set()),
     "packed frames' header flipped": (pack_and(lambda s: flip(s.root / "frames.npy", 180)), {"frames.npy"}, set()),

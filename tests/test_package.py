@@ -23,7 +23,7 @@ tasks
 melspec hub tflite handcrafted tracks folds credits labels uploads excerpts decoders augmentation
 vggish yamnet patches cnn leakage ratings spectrograms affect moodlog
 embedders
-entries
+entries layout
 store streaming data parquetreader datasets.pmemo datasets.emomusic
 datasets.jamendo datasets.audioset datasets.mirex datasets.quadrants datasets.turkish datasets.own
 datasets.deam

@@ -54,6 +54,12 @@ def store(tmp_path):
     return made
 
 
+def test_a_link_that_leads_nowhere_is_one_line(store, tmp_path):
+    (store.root / "9.npy").symlink_to("/nowhere")
+    with pytest.raises(StoreError, match=r"/9\.npy: cannot be read \(a link that leads nowhere\)"):
+        export_parquet(store, tmp_path / "parquet")
+
+
 @pytest.fixture
 def exported(store, tmp_path):
     export_parquet(store, tmp_path / "parquet", shard_rows=4)
@@ -311,6 +317,12 @@ def test_a_file_at_which_the_reader_dies_is_named_and_the_others_are_read(
     with pytest.raises(StoreError, match=rf"bad\.parquet: damaged, its reader was ended {ended}$"):
         import_parquet([bad, whole], tmp_path / "back")
     assert not (tmp_path / "back").exists()
+
+
+def test_a_link_to_nothing_is_named_and_not_its_neighbours(exported, tmp_path):
+    (exported / "zz.parquet").symlink_to("nowhere")
+    with pytest.raises(UsageError, match=r"zz\.parquet: no such file"):
+        import_parquet([exported], tmp_path / "back")
 
 
 def test_a_reader_ends_with_who_asks(exported):

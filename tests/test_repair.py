@@ -3,7 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
-from damaged_stores import DAMAGE, KEYS, SPEC, flip, frames_of, make_store, swap, write_old_entry
+from damaged_stores import DAMAGE, KEYS, OTHER_SPEC, SPEC, flip, frames_of, make_store, swap, write_old_entry
 
 from jamendo_mood.repair import REMEDIES, repair_store
 from jamendo_mood.store import EmbeddingStore
@@ -63,6 +63,54 @@ def test_three_in_each_others_places_are_put_back(store):
     assert len(repair.done) == 3
     for key in KEYS:
         np.testing.assert_array_equal(EmbeddingStore(store.root)[key], frames_of(key))
+
+
+def test_those_of_a_ring_and_those_that_wait_for_it_are_put_back_or_kept(store):
+    before = {key: (store.root / f"{key}.npy").read_bytes() for key in KEYS}
+    swap(store, KEYS[0], KEYS[1])
+    (store.root / "copy.npy").write_bytes(before[KEYS[0]])
+    (store.root / f"{KEYS[2]}.npy").rename(store.root / "free.npy")
+    (store.root / f"{KEYS[3]}.npy").rename(store.root / f"{KEYS[2]}.npy")
+    done = {finding.name: what for finding, what in repair_store(store.root).done}
+    assert {name: what.split()[0] for name, what in done.items()} == {
+        "copy": "set", KEYS[0]: "moved", KEYS[1]: "moved", KEYS[2]: "moved", "free": "moved"
+    }  # fmt: skip
+    assert {key: (store.root / f"{key}.npy").read_bytes() for key in KEYS} == before
+    assert (store.root / "copy.npy.bad").read_bytes() == before[KEYS[0]]
+
+
+def test_a_repair_that_is_killed_forgets_no_embedding_whose_place_is_free(store, monkeypatch):
+    (store.root / "14/2.npy").rename(store.root / "wrong.npy")
+    real = type(store.root).rename
+
+    def rename_and_die(path, target):
+        real(path, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(store.root), "rename", rename_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        repair_store(store.root)
+    monkeypatch.undo()
+    repair_store(store.root)
+    np.testing.assert_array_equal(EmbeddingStore(store.root)["14/2"], frames_of("14/2"))
+
+
+def test_what_was_done_is_told_where_no_manifest_can_be_found_again(store):
+    other = make_store(store.root.parent / "other", OTHER_SPEC, ["new"])
+    (other.root / "new.npy").rename(store.root / "new.npy")
+    flip(store.root / "14/2.npy", 200)
+    (store.root / "48/948.npy").rename(store.root / "wrong.npy")
+    (store.root / "store.json").unlink()
+    (store.root / "failures.tsv").write_bytes(b"key\terror\na\tb\nhalf")
+    repair = repair_store(store.root)
+    assert [(finding.name, what) for finding, what in repair.done] == [
+        ("14/2", "set aside as 2.npy.bad"),
+        ("wrong", "moved to '48/948'"),
+        ("failures.tsv", "written anew, without these lines"),
+    ]
+    assert [finding.kind for finding in repair.left.findings] == ["no manifest"]
+    assert repair.lost == ("14/2", "wrong")
+    assert (store.root / "failures.tsv").read_bytes() == b"key\terror\na\tb\n"
 
 
 def test_a_sound_copy_elsewhere_takes_the_place_of_a_damaged_one(store):

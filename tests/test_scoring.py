@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from damaged_stores import seem_encrypted
 from toy_examples import OTHER_SPEC
 
 from jamendo_mood import scoring
-from jamendo_mood.errors import DataError, UsageError
+from jamendo_mood.errors import DataError, StoreError, UsageError
 from jamendo_mood.model import load_builtin
 from jamendo_mood.scoring import identify_tagger, score_store
 from jamendo_mood.store import EmbeddingStore
@@ -105,7 +106,9 @@ def test_what_was_done_before_an_interruption_is_kept(store, tagger, scored_trac
     assert len(scored_tracks) == 3
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text", "other arrays", "other shape"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "flipped", "empty", "text", "other arrays", "other shape", "no letters", "encrypted"]
+)
 def test_a_damaged_cache_is_made_anew(store, tagger, caplog, damage):
     score_store(store, tagger)
     path = cache_of(store)
@@ -117,6 +120,10 @@ def test_a_damaged_cache_is_made_anew(store, tagger, caplog, damage):
         path.write_bytes(content)
     elif damage == "other arrays":
         np.savez(path, format=scoring.FORMAT)
+    elif damage == "no letters":
+        np.savez(path, format=scoring.FORMAT, keys=np.array([0xFFFFFFFF], "u4").view("U1"))
+    elif damage == "encrypted":
+        seem_encrypted(path)
     elif damage == "other shape":
         np.savez(path, format=1, keys=np.array(["a"]), stamps=np.zeros(1, int), means=np.zeros(3), scores=np.zeros(3))
     else:
@@ -169,6 +176,24 @@ def test_without_a_tagger_there_are_means_alone(store):
     assert scored.means.shape == (7, 128)
     assert cache_of(store).name == "library-none.npz"
     assert score_store(store, None).keys == scored.keys
+
+
+def test_a_link_that_leads_nowhere_and_a_track_that_went_away_are_one_line(store, tagger, monkeypatch):
+    (store.root / "9.npy").symlink_to("/nowhere")
+    with pytest.raises(
+        StoreError, match=r"/9\.npy: cannot be read \(a link that leads nowhere\); `jamendo-mood verify"
+    ):
+        score_store(store, tagger)
+    (store.root / "9.npy").unlink()
+    real = EmbeddingStore.__getitem__
+
+    def go(store, key):
+        (store.root / f"{key}.npy").unlink(missing_ok=True)
+        return real(store, key)
+
+    monkeypatch.setattr(EmbeddingStore, "__getitem__", go)
+    with pytest.raises(StoreError, match="track 00/0 went away while it was scored; start again"):
+        score_store(store, tagger)
 
 
 def test_what_cannot_be_scored_is_refused(store, tagger, tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jamendo_mood.embedders import EmbedderSpec
+from jamendo_mood.entries import Entry
 from jamendo_mood.errors import DiskFullError, StoreError, UsageError
 from jamendo_mood.store import EmbeddingStore, PackedEmbeddings
 
@@ -334,6 +335,34 @@ def test_packing_again_takes_in_what_is_new(filled):
     assert set(filled) == {*TRACKS, "later"}  # the packed file is no track
 
 
+def test_an_index_may_be_as_large_as_there_are_frames_for(filled, monkeypatch):
+    monkeypatch.setattr("jamendo_mood.tracks.MOST_TABLE_BYTES", 100)
+    monkeypatch.setattr("jamendo_mood.store.MOST_TABLE_BYTES", 100, raising=False)
+    assert len(filled.pack()) == len(TRACKS)
+    with (filled.root / "index.tsv").open("ab") as file:
+        file.truncate(200 * sum(TRACKS.values()) + 1)
+    with pytest.raises(StoreError, match="it has more than 2,600 bytes"):
+        PackedEmbeddings(filled.root)
+
+
+class Million(EmbeddingStore):
+    """A store of as many tracks of a frame each, as MTG calls its own."""
+
+    def __iter__(self):
+        return (f"{number % 100:02d}/{number}" for number in range(1_000_000))
+
+    def read(self, key):
+        return Entry(np.full((1, self.spec.dim), int(key[3:]), np.float32), sha256="0" * 64)
+
+
+@pytest.mark.slow
+def test_a_million_tracks_can_be_packed(tmp_path):
+    packed = Million(tmp_path, SPEC).pack()
+    assert (tmp_path / "index.tsv").stat().st_size > 78_000_000
+    assert len(packed) == 1_000_000
+    assert packed["21/654321"].tolist() == [[654_321.0] * SPEC.dim]
+
+
 def test_an_empty_store_packs_to_nothing(store):
     assert len(store.pack()) == 0
 
@@ -406,3 +435,54 @@ def test_an_empty_list_of_failures_is_one(store):
     assert store.failures() == {}
     store.record_failure("a", "b")
     assert (store.root / "failures.tsv").read_text() == "key\terror\na\tb\n"
+
+
+ENDLESS = 1 << 40
+TAKES_TOO_MUCH = b"{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 4), }" % (ENDLESS // 16)
+
+
+def make_endless(path, content=None):
+    """A file with a hole, that takes no room on the disk."""
+    if content is not None:
+        path.write_bytes(content)
+    os.truncate(path, ENDLESS)
+
+
+def make_honest(path):
+    """One whose header tells of as much."""
+    path.write_bytes(b"\x93NUMPY\x01\x00\x76\x00" + TAKES_TOO_MUCH.ljust(0x75) + b"\n")
+    os.truncate(path, 128 + ENDLESS)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (make_endless, r"damaged.*\(too long: 1,099,511,627,776 bytes of at most 1,000,240\)"),
+        (lambda path: make_endless(path, b"no array"), "damaged"),
+        (make_honest, "Cannot allocate memory"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "not a file"),
+    ],
+    ids=["too long", "no array", "honest", "pipe"],
+)
+def test_an_entry_takes_no_more_memory_than_its_header_tells_of(make, message, filled):
+    make(filled.root / "14/2.npy")
+    with pytest.raises(StoreError, match=rf"14/2\.npy: .*{message}"):
+        filled["14/2"]
+
+
+@pytest.mark.parametrize("make", [make_endless, lambda path: (path.unlink(), os.mkfifo(path))], ids=["endless", "pipe"])
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("store.json", lambda root: EmbeddingStore(root)),
+        ("failures.tsv", lambda root: EmbeddingStore(root).failures()),
+        ("index.tsv", PackedEmbeddings),
+        ("frames.npy", PackedEmbeddings),
+    ],
+)
+def test_a_file_of_a_store_that_is_endless_or_none_is_a_store_error(make, name, read, filled):
+    filled.record_failure("a", "b")
+    filled.pack()
+    make(filled.root / name)
+    with pytest.raises(StoreError, match=rf"{name}.*(more than|not a file)|pack the store again"):
+        read(filled.root)

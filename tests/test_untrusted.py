@@ -1,4 +1,7 @@
 import io
+import os
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -50,6 +53,56 @@ def test_files_up_to_a_size_are_read(tmp_path):
     assert untrusted.read_bytes(tmp_path / "a", 3) == b"abc"
     with pytest.raises(ValueError, match="it has more than 2 bytes"):
         untrusted.read_bytes(tmp_path / "a", 2)
+
+
+def test_a_file_that_is_too_large_takes_no_memory(tmp_path):
+    (tmp_path / "a").touch()
+    os.truncate(tmp_path / "a", 1 << 40)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="it has more than 100,000,000 bytes"):
+        untrusted.read_bytes(tmp_path / "a", 100_000_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_an_array_for_which_there_is_no_memory_is_an_error_of_reading(tmp_path):
+    header = b"{'descr': '<f4', 'fortran_order': True, 'shape': (%d, 1), }" % (1 << 40)
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00\x75\x00" + header.ljust(0x74) + b"\n")
+    os.truncate(tmp_path / "a.npy", 10 + 0x75 + (4 << 40))
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        untrusted.read_array(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    "read", [lambda path: untrusted.read_bytes(path, 9), untrusted.read_array], ids=["bytes", "array"]
+)
+def test_a_pipe_is_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="not a file"):
+        read(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressions_that_numpy_does_not_use_are_refused(method):
+    array, file = io.BytesIO(), io.BytesIO()
+    np.save(array, np.zeros(3))
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("a.npy", array.getvalue())
+    with pytest.raises(ValueError, match=f"the array 'a' is compressed as method {method}"):
+        untrusted.read_npz(file, 10_000)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_texts_with_letters_that_there_are_not_are_refused(order):
+    file = io.BytesIO()
+    np.save(file, np.array([0x41, 0x10FFFF], f"{order}u4").view(f"{order}U1"))
+    assert untrusted.read_npy(io.BytesIO(file.getvalue()), file.tell()).tolist() == ["A", "\U0010ffff"]
+    for letter in (0x110000, 0xFFFFFFFF):
+        file = io.BytesIO()
+        np.save(file, np.array([0x41, letter], f"{order}u4").view(f"{order}U1"))
+        with pytest.raises(ValueError, match="letters that there are not"):
+            untrusted.read_npy(io.BytesIO(file.getvalue()), file.tell())
 
 
 def test_json_is_json():

@@ -136,18 +136,31 @@ def test_a_folder_that_cannot_be_listed_hides_nothing(store, monkeypatch):
 @pytest.mark.parametrize("name", ["14/2.npy", "failures.tsv"])
 def test_a_file_that_cannot_be_read_is_not_taken_for_damaged(store, monkeypatch, name):
     store.record_failure("a", "b")
-    real = type(store.root).open
-
-    def fail(path, *rest, **named):
-        if path.as_posix().endswith(name):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return real(path, *rest, **named)
-
-    monkeypatch.setattr(type(store.root), "open", fail)
+    fail_at(monkeypatch, "open", name)
     (finding,) = verify_store(store.root).findings
     assert (finding.kind, finding.name) == ("unreadable", name.removesuffix(".npy"))
     with pytest.raises(StoreError, match=r"cannot be read \(Input/output error\)"):
         store["14/2"] if name.endswith(".npy") else store.failures()
+
+
+def test_kept_scores_are_not_inflated_beyond_what_the_file_is_worth(store):
+    path = store.root / "library-none.npz"
+    np.savez_compressed(path, keys=np.zeros(10**6))
+    content = path.read_bytes()
+    start, end = content.index(b"PK\x01\x02"), content.index(b"PK\x05\x06")
+    entries = content[start:end] * 1000  # of one array
+    counts = (1000).to_bytes(2, "little") * 2
+    sizes = len(entries).to_bytes(4, "little") + start.to_bytes(4, "little")
+    path.write_bytes(content[:start] + entries + content[end : end + 8] + counts + sizes + bytes(2))
+    (finding,) = verify_store(store.root).findings
+    assert (finding.kind, finding.name) == ("cache", "library-none.npz")
+    assert "arrays of 8,000,128,000 bytes, where" in finding.problem
+
+
+def test_of_many_damaged_lines_the_first_are_told(store):
+    (store.root / "failures.tsv").write_bytes(b"\n" * 10**5)
+    (finding,) = verify_store(store.root).findings
+    assert finding.problem.endswith("18, 19, 20 ...")
 
 
 def test_what_is_swapped_or_edited_is_not_let_in(store):

@@ -14,9 +14,9 @@ from toy_examples import make_prediction, make_tagger
 
 from jamendo_mood import cards, cli, dataplots, pages, plaintext, playlists, plots, reports, songview
 from jamendo_mood.audio import key_of
+from jamendo_mood.layout import check_key
 from jamendo_mood.moodlog import Wish, now, to_csv, to_table
 from jamendo_mood.similarity import Found
-from jamendo_mood.store import check_key
 from jamendo_mood.tasks import Task
 
 UGLY = {

@@ -18,11 +18,12 @@ from jamendo_mood.audio import find_audio
 from jamendo_mood.datasets import own
 from jamendo_mood.datasets.jamendo import COLUMNS, read_tracks
 from jamendo_mood.errors import DataError, StoreError
+from jamendo_mood.layout import check_key
 from jamendo_mood.mediaeval import read_array
 from jamendo_mood.parquet import METADATA_KEY, import_parquet
 from jamendo_mood.parquetreader import read_footers
 from jamendo_mood.published import QUALITIES, read_list
-from jamendo_mood.store import EmbeddingStore, check_key
+from jamendo_mood.store import EmbeddingStore
 from jamendo_mood.tracks import MOST_TABLE_BYTES, Track, read_columns, read_table
 
 pytest_plugins = ["toy_commands"]

@@ -1,7 +1,9 @@
 """Stores that are damaged at random or copied by half: all of it is found, and what is repaired is what it was."""
 
+import os
 import random
 import shutil
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -97,3 +99,21 @@ def test_random_damage_is_found_and_mended(amount, figure, tmp_path):
         f"text or a date, and no number); after `verify --repair`, and `extract` or `pack`, {counts['identical']:,} of "
         f"{count:,} stores were what they had been, byte by byte",
     )
+
+
+def test_files_without_end_are_found_and_set_aside(tmp_path):
+    whole = make_full(tmp_path / "whole").root
+    for name in state_of(whole):
+        root = tmp_path / "store"
+        shutil.copytree(whole, root)
+        os.truncate(root / name, 1 << 40)  # a hole: it takes no room
+        tracemalloc.start()
+        found, repair = verify_store(root).findings, repair_store(root)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert {finding.name for finding in found} == {
+            "frames.npy" if name in PACKED else name.removesuffix(".npy") if name.endswith(".npy") else name
+        }
+        assert repair.left.findings == ()
+        assert (set(EmbeddingStore(root)), peak < 50_000_000) == ({*KEYS}, True)
+        shutil.rmtree(root)
