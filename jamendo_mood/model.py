@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from jamendo_mood import cards, plaintext, untrusted
 from jamendo_mood.data import POOLINGS, centred_windows, context_of, windows
 from jamendo_mood.embedders import EmbedderSpec
 from jamendo_mood.errors import DataError, UsageError
-from jamendo_mood.files import is_draft, remove_drafts, write_atomically
+from jamendo_mood.files import disk_errors, is_draft, locked_folder, remove_drafts, write_atomically
 from jamendo_mood.heads import STANDARDISE, HeadConfig, build_head, count_weights, run_heads
 from jamendo_mood.tasks import Task
 
@@ -116,13 +117,16 @@ class Tagger:
         return self.task.rules.decide(scores, self.tuned)
 
     def _score_rows(self, rows: Sequence[Array]) -> Array:
-        return self.task.rules.calibrated(run_heads(self._heads, rows), self.calibration)
+        scores = self.task.rules.calibrated(run_heads(self._heads, rows), self.calibration)
+        if not np.isfinite(scores).all():
+            raise DataError("the tagger's weights are damaged: they give scores that are no numbers")
+        return scores
 
     def save(self, folder: Path | str) -> None:
         """Write ``weights-<12 hex of their hash>.npz``, ``tagger.json`` and the model card ``README.md``.
 
         A tagger that is there already stays whole up to the moment in which ``tagger.json`` is replaced: the weights of
-        the two have different names, and the older ones go last.
+        the two have different names, and the older ones go last. Of several that are saved at once the last one stays.
 
         Raises
         ------
@@ -151,16 +155,21 @@ class Tagger:
             "scores": dict(self.scores),
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
         }
-        write_atomically(folder / _name_weights(sha256), lambda file: file.write(weights))
-        text = json.dumps(tagger, indent=2) + "\n"
-        write_atomically(folder / TAGGER_NAME, lambda file: file.write(text.encode()))
-        card = cards.describe(tagger)
-        write_atomically(folder / CARD_NAME, lambda file: file.write(card.encode()))
-        for path in folder.iterdir():
-            old = path.name == OLD_WEIGHTS_NAME or _WEIGHTS_NAME.fullmatch(path.name)
-            if old and path.name != _name_weights(sha256):
-                path.unlink(missing_ok=True)
-        remove_drafts(folder)
+        files = {
+            _name_weights(sha256): weights,
+            TAGGER_NAME: (json.dumps(tagger, indent=2) + "\n").encode(),
+            CARD_NAME: cards.describe(tagger).encode(),
+        }
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with locked_folder(folder):
+            for name, content in files.items():
+                write_atomically(folder / name, methodcaller("write", content))
+            for path in folder.iterdir():
+                if (path.name == OLD_WEIGHTS_NAME or _WEIGHTS_NAME.fullmatch(path.name)) and path.name not in files:
+                    with disk_errors(path):
+                        path.unlink(missing_ok=True)
+            remove_drafts(folder)
 
     @classmethod
     def load(cls, folder: Path | str) -> Tagger:
@@ -173,7 +182,12 @@ class Tagger:
         DataError
             It is damaged.
         """
-        manifest = Path(folder) / TAGGER_NAME
+        with locked_folder(Path(folder), shared=True):  # which a `save` may be replacing
+            return cls._load(Path(folder))
+
+    @classmethod
+    def _load(cls, folder: Path) -> Tagger:
+        manifest = folder / TAGGER_NAME
         if not manifest.is_file():
             raise UsageError(f"{folder}: no tagger there (no {TAGGER_NAME}); `jamendo-mood train` makes one")
         try:
@@ -188,7 +202,7 @@ class Tagger:
                 spec=EmbedderSpec.from_json(spec),
                 head=head,
                 weights=_read_weights(
-                    Path(folder), values["weights_sha256"], count_weights(head, spec["dim"], len(task.targets))
+                    folder, values["weights_sha256"], count_weights(head, spec["dim"], len(task.targets))
                 ),
                 calibration=np.array(values["calibration"], np.float64).reshape(len(task.targets), -1),
                 tuned=np.array(thresholds, np.float64).reshape(len(task.targets)),

@@ -3,6 +3,8 @@ import hashlib
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -174,6 +176,39 @@ def test_a_first_save_that_was_killed_is_begun_again(tagger, dying_after, monkey
 
 
 @pytest.mark.parametrize("tagger", ["mlp"], indirect=True)
+def test_of_taggers_that_are_saved_at_once_one_is_there_whole(tagger, tmp_path):
+    """Each removes the weights of others, but not while those are being saved or read."""
+    taggers = [replace(tagger, weights=tuple([a + n for a in own] for own in tagger.weights)) for n in range(4)]
+    stop = threading.Event()
+
+    def save_again_and_again(own):
+        while not stop.is_set():
+            own.save(tmp_path / "t")
+
+    def load_again_and_again():
+        try:
+            for _ in range(100):
+                Tagger.load(tmp_path / "t")
+        finally:
+            stop.set()
+
+    taggers[0].save(tmp_path / "t")
+    with ThreadPoolExecutor() as pool:  # a lock is held by who opened the folder, so threads are as good as processes
+        saving = [pool.submit(save_again_and_again, own) for own in taggers]
+        failed = [work.exception() for work in (pool.submit(load_again_and_again), *saving)]
+    assert not any(failed)
+    assert len(list((tmp_path / "t").iterdir())) == 3
+
+
+def test_weights_that_give_no_numbers_are_told_of(tagger):
+    huge = replace(
+        tagger,
+        weights=tuple([np.full_like(a, -3e38) if a.dtype == np.float32 else a for a in own] for own in tagger.weights),
+    )
+    with pytest.raises(DataError, match="give scores that are no numbers"):
+        huge.score_track(np.ones((3, tagger.spec.dim), np.float32))
+
+
 def test_weights_under_the_name_they_had_before_are_read_and_replaced(tagger, saved):
     weights_in(saved).rename(saved / "weights.npz")
     np.testing.assert_array_equal(Tagger.load(saved).weights[0][0], tagger.weights[0][0])
