@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -39,9 +40,10 @@ The usual way, from MP3s to tags:
   jamendo-mood evaluate taggers/jamendo --data splits/ --store embeddings/vggish
   jamendo-mood tag      song.mp3 --tagger taggers/jamendo
   jamendo-mood web      --tagger taggers/jamendo
-`jamendo-mood demo` walks it in a minute or two with music it makes itself.
+`jamendo-mood demo` walks it in about a minute with music it makes itself.
 
-exit status: 0 done, 1 some tracks failed (they are listed), 2 wrong usage, 130 interrupted, 143 terminated."""
+exit status: 0 done, 1 some tracks failed (they are listed) or a disk is full, 2 wrong usage or a file that cannot be
+used, 130 interrupted, 143 terminated."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,8 +51,10 @@ def main(argv: list[str] | None = None) -> int:
     with interruption.caught():
         try:
             return _run(argv)
-        except KeyboardInterrupt as error:
-            line, status = interruption.describe(error)
+        except (KeyboardInterrupt, Exception) as error:
+            if not interruption.is_meant(error):
+                raise
+            line, status = interruption.describe()
             print(line, file=sys.stderr)
             return status
 
@@ -65,12 +69,31 @@ def _run(argv: list[str] | None) -> int:
         status: int = arguments.run(arguments)
         sys.stdout.flush()
         return status
-    except MoodError as error:
-        print(plaintext.show(f"jamendo-mood {arguments.command}: {error}"), file=sys.stderr)
-        return SOME_FAILED if isinstance(error, DiskFullError) else WRONG_USAGE
     except BrokenPipeError:  # the reader of our output, `head` say, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return DONE
+    except (MoodError, OSError) as error:
+        if interruption.is_meant(error):
+            raise
+        print(plaintext.show(f"jamendo-mood {arguments.command}: {_tell(error)}"), file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # which may be the error
+            _drop_output()
+        full = isinstance(error, DiskFullError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        return SOME_FAILED if full else WRONG_USAGE
+
+
+def _tell(error: MoodError | OSError) -> str:
+    """An error in words; those of the system are of files that nobody expected to fail, or of our output."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the output'}: {error.strerror}"
+    return str(error)
+
+
+def _drop_output() -> None:
+    """Let Python end in peace where nothing more can be printed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _OneLineFormatter(logging.Formatter):
@@ -176,7 +199,7 @@ COMMANDS: dict[str, tuple[AddOptions, Run, str]] = {
         "List the data sets and tasks: what each predicts, where to get it, what is missing here.",
     ),
     "splits": (options.add_splits, commands.splits, "Get MTG's official tables and splits, checked by SHA-256."),
-    "demo": (options.add_demo, commands.demo, "Go the whole way in a minute, with music made on the spot."),
+    "demo": (options.add_demo, commands.demo, "Go the whole way in about a minute, with music made on the spot."),
 }
 """Each command: what adds its options, what runs it, and its help."""
 

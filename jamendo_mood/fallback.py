@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -62,10 +61,9 @@ class Fallback(widgets.VBox):  # type: ignore[misc]
     def show(self, name: str, prediction: Prediction) -> None:
         """Show the moods of a song as a picture, the newest on top."""
         self.say("")
-        buffer = io.BytesIO()
-        plots.plot_song(prediction).savefig(buffer, format="png", dpi=110)
+        content = plots.plot_song(prediction).to_png(dpi=110)
         heading = widgets.HTML(f"<h3>{html.escape(name)}</h3>")
-        image = widgets.Image(value=buffer.getvalue(), format="png", layout=widgets.Layout(max_width="100%"))
+        image = widgets.Image(value=content, format="png", layout=widgets.Layout(max_width="100%"))
         self.results.children = (widgets.VBox([heading, image]), *self.results.children)
 
     def _on_upload(self, change: Mapping[str, Any]) -> None:

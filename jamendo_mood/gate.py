@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ MESSAGES = {
 """Of a status: title and text of its page."""
 
 MOST_CONNECTIONS = 256
-"""Open at once, besides visitors' websockets; a browser opens six. Each takes one of the process's 1024 files."""
+"""Open at once, besides visitors' websockets; a browser opens six."""
+FILES_PER_KERNEL = 32  # of this process: three websockets, eight sockets to the kernel behind each, and pipes
+OTHER_FILES = 512
 IDLE_S = 30.0
 """How long a request's headers may take to come, and a connection to be silent between two requests."""
 BODY_S = 10.0
@@ -71,6 +74,15 @@ def set_headers(handler: Any) -> None:
     handler.clear_header("Server")
     for name, value in SECURITY.items():
         handler.set_header(name, value)
+
+
+def allow_files(kernels: int) -> None:
+    """Let this process have as many files open as its connections and so many kernels take, if the system does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OTHER_FILES + MOST_CONNECTIONS + FILES_PER_KERNEL * kernels
+    if soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class Server(HTTPServer):  # type: ignore[misc]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -29,10 +30,11 @@ class Interruption(KeyboardInterrupt):
 
 
 class _Watch:
-    """Handles the signals; `kept` is what the line says of what was done."""
+    """Handles the signals; `kept` is what the line says of what was done, `heard` the last signal or None."""
 
     def __init__(self) -> None:
         self.kept = "nothing was begun"
+        self.heard: int | None = None
         self.stderr = os.dup(2)  # stderr itself may be turned away, see `quiet`
         self._deaf_until_s = 0.0
 
@@ -41,11 +43,13 @@ class _Watch:
             return
         self._deaf_until_s = time.monotonic() + CLEAN_UP_S
         while frame is not None:
-            if frame.f_code.co_filename == _IMPORTING:  # nothing is in hand
+            if frame.f_code.co_filename == _IMPORTING:  # an exception might be lost; what is in hand is as in a kill
                 with contextlib.suppress(OSError):
                     os.write(self.stderr, (_describe(number, self.kept) + "\n").encode())
                 os._exit(128 + number)
             frame = frame.f_back
+        self.heard = number
+        sys.unraisablehook = lambda _: None  # such as what generators of TensorFlow say that it broke off
         raise Interruption(number)
 
 
@@ -71,12 +75,14 @@ def caught() -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in _WORDS}
+    hook = sys.unraisablehook
     try:
         catch()
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = hook
         os.close(_watches.pop().stderr)
 
 
@@ -85,10 +91,16 @@ def announce(kept: str) -> None:
     _watches[0].kept = kept
 
 
-def describe(error: KeyboardInterrupt) -> tuple[str, int]:
-    """The line that tells of it, and the exit status."""
-    number = error.number if isinstance(error, Interruption) else signal.SIGINT
-    return _describe(number, _watches[0].kept), 128 + number
+def is_meant(error: BaseException) -> bool:
+    """Whether an error is what a signal ended the program by; libraries make others of an `Interruption`."""
+    return isinstance(error, KeyboardInterrupt) or _watches[0].heard is not None
+
+
+def describe() -> tuple[str, int]:
+    """The line that tells of the signal, and the exit status."""
+    watch = _watches[0]
+    number = signal.SIGINT if watch.heard is None else watch.heard
+    return _describe(number, watch.kept), 128 + number
 
 
 def ignore() -> None:

@@ -85,8 +85,8 @@ def _draw(wishes: tuple[moodlog.Wish, ...], target: Path) -> int:
         from jamendo_mood.moodplots import plot_history
     except ModuleNotFoundError as error:
         raise UsageError(f"no {error.name} to draw with: `pip install jamendo-mood[notebook]` brings it") from error
-    figure = plot_history(wishes)
-    write_atomically(target, lambda file: figure.savefig(file, format="png", dpi=PICTURE_DPI))
+    content = plot_history(wishes).to_png(PICTURE_DPI)
+    write_atomically(target, lambda file: file.write(content))
     first, last = (f"{edge(wish.time for wish in wishes):%Y-%m-%d}" for edge in (min, max))
     print(f"{target}: {reports.count(len(wishes), 'emotion')} from {first} to {last}")
     return DONE

@@ -215,9 +215,7 @@ def _write_json(prediction: Prediction) -> bytes:
 
 
 def _write_png(prediction: Prediction) -> bytes:
-    buffer = io.BytesIO()
-    plots.plot_song(prediction).savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+    return plots.plot_song(prediction).to_png(dpi=150)
 
 
 _EXPORTS = {

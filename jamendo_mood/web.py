@@ -42,6 +42,7 @@ from jamendo_mood.gate import (
     Server,
     TemplateFiles,
     TokenIdentity,
+    allow_files,
 )
 from jamendo_mood.model import Tagger
 from jamendo_mood.scratch import Scratch
@@ -128,7 +129,9 @@ def run_web(tagger: Tagger, embedder: Embedder, library: Library | None, config:
     tabs = {name: tab for name, tab in TABS.items() if name == "tag" or library is not None}
     notebooks = {name: find_notebook(notebook) for name, (_, _, notebook) in tabs.items()}
     token = os.environ.pop(TOKEN_VARIABLE, "") or ("" if _is_loopback(config.host) else secrets.token_urlsafe(24))
+    tagger.warm_up()  # before anything is written, for a signal ends an import at once
     offer = Offer(config.limits, tuple(tab[:2] for tab in tabs.values()), library)
+    allow_files(config.kernels)
     with _bound(config) as bound, Scratch() as scratch, serve(tagger, embedder, scratch.path, offer) as settings:
         served, visitors = scratch.path / "notebooks", scratch.path / "visitors"
         served.mkdir()

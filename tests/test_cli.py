@@ -288,6 +288,34 @@ def test_wrong_use_is_one_line_in_a_process_of_its_own(tmp_path, tagger_folder, 
     check_one_line(outcome, "train", "unknown task 'jazz'")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("verify", "a" * 300), ("extract", "a" * 300, "--store", "s"), ("tag", "b.mp3", "--tagger", "a" * 300)],
+)
+def test_what_the_system_says_of_a_file_is_one_line(run, arguments):
+    check_one_line(run(*arguments), arguments[0], "aaa.*: File name too long")
+
+
+def test_output_that_cannot_be_written_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "jamendo_mood", "tasks"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "jamendo-mood tasks: the output: No space left on device\n")
+
+
+def test_what_a_library_makes_of_a_signal_is_told_as_the_signal(run, monkeypatch, tmp_path):
+    def fail(_):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise AssertionError("contexts were not left in order") from None
+
+    monkeypatch.setitem(COMMANDS, "verify", (COMMANDS["verify"][0], fail, ""))
+    outcome = run("verify", tmp_path)
+    assert (outcome.status, outcome.err) == (143, "terminated; the same command begins anew\n")
+
+
 # ---- extract.
 
 

@@ -1,5 +1,8 @@
 import re
 
+import pytest
+
+from jamendo_mood import gate
 from jamendo_mood.gate import MESSAGES, SECURITY, TEMPLATES, page_policy
 
 
@@ -17,3 +20,20 @@ def test_scripts_in_the_page_need_its_word():
     assert policy["script-src"] == "'self' 'nonce-word' blob:"
     assert policy["frame-ancestors"] == policy["object-src"] == policy["base-uri"] == "'none'"
     assert not re.search("script", SECURITY["Content-Security-Policy"])
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "kernels", "allowed"),
+    [
+        (1024, 4096, 8, None),
+        (1024, 4096, 100, (3968, 4096)),
+        (1024, 2048, 100, (2048, 2048)),
+        (1024, gate.resource.RLIM_INFINITY, 100, (3968, gate.resource.RLIM_INFINITY)),
+    ],
+)
+def test_many_places_may_have_as_many_files(monkeypatch, soft, hard, kernels, allowed):
+    limits = []
+    monkeypatch.setattr(gate.resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(gate.resource, "setrlimit", lambda _, pair: limits.append(pair))
+    gate.allow_files(kernels)
+    assert limits == ([allowed] if allowed else [])

@@ -23,13 +23,23 @@ def hearing():
 @pytest.mark.parametrize(("number", "word"), BOTH)
 def test_a_signal_is_an_exception_that_tells_which(hearing, number, word):
     interruption.announce("nothing is lost")
-    with pytest.raises(KeyboardInterrupt) as caught:
+    with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(number)
-    assert interruption.describe(caught.value) == (f"{word}; nothing is lost", 128 + number)
+    assert interruption.describe() == (f"{word}; nothing is lost", 128 + number)
 
 
 def test_python_s_own_is_told_as_one_from_the_keyboard(hearing):
-    assert interruption.describe(KeyboardInterrupt()) == ("interrupted; nothing was begun", 130)
+    assert interruption.is_meant(KeyboardInterrupt())
+    assert interruption.describe() == ("interrupted; nothing was begun", 130)
+
+
+def test_an_error_that_a_library_makes_of_it_is_meant_as_such(hearing):
+    """TensorFlow's contexts complain that they were not left in order."""
+    assert not interruption.is_meant(AssertionError())
+    with pytest.raises(Interruption):
+        signal.raise_signal(signal.SIGTERM)
+    assert interruption.is_meant(AssertionError())
+    assert interruption.describe() == ("terminated; nothing was begun", 143)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

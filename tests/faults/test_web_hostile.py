@@ -27,34 +27,34 @@ GROWTH_MB = 150  # of the server, by any attack
 
 
 @pytest.fixture(scope="module")
-def attacker(served, run):
+def attacker(served, finish):
     """A visitor with a page of its own, for the attacks that need one."""
     one = Visitor(served)
-    run(one.ask(f"/?token={TOKEN}"))
-    assert run(one.come()).status == 200
-    run(one.connect())
+    finish(one.ask(f"/?token={TOKEN}"))
+    assert finish(one.come()).status == 200
+    finish(one.connect())
     yield one
-    run(one.leave())
+    finish(one.leave())
 
 
 @pytest.fixture(autouse=True)
-def unharmed(served, witness, run):
+def unharmed(served, witness, finish):
     """After an attack: the server has not grown, and another visitor's song has its moods as soon as ever."""
     before = served.server_mb()
     yield
-    result = run(asyncio.wait_for(witness.upload("witness.wav", SONG), 30))
+    result = finish(asyncio.wait_for(witness.upload("witness.wav", SONG), 30))
     assert result["type"] == "tags"
     assert {told["id"] for told in witness.heard if "id" in told} <= witness.songs
     assert served.server_mb() < before + GROWTH_MB
 
 
 @pytest.fixture
-def again(attacker, run):
+def again(attacker, finish):
     """Connects an attacker whose socket was closed."""
 
     def connect():
         if attacker.reader.done():
-            run(attacker.connect())
+            finish(attacker.connect())
         return attacker
 
     return connect
@@ -89,18 +89,18 @@ async def is_closed(visitor):
 
 
 @pytest.mark.parametrize("what", NONSENSE)
-def test_nonsense_closes_the_socket_it_comes_by(what, again, run):
+def test_nonsense_closes_the_socket_it_comes_by(what, again, finish):
     visitor = again()
     visitor.socket.write_message(NONSENSE[what], binary=isinstance(NONSENSE[what], bytes))
-    assert run(is_closed(visitor)) in (1008, 1009, None)  # None: cut off
+    assert finish(is_closed(visitor)) in (1008, 1009, None)  # None: cut off
 
 
-def test_random_frames_close_it_too(again, run, amount, figure):
+def test_random_frames_close_it_too(again, finish, amount, figure):
     count = amount(10, 500)
     for seed in range(count):
         visitor = again()
         visitor.socket.write_message(garbage(seed), binary=True)
-        assert run(is_closed(visitor)) == 1008
+        assert finish(is_closed(visitor)) == 1008
     figure("frames of random bytes to the page's websocket", count, f"{count} sockets closed, others served")
 
 
@@ -117,24 +117,24 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)
-def test_no_message_runs_code_or_makes_anything(what, again, run, tmp_path):
+def test_no_message_runs_code_or_makes_anything(what, again, finish, tmp_path):
     visitor, (kind, channel, content) = again(), FORBIDDEN[what]
     content = json.loads(json.dumps(content).replace("PAGE", visitor.page))
     if "code" in content:
         content["code"] = content["code"].format(path=str(tmp_path / "owned"))
     before = len(visitor.heard)
     visitor.socket.write_message(visitor.pack(kind, channel=channel, **content), binary=True)
-    result = run(visitor.upload("mine.wav", SONG))  # the socket is as good as before
+    result = finish(visitor.upload("mine.wav", SONG))  # the socket is as good as before
     assert result["type"] == "tags"
     assert not any(told.get("method") in ("update", "echo_update") for told in visitor.heard[before:])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_message_to_the_widget_of_another_reaches_nobody(again, witness, run):
+def test_a_message_to_the_widget_of_another_reaches_nobody(again, witness, finish):
     visitor = again()
     data = {"method": "custom", "content": {"type": "hello", "view": "spy"}}
     visitor.send("comm_msg", comm_id=witness.page, data=data)
-    assert run(visitor.upload("mine.wav", SONG))["type"] == "tags"
+    assert finish(visitor.upload("mine.wav", SONG))["type"] == "tags"
     assert "spy" not in json.dumps(witness.heard)
     assert "witness" not in json.dumps(visitor.heard)
 
@@ -150,7 +150,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("who", REFUSED)
-def test_who_may_not_connect_is_refused_with_all_headers(who, again, run):
+def test_who_may_not_connect_is_refused_with_all_headers(who, again, finish):
     visitor, (status, how) = again(), REFUSED[who]
 
     async def connect():
@@ -158,12 +158,12 @@ def test_who_may_not_connect_is_refused_with_all_headers(who, again, run):
             await visitor.channels(**how)
         return refused.value
 
-    error = run(connect())
+    error = finish(connect())
     assert error.code == status
     assert {name: error.response.headers.get(name) for name in SECURITY} == SECURITY
 
 
-def test_a_kernel_has_few_sockets(again, run):
+def test_a_kernel_has_few_sockets(again, finish):
     visitor = again()
 
     async def connect():
@@ -177,7 +177,7 @@ def test_a_kernel_has_few_sockets(again, run):
             one.close()
         return closed
 
-    assert run(connect()) == 4  # two beside one's own are allowed
+    assert finish(connect()) == 4  # two beside one's own are allowed
 
 
 def upload(*pieces, name="a.wav", size=1000):
@@ -205,17 +205,17 @@ UPLOADS = {
 
 
 @pytest.mark.parametrize("what", UPLOADS)
-def test_an_upload_that_is_wrong_is_told_so(what, again, run, served):
+def test_an_upload_that_is_wrong_is_told_so(what, again, finish, served):
     visitor, (wrong, sentence) = again(), UPLOADS[what]
     identity = uuid.uuid4().hex
     visitor.tell("begin", id=identity, name=wrong.name, size=wrong.size)
     for offset, size in wrong.pieces:
         visitor.tell("chunk", [b"#EXTM3U\n/etc/passwd\n".ljust(size)[:size]], id=identity, offset=offset)
-    result = run(asyncio.wait_for(visitor.result(identity), 30))
+    result = finish(asyncio.wait_for(visitor.result(identity), 30))
     assert result["type"] == "failed"
     assert sentence in result["sentence"]
     assert str(served.temporary) not in json.dumps(result)
-    assert run(visitor.upload("mine.wav", SONG))["type"] == "tags"
+    assert finish(visitor.upload("mine.wav", SONG))["type"] == "tags"
 
 
 ODD = [
@@ -225,15 +225,15 @@ ODD = [
 ]
 
 
-def test_messages_that_make_no_sense_are_dropped(again, run):
+def test_messages_that_make_no_sense_are_dropped(again, finish):
     visitor = again()
     for content in ODD:
         visitor.send("comm_msg", comm_id=visitor.page, data={"method": "custom", "content": content})
-    assert run(visitor.upload("mine.wav", SONG))["type"] == "tags"
+    assert finish(visitor.upload("mine.wav", SONG))["type"] == "tags"
     assert "passwd" not in json.dumps(visitor.heard)
 
 
-def test_ten_thousand_tiny_pieces_are_a_song(again, run, amount, figure):
+def test_ten_thousand_tiny_pieces_are_a_song(again, finish, amount, figure):
     visitor = again()
     content, identity = SONG, uuid.uuid4().hex
     pieces = amount(300, 10_000)
@@ -246,11 +246,11 @@ def test_ten_thousand_tiny_pieces_are_a_song(again, run, amount, figure):
             await visitor.tell("chunk", [content[start : start + step]], id=identity, offset=start)
         return await visitor.result(identity)
 
-    assert run(send())["type"] == "tags"
+    assert finish(send())["type"] == "tags"
     figure("a song in tiny pieces, sent without waiting", pieces, f"tagged after {time.monotonic() - started:.1f} s")
 
 
-def test_many_uploads_that_never_end_are_told_to_wait(again, run, served, amount, figure):
+def test_many_uploads_that_never_end_are_told_to_wait(again, finish, served, amount, figure):
     visitor, count = again(), amount(120, 1_000)
     names = [uuid.uuid4().hex for _ in range(count)]
 
@@ -262,14 +262,14 @@ def test_many_uploads_that_never_end_are_told_to_wait(again, run, served, amount
             await visitor.tell("remove", id=identity)
         return [told for told in visitor.heard if told.get("id") in names and told["type"] == "failed"]
 
-    refused = run(send())
+    refused = finish(send())
     assert len(refused) >= count - 100
     figure("uploads begun by one visitor, never ended", count, f"{count - len(refused)} taken, {len(refused)} refused")
-    assert run(visitor.upload("mine.wav", SONG))["type"] == "tags"
+    assert finish(visitor.upload("mine.wav", SONG))["type"] == "tags"
     assert served.kernels()
 
 
-def test_one_who_asks_and_does_not_read_is_left(served, again, run, amount, figure):
+def test_one_who_asks_and_does_not_read_is_left(served, again, finish, amount, figure):
     """The answers of the kernel must not pile up in the server."""
     visitor, count = again(), amount(2_000, 30_000)
     visitor.reader.cancel()
@@ -290,14 +290,14 @@ def test_one_who_asks_and_does_not_read_is_left(served, again, run, amount, figu
         await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 30)
         return len(asked)
 
-    taken = run(ask())
+    taken = finish(ask())
     most = max(most, served.server_mb())
     assert most < before + GROWTH_MB
     figure("questions of 20 kB by a visitor who reads no answer", taken, f"the server grew by {most - before:.0f} MB")
     again()
 
 
-def test_a_slow_loris_keeps_nobody_out(served, run, amount, figure):
+def test_a_slow_loris_keeps_nobody_out(served, finish, amount, figure):
     host, port = served.host.split(":")
     count = amount(MOST_CONNECTIONS + 50, MOST_CONNECTIONS + 500)
     with contextlib.ExitStack() as stack:
@@ -370,30 +370,30 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("what", REQUESTS)
-def test_what_is_no_page_is_refused_with_all_headers(what, attacker, run, again):
+def test_what_is_no_page_is_refused_with_all_headers(what, attacker, finish, again):
     again()
     method, path, status = REQUESTS[what]
     body = "x" * 70_000 if what == "a large body" else "" if method in ("POST", "PUT") else None
-    answer = run(attacker.ask(path.format(kernel=attacker.kernel), method, body))
+    answer = finish(attacker.ask(path.format(kernel=attacker.kernel), method, body))
     assert answer.status == status
     if what != "a large body":  # which Tornado refuses before there is a request
         assert {name: answer.headers.get(name) for name in SECURITY} == SECURITY
         assert "Server" not in answer.headers
         assert "Access-Control-Allow-Origin" not in answer.headers
-    assert run(attacker.ask(f"/present/{attacker.kernel}")).status == 204
+    assert finish(attacker.ask(f"/present/{attacker.kernel}")).status == 204
 
 
-def test_no_room_is_told_and_the_next_song_is_taken(visitor, run, served, figure):
+def test_no_room_is_told_and_the_next_song_is_taken(visitor, finish, served, figure):
     one = visitor()
-    assert run(one.come()).status == 200
-    run(one.connect())
+    assert finish(one.come()).status == 200
+    finish(one.connect())
     folder = kernel_folder(served, one.kernel)
     mount = ["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", folder]
     if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:
         pytest.skip("needs the right to mount a tmpfs (root on Linux)")
     try:
-        result = run(one.upload("large.wav", make_song(2, seconds=30)))
-        assert run(one.upload("small.wav", SONG))["type"] == "tags"
+        result = finish(one.upload("large.wav", make_song(2, seconds=30)))
+        assert finish(one.upload("small.wav", SONG))["type"] == "tags"
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
     assert result["type"] == "failed"
@@ -408,13 +408,13 @@ def kernel_folder(served, kernel):
     raise AssertionError("no such kernel")
 
 
-def test_the_token_is_told_nowhere(served, attacker, run, again):
+def test_the_token_is_told_nowhere(served, attacker, finish, again):
     """After all that: not in the log, in no file, in no process's arguments or environment."""
     again()
     for path in ("/nothing?token={}", "/%ff?token={}", "/present/x?token={}", "/?token={}&x=%zz"):
         path = path.format(TOKEN)
-        run(attacker.ask(path))
-        run(attacker.ask(path, Host="x\x00y"))
+        finish(attacker.ask(path))
+        finish(attacker.ask(path, Host="x\x00y"))
     log = served.log.read_text()
     assert TOKEN in served.url
     assert TOKEN not in log.replace(served.url, "")

@@ -43,7 +43,7 @@ async def wait_until(look, seconds=30):
 
 
 @pytest.fixture(scope="module")
-def crowd(amount, served, listener, tmp_path_factory, run):
+def crowd(amount, served, listener, tmp_path_factory, finish):
     """What all visitors saw; and of each song the scores that `jamendo-mood tag` gives it."""
     count, each = amount(5, 20), amount(1, 3)
     songs = [{f"song {n:02d}-{k}.wav": make_song(10 * n + k) for k in range(each)} for n in range(count)]
@@ -53,8 +53,8 @@ def crowd(amount, served, listener, tmp_path_factory, run):
         started, refused = time.monotonic(), asyncio.Event()
         return await asyncio.gather(*(visit(served, own, started, refused) for own in songs))
 
-    seen = run(come())
-    run(wait_until(lambda: len(served.kernels()) == len(served.folders()) == 1))
+    seen = finish(come())
+    finish(wait_until(lambda: len(served.kernels()) == len(served.folders()) == 1))
     folder, scores = tmp_path_factory.mktemp("songs"), {}
     for name, content in (pair for own in songs for pair in own.items()):
         (folder / name).write_bytes(content)
@@ -92,7 +92,7 @@ def test_nobody_hears_of_another(crowd):
     assert len({*kernels}) == len(kernels)
 
 
-def test_memory_is_bounded_and_kernels_are_gone(crowd, places, served, figure, run):
+def test_memory_is_bounded_and_kernels_are_gone(crowd, places, served, figure, finish):
     (kernel,) = left = served.kernels()  # the next one, warm
     one_kernel_mb = own_mb(kernel)
     server_before, _ = crowd.before.memory_mb
@@ -108,7 +108,7 @@ def test_memory_is_bounded_and_kernels_are_gone(crowd, places, served, figure, r
         assert (await visitor.come()).status == 200
         assert await visitor.leave() == 204
 
-    run(again())
+    finish(again())
     figure(
         "the same: memory and processes",
         f"{len(crowd.seen)} visitors",

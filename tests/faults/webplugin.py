@@ -40,7 +40,7 @@ def served(listener, places, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def run():
+def finish():
     """Runs coroutines, one after the other, in a loop that lasts."""
     loop = asyncio.new_event_loop()
     yield lambda coroutine: loop.run_until_complete(asyncio.wait_for(coroutine, 500))
@@ -48,22 +48,22 @@ def run():
 
 
 @pytest.fixture
-def visitor(served, run):
+def visitor(served, finish):
     """Makes visitors who know the token; those who are still there leave at the end."""
     there = []
 
     def make():
         there.append(Visitor(served))
-        run(there[-1].ask(f"/?token={TOKEN}"))
+        finish(there[-1].ask(f"/?token={TOKEN}"))
         return there[-1]
 
     yield make
     for one in there:
-        run(one.leave())
+        finish(one.leave())
 
 
 @pytest.fixture(scope="module")
-def witness(served, run):
+def witness(served, finish):
     """One who is there while others attack; `check` uploads a song, and expects its moods within seconds."""
     one = Visitor(served)
 
@@ -72,6 +72,6 @@ def witness(served, run):
         assert (await one.come()).status == 200
         await one.connect()
 
-    run(come())
+    finish(come())
     yield one
-    run(one.leave())
+    finish(one.leave())
