@@ -16,7 +16,8 @@ VERSION_TESTS ?= $(addprefix tests/test_, $(addsuffix .py, audio decoders embedd
 demo: $(INSTALLED)  ## the whole way, from MP3s to mood tags
 	$(BIN)/jamendo-mood demo --out build/demo
 
-test: lint types tests notebooks wheel  ## all that must be green
+test: lint types tests  ## all that must be green
+	$(MAKE) -j 2 notebooks wheel
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -85,9 +85,9 @@ def _run(argv: list[str] | None) -> int:
 
 
 def _tell(error: MoodError | OSError) -> str:
-    """An error in words; those of the system are of files that nobody expected to fail, or of our output."""
+    """An error in words; the system's own are of files that nobody expected to fail, or of the output."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'the output'}: {error.strerror}"
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
 
 

@@ -301,7 +301,7 @@ def test_output_that_cannot_be_written_is_one_line():
         done = subprocess.run(
             [sys.executable, "-m", "jamendo_mood", "tasks"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
-    assert (done.returncode, done.stderr) == (1, "jamendo-mood tasks: the output: No space left on device\n")
+    assert (done.returncode, done.stderr) == (1, "jamendo-mood tasks: No space left on device\n")
 
 
 def test_what_a_library_makes_of_a_signal_is_told_as_the_signal(run, monkeypatch, tmp_path):
