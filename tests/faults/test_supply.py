@@ -27,7 +27,7 @@ MODULES_OF_EXTRAS = {
     "web": {"channels", "gate", "visitors", "web"},
     "classical": {"handcrafted"},
     "fast": {"decoders"},
-    "parquet": {"parquet"},
+    "parquet": {"parquetreader"},
     "ray": {"cluster", "objects"},
 }
 """Who may import what comes with an extra."""
