@@ -260,8 +260,8 @@ def test_hours_of_silence_in_a_small_file_do_not_fill_memory(start, amount, figu
     figure(
         f"{hours:.2g} hours of silence in a small FLAC file, and in an MP3 that says 3 minutes",
         2,
-        f"{sizes[1] / 1e6:.2f} MB, embedded; {cost['own_mb'] - cost['before_mb']:.0f} MB more of this process, {cost['ffmpeg_mb']:.0f} MB of "
-        f"ffmpeg, {cost['longest_s']:.0f} s a track",
+        f"{sizes[1] / 1e6:.2f} MB, embedded; {cost['own_mb'] - cost['before_mb']:.0f} MB more of this process, "
+        f"{cost['ffmpeg_mb']:.0f} MB of ffmpeg, {cost['longest_s']:.0f} s a track",
     )
 
 
