@@ -26,7 +26,6 @@ import sys
 import numpy as np
 from test_store import SPEC
 from jamendo_mood.store import EmbeddingStore
-from jamendo_mood.tracks import MOST_TABLE_BYTES
 
 store, name = EmbeddingStore(sys.argv[1], SPEC), sys.argv[2]
 print("ready", flush=True)
