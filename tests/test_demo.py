@@ -19,7 +19,10 @@ def no_weights(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The demo, as a user starts it, twice in one folder: its folder, and what each run printed."""
+    """The demo, as a user starts it, twice in one folder: its folder, and what each run printed.
+
+    For `make test-slow`: `make demo` and `make wheel` run it once each.
+    """
     folder = tmp_path_factory.mktemp("demo")
     environment = {name: value for name, value in os.environ.items() if name != WEIGHTS_VARIABLE}
     environment["TFHUB_CACHE_DIR"] = str(folder / "empty cache")
@@ -39,11 +42,13 @@ def runs(tmp_path_factory):
     return folder / "out", printed, files
 
 
+@pytest.mark.slow
 def test_the_first_line_says_which_embedder_and_why(runs):
     for printed in runs[1]:
         assert printed.splitlines()[0].startswith("Demo with the embedder logmel: VGGish's weights are not on this")
 
 
+@pytest.mark.slow
 def test_it_really_learns(runs):
     folder, printed, _ = runs
     figures = json.loads((folder / "report-logmel" / "scores.json").read_text())
@@ -53,6 +58,7 @@ def test_it_really_learns(runs):
         assert f"Test PR-AUC {figures['PR-AUC-macro']:.3f}, " in text
 
 
+@pytest.mark.slow
 def test_it_says_what_each_step_did_and_where_its_files_are(runs):
     folder, (printed, _), _ = runs
     assert [line[:5] for line in printed.splitlines() if line.startswith("[")] == [f"[{n}/5]" for n in range(1, 6)]
@@ -63,6 +69,7 @@ def test_it_says_what_each_step_did_and_where_its_files_are(runs):
     assert f"{len(songs)} tracks embedded, 0 were there already, 0 failed" in printed
 
 
+@pytest.mark.slow
 def test_the_tagged_song_is_none_it_trained_on(runs):
     (command,) = (line for line in runs[1][0].splitlines() if line.startswith("$ jamendo-mood tag "))
     song = next(song for song in synthesis.plan_songs(0) if song.path in command)
@@ -71,6 +78,7 @@ def test_the_tagged_song_is_none_it_trained_on(runs):
     assert title.endswith(", ".join(song.moods))
 
 
+@pytest.mark.slow
 def test_a_second_run_embeds_nothing_again(runs):
     _, (_, again), (first, second) = runs
     assert first == second
@@ -78,6 +86,7 @@ def test_a_second_run_embeds_nothing_again(runs):
     assert f"0 tracks embedded, {len(first)} were there already" in again
 
 
+@pytest.mark.slow
 def test_no_wav_is_left(runs):
     assert list(runs[0].parent.rglob("*.wav")) == []
 
