@@ -16,13 +16,12 @@ import selectors
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jamendo_mood import plaintext
+from jamendo_mood import limits, plaintext
 from jamendo_mood.errors import AudioError, CancelledError, UsageError
 
 FORMATS = (
@@ -180,7 +179,8 @@ def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, most_byte
     with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         talk = _Talk(child, fed, writes)
         try:
-            _limit(child.pid)
+            # The time is for one whose parent was killed; `_check` is much stricter.
+            limits.bound(child.pid, MEMORY_BYTES, GRACE_S + LONGEST_S)
             talk.listen(functools.partial(_check, talk, source, most_bytes, time.monotonic()))
         finally:
             child.kill()  # which is nothing to one that has ended
@@ -194,19 +194,6 @@ def _guard(arguments: tuple[str, ...]) -> Iterator[str]:
         if argument == "-i":
             yield from _READING_SAMPLES if following == "-" else _READING_A_FILE
         yield argument
-
-
-def _limit(pid: int) -> None:
-    """Bound the memory and the processor's time of a process, and let it leave no core; Linux alone can."""
-    if sys.platform != "linux":
-        return
-    import resource
-
-    cpu_s = round(GRACE_S + LONGEST_S)  # for one whose parent was killed; `_check` is much stricter
-    limits = {resource.RLIMIT_DATA: MEMORY_BYTES, resource.RLIMIT_CPU: cpu_s, resource.RLIMIT_CORE: 0}
-    for kind, most in limits.items():
-        with contextlib.suppress(OSError, ValueError):  # it has ended, or has a lower limit already
-            resource.prlimit(pid, kind, (most, most))
 
 
 def _check(talk: _Talk, source: str, most_bytes: int, started: float) -> None:

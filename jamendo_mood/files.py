@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import IO
 
 from jamendo_mood.errors import DiskFullError, StoreError
-from jamendo_mood.untrusted import open_file, read_up_to
 
 Write = Callable[[IO[bytes]], object]
 
@@ -198,12 +197,6 @@ def append(path: Path, lines: bytes, heading: bytes = b"", mode: int = 0o666) ->
             with contextlib.suppress(OSError):
                 os.ftruncate(file, size) if size else path.unlink()
             raise
-
-
-def read_bytes(path: Path) -> memoryview:
-    """All bytes of a file; arrays that are views of it can be written to."""
-    with open_file(path, buffering=0) as file:
-        return read_up_to(file, os.fstat(file.fileno()).st_size)
 
 
 @contextlib.contextmanager

@@ -22,11 +22,7 @@ _IMPORTING = "<frozen importlib._bootstrap>"  # the file name of the code that i
 
 
 class Interruption(KeyboardInterrupt):
-    """A signal asked the program to end; `number` says which."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+    """A signal asked the program to end; `describe` says which."""
 
 
 class _Watch:
@@ -50,7 +46,7 @@ class _Watch:
             frame = frame.f_back
         self.heard = number
         sys.unraisablehook = lambda _: None  # such as what generators of TensorFlow say that it broke off
-        raise Interruption(number)
+        raise Interruption
 
 
 _watches: list[_Watch] = []  # one, while signals are caught

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from jamendo_mood import limits
 from jamendo_mood.embedders import EmbedderSpec
 from jamendo_mood.errors import StoreError, UsageError
 from jamendo_mood.untrusted import brief, parse_json
@@ -39,8 +39,8 @@ _SMALL_BYTES, _MOST_RATIO = 64_000_000, 50  # of a column in a row group: what i
 
 # Not `-m`, which would look for modules in the current folder before anything of ours runs.
 _PROGRAM = """
-import os, sys
-sys.path[:] = sys.argv.pop().split(os.pathsep)
+import sys
+sys.path[:] = sys.argv.pop().split("\\n")
 from jamendo_mood import parquetreader
 parquetreader.answer(sys.stdin.buffer, sys.stdout.buffer)
 """
@@ -116,17 +116,18 @@ def read_tracks(paths: Sequence[Path], spec: EmbedderSpec) -> Iterator[tuple[Pat
 def _ask(what: str, paths: Sequence[Path], spec: EmbedderSpec | None = None) -> Iterator[tuple[dict[str, Any], bytes]]:
     """What a child says of files; the last of it is an ``error`` if it does not come to its end."""
     question = {"what": what, "paths": [str(path) for path in paths], "embedder": asdict(spec) if spec else None}
-    command = [sys.executable, "-c", _PROGRAM, os.pathsep.join(sys.path)]
-    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", _PROGRAM, "\n".join(sys.path)]
+    pipe, size = subprocess.PIPE, sum(path.stat().st_size for path in paths if path.is_file())
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         try:
+            limits.bound(child.pid, MEMORY_BYTES, GRACE_S + size / BYTES_PER_S)
             with contextlib.suppress(BrokenPipeError), child.stdin:
                 child.stdin.write(json.dumps(question).encode())
             while (line := child.stdout.readline()).endswith(b"\n"):
                 said = json.loads(line)
-                if said["what"] == "end":
+                if "end" in said:
                     return
                 numbers = child.stdout.read(said["bytes"])
                 if len(numbers) < said["bytes"]:
@@ -134,7 +135,7 @@ def _ask(what: str, paths: Sequence[Path], spec: EmbedderSpec | None = None) -> 
                 yield said, numbers
             status = child.wait()
             ended = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-            yield {"error": f"damaged, its reader was ended {ended}"}, b""
+            yield {"error": f"cannot be read (its reader was ended {ended})"}, b""
         finally:
             child.kill()
 
@@ -146,11 +147,10 @@ def answer(question: IO[bytes], answers: IO[bytes]) -> None:
     """Answer what `_ask` asks: what the child does."""
     asked = json.loads(question.read())
     paths = [Path(path) for path in asked["paths"]]
-    _limit(round(GRACE_S + sum(path.stat().st_size for path in paths if path.is_file()) / BYTES_PER_S))
 
     def tell(numbers: Array | None = None, **said: Any) -> None:
         size = 0 if numbers is None else numbers.nbytes
-        answers.write(json.dumps({"what": "said", "bytes": size, **said}).encode() + b"\n")
+        answers.write(json.dumps({"bytes": size, **said}).encode() + b"\n")
         if numbers is not None:
             answers.write(np.ascontiguousarray(numbers).data)
         answers.flush()  # what is not flushed is lost if Arrow aborts
@@ -159,17 +159,7 @@ def answer(question: IO[bytes], answers: IO[bytes]) -> None:
         _tell_footers(paths, tell)
     else:
         _tell_tracks(paths, EmbedderSpec.from_json(asked["embedder"]), tell)
-    tell(what="end")
-
-
-def _limit(cpu_s: int) -> None:
-    if sys.platform == "linux":  # elsewhere there are no such limits, or they count something else
-        import resource
-
-        limits = {resource.RLIMIT_DATA: MEMORY_BYTES, resource.RLIMIT_CPU: cpu_s, resource.RLIMIT_CORE: 0}
-        for kind, most in limits.items():
-            with contextlib.suppress(ValueError):  # there is a lower one already
-                resource.setrlimit(kind, (most, most))
+    tell(end=True)
 
 
 def _tell_footers(paths: Sequence[Path], tell: Tell) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jamendo_mood.files import abandoned, disk_errors, locked, read_bytes, write_atomically
+from jamendo_mood.files import abandoned, disk_errors, locked, write_atomically
 from jamendo_mood.layout import (
     FAILURES_NAME,
     INDEX_NAME,
@@ -135,7 +135,7 @@ def _place_of(finding: Finding, root: Path) -> Path:
 def _copy_in(_root: Path, found: list[Finding]) -> list[str]:
     for finding in found:
         with disk_errors(finding.path):
-            content = read_bytes(finding.path)
+            content = finding.path.read_bytes()
         write_atomically(finding.path, lambda file, content=content: file.write(content))  # type: ignore[misc]
     return ["replaced by a copy of the file"] * len(found)
 

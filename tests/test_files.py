@@ -12,7 +12,6 @@ from jamendo_mood.files import (
     append,
     is_draft,
     locked,
-    read_bytes,
     remove_drafts,
     write_atomically,
     write_together,
@@ -171,12 +170,3 @@ def test_who_waits_for_a_list_that_is_replaced_writes_to_the_new_one(tmp_path):
         write_atomically(path, lambda file: file.write(b"new\n"))
     waiting.join(timeout=60)
     assert path.read_bytes() == b"new\nlate\n"
-
-
-def test_a_file_is_read_whole_into_what_can_be_written_to(tmp_path):
-    (tmp_path / "file").write_bytes(bytes(range(256)) * 500)
-    content = read_bytes(tmp_path / "file")
-    assert bytes(content) == bytes(range(256)) * 500
-    content[0] = 1
-    (tmp_path / "empty").touch()
-    assert bytes(read_bytes(tmp_path / "empty")) == b""

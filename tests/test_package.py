@@ -15,7 +15,7 @@ import jamendo_mood
 
 ROOT = Path(jamendo_mood.__file__).parent
 LAYERS = """
-errors quiet argtypes plaintext untrusted interruption
+errors quiet argtypes plaintext untrusted interruption limits
 scratch files ffmpeg metrics valuemetrics losses calibration cards remote
 pydubs
 audio classmetrics bootstrap emotions

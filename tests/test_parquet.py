@@ -312,9 +312,9 @@ def test_a_file_at_which_the_reader_dies_is_named_and_the_others_are_read(
     dies = f"question = sys.stdin.buffer.read()\nif b'bad.parquet' in question:\n    {program}\n    sys.exit()\n"
     monkeypatch.setattr(parquetreader, "_PROGRAM", f"import sys\n{dies}{usual}")
     failed, footer = parquetreader.read_footers([bad, whole])
-    assert str(failed) == f"{bad}: damaged, its reader was ended {ended}"
+    assert str(failed) == f"{bad}: cannot be read (its reader was ended {ended})"
     assert footer.rows == 4
-    with pytest.raises(StoreError, match=rf"bad\.parquet: damaged, its reader was ended {ended}$"):
+    with pytest.raises(StoreError, match=rf"bad\.parquet: cannot be read \(its reader was ended {ended}\)$"):
         import_parquet([bad, whole], tmp_path / "back")
     assert not (tmp_path / "back").exists()
 
@@ -334,8 +334,7 @@ def test_a_reader_ends_with_who_asks(exported):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is not bounded")
 def test_a_reader_that_wants_too_much_memory_is_told_of(exported, monkeypatch):
-    little = "parquetreader.MEMORY_BYTES = 50_000_000\nparquetreader.answer"
-    monkeypatch.setattr(parquetreader, "_PROGRAM", parquetreader._PROGRAM.replace("parquetreader.answer", little))
+    monkeypatch.setattr(parquetreader, "MEMORY_BYTES", 50_000_000)
     (failed,) = parquetreader.read_footers([exported / names(exported)[0]])
     assert isinstance(failed, StoreError)
 

@@ -117,3 +117,11 @@ def test_reasons_are_short_and_of_one_line():
     assert untrusted.brief(KeyError("name")) == "no 'name'"
     assert untrusted.brief(EOFError()) == "EOFError"
     assert len(untrusted.brief(ValueError("a" * 10**6))) < 400
+
+
+@pytest.mark.parametrize("asked", [0, 1, 128_000, 200_000])
+def test_what_is_read_can_be_written_to(asked):
+    whole = bytes(range(256)) * 500
+    content = untrusted.read_up_to(io.BytesIO(whole), asked)
+    assert bytes(content) == whole[:asked]
+    assert not content.readonly
