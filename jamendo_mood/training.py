@@ -267,6 +267,7 @@ def _train_member(
     batch = min(config.batch, max(SMALLEST_BATCH, len(rows) // 10))
     steps = -(-len(rows) // batch)
     head.compile(_optimizer(config, steps), loss=task.rules.make_loss(config.loss, Y, config.balance))
+    head.optimizer.build(head.trainable_variables)  # or else Keras traces each step twice, to make these on the way
     columns = np.array([train.targets.index(target) for target in watched.targets])
     watcher = _make_watcher(watched, columns, task, config, units, lambda *found: on_epoch(Epoch(member, *found)))
     head.fit(
