@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,7 +71,24 @@ def run_demo(out: Path, embedder: str | None, options: EmbedderOptions, seed: in
     ratio = figures["PR-AUC-macro"] / figures["prior-macro"]
     print(f"Test PR-AUC {figures['PR-AUC-macro']:.3f}, {ratio:.1f} times the prior {figures['prior-macro']:.3f}.")
     print(f"Files: embeddings in {store}, tagger in {tagger}, scores and pictures in {report}/report.html.")
-    return 0 if ratio >= 2 else 1
+    if ratio < 2:
+        return 1
+    program = _find_program()
+    print("\nNext, a song of your own, from any audio file:")
+    print(f"  {program} tag SONG.mp3")
+    print("      seven moods of real music, by the tagger in the package; downloads VGGish's weights first (275 MB)")
+    print(f"  {program} tag SONG.mp3 --tagger {shlex.quote(str(tagger))}")
+    print("      at once, by the tagger above, which knows synthesised music only")
+    print(f"  {program} web --tagger {shlex.quote(str(tagger))}")
+    print("      the same on a page in the browser: drop songs on it")
+    print("To learn your own tags from your own music: notebooks/02_train.ipynb, or `jamendo-mood train --help`.")
+    return 0
+
+
+def _find_program() -> str:
+    """What to type for this very command: its name where the shell finds it, else the path it was started by."""
+    name = "jamendo-mood"
+    return name if shutil.which(name) or Path(sys.argv[0]).name != name else sys.argv[0]
 
 
 def _choose(embedder: str | None, options: EmbedderOptions) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,8 @@ def read_variables(path: Path) -> dict[str, Array]:
 def choose_precision(precision: str) -> str:
     """What to compute in: ``auto`` is ``bfloat16`` where the machine multiplies it natively, else ``float32``.
 
-    A CPU does so that has AVX512-BF16 or AMX-BF16 (Linux tells), a GPU from compute capability 8 (Ampere) on.
+    A CPU does so that has AVX512-BF16 or AMX-BF16 (Linux tells) and is not kept from it (by ``ONEDNN_MAX_CPU_ISA``), a
+    GPU from compute capability 8 (Ampere) on.
 
     Raises
     ------
@@ -130,6 +132,8 @@ def choose_precision(precision: str) -> str:
         details = map(config.experimental.get_device_details, gpus)
         capable = all(own.get("compute_capability", (0, 0)) >= (8, 0) for own in details)
         return "bfloat16" if capable else "float32"
+    if "ONEDNN_MAX_CPU_ISA" in os.environ:
+        return "float32"  # which every processor computes; TensorFlow would ask oneDNN for what it was told not to do
     try:
         flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:  # macOS

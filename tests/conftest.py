@@ -1,5 +1,7 @@
 """Set-up that several test files share."""
 
+import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -38,14 +40,21 @@ def true_weights() -> Path:
 
 
 @pytest.fixture(scope="session")
-def seeded_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A SavedModel of VGGish's interface and size with weights from a seed: 288 MB, so removed at the end."""
-    from seeded_vggish import write_module
+def seeded_module(pytestconfig: pytest.Config) -> Path:
+    """A SavedModel of VGGish's interface and size with weights from a seed; nobody writes to it.
 
-    folder = tmp_path_factory.mktemp("seeded") / "vggish"
-    write_module(folder)
-    yield folder
-    shutil.rmtree(folder)
+    It has 288 MB, so it is made once, for all processes and runs, in pytest's cache.
+    """
+    recipe = Path(__file__).with_name("seeded_vggish.py")
+    folder = pytestconfig.cache.mkdir(f"seeded-vggish-{hashlib.sha256(recipe.read_bytes()).hexdigest()[:12]}")
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "module").is_dir():
+            from seeded_vggish import write_module
+
+            write_module(folder / "draft")
+            (folder / "draft").rename(folder / "module")
+    return folder / "module"
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,7 @@ NAMES = {
 
 @pytest.mark.parametrize("decoder", ["pydub", "libsndfile"])
 def test_whatever_a_file_is_called_it_is_embedded(decoder, make_audio, noise, extract, tmp_path):
-    plain = make_audio(tmp_path / "plain.mp3", noise(1.5))
+    plain = make_audio(tmp_path / "plain.mp3", noise(1.5), rate_hz=16_000)
     folder = tmp_path / "music"
     folder.mkdir()
     for name in NAMES:

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import shutil
 
 import numpy as np
@@ -202,8 +203,12 @@ def test_weights_that_were_named_but_are_not_there_are_an_error(tmp_path):
     [("avx2 avx512f avx512_bf16", "bfloat16"), ("amx_bf16 amx_tile", "bfloat16"), ("avx2 avx512f", "float32")],
 )
 def test_auto_takes_bfloat16_where_the_cpu_has_it(monkeypatch, flags, precision):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     monkeypatch.setattr(vggish.Path, "read_text", lambda *_, **__: f"flags : {flags}\n")
     assert vggish.choose_precision("auto") == precision
+    with monkeypatch.context() as told:
+        told.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+        assert vggish.choose_precision("auto") == "float32"
     assert vggish.choose_precision("float32") == "float32"
 
 
@@ -217,6 +222,7 @@ def test_auto_is_float32_where_nobody_tells(monkeypatch):
         vggish.choose_precision("float16")
 
 
+@pytest.mark.skipif("ONEDNN_MAX_CPU_ISA" in os.environ, reason="needs oneDNN's own choice: unset ONEDNN_MAX_CPU_ISA")
 def test_bfloat16_hardly_changes_an_embedding(embedder, variables, noise):
     """Random weights are the hard case: nothing they compute is large against the rest."""
     patches = melspec.patches(noise(10.0))
@@ -227,11 +233,16 @@ def test_bfloat16_hardly_changes_an_embedding(embedder, variables, noise):
     assert not np.array_equal(exact, rounded)
 
 
-def test_a_row_does_not_depend_on_its_neighbours(embedder, noise):
+def test_a_row_hardly_depends_on_the_rest_of_its_batch(embedder, noise):
+    """Nor on its place in it. On some processors, such as those with AVX2 alone, the last digits do."""
     patches = melspec.patches(noise(32 * 0.96 + 0.015))
     together = embedder.network(patches)
-    shuffled = embedder.network(patches[::-1])[::-1]
-    assert np.array_equal(together, shuffled)
+    assert len(together) == 32
+    for other in (
+        embedder.network(patches[::-1])[::-1],
+        np.concatenate([embedder.network(patches[:16]), embedder.network(patches[16:])]),
+    ):
+        assert np.abs(other - together).max() <= 1e-5 * together.std()
 
 
 @pytest.mark.weights

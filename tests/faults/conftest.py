@@ -1,4 +1,4 @@
-"""Faults, load and hostile files: samples of them in `make test`, all of them in `make test-slow`.
+"""Faults, load and hostile files: samples of them in `make test` and `make test-all`, all of them in `make test-slow`.
 
 The latter sets `JAMENDO_MOOD_FAULTS` to the page whose table gets the figures, docs/reliability.md.
 """
