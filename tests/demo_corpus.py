@@ -63,7 +63,8 @@ def corpus_store(corpus: Corpus, logmel: Embedder, tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="session")
 def corpus_tagger(corpus: Corpus, corpus_store: EmbeddingStore) -> Tagger:
     train, validation = (load_part(corpus.dataset, part, corpus_store) for part in ("train", "validation"))
-    return fit(train, validation, corpus.dataset.task, corpus_store.spec, TrainConfig(epochs=8), record={"split": 0})
+    config = TrainConfig(epochs=8, ensemble=1)
+    return fit(train, validation, corpus.dataset.task, corpus_store.spec, config, record={"split": 0})
 
 
 @pytest.fixture(scope="session")

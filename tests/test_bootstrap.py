@@ -88,6 +88,7 @@ def test_the_interval_leaves_out_a_fortieth_on_either_side():
     assert centred_interval(values, 490.0) == pytest.approx((15.0, 965.0))
 
 
+@pytest.mark.thorough
 def test_a_figure_of_rare_tags_lies_in_its_own_interval():
     """Each draw repeats positives, which lifts their average precision."""
     rng = np.random.default_rng(0)

@@ -1,6 +1,7 @@
 """The command line as its users meet it: what it prints where, what it leaves behind, how it ends."""
 
 import argparse
+import contextlib
 import csv
 import io
 import json
@@ -28,6 +29,7 @@ from jamendo_mood.errors import UsageError
 from jamendo_mood.ffmpeg import find_ffmpeg
 from jamendo_mood.model import Tagger
 from jamendo_mood.store import EmbeddingStore
+from jamendo_mood.training import TrainConfig
 from jamendo_mood.vggish import WEIGHTS_VARIABLE
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
@@ -441,6 +443,7 @@ def test_without_vggish_weights_it_stops_and_names_the_ways_to_get_them(run, son
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.thorough
 def test_a_seeded_module_is_embedded_as_by_itself(run, seeded_module, make_audio, noise, read_wav, tmp_path):
     import tensorflow as tf
 
@@ -543,29 +546,41 @@ def test_a_stopped_run_leaves_nothing_half_done_and_goes_on(run, songs, slow_ffm
 
 
 @pytest.fixture(scope="module")
-def trained(corpus, corpus_store, tmp_path_factory):
-    """A tagger that the command trained, in two epochs."""
+def training(corpus, corpus_store, tmp_path_factory):
+    """A tagger's folder, which the command trained in two epochs, its exit status, and what it printed where."""
     folder = tmp_path_factory.mktemp("cli") / "tagger"
     data = ["--data", str(corpus.root), "--store", str(corpus_store.root)]
-    assert main(["train", "--task", "jamendo", *data, "--out", str(folder), "--epochs", "2", "--seed", "3"]) == 0
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(["train", "--task", "jamendo", *data, "--out", str(folder), "--epochs", "2", "--seed", "3"])
+    return folder, status, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def trained(training):
+    folder, status, *_ = training
+    assert status == 0
     return folder
 
 
-def test_train_reports_its_epochs_and_writes_a_tagger(run, corpus, corpus_store, trained, tmp_path):
-    data = ("--data", corpus.root, "--store", corpus_store.root)
-    outcome = run("train", "--task", "jamendo", *data, "--out", tmp_path / "t", "--epochs", "2", "--seed", "3")
-    assert outcome.status == 0
-    summary = rf"{tmp_path / 't'}: 2 attention heads for 5 tags on logmel .*; best epoch \d, \d, validation "
-    assert re.match(summary, outcome.out)
-    assert outcome.out.count("\n") == 1
-    assert re.findall(r"^head ./2, epoch +(\d+)/2  loss [\d.]+  validation PR-AUC-macro", outcome.err, re.M) == list(
-        "1212"
-    )
-    assert contents(tmp_path / "t") == contents(trained)  # the same seed, the same tagger
-    record = Tagger.load(trained).record
+def test_train_reports_its_epochs_and_writes_a_tagger(training):
+    folder, status, out, err = training
+    assert status == 0
+    summary = rf"{folder}: 2 attention heads for 5 tags on logmel .*; best epoch \d, \d, validation "
+    assert re.match(summary, out)
+    assert out.count("\n") == 1
+    assert re.findall(r"^head ./2, epoch +(\d+)/2  loss [\d.]+  validation PR-AUC-macro", err, re.M) == list("1212")
+    record = Tagger.load(folder).record
     assert record["split"] == 0
     assert record["config"]["seed"] == 3
     assert "CC BY-NC-SA" in record["licence"]
+
+
+@pytest.mark.thorough
+def test_train_writes_the_same_tagger_for_the_same_seed(run, corpus, corpus_store, trained, tmp_path):
+    data = ("--data", corpus.root, "--store", corpus_store.root)
+    run("train", "--task", "jamendo", *data, "--out", tmp_path / "t", "--epochs", "2", "--seed", "3")
+    assert contents(tmp_path / "t") == contents(trained)
 
 
 def test_evaluate_prints_one_json_object_with_the_official_names(run, corpus, corpus_store, trained, tmp_path):
@@ -611,6 +626,7 @@ def test_data_with_other_tags_are_refused(run, corpus, corpus_store, trained, tm
     check_one_line(outcome, "evaluate", "its tags are not those that .* was trained for")
 
 
+@pytest.mark.thorough
 def test_tracks_that_are_not_embedded_are_warned_of(corpus, corpus_store, trained, tmp_path, run_apart):
     store = EmbeddingStore(tmp_path / "s", corpus_store.spec)
     keys = [corpus.dataset.tracks[row].key for row in corpus.dataset.rows("test")]
@@ -713,12 +729,12 @@ def test_mediaevals_files_need_every_track_and_the_task(run, corpus, corpus_stor
 
 def test_an_ensemble_and_settings_reach_the_training(run, corpus, corpus_store, tmp_path):
     data = ("--data", corpus.root, "--store", corpus_store.root, "--out", tmp_path / "t", "--epochs", "1")
-    options = ("--ensemble", "2", "--head", "mlp", "--pooling", "mean", "--set", "hidden=16", "--set", "mixup=0")
+    options = ("--ensemble", "1", "--head", "mlp", "--pooling", "mean", "--set", "hidden=16", "--set", "mixup=0")
     outcome = run("train", "--task", "jamendo", *data, *options)
     assert outcome.status == 0
-    assert "head 2/2, epoch  1/1" in outcome.err
+    assert "epoch  1/1" in outcome.err
     tagger = Tagger.load(tmp_path / "t")
-    assert len(tagger.weights) == 2
+    assert len(tagger.weights) == 1 < TrainConfig.for_head("mlp").ensemble
     assert (tagger.head.pooling, tagger.head.hidden) == ("mean", 16)
     assert tagger.record["config"]["augment"]["mixup"] == 0
     assert "Mood tagger: jamendo" in (tmp_path / "t" / "README.md").read_text()
@@ -784,6 +800,7 @@ def test_score_gives_the_official_figures_of_the_baseline(run, shared):
     assert {name: f"{decided[name]:.6f}" for name in published} == published
 
 
+@pytest.mark.thorough
 def test_a_reader_that_goes_away_is_no_error(places):
     process = subprocess.Popen(
         [sys.executable, "-m", "jamendo_mood", "score", *map(str, places.scores())],
@@ -800,14 +817,19 @@ def test_a_reader_that_goes_away_is_no_error(places):
 # ---- tag.
 
 
-def test_a_file_a_folder_and_a_store_give_the_same_tags(run, songs, corpus_store, tagger_folder):
+def test_a_file_a_folder_and_a_store_give_the_same_tags(run, songs, corpus, corpus_store, tagger_folder, tmp_path):
+    store = EmbeddingStore(tmp_path / "s", corpus_store.spec)
+    for song in corpus.songs[:5]:  # of which the folder has four
+        key = song.path.removesuffix(".mp3")
+        store.add(key, corpus_store[key])
+
     def tags(*arguments):
         outcome = run("tag", *arguments, "--tagger", tagger_folder, "--format", "json", "--top", "3", "--timeline")
         assert outcome.status == 0
         described = {Path(song["file"]).with_suffix("").name: song for song in json.loads(outcome.out)}
         return {name: (song["tags"], song["timeline"]) for name, song in described.items()}
 
-    of_store = tags(corpus_store.root)
+    of_store = tags(store.root)
     of_folder = tags(songs)
     assert len(of_folder) == 4
     assert of_folder.items() < of_store.items()
@@ -842,6 +864,7 @@ def test_tag_prints_csv(run, songs, tagger_folder, timeline):
     assert all(0 <= float(row["score"]) <= 1 for row in rows)
 
 
+@pytest.mark.thorough
 def test_a_bad_file_among_good_ones_is_told_on_stderr_alone(songs, tagger_folder, tmp_path, run_apart):
     """In a process of its own, so that everything TensorFlow might say would be seen."""
     bad = tmp_path / "bad.mp3"

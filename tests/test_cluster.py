@@ -139,19 +139,20 @@ def start(monkeypatch):
     return make
 
 
-@pytest.fixture
-def audio(make_audio, noise, tmp_path):
-    """Eight files, of which one is none."""
+@pytest.fixture(scope="module")
+def audio(make_audio, noise, tmp_path_factory):
+    """Eight files, of which one is none; nobody writes to them."""
+    folder = tmp_path_factory.mktemp("songs") / "audio"
     for number in range(8):
-        make_audio(tmp_path / "audio" / f"{number}.mp3", noise(1 + number / 4, number), rate_hz=16_000)
-    (tmp_path / "audio" / "5.mp3").write_bytes(b"not a song")
-    return tmp_path / "audio"
+        make_audio(folder / f"{number}.mp3", noise(1 + number / 4, number), rate_hz=16_000)
+    (folder / "5.mp3").write_bytes(b"not a song")
+    return folder
 
 
-@pytest.fixture
-def alone(audio, stub_embedder, tmp_path):
-    """What one machine makes of them."""
-    store = EmbeddingStore(tmp_path / "alone", stub_embedder.spec)
+@pytest.fixture(scope="module")
+def alone(audio, stub_embedder, tmp_path_factory):
+    """What one machine makes of them; nobody writes to it."""
+    store = EmbeddingStore(tmp_path_factory.mktemp("alone") / "store", stub_embedder.spec)
     extract(find_audio(audio), stub_embedder, store)
     return store
 
@@ -249,11 +250,11 @@ def test_what_an_actor_had_in_hand_goes_to_others(run, start, alone, tmp_path, c
     check_same(EmbeddingStore(tmp_path / "store"), alone)
 
 
-def test_a_track_that_kills_is_given_up_and_the_others_are_done(run, start, alone, tmp_path):
+def test_a_track_that_kills_is_given_up_and_the_others_are_done(run, start, audio, alone, tmp_path):
     ray = start(dies=lambda what, _: "3" in what)
     report = run(actors=1)
     assert (report.done, [*report.failed]) == (6, ["5", "3"])
-    assert report.failed["3"] == f"{tmp_path}/audio/3.mp3: 3 processes died of it, or with it in hand"
+    assert report.failed["3"] == f"{audio}/3.mp3: 3 processes died of it, or with it in hand"
     assert [tracks for tracks in ray.asked if "3" in tracks] == [["2", "3"], ["3"], ["3"]]
     store = EmbeddingStore(tmp_path / "store")
     assert store.keys() == alone.keys() - {"3"}
@@ -348,6 +349,7 @@ def extract_apart(*arguments):
 
 
 @needs_ray
+@pytest.mark.thorough
 def test_ray_on_this_machine(audio, tmp_path, empty_scratch):
     size = ("--ray-actors", 1, "--ray-cpus", 1)
     done = extract_apart(audio, "--store", tmp_path / "store", "--ray", "local", *size, "--scratch", empty_scratch)
@@ -361,6 +363,7 @@ def test_ray_on_this_machine(audio, tmp_path, empty_scratch):
 
 
 @needs_ray
+@pytest.mark.thorough
 def test_a_cluster_that_is_not_there_is_told_in_one_line(audio, tmp_path):
     done = extract_apart(audio, "--store", tmp_path / "store", "--ray", "127.0.0.1:1")
     assert done.returncode == 2

@@ -48,9 +48,9 @@ def trained(table, corpus_store):
     from jamendo_mood.cli import main
 
     folder, said = table.parent / "tagger", StringIO()
-    arguments = ["--data", str(table), "--store", str(corpus_store.root), "--out", str(folder), "--head", "mlp"]
+    arguments = ["--data", str(table), "--store", str(corpus_store.root), "--out", str(folder), "--head", "linear"]
     with redirect_stderr(said):
-        assert main(["train", "--task", "own", *arguments, "--epochs", "15", "--set", "ensemble=1"]) == 0
+        assert main(["train", "--task", "own", *arguments, "--set", "l2=1"]) == 0
     return folder, said.getvalue()
 
 

@@ -304,6 +304,7 @@ def test_the_official_tables_are_drawn_as_counted(mtg, mtg_counts):
     assert (dataplots.shared_artists(mtg).to_numpy() > 0).sum() == 3
 
 
+@pytest.mark.thorough
 @pytest.mark.shared
 def test_nothing_is_printed_over_anything_with_59_tags(mtg):
     for draw in (dataplots.plot_tag_counts, dataplots.plot_parts, dataplots.plot_artists, dataplots.plot_durations):

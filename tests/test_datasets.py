@@ -473,7 +473,9 @@ def mtg(shared):
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize(
+    "split", [pytest.param(split, marks=pytest.mark.thorough if split else ()) for split in SPLITS]
+)
 def test_the_official_splits_conform(mtg, split):
     dataset = load_dataset("jamendo", mtg, split=split)
     check_conformance(dataset)
@@ -492,7 +494,7 @@ def test_the_test_part_is_the_official_ground_truth_row_for_row(mtg):
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("split", [0, 4])
+@pytest.mark.parametrize("split", [0, pytest.param(4, marks=pytest.mark.thorough)])
 def test_all_59_tags_conform(mtg, split):
     dataset = load_dataset("jamendo-59", mtg, split=split)
     check_conformance(dataset)
@@ -503,6 +505,7 @@ def test_all_59_tags_conform(mtg, split):
         assert {part: len(rows) for part, rows in dataset.parts.items()} == SIZES_59
 
 
+@pytest.mark.thorough
 @pytest.mark.shared
 def test_the_released_audioset_conforms(shared):
     dataset = load_dataset("audioset", shared / "data" / "audioset", part="tfrecords")

@@ -132,6 +132,7 @@ def test_no_recording_is_in_two_parts(tmp_path):
         assert any({SONGS.index("631"), SONGS.index("893")} <= set(rows.tolist()) for rows in parts.values())
 
 
+@pytest.mark.thorough
 @pytest.mark.shared
 def test_the_same_features_are_in_one_fold_of_the_real_deam(shared):
     for split in range(10):

@@ -52,6 +52,7 @@ def test_both_decoders_give_the_same_sound(decode, song):
     assert np.quantile(difference, 0.99) < 0.2
 
 
+@pytest.mark.thorough
 def test_vggish_hears_no_difference(decode, song, seeded_module):
     from jamendo_mood import vggish
 
@@ -62,6 +63,7 @@ def test_vggish_hears_no_difference(decode, song, seeded_module):
 
 
 @pytest.mark.shared
+@pytest.mark.thorough
 def test_on_real_songs_the_decoders_agree_in_length_and_sound(decode, shared):
     for path in sorted((shared / "music").rglob("*.mp3"))[:4]:
         pydub, libsndfile = (join(decode(name, path, block=1 << 20)) for name in ("pydub", "libsndfile"))

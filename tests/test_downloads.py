@@ -118,7 +118,7 @@ def test_what_comes_from_the_web_is_embedded_as_if_it_had_been_on_disk(form, run
     assert server.busiest <= 3
 
 
-@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("ranges", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_cuts_and_a_busy_server_change_nothing(form, ranges, run, server, expected, sleeper, tmp_path):
     server.ranges = ranges
     server.plans[name_in(form)] = [
@@ -267,6 +267,7 @@ def watched(folder):
     thread.join()
 
 
+@pytest.mark.thorough
 def test_what_lies_on_disk_stays_below_the_stated_amount(form, run, expected, stub_embedder, empty_scratch, tmp_path):
     # The longest is 80 kB as MP3, and 432 kB as a WAV, of which decoding it makes three.
     slow = replace(stub_embedder, network=lambda rows: (time.sleep(0.01), stub_embedder.network(rows))[1])
@@ -446,6 +447,7 @@ def test_the_command_lists_what_failed_and_tries_again_when_asked(command, place
     assert "1 tracks embedded, 7 were there already, 0 failed" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_a_run_that_was_killed_goes_on_to_the_same_embeddings(form, command, place, server, library, tmp_path):
     place(form)
     silence = threading.Event()
@@ -472,6 +474,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_embeddings(form, command, pla
     assert all(np.array_equal(store[key], whole[key]) for key in whole)
 
 
+@pytest.mark.thorough
 def test_ctrl_c_stops_at_once_and_leaves_no_download(command, place, server, tmp_path):
     place("files")
     silence = threading.Event()

@@ -4,14 +4,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jamendo_mood import embedders, vggish
+from jamendo_mood import embedders, streaming, vggish
 from jamendo_mood.audio import convert_to_wav
 from jamendo_mood.embedders import EMBEDDERS, EmbedderOptions, EmbedderSpec, load_embedder
 from jamendo_mood.errors import UsageError, WeightsError
 from jamendo_mood.store import EmbeddingStore
-from jamendo_mood.streaming import BLOCK_FRAMES, StreamConfig, embed_files
+from jamendo_mood.streaming import StreamConfig, embed_files
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
+
+USUAL = {"vggish", "logmel", "yamnet", "mel-patches"}
+"""One of each kind that gives rows over time. The others differ from one of them in their last step only;
+`handcrafted`, which gives one row a track, has tests of its own besides."""
 
 
 @pytest.fixture(scope="session")
@@ -35,12 +39,31 @@ def options_of(options, seeded_yamnet_module):
     return lambda name: replace(options, weights=seeded_yamnet_module) if name.startswith("yamnet") else options
 
 
-@pytest.fixture(scope="module", params=EMBEDDERS)
+@pytest.fixture(scope="module")
+def vggish_embedder(options):
+    """VGGish, opened once: it reads 288 MB."""
+    return load_embedder("vggish", options)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=() if name in USUAL else pytest.mark.thorough) for name in EMBEDDERS],
+)
 def embedder(request, options_of):
     """Each of the registry in turn, opened."""
-    opened = load_embedder(request.param, options_of(request.param))
+    if request.param == "vggish":
+        opened = request.getfixturevalue("vggish_embedder")
+    else:
+        opened = load_embedder(request.param, options_of(request.param))
     assert opened.spec.name == request.param
     return opened
+
+
+@pytest.fixture
+def block_frames(monkeypatch):
+    """Blocks of so few windows that some seconds of sound are more than one."""
+    monkeypatch.setattr(streaming, "BLOCK_FRAMES", 18)
+    return 18
 
 
 @pytest.fixture
@@ -99,14 +122,14 @@ def test_a_batch_is_its_rows(embedder, assert_equal_but_for_rounding, noise):
 
 
 def test_a_stereo_file_at_44100_hz_goes_through_in_blocks_as_it_does_whole(
-    embedder, assert_equal_but_for_rounding, make_audio, noise, read_wav, tmp_path
+    embedder, block_frames, assert_equal_but_for_rounding, make_audio, noise, read_wav, tmp_path
 ):
     hop_s = embedder.spec.hop_s or 0.96
-    source = make_audio(tmp_path / "stereo.mp3", noise((BLOCK_FRAMES + 2.5) * hop_s, channels=2, rate_hz=44_100))
+    source = make_audio(tmp_path / "stereo.mp3", noise((block_frames + 2.5) * hop_s, channels=2, rate_hz=44_100))
     (result,) = embed_files({"stereo": source}, embedder, StreamConfig(batch=16, scratch=tmp_path / "scratch"))
     convert_to_wav(source, tmp_path / "whole.wav")
     if embedder.spec.hop_s is not None:
-        assert len(result.frames) > BLOCK_FRAMES
+        assert len(result.frames) > block_frames
     assert_equal_but_for_rounding(result.frames, embedder.embed(read_wav(tmp_path / "whole.wav")))
 
 
@@ -117,15 +140,24 @@ def test_two_runs_over_a_file_give_the_same_bits(embedder, make_audio, noise, tm
     np.testing.assert_array_equal(first.frames, second.frames)
 
 
-@pytest.mark.parametrize("hop_s", [0.5, 1.3])
+@pytest.mark.parametrize("hop_s", [0.5, pytest.param(1.3, marks=pytest.mark.thorough)])
 def test_at_another_hop_blocks_are_still_the_whole(
-    hop_s, embedder, needs_windows, options_of, assert_equal_but_for_rounding, make_audio, noise, read_wav, tmp_path
+    hop_s,
+    embedder,
+    needs_windows,
+    block_frames,
+    options_of,
+    assert_equal_but_for_rounding,
+    make_audio,
+    noise,
+    read_wav,
+    tmp_path,
 ):
     name = embedder.spec.name
     stepping = load_embedder(name, replace(options_of(name), hop_s=hop_s))
     assert stepping.spec == replace(embedder.spec, hop_s=hop_s)
     assert stepping.hop_samples == hop_s * 16_000
-    source = make_audio(tmp_path / "song.wav", noise((BLOCK_FRAMES + 2.7) * hop_s), rate_hz=16_000)
+    source = make_audio(tmp_path / "song.wav", noise((block_frames + 2.7) * hop_s), rate_hz=16_000)
     (result,) = embed_files({"song": source}, stepping, StreamConfig(batch=16, scratch=tmp_path / "scratch"))
     wave = read_wav(source)
     assert_equal_but_for_rounding(result.frames, stepping.embed(wave))
@@ -174,8 +206,8 @@ def test_logmel_is_mean_and_deviation_of_the_bands(noise):
     assert np.array_equal(load_embedder("logmel").embed(wave), expected)
 
 
-def test_vggish_pca_is_audiosets_post_processing(options, seeded_pca, noise):
-    plain, quantised = (load_embedder(name, options).embed(noise(6)) for name in ("vggish", "vggish-pca"))
+def test_vggish_pca_is_audiosets_post_processing(vggish_embedder, options, seeded_pca, noise):
+    plain, quantised = (each.embed(noise(6)) for each in (vggish_embedder, load_embedder("vggish-pca", options)))
     parameters = np.load(seeded_pca)
     whitened = np.array([parameters["pca_eigen_vectors"] @ (row - parameters["pca_means"]) for row in plain])
     expected = np.floor((np.clip(whitened, -2, 2) + 2) * (255 / 4))
@@ -270,8 +302,8 @@ def test_a_spec_accepts_its_own_kind_and_what_google_released(change, accepted):
     assert other.accepts(spec) is accepted
 
 
-def test_the_precision_is_in_the_spec_and_a_tagger_takes_both(options):
-    exact = load_embedder("vggish", options).spec
+def test_the_precision_is_in_the_spec_and_a_tagger_takes_both(vggish_embedder, options):
+    exact = vggish_embedder.spec
     rounded = load_embedder("vggish", replace(options, precision="bfloat16")).spec
     assert (exact.precision, rounded.precision) == ("float32", "bfloat16")
     assert rounded != exact  # one store has one precision

@@ -11,7 +11,15 @@ from jamendo_mood.heads import HEADS, HeadConfig, build_head, run_heads
 RNG = np.random.default_rng(5)
 TRACKS = [RNG.standard_normal((rows, DIM), dtype=np.float32) for rows in (3, 1, 14, 7, 2)]
 PATCHES = [RNG.standard_normal((rows, 96 * 5), dtype=np.float32) for rows in (3, 1, 14, 7, 2)]
-EVERY = [HeadConfig(name, pooling, hidden=8, layers=2) for name in HEADS for pooling in data.POOLINGS]
+EVERY = [
+    pytest.param(
+        HeadConfig(name, pooling, hidden=8, layers=2),
+        marks=() if pooling == "frames" else pytest.mark.thorough,
+        id=f"{name} on {pooling}",
+    )
+    for name in HEADS
+    for pooling in data.POOLINGS
+]
 
 
 def tracks_for(name):
@@ -34,8 +42,8 @@ def rows_of(config):
     return [data.POOLINGS[config.pooling](frames) for frames in tracks_for(config.name)]
 
 
-@pytest.mark.parametrize("config", EVERY, ids=lambda config: f"{config.name} on {config.pooling}")
-@pytest.mark.parametrize("targets", [1, 7])
+@pytest.mark.parametrize("config", EVERY)
+@pytest.mark.parametrize("targets", [pytest.param(1, marks=pytest.mark.thorough), 7])
 def test_a_head_maps_tracks_of_any_length_to_scores(config, targets):
     scores = run_heads([build(config, targets)], rows_of(config))
     assert scores.shape == (len(TRACKS), targets)
@@ -44,7 +52,7 @@ def test_a_head_maps_tracks_of_any_length_to_scores(config, targets):
     assert scores.std(axis=0).min() > 1e-4
 
 
-@pytest.mark.parametrize("config", EVERY, ids=lambda config: f"{config.name} on {config.pooling}")
+@pytest.mark.parametrize("config", EVERY)
 def test_padding_changes_nothing(config):
     head = build(config)
     rows = rows_of(config)

@@ -17,7 +17,7 @@ def table(corpus, tmp_path_factory):
 def test_parts_that_changed_since_the_training_are_told(run, table, corpus_store, tmp_path):
     where = ["--data", table, "--store", corpus_store.root]
     tagger = tmp_path / "tagger"
-    settings = ["--epochs", 2, "--ensemble", 1]
+    settings = ["--head", "linear", "--epochs", 2]
     assert run("train", "--task", "own", *where, "--out", tagger, *settings).status == 0
     assert "has changed since" not in run("evaluate", tagger, *where, "--rounds", 0).err
     text = table.read_text()

@@ -108,6 +108,7 @@ def test_a_file_too_long_is_refused_before_and_while_it_is_heard(
     assert len(calls) < 2
 
 
+@pytest.mark.thorough
 def test_a_file_that_lies_about_its_length_is_not_decoded_to_its_end(
     make_audio, noise, corpus_tagger, logmel, limits, tmp_path
 ):

@@ -30,12 +30,13 @@ def broken(tmp_path):
     return path
 
 
-def stored(store, tagger):
-    return {prediction.source: prediction for prediction in predict_stored(store, tagger)}
+@pytest.fixture(scope="module")
+def by_key(corpus_store, corpus_tagger):
+    """The predictions of the whole corpus, from its store."""
+    return {prediction.source: prediction for prediction in predict_stored(corpus_store, corpus_tagger)}
 
 
-def test_a_file_and_its_stored_embedding_give_the_same_scores(corpus, corpus_store, corpus_tagger, logmel):
-    by_key = stored(corpus_store, corpus_tagger)
+def test_a_file_and_its_stored_embedding_give_the_same_scores(corpus, corpus_store, corpus_tagger, logmel, by_key):
     assert list(by_key) == list(corpus_store)
     for number in (0, -1):
         song = corpus.songs[number]
@@ -53,8 +54,8 @@ def test_a_file_and_its_stored_embedding_give_the_same_scores(corpus, corpus_sto
         assert (from_store.title, from_store.artist) == (None, None)
 
 
-def test_the_timeline_has_a_row_for_each_frame(corpus, corpus_store, corpus_tagger):
-    for key, prediction in stored(corpus_store, corpus_tagger).items():
+def test_the_timeline_has_a_row_for_each_frame(corpus, corpus_store, corpus_tagger, by_key):
+    for key, prediction in [*by_key.items()][::10]:
         frames = corpus_store[key]
         assert prediction.frame_scores.shape == (len(frames), len(corpus.dataset.task.targets))
         np.testing.assert_array_equal(prediction.times_s, corpus_store.times(key))
@@ -62,9 +63,8 @@ def test_the_timeline_has_a_row_for_each_frame(corpus, corpus_store, corpus_tagg
         np.testing.assert_array_equal(prediction.decided, corpus_tagger.decide(prediction.track_scores))
 
 
-def test_songs_the_tagger_has_not_heard_get_their_moods(corpus, corpus_store, corpus_tagger):
+def test_songs_the_tagger_has_not_heard_get_their_moods(corpus, by_key):
     """Most of them: two moods of one song may both come first."""
-    by_key = stored(corpus_store, corpus_tagger)
     songs = [song for song in corpus.songs if song.part == "test"]
     right = sum(by_key[song.path.removesuffix(".mp3")].top(1)[0][0] in song.moods for song in songs)
     assert right >= 0.75 * len(songs)

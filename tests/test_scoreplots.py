@@ -38,7 +38,9 @@ def labels(axis):
     return [label.get_text() for label in axis.get_ticklabels()]
 
 
-@pytest.mark.parametrize("count", [1, 7, 60])
+@pytest.mark.parametrize(
+    "count", [pytest.param(1, marks=pytest.mark.thorough), 7, pytest.param(60, marks=pytest.mark.thorough)]
+)
 @pytest.mark.parametrize("plot", FIGURES)
 def test_one_tag_and_many_are_drawn(plot, count, tmp_path):
     picture = plot(make_evaluation(count))
@@ -167,6 +169,7 @@ def test_without_a_high_score_reliability_is_that_of_the_low_ones(seven, tmp_pat
     picture.savefig(tmp_path / "picture.png")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("score", [0.0, 0.5])
 def test_a_tagger_that_always_says_the_same_is_drawn_too(seven, score, tmp_path):
     constant = replace(seven, predictions=np.full_like(seven.predictions, score))

@@ -1,10 +1,10 @@
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from toy_examples import make_tracks
+from toy_examples import make_tagger, make_tracks
 
 from jamendo_mood.audio import find_audio
 from jamendo_mood.data import Examples
@@ -12,6 +12,7 @@ from jamendo_mood.embedders import load_embedder
 from jamendo_mood.errors import UsageError
 from jamendo_mood.evaluation import evaluate
 from jamendo_mood.extraction import extract
+from jamendo_mood.heads import HeadConfig
 from jamendo_mood.model import Tagger
 from jamendo_mood.store import EmbeddingStore
 from jamendo_mood.tasks import Task
@@ -93,17 +94,14 @@ def test_a_vote_needs_two_for_one_task_and_the_same_tracks():
 
 
 def test_the_command_tells_the_figures_of_each_and_of_the_vote(run, corpus, corpus_store, tagger_folder, tmp_path):
-    """The members have stores of different embedders: the second was trained on patches."""
+    """The members have stores of different embedders: the second sees patches."""
     embedder = load_embedder("mfcc-patches")
     store = EmbeddingStore(tmp_path / "mfcc", embedder.spec)
-    extract(find_audio(corpus.audio), embedder, store)
+    tested = {corpus.dataset.tracks[row].key for row in corpus.dataset.rows("test")}
+    extract({key: path for key, path in find_audio(corpus.audio).items() if key in tested}, embedder, store)
     other = tmp_path / "other"
-    usual = ("--task", "jamendo", "--data", corpus.root)
-    trained = run(
-        "train", *usual, "--store", store.root, "--out", other, "--head", "cnn", "--epochs", 1, "--set", "hidden=8"
-    )
-    assert trained.status == 0, trained.err
-    assert Tagger.load(other).spec == embedder.spec
+    tagger = make_tagger(corpus.dataset.task, embedder.spec, HeadConfig("cnn", hidden=8))
+    replace(tagger, calibration=np.tile([1.0, 0.0], (5, 1)), tuned=np.full(5, 0.5)).save(other)
     members = (f"{tagger_folder}={corpus_store.root}", f"{other}={store.root}")
     outcome = run("vote", *members, "--data", corpus.root, "--rounds", 0, "--format", "json")
     assert outcome.status == 0, outcome.err
@@ -117,6 +115,20 @@ def test_the_command_tells_the_figures_of_each_and_of_the_vote(run, corpus, corp
     assert [float(cell) for cell in line[1:]] == pytest.approx(
         [own["PR-AUC-macro"] for own in found.values()], abs=1e-4
     )
+
+
+@pytest.mark.thorough
+def test_the_command_trains_a_network_on_patches(run, corpus, tmp_path):
+    embedder = load_embedder("mfcc-patches")
+    store = EmbeddingStore(tmp_path / "mfcc", embedder.spec)
+    extract(find_audio(corpus.audio), embedder, store)
+    usual = ("--data", corpus.root, "--store", store.root)
+    settings = ("--head", "cnn", "--epochs", 1, "--set", "hidden=8")
+    trained = run("train", "--task", "jamendo", *usual, "--out", tmp_path / "t", *settings)
+    assert trained.status == 0, trained.err
+    assert Tagger.load(tmp_path / "t").spec == embedder.spec
+    judged = run("evaluate", tmp_path / "t", *usual, "--rounds", 0, "--format", "json")
+    assert json.loads(judged.out)["examples"] == len(corpus.dataset.rows("test"))
 
 
 def test_wrong_use_of_the_command(run, corpus, corpus_store, tagger_folder, tmp_path):

@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import shutil
 import warnings
@@ -13,14 +14,17 @@ from jamendo_mood.tflite import read_constants
 
 
 @pytest.fixture(scope="module")
-def tflite(tmp_path_factory):
-    """The stand-in as TFLite files: its weights as they are, and rounded to 8 bits."""
-    folder = tmp_path_factory.mktemp("tflite")
-    seeded_yamnet.write_tflite(folder / "exact.tflite")
-    seeded_yamnet.write_tflite(folder / "rounded.tflite", rounded=True)
-    if not any("conv" in constant.name for constant in read_constants((folder / "exact.tflite").read_bytes())):
-        pytest.skip("TensorFlow 2.16's converter loses the names of layers, which Google's file has")
-    return folder
+def write_tflite(tmp_path_factory):
+    """Write the stand-in as a TFLite file: its weights as they are, or rounded to 8 bits."""
+
+    def write(name, **options):
+        path = tmp_path_factory.mktemp("tflite") / name
+        seeded_yamnet.write_tflite(path, **options)
+        if not any("conv" in constant.name for constant in read_constants(path.read_bytes())):
+            pytest.skip("TensorFlow 2.16's converter loses the names of layers, which Google's file has")
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +34,8 @@ def googles(shared):
 
 @pytest.fixture(scope="module")
 def load(seeded_yamnet_module):
-    return lambda name, **options: load_embedder(
-        name, EmbedderOptions(seeded_yamnet_module, allow_untrained=True, **options)
+    return functools.cache(
+        lambda name: load_embedder(name, EmbedderOptions(seeded_yamnet_module, allow_untrained=True))
     )
 
 
@@ -85,17 +89,21 @@ def test_rows_are_of_the_seconds_that_they_say(load, noise):
     assert str(embedder.spec).startswith("yamnet (1024 numbers every 0.48 s, weights ")
 
 
-def test_a_tflite_file_is_the_same_network_as_the_module(tflite, load, noise):
+@pytest.mark.thorough
+def test_a_tflite_file_is_the_same_network_as_the_module(write_tflite, load, noise):
+    path = write_tflite("exact.tflite")
     patches = yamnet.patches(noise(3))
-    weights, sha256, rounded = yamnet.read_weights(tflite / "exact.tflite")
+    weights, sha256, rounded = yamnet.read_weights(path)
     expected = load("yamnet").network(patches)
     assert np.abs(yamnet.build_network(weights)(patches) - expected).max() <= 1e-4 * expected.std()
-    assert sha256 == hashlib.sha256((tflite / "exact.tflite").read_bytes()).hexdigest()
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert not rounded
 
 
-def test_weights_of_8_bits_are_nearly_the_same_and_a_variant(tflite, load, noise):
-    rounded = load_embedder("yamnet", EmbedderOptions(tflite / "rounded.tflite", allow_untrained=True))
+@pytest.mark.thorough
+def test_weights_of_8_bits_are_nearly_the_same_and_a_variant(write_tflite, load, noise):
+    path = write_tflite("rounded.tflite", rounded=True)
+    rounded = load_embedder("yamnet", EmbedderOptions(path, allow_untrained=True))
     exact = load("yamnet")
     found, expected = (each.embed(noise(5)) for each in (rounded, exact))
     cosines = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)

@@ -46,8 +46,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
 
 
-@pytest.fixture(scope="module")  # Playwright's event loop, which goes with it, would be in the way of other files' tests
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """A browser for one file's tests: with it goes Playwright's event loop, which would be in the way of others."""
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if found is None:
         pytest.skip("needs Chromium (apt-get install chromium)")
@@ -88,7 +89,17 @@ def long_song(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source = [*inputs, "-filter_complex", joined]
     else:
         source = ["-f", "lavfi", "-i", "sine=440:duration=290,tremolo=2"]
-    encode = ["-c:a", "libmp3lame", "-b:a", "320k", "-metadata", "title=A long song", str(path)]
+    encode = [
+        "-c:a",
+        "libmp3lame",
+        "-b:a",
+        "320k",
+        "-compression_level",
+        "9",
+        "-metadata",
+        "title=A long song",
+        str(path),
+    ]
     subprocess.run([find_ffmpeg(), "-nostdin", "-v", "error", *source, *encode], check=True)
     assert path.stat().st_size > 10_000_000
     return path

@@ -9,6 +9,8 @@ NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 pytest_plugins = ["demo_corpus"]
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def open_notebook(lab, visitor, corpus, corpus_store, tagger_folder):
@@ -67,15 +69,12 @@ def wait_for_outputs(page, path):
     raise AssertionError("the notebook was not saved")
 
 
-def test_music_is_found_in_a_notebook(open_notebook):
+def test_music_is_found_in_a_notebook_and_emotions_are_remembered_if_the_box_is_ticked(open_notebook, keep):
     page, _ = open_notebook("05_find_music.ipynb")
     page.locator(".jm-chips button", has_text="sad").click()
     page.locator(".jm-track-name", has_text="Study in").first.wait_for()
     assert page.locator("footer button").all_inner_texts() == ["CSV", "M3U8"]
 
-
-def test_emotions_are_remembered_in_a_notebook_if_the_box_is_ticked(open_notebook, keep):
-    page, _ = open_notebook("05_find_music.ipynb")
     page.get_by_role("tab", name="Emotions").click()
     box = page.get_by_label("remember what I ask for")
     assert not box.is_checked()

@@ -23,6 +23,7 @@ from jamendo_mood.uploads import Limits
 
 RATE_HZ = 16_000
 HEAVY = {"vggish", "vggish-pca", "handcrafted"}  # 288 MB of weights, a compiler: in `make test-slow` alone
+USUAL = {"logmel", "mel-patches"}  # small and soon ready
 SPEC = EmbedderSpec("toy", "", RATE_HZ, 0.05, 0.05, 3)
 
 time_s = np.arange(round(2.5 * RATE_HZ)) / RATE_HZ
@@ -71,7 +72,10 @@ def pca(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module", params=EMBEDDERS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=() if name in USUAL else pytest.mark.thorough) for name in EMBEDDERS],
+)
 def embedder(request, amount):
     if request.param in HEAVY and not amount(0, 1):
         pytest.skip("is in `make test-slow`")

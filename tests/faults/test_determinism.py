@@ -91,6 +91,7 @@ def moved(songs, tmp_path_factory):
     batch=st.integers(1, 100), prefetch=st.integers(1, 5), count=st.integers(1, 3), after=st.integers(0, SONGS),
     order=st.permutations(range(SONGS)),
 )  # fmt: skip
+@pytest.mark.thorough
 def test_a_store_is_the_same_however_it_was_made(
     store, moved, logmel, tried, tmp_path_factory, batch, prefetch, count, after, order
 ):
@@ -127,6 +128,7 @@ def finish(*processes):
     return [out for out, _ in outcomes]
 
 
+@pytest.mark.thorough
 def test_a_tagger_is_the_same_in_another_process(songs, moved, store, amount, tried, tmp_path):
     """With another hash seed, and a store whose files were written in another order."""
     other = tmp_path / "store"
@@ -156,6 +158,7 @@ def test_a_tagger_is_the_same_in_another_process(songs, moved, store, amount, tr
             tried["evaluations"] += 2
 
 
+@pytest.mark.thorough
 def test_another_seed_is_another_tagger(songs, store, amount, tmp_path):
     """Or else the test above would prove nothing."""
     if not amount(0, 1):

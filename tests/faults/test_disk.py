@@ -141,7 +141,10 @@ def make_again(before, folder):
     shutil.copytree(before, folder)
 
 
-@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize(
+    "writer",
+    [pytest.param(writer, marks=pytest.mark.thorough if writer in ("export", "import") else ()) for writer in WRITERS],
+)
 def test_a_writer_whose_disk_fails_says_so_and_tears_nothing(writer, tried, amount, tmp_path, monkeypatch, caplog):
     prepare, act = WRITERS[writer]
     if writer in ("export", "import"):

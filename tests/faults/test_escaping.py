@@ -1,6 +1,7 @@
 """Names, titles and tags of strangers on a terminal, in spreadsheets, playlists, Markdown, HTML and figures."""
 
 import csv
+import html
 import io
 import json
 from dataclasses import replace
@@ -162,7 +163,10 @@ class Outline(HTMLParser):
         self.handlers += [name for name, value in attrs if name.startswith("on") or "javascript:" in (value or "")]
 
 
-def test_the_report_is_as_many_elements_whatever_the_names_are():
+def test_the_report_is_as_many_elements_whatever_the_names_are(monkeypatch):
+    monkeypatch.setattr(
+        pages, "_image", lambda picture, text: f'<img alt="{html.escape(text)}">'
+    )  # not drawn, for time
     first, second = UGLY["HTML"], UGLY["quotes of HTML"]
     plain = Outline(pages.write_page(make_evaluation(3, names=["a", "b", "blue"]), "a", {"a": "a"}))
     found = Outline(pages.write_page(make_evaluation(3, names=[first, second, "blue"]), first, {first: second}))
@@ -207,7 +211,9 @@ def test_a_title_with_an_escape_draws_without_a_warning():
     plots.plot_song(make_prediction(title="a\x1b[2Jb", artist="\x9b")).savefig(io.BytesIO(), format="png")
 
 
-@pytest.mark.parametrize("make", [make_evaluation, make_class_evaluation, make_value_evaluation])
+@pytest.mark.parametrize(
+    "make", [pytest.param(make_evaluation, marks=pytest.mark.thorough), make_class_evaluation, make_value_evaluation]
+)
 def test_the_report_s_figures_typeset_nothing(make):
     names = [UGLY["mathematics"], UGLY["half of mathematics"], "$x$"][: 2 if make is make_value_evaluation else 3]
     assert "$x$" in pages.write_page(make(len(names), names=names), "$x$", {"$": "$\\frac"})

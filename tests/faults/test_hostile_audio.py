@@ -97,6 +97,7 @@ def check_store(store, files):
     return embedded, set(failures)
 
 
+@pytest.mark.thorough
 def test_hostile_files_are_embedded_or_named(seeds, start, amount, figure, tmp_path):
     swollen = hostile_audio.swollen(seeds)
     count = amount(170, 2_000)
@@ -242,6 +243,7 @@ def make_silence(path, hours):
     subprocess.run(command, check=True)
 
 
+@pytest.mark.thorough
 def test_hours_of_silence_in_a_small_file_do_not_fill_memory(start, amount, figure, tmp_path):
     hours = amount(1, 30) / 3
     music = tmp_path / "music"

@@ -97,7 +97,7 @@ def _torment(extractions, kills, rng):
     return done, amid, longest_s
 
 
-@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("processes", [1, *(pytest.param(each, marks=pytest.mark.thorough) for each in (2, 4))])
 def test_killed_extractions_lose_the_tracks_in_hand_and_nothing_else(extraction, amount, figure, tmp_path, processes):
     kills = amount(1 if processes == 4 else 2, 50)
     places = (extraction(tmp_path / str(n), processes, bool((n + processes // 4) % 2)) for n in itertools.count())
@@ -187,6 +187,7 @@ def _signal(process, number, to_group, repeated, pause_s):
     return took_s, out, err
 
 
+@pytest.mark.thorough
 def test_signals_at_any_moment_end_a_run_soon_and_leave_nothing(extraction, amount, figure, tmp_path):
     count, rng = amount(4, 100), np.random.default_rng(3)
     taken_s, stopped, amid, many = [], 0, 0, extraction(tmp_path / "signals", 1, False)

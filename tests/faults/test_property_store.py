@@ -94,6 +94,7 @@ def test_what_is_added_comes_out_bit_by_bit(tried, tracks):
 
 @tries(8, 150)
 @given(tracks=stores(finite_bits))
+@pytest.mark.thorough
 def test_parquet_and_back_changes_no_bit(tried, tracks):
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder, "store"), tracks)

@@ -39,6 +39,7 @@ RUN_OR_NEEDED = {
     "mypy": "make types",
     "nbmake": "pytest --nbmake",
     "pandas-stubs": "make types",
+    "pytest-xdist": "make test",
     "ruff": "make lint",
     "setuptools": "tensorflow-hub imports its pkg_resources",
     "types-tqdm": "make types",
@@ -126,6 +127,7 @@ def test_every_requirement_has_a_lowest_and_a_newest_version():
     assert [line for line in lines if not bounds.fullmatch(line)] == []
 
 
+@pytest.mark.thorough
 def test_what_a_module_imports_is_declared_for_it():
     required = {extra: {name_of(line) for line in lines} for extra, lines in read_requirements().items()}
     importing: dict[str, set[str]] = {extra: set() for extra in MODULES_OF_EXTRAS}
@@ -140,6 +142,7 @@ def test_what_a_module_imports_is_declared_for_it():
     assert importing == MODULES_OF_EXTRAS
 
 
+@pytest.mark.thorough
 def test_what_tests_and_scripts_import_is_declared():
     required = {name_of(line) for lines in read_requirements().values() for line in lines}
     of_others = {"torch", "torchvggish", "not_there"}  # measured against; there to be missing
@@ -148,6 +151,7 @@ def test_what_tests_and_scripts_import_is_declared():
     assert names - required - of_others == set()
 
 
+@pytest.mark.thorough
 def test_no_requirement_is_dead():
     lines_of = read_requirements()
     dev = {name_of(line) for line in lines_of.pop("dev")}

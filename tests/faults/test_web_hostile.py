@@ -22,6 +22,8 @@ from jamendo_mood.gate import MOST_CONNECTIONS, SECURITY
 
 pytest_plugins = ["webplugin"]
 
+pytestmark = pytest.mark.thorough
+
 SONG = make_song(1)
 GROWTH_MB = 150  # of the server, by any attack
 

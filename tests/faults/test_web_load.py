@@ -13,6 +13,8 @@ from jamendo_mood.prediction import predict
 
 pytest_plugins = ["webplugin"]
 
+pytestmark = pytest.mark.thorough
+
 RETRY_S = 0.5  # sooner than a browser would
 
 
