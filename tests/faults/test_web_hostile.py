@@ -165,18 +165,20 @@ def test_who_may_not_connect_is_refused_with_all_headers(who, again, finish):
     assert {name: error.response.headers.get(name) for name in SECURITY} == SECURITY
 
 
-def test_a_kernel_has_few_sockets(again, finish):
-    visitor = again()
+def test_a_kernel_has_few_sockets(visitor, finish):
+    one = visitor()  # of whom no socket is left that is still being closed
+    assert finish(one.come()).status == 200
+    finish(one.connect())
 
     async def connect():
-        sockets = [await visitor.channels(session=uuid.uuid4().hex) for _ in range(6)]
+        sockets = [await one.channels(session=uuid.uuid4().hex) for _ in range(6)]
         closed = 0
-        for one in sockets:
+        for each in sockets:
             with contextlib.suppress(asyncio.TimeoutError):
-                while await asyncio.wait_for(one.read_message(), 1) is not None:
+                while await asyncio.wait_for(each.read_message(), 1) is not None:
                     pass
                 closed += 1
-            one.close()
+            each.close()
         return closed
 
     assert finish(connect()) == 4  # two beside one's own are allowed
