@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jamendo_mood import demo, synthesis
+from jamendo_mood.cli import build_parser
 from jamendo_mood.embedders import EmbedderOptions
 from jamendo_mood.vggish import WEIGHTS_VARIABLE
 
@@ -120,8 +122,9 @@ def run(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("no_weights")
 @pytest.mark.parametrize(("pr_auc", "status"), [(0.51, 0), (0.49, 1)])
-def test_less_than_twice_the_prior_is_a_failure(run, pr_auc, status):
+def test_less_than_twice_the_prior_is_a_failure(run, pr_auc, status, capsys):
     assert run(Commands(pr_auc)) == status
+    assert ("Next, a song of your own" in capsys.readouterr().out) == (status == 0)
 
 
 @pytest.mark.usefixtures("no_weights")
@@ -156,3 +159,28 @@ def test_options_reach_the_steps_that_embed(run, tmp_path, capsys):
     assert {arguments[arguments.index("--store") + 1] for arguments in (extract, train, evaluate)} == {
         str(tmp_path / "embeddings-vggish-pca")
     }
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_at_its_end_it_says_what_to_do_with_a_song_of_one_s_own(run, tmp_path, capsys):
+    assert run(Commands()) == 0
+    *_, last = capsys.readouterr().out.partition("Next, a song of your own")
+    asked = [shlex.split(line)[1:] for line in last.splitlines() if line.startswith("  ") and line[2] != " "]
+    parsed = [build_parser().parse_args(arguments) for arguments in asked]
+    assert [arguments.command for arguments in parsed] == ["tag", "tag", "web"]
+    assert [arguments.tagger for arguments in parsed] == [None, *[tmp_path / "tagger-logmel"] * 2]
+    assert "275 MB" in last
+
+
+@pytest.mark.parametrize(
+    ("started_by", "found", "typed"),
+    [
+        (".venv/bin/jamendo-mood", None, ".venv/bin/jamendo-mood"),
+        (".venv/bin/jamendo-mood", "/usr/bin/jamendo-mood", "jamendo-mood"),
+        ("jamendo_mood/__main__.py", None, "jamendo-mood"),
+    ],
+)
+def test_its_commands_can_be_typed_as_they_are(monkeypatch, started_by, found, typed):
+    monkeypatch.setattr("shutil.which", lambda _: found)
+    monkeypatch.setattr("sys.argv", [started_by])
+    assert demo._find_program() == typed
