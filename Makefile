@@ -12,13 +12,19 @@ unexport PYTHONDONTWRITEBYTECODE
 # For `make test-versions`: the oldest and the newest Python that there is, and the tests of what others' packages do.
 OLDEST_PYTHON ?= python3.10
 NEWEST_PYTHON ?= python3.13
-VERSION_TESTS ?= $(addprefix tests/test_, $(addsuffix .py, audio decoders embedders handcrafted heads model objects pages \
-	parquet prediction remote scoreplots spectrograms training vggish web widget yamnet))
+VERSION_TESTS ?= $(patsubst %, tests/%.py, audio/test_conversion audio/test_decoders embedders/test_registry embedders/test_handcrafted \
+	training/test_heads training/test_model extraction/test_object_store \
+	evaluation/test_report_page store/test_parquet tagging/test_prediction extraction/test_remote \
+	evaluation/test_score_plots audio/test_spectrograms training/test_fit embedders/test_vggish \
+	app/test_web app/test_widget embedders/test_yamnet)
 
 # For `make test-processors`: the tests that compare numbers which depend on the processor, or should not.
-NUMERIC_TESTS ?= $(addprefix tests/test_, $(addsuffix .py, batches calibration cnn crossvalidation data decoders embedders \
-	evaluation explanations extraction handcrafted heads melspec metrics model patches prediction scoring streaming training \
-	vggish yamnet)) tests/faults/test_determinism.py tests/faults/test_degenerate_sound.py
+NUMERIC_TESTS ?= $(patsubst %, tests/%.py, training/test_batches tasks/test_calibration training/test_cnn evaluation/test_cross_validation \
+	training/test_data audio/test_decoders embedders/test_registry evaluation/test_evaluate \
+	tagging/test_explanations extraction/test_extractor embedders/test_handcrafted \
+	training/test_heads audio/test_melspec tasks/test_metrics training/test_model \
+	embedders/test_patches tagging/test_prediction library/test_scoring extraction/test_streaming \
+	training/test_fit embedders/test_vggish embedders/test_yamnet) tests/faults/test_determinism.py tests/faults/test_degenerate_sound.py
 
 .PHONY: demo test test-all test-slow lint types test-processors test-versions audit notebooks wheel screenshots format clean
 
@@ -90,8 +96,8 @@ wheel: $(VENV)/.tools build/demo/audio  ## the built wheel, alone in an empty en
 	rm -rf build/wheel && $(BIN)/python -m build --wheel --outdir build/wheel . > build/wheel.log 2>&1 || (cat build/wheel.log; false)
 	$(BIN)/uv venv --quiet --python $(BIN)/python build/wheel/venv
 	$(BIN)/uv pip install --quiet --python build/wheel/venv/bin/python build/wheel/*.whl
-	cd build/wheel && venv/bin/python -c "from jamendo_mood.model import load_builtin; load_builtin()"
-	ls build/wheel/venv/share/jamendo-mood/notebooks/*.ipynb build/wheel/venv/lib/*/site-packages/jamendo_mood/static/*.css > /dev/null
+	cd build/wheel && venv/bin/python -c "from jamendo_mood.training.model import load_builtin; load_builtin()"
+	ls build/wheel/venv/share/jamendo-mood/notebooks/*.ipynb build/wheel/venv/lib/*/site-packages/jamendo_mood/app/static/*.css > /dev/null
 	cd build/wheel && venv/bin/jamendo-mood tag ../demo/audio/06/1106.mp3 --tagger ../demo/tagger-*
 
 screenshots: $(VENV)/.tools  ## docs/img, from the tests in a real browser

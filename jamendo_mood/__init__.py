@@ -11,21 +11,21 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "EmbeddingStore": "store",
-    "MoodError": "errors",
-    "Prediction": "prediction",
-    "Scores": "evaluation",
-    "TagWidget": "widget",
-    "Tagger": "model",
-    "TrainConfig": "training",
-    "evaluate": "evaluation",
-    "extract": "extraction",
-    "find_audio": "audio",
-    "fit": "training",
-    "load_dataset": "datasets",
-    "load_embedder": "embedders",
-    "load_part": "data",
-    "predict": "prediction",
+    "EmbeddingStore": "store.embedding_store",
+    "MoodError": "util.errors",
+    "Prediction": "tagging.prediction",
+    "Scores": "evaluation.evaluate",
+    "TagWidget": "app.widget",
+    "Tagger": "training.model",
+    "TrainConfig": "training.fit",
+    "evaluate": "evaluation.evaluate",
+    "extract": "extraction.extractor",
+    "find_audio": "audio.conversion",
+    "fit": "training.fit",
+    "load_dataset": "datasets.registry",
+    "load_embedder": "embedders.registry",
+    "load_part": "training.data",
+    "predict": "tagging.prediction",
 }
 
 __all__ = [*sorted(_HOMES)]

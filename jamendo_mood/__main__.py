@@ -2,18 +2,18 @@
 
 import sys
 
-from jamendo_mood import interruption
+from jamendo_mood.util import signals
 
 
 def main() -> int:
     """Run the command line; signals are heard while its modules are still being imported, and not after its end."""
-    interruption.catch()
+    signals.catch()
     try:
-        from jamendo_mood import cli
+        from jamendo_mood.cli import main
 
-        return cli.main()
+        return main.main()
     finally:
-        interruption.ignore()
+        signals.ignore()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from jamendo_mood.similarity import Library
+from jamendo_mood.library.similarity import Library
 
 
 def make_library(tracks, dim, tags, rng):

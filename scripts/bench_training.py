@@ -13,12 +13,12 @@ import time
 
 import numpy as np
 
-from jamendo_mood.data import Examples
-from jamendo_mood.embedders import EmbedderSpec
-from jamendo_mood.reports import EpochLines
-from jamendo_mood.tasks import Task
-from jamendo_mood.tracks import Track
-from jamendo_mood.training import TrainConfig, fit
+from jamendo_mood.cli.reports import EpochLines
+from jamendo_mood.datasets.tracks import Track
+from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.training.data import Examples
+from jamendo_mood.training.fit import TrainConfig, fit
 
 DIM, PRIOR = 128, 0.03
 VALIDATION_SHARE = 3802 / 9949

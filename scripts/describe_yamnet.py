@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from jamendo_mood import melspec, vggish, yamnet
-from jamendo_mood.audio import find_audio
-from jamendo_mood.decoders import DECODERS, DEFAULT
-from jamendo_mood.embedders import EmbedderOptions, load_embedder
-from jamendo_mood.scratch import Scratch
-from jamendo_mood.streaming import StreamConfig, embed_files
+from jamendo_mood.audio import melspec
+from jamendo_mood.audio.conversion import find_audio
+from jamendo_mood.audio.decoders import DECODERS, DEFAULT
+from jamendo_mood.embedders import vggish, yamnet
+from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
+from jamendo_mood.extraction.streaming import StreamConfig, embed_files
+from jamendo_mood.util.scratch import Scratch
 
 SHOWN = 3
 

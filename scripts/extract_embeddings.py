@@ -2,6 +2,6 @@
 
 import sys
 
-from jamendo_mood.cli import main
+from jamendo_mood.cli.main import main
 
 sys.exit(main(["extract", *sys.argv[1:]]))

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from jamendo_mood import evaluate, load_dataset, load_part
-from jamendo_mood.model import BUILTIN
-from jamendo_mood.reports import EpochLines
-from jamendo_mood.training import TrainConfig, fit
+from jamendo_mood.cli.reports import EpochLines
+from jamendo_mood.training.fit import TrainConfig, fit
+from jamendo_mood.training.model import BUILTIN
 
 CONFIG = TrainConfig().updated({"hidden": "256", "ensemble": "1"})
 

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from jamendo_mood import audio, synthesis
-from jamendo_mood.data import load_part
-from jamendo_mood.datasets import load_dataset
-from jamendo_mood.embedders import Embedder, load_embedder
-from jamendo_mood.extraction import extract
-from jamendo_mood.model import Tagger
-from jamendo_mood.store import EmbeddingStore
-from jamendo_mood.tracks import Dataset
-from jamendo_mood.training import TrainConfig, fit
+from jamendo_mood.audio import conversion
+from jamendo_mood.cli import synthesis
+from jamendo_mood.datasets.registry import load_dataset
+from jamendo_mood.datasets.tracks import Dataset
+from jamendo_mood.embedders.registry import Embedder, load_embedder
+from jamendo_mood.extraction.extractor import extract
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.training.data import load_part
+from jamendo_mood.training.fit import TrainConfig, fit
+from jamendo_mood.training.model import Tagger
 
 ARTISTS = {"train": 8, "validation": 4, "test": 4}
 
@@ -55,7 +56,7 @@ def logmel() -> Embedder:
 @pytest.fixture(scope="session")
 def corpus_store(corpus: Corpus, logmel: Embedder, tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
     store = EmbeddingStore(tmp_path_factory.mktemp("store") / "logmel", logmel.spec)
-    report = extract(audio.find_audio(corpus.audio), logmel, store)
+    report = extract(conversion.find_audio(corpus.audio), logmel, store)
     assert report.done == len(corpus.songs)
     return store
 

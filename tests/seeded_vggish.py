@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from jamendo_mood.vggish import SHAPES
+from jamendo_mood.embedders.vggish import SHAPES
 
 LAYERS = [
     "conv1",

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from jamendo_mood.cli import build_parser
+from jamendo_mood.cli.main import build_parser
 
 pytest_plugins = ["demo_corpus"]
 

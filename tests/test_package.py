@@ -7,6 +7,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,34 +15,11 @@ import pytest
 import jamendo_mood
 
 ROOT = Path(jamendo_mood.__file__).parent
-LAYERS = """
-errors quiet argtypes plaintext untrusted interruption limits
-scratch files ffmpeg metrics valuemetrics losses calibration cards remote
-pydubs
-audio classmetrics bootstrap emotions
-tasks
-melspec hub tflite handcrafted tracks folds credits labels uploads excerpts decoders augmentation
-vggish yamnet patches cnn leakage ratings spectrograms affect moodlog
-embedders
-entries layout
-store streaming data parquetreader datasets.pmemo datasets.emomusic
-datasets.jamendo datasets.audioset datasets.mirex datasets.quadrants datasets.turkish datasets.own
-datasets.deam
-extraction verification parquet objects datasets splits synthesis heads batches mediaeval published copies
-model downloads cluster repair
-training evaluation prediction demo scoring
-crossvalidation voting
-plots reports similarity explanations gate
-dataplots classplots valueplots pagewords listening playlists sharing moodplots channels
-scoreplots songview visitors
-pagesections web songqueue browser fallback clustercommands moodcommands copycommands
-pages
-commands judgecommands songcommands storecommands widget finder options
-taskcommands votecommands
-cli
-__main__
-"""
-EXCEPTIONS = {("commands", "cli")}  # `demo` runs the very commands it prints
+ROOMS = (
+    *("util", "audio", "embedders", "store", "extraction", "tasks", "datasets", "training"),
+    *("evaluation", "tagging", "library", "app", "cli"),
+)
+"""In import order: a room imports only from those before it."""
 HEAVY = {
     "tensorflow",
     "keras",
@@ -81,12 +59,26 @@ def imports(path):
     return below - {""}  # the package itself: its __init__ imports nothing
 
 
-def test_a_module_imports_only_from_layers_above_its_own():
-    layer = {name: number for number, line in enumerate(LAYERS.split("\n")) for name in line.split()}
-    assert layer.keys() | {""} == MODULES.keys()
+def room_of(name):
+    return name.partition(".")[0]
+
+
+def test_a_room_imports_only_from_rooms_before_it():
+    assert {room_of(name) for name in MODULES} == {*ROOMS, "", "__main__"}
     assert imports(MODULES[""]) == set()
-    pairs = {(name, used) for name, path in MODULES.items() for used in imports(path)}
-    assert {(name, used) for name, used in pairs if layer[used] >= layer[name]} == EXCEPTIONS
+    assert imports(MODULES["__main__"]) == {"util.signals", "cli.main"}
+    pairs = {(room_of(name), room_of(used)) for name in MODULES if "." in name for used in imports(MODULES[name])}
+    assert {(room, used) for room, used in pairs if ROOMS.index(used) > ROOMS.index(room)} == set()
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    TopologicalSorter({name: imports(path) for name, path in MODULES.items()}).prepare()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_says_what_happens_there_and_holds_nothing_else(room):
+    text = MODULES[room].read_text(encoding="utf-8")
+    assert text.strip() == f'"""{ast.get_docstring(ast.parse(text), clean=False)}"""'
 
 
 def test_the_public_names_are_few_sorted_and_there():
@@ -113,7 +105,7 @@ def loaded_after(program):
 
 
 HELP = """
-from jamendo_mood.cli import main
+from jamendo_mood.cli.main import main
 try:
     main({arguments})
 except SystemExit as stop:
@@ -135,7 +127,7 @@ def test_help_loads_nothing_heavy(arguments):
 @pytest.mark.parametrize("command", [["verify", "."], ["import", "nosuch.parquet", "--store", "store"]])
 def test_commands_that_make_no_embedding_load_no_more_than_they_need(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert loaded_after(f"from jamendo_mood.cli import main\nmain({command})") & HEAVY <= {"pyarrow"}
+    assert loaded_after(f"from jamendo_mood.cli.main import main\nmain({command})") & HEAVY <= {"pyarrow"}
 
 
 def test_what_is_installed_says_what_setup_cfg_meant():
@@ -178,5 +170,5 @@ def test_a_module_is_documented_and_small(name):
 def test_what_is_no_code_is_installed_too():
     files = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if path.is_file()}
     assert {"py.typed", "datasets/jamendo.sha256"} <= files
-    assert {f"taggers/moods/{name}" for name in ("tagger.json", "weights.npz", "README.md")} <= files
-    assert (ROOT / "taggers" / "moods" / "weights.npz").stat().st_size < 600_000
+    assert {f"training/taggers/moods/{name}" for name in ("tagger.json", "weights.npz", "README.md")} <= files
+    assert (ROOT / "training" / "taggers" / "moods" / "weights.npz").stat().st_size < 600_000

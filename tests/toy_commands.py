@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jamendo_mood.cli import main
+from jamendo_mood.cli.main import main
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from jamendo_mood import metrics
-from jamendo_mood.data import Examples
-from jamendo_mood.evaluation import Evaluation, judge, score_predictions
-from jamendo_mood.tasks import Task
-from jamendo_mood.tracks import Track
+from jamendo_mood.datasets.tracks import Track
+from jamendo_mood.evaluation.evaluate import Evaluation, judge, score_predictions
+from jamendo_mood.tasks import metrics
+from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.training.data import Examples
 
 NO_POSITIVES, NEVER_GIVEN = 2, 1
 

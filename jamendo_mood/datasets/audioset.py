@@ -20,14 +20,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood import untrusted
-from jamendo_mood.audio import SAMPLE_RATE_HZ
-from jamendo_mood.embedders import PATCH_S, RELEASED, EmbedderSpec
-from jamendo_mood.errors import DataError, UsageError
-from jamendo_mood.quiet import import_quietly
-from jamendo_mood.tasks import Task
-from jamendo_mood.tracks import Dataset, DataSource, Track, read_table
-from jamendo_mood.vggish import DIM
+from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ
+from jamendo_mood.datasets.tracks import Dataset, DataSource, Track
+from jamendo_mood.embedders.registry import PATCH_S, RELEASED, EmbedderSpec
+from jamendo_mood.embedders.vggish import DIM
+from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.util import untrusted
+from jamendo_mood.util.errors import DataError, UsageError
+from jamendo_mood.util.tables import read_table
+from jamendo_mood.util.tf_logging import import_quietly
 
 SPEC = EmbedderSpec("vggish-pca", RELEASED, SAMPLE_RATE_HZ, PATCH_S, PATCH_S, DIM)
 TRAIN, VALIDATION, TEST = "bal_train", "validation", "eval_public"

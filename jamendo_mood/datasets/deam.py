@@ -26,10 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.datasets.emomusic import SAME_RECORDINGS
-from jamendo_mood.embedders import RELEASED, EmbedderSpec
-from jamendo_mood.errors import DataError
-from jamendo_mood.folds import FOLDS, assign_folds, make_parts
-from jamendo_mood.ratings import (
+from jamendo_mood.datasets.folds import FOLDS, assign_folds, make_parts
+from jamendo_mood.datasets.ratings import (
     ANY,
     TARGETS,
     Ratings,
@@ -41,8 +39,11 @@ from jamendo_mood.ratings import (
     read_header,
     read_ratings,
 )
-from jamendo_mood.tasks import Task
-from jamendo_mood.tracks import Dataset, DataSource, Track, read_columns
+from jamendo_mood.datasets.tracks import Dataset, DataSource, Track
+from jamendo_mood.embedders.registry import RELEASED, EmbedderSpec
+from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.util.errors import DataError
+from jamendo_mood.util.tables import read_columns
 
 SCALE = (1.0, 9.0)
 SONG = "song_id"

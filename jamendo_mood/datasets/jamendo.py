@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jamendo_mood.audio import key_of
-from jamendo_mood.errors import DataError, UsageError
-from jamendo_mood.tasks import Task
-from jamendo_mood.tracks import Dataset, DataSource, Track, read_table
+from jamendo_mood.audio.conversion import key_of
+from jamendo_mood.datasets.tracks import Dataset, DataSource, Track
+from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.util.errors import DataError, UsageError
+from jamendo_mood.util.tables import read_table
 
 PARTS = ("train", "validation", "test")
 COLUMNS = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")

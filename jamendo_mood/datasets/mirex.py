@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jamendo_mood.credits import describe_credits, join_credits
-from jamendo_mood.errors import DataError
-from jamendo_mood.folds import FOLDS, assign_folds, make_parts
-from jamendo_mood.labels import to_one_hot
-from jamendo_mood.tasks import Task
-from jamendo_mood.tracks import Dataset, DataSource, Track
+from jamendo_mood.datasets.artists import describe_credits, join_credits
+from jamendo_mood.datasets.folds import FOLDS, assign_folds, make_parts
+from jamendo_mood.datasets.labels import to_one_hot
+from jamendo_mood.datasets.tracks import Dataset, DataSource, Track
+from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.util.errors import DataError
 
 CLUSTERS = tuple(f"Cluster {number}" for number in range(1, 6))
 CLUSTERS_NAME = "clusters.txt"

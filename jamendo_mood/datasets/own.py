@@ -27,12 +27,13 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import AUDIO_SUFFIXES, key_of
-from jamendo_mood.errors import DataError, UsageError
-from jamendo_mood.folds import PARTS, SEED, assign_folds, make_parts
-from jamendo_mood.labels import to_one_hot
-from jamendo_mood.tasks import Task
-from jamendo_mood.tracks import Dataset, DataSource, Track, read_text
+from jamendo_mood.audio.conversion import AUDIO_SUFFIXES, key_of
+from jamendo_mood.datasets.folds import PARTS, SEED, assign_folds, make_parts
+from jamendo_mood.datasets.labels import to_one_hot
+from jamendo_mood.datasets.tracks import Dataset, DataSource, Track
+from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.util.errors import DataError, UsageError
+from jamendo_mood.util.tables import read_text
 
 TABLE_NAME = "own.csv"
 FOLDS = 7  # or as many as there are artists, where they are fewer

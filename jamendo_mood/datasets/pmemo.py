@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jamendo_mood.folds import FOLDS, assign_folds, make_parts
-from jamendo_mood.ratings import (
+from jamendo_mood.datasets.folds import FOLDS, assign_folds, make_parts
+from jamendo_mood.datasets.ratings import (
     TARGETS,
     Ratings,
     average_curves,
@@ -27,8 +27,9 @@ from jamendo_mood.ratings import (
     name_unknown,
     read_ratings,
 )
-from jamendo_mood.tasks import Task
-from jamendo_mood.tracks import Curve, Dataset, DataSource, Track, read_columns
+from jamendo_mood.datasets.tracks import Curve, Dataset, DataSource, Track
+from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.util.tables import read_columns
 
 SCALE = (0.0, 1.0)
 RATE_HZ = 2.0

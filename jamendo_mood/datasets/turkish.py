@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.embedders import EmbedderSpec
-from jamendo_mood.errors import DataError
-from jamendo_mood.folds import FOLDS, assign_folds, make_parts
-from jamendo_mood.labels import to_one_hot
-from jamendo_mood.tasks import Task
-from jamendo_mood.tracks import Dataset, DataSource, Track, read_columns
+from jamendo_mood.datasets.folds import FOLDS, assign_folds, make_parts
+from jamendo_mood.datasets.labels import to_one_hot
+from jamendo_mood.datasets.tracks import Dataset, DataSource, Track
+from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.util.errors import DataError
+from jamendo_mood.util.tables import read_columns
 
 CLASSES = ("relax", "happy", "sad", "angry")
 TABLE_NAME = "Acoustic Features.csv"

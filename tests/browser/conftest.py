@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from jamendo_mood.ffmpeg import find_ffmpeg
+from jamendo_mood.audio.ffmpeg import find_ffmpeg
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 # A browser that starts in a container, and asks nothing of hosts elsewhere.

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from jamendo_mood import ffmpeg, streaming
-from jamendo_mood.cli import main
-from jamendo_mood.embedders import load_embedder
-from jamendo_mood.heads import HeadConfig, build_head
-from jamendo_mood.metrics import GRADES
-from jamendo_mood.model import Tagger
-from jamendo_mood.tasks import Task
+from jamendo_mood.audio import ffmpeg
+from jamendo_mood.cli.main import main
+from jamendo_mood.embedders.registry import load_embedder
+from jamendo_mood.extraction import streaming
+from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.tasks.metrics import GRADES
+from jamendo_mood.training.heads import HeadConfig, build_head
+from jamendo_mood.training.model import Tagger
 
 
 def make_tagger(folder: Path) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from jamendo_mood.files import is_draft
-from jamendo_mood.scratch import PREFIX
+from jamendo_mood.util.files import is_draft
+from jamendo_mood.util.scratch import PREFIX
 
 PATIENCE_S = 300.0
 

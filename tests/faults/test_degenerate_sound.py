@@ -9,17 +9,16 @@ import pytest
 from toy_examples import CLASSES, TASK, VALUES, make_tagger
 from trying import refusing
 
-from jamendo_mood.calibration import IDENTITY
-from jamendo_mood.decoders import DECODERS, check_decoder
-from jamendo_mood.embedders import EMBEDDERS, Embedder, EmbedderOptions, EmbedderSpec, load_embedder
-from jamendo_mood.errors import AudioError, UsageError
-from jamendo_mood.extraction import extract
-from jamendo_mood.heads import HEADS, HeadConfig
-from jamendo_mood.listening import explain_error, listen
-from jamendo_mood.prediction import predict, predict_files
-from jamendo_mood.store import EmbeddingStore
-from jamendo_mood.streaming import StreamConfig, embed_files
-from jamendo_mood.uploads import Limits
+from jamendo_mood.audio.decoders import DECODERS, check_decoder
+from jamendo_mood.embedders.registry import EMBEDDERS, Embedder, EmbedderOptions, EmbedderSpec, load_embedder
+from jamendo_mood.extraction.extractor import extract
+from jamendo_mood.extraction.streaming import StreamConfig, embed_files
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.tagging.analysis import Limits, explain_error, listen
+from jamendo_mood.tagging.prediction import predict, predict_files
+from jamendo_mood.tasks.calibration import IDENTITY
+from jamendo_mood.training.heads import HEADS, HeadConfig
+from jamendo_mood.util.errors import AudioError, UsageError
 
 RATE_HZ = 16_000
 HEAVY = {"vggish", "vggish-pca", "handcrafted"}  # 288 MB of weights, a compiler: in `make test-slow` alone

@@ -15,14 +15,17 @@ import pytest
 from damaged_stores import KEYS, SPEC, frames_of, make_store, state_of
 from failing_disk import FailingDisk
 
-from jamendo_mood import mediaeval, moodlog, parquetreader, splits
-from jamendo_mood.errors import DiskFullError, MoodError
-from jamendo_mood.files import is_draft
-from jamendo_mood.model import Tagger, load_builtin
-from jamendo_mood.parquet import export_parquet, import_parquet
-from jamendo_mood.repair import repair_store
-from jamendo_mood.scoring import score_store
-from jamendo_mood.store import EmbeddingStore
+from jamendo_mood.datasets import splits
+from jamendo_mood.evaluation import mediaeval
+from jamendo_mood.library import mood_log
+from jamendo_mood.library.scoring import score_store
+from jamendo_mood.store import parquet_reader
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.store.parquet import export_parquet, import_parquet
+from jamendo_mood.store.repair import repair_store
+from jamendo_mood.training.model import Tagger, load_builtin
+from jamendo_mood.util.errors import DiskFullError, MoodError
+from jamendo_mood.util.files import is_draft
 
 pytest_plugins = ["toy_commands"]
 
@@ -57,14 +60,14 @@ def export_store(folder):
 
 
 def import_exported(folder):
-    with mock.patch.object(parquetreader, "_ask", ask_once):
+    with mock.patch.object(parquet_reader, "_ask", ask_once):
         import_parquet([folder.parent / "exported/parquet"], folder / "store")
 
 
 TOLD = {}
 
 
-def ask_once(*question, ask=parquetreader._ask):
+def ask_once(*question, ask=parquet_reader._ask):
     """What the reader of Parquet files says; it is a process of its own, takes its time, and writes nothing."""
     if repr(question) not in TOLD:
         TOLD[repr(question)] = list(ask(*question))
@@ -80,7 +83,7 @@ def save_second(folder):
 
 
 def remember(folder):
-    moodlog.remember([moodlog.Wish(TIME, "joy", 0.5, 0.5, "emotion")], folder / "emotions.jsonl")
+    mood_log.remember([mood_log.Wish(TIME, "joy", 0.5, 0.5, "emotion")], folder / "emotions.jsonl")
 
 
 def get_tables(folder):

@@ -13,12 +13,18 @@ import pytest
 from toy_evaluations import make_class_evaluation, make_evaluation, make_value_evaluation
 from toy_examples import make_prediction, make_tagger
 
-from jamendo_mood import cards, cli, dataplots, pages, plaintext, playlists, plots, reports, songview
-from jamendo_mood.audio import key_of
-from jamendo_mood.layout import check_key
-from jamendo_mood.moodlog import Wish, now, to_csv, to_table
-from jamendo_mood.similarity import Found
-from jamendo_mood.tasks import Task
+from jamendo_mood.app import song_view
+from jamendo_mood.audio.conversion import key_of
+from jamendo_mood.cli import main, reports
+from jamendo_mood.evaluation import data_plots, report_page
+from jamendo_mood.library import playlists
+from jamendo_mood.library.mood_log import Wish, now, to_csv, to_table
+from jamendo_mood.library.similarity import Found
+from jamendo_mood.store.file_format import check_key
+from jamendo_mood.tagging import song_plots
+from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.training import cards
+from jamendo_mood.util import console, plaintext
 
 UGLY = {
     "an escape": "a\x1b[2J\x1b]0;pwned\x07b",
@@ -128,12 +134,12 @@ def test_remembered_wishes(ugly):
 
 
 def test_notes_errors_and_warnings_are_one_line(ugly, capsys, monkeypatch):
-    reports.note(ugly)
-    reports.warn(ugly)
+    console.note(ugly)
+    console.warn(ugly)
     err = capsys.readouterr().err
     assert err.count("\n") == 2
     assert not unfit(err)
-    status = cli.main(["pack", f"/nowhere/{ugly.replace(chr(0), '')}"])
+    status = main.main(["pack", f"/nowhere/{ugly.replace(chr(0), '')}"])
     err = capsys.readouterr().err
     assert (status, err.count("\n")) == (2, 1)
     assert not unfit(err)
@@ -165,11 +171,11 @@ class Outline(HTMLParser):
 
 def test_the_report_is_as_many_elements_whatever_the_names_are(monkeypatch):
     monkeypatch.setattr(
-        pages, "_image", lambda picture, text: f'<img alt="{html.escape(text)}">'
+        report_page, "_image", lambda picture, text: f'<img alt="{html.escape(text)}">'
     )  # not drawn, for time
     first, second = UGLY["HTML"], UGLY["quotes of HTML"]
-    plain = Outline(pages.write_page(make_evaluation(3, names=["a", "b", "blue"]), "a", {"a": "a"}))
-    found = Outline(pages.write_page(make_evaluation(3, names=[first, second, "blue"]), first, {first: second}))
+    plain = Outline(report_page.write_page(make_evaluation(3, names=["a", "b", "blue"]), "a", {"a": "a"}))
+    found = Outline(report_page.write_page(make_evaluation(3, names=[first, second, "blue"]), first, {first: second}))
     assert found.tags == plain.tags
     assert not found.handlers
 
@@ -199,7 +205,7 @@ def manifest(ugly):
 
 
 @pytest.mark.parametrize("name", ["mathematics", "half of mathematics", "an escape", "lines"])
-@pytest.mark.parametrize("draw", [plots.plot_tags, plots.plot_timeline, plots.plot_song])
+@pytest.mark.parametrize("draw", [song_plots.plot_tags, song_plots.plot_timeline, song_plots.plot_song])
 def test_figures_of_songs_typeset_nothing(name, draw):
     figure = draw(ugly_prediction(UGLY[name].replace("\x1b", "").replace("\x07", "")))
     figure.savefig(io.BytesIO(), format="png")
@@ -208,7 +214,7 @@ def test_figures_of_songs_typeset_nothing(name, draw):
 
 
 def test_a_title_with_an_escape_draws_without_a_warning():
-    plots.plot_song(make_prediction(title="a\x1b[2Jb", artist="\x9b")).savefig(io.BytesIO(), format="png")
+    song_plots.plot_song(make_prediction(title="a\x1b[2Jb", artist="\x9b")).savefig(io.BytesIO(), format="png")
 
 
 @pytest.mark.parametrize(
@@ -216,7 +222,7 @@ def test_a_title_with_an_escape_draws_without_a_warning():
 )
 def test_the_report_s_figures_typeset_nothing(make):
     names = [UGLY["mathematics"], UGLY["half of mathematics"], "$x$"][: 2 if make is make_value_evaluation else 3]
-    assert "$x$" in pages.write_page(make(len(names), names=names), "$x$", {"$": "$\\frac"})
+    assert "$x$" in report_page.write_page(make(len(names), names=names), "$x$", {"$": "$\\frac"})
 
 
 def test_figures_of_data_sets_typeset_nothing():
@@ -225,13 +231,13 @@ def test_figures_of_data_sets_typeset_nothing():
     task = Task("toy", "tags", (UGLY["mathematics"], UGLY["half of mathematics"], "$x$"))
     rows = {"train": np.arange(4), "validation": np.arange(4, 6), "$\\frac$ $": np.arange(6, 8)}
     dataset = Dataset(task, make_tracks(8), np.ones((8, 3), np.float32), rows, "none", "none")
-    for draw in (dataplots.plot_tag_counts, dataplots.plot_parts):
+    for draw in (data_plots.plot_tag_counts, data_plots.plot_parts):
         draw(dataset).savefig(io.BytesIO(), format="png")
 
 
 def test_a_download_is_named_without_a_path(ugly):
     for form in ("csv", "json"):
-        name, _, content = songview.export(make_prediction(), form, ugly)
+        name, _, content = song_view.export(make_prediction(), form, ugly)
         assert "/" not in name
         assert content.decode()
 

@@ -18,12 +18,13 @@ import pytest
 from toy_examples import SPEC, TASK, make_tagger
 from trying import refusing
 
-from jamendo_mood import hub, untrusted, vggish
-from jamendo_mood.errors import WeightsError
-from jamendo_mood.heads import HeadConfig
-from jamendo_mood.model import Tagger
-from jamendo_mood.quiet import import_quietly
-from jamendo_mood.store import EmbeddingStore
+from jamendo_mood.embedders import hub, vggish
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.training.heads import HeadConfig
+from jamendo_mood.training.model import Tagger
+from jamendo_mood.util import untrusted
+from jamendo_mood.util.errors import WeightsError
+from jamendo_mood.util.tf_logging import import_quietly
 
 pytest_plugins = ["toy_commands"]
 
@@ -208,7 +209,7 @@ def test_a_manifest_of_any_bytes_is_one_line(tagger, name):
 PARSE = r"""
 import re
 from pathlib import Path
-from jamendo_mood import untrusted
+from jamendo_mood.util import untrusted
 peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 before = peak()
 untrusted.parse_json(b"[" + b"[]," * 2_660_000 + b"[]]")

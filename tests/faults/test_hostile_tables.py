@@ -13,18 +13,20 @@ import pytest
 from toy_examples import SPEC
 from trying import refusing
 
-from jamendo_mood import tflite, untrusted
-from jamendo_mood.audio import find_audio
+from jamendo_mood.audio.conversion import find_audio
 from jamendo_mood.datasets import own
 from jamendo_mood.datasets.jamendo import COLUMNS, read_tracks
-from jamendo_mood.errors import DataError, StoreError
-from jamendo_mood.layout import check_key
-from jamendo_mood.mediaeval import read_array
-from jamendo_mood.parquet import METADATA_KEY, import_parquet
-from jamendo_mood.parquetreader import read_footers
-from jamendo_mood.published import QUALITIES, read_list
-from jamendo_mood.store import EmbeddingStore
-from jamendo_mood.tracks import MOST_TABLE_BYTES, Track, read_columns, read_table
+from jamendo_mood.datasets.published import QUALITIES, read_list
+from jamendo_mood.datasets.tracks import Track
+from jamendo_mood.embedders import tflite
+from jamendo_mood.evaluation.mediaeval import read_array
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.store.file_format import check_key
+from jamendo_mood.store.parquet import METADATA_KEY, import_parquet
+from jamendo_mood.store.parquet_reader import read_footers
+from jamendo_mood.util import untrusted
+from jamendo_mood.util.errors import DataError, StoreError
+from jamendo_mood.util.tables import MOST_TABLE_BYTES, read_columns, read_table
 
 pytest_plugins = ["toy_commands"]
 
@@ -244,7 +246,7 @@ def test_metadata_that_make_no_sense_are_one_line(tmp_path, name):
 IMPORT = r"""
 import resource, sys
 from pathlib import Path
-from jamendo_mood.parquet import import_parquet, import_pyarrow
+from jamendo_mood.store.parquet import import_parquet, import_pyarrow
 import_pyarrow()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:

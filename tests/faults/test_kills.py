@@ -22,8 +22,8 @@ from killing import (
     wait_for,
 )
 
-from jamendo_mood.model import Tagger
-from jamendo_mood.store import EmbeddingStore
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.training.model import Tagger
 
 pytest_plugins = ["demo_corpus"]
 

@@ -36,11 +36,14 @@ OF_MODULES = {
     ("tarfile", "open"): "trusts sizes, see `remote.read_members`",
     ("np", "load"): "takes memory by the header, see `untrusted`",
     ("numpy", "load"): "takes memory by the header, see `untrusted`",
-    ("connection", "recv"): "unpickles, see `sharing._receive`",
-    ("connection", "send"): "pickles, see `sharing._send`",
+    ("connection", "recv"): "unpickles, see `network_sharing._receive`",
+    ("connection", "send"): "pickles, see `network_sharing._send`",
 }
 ALLOWED = {
-    ("sharing", "np.load"),  # from processes that know the key, and files in a folder that they alone may write
+    (
+        "app/network_sharing",
+        "np.load",
+    ),  # from processes that know the key, and files in a folder that they alone may write
 }
 TAKES_TIMEOUT = {"urlopen"}
 

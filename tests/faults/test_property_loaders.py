@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_datasets import WRITERS
+from test_loaders import WRITERS
 from toy_examples import TASK, make_tagger
 from trying import refusing, tries
 
-from jamendo_mood.calibration import IDENTITY
-from jamendo_mood.datasets import DATASETS, load_dataset
-from jamendo_mood.embedders import EmbedderSpec
-from jamendo_mood.metrics import GRADES
-from jamendo_mood.model import Tagger
-from jamendo_mood.store import EmbeddingStore, PackedEmbeddings
-from jamendo_mood.tracks import read_columns, read_table
+from jamendo_mood.datasets.registry import DATASETS, load_dataset
+from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
+from jamendo_mood.tasks.calibration import IDENTITY
+from jamendo_mood.tasks.metrics import GRADES
+from jamendo_mood.training.model import Tagger
+from jamendo_mood.util.tables import read_columns, read_table
 
 LONGEST_S = 30  # of one load; they take milliseconds
 JUNK = (

@@ -13,8 +13,8 @@ from scipy import stats
 from sklearn import metrics as theirs
 from trying import tries
 
-from jamendo_mood import bootstrap, classmetrics, metrics, valuemetrics
-from jamendo_mood.errors import DataError
+from jamendo_mood.tasks import bootstrap, class_metrics, metrics, value_metrics
+from jamendo_mood.util.errors import DataError
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 FREE = frozenset({"Brier-skill-macro", "log-likelihood", "R2", "RMSE", "CCC", "Pearson"})  # not shares from 0 to 1
@@ -149,7 +149,7 @@ def test_intervals_hold_their_figures_and_stay_in_range(tried, table, data):
 @given(pair=valued(), seed=st.integers(0, 99))
 def test_values_are_scored_as_scikit_learn_and_scipy_do(tried, pair, seed):
     truth, predictions = pair
-    rows = valuemetrics.value_rows(truth, predictions)
+    rows = value_metrics.value_rows(truth, predictions)
     varies = np.ptp(truth, axis=0) > 0
     tried["tables"] += 1
     tried["undefined"] += int((~varies).sum())
@@ -171,7 +171,7 @@ def test_values_are_scored_as_scikit_learn_and_scipy_do(tried, pair, seed):
         assert rows["Pearson"][column] == pytest.approx(correlation, abs=1e-4)
         tried["figures"] += 4
     order = np.random.default_rng(seed).permutation(len(truth))
-    for name, figures in valuemetrics.value_rows(truth[order], predictions[order]).items():
+    for name, figures in value_metrics.value_rows(truth[order], predictions[order]).items():
         np.testing.assert_allclose(figures, rows[name], rtol=1e-6, atol=1e-9, err_msg=name)
 
 
@@ -180,7 +180,7 @@ def test_values_are_scored_as_scikit_learn_and_scipy_do(tried, pair, seed):
 def test_the_course_of_each_song_is_scipys_in_whatever_order_songs_come(tried, pair, data):
     truth, predictions = pair
     songs = [str(data.draw(st.integers(0, 3))) for _ in truth]
-    taus = valuemetrics.rank_correlations(truth, predictions, songs)
+    taus = value_metrics.rank_correlations(truth, predictions, songs)
     assert taus.keys() == set(songs)
     for song, found in taus.items():
         of_song = [song == each for each in songs]
@@ -194,8 +194,8 @@ def test_the_course_of_each_song_is_scipys_in_whatever_order_songs_come(tried, p
                 assert tau == pytest.approx(stats.kendalltau(true, guessed).statistic)
             tried["figures"] += 1
     order = np.argsort(songs, kind="stable")
-    assert valuemetrics.score_curves(truth, predictions, songs) == pytest.approx(
-        valuemetrics.score_curves(truth[order], predictions[order], [songs[row] for row in order])
+    assert value_metrics.score_curves(truth, predictions, songs) == pytest.approx(
+        value_metrics.score_curves(truth[order], predictions[order], [songs[row] for row in order])
     )
 
 
@@ -206,17 +206,17 @@ def test_classes_are_scored_as_scikit_learn_does(tried, data, shape):
     scores /= scores.sum(axis=1, keepdims=True)
     labels = np.array(data.draw(st.lists(st.integers(0, shape[1] - 1), min_size=shape[0], max_size=shape[0])))
     truth, known = np.eye(shape[1], dtype=bool)[labels], range(shape[1])
-    chosen = classmetrics.choose_highest(scores)
+    chosen = class_metrics.choose_highest(scores)
     assert (chosen.sum(axis=1) == 1).all()
     decided = chosen.argmax(axis=1)
-    assert (classmetrics.confusion(truth, chosen) == theirs.confusion_matrix(labels, decided, labels=known)).all()
+    assert (class_metrics.confusion(truth, chosen) == theirs.confusion_matrix(labels, decided, labels=known)).all()
     tried["tables"] += 1
     if not metrics.is_defined(truth).any():
         with pytest.raises(DataError):
-            classmetrics.score_classes(truth, scores)
+            class_metrics.score_classes(truth, scores)
         tried["undefined"] += 1
         return
-    figures = classmetrics.score_classes(truth, scores)
+    figures = class_metrics.score_classes(truth, scores)
     probabilities = scores / scores.sum(axis=1, keepdims=True, dtype=np.float64)
     expected = {
         "accuracy": theirs.accuracy_score(labels, decided),

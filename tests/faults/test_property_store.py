@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nst
 from trying import refusing, tries
 
-from jamendo_mood.audio import key_of
-from jamendo_mood.embedders import EmbedderSpec
-from jamendo_mood.parquet import export_parquet, import_parquet
-from jamendo_mood.store import EmbeddingStore, PackedEmbeddings
+from jamendo_mood.audio.conversion import key_of
+from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
+from jamendo_mood.store.parquet import export_parquet, import_parquet
 
 LONGEST = 200  # bytes of a part of a key; file systems have room for 255
 RESERVED = {"frames.npy", "index.tsv", "store.json", "failures.tsv"}  # below the root

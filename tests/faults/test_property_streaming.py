@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trying import tries
 
-from jamendo_mood import audio, decoders, streaming
-from jamendo_mood.embedders import Embedder, EmbedderOptions, EmbedderSpec, load_embedder
-from jamendo_mood.errors import LimitError, MoodError, NoSoundError
-from jamendo_mood.streaming import Chunk, StreamConfig, decode, embed_chunks
+from jamendo_mood.audio import conversion, decoders
+from jamendo_mood.embedders.registry import Embedder, EmbedderOptions, EmbedderSpec, load_embedder
+from jamendo_mood.extraction import streaming
+from jamendo_mood.extraction.streaming import Chunk, StreamConfig, decode, embed_chunks
+from jamendo_mood.util.errors import LimitError, MoodError, NoSoundError
 
 cuts = st.lists(st.integers(0, 400), max_size=12)
 lengths = st.integers(0, 60) | st.integers(300, 1_500)
@@ -177,9 +178,9 @@ def test_blocks_are_the_wave_and_what_a_wav_file_gives(tried, size, where, block
         with wav_files.open(str(path), "wb") as file:
             file.setparams((1, 2, 16_000, size, "NONE", ""))
             file.writeframes(wave.astype("<i2").tobytes())
-        of_file = list(audio.read_blocks(path, block, overlap))
+        of_file = list(conversion.read_blocks(path, block, overlap))
     for ours, theirs in itertools.zip_longest(blocks, of_file, fillvalue=np.zeros(0)):
-        np.testing.assert_array_equal(ours, theirs * np.float32(audio.PCM_SCALE))
+        np.testing.assert_array_equal(ours, theirs * np.float32(conversion.PCM_SCALE))
     tried["cuts"] += 1
 
 

@@ -14,21 +14,32 @@ from pathlib import Path
 import pytest
 import requests
 
-from jamendo_mood import published, remote, splits, vggish, yamnet
-from jamendo_mood.errors import DataError, DownloadError, WeightsError
-from jamendo_mood.quiet import import_quietly
+from jamendo_mood.datasets import published, splits
+from jamendo_mood.embedders import vggish, yamnet
+from jamendo_mood.extraction import remote
+from jamendo_mood.util.errors import DataError, DownloadError, WeightsError
+from jamendo_mood.util.tf_logging import import_quietly
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "jamendo_mood"
 
 MODULES_OF_EXTRAS = {
-    "notebook": {"browser", "dataplots", "fallback", "finder", "plots", "scoreplots", "songcommands", "spectrograms"}
+    "notebook": {
+        "browser",
+        "data_plots",
+        "fallback",
+        "figures",
+        "finder",
+        "score_plots",
+        "song_commands",
+        "spectrograms",
+    }
     | {"widget"},
-    "web": {"channels", "gate", "visitors", "web"},
+    "web": {"http_security", "message_rules", "visitors", "web"},
     "classical": {"handcrafted"},
     "fast": {"decoders"},
-    "parquet": {"parquetreader"},
-    "ray": {"cluster", "objects"},
+    "parquet": {"parquet_reader"},
+    "ray": {"cluster", "object_store"},
 }
 """Who may import what comes with an extra."""
 
@@ -48,7 +59,7 @@ RUN_OR_NEEDED = {
 
 NETWORK = {
     ("hub", "resolve"): "no SHA-256 is known: SECURITY.md says so",
-    ("objects", "get_file"): "the user's own places",
+    ("object_store", "get_file"): "the user's own places",
     ("remote", "get"): "downloads.py: MTG's lists of SHA-256",
     ("splits", "urlopen"): "datasets/jamendo.sha256",
     ("vggish", "get_file"): "PCA_SHA256",

@@ -17,8 +17,8 @@ from tornado.httpclient import HTTPClientError
 from tornado.websocket import WebSocketClosedError
 from webclient import LIMIT_MB, TOKEN, Visitor, make_song, pack
 
-from jamendo_mood.channels import MESSAGE_BYTES
-from jamendo_mood.gate import MOST_CONNECTIONS, SECURITY
+from jamendo_mood.app.http_security import MOST_CONNECTIONS, SECURITY
+from jamendo_mood.app.message_rules import MESSAGE_BYTES
 
 pytest_plugins = ["webplugin"]
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from webclient import TOKEN, Visitor, make_song, own_mb
 
-from jamendo_mood.prediction import predict
+from jamendo_mood.tagging.prediction import predict
 
 pytest_plugins = ["webplugin"]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from hypothesis import settings
 
-from jamendo_mood.errors import MoodError
+from jamendo_mood.util.errors import MoodError
 
 
 def tries(sample: int, full: int) -> settings:

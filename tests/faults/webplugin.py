@@ -8,9 +8,9 @@ import pytest
 from toy_examples import make_tagger
 from webclient import LIMIT_MB, TOKEN, Visitor, serve
 
-from jamendo_mood.calibration import IDENTITY
-from jamendo_mood.embedders import load_embedder
-from jamendo_mood.tasks import Task
+from jamendo_mood.embedders.registry import load_embedder
+from jamendo_mood.tasks.calibration import IDENTITY
+from jamendo_mood.tasks.kinds import Task
 
 TASK = Task("moods", "tags", ("calm", "dark", "happy", "sad"))
 

@@ -1,0 +1,202 @@
+"""Songs that wait for their turn: one thread listens to them, one after the other, and tells what becomes of each."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from jamendo_mood.app import song_view
+from jamendo_mood.embedders.registry import Embedder, load_embedder
+from jamendo_mood.library.similarity import Library
+from jamendo_mood.tagging.analysis import Heard, Limits, Progress, explain_error, listen
+from jamendo_mood.tagging.prediction import Prediction
+from jamendo_mood.training.model import Tagger
+from jamendo_mood.util.errors import CancelledError, MoodError
+
+PROGRESS_EVERY_S = 0.1
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Song:
+    """A song on its way: what it is, and what has become of it.
+
+    Attributes
+    ----------
+    id, name : str
+        Who it is, and what its owner calls it.
+    path : Path
+    uploaded : bool
+        Whether `path` is a copy that goes when the song is done.
+    cancelled, done : threading.Event
+        Set by its owner, and by the thread that listens: its moods are there, or an error is.
+    heard : Heard or None
+    error : Exception or None
+    removed : bool
+        Whether its owner wants to hear no more of it.
+    finished : bool
+        Whether nothing more comes: its file is needed no longer.
+    """
+
+    id: str
+    name: str
+    path: Path
+    uploaded: bool
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = field(default_factory=threading.Event)
+    heard: Heard | None = None
+    error: Exception | None = None
+    removed: bool = False
+    finished: bool = False
+
+
+class Tell(Protocol):
+    """Whoever wants to know what becomes of songs."""
+
+    def __call__(self, song: Song, kind: str, buffers: tuple[bytes, ...] = (), **content: Any) -> None:
+        """Take word of a song: ``progress``, ``tags``, ``details``, ``failed`` or ``cancelled``."""
+
+
+class SongQueue:
+    """Listens to songs in a thread of its own, which starts with the first of them.
+
+    Parameters
+    ----------
+    tagger : Tagger
+    embedder : Embedder or None
+        None loads the tagger's own when the first song comes.
+    library : Library or None
+        Where similar tracks are looked for.
+    limits : Limits
+    tell : callable
+    """
+
+    def __init__(
+        self, tagger: Tagger, embedder: Embedder | None, library: Library | None, limits: Limits, tell: Tell
+    ) -> None:
+        self._tagger, self._embedder, self._library, self._limits, self._tell = tagger, embedder, library, limits, tell
+        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._worker: threading.Thread | None = None
+
+    def put(self, song: Song) -> None:
+        """Take a song; returns at once."""
+        self._tell(song, "progress", stage="queue")
+        self._put(lambda: self._try(song))
+
+    def warm_up(self) -> None:
+        """Load what the first song will need, unless there was one already; returns at once."""
+        if self._worker is None:
+            self._put(self._load_all)
+
+    def close(self) -> None:
+        """End the thread, once it is done with the songs that are there."""
+        if self._worker is not None:
+            self._waiting.put(None)
+            self._worker.join()
+            self._worker = None
+
+    def wait(self, song: Song) -> Prediction:
+        """Wait for the moods of a song, or raise what came in their way; Ctrl-C cancels it."""
+        try:
+            song.done.wait()
+        except KeyboardInterrupt:
+            song.cancelled.set()
+            raise
+        if song.heard is None:
+            raise song.error or CancelledError(f"{song.name}: cancelled")
+        return song.heard.prediction
+
+    def _put(self, task: Callable[[], None]) -> None:
+        if self._worker is None:
+            self._worker = threading.Thread(target=self._work, name="jamendo-mood-songs", daemon=True)
+            self._worker.start()
+        self._waiting.put(task)
+
+    def _work(self) -> None:
+        while (task := self._waiting.get()) is not None:
+            try:
+                task()
+            except Exception as error:  # there was nobody to tell: the thread lives for the next song
+                log.error("a song could not be told of: %s", error, exc_info=error)
+
+    def _try(self, song: Song) -> None:
+        try:
+            self._listen(song)
+        except Exception as error:  # the one place that records a failed song: the thread lives for the next
+            song.error = error
+            if isinstance(error, CancelledError):
+                self._tell(song, "cancelled")
+            else:
+                fail(song, error, self._limits, self._tell)
+        finally:
+            song.done.set()
+
+    def _listen(self, song: Song) -> None:
+        if song.cancelled.is_set():
+            raise CancelledError(f"{song.name}: cancelled")
+        if self._embedder is None:
+            self._tell(song, "progress", stage="load")
+        heard = listen(
+            *(song.path, self._tagger, self._load_embedder(), self._limits),
+            name=song.name,
+            on_progress=_Throttled(lambda progress: self._tell(song, "progress", **asdict(progress))),
+            is_cancelled=song.cancelled.is_set,
+        )
+        if song.cancelled.is_set():
+            raise CancelledError(f"{song.name}: cancelled")
+        description, timeline = song_view.describe(heard, self._tagger, song.name)
+        song.heard = heard
+        self._tell(song, "tags", (timeline,), playable=not song.uploaded, **description)
+        song.done.set()  # whoever waits has what they wait for; what follows is looked at later
+        self._tell_details(song, heard)
+
+    def _tell_details(self, song: Song, heard: Heard) -> None:
+        try:
+            details, picture = song_view.describe_details(song.path, heard, self._tagger, self._library, self._limits)
+        except Exception as error:  # the moods are there, and stay: a picture less is no failure
+            log.warning("%s: no details (%s)", song.name, error)
+            self._tell(song, "details", why={}, similar=[])
+        else:
+            self._tell(song, "details", (picture,), **details)
+
+    def _load_embedder(self) -> Embedder:
+        if self._embedder is None:
+            self._embedder = load_embedder(self._tagger.spec)
+            self._tagger.check_spec(self._embedder.spec)
+        return self._embedder
+
+    def _load_all(self) -> None:
+        try:
+            self._tagger.warm_up()
+            self._load_embedder()
+        except Exception as error:  # nobody waits for it yet: it is told when the first song comes
+            log.info("not loaded yet: %s", error)
+
+
+def fail(song: Song, error: Exception, limits: Limits, tell: Tell) -> None:
+    """Tell that a song failed; an error that is no fault of the song goes to the log with its traceback too."""
+    if not isinstance(error, MoodError):
+        log.error("%s: %s", song.name, error, exc_info=error)
+    sentence, advice = explain_error(error, song.name, limits)
+    song.error = error
+    tell(song, "failed", sentence=sentence, advice=advice)
+
+
+class _Throttled:
+    """Passes on what changes the stage, and of the rest ten a second."""
+
+    def __init__(self, tell: Callable[[Progress], None]) -> None:
+        self._tell, self._stage, self._last = tell, "", 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.perf_counter()
+        if progress.stage != self._stage or now - self._last >= PROGRESS_EVERY_S:
+            self._stage, self._last = progress.stage, now
+            self._tell(progress)

@@ -1,0 +1,238 @@
+"""What is shown of a song: a `Prediction` -> what the browser draws, and the files to take away."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.audio import spectrograms
+from jamendo_mood.library import playlists
+from jamendo_mood.library.similarity import Found, Library
+from jamendo_mood.tagging import mood_plane, song_plots
+from jamendo_mood.tagging.analysis import Heard, Limits
+from jamendo_mood.tagging.explanations import explain
+from jamendo_mood.tagging.prediction import Prediction, write_csv
+from jamendo_mood.training.model import Tagger
+from jamendo_mood.util import plaintext
+from jamendo_mood.util.scratch import Scratch
+
+SENT_TAGS = 60
+"""Tags sent to the browser: all of Jamendo's, the highest of AudioSet's 527."""
+
+SPREAD_PERCENT = (10, 90)
+PICTURE_COLUMNS = 1_200
+COURSE_POINTS = 60
+CARRIED_STRETCHES = 4
+SIMILAR = 6
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the card of a song says, by the kind of task.
+
+    Attributes
+    ----------
+    undecided : str
+        At its top, where nothing is decided.
+    choose, carried, nothing : str
+        Of the seconds that carried a target: how to see them, what stands before them, and what where there are none.
+    legend : str
+        Of the bars.
+    states : (str, str, str)
+        What a bar says of its target where it is decided, where it is not, and where it has no threshold.
+    thresholds : bool
+        Whether there are any.
+    """
+
+    undecided: str
+    choose: str
+    carried: str
+    nothing: str
+    legend: str
+    states: tuple[str, str, str]
+    thresholds: bool = False
+
+
+_BAR = "Bar: {} of the song{}. Thin line: where it lies for 80 % of the time."
+WORDS = {
+    "tags": Words(
+        undecided="No tag reaches its threshold. The nearest:",
+        choose="Choose a tag to see the seconds that carried it.",
+        carried="was carried most by",
+        nothing="lies over the whole song, or hardly in it",
+        legend=_BAR.format("score", "") + " Tick: the tag's threshold, ★ reached.",
+        states=("threshold {0:.2f}, reached", "threshold {0:.2f}, not reached", "no threshold: it is never decided"),
+        thresholds=True,
+    ),
+    "classes": Words(
+        undecided="",
+        choose="Choose a class to see the seconds that carried it.",
+        carried="was carried most by",
+        nothing="lies over the whole song, or hardly in it",
+        legend=_BAR.format("probability", "") + " ★ the highest, which is the class that is chosen.",
+        states=("chosen", "", ""),
+    ),
+    "values": Words(
+        undecided="What is heard in it, on a scale from {1:g} to {2:g}:",
+        choose="Choose one to see the seconds that raised it.",
+        carried="was raised most by",
+        nothing="is much the same all through the song",
+        legend=_BAR.format("value", ", from {1:g} to {2:g}"),
+        states=("", "", "on a scale from {1:g} to {2:g}"),
+    ),
+}
+
+
+def describe(heard: Heard, tagger: Tagger, name: str) -> tuple[dict[str, Any], bytes]:
+    """What the card of a song shows, as JSON, and the timeline.
+
+    Returns
+    -------
+    description : dict
+        Names, tags (or classes or values, in `Prediction.order`: score, threshold or None, what is to be said of it,
+        grade, spread over time, column of the timeline), the scale, words, and the place on the plane of valence and
+        arousal.
+    timeline : bytes
+        uint8 (frames, columns): scores, from 0, the low end of the scale, to 255, the high end.
+    """
+    prediction, words = heard.prediction, WORDS[tagger.task.kind]
+    best = prediction.order[:SENT_TAGS].tolist()
+    scale = prediction.scale or (0.0, 1.0)
+    low, high = np.percentile(prediction.frame_scores, SPREAD_PERCENT, axis=0)
+    peaks = prediction.frame_scores.max(axis=0)
+    tags = [
+        {
+            "tag": prediction.targets[tag],
+            "score": float(prediction.track_scores[tag]),
+            **_decision(prediction, tagger, tag),
+            "reliability": prediction.grades[tag],
+            "spread": [float(low[tag]), float(high[tag])],
+            "peak": float(peaks[tag]),
+            "column": column,
+        }
+        for column, tag in enumerate(best)
+    ]
+    timeline = np.rint(255 * np.clip(prediction.share(prediction.frame_scores[:, best]), 0, 1)).astype(np.uint8)
+    said = {name: text.format(None, *scale) for name, text in asdict(words).items() if isinstance(text, str)}
+    description = {
+        "name": name,
+        "title": prediction.title,
+        "artist": prediction.artist,
+        "duration_s": prediction.duration_s,
+        "tags": tags,
+        "scale": list(scale),
+        "words": said,
+        "frames": len(timeline),
+        "columns": timeline.shape[1],
+        **_on_plane(prediction, tagger),
+    }
+    return description, timeline.tobytes()
+
+
+def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, Any]:
+    """Whether a target is decided, by which threshold, and how that is said."""
+    words, value = WORDS[tagger.task.kind], float(tagger.tuned[target])
+    threshold = value if words.thresholds and np.isfinite(value) else None
+    decided = tagger.task.rules.columns[2] is not None and bool(prediction.decided[target])
+    state = words.states[0 if decided else 1 if threshold is not None else 2]
+    return {
+        "threshold": threshold,
+        "above_threshold": decided,
+        "state": state.format(value, *(prediction.scale or (0.0, 1.0))),
+    }
+
+
+def describe_details(
+    path: Path, heard: Heard, tagger: Tagger, library: Library | None, limits: Limits
+) -> tuple[dict[str, Any], bytes]:
+    """What takes longer than the tags: why each of them, and similar tracks; and the spectrogram.
+
+    Returns
+    -------
+    details : dict
+        ``why``: of each tag the stretches that carried it, at most 4 in their order, start and end in seconds;
+        ``similar``: tracks of the library.
+    spectrogram : bytes
+        PNG of the whole file, without axes.
+    """
+    with Scratch(limits.scratch) as scratch:
+        picture = spectrograms.png_bytes(spectrograms.compute(path, scratch, columns=PICTURE_COLUMNS))
+    explanation = explain(tagger, heard.frames)
+    why = {
+        tag: sorted([start_s, end_s] for start_s, end_s, _ in explanation.carried(column, CARRIED_STRETCHES))
+        for column, tag in enumerate(heard.prediction.targets)
+    }
+    found = [] if library is None else playlists.describe(library.similar(heard.frames.mean(axis=0), SIMILAR))
+    return {"why": why, "similar": [describe_track(track) for track in found]}, picture
+
+
+def describe_track(track: Found) -> dict[str, Any]:
+    """A track of a library, as the browser lists it."""
+    return {
+        "key": track.key,
+        "title": track.title,
+        "artist": track.artist,
+        "playable": track.file is not None,
+        "note": ", ".join(f"{tag} {score:.2f}" for tag, score in track.tags),
+        "fit": track.fit,
+    }
+
+
+def export(prediction: Prediction, form: str, name: str) -> tuple[str, str, bytes]:
+    """A file to take away: its name, its media type and its content.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    form : str
+        ``csv`` (all tags, as `jamendo-mood tag --format csv` prints them), ``json`` (with the timeline) or ``png``.
+    name : str
+        What the song's owner calls its file.
+
+    Raises
+    ------
+    KeyError
+        There is no such form.
+    """
+    media, write = _EXPORTS[form]
+    return f"{Path(name).stem or 'song'} moods.{form}", media, write(replace(prediction, source=name))
+
+
+def _write_csv(prediction: Prediction) -> bytes:
+    text = io.StringIO()
+    write_csv([prediction], len(prediction.targets), text, timeline=False)
+    return text.getvalue().encode()
+
+
+def _write_json(prediction: Prediction) -> bytes:
+    values = prediction.to_json(len(prediction.targets), timeline=True)
+    return (plaintext.to_json(values, indent=1) + "\n").encode()
+
+
+def _write_png(prediction: Prediction) -> bytes:
+    return song_plots.plot_song(prediction).to_png(dpi=150)
+
+
+_EXPORTS = {
+    "csv": ("text/csv", _write_csv),
+    "json": ("application/json", _write_json),
+    "png": ("image/png", _write_png),
+}
+
+
+def _on_plane(prediction: Prediction, tagger: Tagger) -> dict[str, Any]:
+    """Valence and arousal of the song and its course, if its targets say anything of them."""
+    whole = mood_plane.place_of(tagger.task, tagger.tuned, prediction.track_scores)
+    if whole is None:
+        return {"va": None}
+    frames = mood_plane.place_of(tagger.task, tagger.tuned, prediction.frame_scores)
+    stretches = np.array_split(np.asarray(frames), min(COURSE_POINTS, len(prediction.frame_scores)))
+    course = [stretch.mean(axis=0).round(3).tolist() for stretch in stretches]
+    return {"va": whole.tolist(), "va_course": course, "va_source": mood_plane.PLACE_SOURCES[tagger.task.kind]}

@@ -1,0 +1,279 @@
+"""VGGish: log-mel patches -> embeddings of 128 numbers. Finds the weights, checks them, runs the network.
+
+The network is defined here and filled from the 18 variables of Google's release, whichever form they come in: the
+TF-Hub module, a local copy of it, or the original checkpoint. Reading the variables runs no code of the file.
+
+References
+----------
+Hershey et al., "CNN Architectures for Large-Scale Audio Classification", ICASSP 2017. Names, shapes and the smoke test
+are those of the VGGish release (tensorflow/models, research/audioset/vggish).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.audio import melspec
+from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ
+from jamendo_mood.embedders import hub
+from jamendo_mood.util import untrusted
+from jamendo_mood.util.errors import UsageError, WeightsError
+from jamendo_mood.util.tf_logging import import_quietly
+
+HUB_HANDLE = "https://tfhub.dev/google/vggish/1"
+WEIGHTS_VARIABLE = "JAMENDO_MOOD_VGGISH"
+DIM = 128
+PCA_SHA256 = "4d878af3e306defbfb37095365aa7e5a6cecb86bad13e859e626151c4e6a8b9d"
+PCA_NAME = "vggish_pca_params.npz"
+PCA_URL = f"https://storage.googleapis.com/audioset/{PCA_NAME}"
+_MOST_PCA_BYTES = 10_000_000  # Google's file has 73,020
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+_CONVOLUTIONS = (  # name, channels in, channels out, whether max-pooling follows
+    ("conv1", 1, 64, True),
+    ("conv2", 64, 128, True),
+    ("conv3/conv3_1", 128, 256, False),
+    ("conv3/conv3_2", 256, 256, True),
+    ("conv4/conv4_1", 256, 512, False),
+    ("conv4/conv4_2", 512, 512, True),
+)
+_POOLINGS = sum(pooled for *_, pooled in _CONVOLUTIONS)
+_FLAT = (melspec.PATCH_FRAMES >> _POOLINGS) * (melspec.MEL_BANDS >> _POOLINGS) * _CONVOLUTIONS[-1][2]  # 12,288
+_DENSE = (("fc1/fc1_1", _FLAT, 4096), ("fc1/fc1_2", 4096, 4096), ("fc2", 4096, DIM))
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    **{f"vggish/{name}/weights": (3, 3, inputs, outputs) for name, inputs, outputs, _ in _CONVOLUTIONS},
+    **{f"vggish/{name}/weights": (inputs, outputs) for name, inputs, outputs in _DENSE},
+    **{f"vggish/{name}/biases": (outputs,) for name, _, outputs, _ in _CONVOLUTIONS},
+    **{f"vggish/{name}/biases": (outputs,) for name, _, outputs in _DENSE},
+}
+"""The 18 variables by their name in Google's slim code: 72,141,184 parameters."""
+
+
+def _count_multiply_adds() -> int:
+    frames, bands, total = melspec.PATCH_FRAMES, melspec.MEL_BANDS, 0
+    for _, inputs, outputs, pooled in _CONVOLUTIONS:
+        total += 9 * inputs * outputs * frames * bands
+        if pooled:
+            frames, bands = frames // 2, bands // 2
+    return total + sum(inputs * outputs for _, inputs, outputs in _DENSE)
+
+
+MULTIPLY_ADDS = _count_multiply_adds()
+"""Of one patch: 863,895,552."""
+
+Array = npt.NDArray[np.float32]
+Network = Callable[[Array], Array]
+
+
+def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
+    """Find the weights: `path`, else ``JAMENDO_MOOD_VGGISH``, else TF-Hub's cache, else a download of 275 MB.
+
+    Parameters
+    ----------
+    path : Path or None
+        Folder of the TF-Hub module, or Google's ``vggish_model.ckpt``.
+    download : bool
+        Whether TF-Hub may fetch the module when its cache (``TFHUB_CACHE_DIR``) does not have it.
+
+    Raises
+    ------
+    WeightsError
+        There are none, with the three ways to get them.
+    """
+    found, reason = hub.find(path, "VGGish", WEIGHTS_VARIABLE, HUB_HANDLE, download=download)
+    if found is not None:
+        return found
+    raise WeightsError(
+        f"VGGish's weights are not here ({reason}). Three ways to get them: "
+        f"(1) with network access they are downloaded from {HUB_HANDLE} (kept in TFHUB_CACHE_DIR); "
+        f"(2) give a copy of that module with --weights FOLDER or {WEIGHTS_VARIABLE}=FOLDER; "
+        "(3) give Google's checkpoint with --weights vggish_model.ckpt "
+        "(https://storage.googleapis.com/audioset/vggish_model.ckpt). "
+        "Without them, --embedder logmel needs no weights."
+    )
+
+
+def read_variables(path: Path) -> dict[str, Array]:
+    """Read the 18 variables, by slim name, from a TF-Hub module's folder or a checkpoint.
+
+    Raises
+    ------
+    WeightsError
+        The file cannot be read, or a variable is missing or of another shape.
+    """
+    return hub.read_variables(path, "VGGish", SHAPES)
+
+
+def choose_precision(precision: str) -> str:
+    """What to compute in: ``auto`` is ``bfloat16`` where the machine multiplies it natively, else ``float32``.
+
+    A CPU does so that has AVX512-BF16 or AMX-BF16 (Linux tells) and is not kept from it (by ``ONEDNN_MAX_CPU_ISA``), a
+    GPU from compute capability 8 (Ampere) on.
+
+    Raises
+    ------
+    UsageError
+        It is none of `PRECISIONS`.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r} (known: {', '.join(PRECISIONS)})")
+    if precision != "auto":
+        return precision
+    config = import_quietly("tensorflow").config
+    gpus = config.list_physical_devices("GPU")
+    if gpus:
+        details = map(config.experimental.get_device_details, gpus)
+        capable = all(own.get("compute_capability", (0, 0)) >= (8, 0) for own in details)
+        return "bfloat16" if capable else "float32"
+    if "ONEDNN_MAX_CPU_ISA" in os.environ:
+        return "float32"  # which every processor computes; TensorFlow would ask oneDNN for what it was told not to do
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:  # macOS
+        flags = set()
+    return "bfloat16" if flags & {"avx512_bf16", "amx_bf16"} else "float32"
+
+
+def build_network(variables: Mapping[str, Array], precision: str = "float32") -> Network:
+    """Build the network.
+
+    Parameters
+    ----------
+    variables : mapping of float32 arrays
+        As `read_variables` gives them.
+    precision : str
+        ``float32``, or ``bfloat16``: weights and activations of 8 significant bits, sums of 24.
+
+    Returns
+    -------
+    callable, float32 (batch, 96, 64) -> float32 (batch, 128)
+        Log-mel patches to embeddings before any activation, as TF-Hub's module gives them.
+    """
+    tf = import_quietly("tensorflow")
+
+    constants = {name: tf.cast(tf.constant(value), precision) for name, value in variables.items()}
+
+    def parameters(layer: str) -> tuple[Any, Any]:
+        return constants[f"vggish/{layer}/weights"], constants[f"vggish/{layer}/biases"]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, melspec.PATCH_FRAMES, melspec.MEL_BANDS))])  # type: ignore[untyped-decorator]
+    def network(patches: Any) -> Any:
+        x = tf.cast(patches[..., tf.newaxis], precision)
+        for name, _, _, pooled in _CONVOLUTIONS:
+            weights, biases = parameters(name)
+            x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, weights, 1, "SAME"), biases))
+            if pooled:
+                x = tf.nn.max_pool2d(x, 2, 2, "SAME")
+        x = tf.reshape(x, (-1, _FLAT))
+        for name, _, outputs in _DENSE:
+            weights, biases = parameters(name)
+            x = tf.nn.bias_add(x @ weights, biases)
+            if outputs != DIM:
+                x = tf.nn.relu(x)
+        return tf.cast(x, tf.float32)
+
+    return lambda patches: np.asarray(network(tf.constant(patches)))
+
+
+def is_trained(network: Network) -> bool:
+    """Google's smoke test: whether 3 s of a 1 kHz sine give the statistics that the true weights give."""
+    time_s = np.arange(3 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    embedding = network(melspec.patches(np.sin(2 * np.pi * 1000 * time_s).astype(np.float32)))
+    return bool(np.allclose([embedding.mean(), embedding.std()], [0.000657, 0.343], rtol=0.1, atol=0))
+
+
+def load(
+    path: Path | None = None, *, allow_untrained: bool = False, precision: str = "float32"
+) -> tuple[Network, str, bool]:
+    """Find, read and check the weights.
+
+    Parameters
+    ----------
+    path : Path or None
+        See `find_weights`.
+    allow_untrained : bool
+    precision : str
+        What the network is to compute in, see `build_network`; the weights are checked in float32.
+
+    Returns
+    -------
+    network : callable, float32 (batch, 96, 64) -> (batch, 128)
+    sha256 : str
+        `hub.fingerprint` of the weights.
+    trained : bool
+        Whether they pass the smoke test.
+
+    Raises
+    ------
+    WeightsError
+        There are none, or they fail the smoke test and `allow_untrained` is False.
+    """
+    found = find_weights(path)
+    variables = read_variables(found)
+    network = build_network(variables)
+    trained = is_trained(network)  # in float32: the mean that it looks at is smaller than a step of bfloat16
+    if not trained and not allow_untrained:
+        raise WeightsError(
+            f"{found}: these are not Google's VGGish weights (3 s of a 1 kHz sine do not give mean 0.000657 and "
+            "standard deviation 0.343); use --allow-untrained if that is meant"
+        )
+    if precision != "float32":
+        network = build_network(variables, precision)
+    return network, hub.fingerprint(variables), trained
+
+
+def read_pca(path: Path | None, weights: Path | None = None, *, allow_untrained: bool = False) -> tuple[Array, Array]:
+    """Read AudioSet's PCA parameters: means (128,) and eigenvectors (128, 128), one a row.
+
+    Parameters
+    ----------
+    path : Path or None
+        None looks beside the weights, then downloads them.
+    weights : Path or None
+        See `find_weights`.
+    allow_untrained : bool
+        Take parameters that are not Google's.
+
+    Raises
+    ------
+    WeightsError
+        They are missing, or not Google's file while `allow_untrained` is False.
+    """
+    path = path or _find_pca(find_weights(weights))
+    try:
+        content = untrusted.read_bytes(path, _MOST_PCA_BYTES)
+        arrays = untrusted.read_npz(io.BytesIO(content), _MOST_PCA_BYTES)
+        means = arrays["pca_means"].reshape(-1).astype(np.float32)
+        eigenvectors = arrays["pca_eigen_vectors"].astype(np.float32)
+    except untrusted.DAMAGES as error:
+        raise WeightsError(f"{path}: not VGGish's PCA parameters ({untrusted.brief(error)})") from error
+    if not allow_untrained and hashlib.sha256(content).hexdigest() != PCA_SHA256:
+        raise WeightsError(f"{path}: not Google's PCA parameters, whose SHA-256 is {PCA_SHA256}")
+    if means.shape != (DIM,) or eigenvectors.shape != (DIM, DIM):
+        raise WeightsError(f"{path}: PCA parameters of the shapes {means.shape} and {eigenvectors.shape}")
+    return means, eigenvectors
+
+
+def _find_pca(weights: Path) -> Path:
+    """The PCA parameters beside the weights, else downloaded with TensorFlow's own checked download."""
+    for folder in (weights, weights.parent):
+        if (folder / PCA_NAME).is_file():
+            return folder / PCA_NAME
+    keras = import_quietly("keras")
+
+    try:
+        return Path(keras.utils.get_file(PCA_NAME, PCA_URL, file_hash=PCA_SHA256, cache_subdir="jamendo-mood"))
+    except Exception as error:  # Keras raises a bare Exception for a failed download
+        raise WeightsError(
+            f"VGGish's PCA parameters are not beside the weights ({weights}) and downloading {PCA_URL} failed: "
+            "give the file with --pca"
+        ) from error

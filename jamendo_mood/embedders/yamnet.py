@@ -1,0 +1,304 @@
+"""YAMNet: log-mel patches -> embeddings of 1,024 numbers, or scores of 521 classes of sound.
+
+The network is defined here and filled from the weights of Google's release, whichever form they come in: the TF-Hub
+module, a local copy of it, or a TFLite file, whose weights may be rounded to 8 bits. Reading them runs no code of the
+file. Everything is computed in float32: TFLite's own interpreter would round activations to 8 bits too, the mel bands
+among them, differently from machine to machine (see docs/yamnet.md).
+
+References
+----------
+Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications", 2017. Names, shapes
+and the three tests are those of the YAMNet release (tensorflow/models, research/audioset/yamnet).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.audio import melspec
+from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
+from jamendo_mood.embedders import hub, tflite
+from jamendo_mood.util import untrusted
+from jamendo_mood.util.errors import DataError, WeightsError
+from jamendo_mood.util.tf_logging import import_quietly
+
+HUB_HANDLE = "https://tfhub.dev/google/yamnet/1"
+TFLITE_ADDRESS = "https://tfhub.dev/google/lite-model/yamnet/classification/tflite/1"
+WEIGHTS_VARIABLE = "JAMENDO_MOOD_YAMNET"
+CLASS_MAP_NAME = "yamnet_class_map.csv"
+DIM, CLASSES = 1024, 521
+MOST_TFLITE_BYTES = 200_000_000  # Google's file has 4 million, one of float32 15
+WINDOW_S = 0.975  # of sound that a patch needs
+HOP_FRAMES = 48
+LOG_OFFSET = 0.001
+
+INT8 = "int8"
+"""Variant of embeddings by weights that were rounded to 8 bits."""
+
+_DEEP = (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)
+_CHANNELS = (32, *(channels for channels, _ in _DEEP))
+_STRIDES = (2, *(stride for _, stride in _DEEP))
+_BATCHNORM_EPSILON = 1e-4
+
+
+def _count_layers() -> dict[str, tuple[int, ...]]:
+    layers: dict[str, tuple[int, ...]] = {"layer1/conv": (3, 3, 1, _CHANNELS[0])}
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(_CHANNELS), start=2):
+        layers[f"layer{number}/depthwise_conv"] = (3, 3, inputs, 1)
+        layers[f"layer{number}/pointwise_conv"] = (1, 1, inputs, outputs)
+    return layers
+
+
+CONVOLUTIONS = _count_layers()
+"""The 27 convolutions by their name in Google's code, and the shapes of their kernels."""
+
+_TESTS = {"silence": 494, "noise": 514, "sine": 495}  # the classes Silence, White noise and Sine wave
+_TEST_TOP = 10  # classes, among which the right one must be
+
+Array = npt.NDArray[np.float32]
+Network = Callable[[Array], Array]
+Weights = dict[str, tuple[Array, Array]]
+"""Of each convolution, batch normalisation folded in, and of ``dense``: kernel and bias."""
+
+
+def find_weights(path: Path | None = None) -> Path:
+    """Find the weights: `path`, else ``JAMENDO_MOOD_YAMNET``, else TF-Hub's cache, else a download.
+
+    Parameters
+    ----------
+    path : Path or None
+        Folder of the TF-Hub module, or a TFLite file.
+
+    Raises
+    ------
+    WeightsError
+        There are none, with the three ways to get them.
+    """
+    found, reason = hub.find(path, "YAMNet", WEIGHTS_VARIABLE, HUB_HANDLE)
+    if found is not None:
+        return found
+    raise WeightsError(
+        f"YAMNet's weights are not here ({reason}). Three ways to get them: "
+        f"(1) with network access they are downloaded from {HUB_HANDLE} (kept in TFHUB_CACHE_DIR); "
+        f"(2) give a copy of that module with --weights FOLDER or {WEIGHTS_VARIABLE}=FOLDER; "
+        f"(3) give Google's TFLite file with --weights yamnet.tflite ({TFLITE_ADDRESS}). "
+        "Without them, --embedder logmel needs no weights."
+    )
+
+
+def patches(wave: Wave, hop_frames: int = HOP_FRAMES) -> Array:
+    """Cut the log-mel spectrogram of a wave into patches of 0.96 s, by default one every 0.48 s.
+
+    Parameters
+    ----------
+    wave : float32 array (samples,)
+        16 kHz, range [-1, 1].
+    hop_frames : int
+        Frames of 10 ms from the start of a patch to the start of the next.
+
+    Returns
+    -------
+    float32 array (patches, 96, 64)
+        As `melspec.patches`, of ``log(magnitude + 0.001)``. What is left at the end is dropped; Google's module
+        lengthens it with silence to one patch more.
+    """
+    return melspec.cut_patches(melspec.log_mel(wave, LOG_OFFSET), hop_frames)
+
+
+def read_weights(path: Path) -> tuple[Weights, str, bool]:
+    """Read the weights from a TF-Hub module's folder or a TFLite file.
+
+    Returns
+    -------
+    weights : Weights
+    sha256 : str
+        Of the module's variables (`hub.fingerprint`), or of the TFLite file.
+    rounded : bool
+        Whether some of them are of 8 bits.
+
+    Raises
+    ------
+    WeightsError
+        They cannot be read, or are not YAMNet's.
+    """
+    if path.is_dir():
+        variables = hub.read_variables(path, "YAMNet", variable_shapes())
+        return _fold(variables), hub.fingerprint(variables), False
+    try:
+        content = untrusted.read_bytes(path, MOST_TFLITE_BYTES)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: not a TF-Hub module, and not a TFLite file ({error})") from error
+    weights, rounded = _read_tflite(content, path)
+    return weights, hashlib.sha256(content).hexdigest(), rounded
+
+
+def build_network(weights: Weights, *, scores: bool = False) -> Network:
+    """Build the network.
+
+    Parameters
+    ----------
+    weights : Weights
+        As `read_weights` gives them.
+    scores : bool
+        Whether it is to give the scores of the classes, range [0, 1], instead of the embeddings.
+
+    Returns
+    -------
+    callable, float32 (batch, 96, 64) -> float32 (batch, 1024), or (batch, 521) with `scores`
+    """
+    tf = import_quietly("tensorflow")
+
+    constants = {name: (tf.constant(kernel), tf.constant(bias)) for name, (kernel, bias) in weights.items()}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, melspec.PATCH_FRAMES, melspec.MEL_BANDS))])  # type: ignore[untyped-decorator]
+    def network(patches: Any) -> Any:
+        x = patches[..., tf.newaxis]
+        for name in CONVOLUTIONS:
+            kernel, bias = constants[name]
+            stride = stride_of(name)
+            convolve = tf.nn.depthwise_conv2d if name.endswith("/depthwise_conv") else tf.nn.conv2d
+            x = tf.nn.relu(tf.nn.bias_add(convolve(x, kernel, (1, stride, stride, 1), "SAME"), bias))
+        x = tf.reduce_mean(x, (1, 2))
+        if scores:
+            kernel, bias = constants["dense"]
+            x = tf.sigmoid(tf.nn.bias_add(x @ kernel, bias))
+        return x
+
+    return lambda patches: np.asarray(network(tf.constant(patches)))
+
+
+def stride_of(name: str) -> int:
+    """The step of a convolution in frames and bands: a key of `CONVOLUTIONS` -> 1 or 2."""
+    layer, kind = name.split("/")
+    return 1 if kind == "pointwise_conv" else _STRIDES[int(layer.removeprefix("layer")) - 1]
+
+
+def is_trained(scores: Network) -> bool:
+    """Google's three tests: whether silence, white noise and a sine are taken for what they are."""
+    time_s = np.arange(3 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    waves = {
+        "silence": np.zeros_like(time_s),
+        "noise": np.random.default_rng(0).uniform(-1, 1, len(time_s)),
+        "sine": np.sin(2 * np.pi * 440 * time_s),
+    }
+    means = {name: scores(patches(wave.astype(np.float32))).mean(axis=0) for name, wave in waves.items()}
+    return all(right in np.argsort(-means[name], kind="stable")[:_TEST_TOP] for name, right in _TESTS.items())
+
+
+def load(path: Path | None = None, *, allow_untrained: bool = False, scores: bool = False) -> tuple[Network, str, str]:
+    """Find, read and check the weights.
+
+    Parameters
+    ----------
+    path : Path or None
+        See `find_weights`.
+    allow_untrained : bool
+    scores : bool
+        See `build_network`.
+
+    Returns
+    -------
+    network : callable, float32 (batch, 96, 64) -> (batch, 1024) or (batch, 521)
+    sha256 : str
+    variant : str
+        ``int8``, ``untrained``, both or empty.
+
+    Raises
+    ------
+    WeightsError
+        There are none, or they fail Google's tests and `allow_untrained` is False.
+    """
+    found = find_weights(path)
+    weights, sha256, rounded = read_weights(found)
+    classify = build_network(weights, scores=True)
+    trained = is_trained(classify)
+    if not trained and not allow_untrained:
+        raise WeightsError(
+            f"{found}: these are not Google's YAMNet weights (silence, white noise and a sine are not taken for what "
+            "they are); use --allow-untrained if that is meant"
+        )
+    variant = ", ".join([INT8] * rounded + ["untrained"] * (not trained))
+    return (classify if scores else build_network(weights)), sha256, variant
+
+
+def variable_shapes() -> dict[str, tuple[int, ...]]:
+    """The variables of Google's release by their name there, and their shapes: 3.75 million numbers."""
+    shapes: dict[str, tuple[int, ...]] = {"dense/kernel": (DIM, CLASSES), "dense/bias": (CLASSES,)}
+    for name, shape in CONVOLUTIONS.items():
+        channels = shape[2] if shape[3] == 1 else shape[3]
+        shapes[f"{name}/{_kernel_of(name)}"] = shape
+        shapes |= {f"{name}/bn/{part}": (channels,) for part in ("beta", "moving_mean", "moving_variance")}
+    return shapes
+
+
+def read_class_names(weights: Path) -> tuple[str, ...]:
+    """The names of the 521 classes, from ``yamnet_class_map.csv``: an asset of the module, or beside the TFLite file.
+
+    Raises
+    ------
+    DataError
+        It is not there, or is another.
+    """
+    path = (weights / "assets" if weights.is_dir() else weights.parent) / CLASS_MAP_NAME
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            names = tuple(row["display_name"] for row in csv.DictReader(file))
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: no class names can be read there ({error}); the file is beside Google's code of YAMNet, "
+            "https://github.com/tensorflow/models/tree/master/research/audioset/yamnet"
+        ) from error
+    if len(names) != CLASSES:
+        raise DataError(f"{path}: {len(names)} classes instead of {CLASSES}")
+    return names
+
+
+def _kernel_of(name: str) -> str:
+    return "depthwise_kernel" if name.endswith("/depthwise_conv") else "kernel"
+
+
+def _fold(variables: Mapping[str, Array]) -> Weights:
+    """Make batch normalisation, which has no scale of its own here, part of the convolutions."""
+    weights = {"dense": (variables["dense/kernel"], variables["dense/bias"])}
+    for name, shape in CONVOLUTIONS.items():
+        mean, variance = variables[f"{name}/bn/moving_mean"], variables[f"{name}/bn/moving_variance"]
+        scale = 1 / np.sqrt(variance + np.float32(_BATCHNORM_EPSILON))
+        kernel = variables[f"{name}/{_kernel_of(name)}"] * (scale[:, np.newaxis] if shape[3] == 1 else scale)
+        weights[name] = kernel, variables[f"{name}/bn/beta"] - mean * scale
+    return weights
+
+
+def _read_tflite(content: bytes, path: Path) -> tuple[Weights, bool]:
+    """Take the constants of a TFLite file by the names of the layers that they belong to; nothing is run."""
+    try:
+        constants = tflite.read_constants(content)
+    except ValueError as error:
+        raise WeightsError(f"{path}: not a TF-Hub module, and not a TFLite file ({error})") from error
+
+    def read(prefix: str, shape: tuple[int, ...]) -> Array:
+        for constant in constants:
+            # The first of the names that the converter joined; biases of the last layer have lost theirs.
+            name = constant.name.partition(";")[0].removeprefix("yamnet_frames/")
+            if constant.values.shape == shape and name.startswith(prefix):
+                return constant.dequantised()
+        raise WeightsError(f"{path}: not YAMNet, {prefix!r} has no constant of the shape {shape}")
+
+    try:
+        weights = {"dense": (read("dense/", (CLASSES, DIM)).T.copy(), read("", (CLASSES,)))}
+        for name, shape in CONVOLUTIONS.items():
+            # TFLite has channels out first, and of depthwise kernels the multiplier.
+            order = (3, 0, 1, 2)
+            kernel = read(f"{name}/", tuple(shape[axis] for axis in order))
+            bias = read(f"{name}/", (shape[2] if shape[3] == 1 else shape[3],))
+            weights[name] = np.ascontiguousarray(kernel.transpose(np.argsort(order))), bias
+    except ValueError as error:
+        raise WeightsError(f"{path}: not YAMNet as Google converted it ({error})") from error
+    return weights, any(constant.values.dtype == np.int8 for constant in constants)

@@ -1,0 +1,313 @@
+"""Extraction on many machines, with Ray: actors that each load the network once and take tracks by the chunk.
+
+The stages are those of one machine (`streaming`), in each actor. An actor writes every embedding to the store as soon
+as it is done, so what dies with a process or a machine are the tracks it had in hand; they go to others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from jamendo_mood.embedders.registry import Embedder, EmbedderSpec
+from jamendo_mood.extraction.extractor import ExtractReport, select_pending
+from jamendo_mood.extraction.object_store import ObjectStore, Place, fetched, open_store
+from jamendo_mood.extraction.streaming import StreamConfig, TrackResult, embed_files
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.util.errors import MoodError, UsageError
+from jamendo_mood.util.files import remove_drafts
+
+CHUNK_TRACKS = 32  # an actor takes at most: an hour or two of music
+MOST_CPUS = 4  # an actor by default: more of them are better spent on more actors
+MOST_DEATHS = 3  # of the actors that had a track in hand, before it counts as failed
+KNOCK_S = 10.0  # that a cluster has to answer
+WARN_AFTER_S = 60.0  # without any actor at work
+LOCAL_OBJECT_BYTES = 80_000_000  # Ray's own memory on this machine: results are a few hundred bytes
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """Where to run, and on how much of it.
+
+    Attributes
+    ----------
+    address : str
+        Of Ray: ``local`` starts it on this machine, ``auto`` finds the cluster this machine belongs to; or
+        ``HOST:PORT``, or ``ray://HOST:PORT``.
+    actors : int or None
+        None: as many as the cluster has room for now.
+    cpus : int or None
+        Cores an actor; None: up to 4, if each node has them.
+    gpus : float
+        GPUs an actor, such as 0.5 for two actors on each.
+    retry_failed : bool
+        Try tracks again that are in the store's list of failures.
+    stream : StreamConfig
+        Of each actor; ``prefetch`` is raised to its cores.
+    """
+
+    address: str
+    actors: int | None = None
+    cpus: int | None = None
+    gpus: float = 0.0
+    retry_failed: bool = False
+    stream: StreamConfig = field(default_factory=StreamConfig)
+
+
+def extract_on_ray(
+    tracks: Mapping[str, Place],
+    load: Callable[[], Embedder],
+    place: Place,
+    config: ClusterConfig,
+    *,
+    on_start: Callable[[int], object] = lambda _: None,
+    on_track: Callable[[TrackResult], object] = lambda _: None,
+) -> ExtractReport:
+    """Embed the tracks that a store does not have yet, on a Ray cluster.
+
+    Parameters
+    ----------
+    tracks : mapping of key to path or URL
+        As `object_store.find_tracks` gives it. A path must lead to the file on every machine.
+    load : callable
+        Gives the embedder; called once in each actor.
+    place : Path or str
+        The store: a folder that every machine shares, or a URL.
+    config : ClusterConfig
+    on_start : callable
+        Called with the number of tracks that this run will try.
+    on_track : callable
+        Called after each of them; the result has no frames, those are in the store.
+
+    Raises
+    ------
+    UsageError
+        There is no such cluster, it has no room for an actor, or the store holds another embedder's embeddings.
+    WeightsError, StoreError, DiskFullError
+        As on one machine; what was done is kept.
+    """
+    started = time.perf_counter()
+    with _connected(config.address) as ray:
+        pool = _Pool(ray, _fit(config, ray), load, place)
+        try:
+            store = open_store(place, pool.spec())
+            if isinstance(place, Path):
+                remove_drafts(place)  # of runs that were killed
+            pending, report = select_pending(tracks, store, set(store), retry_failed=config.retry_failed)
+            on_start(len(pending))
+            for outcome in pool.embed(pending):
+                if outcome.error:
+                    report.failed[outcome.key] = outcome.error
+                    store.record_failure(outcome.key, outcome.error)
+                else:
+                    report.done += 1
+                    report.audio_s += outcome.duration_s
+                on_track(outcome)
+        finally:
+            pool.stop()
+    report.wall_s = time.perf_counter() - started
+    return report
+
+
+class Worker:
+    """What runs in an actor: an embedder, loaded once, and the way from a chunk of tracks to the store."""
+
+    def __init__(self, load: Callable[[], Embedder], place: Place, config: ClusterConfig) -> None:
+        self._load, self._place, self._config = load, place, config
+        self._store: EmbeddingStore | ObjectStore | None = None
+
+    def start(self) -> EmbedderSpec:
+        """Load the embedder."""
+        cpus = self._config.cpus or 1
+        # TensorFlow takes all cores and all of a GPU's memory, unless it is told.
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(cpus))
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+        self._embedder = self._load()
+        return self._embedder.spec
+
+    def embed(self, tracks: dict[str, Place], *, tried: bool) -> list[TrackResult]:
+        """Embed tracks into the store; with `tried`, those that are there already are not done again."""
+        self._store = self._store or open_store(self._place, self._embedder.spec)
+        there = [key for key in tracks if tried and key in self._store]
+        results = [TrackResult(key, None, self._store.spec.duration_s(len(self._store[key]))) for key in there]
+        places = {key: place for key, place in tracks.items() if key not in there}
+        stream = replace(self._config.stream, feed=lambda _, scratch: fetched(places, scratch))
+        with contextlib.closing(embed_files({}, self._embedder, stream)) as embedded:
+            for result in embedded:
+                if result.frames is not None:
+                    self._store.add(result.key, result.frames)
+                error = _rename(result.error, tracks[result.key])
+                results.append(replace(result, frames=None, error=error, cause=None))
+        return results
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Tracks that go to one actor, and how many actors have died with them in hand."""
+
+    tracks: dict[str, Place]
+    deaths: int = 0
+
+
+class _Pool:
+    """Actors, and what each of them is doing: starting (None) or a chunk."""
+
+    def __init__(self, ray: Any, config: ClusterConfig, load: Callable[[], Embedder], place: Place) -> None:
+        self._ray, self._config, self._arguments = ray, config, (load, place, config)
+        self._kind = ray.remote(num_cpus=config.cpus, num_gpus=config.gpus, max_restarts=0)(Worker)
+        self._running: dict[Any, tuple[Any, _Chunk | None]] = {}
+        self._idle: list[Any] = []
+        self._deaths = 0  # in a row, without anything done
+        self._spec: EmbedderSpec | None = None
+        for _ in range(config.actors or 1):
+            self._start()
+
+    def spec(self) -> EmbedderSpec:
+        """What the embeddings will be made with: waits for the first actor."""
+        while self._spec is None:
+            for _ in self._wait(deque()):
+                pass
+        return self._spec
+
+    def embed(self, tracks: Mapping[str, Place]) -> Iterator[TrackResult]:
+        """Embed tracks; yields each once, without its frames, when its chunk is done."""
+        items = list(tracks.items())
+        size = max(1, min(CHUNK_TRACKS, len(items) // (4 * (self._config.actors or 1))))
+        todo = deque(_Chunk(dict(items[start : start + size])) for start in range(0, len(items), size))
+        while todo or any(chunk for _, chunk in self._running.values()):
+            while todo and self._idle:
+                actor, chunk = self._idle.pop(), todo.popleft()
+                self._running[actor.embed.remote(chunk.tracks, tried=chunk.deaths > 0)] = (actor, chunk)
+            yield from self._wait(todo)
+
+    def stop(self) -> None:
+        """End all actors."""
+        for actor in [*self._idle, *(actor for actor, _ in self._running.values())]:
+            with contextlib.suppress(Exception):  # it is gone, or the cluster is
+                self._ray.kill(actor)
+
+    def _start(self) -> None:
+        actor = self._kind.options(scheduling_strategy="SPREAD").remote(*self._arguments)
+        self._running[actor.start.remote()] = (actor, None)
+
+    def _wait(self, todo: deque[_Chunk]) -> Iterator[TrackResult]:
+        """Wait for an actor to finish what it does; chunks that were lost go back to `todo`."""
+        errors = self._ray.exceptions
+        ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=WARN_AFTER_S)
+        if not ready and not any(chunk for _, chunk in self._running.values()):
+            log.warning("no actor is at work: waiting for a machine with %s", _describe(self._config))
+        for reference in ready:
+            actor, chunk = self._running.pop(reference)
+            try:
+                result = self._ray.get(reference)
+            except errors.RayTaskError as error:
+                raise (error.cause if isinstance(error.cause, MoodError) else error) from None
+            except errors.RayError as error:
+                with contextlib.suppress(Exception):  # lost from sight, perhaps, but alive
+                    self._ray.kill(actor)
+                yield from self._take_back(chunk, todo, error)
+                self._start()
+            else:
+                self._deaths = 0
+                self._idle.append(actor)
+                if chunk is None:
+                    self._agree(result)
+                else:
+                    yield from result
+
+    def _take_back(self, chunk: _Chunk | None, todo: deque[_Chunk], error: Exception) -> Iterator[TrackResult]:
+        """What an actor had in hand goes to others, track by track: one of them may be what killed it."""
+        self._deaths += 1
+        if chunk is None:
+            if self._deaths >= MOST_DEATHS * (self._config.actors or 1):
+                raise UsageError(f"the actors die before they can work: {_first_line(error)}") from error
+            return
+        log.warning("an actor died, %d tracks go to others (%s)", len(chunk.tracks), _first_line(error))
+        for key, place in chunk.tracks.items():
+            if len(chunk.tracks) == 1 and chunk.deaths + 1 >= MOST_DEATHS:
+                yield TrackResult(key, None, 0.0, f"{place}: {MOST_DEATHS} processes died of it, or with it in hand")
+            else:
+                todo.append(_Chunk({key: place}, chunk.deaths + 1))
+
+    def _agree(self, spec: EmbedderSpec) -> None:
+        """All actors must make the same embeddings."""
+        if self._spec not in (None, spec):
+            raise UsageError(f"the machines do not agree: some make {self._spec}, some {spec}")
+        self._spec = spec
+
+
+def _fit(config: ClusterConfig, ray: Any) -> ClusterConfig:
+    """Decide what was left open, by the machines that are there."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
+    cpus = config.cpus or min([MOST_CPUS, *cores])
+    room = 0
+    for node in nodes:
+        by_cpu = int(node.get("CPU", 0) // cpus)
+        room += min(by_cpu, int(node.get("GPU", 0) / config.gpus)) if config.gpus else by_cpu
+    fitted = replace(
+        config,
+        cpus=cpus,
+        actors=config.actors or room,
+        stream=replace(config.stream, prefetch=max(config.stream.prefetch, cpus)),
+    )
+    if not fitted.actors:
+        raise UsageError(f"no machine of the Ray cluster has {_describe(fitted)} for an actor")
+    return fitted
+
+
+def _describe(config: ClusterConfig) -> str:
+    return f"{config.cpus} CPUs" + (f" and {config.gpus:g} GPUs" if config.gpus else "")
+
+
+@contextlib.contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """The module ``ray``, connected; a connection that was there is used, and left there."""
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("there is no Ray: `pip install jamendo-mood[ray]` brings it") from None
+    if ray.is_initialized():
+        yield ray
+        return
+    local: dict[str, Any] = {}
+    if address == "local":
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        local = {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_BYTES}
+    try:
+        _knock(address)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    except Exception as error:  # no cluster there, another version of Ray or Python, ...
+        raise UsageError(f"cannot reach a Ray cluster at {address!r} ({_first_line(error)})") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError if nobody listens there: Ray itself would try for many minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()
+
+
+def _rename(error: str, place: Place) -> str:
+    """The error of a file that was fetched, with its URL for the place in the scratch folder, which is gone."""
+    name = str(place).rpartition("/")[2]
+    _, found, reason = error.partition(f"/{name}: ")
+    return f"{place}: {reason}" if found else error
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join((str(error).strip() or type(error).__name__).split("\n")[0].split())

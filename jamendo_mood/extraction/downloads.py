@@ -1,0 +1,334 @@
+"""MTG-Jamendo's audio straight from the web, for `streaming`: fetched, checked by SHA-256, decoded, deleted.
+
+A few threads fetch, each over one connection, while others decode. A connection that breaks is taken up where it broke.
+What lies on disk, files and the decoders' WAVs together, is accounted for: when there is no room, downloads wait.
+
+MTG publishes the audio as single files (``48/948.low.mp3``) and as 100 tars of a folder each; a tar is read as it comes
+in and never stored. Of what a server sends, only the expected names and the bytes with the right hash are taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import queue
+import tarfile
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jamendo_mood.extraction.remote import Link, RemoteFile, StoppedError, TryLaterError, read_members
+from jamendo_mood.extraction.streaming import Source, Take
+from jamendo_mood.util.errors import DiskFullError, DownloadError, NetworkError, UsageError
+from jamendo_mood.util.scratch import Scratch
+
+TRIES = 3  # of a file whose bytes are wrong
+MOST_CONNECTIONS = 16  # more would be rude
+GIVE_UP_AFTER = 10  # files, or tars, that fail in a row
+DECODING_BYTES = 240 * 10**6
+"""The most that decoding one of these tracks puts on disk: pydub's WAV of 15 minutes at 48 kHz stereo and two at 16 kHz
+mono, or the 16 kHz mono WAV of up to 2 hours."""
+
+_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
+_POLL_S, _PATIENCE_S = 0.1, 2.0
+
+
+@dataclass(frozen=True)
+class DownloadConfig:
+    """What to fetch from where.
+
+    Attributes
+    ----------
+    base_url : str
+        The folder that holds ``48/948.low.mp3`` and the others, or the tars.
+    checksums : mapping of key to SHA-256
+    tar_name : str
+        Name of the tars, with ``{}`` for the folder of tracks in each, such as ``48``; empty for single files.
+    connections : int
+        Downloads at the same time, from 1 to 16.
+    max_scratch_bytes : int
+        The most that files and WAVs may take on disk; more than `decoding_bytes`.
+    decoding_bytes : int
+        What decoding a track may take of it.
+    seed : int
+        Of the jitter of the waits.
+    sleep : callable or None
+        Waits that many seconds, for tests; None waits, but not beyond the end of the run.
+    """
+
+    base_url: str
+    checksums: Mapping[str, str] = field(repr=False)
+    tar_name: str = ""
+    connections: int = 3
+    max_scratch_bytes: int = 2 * 10**9
+    decoding_bytes: int = DECODING_BYTES
+    seed: int = 0
+    sleep: Callable[[float], object] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.base_url.startswith(("http://", "https://")):
+            raise UsageError(f"{self.base_url!r} is no address of a web server: it must begin with http:// or https://")
+        if not 1 <= self.connections <= MOST_CONNECTIONS:
+            raise UsageError(f"connections must be from 1 to {MOST_CONNECTIONS}, not {self.connections}")
+        if self.max_scratch_bytes <= self.decoding_bytes:
+            raise UsageError(
+                f"{self.max_scratch_bytes / 1e9:g} GB of scratch is too little: "
+                f"decoding alone may take {self.decoding_bytes / 1e9:g} GB, and the downloads come on top"
+            )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What one address holds: the keys that are still wanted of it, by name of the file or of the tar's member."""
+
+    url: str
+    wanted: dict[str, str]
+
+
+class _WrongBytesError(Exception):
+    """The server's file is not the one of MTG's list."""
+
+
+class Downloads:
+    """A feed for `streaming`: entering it starts the downloads and gives the function that hands out the files.
+
+    Parameters
+    ----------
+    config : DownloadConfig
+    tracks : mapping of key to path
+        Relative to the base URL, such as ``48/948.low.mp3``.
+    scratch : Scratch
+    """
+
+    def __init__(self, config: DownloadConfig, tracks: Mapping[str, Path], scratch: Scratch) -> None:
+        self._config, self._scratch = config, scratch
+        self._stack = contextlib.ExitStack()
+        self._room = _Room(config.max_scratch_bytes)
+        self._stop = threading.Event()
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        for job in _plan(config, tracks):
+            self._jobs.put(job)
+        self._ready: queue.SimpleQueue[Source | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._running = min(config.connections, self._jobs.qsize())
+        self._fetched, self._row = False, 0  # anything at all; failures since the last success
+        self._doubtful: list[Source] = []
+        self._links = [Link(self._stop, config.seed, config.sleep) for _ in range(self._running)]
+
+    def __enter__(self) -> Take:
+        self._folder = self._stack.enter_context(self._scratch.folder())
+        self._threads = [
+            threading.Thread(target=self._work, args=(link,), name=f"download-{number}", daemon=True)
+            for number, link in enumerate(self._links)
+        ]
+        for thread in self._threads:
+            thread.start()
+        if not self._threads:
+            self._ready.put(None)
+        return self._take
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for link in self._links:
+            link.shut()
+        for thread in self._threads:  # one that waits for a server's first word cannot be woken: it is left behind
+            thread.join(_PATIENCE_S)
+        self._stack.close()
+
+    def _take(self, stopped: threading.Event) -> Source | None:
+        while not stopped.is_set():
+            try:
+                source = self._ready.get(timeout=_POLL_S)
+            except queue.Empty:
+                continue
+            if source is None:
+                self._ready.put(None)  # for the other decoders
+            elif source.error is None and not self._room.take(self._config.decoding_bytes, stopped):
+                break
+            return source
+        return None
+
+    def _work(self, link: Link) -> None:
+        try:
+            with closing(link):
+                while True:
+                    self._run(link, self._jobs.get_nowait())
+        except StoppedError:
+            return
+        except queue.Empty:
+            pass
+        with self._lock:
+            self._running -= 1
+            if self._running == 0:
+                if self._doubtful and not self._fetched and all(map(_is_away, self._doubtful)):
+                    self._give_up()
+                else:
+                    self._settle()
+                self._ready.put(None)
+
+    def _run(self, link: Link, job: _Job) -> None:
+        """Fetch what a job wants, and tell what it could not have."""
+        errors: Mapping[str, Exception] = {}
+        reason: Exception | None = None
+        try:
+            if self._config.tar_name:
+                errors = self._fetch_tar(link, job)
+            else:
+                self._fetch_file(link, job)
+        except StoppedError:
+            raise
+        except Exception as error:  # whatever it is, the others go on; `streaming` stops the run where that is right
+            reason = error
+        if job.wanted:
+            missing = {name: reason or DownloadError(f"{job.url}: {name} is not in it") for name in job.wanted}
+            self._fail([Source(key, error=errors.get(name, missing[name])) for name, key in job.wanted.items()])
+
+    def _fetch_file(self, link: Link, job: _Job) -> None:
+        (name,) = job.wanted
+        retries = link.retries(job.url, TRIES)
+        while job.wanted:
+            try:
+                with closing(RemoteFile(link, job.url)) as remote:
+                    self._save(remote, remote.open(), job, name)
+            except _WrongBytesError as error:
+                retries.wait_after(error)
+
+    def _fetch_tar(self, link: Link, job: _Job) -> Mapping[str, Exception]:
+        """Take the wanted members out of a tar while it comes in; gives what was wrong with those that it could not."""
+        start = 0
+        wrong: dict[str, tuple[int, Exception]] = {}
+        retries = link.retries(job.url, TRIES)
+        for attempt in range(TRIES):
+            if attempt:
+                retries.wait_after(next(iter(wrong.values()))[1])
+            try:
+                with closing(RemoteFile(link, job.url, start)) as remote:
+                    wrong = self._take_members(remote, job)
+            except tarfile.TarError as error:
+                broken = DownloadError(f"{job.url}: not a readable tar ({error})")
+                wrong = dict.fromkeys(job.wanted, (0, broken))
+            if not wrong:
+                break
+            start = min(offset for offset, _ in wrong.values())
+        return {name: DownloadError(f"{error}; tried {TRIES} times") for name, (_, error) in wrong.items()}
+
+    def _take_members(self, remote: RemoteFile, job: _Job) -> dict[str, tuple[int, Exception]]:
+        wrong: dict[str, tuple[int, Exception]] = {}
+        for offset, member in read_members(remote):
+            if member.name in job.wanted and member.name not in wrong and member.type in _FILES:
+                try:
+                    self._save(remote, member.size, job, member.name)
+                except _WrongBytesError as error:
+                    wrong[member.name] = (offset, error)
+                if len(wrong) == len(job.wanted):
+                    break  # the rest of the tar is of no use
+        return wrong
+
+    def _save(self, remote: RemoteFile, size: int, job: _Job, name: str) -> None:
+        """Write the next bytes into a file, and hand it to the decoders if they are right."""
+        limit = self._config.max_scratch_bytes - self._config.decoding_bytes
+        if size > limit:
+            error = DownloadError(f"{job.url}: {name} has {size} bytes, more than the scratch allows ({limit})")
+            self._fail([Source(job.wanted.pop(name), error=error)])
+            return
+        if not self._room.take(size, self._stop, spare=self._config.decoding_bytes):
+            raise StoppedError
+        key = job.wanted[name]
+        path = self._folder / name.replace("/", "-")
+        try:
+            got = _write(path, remote.read_blocks(size))
+            expected = self._config.checksums[key]
+            if got != expected:
+                raise _WrongBytesError(f"{job.url}: {name} is not MTG's (SHA-256 {got}, expected {expected})")
+        except BaseException:
+            path.unlink(missing_ok=True)
+            self._room.give_back(size)
+            raise
+        del job.wanted[name]
+        with self._lock:
+            self._fetched = True
+            self._settle()
+            self._ready.put(Source(key, path, release=lambda: self._remove(path, size)))
+
+    def _remove(self, path: Path, size: int) -> None:
+        path.unlink(missing_ok=True)
+        self._room.give_back(size + self._config.decoding_bytes)
+
+    def _fail(self, sources: list[Source]) -> None:
+        """Note failures; they are told only after a success, since a server that is away is no track's fault."""
+        with self._lock:
+            self._row += 1
+            self._doubtful += sources
+            if isinstance(sources[-1].error, DiskFullError | UsageError):
+                self._ready.put(sources[-1])
+            elif self._row >= GIVE_UP_AFTER:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        last = self._doubtful[-1]
+        text = f"{self._config.base_url}: all of the last {self._row} downloads failed, such as {last.error}"
+        error = NetworkError(f"{text} (what was done is kept, and the same command goes on from there)")
+        self._ready.put(Source(last.key, error=error))
+
+    def _settle(self) -> None:
+        """Tell the failures so far: the server is there, so they are the tracks' own."""
+        for source in self._doubtful:
+            self._ready.put(source)
+        self._row, self._doubtful = 0, []
+
+
+class _Room:
+    """Bytes on disk: how many are taken, and who waits for more."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._used = limit, 0
+        self._changed = threading.Condition()
+
+    def take(self, size: int, stopped: threading.Event, spare: int = 0) -> bool:
+        """Wait until so many bytes may be taken, with `spare` left over, and take them; False if stopped before."""
+        with self._changed:
+            while self._used + size + spare > self._limit:
+                if stopped.is_set():
+                    return False
+                self._changed.wait(_POLL_S)
+            self._used += size
+            return True
+
+    def give_back(self, size: int) -> None:
+        with self._changed:
+            self._used -= size
+            self._changed.notify_all()
+
+
+def _is_away(source: Source) -> bool:
+    """Whether it failed for want of a server, not by its answer."""
+    return source.error is not None and isinstance(source.error.__cause__, TryLaterError)
+
+
+def _plan(config: DownloadConfig, tracks: Mapping[str, Path]) -> list[_Job]:
+    base_url = config.base_url.rstrip("/")
+    if not config.tar_name:
+        return [_Job(f"{base_url}/{path.as_posix()}", {path.as_posix(): key}) for key, path in tracks.items()]
+    folders: dict[str, dict[str, str]] = {}
+    for key, path in tracks.items():
+        folders.setdefault(path.parent.as_posix(), {})[path.as_posix()] = key
+    return [_Job(f"{base_url}/{config.tar_name.format(name)}", wanted) for name, wanted in folders.items()]
+
+
+def _write(path: Path, blocks: Iterable[bytes]) -> str:
+    """Write a file, and give its SHA-256."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("wb") as file:
+            for block in blocks:
+                file.write(block)
+                digest.update(block)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            folder = path.parent.parent
+            raise DiskFullError(f"no space left in the scratch folder {folder}: free some, or name another") from error
+        raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
+    return digest.hexdigest()

@@ -1,0 +1,236 @@
+"""Audio and embeddings that lie elsewhere than on a disk: s3://, gs:// and whatever else fsspec knows.
+
+A place is a `Path`, or a URL as text. fsspec brings S3 with ``s3fs``, Google's storage with ``gcsfs``, and so on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.audio.conversion import AUDIO_SUFFIXES, find_audio, key_of
+from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.extraction.streaming import Source, Take
+from jamendo_mood.store.embedding_store import EmbeddingStore, check_entry, check_frames
+from jamendo_mood.store.entries import decode_entry, encode_entry
+from jamendo_mood.store.file_format import MANIFEST_NAME, check_key, format_manifest, is_key, parse_manifest
+from jamendo_mood.util.errors import AudioError, DiskFullError, StoreError, UsageError
+from jamendo_mood.util.scratch import Scratch
+
+FAILURES_FOLDER = "_failures"
+WAITS_S = (1.0, 5.0, 25.0)  # after a fetch that failed; fsspec's own file systems have retried before
+
+Array = npt.NDArray[np.float32]
+Place = Path | str
+
+
+def find_store(place: Place) -> EmbeddingStore | ObjectStore | None:
+    """Open the store at a path or URL, if there is one."""
+    if isinstance(place, Path):
+        return EmbeddingStore(place) if (place / MANIFEST_NAME).is_file() else None
+    system, root = _open(place)
+    with _told(place):
+        return ObjectStore(place) if system.exists(f"{root}/{MANIFEST_NAME}") else None
+
+
+def open_store(place: Place, spec: EmbedderSpec) -> EmbeddingStore | ObjectStore:
+    """Open or make the store at a path or URL; see there for what it raises."""
+    return EmbeddingStore(place, spec) if isinstance(place, Path) else ObjectStore(place, spec)
+
+
+def find_tracks(root: Place) -> dict[str, Place]:
+    """Find the audio files below a folder or URL by key, as `audio.conversion.find_audio` does.
+
+    Raises
+    ------
+    UsageError
+        There is no such folder, it cannot be listed, or two files have one key.
+    """
+    if isinstance(root, Path):
+        return dict(find_audio(root))
+    system, base = _open(root)
+    with _told(root):
+        paths = system.find(base)
+    found: dict[str, Place] = {}
+    for path in sorted(paths):
+        below = path.removeprefix(base).lstrip("/")
+        suffix = Path(below).suffix.lower()
+        if suffix not in AUDIO_SUFFIXES or any(part.startswith(".") for part in below.split("/")):
+            continue
+        key, url = key_of(below), system.unstrip_protocol(path)
+        if key in found:
+            raise UsageError(f"two files are the track {key!r}: {found[key]} and {url}; keep one of them")
+        found[key] = url
+    return dict(sorted(found.items()))
+
+
+@contextlib.contextmanager
+def fetched(tracks: Mapping[str, Place], scratch: Scratch, waits_s: tuple[float, ...] = WAITS_S) -> Iterator[Take]:
+    """Feed the decoders with files from anywhere: those that are not on this machine's disks are fetched first.
+
+    Each decoding thread fetches its own file when it is its turn, so that there are never more of them than threads.
+    """
+    todo: queue.SimpleQueue[tuple[str, Place]] = queue.SimpleQueue()
+    for item in tracks.items():
+        todo.put(item)
+
+    def take(stop: threading.Event) -> Source | None:
+        try:
+            key, place = todo.get_nowait()
+        except queue.Empty:
+            return None
+        if isinstance(place, Path):
+            return Source(key, place)
+        cleaning = contextlib.ExitStack()
+        path = cleaning.enter_context(scratch.folder()) / place.rpartition("/")[2]
+        error = _fetch(place, path, stop, waits_s)
+        if stop.is_set():
+            cleaning.close()
+            return None
+        return Source(key, path, error, cleaning.close)
+
+    yield take
+
+
+class ObjectStore(Mapping[str, Array]):
+    """Embeddings in an object store, by track key: the layout of `EmbeddingStore`, so a copy of it on disk is one.
+
+    An object appears when it is whole, so none is ever torn. Failures are objects below ``_failures/``.
+
+    Parameters
+    ----------
+    url : str
+        Such as ``s3://bucket/embeddings/vggish``.
+    spec : EmbedderSpec or None
+        As for `EmbeddingStore`.
+
+    Raises
+    ------
+    UsageError
+        The place cannot be read, or there is a store of another embedder; or none, and there is no `spec`.
+    """
+
+    def __init__(self, url: str, spec: EmbedderSpec | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._system, self._root = _open(self.url)
+        manifest = f"{self._root}/{MANIFEST_NAME}"
+        with _told(self.url):
+            there = self._system.exists(manifest)
+        if not there:
+            if spec is None:
+                raise UsageError(f"{self.url}: no embedding store there (no {MANIFEST_NAME})")
+            self._write(manifest, format_manifest(spec))
+        with _told(self.url):
+            content = self._system.cat_file(manifest)
+        self.spec = parse_manifest(content, f"{self.url}/{MANIFEST_NAME}")
+        if spec not in (None, self.spec):
+            raise UsageError(f"{self.url} is a store of {self.spec}, not of {spec}: use another place")
+
+    def __getitem__(self, key: str) -> Array:
+        place = f"{self.url}/{key}.npy"
+        try:
+            content = self._system.cat_file(self._path(key))
+        except FileNotFoundError:
+            raise KeyError(key) from None
+        except OSError as error:
+            raise StoreError(f"{place}: cannot be read ({error})") from error
+        entry = decode_entry(bytearray(content), place)
+        return check_entry(entry, key, self.spec, place).frames
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and bool(self._system.exists(self._path(key)))
+
+    def __iter__(self) -> Iterator[str]:
+        self._system.invalidate_cache()  # of listings: others write here too
+        for path in sorted(self._system.find(self._root)):
+            key = path.removeprefix(self._root).lstrip("/").removesuffix(".npy")
+            if path.endswith(".npy") and is_key(key):
+                yield key
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def add(self, key: str, frames: Array) -> None:
+        """Write the embedding of a track, as `EmbeddingStore.add` does."""
+        check_frames(frames, self.spec.dim, f"{self.url}/{key}.npy")
+        self._write(self._path(key), b"".join(encode_entry(key, frames, self.spec)))
+
+    def failures(self) -> dict[str, str]:
+        """The tracks that could not be embedded, and why."""
+        folder = f"{self._root}/{FAILURES_FOLDER}"
+        self._system.invalidate_cache()
+        with _told(self.url):
+            texts = self._system.cat(self._system.find(folder)) if self._system.exists(folder) else {}
+        keys = {path.removeprefix(folder).lstrip("/").removesuffix(".txt"): text for path, text in texts.items()}
+        return {key: text.decode() for key, text in sorted(keys.items()) if key not in self}
+
+    def record_failure(self, key: str, error: str) -> None:
+        """Note a failed track."""
+        self._write(self._failure_path(key), " ".join(error.split()).encode())
+
+    def forget_failures(self, keys: set[str]) -> None:
+        """Take tracks out of the list of failures."""
+        paths = [path for key in keys if self._system.exists(path := self._failure_path(key))]
+        if paths:
+            self._system.rm(paths)
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{check_key(key)}.npy"
+
+    def _failure_path(self, key: str) -> str:
+        return f"{self._root}/{FAILURES_FOLDER}/{check_key(key)}.txt"
+
+    def _write(self, path: str, content: bytes) -> None:
+        try:
+            self._system.pipe_file(path, content)
+        except Exception as error:  # each kind of storage has errors of its own
+            raise StoreError(f"{self._system.unstrip_protocol(path)}: cannot be written ({error})") from error
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it."""
+    try:
+        import fsspec
+    except ImportError:
+        raise UsageError(f"{url}: there is no fsspec: `pip install jamendo-mood[ray]` brings it") from None
+    with _told(url):
+        system, path = fsspec.core.url_to_fs(url)
+    return system, path.rstrip("/")
+
+
+@contextlib.contextmanager
+def _told(url: str) -> Iterator[None]:
+    """Tell in one line what is wrong with a place, whatever its file system raises."""
+    try:
+        yield
+    except Exception as error:  # each kind of storage has errors of its own: no credentials, no package, no bucket
+        raise UsageError(f"{url}: cannot be opened ({' '.join(str(error).split()) or type(error).__name__})") from error
+
+
+def _fetch(url: str, path: Path, stop: threading.Event, waits_s: tuple[float, ...]) -> Exception | None:
+    """Copy a file to this machine, trying several times; gives the error of the last."""
+    for wait_s in (*waits_s, None):
+        try:
+            system, source = _open(url)
+            system.get_file(source, str(path))
+        except FileNotFoundError:
+            return AudioError(f"{url}: no such file")
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return DiskFullError(f"no space left in the scratch folder {path.parent.parent}: free some")
+            failure: Exception = error
+        except Exception as error:  # each kind of storage has errors of its own
+            failure = error
+        else:
+            return None
+        if wait_s is None or stop.wait(wait_s):
+            break
+    return AudioError(f"{url}: cannot be fetched ({' '.join(str(failure).split())})")

@@ -1,0 +1,350 @@
+"""Audio files -> embeddings, streaming: decoding overlaps with the network, and memory does not grow with length.
+
+Threads convert, read and run the embedder's front end; the calling thread runs the network on full batches, which
+cross the borders of blocks and tracks. Bounded queues keep memory flat however long a track is, and each decoding
+thread has at most one WAV on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.audio import decoders, ffmpeg
+from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
+from jamendo_mood.embedders.registry import Embedder, pad_to_window
+from jamendo_mood.util.errors import DataError, DiskFullError, NetworkError, UsageError
+from jamendo_mood.util.scratch import Scratch
+
+BLOCK_FRAMES = 64  # windows a block: about a minute of sound, 4 MB
+STRETCH_SAMPLES = 60 * SAMPLE_RATE_HZ  # what `StreamConfig.alter` is given at a time, whatever the embedder
+_NOT_FINITE = "its embedding holds NaN or infinity, which sound never gives: check the weights and the precision"
+
+Array = npt.NDArray[np.float32]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to be decoded.
+
+    Attributes
+    ----------
+    key : str
+    path : Path
+        Where it is; of no meaning when there is an error.
+    error : Exception or None
+        Why it cannot be had.
+    release : callable
+        Called when its decoding has ended, however it ended.
+    """
+
+    key: str
+    path: Path = Path()
+    error: Exception | None = None
+    release: Callable[[], object] = lambda: None
+
+
+Take = Callable[[threading.Event], Source | None]
+"""Gives the next file, waiting for it if need be; None after the last, or once the event is set. For many threads."""
+
+Feed = Callable[[Mapping[str, Path], Scratch], AbstractContextManager[Take]]
+"""Starts to get the files of some tracks, into a scratch folder if need be."""
+
+Alter = Callable[[str, Iterator[Wave]], Iterator[Wave]]
+"""Changes the sound of a track, by its key: stretches of a minute, the last shorter, to stretches of any length."""
+
+
+@contextlib.contextmanager
+def local_files(tracks: Mapping[str, Path], _: Scratch) -> Iterator[Take]:
+    """Feed the decoders with files that are there already; `downloads.Downloads` is the other feed."""
+    todo: queue.SimpleQueue[Source] = queue.SimpleQueue()
+    for key, path in tracks.items():
+        todo.put(Source(key, path))
+
+    def take(_: threading.Event) -> Source | None:
+        try:
+            return todo.get_nowait()
+        except queue.Empty:
+            return None
+
+    yield take
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """How to stream audio through an embedder.
+
+    Attributes
+    ----------
+    batch : int
+        Windows the network takes at once.
+    prefetch : int
+        Threads that decode ahead of the network: each holds at most one WAV.
+    scratch : Path or None
+        Where WAVs live for the moments they exist; None is the system's folder for temporary files.
+    longest_s : float or None
+        Of files from strangers, decode no more than that many seconds, whatever their headers say: a track that goes on
+        fails with a `LimitError`. That is one ffmpeg pass, without pydub.
+    decoder : str
+        One of `decoders.DECODERS`.
+    feed : callable
+        What gives the decoders the files of the tracks, one by one, as they come.
+    alter : callable or None
+        What is done to the sound between decoder and embedder; ``augmentation`` makes copies by it.
+    """
+
+    batch: int = 64
+    prefetch: int = 2
+    scratch: Path | None = None
+    longest_s: float | None = None
+    decoder: str = decoders.DEFAULT
+    feed: Feed = local_files
+    alter: Alter | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.prefetch < 1:
+            raise UsageError(f"batch and prefetch must be at least 1, not {self.batch} and {self.prefetch}")
+        decoders.check_decoder(self.decoder)
+
+
+@dataclass(frozen=True)
+class TrackResult:
+    """What became of one track: `frames` (frames, dim), or None and an `error`, which `cause` has raised."""
+
+    key: str
+    frames: Array | None
+    duration_s: float
+    error: str = ""
+    cause: Exception | None = None
+
+
+def embed_files(
+    tracks: Mapping[str, Path], embedder: Embedder, config: StreamConfig | None = None
+) -> Generator[TrackResult, None, None]:
+    """Embed audio files, each in its turn but overlapped; yields each track once, roughly in order.
+
+    A track that fails is yielded with its error. Close the generator to stop: threads end and the scratch folder goes.
+
+    Raises
+    ------
+    DiskFullError
+        The scratch folder is full: no one track's fault.
+    UsageError
+        There is no ffmpeg, or no scratch folder can be made.
+    NetworkError
+        The feed's server gives nothing.
+    """
+    config = config or StreamConfig()
+    with (
+        Scratch(config.scratch) as scratch,
+        config.feed(tracks, scratch) as take,
+        _Decoders(take, embedder, scratch, config) as chunks,
+    ):
+        # What is one row a track is not kept waiting for a batch of tracks.
+        yield from embed_chunks(chunks, embedder, 1 if embedder.spec.hop_s is None else config.batch)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A stretch of one track on its way to the network; the last of a track says so, or carries its error."""
+
+    key: str
+    inputs: Array | None = None
+    duration_s: float = 0.0
+    last: bool = False
+    error: Exception | None = None
+
+
+def decode(
+    key: str, path: Path, embedder: Embedder, scratch: Scratch, config: StreamConfig | None = None
+) -> Iterator[Chunk]:
+    """Turn one audio file into inputs of the network, block by block; the WAV is gone when the last is out.
+
+    Of `config` it is the decoder, the limit and what alters the sound that count.
+
+    Raises
+    ------
+    AudioError
+        It cannot be decoded.
+    LimitError
+        It is longer than `config.longest_s`.
+    """
+    config = config or StreamConfig()
+    window, hop = embedder.window_samples, embedder.hop_samples
+    whole = embedder.spec.hop_s is None
+    block = hop if whole else (BLOCK_FRAMES - 1) * hop + max(window, hop)
+    overlap = 0 if whole else max(0, window - hop)
+    samples = 0
+    with _sound_of(key, path, scratch, config, block, overlap) as waves:
+        for wave in waves:
+            first = samples == 0
+            samples += len(wave) - (0 if first else overlap)
+            if first and len(wave) < window:
+                log.warning("%s: shorter than %.2f s, padded with silence", path, window / SAMPLE_RATE_HZ)
+            if whole and not first:
+                continue  # a row describes as much of the track as its first block has
+            if first or len(wave) >= window:
+                yield Chunk(key, embedder.frontend(pad_to_window(wave, window)))
+    yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ)
+
+
+@contextlib.contextmanager
+def _sound_of(
+    key: str, path: Path, scratch: Scratch, config: StreamConfig, block: int, overlap: int
+) -> Iterator[Iterator[Wave]]:
+    """A file's blocks, as they are or altered."""
+    read = decoders.DECODERS[config.decoder]
+    if config.alter is None:
+        with contextlib.closing(read(path, scratch, block, overlap, config.longest_s)) as waves:
+            yield waves
+    else:
+        with contextlib.closing(read(path, scratch, STRETCH_SAMPLES, 0, config.longest_s)) as waves:
+            yield decoders.cut(config.alter(key, waves), path, block, overlap)
+
+
+def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int) -> Iterator[TrackResult]:
+    """Run the network on full batches of whatever comes, and yield each track when its last frame is there.
+
+    A chunk with an error ends its track. Every batch has `batch` rows, the very last being filled up, so that an
+    embedding does not depend on what it was computed with.
+    """
+    assembly = _Assembly(embedder.network, batch)
+    for chunk in chunks:
+        if chunk.error is not None:
+            assembly.drop(chunk.key)
+            yield TrackResult(chunk.key, None, 0.0, str(chunk.error), chunk.error)
+        else:
+            assembly.add(chunk)
+            yield from assembly.finished()
+    assembly.flush()
+    yield from assembly.finished()
+
+
+class _Assembly:
+    """Inputs waiting for the network, and the outputs of tracks that are not complete."""
+
+    def __init__(self, network: Callable[[Array], Array], batch: int) -> None:
+        self._network, self._batch = network, batch
+        self._waiting: list[tuple[str, Array]] = []
+        self._outputs: dict[str, list[Array]] = {}
+        self._durations_s: dict[str, float] = {}  # of the tracks whose last chunk has come
+
+    def add(self, chunk: Chunk) -> None:
+        if chunk.inputs is not None:
+            self._outputs.setdefault(chunk.key, [])
+            self._waiting.append((chunk.key, chunk.inputs))
+        if chunk.last:
+            self._durations_s[chunk.key] = chunk.duration_s
+        while sum(len(inputs) for _, inputs in self._waiting) >= self._batch:
+            self._run()
+
+    def drop(self, key: str) -> None:
+        self._waiting = [(owner, inputs) for owner, inputs in self._waiting if owner != key]
+        self._outputs.pop(key, None)
+
+    def flush(self) -> None:
+        if self._waiting:
+            self._run()
+
+    def finished(self) -> Iterator[TrackResult]:
+        busy = {key for key, _ in self._waiting}
+        for key in [key for key in self._durations_s if key not in busy]:
+            frames, duration_s = np.concatenate(self._outputs.pop(key)), self._durations_s.pop(key)
+            error = None if np.isfinite(frames).all() else DataError(_NOT_FINITE)
+            yield TrackResult(key, None if error else frames, duration_s, str(error or ""), error)
+
+    def _run(self) -> None:
+        """One batch: take rows from the front, pad if they are too few, hand the results to their tracks."""
+        room = self._batch
+        taken: list[tuple[str, Array]] = []
+        while room and self._waiting:
+            key, inputs = self._waiting.pop(0)
+            taken.append((key, inputs[:room]))
+            if len(inputs) > room:
+                self._waiting.insert(0, (key, inputs[room:]))
+            room -= len(taken[-1][1])
+        batch = np.concatenate([inputs for _, inputs in taken])
+        results = self._network(np.pad(batch, [(0, room)] + [(0, 0)] * (batch.ndim - 1)))
+        start = 0
+        for key, inputs in taken:
+            self._outputs[key].append(results[start : start + len(inputs)])
+            start += len(inputs)
+
+
+class _StopError(Exception):
+    """The run ends: a decoding thread must drop what it has in hand."""
+
+
+class _Decoders:
+    """Threads that decode tracks into a bounded queue; entering gives the chunks of all tracks, mixed."""
+
+    _END = Chunk("")
+
+    def __init__(self, take: Take, embedder: Embedder, scratch: Scratch, config: StreamConfig) -> None:
+        self._next_source = take
+        self._embedder, self._scratch, self._config = embedder, scratch, config
+        self._chunks: queue.Queue[Chunk] = queue.Queue(maxsize=2 * config.prefetch)
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=ffmpeg.stoppable(self._work, self._stop.is_set), name=f"decode-{n}", daemon=True)
+            for n in range(config.prefetch)
+        ]
+
+    def __enter__(self) -> Iterator[Chunk]:
+        for thread in self._threads:
+            thread.start()
+        return self._take()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _take(self) -> Iterator[Chunk]:
+        running = len(self._threads)
+        while running:
+            chunk = self._chunks.get()
+            if chunk is self._END:
+                running -= 1
+            elif isinstance(chunk.error, DiskFullError | NetworkError | UsageError):
+                raise chunk.error
+            else:
+                yield chunk
+
+    def _work(self) -> None:
+        try:
+            while (source := self._next_source(self._stop)) is not None:
+                try:
+                    self._decode(source)
+                finally:
+                    source.release()
+            self._put(self._END)
+        except _StopError:
+            pass
+
+    def _decode(self, source: Source) -> None:
+        try:
+            if source.error is not None:
+                raise source.error
+            for chunk in decode(source.key, source.path, self._embedder, self._scratch, self._config):
+                self._put(chunk)
+        except _StopError:
+            raise
+        except Exception as error:  # the one place that records a failed track: whatever it is, the others go on
+            self._put(Chunk(source.key, error=error))
+
+    def _put(self, chunk: Chunk) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Full):
+                return self._chunks.put(chunk, timeout=0.1)
+        raise _StopError

@@ -1,0 +1,210 @@
+"""The emotions that somebody asked for, kept on this machine and only where that was asked for too.
+
+A file of the user's own, with a line of JSON for each wish: when, which emotion, where it lies, and which option asked.
+Which track or which library is not kept. Nothing is written unless the user said so (`playlist --remember`, a box in
+the widget), nothing leaves the machine, and `forget` deletes all of it.
+
+Several processes may write at a time: each takes a lock, and a line is one write. A line that was cut short, by a full
+disk or a crash, is closed by the next and passed over in reading.
+
+References
+----------
+XDG Base Directory Specification: where data of a user go.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import errno
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from jamendo_mood.tagging.emotions import EMOTIONS, NEUTRAL, Place, describe_place
+from jamendo_mood.util import plaintext
+from jamendo_mood.util.errors import DiskFullError, UsageError
+from jamendo_mood.util.files import append
+
+FILE_NAME = "emotions.jsonl"
+_KNOWN = {*EMOTIONS, NEUTRAL.name}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """An emotion that was asked for.
+
+    Attributes
+    ----------
+    time : datetime
+        In UTC, to the second.
+    emotion : str
+        Of Plutchik's wheel, or ``neutral``.
+    valence, arousal : float
+        Range [-1, 1].
+    asked_by : str
+        How: the option's name without its dashes, or ``widget``.
+    """
+
+    time: datetime.datetime
+    emotion: str
+    valence: float
+    arousal: float
+    asked_by: str
+
+
+@dataclass(frozen=True)
+class History:
+    """What was kept.
+
+    Attributes
+    ----------
+    wishes : tuple of Wish
+        In the order in which they were written.
+    problems : tuple of str
+        One line for each line of the file that is no wish, with its number and why.
+    """
+
+    wishes: tuple[Wish, ...]
+    problems: tuple[str, ...] = ()
+
+
+def default_path() -> Path:
+    """``jamendo-mood/emotions.jsonl`` in the user's data folder: XDG_DATA_HOME, or ~/.local/share."""
+    home = Path(os.environ.get("XDG_DATA_HOME") or "")
+    # A relative path is to be passed over, says the specification.
+    folder = home if home.is_absolute() else Path.home() / ".local" / "share"
+    return folder / "jamendo-mood" / FILE_NAME
+
+
+def now() -> datetime.datetime:
+    """The time, in UTC, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+
+
+def wish_for(place: Place, asked_by: str, time: datetime.datetime, emotion: str | None = None) -> Wish:
+    """The wish for a place; its emotion is what `emotions` calls the place, unless it was asked for by name."""
+    if emotion is None:
+        described = describe_place(*place)
+        emotion = NEUTRAL.name if described.face == NEUTRAL.face else described.emotion
+    return Wish(time, emotion, round(place.valence, 3), round(place.arousal, 3), asked_by)
+
+
+def remember(wishes: Sequence[Wish], path: Path | None = None) -> Path:
+    """Add wishes to the file, which only its owner can read; returns where it is.
+
+    Raises
+    ------
+    DiskFullError, UsageError
+        It cannot be written; nothing of these wishes was.
+    """
+    path = default_path() if path is None else path
+    text = "".join(json.dumps({**asdict(wish), "time": wish.time.isoformat()}) + "\n" for wish in wishes)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        append(path, text.encode(), mode=0o600)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (DiskFullError if full else UsageError)(f"{path}: cannot be written ({error.strerror})") from error
+    return path
+
+
+def read(path: Path | None = None) -> History:
+    """What was kept; nothing if there is no file.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read.
+    """
+    path = default_path() if path is None else path
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return History(())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    wishes, problems = [], []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            wishes.append(_parse(line))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            why = "it was cut short" if number == len(lines) else _reason(error)
+            problems.append(f"{path}, line {number} is passed over: {why}")
+    return History(tuple(wishes), tuple(problems))
+
+
+def _parse(line: bytes) -> Wish:
+    row = json.loads(line)
+    if not isinstance(row, dict) or row.keys() != {field.name for field in fields(Wish)}:
+        raise ValueError("not an object with " + ", ".join(field.name for field in fields(Wish)))
+    if row["emotion"] not in _KNOWN:
+        raise ValueError(f"no emotion {row['emotion']!r}")
+    for axis in ("valence", "arousal"):
+        if isinstance(row[axis], bool) or not isinstance(row[axis], (int, float)) or not -1 <= row[axis] <= 1:
+            raise ValueError(f"{axis} {row[axis]!r} is not a number from -1 to 1")
+    time = datetime.datetime.fromisoformat(row["time"])
+    if time.tzinfo is None or not isinstance(row["asked_by"], str):
+        raise ValueError("a time without its zone" if time.tzinfo is None else "asked_by is no text")
+    return Wish(**{**row, "time": time.astimezone(datetime.timezone.utc)})
+
+
+def _reason(error: Exception) -> str:
+    return "no JSON" if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) else str(error)
+
+
+def forget(path: Path | None = None) -> bool:
+    """Delete all that was kept; whether there was anything.
+
+    Raises
+    ------
+    UsageError
+        It cannot be deleted.
+    """
+    path = default_path() if path is None else path
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be deleted ({error.strerror})") from error
+    return True
+
+
+def to_table(wishes: Sequence[Wish]) -> str:
+    """A line a wish, oldest first, in the time of this place."""
+    return "".join(
+        f"{wish.time.astimezone():%Y-%m-%d %H:%M}  {wish.emotion:14} "
+        f"valence {wish.valence:+.2f}  arousal {wish.arousal:+.2f}  {plaintext.show(wish.asked_by)}\n"
+        for wish in wishes
+    )
+
+
+def to_json(wishes: Sequence[Wish]) -> str:
+    """A list with an object for each wish, times in UTC."""
+    return plaintext.to_json(as_rows(wishes)) + "\n"
+
+
+def to_csv(wishes: Sequence[Wish]) -> str:
+    """A table for spreadsheets, times in UTC."""
+    buffer = io.StringIO()
+    names = [field.name for field in fields(Wish)]
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(plaintext.cells(row[name] for name in names) for row in as_rows(wishes))
+    return buffer.getvalue()
+
+
+def as_rows(wishes: Sequence[Wish]) -> list[dict[str, Any]]:
+    """Wishes as plain values, times as ISO 8601 in UTC."""
+    return [{**asdict(wish), "time": wish.time.isoformat()} for wish in wishes]
+
+
+FORMATS: dict[str, Callable[[Sequence[Wish]], str]] = {"table": to_table, "json": to_json, "csv": to_csv}
+"""All ways to write a history down."""

@@ -1,0 +1,182 @@
+"""Every track of a store scored once: what is known of it is kept beside the store's embeddings.
+
+``STORE/library-<12 hex of the tagger>.npz`` holds keys, scores and mean embeddings. It is derived, written whole or not
+at all, and may be deleted at any time. Tracks that came later are scored and added, those that went are dropped, and
+one that was extracted anew (its file has another time) is scored anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.training.data import check_finite
+from jamendo_mood.training.model import Tagger
+from jamendo_mood.util import untrusted
+from jamendo_mood.util.errors import DiskFullError, StoreError, UsageError
+from jamendo_mood.util.files import remove_drafts, write_atomically
+
+FORMAT = 1
+BATCH = 256  # tracks in memory at once
+
+Array = npt.NDArray[np.float32]
+OnProgress = Callable[[int, int], None]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What is known of the tracks of a store.
+
+    Attributes
+    ----------
+    keys : tuple of str
+        The n tracks.
+    stamps : int64 array (n,)
+        When each embedding was written, in nanoseconds.
+    means : float32 array (n, dim)
+        The mean of each embedding over its frames.
+    scores : float32 array (n, targets)
+        Range [0, 1]; no columns without a tagger.
+    """
+
+    keys: tuple[str, ...]
+    stamps: npt.NDArray[np.int64]
+    means: Array
+    scores: Array
+
+    def select(self, rows: list[int]) -> Scored:
+        """Those of the tracks."""
+        keys = tuple(self.keys[row] for row in rows)
+        return Scored(keys, self.stamps[rows], self.means[rows], self.scores[rows])
+
+
+def score_store(store: EmbeddingStore, tagger: Tagger | None, on_progress: OnProgress | None = None) -> Scored:
+    """Scores and mean embeddings of all tracks of a store, sorted by key; computed where they are not kept already.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        Where they are kept; if it can't be written, that is logged and nothing is kept.
+    tagger : Tagger or None
+        Without one there are only the means.
+    on_progress : callable (tracks done, tracks to do) or None
+        Called as tracks are scored; not at all if there is nothing to do.
+
+    Raises
+    ------
+    UsageError
+        The store is empty, or of another embedder than the tagger's.
+    StoreError
+        An embedding is damaged, or went away.
+    DataError
+        An embedding holds NaN or infinity.
+    """
+    if tagger is not None:
+        tagger.check_spec(store.spec)
+    stamps = {key: store.stat(key).st_mtime_ns for key in store}
+    if not stamps:
+        raise UsageError(f"{store.root}: no tracks in this store; `jamendo-mood extract` embeds some")
+    path = store.root / f"library-{identify_tagger(tagger)}.npz"
+    empty = _nothing(store, tagger)
+    kept = _read(path, empty) or empty
+    current = [row for row, key in enumerate(kept.keys) if stamps.get(key) == kept.stamps[row]]
+    parts = [kept.select(current)]
+    todo = sorted(stamps.keys() - set(parts[0].keys))
+    try:
+        for start in range(0, len(todo), BATCH):
+            keys = todo[start : start + BATCH]
+            parts.append(_score(store, tagger, {key: stamps[key] for key in keys}))
+            if on_progress is not None:
+                on_progress(start + len(keys), len(todo))
+    finally:  # what was done before an interruption is kept
+        scored = _join(parts)
+        if len(parts) > 1 or len(current) < len(kept.keys):
+            _write(path, scored)
+    return scored
+
+
+def identify_tagger(tagger: Tagger | None) -> str:
+    """12 hex digits of all that a tagger's scores depend on; ``none`` without one."""
+    if tagger is None:
+        return "none"
+    what = [asdict(tagger.task), asdict(tagger.spec), asdict(tagger.head), tagger.calibration.tolist()]
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+    for array in (array for member in tagger.weights for array in member):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _nothing(store: EmbeddingStore, tagger: Tagger | None) -> Scored:
+    targets = 0 if tagger is None else len(tagger.task.targets)
+    none = np.zeros(0, np.int64)
+    return Scored((), none, np.zeros((0, store.spec.dim), np.float32), np.zeros((0, targets), np.float32))
+
+
+def _score(store: EmbeddingStore, tagger: Tagger | None, stamps: dict[str, int]) -> Scored:
+    tracks = []
+    for key in stamps:
+        try:
+            tracks.append(store[key])
+        except KeyError:
+            raise StoreError(f"{store.root}: track {key} went away while it was scored; start again") from None
+        check_finite(key, tracks[-1])
+    return Scored(
+        tuple(stamps),
+        np.array(list(stamps.values()), np.int64),
+        np.stack([frames.mean(axis=0) for frames in tracks]),
+        np.zeros((len(tracks), 0), np.float32) if tagger is None else tagger.score_tracks(tracks),
+    )
+
+
+def _join(parts: list[Scored]) -> Scored:
+    """All of them, sorted by key."""
+    joined = Scored(
+        tuple(key for part in parts for key in part.keys),
+        np.concatenate([part.stamps for part in parts]),
+        np.concatenate([part.means for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+    )
+    return joined.select(sorted(range(len(joined.keys)), key=joined.keys.__getitem__))
+
+
+def _write(path: Path, scored: Scored) -> None:
+    buffer = io.BytesIO()
+    keys = np.array(scored.keys, np.str_)
+    np.savez(buffer, format=FORMAT, keys=keys, stamps=scored.stamps, means=scored.means, scores=scored.scores)
+    try:
+        write_atomically(path, lambda file: file.write(buffer.getvalue()))
+        remove_drafts(path.parent)  # of runs that were killed
+    except (StoreError, DiskFullError) as error:
+        log.warning("what was computed is not kept, and will be computed anew next time: %s", error)
+
+
+def _read(path: Path, empty: Scored) -> Scored | None:
+    """What was kept, or None if there is nothing or it is damaged."""
+    try:
+        with untrusted.open_file(path) as file:
+            arrays = untrusted.read_npz(file, os.fstat(file.fileno()).st_size)
+        if arrays["format"] != FORMAT:
+            return None
+        keys = tuple(arrays["keys"].tolist())
+        kept = Scored(keys, arrays["stamps"], arrays["means"], arrays["scores"])
+        for name in ("stamps", "means", "scores"):
+            array, like = getattr(kept, name), getattr(empty, name)
+            if array.shape != (len(keys), *like.shape[1:]) or array.dtype != like.dtype:
+                raise ValueError(f"{name} are {array.dtype} {array.shape}")
+    except FileNotFoundError:
+        return None
+    except untrusted.DAMAGES as error:
+        log.warning("%s: damaged, made anew (%s)", path, untrusted.brief(error))
+        return None
+    return kept

@@ -1,0 +1,347 @@
+"""A store and a tagger -> `Library`: tracks that sound alike, tracks by mood, and paths through the plane of moods.
+
+At the size of MTG-Jamendo a query is one pass over small arrays; it needs no index.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.audio import conversion
+from jamendo_mood.library.scoring import OnProgress, score_store
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.tagging.mood_plane import place_of
+from jamendo_mood.training.model import Tagger
+from jamendo_mood.util.errors import UsageError
+
+TOP_TAGS = 3
+RELIANCE = {"good": 1.0, "fair": 1.0, "weak": 0.25, "unknown": 0.25}
+"""How much a wished-for level counts, by the tag's grade: little where the tagger hardly tells the tag from chance."""
+
+_WIDEST = 2 * np.sqrt(2)  # from one corner of the plane to the opposite
+
+Array = npt.NDArray[np.float32]
+Places = npt.NDArray[np.float64]
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A track that a query found.
+
+    Attributes
+    ----------
+    key : str
+    fit : float
+        In [0, 1]; 1 is exactly what was asked for.
+    file : Path or None
+    tags : tuple of (str, float)
+        Its highest tags, and their scores; values in the order of their task.
+    title, artist : str or None
+    duration_s : float or None
+        What its file says of itself, once `playlists.describe` has looked.
+    """
+
+    key: str
+    fit: float
+    file: Path | None
+    tags: tuple[tuple[str, float], ...]
+    title: str | None = None
+    artist: str | None = None
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """What is known of all tracks of a store, ready to be searched.
+
+    Attributes
+    ----------
+    keys : tuple of str
+        The n tracks.
+    targets : tuple of str
+        The tagger's k tags; empty without a tagger.
+    scores : float32 array (n, k)
+        Range [0, 1].
+    means : float32 array (n, dim)
+        The mean of each track's embedding.
+    va : float32 array (n, 2) or None
+        Valence and arousal, see `tagging.mood_plane.place_of`; None where the targets say nothing of them.
+    grades : tuple of str
+        How far each tag can be relied on: a value of `metrics.GRADES`.
+    files : mapping of str to Path
+        The audio of the tracks whose audio is at hand.
+    scale : (float, float) or None
+        Of scores that are values.
+    """
+
+    keys: tuple[str, ...]
+    targets: tuple[str, ...]
+    scores: Array
+    means: Array
+    va: Array | None = None
+    grades: tuple[str, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+    scale: tuple[float, float] | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @functools.cached_property
+    def levels(self) -> Array:
+        """Each track's rank by each tag, float32 (n, k): 1 the most of all tracks, 0 the least, ties their mean."""
+        return spread_by_rank(self.scores)
+
+    @functools.cached_property
+    def plane(self) -> Array | None:
+        """Where the tracks lie, float32 (n, 2): valence and arousal spread by rank over [-1, 1], each by itself.
+
+        Tags' means crowd around the middle. Spread out, the whole plane is used, and a position is relative: valence 1
+        is the most pleasant track of this library, 0 the one in the middle.
+        """
+        return None if self.va is None else spread_by_rank(self.va) * 2 - 1
+
+    @functools.cached_property
+    def directions(self) -> Array:
+        """The mean embeddings, each number standardised over the library, as vectors of length 1; float32 (n, dim)."""
+        return self._directions_of(self.means)
+
+    def prepare(self) -> Library:
+        """Compute now what queries need, so that the first is as fast as the others; returns the library itself."""
+        _ = self.levels, self.plane, self.directions, self._row_of
+        return self
+
+    def similar(self, track: str | Array, count: int, exclude: Collection[str] = ()) -> list[Found]:
+        """The tracks that sound most like one, best first.
+
+        Parameters
+        ----------
+        track : str or float32 array (dim,)
+            A key of the library, which then is not among the results, or the mean embedding of any sound.
+        count : int
+        exclude : collection of str
+            Keys that are not wanted.
+
+        Returns
+        -------
+        list of Found
+            `fit` is the cosine of the standardised mean embeddings, 0 where it is negative.
+
+        Raises
+        ------
+        UsageError
+            There is no such track, or this is no mean embedding of the library's kind.
+        """
+        if isinstance(track, str):
+            direction, exclude = self.directions[self.row(track)], {track, *exclude}
+        else:
+            if track.shape != self.means.shape[1:] or not np.isfinite(track).all():
+                raise UsageError(f"a mean embedding here is {self.means.shape[1]} finite numbers, not {track.shape}")
+            direction = self._directions_of(track[None])[0]
+        return self._best(_dot(self.directions, direction), count, exclude)
+
+    def by_moods(self, wanted: Mapping[str, float], count: int, exclude: Collection[str] = ()) -> list[Found]:
+        """The tracks whose levels come nearest to those that are wanted, best first.
+
+        Parameters
+        ----------
+        wanted : mapping of str to float
+            Levels of tags, from 0, the least of all tracks, to 1, the most. ``happy`` finds ``Happy music`` too.
+        count : int
+        exclude : collection of str
+
+        Returns
+        -------
+        list of Found
+            `fit` is 1 less the root of the mean squared difference, in which each tag weighs its `RELIANCE`.
+
+        Raises
+        ------
+        UsageError
+            There is no such tag, or a level is out of range.
+        """
+        if not wanted:
+            raise UsageError(f"no mood is asked for; there are {', '.join(self.targets)}")
+        for name, level in wanted.items():
+            if not 0 <= level <= 1:
+                raise UsageError(f"{name}={level:g}: a level is from 0, the least of all tracks, to 1, the most")
+        columns = [find_target(name, self.targets) for name in wanted]
+        weights = np.array([RELIANCE[self.grades[column]] if self.grades else 1 for column in columns], np.float32)
+        differences = self.levels.take(columns, axis=1) - np.array(list(wanted.values()), np.float32)
+        return self._best(1 - np.sqrt(_dot(np.square(differences), weights / weights.sum())), count, exclude)
+
+    def near(self, valence: float, arousal: float, count: int, exclude: Collection[str] = ()) -> list[Found]:
+        """The tracks nearest to a point of `plane`, best first; valence and arousal in [-1, 1]. Raises as `along`."""
+        return self._best(self._closeness(_as_points([(valence, arousal)])[0]), count, exclude)
+
+    def along(self, points: Sequence[Point], count: int, exclude: Collection[str] = ()) -> list[Found]:
+        """Tracks along a path through `plane`, in the order of the path: a playlist that goes from mood to mood.
+
+        Parameters
+        ----------
+        points : sequence of (float, float)
+            Valence and arousal of the path's corners, range [-1, 1].
+        count : int
+            Tracks, from places at equal distances on the path; at each the nearest that was not taken before.
+        exclude : collection of str
+
+        Raises
+        ------
+        UsageError
+            The moods say nothing of valence and arousal, or a point is out of range.
+        """
+        unwanted, found = self._rows(exclude), []
+        for place in _walk(_as_points(points), min(count, len(self) - len(unwanted))):
+            closeness = self._closeness(place)
+            closeness[unwanted] = -np.inf
+            row = int(closeness.argmax())
+            found.append(self._found(row, float(closeness[row])))
+            unwanted.append(row)
+        return found
+
+    def row(self, key: str) -> int:
+        """Where a track is in `keys`; `UsageError` if it is not."""
+        if key not in self._row_of:
+            raise UsageError(f"{key}: no such track among the {len(self)} of the library")
+        return self._row_of[key]
+
+    def _closeness(self, place: Places) -> Array:
+        if self.plane is None:
+            raise UsageError(
+                "this tagger's moods say nothing of valence and arousal, so its tracks have no place on the plane: "
+                f"ask for moods, of which there are {', '.join(self.targets)}"
+            )
+        return np.asarray(1 - np.linalg.norm(self.plane - place, axis=1) / _WIDEST, np.float32)
+
+    def _best(self, fit: Array, count: int, exclude: Collection[str]) -> list[Found]:
+        unwanted = set(self._rows(exclude))
+        order = np.argsort(-fit, kind="stable")[: count + len(unwanted)]
+        return [self._found(row, float(fit[row])) for row in order.tolist() if row not in unwanted][:count]
+
+    def _rows(self, keys: Collection[str]) -> list[int]:
+        return list({self._row_of[key] for key in keys if key in self._row_of})
+
+    def _found(self, row: int, fit: float) -> Found:
+        key, scores = self.keys[row], self.scores[row]
+        order = range(len(scores)) if self.scale else np.argsort(-scores, kind="stable").tolist()
+        tags = tuple((self.targets[tag], float(scores[tag])) for tag in order[:TOP_TAGS])
+        return Found(key, min(max(fit, 0.0), 1.0), self.files.get(key), tags)
+
+    @functools.cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {key: row for row, key in enumerate(self.keys)}
+
+    @functools.cached_property
+    def _scale(self) -> tuple[Array, Array]:
+        centre, spread = self.means.mean(axis=0), self.means.std(axis=0)
+        return centre, np.where(spread > 1e-6 * np.abs(centre), spread, np.inf)  # what never varies says nothing
+
+    def _directions_of(self, means: Array) -> Array:
+        centre, spread = self._scale
+        standardised = (means - centre) / spread
+        length = np.linalg.norm(standardised, axis=1, keepdims=True)
+        return np.asarray(standardised / np.where(length > 0, length, 1), np.float32)
+
+
+def open_library(
+    store: EmbeddingStore, tagger: Tagger | None, audio_dir: Path | None = None, on_progress: OnProgress | None = None
+) -> Library:
+    """Score the tracks of a store that are not scored yet, and make them searchable.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        Where the results are kept too; if it can't be written, that is logged and they are computed anew each time.
+    tagger : Tagger or None
+        Without one, tracks are found by sound alone.
+    audio_dir : Path or None
+        The folder that was extracted, for `Library.files`.
+    on_progress : callable (tracks done, tracks to do) or None
+        Called as tracks are scored.
+
+    Raises
+    ------
+    UsageError
+        The store is empty or of another embedder than the tagger's, or there is no such folder.
+    DataError
+        An embedding holds NaN or infinity.
+    """
+    found = {} if audio_dir is None else conversion.find_audio(audio_dir)
+    scored = score_store(store, tagger, on_progress)
+    targets = () if tagger is None else tagger.task.targets
+    return Library(
+        keys=scored.keys,
+        targets=targets,
+        scores=scored.scores,
+        means=scored.means,
+        va=None if tagger is None else place_of(tagger.task, tagger.tuned, scored.scores),
+        grades=() if tagger is None else tagger.grades,
+        files={key: found[key] for key in scored.keys if key in found},
+        scale=None if tagger is None else tagger.task.scale,
+    ).prepare()
+
+
+def spread_by_rank(values: Array) -> Array:
+    """Each column's values by their rank, evenly over [0, 1]; equal values get the mean of their ranks.
+
+    Parameters
+    ----------
+    values : float array (n, k)
+
+    Returns
+    -------
+    float32 array (n, k)
+        0 for the least and 1 for the highest of a column, if no other equals it; 0.5 where all are equal.
+    """
+    spread = np.full(values.shape, 0.5, np.float32)
+    if len(values) > 1:
+        for column, own in enumerate(values.T):
+            _, place, counts = np.unique(own, return_inverse=True, return_counts=True)
+            ranks = counts.cumsum() - (counts + 1) / 2
+            spread[:, column] = ranks[place] / (len(values) - 1)
+    return spread
+
+
+def find_target(name: str, targets: Sequence[str]) -> int:
+    """Where a tag is among `targets`: by its name in upper or lower case, or AudioSet's without "music".
+
+    Raises
+    ------
+    UsageError
+        There is none of that name; the message names those there are.
+    """
+    plain = [_plain(target) for target in targets]
+    if _plain(name) not in plain:
+        raise UsageError(f"no mood {name!r}; there are {', '.join(targets)}")
+    return plain.index(_plain(name))
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().removesuffix(" music")
+
+
+def _dot(table: Array, row: Array) -> Array:
+    # Not by BLAS, whose threads wait for each other: on busy processors 8 ms where this takes 0.3.
+    return np.asarray(np.einsum("ij,j->i", table, row))
+
+
+def _as_points(points: Sequence[Point]) -> Places:
+    for valence, arousal in points:
+        if not (-1 <= valence <= 1 and -1 <= arousal <= 1):
+            raise UsageError(f"({valence:g}, {arousal:g}): valence and arousal are from -1 to 1")
+    if not len(points):
+        raise UsageError("a path needs a point at least: valence and arousal, from -1 to 1")
+    return np.array(points, np.float64)
+
+
+def _walk(points: Places, count: int) -> Places:
+    """`count` places at equal distances on the path through the points, from its first to its last; (count, 2)."""
+    passed = np.concatenate([[0.0], np.linalg.norm(np.diff(points, axis=0), axis=1).cumsum()])
+    at = np.linspace(0, passed[-1], count)
+    return np.stack([np.interp(at, passed, points[:, axis]) for axis in (0, 1)], axis=1)

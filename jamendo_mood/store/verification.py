@@ -1,0 +1,325 @@
+"""Whether a store is what it says: every file compared with its checksum, with the manifest and with the others.
+
+Nothing is changed here; `repair` mends what is found.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.store.embedding_store import PackedEmbeddings
+from jamendo_mood.store.entries import Entry, encode_entry, encode_header, read_entry, seal
+from jamendo_mood.store.file_format import (
+    FAILURES_NAME,
+    INDEX_NAME,
+    MANIFEST_NAME,
+    PACKED_NAME,
+    is_key,
+    read_failures,
+    read_manifest,
+)
+from jamendo_mood.util import untrusted
+from jamendo_mood.util.errors import MoodError, StoreError, UsageError
+from jamendo_mood.util.files import abandoned, is_draft
+
+ASIDE = ".bad"
+"""What the names of files end in that a repair took out of the store; a number may follow."""
+
+OnProgress = Callable[[int, int], None]
+
+_MOST_LINES_TOLD = 20
+_SET_ASIDE = tuple(name + ASIDE for name in (PACKED_NAME, INDEX_NAME, FAILURES_NAME))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong with a store.
+
+    Attributes
+    ----------
+    kind : str
+        A key of `repair.REMEDIES`, or another word if there is no remedy.
+    name : str
+        The key of a track, or else the file's name below the store.
+    problem : str
+    path : Path
+    detail : Any
+        What a remedy needs: the right manifest, the key that an embedding says it is of.
+    """
+
+    kind: str
+    name: str
+    problem: str
+    path: Path
+    detail: Any = None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes
+    ----------
+    sound : int
+        Embeddings that are whole and in their place.
+    unchecked : int
+        Those of them that have no checksum, being of an earlier version: whole as far as can be seen.
+    findings : tuple of Finding
+    notes : tuple of str
+        What is remarkable, but not wrong.
+    """
+
+    sound: int
+    unchecked: int
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A file that is an embedding: where it lies, what it says of itself, and its width."""
+
+    path: Path
+    key: str
+    own: str
+    spec: EmbedderSpec | None
+    dim: int
+
+
+def verify_store(root: Path, on_progress: OnProgress = lambda _done, _total: None) -> Verification:
+    """Look at every file of a store.
+
+    Parameters
+    ----------
+    root : Path
+    on_progress : callable
+        Called with the embeddings done and all of them, after each.
+
+    Raises
+    ------
+    UsageError
+        There is no store: no folder, or neither a manifest nor an embedding that says what made it.
+    """
+    if not root.is_dir():
+        raise UsageError(f"{root}: no embedding store there (no such folder)")
+    return _Survey(root).run(on_progress)
+
+
+class _Survey:
+    """The state of looking at a store."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.findings: list[Finding] = []
+        self.whole: list[_Whole] = []
+        self.packed: PackedEmbeddings | None = None
+        self.in_both: set[str] = set()  # keys with an embedding and packed frames
+        self.others: Counter[str] = Counter()
+
+    def run(self, on_progress: OnProgress) -> Verification:
+        entries = [(path, name) for path, name in self._list() if not self._is_no_entry(path, name)]
+        spec, problem = self._read_manifest()
+        if spec is not None:
+            self._open_packed()
+        for done, (path, name) in enumerate(sorted(entries), start=1):
+            self._look_at_entry(path, name.removesuffix(".npy"))
+            on_progress(done, len(entries))
+        sound = self._judge(self._settle(spec, problem))
+        self._look_at_packed()
+        self._look_at_failures()
+        unchecked = sum(entry.spec is None for entry in sound)
+        return Verification(len(sound), unchecked, tuple(self.findings), tuple(self._notes(sound)))
+
+    def _find(self, kind: str, name: str, problem: str, detail: Any = None, path: Path | None = None) -> None:
+        self.findings.append(Finding(kind, name, problem, path or self.root / name, detail))
+
+    def _list(self) -> Iterator[tuple[Path, str]]:
+        """All files, each with its name below the store."""
+
+        def unlisted(error: OSError) -> None:
+            name = Path(error.filename).relative_to(self.root).as_posix()
+            self._find("unreadable", name, f"a folder that cannot be listed ({error.strerror})")
+
+        for parent, folders, names in os.walk(self.root, onerror=unlisted):
+            below = Path(parent).relative_to(self.root)
+            folders.sort()
+            for path in (Path(parent, name) for name in folders):
+                if path.is_symlink():
+                    problem = f"a link to a folder, {path.resolve()}: what is in it is not listed"
+                    self._find("linked folder", (below / path.name).as_posix(), problem)
+            yield from ((Path(parent, name), (below / name).as_posix()) for name in sorted(names))
+
+    def _is_no_entry(self, path: Path, name: str) -> bool:
+        """Whether a file is something else than an embedding; what is wrong with it is noted."""
+        if is_draft(path.name):
+            with abandoned(path) as dead:
+                if dead:
+                    self._find("draft", name, "left by a writer that was killed")
+            self.others["that are being written, or another user's"] += not dead
+        elif name.startswith("library-") and name.endswith(".npz"):
+            self._look_at_cache(path, name)
+        elif name in (MANIFEST_NAME, FAILURES_NAME, PACKED_NAME, INDEX_NAME):
+            pass
+        elif f".npy{ASIDE}" in path.name or path.name.startswith(_SET_ASIDE):
+            self.others["set aside by a repair"] += 1
+        elif not name.endswith(".npy") or any(part.startswith(".") for part in name.split("/")):
+            self.others["that are none of the store's"] += 1
+        else:
+            return False
+        return True
+
+    def _look_at_cache(self, path: Path, name: str) -> None:
+        try:
+            with untrusted.open_file(path) as file:
+                untrusted.read_npz(file, os.fstat(file.fileno()).st_size)
+        except untrusted.DAMAGES as error:
+            self._find("cache", name, f"damaged ({untrusted.brief(error)}); it can be computed again")
+
+    def _read_manifest(self) -> tuple[EmbedderSpec | None, str]:
+        path = self.root / MANIFEST_NAME
+        try:
+            return read_manifest(path, MANIFEST_NAME), ""
+        except FileNotFoundError:
+            return None, "missing"
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+        except StoreError as error:
+            return None, str(error).removeprefix(f"{MANIFEST_NAME}: ")
+
+    def _open_packed(self) -> None:
+        if not any(os.path.lexists(self.root / name) for name in (PACKED_NAME, INDEX_NAME)):
+            return
+        try:
+            self.packed = PackedEmbeddings(self.root)
+            with (self.root / PACKED_NAME).open("rb") as file:
+                header = encode_header(*self.packed.frames.shape)
+                if self.packed.sha256 and file.read(len(header)) != header:
+                    raise StoreError("its header is damaged")
+        except (MoodError, OSError) as error:
+            self.packed = None
+            self._find("packed", PACKED_NAME, " ".join(str(error).split()))
+
+    def _look_at_entry(self, path: Path, key: str) -> None:
+        try:
+            entry = _read(path, key)
+        except FileNotFoundError:
+            if path.is_symlink():  # else it went away meanwhile
+                self._find("damaged", key, f"a link to {path.resolve()}, where there is nothing", path=path)
+            return
+        except OSError as error:
+            self._find("unreadable", key, f"cannot be read ({error.strerror})", path=path)
+            return
+        except ValueError as error:
+            self._find("damaged", key, str(error), path=path)
+            return
+        own = entry.key or key
+        if path.is_symlink() and not path.resolve().is_relative_to(self.root.resolve()):
+            self._find("link", key, f"a link that leads out of the store, to {path.resolve()}", path=path)
+        self.whole.append(_Whole(path, key, own, entry.spec, entry.frames.shape[1]))
+        if self.packed is not None and own in self.packed:
+            self.in_both.add(own)
+            if self.packed[own].tobytes() != entry.frames.tobytes():
+                self._find("packed", own, f"{PACKED_NAME} has other frames for it")
+
+    def _settle(self, claimed: EmbedderSpec | None, problem: str) -> EmbedderSpec | None:
+        """What the store is of: what its manifest says, or else what all embeddings say."""
+        said = {entry.spec for entry in self.whole if entry.spec is not None}
+        agreed = next(iter(said)) if len(said) == 1 else None
+        if claimed is None and not said:
+            raise UsageError(
+                f"{self.root}: no embedding store there, or past help ({MANIFEST_NAME} is {problem}, and no embedding "
+                "says what made it)"
+            )
+        if claimed is None:
+            why = "" if agreed else f"; the embeddings are of {len(said)} embedders"
+            self._find("manifest" if agreed else "no manifest", MANIFEST_NAME, problem + why, agreed)
+        elif agreed and agreed != claimed and all(entry.spec for entry in self.whole):
+            self._find("manifest", MANIFEST_NAME, f"edited: {_differ(claimed, agreed)}, say all embeddings", agreed)
+        else:
+            return claimed
+        return agreed
+
+    def _judge(self, spec: EmbedderSpec | None) -> list[_Whole]:
+        """Those embeddings that are in their place."""
+        sound = []
+        for entry in self.whole:
+            if spec and entry.spec and entry.spec != spec:
+                problem = f"the embedding of another store: {_differ(entry.spec, spec)} as here"
+                self._find("stranger", entry.key, problem, path=entry.path)
+            elif spec and entry.dim != spec.dim:
+                self._find("damaged", entry.key, f"{entry.dim} numbers a frame, not {spec.dim}", path=entry.path)
+            elif entry.own != entry.key:
+                self._find("misplaced", entry.key, f"the embedding of {entry.own!r}", entry.own, entry.path)
+            else:
+                sound.append(entry)
+        return sound
+
+    def _look_at_packed(self) -> None:
+        """What the packed file has and the store has not: a copy of what is damaged or lost, if its checksum fits."""
+        for key in self.packed or ():
+            if self.packed is None or key in self.in_both:
+                continue
+            content = encode_entry(key, self.packed[key], self.packed.spec)
+            fits = content[-1] == seal(self.packed.sha256.get(key, ""))
+            same = (n for n, found in enumerate(self.findings) if (found.kind, found.name) == ("damaged", key))
+            at = next(same, None)
+            if not fits:
+                self._find("packed", key, f"{PACKED_NAME} has it, the store has not")
+            elif at is None:
+                self._find("restorable", key, f"gone; {PACKED_NAME} has it", path=self.root / f"{key}.npy")
+            else:
+                found = self.findings[at]
+                self.findings[at] = Finding("restorable", key, f"{found.problem}; {PACKED_NAME} has it", found.path)
+
+    def _look_at_failures(self) -> None:
+        path = self.root / FAILURES_NAME
+        try:
+            _, damaged = read_failures(path)
+        except OSError as error:
+            self._find("unreadable", FAILURES_NAME, f"cannot be read ({error.strerror})")
+            return
+        except ValueError as error:
+            self._find("failures", FAILURES_NAME, str(error))
+            return
+        if damaged:
+            more = " ..." if len(damaged) > _MOST_LINES_TOLD else ""
+            lines = ", ".join(map(str, damaged[:_MOST_LINES_TOLD]))
+            self._find("failures", FAILURES_NAME, f"damaged in line {lines}{more}")
+
+    def _notes(self, sound: list[_Whole]) -> Iterator[str]:
+        for what, count in self.others.items():
+            if count:
+                yield f"files {what}: {count}"
+        folded = Counter(unicodedata.normalize("NFC", entry.key).casefold() for entry in sound)
+        for key, count in folded.items():
+            if count > 1:
+                yield f"{count} tracks are called {key!r} but for case: not every disk keeps them apart"
+
+
+def _read(path: Path, key: str) -> Entry:
+    """The embedding in a file; ValueError says why there is none."""
+    entry = read_entry(path)
+    frames, own = entry.frames, entry.key or key
+    if frames.dtype != np.float32 or frames.ndim != 2 or not frames.size:
+        raise ValueError(f"not an embedding, but {frames.dtype} {frames.shape}")
+    if not is_key(own):
+        raise ValueError(f"{own!r} cannot be the key of a track")
+    if entry.spec is not None and entry.spec.dim != frames.shape[1]:
+        raise ValueError(f"{frames.shape[1]} numbers a frame, not {entry.spec.dim} as it says")
+    if not np.isfinite(frames).all():
+        raise ValueError("it has NaN or infinity in it")
+    return entry
+
+
+def _differ(one: EmbedderSpec, other: EmbedderSpec) -> str:
+    pairs = zip(asdict(one).items(), asdict(other).values(), strict=True)
+    return ", ".join(f"{name} {mine!r}, not {theirs!r}" for (name, mine), theirs in pairs if mine != theirs)

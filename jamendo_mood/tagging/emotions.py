@@ -1,0 +1,303 @@
+"""One table of emotions: places on the plane -> quadrant, cluster, Plutchik's eight, and the seven emotions of a face.
+
+A place is valence (unpleasant to pleasant) and arousal (calm to excited), each in [-1, 1]. Tags come to the plane
+by `mood_plane`, faces by `from_face`; from there `describe_place` says what the place is called. Every mapping here
+is defined at every place, and ties go to what stands first in the table. Which emotions, faces and adjectives there
+are is taken from the sources below. Where they lie, and which face an emotion wears, is our own judgement, made by
+hand in steps of 0.1, and no measurement. `docs/emotions.md` shows the whole table, with its limits.
+
+References
+----------
+Russell, "A circumplex model of affect", Journal of Personality and Social Psychology 39 (6), 1980: plane and quadrants.
+Plutchik, "A general psychoevolutionary theory of emotion", 1980, and "The nature of emotions", American Scientist 89
+(4), 2001: the wheel of eight emotions in three intensities.
+Hu and Downie, "Exploring mood metadata: relationships with genre, artist and usage metadata", ISMIR 2007: the five
+clusters of adjectives, as MIREX's task of mood classification has used them since.
+Ekman, "An argument for basic emotions", Cognition and Emotion 6, 1992: six emotions that faces show. Goodfellow et al.,
+"Challenges in representation learning", ICONIP 2013 (FER-2013): the same six and neutral, which models of faces tell.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from jamendo_mood.util.errors import UsageError
+
+NEUTRAL_RADIUS = 0.25
+"""A face is neutral so near to the centre. No emotion of the wheel lies there (the nearest, distraction, is 0.32 away)
+and of the tags only those that name a use: film, movie, documentary, and ``emotional``, which takes no side."""
+
+QUADRANTS: dict[tuple[bool, bool], str] = {
+    (True, True): "Q1",
+    (False, True): "Q2",
+    (False, False): "Q3",
+    (True, False): "Q4",
+}
+"""Russell's quadrants, by whether valence and arousal are 0 or more."""
+
+# fmt: off
+_WHEEL: dict[str, tuple[tuple[str, float, float, str], ...]] = {
+    # petal: name, valence, arousal, face; from mild to strong
+    "joy": (("serenity", 0.6, -0.4, "happy"), ("joy", 0.8, 0.5, "happy"), ("ecstasy", 0.9, 0.8, "happy")),
+    "trust": (("acceptance", 0.4, -0.3, "happy"), ("trust", 0.6, 0.0, "happy"), ("admiration", 0.7, 0.4, "happy")),
+    "fear": (("apprehension", -0.4, 0.4, "fear"), ("fear", -0.7, 0.7, "fear"), ("terror", -0.9, 0.9, "fear")),
+    "surprise": (
+        ("distraction", -0.1, 0.3, "surprise"), ("surprise", 0.2, 0.7, "surprise"), ("amazement", 0.4, 0.9, "surprise")
+    ),
+    "sadness": (("pensiveness", -0.3, -0.5, "sad"), ("sadness", -0.8, -0.4, "sad"), ("grief", -0.9, -0.2, "sad")),
+    "disgust": (("boredom", -0.4, -0.7, "sad"), ("disgust", -0.7, 0.3, "disgust"), ("loathing", -0.9, 0.5, "disgust")),
+    "anger": (("annoyance", -0.5, 0.4, "angry"), ("anger", -0.6, 0.7, "angry"), ("rage", -0.8, 0.9, "angry")),
+    "anticipation": (
+        ("interest", 0.4, 0.3, "happy"), ("anticipation", 0.3, 0.5, "surprise"), ("vigilance", 0.2, 0.8, "surprise")
+    ),
+}
+ADJECTIVES: dict[int, dict[str, tuple[float, float]]] = {
+    # MIREX's cluster: its adjectives, with valence and arousal
+    1: {"rowdy": (0.2, 0.9), "rousing": (0.5, 0.8), "confident": (0.5, 0.4), "boisterous": (0.4, 0.9),
+        "passionate": (0.4, 0.6)},
+    2: {"rollicking": (0.7, 0.7), "cheerful": (0.8, 0.4), "fun": (0.8, 0.6), "sweet": (0.7, -0.2),
+        "amiable/good-natured": (0.7, -0.1)},
+    3: {"literate": (0.1, -0.3), "poignant": (-0.3, -0.2), "wistful": (-0.2, -0.4), "bittersweet": (-0.2, -0.3),
+        "autumnal": (-0.1, -0.5), "brooding": (-0.6, -0.2)},
+    4: {"humorous": (0.7, 0.4), "silly": (0.6, 0.5), "campy": (0.4, 0.4), "quirky": (0.3, 0.3),
+        "whimsical": (0.5, 0.2), "witty": (0.5, 0.2), "wry": (0.1, 0.0)},
+    5: {"aggressive": (-0.6, 0.8), "fiery": (-0.2, 0.9), "tense/anxious": (-0.6, 0.6), "intense": (-0.2, 0.8),
+        "volatile": (-0.5, 0.8), "visceral": (-0.3, 0.7)},
+}
+"""The adjectives of MIREX's five clusters, and where they lie."""
+
+FACES: dict[str, str] = {
+    "happy": "joy", "sad": "sadness", "angry": "anger", "fear": "fear", "surprise": "surprise", "disgust": "disgust",
+    "neutral": "neutral",
+}
+"""The seven emotions of a face, and the emotion that each is: of the wheel, or `NEUTRAL`."""
+
+SYNONYMS: dict[str, str] = {
+    **FACES, "happiness": "joy", "joyful": "joy", "angriness": "anger", "fearful": "fear", "afraid": "fear",
+    "scared": "fear", "surprised": "surprise", "disgusted": "disgust", "neutrality": "neutral",
+}
+"""Other names of emotions: those of faces, as models of faces spell them, and their other parts of speech."""
+# fmt: on
+
+_Name = TypeVar("_Name")
+
+
+class Place(NamedTuple):
+    """A place on the plane: valence and arousal, each in [-1, 1]."""
+
+    valence: float
+    arousal: float
+
+
+@dataclass(frozen=True)
+class Emotion:
+    """One of the 24 emotions of Plutchik's wheel, or `NEUTRAL`.
+
+    Attributes
+    ----------
+    name : str
+    family : str
+        The name of the petal it lies on: that of its emotion of middle intensity.
+    intensity : int
+        1 (mild, at the petal's tip), 2 or 3 (strong, at the centre); 0 of what is neutral.
+    angle_deg : float
+        Of the petal, clockwise from the top, where joy is; opposite emotions are 180 apart.
+    valence, arousal : float
+        Range [-1, 1]. Neighbours on the plane need not be alike: fear and anger differ in what this plane leaves out.
+    face : str
+        What a face shows of it, a key of `FACES`: that of its petal, where the petal has one. Trust and anticipation
+        have none, and boredom turns up no nose: they wear the face that lies nearest.
+    """
+
+    name: str
+    family: str
+    intensity: int
+    angle_deg: float
+    valence: float
+    arousal: float
+    face: str
+
+    @property
+    def place(self) -> Place:
+        """Where it lies on the plane."""
+        return Place(self.valence, self.arousal)
+
+
+EMOTIONS: dict[str, Emotion] = {
+    name: Emotion(name, family, intensity, petal * 360 / len(_WHEEL), valence, arousal, face)
+    for petal, (family, emotions) in enumerate(_WHEEL.items())
+    for intensity, (name, valence, arousal, face) in enumerate(emotions, start=1)
+}
+"""Plutchik's wheel by name, petal after petal clockwise, each from mild to strong."""
+
+NEUTRAL = Emotion("neutral", "neutral", 0, 0.0, 0.0, 0.0, "neutral")
+"""No emotion at all: the centre of the plane. It is not on the wheel."""
+
+_ALL = {**EMOTIONS, NEUTRAL.name: NEUTRAL}
+_EMOTION_PLACES = {name: emotion.place for name, emotion in EMOTIONS.items()}
+
+CLUSTERS: dict[int, Place] = {
+    cluster: Place(*(round(math.fsum(axis) / len(words), 3) for axis in zip(*words.values(), strict=True)))
+    for cluster, words in ADJECTIVES.items()
+}
+"""Where MIREX's clusters lie: each at the mean of its adjectives."""
+
+
+@dataclass(frozen=True)
+class PlaceDescription:
+    """What a place on the plane is called.
+
+    Attributes
+    ----------
+    valence, arousal : float
+        Range [-1, 1].
+    quadrant : str
+        ``Q1`` to ``Q4``.
+    cluster : int
+        Of MIREX, 1 to 5.
+    emotion, family : str
+        The nearest of Plutchik's 24, and its petal.
+    face : str
+        A key of `FACES`.
+    """
+
+    valence: float
+    arousal: float
+    quadrant: str
+    cluster: int
+    emotion: str
+    family: str
+    face: str
+
+    def __str__(self) -> str:
+        return (
+            f"valence {self.valence:+.2f}, arousal {self.arousal:+.2f}: {self.quadrant}, MIREX cluster {self.cluster}, "
+            f"{self.emotion} ({self.family}), face {self.face}"
+        )
+
+
+def describe_place(valence: float, arousal: float) -> PlaceDescription:
+    """All that this table says of a place.
+
+    Raises
+    ------
+    UsageError
+        A number is not from -1 to 1; so too for the functions below.
+    """
+    emotion = nearest_emotion(valence, arousal)
+    return PlaceDescription(
+        valence=valence,
+        arousal=arousal,
+        quadrant=quadrant_of(valence, arousal),
+        cluster=cluster_of(valence, arousal),
+        emotion=emotion.name,
+        family=emotion.family,
+        face=face_of(valence, arousal),
+    )
+
+
+def quadrant_of(valence: float, arousal: float) -> str:
+    """Russell's quadrant: Q1 pleasant and excited, Q2 unpleasant and excited, Q3 unpleasant and calm, Q4 the fourth.
+
+    0 counts as pleasant and as excited, so the centre is in Q1.
+    """
+    place = _checked(valence, arousal)
+    return QUADRANTS[place.valence >= 0, place.arousal >= 0]
+
+
+def cluster_of(valence: float, arousal: float) -> int:
+    """The MIREX cluster whose place, the mean of its adjectives', is nearest; of two as near, the lower number.
+
+    None of the five is calm and pleasant: such places belong to cluster 2, 3 or 4, whichever is nearest.
+    """
+    return _nearest(_checked(valence, arousal), CLUSTERS)
+
+
+def nearest_emotion(valence: float, arousal: float) -> Emotion:
+    """The nearest of the wheel's 24 emotions; of two as near, that which stands first in `EMOTIONS`."""
+    return EMOTIONS[_nearest(_checked(valence, arousal), _EMOTION_PLACES)]
+
+
+def face_of(valence: float, arousal: float) -> str:
+    """The emotion that a face would show: neutral up to `NEUTRAL_RADIUS` from the centre, else the nearest emotion's.
+
+    So emotion and face never contradict each other. No face is calm and pleasant: there it is happy.
+    """
+    place = _checked(valence, arousal)
+    if round(math.hypot(*place), 9) <= NEUTRAL_RADIUS:
+        return NEUTRAL.face
+    return nearest_emotion(*place).face
+
+
+def find_emotion(name: str) -> Emotion:
+    """The emotion of a name in upper or lower case: one of the wheel, of a face, or a synonym.
+
+    Raises
+    ------
+    UsageError
+        There is none of that name; the message names the nearest, or else all.
+    """
+    plain = name.strip().lower()
+    emotion = _ALL.get(SYNONYMS.get(plain, plain))
+    if emotion is None:
+        near = difflib.get_close_matches(plain, [*_ALL, *SYNONYMS])
+        hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(EMOTIONS)}"
+        also = "" if near else f"; faces show {', '.join(FACES)}"
+        raise UsageError(f"no emotion {name!r} on Plutchik's wheel: {hint}{also}")
+    return emotion
+
+
+def from_face(scores: Mapping[str, float]) -> Place:
+    """The place of what a model sees in a face: the mean of the faces' places, weighted by their scores.
+
+    Nothing is read, kept or sent here: the model, and the picture of the face, are the caller's own.
+
+    Parameters
+    ----------
+    scores : mapping of str to float
+        Scores of the seven emotions in `FACES`, or of some, by name in upper or lower case, or by a synonym; each 0 or
+        more. They need not sum to 1.
+
+    Returns
+    -------
+    Place
+        ``library.near(*place, count)`` finds music for it.
+
+    Raises
+    ------
+    UsageError
+        A name is none of a face's emotions or stands twice, a score is negative or not finite, or all are 0.
+    """
+    weights: dict[str, float] = {}
+    for name, score in scores.items():
+        plain = str(name).strip().lower()
+        emotion = SYNONYMS.get(plain, plain)
+        if emotion not in FACES.values():
+            raise UsageError(f"no emotion {name!r} of a face; there are {', '.join(FACES)}")
+        if emotion in weights:
+            raise UsageError(f"{name!r}: {emotion} has a score by another name already")
+        if not (math.isfinite(score) and score >= 0):
+            raise UsageError(f"{name}={score}: a face's score is a number from 0 up")
+        weights[emotion] = float(score)
+    most = max(weights.values(), default=0.0)
+    if most <= 0:
+        raise UsageError("no emotion of this face has a score above 0")
+    shares = {name: weight / most for name, weight in weights.items()}  # whose sum is finite, whatever the scores are
+    total = math.fsum(shares.values())
+    sums = (math.fsum(share * _ALL[name].place[axis] for name, share in shares.items()) for axis in (0, 1))
+    return Place(*(max(-1.0, min(1.0, value / total)) for value in sums))
+
+
+def _nearest(place: Place, places: Mapping[_Name, Place]) -> _Name:
+    # Rounded, so that what is as near in tenths is so in binary too; of equals, `min` takes the first.
+    return min(places, key=lambda name: round(math.dist(place, places[name]), 9))
+
+
+def _checked(valence: float, arousal: float) -> Place:
+    if not (-1 <= valence <= 1 and -1 <= arousal <= 1):  # so NaN is refused, too
+        raise UsageError(f"({valence:g}, {arousal:g}): valence and arousal are from -1 to 1")
+    return Place(float(valence), float(arousal))

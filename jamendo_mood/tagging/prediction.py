@@ -1,0 +1,227 @@
+"""A file or a stored track and a tagger -> `Prediction`."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.audio import conversion
+from jamendo_mood.embedders.registry import Embedder
+from jamendo_mood.extraction.streaming import StreamConfig, embed_files
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.tagging.emotions import Place, describe_place
+from jamendo_mood.tagging.mood_plane import place_of
+from jamendo_mood.tasks.kinds import KINDS
+from jamendo_mood.training.data import check_finite
+from jamendo_mood.training.model import Tagger
+from jamendo_mood.util import plaintext
+from jamendo_mood.util.errors import AudioError
+
+Array = npt.NDArray[np.float32]
+Number = TypeVar("Number", float, npt.NDArray[np.float32])
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a tagger says of one track.
+
+    Attributes
+    ----------
+    source : str
+        The file, or the key of a stored track.
+    title, artist : str or None
+        From the file's metadata.
+    duration_s : float
+    targets : tuple of str
+    track_scores : float32 array (targets,)
+        Of the whole track, range [0, 1]; values on their scale.
+    decided : bool array (targets,)
+        Whether the score reaches the tag's threshold; of classes, the one that is chosen; of values it tells nothing.
+    grades : tuple of str
+        How far each target can be relied on: a value of `metrics.GRADES`.
+    times_s : float32 array (frames,)
+        Where each frame starts.
+    frame_scores : float32 array (frames, targets)
+        Of the 10 frames around each frame; of a dynamic task those of the moment.
+    place : Place or None
+        Valence and arousal of the track, see `mood_plane.place_of`; None where its targets say nothing of them.
+    kind : str
+        A key of `tasks.kinds.KINDS`.
+    scale : (float, float) or None
+        Of values: the least and the greatest there can be.
+    """
+
+    source: str
+    title: str | None
+    artist: str | None
+    duration_s: float
+    targets: tuple[str, ...]
+    track_scores: Array
+    decided: npt.NDArray[np.bool_]
+    grades: tuple[str, ...]
+    times_s: Array
+    frame_scores: Array
+    place: Place | None = None
+    kind: str = "tags"
+    scale: tuple[float, float] | None = None
+
+    @property
+    def order(self) -> npt.NDArray[np.intp]:
+        """The targets as they are shown: tags and classes the highest first, values as their task has them."""
+        return np.argsort(np.zeros(len(self.targets)) if self.scale else -self.track_scores, kind="stable")
+
+    def share(self, score: Number) -> Number:
+        """How far a score is up its scale, from 0 to 1, or an array of them; of tags and classes the score itself."""
+        low, high = self.scale or (0.0, 1.0)
+        return (score - low) / (high - low)
+
+    def top(self, count: int) -> list[tuple[str, float, bool]]:
+        """The first `count` targets in `order`: name, score, whether it is decided."""
+        best = self.order[:count]
+        return [(self.targets[tag], float(self.track_scores[tag]), bool(self.decided[tag])) for tag in best]
+
+    def grade(self, tag: str) -> str:
+        """How far a tag can be relied on."""
+        return self.grades[self.targets.index(tag)]
+
+    def rows(self, count: int) -> list[dict[str, Any]]:
+        """What is told of each of the first `count` targets, under the names of its kind's columns."""
+        name, score, decided = KINDS[self.kind].columns
+        return [
+            {name: row[0], score: row[1], **({decided: row[2]} if decided else {}), "reliability": self.grade(row[0])}
+            for row in self.top(count)
+        ]
+
+    def to_json(self, count: int, *, timeline: bool = False) -> dict[str, Any]:
+        """The first `count` targets, unrounded, and with `timeline` their scores over time."""
+        values: dict[str, Any] = {
+            "file": self.source,
+            "title": self.title,
+            "artist": self.artist,
+            "duration_s": self.duration_s,
+            KINDS[self.kind].plural: self.rows(count),
+            **({"scale": list(self.scale)} if self.scale else {}),
+            "place": None if self.place is None else asdict(describe_place(*self.place)),
+        }
+        if timeline:
+            columns = self.order[:count].tolist()
+            scores = {self.targets[column]: self.frame_scores[:, column].tolist() for column in columns}
+            values["timeline"] = {"times_s": self.times_s.tolist(), "scores": scores}
+        return values
+
+
+def predict(path: Path | str, tagger: Tagger, embedder: Embedder) -> Prediction:
+    """Score one audio file.
+
+    Raises
+    ------
+    AudioError
+        It cannot be decoded.
+    UsageError
+        The tagger needs another embedder.
+    """
+    with contextlib.closing(predict_files([Path(path)], tagger, embedder)) as results:
+        _, result = next(results)
+    if isinstance(result, str):
+        raise AudioError(result)
+    return result
+
+
+def predict_files(
+    paths: list[Path], tagger: Tagger, embedder: Embedder, config: StreamConfig | None = None
+) -> Generator[tuple[Path, Prediction | str], None, None]:
+    """Score audio files, overlapped; yields each file with its prediction, or with what went wrong.
+
+    Raises
+    ------
+    UsageError
+        The tagger needs another embedder.
+    """
+    tagger.check_spec(embedder.spec)
+    by_key: Mapping[str, Path] = {str(number): path for number, path in enumerate(paths)}
+    with contextlib.closing(embed_files(by_key, embedder, config)) as results:
+        for result in results:
+            path = by_key[result.key]
+            if result.frames is None:
+                yield path, result.error
+                continue
+            info = conversion.probe(path)
+            described = (str(path), info.title, info.artist, result.duration_s)
+            yield path, score_embedding(described, result.frames, tagger)
+
+
+def predict_stored(store: EmbeddingStore, tagger: Tagger) -> Iterator[Prediction]:
+    """Score every track of a store.
+
+    Raises
+    ------
+    UsageError
+        The tagger needs another embedder.
+    DataError
+        An embedding holds NaN or infinity.
+    """
+    tagger.check_spec(store.spec)
+    for key in store:
+        frames = store[key]
+        check_finite(key, frames)
+        yield score_embedding((key, None, None, store.spec.duration_s(len(frames))), frames, tagger)
+
+
+def score_embedding(described: tuple[str, str | None, str | None, float], frames: Array, tagger: Tagger) -> Prediction:
+    """Score a track that is embedded already.
+
+    Parameters
+    ----------
+    described : tuple
+        Source, title, artist and duration in seconds.
+    frames : float32 array (frames, dim)
+    tagger : Tagger
+    """
+    track_scores = tagger.score_track(frames)
+    va = place_of(tagger.task, tagger.tuned, track_scores)
+    return Prediction(
+        *described,
+        targets=tagger.task.targets,
+        track_scores=track_scores,
+        decided=tagger.decide(track_scores),
+        grades=tagger.grades,
+        times_s=tagger.spec.times_s(len(frames)),
+        frame_scores=tagger.score_frames(frames),
+        place=None if va is None else Place(*va.tolist()),
+        kind=tagger.task.kind,
+        scale=tagger.task.scale,
+    )
+
+
+def write_csv(predictions: list[Prediction], count: int, file: IO[str], *, timeline: bool) -> None:
+    """Write what is told of each track, or with `timeline` its scores over time, as a table for spreadsheets.
+
+    The tracks are one tagger's. Of values, their scale is told too.
+    """
+    writer = csv.writer(file, lineterminator="\n")
+    kind = predictions[0].kind if predictions else "tags"
+    named, scored, decided = KINDS[kind].columns
+    if timeline:
+        writer.writerow(["file", "time_s", named, scored])
+        for prediction in predictions:
+            for column in prediction.order[:count]:
+                target, scores = prediction.targets[column], prediction.frame_scores[:, column]
+                rows = zip(prediction.times_s.tolist(), scores.tolist(), strict=True)
+                file_cell, target_cell = plaintext.cells((prediction.source, target))
+                writer.writerows([file_cell, f"{start_s:.2f}", target_cell, score] for start_s, score in rows)
+        return
+    columns = [named, scored, *([decided] if decided else []), "reliability"]
+    scale = ["scale_low", "scale_high"] if KINDS[kind].on_scale else []
+    writer.writerow(["file", "title", "artist", "duration_s", *columns, *scale])
+    for prediction in predictions:
+        described = [prediction.source, prediction.title, prediction.artist, prediction.duration_s]
+        for row in prediction.rows(count):
+            cells = [int(cell) if isinstance(cell, bool) else cell for cell in row.values()]
+            writer.writerow(plaintext.cells([*described, *cells, *(prediction.scale or ())]))

@@ -1,0 +1,272 @@
+"""Store + data set + part -> arrays to train and evaluate on."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.datasets.tracks import Curve, Dataset, Track
+from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.util.errors import DataError, UsageError
+
+Array = npt.NDArray[np.float32]
+CONTEXT_S = 10.0
+"""Of sound around a point of a timeline, or a moment of a dynamic task: about the length of AudioSet's segments."""
+
+log = logging.getLogger(__name__)
+
+
+class Embeddings(Protocol):
+    """Embeddings by track key, float32 (frames, dim): a store, a packed store, released embeddings."""
+
+    spec: EmbedderSpec
+
+    def __getitem__(self, key: str, /) -> Array: ...
+    def __contains__(self, key: object, /) -> bool: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What a head trains on and is judged by.
+
+    Attributes
+    ----------
+    frames : tuple of float32 arrays (frames, dim)
+        The embeddings of each of the n tracks, at least one frame long. Of a dynamic task, each of the n is a moment
+        of a track, with the frames around it.
+    Y : float32 array (n, targets)
+    tracks : tuple of Track
+        The n tracks; those of a dynamic task come once for each moment.
+    targets : tuple of str
+        The names of the columns of `Y`.
+    times_s : float32 array (n,) or None
+        Of a dynamic task: where each moment is, from the start of its track.
+    """
+
+    frames: tuple[Array, ...]
+    Y: Array
+    tracks: tuple[Track, ...]
+    targets: tuple[str, ...]
+    times_s: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.tracks)
+
+    def select(self, keep: npt.NDArray[np.bool_]) -> Examples:
+        """Those of the tracks where `keep`, bool (n,), is True."""
+        rows = np.flatnonzero(keep)
+        return replace(
+            self,
+            frames=tuple(self.frames[row] for row in rows),
+            Y=self.Y[rows],
+            tracks=tuple(self.tracks[row] for row in rows),
+            times_s=None if self.times_s is None else self.times_s[rows],
+        )
+
+
+POOLINGS: dict[str, Callable[[Array], Array]] = {
+    "frames": lambda frames: frames,
+    "mean": lambda frames: frames.mean(axis=-2, keepdims=True),
+    "mean+std": lambda frames: np.concatenate(
+        [frames.mean(axis=-2, keepdims=True), frames.std(axis=-2, keepdims=True)], axis=-1
+    ),
+}
+"""What a head sees of a track: embeddings (..., frames, dim) -> (..., rows, width); pooled over time, it is one row."""
+
+
+def width_of(pooling: str, dim: int) -> int:
+    """Numbers a row, after pooling embeddings of `dim` numbers a frame."""
+    return int(POOLINGS[pooling](np.zeros((1, dim), np.float32)).shape[-1])
+
+
+def thin(tracks: Sequence[Array], count: int, rng: np.random.Generator | None = None) -> Array:
+    """Take `count` rows of each track: one of each of `count` stretches of equal length.
+
+    So the whole of a track is heard, whatever its length; a track with fewer rows repeats some.
+
+    Parameters
+    ----------
+    tracks : n float32 arrays (rows, width)
+    count : int
+    rng : Generator or None
+        Draws a row of each stretch; None takes the middle one.
+
+    Returns
+    -------
+    float32 array (n, count, width)
+    """
+    where = np.full((len(tracks), count), 0.5) if rng is None else rng.random((len(tracks), count))
+    lengths = np.array([len(track) for track in tracks])[:, None]
+    rows = np.minimum((np.arange(count) + where) / count * lengths, lengths - 1).astype(np.intp)
+    return np.stack([track[chosen] for track, chosen in zip(tracks, rows, strict=True)])
+
+
+def pad(tracks: Sequence[Array]) -> tuple[Array, Array]:
+    """Tracks of any lengths as one array, float32 (n, rows, width), and its mask (n, rows), 0 where it is padding."""
+    longest = max(len(track) for track in tracks)
+    padded = np.zeros((len(tracks), longest, tracks[0].shape[-1]), np.float32)
+    mask = np.zeros((len(tracks), longest), np.float32)
+    for row, track in enumerate(tracks):
+        padded[row, : len(track)] = track
+        mask[row, : len(track)] = 1
+    return padded, mask
+
+
+def windows(frames: Array, width: int) -> Array:
+    """A window of `width` frames around each frame; at the ends the nearest whole window is taken.
+
+    So a score says something of as much sound everywhere; where the very moment counts, see `centred_windows`.
+
+    Parameters
+    ----------
+    frames : float32 array (frames, dim)
+    width : int
+        A track with fewer frames is one window.
+
+    Returns
+    -------
+    float32 array (frames, width, dim)
+    """
+    width = min(width, len(frames))
+    every = np.lib.stride_tricks.sliding_window_view(frames, width, axis=0).swapaxes(1, 2)
+    nearest = np.clip(np.arange(len(frames)) - width // 2, 0, len(every) - 1)
+    return np.asarray(every[nearest])
+
+
+def centred_windows(frames: Array, width: int) -> Array:
+    """A window of `width` frames with each frame in its middle; beyond the ends the first and last frame go on.
+
+    Parameters
+    ----------
+    frames : float32 array (frames, dim)
+    width : int
+
+    Returns
+    -------
+    float32 array (frames, width, dim)
+        A view: the windows share their memory, which is that of the frames.
+    """
+    before = (width - 1) // 2
+    padded = np.pad(frames, ((before, width - 1 - before), (0, 0)), mode="edge")
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, width, axis=0).swapaxes(1, 2))
+
+
+def align(times_s: Array, frames: int, spec: EmbedderSpec) -> npt.NDArray[np.intp]:
+    """The frame whose middle is nearest to each moment: float32 (n,) -> int (n,).
+
+    Parameters
+    ----------
+    times_s : float32 array (n,)
+        From the start of the sound.
+    frames : int
+        How many there are.
+    spec : EmbedderSpec
+        Of the frames.
+
+    Raises
+    ------
+    DataError
+        The moments are of another recording: one lies beyond the end by more than two windows.
+    """
+    window_s, hop_s = spec.window_s, spec.hop_s
+    if window_s is None or hop_s is None:
+        raise UsageError(f"{spec} say nothing of single moments: a dynamic task needs embeddings over time")
+    end_s = (frames - 1) * hop_s + window_s
+    if len(times_s) and times_s.max() > end_s + 2 * max(window_s, hop_s):
+        raise DataError(f"labels at {times_s.max():g} s, but the embeddings end at {end_s:g} s: another recording?")
+    return np.asarray(np.clip(np.rint((times_s - window_s / 2) / hop_s), 0, frames - 1), np.intp)
+
+
+def check_finite(key: str, frames: Array) -> None:
+    """Raise `DataError` if a stored embedding holds NaN or infinity, of which a head would make plausible scores."""
+    if not np.isfinite(frames).all():
+        raise DataError(f"the embedding of track {key!r} holds NaN or infinity: delete it and extract the track again")
+
+
+def choose_embeddings(dataset: Dataset, store: Embeddings | None) -> Embeddings:
+    """The store, or else the embeddings released with the data.
+
+    Raises
+    ------
+    UsageError
+        There are neither.
+    """
+    chosen = store if store is not None else dataset.embeddings
+    if chosen is None:
+        raise UsageError(f"task {dataset.task.name!r} comes without embeddings: extract them and give --store")
+    return chosen  # type: ignore[return-value]
+
+
+def count_unlabelled(dataset: Dataset, embeddings: Iterable[str]) -> int:
+    """How many embeddings are of tracks that the data set does not know."""
+    known = {track.key for track in dataset.tracks}
+    return sum(key not in known for key in embeddings)
+
+
+def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
+    """Read the embeddings of a part. Tracks that are not embedded are left out, and their number is logged.
+
+    Raises
+    ------
+    UsageError
+        There is no such part, or none of its tracks is embedded.
+    DataError
+        An embedding holds NaN or infinity.
+    """
+    rows = [row for row in dataset.rows(part) if dataset.tracks[row].key in embeddings]
+    missing = len(dataset.rows(part)) - len(rows)
+    if not rows:
+        raise UsageError(f"none of the {missing} tracks of part {part!r} is in the store")
+    if missing:
+        log.warning(
+            "part %s: %d of %d tracks are not in the store and are left out", part, missing, missing + len(rows)
+        )
+    frames = []
+    for row in rows:
+        key = dataset.tracks[row].key
+        frames.append(embeddings[key])
+        check_finite(key, frames[-1])
+    tracks = tuple(_identify(dataset.tracks[row], embedding) for row, embedding in zip(rows, frames, strict=True))
+    if dataset.curves is not None:
+        return _to_moments(tracks, frames, [dataset.curves[row] for row in rows], dataset.task, embeddings.spec)
+    return Examples(tuple(frames), dataset.targets[rows], tracks, dataset.task.targets)
+
+
+def _to_moments(
+    tracks: Sequence[Track], embeddings: Sequence[Array], curves: Sequence[Curve], task: Task, spec: EmbedderSpec
+) -> Examples:
+    """An example for each labelled moment: the window around it, and what is known of it."""
+    heard: list[Array] = []
+    owners: list[Track] = []
+    for track, frames, curve in zip(tracks, embeddings, curves, strict=True):
+        around = centred_windows(frames, context_of(spec))
+        try:
+            heard += [around[frame] for frame in align(curve.times_s, len(frames), spec)]  # views, no copies
+        except DataError as error:
+            raise DataError(f"track {track.key!r}: {error}") from error
+        owners += [track] * len(curve.times_s)
+    values, times_s = (np.concatenate([getattr(curve, name) for curve in curves]) for name in ("values", "times_s"))
+    return Examples(tuple(heard), values, tuple(owners), task.targets, times_s)
+
+
+def context_of(spec: EmbedderSpec) -> int:
+    """Frames pooled around a point of a timeline, or seen around a moment of a dynamic task: those of `CONTEXT_S`."""
+    return max(1, round(CONTEXT_S / (spec.hop_s or CONTEXT_S)))
+
+
+def identify_part(dataset: Dataset, part: str, embeddings: Embeddings) -> list[Track]:
+    """The tracks of a part, embedded or not, with `Track.content` where it can be known; nothing is kept in memory."""
+    tracks = (dataset.tracks[row] for row in dataset.parts.get(part, ()))
+    return [_identify(track, embeddings[track.key]) if track.key in embeddings else track for track in tracks]
+
+
+def _identify(track: Track, embedding: Array) -> Track:
+    """Equal recordings have equal embeddings."""
+    return track if track.content else replace(track, content=hashlib.sha256(embedding.tobytes()).hexdigest())

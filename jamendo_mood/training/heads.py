@@ -1,0 +1,231 @@
+"""Heads: small networks from embeddings to scores, and `HEADS`, the registry of them.
+
+A head sees rows: the frames of a track, or the one row that they are pooled to. It works on any number of rows; a mask
+says which of them are padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.training import cnn, data
+from jamendo_mood.util.errors import UsageError
+from jamendo_mood.util.tf_logging import import_quietly
+
+STANDARDISE, SCORES = "standardise", "scores"
+"""Names of a head's first and last layer."""
+
+CONV_ROWS = 5
+BATCH_ROWS = 16_384  # scored at once: some 40 MB a layer
+BATCH_NUMBERS = 1 << 24  # the same for rows as wide as patches: 64 MB
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """What a head is built from.
+
+    Attributes
+    ----------
+    name : str
+        A key of `HEADS`.
+    pooling : str
+        What it sees of a track, a key of `data.POOLINGS`: ``frames``, ``mean`` or ``mean+std``.
+    hidden : int
+        Units of a hidden layer, where there are any; channels of the last one of ``cnn``.
+    layers : int
+        Hidden layers.
+    dropout : float
+        Share of hidden units dropped in training, in [0, 1).
+    l2 : float
+        Penalty on the squared weights that lead to one target: a linear head is then one logistic regression per tag
+        with ``C = 1 / (2 * l2)``, whatever the number of tags and of examples.
+    clip : float
+        Standardised inputs are kept within so many standard deviations; 0 leaves them as they are. For features with
+        long tails, such as openSMILE's.
+    """
+
+    name: str = "attention"
+    pooling: str = "frames"
+    hidden: int = 600
+    layers: int = 3
+    dropout: float = 0.2
+    l2: float = 0.0
+    clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        for kind, name, known in (("head", self.name, HEADS), ("pooling", self.pooling, data.POOLINGS)):
+            if name not in known:
+                raise UsageError(f"unknown {kind} {name!r} (known: {', '.join(known)})")
+        fine = 0 <= self.dropout < 1 and 0 <= self.l2 < np.inf and 0 <= self.clip < np.inf
+        if min(self.hidden, self.layers) < 1 or not fine:
+            raise UsageError("a head needs hidden and layers from 1 up, dropout in [0, 1), l2 and clip from 0 up")
+
+
+def build_head(config: HeadConfig, dim: int, targets: int, activation: str, examples: int = 1) -> Any:
+    """Build an untrained head, a Keras model.
+
+    It maps rows (n, rows, width) and their mask (n, rows) to scores (n, targets). Its first layer standardises the
+    rows and is to be adapted to the training part.
+
+    Parameters
+    ----------
+    config : HeadConfig
+    dim : int
+        Numbers a frame.
+    targets : int
+    activation : str
+        Keras' name for what turns the last layer's sums into scores.
+    examples : int
+        How many it is to be trained on, which the penalty goes by.
+    """
+    keras = import_quietly("keras")
+
+    rows = keras.Input((None, data.width_of(config.pooling, dim)))
+    mask = keras.Input((None,))
+    weights = keras.ops.expand_dims(mask, -1)
+    x = keras.layers.Normalization(name=STANDARDISE)(rows)
+    if config.clip:
+        x = keras.ops.clip(x, -config.clip, config.clip)
+    # Keras' losses are means over examples and targets, a penalty is a sum over all weights.
+    penalty = keras.regularizers.L2(config.l2 / targets / examples) if config.l2 else None
+    scores = keras.layers.Dense(targets, activation, kernel_regularizer=penalty, name=SCORES)
+    return keras.Model([rows, mask], HEADS[config.name](config, x, weights, scores))
+
+
+def run_heads(heads: Sequence[Any], tracks: Sequence[Array]) -> Array:
+    """Mean scores of several heads: n float32 arrays (rows, width) -> (n, targets).
+
+    Tracks of about the same length are scored together, so that there is little padding.
+    """
+    most = min(BATCH_ROWS, BATCH_NUMBERS // tracks[0].shape[-1])
+    lengths = np.array([len(track) for track in tracks])
+    order = np.argsort(lengths, kind="stable")
+    scores: list[Array] = []
+    start = 0
+    while start < len(order):
+        fit = np.flatnonzero(lengths[order[start:]] * np.arange(1, len(order) - start + 1) <= most)
+        stop = start + (int(fit[-1]) + 1 if len(fit) else 1)
+        padded = data.pad([tracks[row] for row in order[start:stop]])
+        # Called as it is: Keras' predict would build a graph for each new length.
+        scores.append(np.mean([np.asarray(head(padded, training=False)) for head in heads], axis=0))
+        start = stop
+    unsorted = np.concatenate(scores)
+    result = np.empty_like(unsorted, np.float32)
+    result[order] = unsorted
+    return result
+
+
+def _mean(x: Any, weights: Any) -> Any:
+    """Weighted mean over the rows: (n, rows, width), (n, rows, 1 or width) -> (n, width)."""
+    ops = import_quietly("keras").ops
+    return ops.sum(weights * x, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1e-6)
+
+
+def _hide(config: HeadConfig, x: Any) -> Any:
+    """One hidden layer."""
+    layers = import_quietly("keras").layers
+    # Normalised for each row by itself: unlike batch statistics, that is the same in training and in use.
+    x = layers.LayerNormalization()(layers.Dense(config.hidden)(x))
+    return layers.Dropout(config.dropout)(layers.Activation("relu")(x))
+
+
+def _add_linear(_: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
+    """Score each row by itself; the track's score is the mean."""
+    return _mean(scores(x), weights)
+
+
+def _add_mlp(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
+    """Hidden layers on each row, their mean over the rows, scores of that."""
+    for _ in range(config.layers):
+        x = _hide(config, x)
+    return scores(_mean(x, weights))
+
+
+def _add_attention(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
+    """Hidden layers on each row, and gates that weigh each feature of each row before the mean is taken.
+
+    References
+    ----------
+    Kong et al., "Weakly Labelled AudioSet Tagging with Attention Neural Networks", TASLP 2019: the feature-level
+    attention model.
+    """
+    layers = import_quietly("keras").layers
+    for _ in range(config.layers):
+        x = _hide(config, x)
+    gates = layers.Dense(config.hidden, "sigmoid")(x)
+    pooled = layers.LayerNormalization()(_mean(x, gates * weights))
+    return scores(layers.Dropout(config.dropout)(layers.Activation("relu")(pooled)))
+
+
+def _add_conv1d(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
+    """Convolutions over the rows, five at a time; scores of their mean. The order of the rows counts."""
+    layers = import_quietly("keras").layers
+    for _ in range(config.layers):
+        # Padding is made zero again after each layer, as what lies beyond the ends is.
+        x = layers.LayerNormalization()(layers.Conv1D(config.hidden, CONV_ROWS, padding="same")(x * weights))
+        x = layers.Dropout(config.dropout)(layers.Activation("relu")(x))
+    return scores(_mean(x, weights))
+
+
+def _add_gru(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
+    """Gated recurrent units in both directions; scores of where each ends. The order of the rows counts.
+
+    References
+    ----------
+    Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", EMNLP 2014.
+    """
+    keras = import_quietly("keras")
+    layers, heard = keras.layers, keras.ops.squeeze(weights, -1) > 0
+    for number in range(config.layers):
+        last = number == config.layers - 1
+        x = layers.Bidirectional(layers.GRU(config.hidden, return_sequences=not last))(x, mask=heard)
+        x = layers.Dropout(config.dropout)(x)
+    return scores(x)
+
+
+def _add_cnn(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
+    """Convolutions over each row, which is a patch of sound; scores of the mean of their features over the rows."""
+    stacks = data.width_of(config.pooling, 1)  # rows that are a mean and a standard deviation hold two pictures
+    features = cnn.convolve(x, stacks, config.hidden, config.layers)
+    return scores(import_quietly("keras").layers.Dropout(config.dropout)(_mean(features, weights)))
+
+
+HEADS: dict[str, Callable[[HeadConfig, Any, Any, Any], Any]] = {
+    "linear": _add_linear,
+    "mlp": _add_mlp,
+    "attention": _add_attention,
+    "conv1d": _add_conv1d,
+    "gru": _add_gru,
+    "cnn": _add_cnn,
+}
+"""What stands between the standardised rows and the scores: (config, rows, row weights, last layer) -> scores."""
+
+
+def count_weights(config: HeadConfig, dim: int, targets: int) -> int:
+    """How many numbers a head has, told before it is built: building one takes their memory, whoever asked for it.
+
+    Parameters
+    ----------
+    config : HeadConfig
+    dim, targets : int
+        As for `build_head`.
+    """
+    width, hidden, more = data.width_of(config.pooling, dim), config.hidden, config.layers - 1
+    layer = hidden * hidden + 3 * hidden  # from the hidden layer before it: kernel, bias, scale and offset
+    of_hidden = {
+        "linear": 0,
+        "mlp": width * hidden + 3 * hidden + more * layer,
+        "attention": width * hidden + 3 * hidden + (more + 1) * layer,
+        "conv1d": CONV_ROWS * (width + more * hidden) * hidden + 3 * hidden * config.layers,
+        "gru": 6 * hidden * (width + hidden + 2 + more * (3 * hidden + 2)),
+        "cnn": cnn.count_weights(data.width_of(config.pooling, 1), hidden, config.layers),
+    }
+    seen = {"linear": width, "gru": 2 * hidden}.get(config.name, hidden)  # by the last layer
+    return 2 * width + 1 + of_hidden[config.name] + (seen + 1) * targets

@@ -1,0 +1,317 @@
+"""`Tagger`: everything needed to turn embeddings into scores, and nothing else."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from operator import methodcaller
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.training import cards
+from jamendo_mood.training.data import POOLINGS, centred_windows, context_of, windows
+from jamendo_mood.training.heads import STANDARDISE, HeadConfig, build_head, count_weights, run_heads
+from jamendo_mood.util import plaintext, untrusted
+from jamendo_mood.util.errors import DataError, UsageError
+from jamendo_mood.util.files import disk_errors, is_draft, locked_folder, remove_drafts, write_atomically
+
+FORMAT = 2
+TAGGER_NAME, CARD_NAME = "tagger.json", "README.md"
+OLD_WEIGHTS_NAME = "weights.npz"
+"""Of taggers that were saved when the name did not tell the weights."""
+
+BUILTIN = Path(__file__).parent / "taggers" / "moods"
+
+_WEIGHTS_NAME = re.compile(r"weights-[0-9a-f]{12}\.npz")
+
+MOST_WEIGHTS_BYTES = 2 * 10**9
+MOST_TARGETS, MOST_LAYERS, LONGEST_NAME = 10_000, 100, 200
+"""Of a tagger that is loaded, whoever made it: AudioSet has 527 targets, and no head here ten layers."""
+
+Array = npt.NDArray[np.float32]
+Weights = tuple[npt.NDArray[Any], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Tagger:
+    """A trained head, or several whose scores are averaged, with all that is needed to use and to judge it.
+
+    Attributes
+    ----------
+    task : Task
+    spec : EmbedderSpec
+        What its embeddings must be made with.
+    head : HeadConfig
+    weights : tuple of tuples of arrays
+        Of each member of the ensemble, in Keras' order.
+    calibration : float64 array (targets, 2)
+        What turns the heads' scores into calibrated ones: for tags, slope and offset on the log-odds.
+    tuned : float64 array (targets,)
+        What decisions need: for tags, the thresholds.
+    grades : tuple of str
+        How far each target can be relied on, a value of `metrics.GRADES` each; by the validation part, unless
+        ``record["graded_on"]`` names another.
+    record : dict
+        How it was trained: data, seed, epochs.
+    scores : dict of float
+        On the validation part.
+    intervals : dict of (float, float)
+        Their 95 % intervals, by a bootstrap over artists.
+    """
+
+    task: Task
+    spec: EmbedderSpec
+    head: HeadConfig
+    weights: tuple[Weights, ...]
+    calibration: npt.NDArray[np.float64]
+    tuned: npt.NDArray[np.float64]
+    grades: tuple[str, ...]
+    record: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def check_spec(self, spec: EmbedderSpec) -> None:
+        """Raise `UsageError` unless embeddings of `spec` are what this tagger was trained on."""
+        if not self.spec.accepts(spec):
+            raise UsageError(f"this tagger needs embeddings of {self.spec}; these are of {spec}")
+
+    def warm_up(self) -> None:
+        """Build the heads now: it takes seconds, which the first score would take otherwise."""
+        self.score_track(np.zeros((1, self.spec.dim), np.float32))
+
+    def score(self, tracks: Sequence[Array]) -> Array:
+        """Score whole tracks, or moments of a dynamic task: n float32 arrays (frames, dim) -> (n, targets)."""
+        return self._score_rows([POOLINGS[self.head.pooling](frames) for frames in tracks])
+
+    def score_track(self, frames: Array) -> Array:
+        """Score one track: float32 (frames, dim) -> (targets,); of a dynamic task the mean over its moments."""
+        if self.task.rate_hz is not None:
+            return np.asarray(self.score_frames(frames).mean(axis=0))
+        return self.score([frames]).reshape(-1)
+
+    def score_tracks(self, tracks: Sequence[Array]) -> Array:
+        """`score_track` of many: n float32 arrays (frames, dim) -> (n, targets)."""
+        if self.task.rate_hz is not None:
+            return np.stack([self.score_track(frames) for frames in tracks])
+        return self.score(tracks)
+
+    def score_frames(self, frames: Array) -> Array:
+        """Score the neighbourhood of each frame: float32 (frames, dim) -> (frames, targets)."""
+        if self.task.rate_hz is None:
+            around = windows(frames, context_of(self.spec))
+        else:
+            around = centred_windows(frames, context_of(self.spec))
+        return self._score_rows(list(POOLINGS[self.head.pooling](around)))
+
+    def decide(self, scores: Array) -> npt.NDArray[np.bool_]:
+        """Which targets are decided: scores (..., targets) -> bool of the same shape."""
+        return self.task.rules.decide(scores, self.tuned)
+
+    def _score_rows(self, rows: Sequence[Array]) -> Array:
+        scores = self.task.rules.calibrated(run_heads(self._heads, rows), self.calibration)
+        if not np.isfinite(scores).all():
+            raise DataError("the tagger's weights are damaged: they give scores that are no numbers")
+        return scores
+
+    def save(self, folder: Path | str) -> None:
+        """Write ``weights-<12 hex of their hash>.npz``, ``tagger.json`` and the model card ``README.md``.
+
+        A tagger that is there already stays whole up to the moment in which ``tagger.json`` is replaced: the weights of
+        the two have different names, and the older ones go last. Of several that are saved at once the last one stays.
+
+        Raises
+        ------
+        UsageError
+            `folder` holds something else.
+        StoreError, DiskFullError
+            It cannot be written.
+        """
+        folder = Path(folder)
+        check_tagger_folder(folder)
+        buffer = io.BytesIO()
+        arrays = {f"{member}.{n}": array for member, own in enumerate(self.weights) for n, array in enumerate(own)}
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        weights = buffer.getvalue()
+        sha256 = hashlib.sha256(weights).hexdigest()
+        tagger = {
+            "format": FORMAT,
+            "task": asdict(self.task),
+            "embedder": asdict(self.spec),
+            "head": asdict(self.head),
+            "weights_sha256": sha256,
+            "calibration": self.calibration.tolist(),
+            "thresholds": [float(value) if np.isfinite(value) else None for value in self.tuned],
+            "grades": list(self.grades),
+            "record": dict(self.record),
+            "scores": dict(self.scores),
+            "intervals": {name: list(interval) for name, interval in self.intervals.items()},
+        }
+        files = {
+            _name_weights(sha256): weights,
+            TAGGER_NAME: (json.dumps(tagger, indent=2) + "\n").encode(),
+            CARD_NAME: cards.describe(tagger).encode(),
+        }
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with locked_folder(folder):
+            for name, content in files.items():
+                write_atomically(folder / name, methodcaller("write", content))
+            for path in folder.iterdir():
+                if (path.name == OLD_WEIGHTS_NAME or _WEIGHTS_NAME.fullmatch(path.name)) and path.name not in files:
+                    with disk_errors(path):
+                        path.unlink(missing_ok=True)
+            remove_drafts(folder)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Tagger:
+        """Read what `save` wrote; runs no code of the folder.
+
+        Raises
+        ------
+        UsageError
+            There is no tagger.
+        DataError
+            It is damaged.
+        """
+        with locked_folder(Path(folder), shared=True):  # which a `save` may be replacing
+            return cls._load(Path(folder))
+
+    @classmethod
+    def _load(cls, folder: Path) -> Tagger:
+        manifest = folder / TAGGER_NAME
+        if not manifest.is_file():
+            raise UsageError(f"{folder}: no tagger there (no {TAGGER_NAME}); `jamendo-mood train` makes one")
+        try:
+            values = untrusted.parse_json(untrusted.read_bytes(manifest, untrusted.MOST_JSON_BYTES))
+            if values["format"] != FORMAT:
+                found = repr(values["format"])[:20]
+                raise DataError(f"{manifest}: a tagger of format {found}, this version reads {FORMAT}")
+            task, head, spec = _read_task(values["task"]), _read_head(values["head"]), values["embedder"]
+            thresholds = [np.inf if value is None else value for value in values["thresholds"]]
+            tagger = cls(
+                task=task,
+                spec=EmbedderSpec.from_json(spec),
+                head=head,
+                weights=_read_weights(
+                    folder, values["weights_sha256"], count_weights(head, spec["dim"], len(task.targets))
+                ),
+                calibration=np.array(values["calibration"], np.float64).reshape(len(task.targets), -1),
+                tuned=np.array(thresholds, np.float64).reshape(len(task.targets)),
+                grades=tuple(values["grades"]),
+                record=values["record"],
+                scores=values["scores"],
+                intervals={name: (low, high) for name, (low, high) in values["intervals"].items()},
+            )
+            _check_values(tagger)
+            cards.describe(values)  # looks at most of the record
+            return tagger
+        except (*untrusted.DAMAGES, AttributeError, IndexError, OverflowError, UsageError) as error:
+            raise DataError(f"{manifest}: not a tagger, or damaged ({untrusted.brief(error)})") from error
+
+    @functools.cached_property
+    def _heads(self) -> list[Any]:
+        return [self._build(weights) for weights in self.weights]
+
+    def _build(self, weights: Weights) -> Any:
+        head = build_head(self.head, self.spec.dim, len(self.task.targets), self.task.rules.activation)
+        try:
+            head.set_weights([np.asarray(array, np.float32) for array in weights])
+            head.get_layer(STANDARDISE).finalize_state()  # it computes with copies of its weights
+        except ValueError as error:
+            raise DataError(f"the tagger's weights do not fit its head ({error})") from error
+        return head
+
+
+def _read_task(values: Mapping[str, Any]) -> Task:
+    """The task that a manifest tells of; ValueError or the like if that is none."""
+    scale, targets = values.get("scale"), values["targets"]
+    if not isinstance(targets, list) or len(targets) > MOST_TARGETS:
+        raise ValueError(f"targets are a list of at most {MOST_TARGETS:,} names")
+    for name in (values["name"], *targets):
+        if not isinstance(name, str) or not name or len(name) > LONGEST_NAME or plaintext.show(name) != name:
+            raise ValueError(f"{str(name)[:LONGEST_NAME]!r} is no name on one line")
+    numbers = [*(scale or ()), values.get("rate_hz") or 0.0]
+    if len(numbers) not in (1, 3) or not np.isfinite(np.array(numbers, np.float64)).all():
+        raise ValueError("the scale is two numbers, and the rate is one")
+    return Task(**{**values, "targets": tuple(targets), "scale": None if scale is None else tuple(scale)})
+
+
+def _read_head(values: Mapping[str, Any]) -> HeadConfig:
+    head = HeadConfig(**values)
+    if type(head.hidden) is not int or type(head.layers) is not int or head.layers > MOST_LAYERS:
+        raise ValueError(f"hidden and layers are whole numbers, layers at most {MOST_LAYERS}")
+    return head
+
+
+def _check_values(tagger: Tagger) -> None:
+    """Raise ValueError or the like unless a tagger that was read can score, decide and be described."""
+    count = len(tagger.task.targets)
+    if len(tagger.grades) != count or not set(tagger.grades) <= cards.GRADES.keys():
+        raise ValueError(f"grades are one of {', '.join(cards.GRADES)} for each target")
+    if not np.isfinite(tagger.calibration).all() or np.isnan(tagger.tuned).any():
+        raise ValueError("the calibration is not finite, or a threshold is no number")
+    scores = tagger.task.rules.calibrated(np.full((1, count), 0.5, np.float32), tagger.calibration)
+    if scores.shape != (1, count):
+        raise ValueError("the calibration is not of this kind of task")
+    figures = [*tagger.scores.values(), *(end for interval in tagger.intervals.values() for end in interval)]
+    if not isinstance(tagger.record, dict) or not isinstance(tagger.record.get("split", 0), int):
+        raise ValueError("the record of the training makes no sense")
+    if any(type(figure) not in (int, float) or not np.isfinite(figure) for figure in figures):
+        raise ValueError("scores and intervals are finite numbers")
+
+
+def load_builtin() -> Tagger:
+    """The tagger that comes with the package: AudioSet's 7 music moods, on ``vggish-pca`` embeddings."""
+    return Tagger.load(BUILTIN)
+
+
+def check_tagger_folder(folder: Path) -> None:
+    """Raise `UsageError` if a tagger written to `folder` would mix with something else."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: a file of this name is in the way of the tagger's folder")
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    others = [name for name in names if not _WEIGHTS_NAME.fullmatch(name) and not is_draft(name)]
+    # What a first `save` that was killed has left is no reason to refuse.
+    if others and not (folder / TAGGER_NAME).is_file():
+        raise UsageError(f"{folder}: holds something other than a tagger; name an empty or new folder")
+
+
+def _name_weights(sha256: str) -> str:
+    return f"weights-{sha256[:12]}.npz"
+
+
+def _read_weights(folder: Path, sha256: str, count: int) -> tuple[Weights, ...]:
+    """The weights of each head, `count` numbers each."""
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise ValueError("weights_sha256 is no SHA-256")
+    path = folder / _name_weights(sha256)
+    if not path.is_file():
+        path = folder / OLD_WEIGHTS_NAME
+    content = untrusted.read_bytes(path, MOST_WEIGHTS_BYTES)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(f"{path}: damaged, or of another training than {TAGGER_NAME}")
+    members: dict[int, dict[int, npt.NDArray[Any]]] = {}
+    try:
+        # Stored as they are, they are no more than the file: what was deflated to next to nothing is not inflated.
+        for name, array in untrusted.read_npz(io.BytesIO(content), len(content)).items():
+            place = re.fullmatch(r"([0-9]{1,3})\.([0-9]{1,4})", name)
+            if place is None or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+                raise ValueError(f"{name[:LONGEST_NAME]!r} is no array of finite weights")
+            members.setdefault(int(place[1]), {})[int(place[2])] = array
+    except untrusted.DAMAGES as error:
+        raise DataError(f"{path}: not a tagger's weights, or damaged ({untrusted.brief(error)})") from error
+    found = {sum(array.size for array in own.values()) for own in members.values()}
+    if found != {count}:
+        sizes = ", ".join(map(str, sorted(found))) or "no"
+        raise DataError(f"{path}: the weights do not fit the head, which has {count} of them: {sizes} are there")
+    return tuple(tuple(own[number] for number in sorted(own)) for _, own in sorted(members.items()))

@@ -1,0 +1,210 @@
+"""Files that are whole or not there, and lists that several processes append to.
+
+A file is written as a *draft* in its folder, ``.NAME-<16 hex>.tmp``, and renamed when it is on the disk. Its writer
+holds a lock on it, which the kernel drops when the process ends, however it ends: so the drafts of killed writers are
+told from those of live ones. Where a file system has no locks, nothing is taken for dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+from jamendo_mood.util.errors import DiskFullError, StoreError
+
+Write = Callable[[IO[bytes]], object]
+
+_DRAFT = re.compile(r"\..+-[0-9a-f]{16}\.tmp", re.DOTALL)
+
+
+def write_atomically(path: Path, write: Write) -> None:
+    """Write a file under another name in its folder, flush it to disk, and rename it: it is whole or not there.
+
+    Raises
+    ------
+    StoreError, DiskFullError
+        It cannot be written; nothing is left behind.
+    """
+    write_together({path: write})
+
+
+def write_together(writes: Mapping[Path, Write]) -> None:
+    """Write several files as `write_atomically` does one; none is replaced before all of them are on the disk.
+
+    Raises
+    ------
+    StoreError, DiskFullError
+        One cannot be written; what was there before is there, and nothing is left behind.
+    """
+    with contextlib.ExitStack() as stack:
+        drafts = {path: stack.enter_context(_written(path, write)) for path, write in writes.items()}
+        for path, draft in drafts.items():
+            with disk_errors(path):
+                draft.replace(path)
+
+
+@contextlib.contextmanager
+def _written(path: Path, write: Write) -> Iterator[Path]:
+    """A draft with all that goes into a file; in the end it is gone, unless it was renamed."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft, file = _open_draft(path)
+    try:
+        with disk_errors(path):
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        yield draft
+    finally:
+        # What went wrong before is the error to tell, and what was flushed cannot go wrong in closing.
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        with contextlib.suppress(OSError):
+            file.close()
+
+
+def _open_draft(path: Path) -> tuple[Path, IO[bytes]]:
+    while True:
+        draft = path.with_name(f".{path.name[:50]}-{secrets.token_hex(8)}.tmp")  # names are of 255 bytes at most
+        file = draft.open("xb")
+        try:
+            _lock(file.fileno())
+            if draft.exists():
+                return draft, file
+            file.close()  # another process took it, not locked yet, for a dead one's
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            file.close()
+            raise
+
+
+def _lock(file: int) -> None:
+    with contextlib.suppress(OSError):  # a file system without locks: what is written is whole all the same
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def is_draft(name: str) -> bool:
+    """Whether a file's name is one of a draft."""
+    return _DRAFT.fullmatch(name) is not None
+
+
+@contextlib.contextmanager
+def abandoned(draft: Path) -> Iterator[bool]:
+    """Whether a draft's writer is gone, as far as can be seen; it stays so while the block runs."""
+    try:
+        file = os.open(draft, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # renamed meanwhile, another user's, or on a disk that is read-only
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(file)
+
+
+def remove_drafts(folder: Path) -> list[Path]:
+    """Remove the drafts below a folder whose writers are gone, and return their paths. Live ones stay."""
+    removed = []
+    for parent, _, names in os.walk(folder):
+        for draft in (Path(parent, name) for name in names if is_draft(name)):
+            with abandoned(draft) as dead, contextlib.suppress(OSError):
+                if dead:
+                    draft.unlink()
+                    removed.append(draft)
+    return removed
+
+
+@contextlib.contextmanager
+def locked(path: Path, mode: int = 0o666) -> Iterator[int]:
+    """Open a file for appending, made if needed; others that do the same wait, also if it is replaced meanwhile."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
+        try:
+            _lock(file)
+            if _is_at(path, file):
+                yield file
+                return
+        finally:
+            os.close(file)
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Wait until nobody else is in such a block for this folder, or nobody who does not share it, too.
+
+    Those who read share. Where a folder cannot be locked, nobody waits.
+    """
+    try:
+        file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # what is wrong with it, who reads or writes there will say
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def _is_at(path: Path, file: int) -> bool:
+    # While this waited for the lock, another process may have replaced or deleted the file.
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def append(path: Path, lines: bytes, heading: bytes = b"", mode: int = 0o666) -> None:
+    """Add whole lines to a file, all or none; several processes may.
+
+    Parameters
+    ----------
+    path : Path
+    lines : bytes
+    heading : bytes
+        The first line of a new file.
+    mode : int
+        Permissions of a new file, less those that the umask takes.
+
+    Raises
+    ------
+    OSError
+        They cannot be written; the file is as it was.
+    """
+    with locked(path, mode) as file:
+        size = os.fstat(file).st_size
+        if not size:
+            lines = heading + lines
+        elif os.pread(file, 1, size - 1) != b"\n":
+            lines = b"\n" + lines  # closes a line that was cut short
+        try:
+            if os.write(file, lines) < len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.ftruncate(file, size) if size else path.unlink()
+            raise
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Tell what went wrong in writing a file as an error of ours that names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(f"{path}: no space left on the disk; what was written before is kept") from error
+        raise StoreError(f"{path}: cannot be written ({error.strerror})") from error

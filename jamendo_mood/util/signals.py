@@ -1,0 +1,109 @@
+"""Ctrl-C and SIGTERM: a program that drops what it has in hand, says one line, and ends at once.
+
+Python's own way is an exception wherever the program happens to be. That is right where something is in hand, since
+`finally` blocks drop it, but not while they run, and not in an import, where modules in C turn it into other errors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+CLEAN_UP_S = 10.0
+"""So long after a signal others are passed over, since clean-up is not to be interrupted. After that they count."""
+
+_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_IMPORTING = "<frozen importlib._bootstrap>"  # the file name of the code that imports
+
+
+class Interruption(KeyboardInterrupt):
+    """A signal asked the program to end; `describe` says which."""
+
+
+class _Watch:
+    """Handles the signals; `kept` is what the line says of what was done, `heard` the last signal or None."""
+
+    def __init__(self) -> None:
+        self.kept = "nothing was begun"
+        self.heard: int | None = None
+        self.stderr = os.dup(2)  # stderr itself may be turned away, see `tf_logging`
+        self._deaf_until_s = 0.0
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if time.monotonic() < self._deaf_until_s:
+            return
+        self._deaf_until_s = time.monotonic() + CLEAN_UP_S
+        while frame is not None:
+            if frame.f_code.co_filename == _IMPORTING:  # an exception might be lost; what is in hand is as in a kill
+                with contextlib.suppress(OSError):
+                    os.write(self.stderr, (_describe(number, self.kept) + "\n").encode())
+                os._exit(128 + number)
+            frame = frame.f_back
+        self.heard = number
+        sys.unraisablehook = lambda _: None  # such as what generators of TensorFlow say that it broke off
+        raise Interruption
+
+
+_watches: list[_Watch] = []  # one, while signals are caught
+
+
+def catch() -> None:
+    """From now on SIGINT and SIGTERM raise `Interruption`; within an import they end the process with 128 + number.
+
+    A signal that the process was started to ignore, as shells do with SIGINT for what runs in the background, stays so.
+    """
+    watch = _Watch()
+    _watches.append(watch)
+    for number in _WORDS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, watch.handle)
+
+
+@contextlib.contextmanager
+def caught() -> Iterator[None]:
+    """`catch` the signals inside; where they are caught already, it changes nothing."""
+    if _watches:
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _WORDS}
+    hook = sys.unraisablehook
+    try:
+        catch()
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = hook
+        os.close(_watches.pop().stderr)
+
+
+def announce(kept: str) -> None:
+    """Say what is true of what was done, from now on: how the line that tells of a signal goes on."""
+    _watches[0].kept = kept
+
+
+def is_meant(error: BaseException) -> bool:
+    """Whether an error is what a signal ended the program by; libraries make others of an `Interruption`."""
+    return isinstance(error, KeyboardInterrupt) or _watches[0].heard is not None
+
+
+def describe() -> tuple[str, int]:
+    """The line that tells of the signal, and the exit status."""
+    watch = _watches[0]
+    number = signal.SIGINT if watch.heard is None else watch.heard
+    return _describe(number, watch.kept), 128 + number
+
+
+def ignore() -> None:
+    """Pass over signals from now on: the program is done, and only Python has to end."""
+    for number in _WORDS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _describe(number: int, kept: str) -> str:
+    return f"{_WORDS[signal.Signals(number)]}; {kept}"

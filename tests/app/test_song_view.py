@@ -1,0 +1,150 @@
+import csv
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib import image
+from toy_examples import COURSES, QUADRANTS, VALUES, make_tagger
+
+from jamendo_mood.app import song_view
+from jamendo_mood.library.similarity import Found
+from jamendo_mood.tagging.analysis import Heard, Limits, listen
+from jamendo_mood.tagging.mood_plane import va_of_scores
+from jamendo_mood.tagging.prediction import score_embedding
+from jamendo_mood.tasks.kinds import KINDS
+
+pytest_plugins = ["demo_corpus"]
+
+
+@pytest.fixture(scope="module")
+def heard(corpus, corpus_tagger, logmel):
+    return listen(corpus.path(0), corpus_tagger, logmel, Limits())
+
+
+def test_a_song_is_described_for_the_browser(heard, corpus_tagger):
+    description, timeline = song_view.describe(heard, corpus_tagger, "a.mp3")
+    json.dumps(description, allow_nan=False)
+    prediction = heard.prediction
+    assert description["name"] == "a.mp3"
+    assert [tag["tag"] for tag in description["tags"]] == [name for name, _, _ in prediction.top(5)]
+    for tag in description["tags"]:
+        row = prediction.targets.index(tag["tag"])
+        assert tag["above_threshold"] == (tag["score"] >= corpus_tagger.tuned[row])
+        assert tag["spread"][0] <= tag["spread"][1] <= tag["peak"]
+    assert len(timeline) == description["frames"] * description["columns"]
+    assert description["va"] == pytest.approx(
+        va_of_scores(prediction.track_scores, corpus_tagger.tuned, prediction.targets).tolist()
+    )
+    assert len(description["va_course"]) <= 60
+
+
+def test_a_tag_that_is_never_decided_has_no_threshold(heard, corpus_tagger):
+    tagger = replace(corpus_tagger, tuned=np.full(5, np.inf))
+    description, _ = song_view.describe(heard, tagger, "a.mp3")
+    assert [tag["threshold"] for tag in description["tags"]] == [None] * 5
+    assert description["va"] is None  # such tags say nothing of it
+    json.dumps(description, allow_nan=False)
+
+
+def test_of_many_tags_only_the_highest_are_sent(heard, corpus_tagger, monkeypatch):
+    monkeypatch.setattr(song_view, "SENT_TAGS", 2)
+    description, timeline = song_view.describe(heard, corpus_tagger, "a.mp3")
+    assert (len(description["tags"]), description["columns"]) == (2, 2)
+    assert len(timeline) == 2 * len(heard.prediction.times_s)
+
+
+def test_details_say_why_and_draw_the_sound(heard, corpus, corpus_tagger, tmp_path):
+    limits = Limits(scratch=tmp_path)
+    details, picture = song_view.describe_details(corpus.path(0), heard, corpus_tagger, None, limits)
+    assert details["similar"] == []
+    assert details["why"].keys() == set(heard.prediction.targets)
+    for stretches in details["why"].values():
+        assert stretches == sorted(stretches)
+        assert all(0 <= start < end <= heard.prediction.duration_s + 1 for start, end in stretches)
+    pixels = image.imread(io.BytesIO(picture))
+    assert pixels.shape[0] == 64
+    assert pixels.shape[1] == pytest.approx(heard.prediction.duration_s * 50, abs=5)  # two frames of 10 ms a column
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_track_is_described_without_its_path():
+    track = song_view.describe_track(Found("48/948", 0.9, None, (("sad", 0.8125), ("dark", 0.1)), "T", "A"))
+    assert track["note"] == "sad 0.81, dark 0.10"
+    assert track["playable"] is False
+    assert "file" not in track
+
+
+@pytest.mark.parametrize("name", ["my song.mp3", "../x.mp3", ""])
+def test_exports(heard, name):
+    prediction = heard.prediction
+    file, media, content = song_view.export(prediction, "csv", name)
+    assert "/" not in file
+    assert file.endswith(" moods.csv")
+    assert media == "text/csv"
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    assert [float(row["score"]) for row in rows] == pytest.approx([score for _, score, _ in prediction.top(5)])
+    assert {row["file"] for row in rows} == {name}
+    values = json.loads(song_view.export(prediction, "json", name)[2])
+    assert (values["file"], len(values["tags"])) == (name, 5)
+    assert len(values["timeline"]["times_s"]) == len(prediction.times_s)
+    picture = image.imread(io.BytesIO(song_view.export(prediction, "png", name)[2]))
+    assert picture.shape[0] > 400
+    with pytest.raises(KeyError):
+        song_view.export(prediction, "exe", name)
+
+
+@pytest.fixture(params=[QUADRANTS, VALUES, COURSES], ids=["classes", "values", "courses"])
+def other(request):
+    """A tagger of another kind than tags, and what it hears."""
+    frames = np.random.default_rng(0).standard_normal((100, 4), dtype=np.float32)
+    tagger = make_tagger(request.param)
+    return Heard(score_embedding(("a.mp3", None, None, 96.0), frames, tagger), frames), tagger
+
+
+def test_there_are_words_for_every_kind():
+    assert song_view.WORDS.keys() == KINDS.keys()
+    for words in song_view.WORDS.values():
+        for state in words.states:
+            state.format(0.5, 0.0, 1.0)
+
+
+def test_classes_and_values_are_described_without_thresholds(other):
+    heard, tagger = other
+    description, timeline = song_view.describe(heard, tagger, "a.mp3")
+    json.dumps(description, allow_nan=False)
+    prediction, rules = heard.prediction, tagger.task.rules
+    low, high = tagger.task.scale or (0.0, 1.0)
+    assert description["scale"] == [low, high]
+    assert [tag["tag"] for tag in description["tags"]] == [name for name, _, _ in prediction.top(4)]
+    assert {tag["threshold"] for tag in description["tags"]} == {None}
+    chosen = [tag["tag"] for tag in description["tags"] if tag["above_threshold"]]
+    assert chosen == ([] if rules.on_scale else [prediction.top(1)[0][0]])
+    said = " ".join([*description["words"].values(), *(tag["state"] for tag in description["tags"])])
+    assert "threshold" not in said
+    assert "{" not in said
+    assert (f"from {low:g} to {high:g}" in said) == rules.on_scale
+    levels = np.frombuffer(timeline, np.uint8).reshape(description["frames"], description["columns"])
+    columns = [prediction.targets.index(tag["tag"]) for tag in description["tags"]]
+    np.testing.assert_allclose(
+        levels / 255 * (high - low) + low, prediction.frame_scores[:, columns], atol=(high - low) / 500
+    )
+
+
+def test_a_tagger_of_valence_and_arousal_puts_a_song_where_it_says(other):
+    heard, tagger = other
+    description, _ = song_view.describe(heard, tagger, "a.mp3")
+    assert description["va_source"] == {"classes": "from the classes", "values": "predicted"}[tagger.task.kind]
+    assert len(description["va_course"]) == 60
+    if tagger.task.scale is not None:
+        low, high = tagger.task.scale
+        scores = {tag["tag"]: tag["score"] for tag in description["tags"]}
+        expected = [2 * (scores[name] - low) / (high - low) - 1 for name in ("valence", "arousal")]
+        assert description["va"] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "png"])
+def test_classes_and_values_can_be_taken_away(other, form):
+    heard, _ = other
+    assert song_view.export(heard.prediction, form, "a.mp3")[2]

@@ -1,0 +1,383 @@
+import sys
+import tempfile
+import types
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from toy_examples import OTHER_SPEC
+from toy_page import ToyPage
+
+from jamendo_mood.app import song_queue
+from jamendo_mood.app.widget import TagWidget
+from jamendo_mood.library.similarity import open_library
+from jamendo_mood.tagging.analysis import Limits
+from jamendo_mood.tagging.prediction import predict
+from jamendo_mood.util.errors import AudioError, MoodError, UsageError
+
+pytest_plugins = ["demo_corpus"]
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The folder for temporary files, where no song may be left when the test is done."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert list(folder.iterdir()) == []
+
+
+@pytest.fixture
+def make_widget(corpus_tagger, logmel, temporary):
+    """Makes widgets, and closes them when the test is done."""
+    made = []
+
+    def make(tagger=corpus_tagger, embedder=logmel, **options):
+        made.append(TagWidget(tagger, embedder, **options))
+        return made[-1]
+
+    yield make
+    for widget in made:
+        widget.close()
+
+
+@pytest.fixture
+def widget(make_widget):
+    return make_widget()
+
+
+@pytest.fixture
+def page(widget, monkeypatch):
+    return ToyPage(widget, monkeypatch)
+
+
+def test_an_uploaded_song_is_tagged(widget, page, corpus, logmel, corpus_tagger, temporary):
+    page.say("hello")
+    page.upload("my song.MP3", corpus.path(-1).read_bytes(), piece=30_000)
+    content, (timeline,) = page.wait_for("tags")
+    expected = predict(corpus.path(-1), corpus_tagger, logmel)
+    assert (content["name"], content["title"]) == ("my song.MP3", expected.title)
+    assert [(tag["tag"], tag["score"]) for tag in content["tags"][:3]] == [row[:2] for row in expected.top(3)]
+    assert len(timeline) == content["frames"] * content["columns"] == expected.frame_scores.size
+    details, (picture,) = page.wait_for("details")
+    assert details["why"].keys() == set(expected.targets)
+    assert picture.startswith(b"\x89PNG")
+    assert [prediction.title for prediction in widget.predictions] == [expected.title]
+    received = [message["received"] for message, _ in page.all("ack")]
+    assert received == sorted(received)
+    assert received[0] == 0
+    assert [message["complete"] for message, _ in page.all("ack")].count(True) == 1
+    stages = [message["stage"] for message, _ in page.all("progress")]
+    assert stages[0] == "queue"
+    assert stages[-1] == "score"
+
+
+def test_nothing_of_an_upload_is_saved_with_the_notebook(widget, page, corpus):
+    content = corpus.path(0).read_bytes()
+    page.upload("a.mp3", content)
+    page.wait_for("details")
+    state = {**widget.get_state(), **widget.page.get_state()}
+    assert not any(isinstance(value, bytes | memoryview) for value in state.values())
+    assert "a.mp3" not in str(state)
+
+
+def test_songs_wait_for_their_turn_and_one_that_fails_stops_nobody(page, widget, corpus):
+    page.upload("one.mp3", corpus.path(0).read_bytes(), "1")
+    page.upload("notes.mp3", b"just some text", "2")
+    page.upload("two.mp3", corpus.path(1).read_bytes(), "3")
+    page.wait_for("details", id="3")
+    content, _ = page.wait_for("failed", id="2")
+    assert content["sentence"] == "notes.mp3 can't be read as music."
+    assert "upload" not in content["sentence"] + content["advice"]
+    assert len(widget.predictions) == 2
+
+
+def test_an_empty_file_fails_like_any_other(page):
+    page.upload("empty.mp3", b"")
+    assert page.wait_for("failed")[0]["sentence"] == "empty.mp3 can't be read as music."
+
+
+def test_limits_are_told_and_kept(make_widget, monkeypatch):
+    page = ToyPage(make_widget(limits=Limits(size_bytes=2_000_000, paths=False)), monkeypatch)
+    page.say("hello")
+    setup, _ = page.wait_for("setup")
+    assert "up to 2 MB and 120 minutes" in setup["hint"]
+    assert setup["paths"] is False
+    page.say("begin", id="x", name="big.wav", size=2_000_001)
+    assert page.wait_for("failed")[0]["sentence"] == "big.wav has 2 MB; the limit here is 2 MB."
+    assert page.all("ack") == []
+    page.say("chunk", b"data", id="x", offset=0)  # a browser that sends all the same
+    assert page.all("ack") == []
+
+
+def test_where_paths_are_not_allowed_none_is_opened(make_widget, monkeypatch, corpus):
+    page = ToyPage(make_widget(limits=Limits(paths=False)), monkeypatch)
+    page.say("path", path=str(corpus.path(0)))
+    page.say("piece", key=str(corpus.path(0)), index=0)
+    content, buffers = page.wait_for("piece")
+    assert (content["last"], buffers) == (True, [])
+    assert page.all("progress") == []
+
+
+def test_a_path_is_tagged_and_its_song_can_be_played(page, corpus, tmp_path):
+    page.say("path", path=f"{corpus.path(2)}")
+    content, _ = page.wait_for("tags")
+    assert content["playable"] is True
+    page.say("piece", key=content["id"], index=0)
+    piece, (sound,) = page.wait_for("piece")
+    assert len(sound) > 50_000
+    assert piece["last"] is True
+    page.say("path", path=str(tmp_path / "nothing.mp3"))
+    assert page.wait_for("failed")[0]["sentence"] == "There is no file nothing.mp3 at this place."
+    page.say("path", path="~nobodyofthisname/x.mp3")
+    page.wait_for("failed", name="x.mp3")
+
+
+def test_an_upload_can_be_cancelled_while_it_comes(page, corpus):
+    content = corpus.path(0).read_bytes()
+    page.say("begin", id="x", name="a.mp3", size=len(content))
+    page.say("chunk", content[:100], id="x", offset=0)
+    page.say("cancel", id="x")
+    page.wait_for("cancelled", id="x")
+    page.say("chunk", content[100:], id="x", offset=100)  # it was on its way
+    assert len(page.all("ack")) == 2
+    assert page.all("failed") == []
+
+
+def test_a_song_can_be_cancelled_while_it_is_heard(widget, page, corpus, monkeypatch):
+    def until_cancelled(*_, is_cancelled, on_progress, **__):
+        page.say("cancel", id="x")
+        assert is_cancelled()
+        raise song_queue.CancelledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(song_queue, "listen", until_cancelled)
+        page.upload("a.mp3", corpus.path(0).read_bytes(), "x")
+        page.wait_for("cancelled", id="x")
+    page.upload("a.mp3", corpus.path(0).read_bytes(), "y")
+    page.wait_for("tags", id="y")
+    assert len(widget.predictions) == 1
+
+
+@pytest.mark.thorough
+def test_a_view_that_comes_later_is_told_all(page, corpus):
+    page.upload("a.mp3", corpus.path(0).read_bytes(), "1")
+    page.upload("notes.mp3", b"text", "2")
+    page.wait_for("details")
+    page.wait_for("failed")
+    page.told.clear()
+    page.say("hello")
+    assert [(message["type"], message.get("id")) for message, _ in page.told] == [
+        ("setup", None),
+        ("tags", "1"),
+        ("details", "1"),
+        ("failed", "2"),
+    ]
+    page.say("remove", id="1")
+    page.told.clear()
+    page.say("hello")
+    assert [message["type"] for message, _ in page.told] == ["setup", "failed"]
+
+
+def test_results_can_be_taken_away(page, corpus):
+    page.upload("my song.mp3", corpus.path(0).read_bytes(), "1")
+    page.wait_for("tags")
+    for form, mark in (("csv", b"my song.mp3"), ("json", b'"timeline"'), ("png", b"\x89PNG")):
+        page.say("save", id="1", format=form)
+        _, (file,) = page.wait_for("file", name=f"my song moods.{form}")
+        assert mark in file
+    page.wait_for("details")
+
+
+def test_similar_tracks_of_a_library(corpus, corpus_tagger, corpus_store, make_widget, monkeypatch):
+    library = open_library(corpus_store, corpus_tagger, corpus.audio)
+    page = ToyPage(make_widget(library=library), monkeypatch)
+    page.upload("a.mp3", corpus.path(0).read_bytes())
+    details, _ = page.wait_for("details")
+    first = details["similar"][0]
+    assert first["title"] == f"Study in {' and '.join(corpus.songs[0].moods)} no. {corpus.songs[0].id}"  # itself
+    page.say("piece", key=first["key"], index=0)
+    assert page.wait_for("piece")[1][0][:3] in (b"ID3", b"\xff\xfb\x50")
+
+
+def test_messages_that_make_no_sense_do_no_harm(widget, page, corpus):
+    for message in (
+        {},
+        {"type": "nosuch"},
+        {"type": "begin"},
+        {"type": "begin", "id": "x", "name": "a.mp3", "size": "many"},
+        {"type": "chunk", "id": "up", "offset": 0},
+        {"type": "save", "id": "nobody", "format": "csv"},
+        {"type": "cancel", "id": ["x"]},
+        {"type": "remove"},
+        {"type": "piece", "key": "x", "index": None},
+        {"type": "piece", "key": "x", "index": float("inf")},
+        {"type": "begin", "id": "x", "name": "a.mp3", "size": float("inf")},
+    ):
+        page.told.clear()
+        page.say("begin", id="up", name="a.mp3", size=10)
+        widget._answer(message, [])
+        page.say("cancel", id="up")
+        assert page.wait_for("cancelled", id="up"), message
+    assert widget.tag_file(corpus.path(0)).title
+
+
+@pytest.mark.thorough
+def test_an_upload_begun_twice_goes_on_as_it_was(page, corpus):
+    content = corpus.path(0).read_bytes()
+    page.say("begin", id="x", name="a.mp3", size=len(content))
+    page.say("begin", id="x", name="b.mp3", size=10)
+    page.say("chunk", content, id="x", offset=0)
+    for _ in range(3):
+        page.say("chunk", b"", id="x", offset=len(content))  # it is complete, and not to be heard again
+    assert page.wait_for("details")[0]["name"] == "a.mp3"
+    assert len(page.all("ack")) == 2
+    assert len(page.all("progress", stage="queue")) == 1
+
+
+@pytest.mark.thorough
+def test_a_song_removed_before_its_details_is_heard_of_no_more(page, corpus, monkeypatch, widget):
+    def remove_meanwhile(*arguments):
+        page.say("remove", id="up")
+        return describe_details(*arguments)  # its file is still there
+
+    describe_details = song_queue.songview.describe_details
+    monkeypatch.setattr(song_queue.songview, "describe_details", remove_meanwhile)
+    page.upload("a.mp3", corpus.path(0).read_bytes())
+    page.wait_for("removed", id="up")
+    page.upload("b.mp3", corpus.path(1).read_bytes(), "next")
+    page.wait_for("details", id="next")
+    assert page.all("details", id="up") == []
+    assert page.all("failed") == []
+    page.told.clear()
+    page.say("hello")
+    assert [message.get("id") for message, _ in page.told] == [None, "next", "next"]
+    assert len(widget.predictions) == 2
+
+
+def test_a_song_that_was_refused_can_be_removed(page):
+    page.say("begin", id="x", name="big.wav", size=10**12)
+    page.wait_for("failed", id="x")
+    page.say("remove", id="x")
+    page.told.clear()
+    page.say("hello")
+    assert [message["type"] for message, _ in page.told] == ["setup"]
+
+
+@pytest.mark.thorough
+def test_what_a_view_asks_for_comes_to_it_alone(page, corpus):
+    page.upload("a.mp3", corpus.path(0).read_bytes())
+    page.wait_for("details")
+    page.told.clear()
+    page.say("hello", view="second")
+    page.say("save", id="up", format="csv", view="second")
+    assert {message["view"] for message, _ in page.told} == {"second"}
+
+
+def test_a_widget_can_be_closed(make_widget, corpus, temporary):
+    widget = make_widget()
+    widget.tag_bytes("a.mp3", corpus.path(0).read_bytes())
+    widget._answer({"type": "begin", "id": "x", "name": "half.mp3", "size": 10}, [])
+    assert list(temporary.iterdir()) != []
+    widget.close()
+    assert list(temporary.iterdir()) == []
+    widget.close()  # a second time does no harm
+
+
+def test_code_can_wait_for_a_song(widget, corpus, tmp_path):
+    prediction = widget.tag_bytes("my song.mp3", corpus.path(0).read_bytes())
+    assert prediction.title == widget.predictions[0].title
+    with pytest.raises(AudioError, match="no such file"):
+        widget.tag_file(tmp_path / "nothing.mp3")
+    with pytest.raises(AudioError, match="not a readable audio file"):
+        widget.tag_bytes("notes.mp3", b"text")
+
+
+@pytest.mark.thorough
+def test_an_error_of_ours_is_told_and_logged(widget, page, corpus, monkeypatch, caplog):
+    def broken(*_, **__):
+        raise RuntimeError("out of order")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(song_queue, "listen", broken)
+        page.upload("a.mp3", corpus.path(0).read_bytes(), "1")
+        assert "something broke" in page.wait_for("failed")[0]["sentence"]
+    assert "out of order" in caplog.text
+    page.upload("a.mp3", corpus.path(0).read_bytes(), "2")
+    page.wait_for("details", id="2")
+
+
+def test_the_embedder_is_loaded_when_the_first_song_comes(corpus, logmel, make_widget, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(song_queue, "load_embedder", lambda spec: loaded.append(spec) or logmel)
+    widget = make_widget(embedder=None)
+    assert loaded == []
+    page = ToyPage(widget, monkeypatch)
+    page.upload("a.mp3", corpus.path(0).read_bytes(), "1")
+    page.upload("b.mp3", corpus.path(1).read_bytes(), "2")
+    page.wait_for("details", id="2")
+    assert loaded == [logmel.spec]
+    assert page.all("progress", stage="load", id="1")
+    assert not page.all("progress", stage="load", id="2")
+
+
+def test_without_weights_a_song_fails_with_advice(corpus, make_widget, monkeypatch):
+    monkeypatch.setenv("JAMENDO_MOOD_VGGISH", "/nowhere")
+    page = ToyPage(make_widget(None, None), monkeypatch)  # the tagger that comes with the package
+    page.say("hello")
+    page.upload("a.mp3", corpus.path(0).read_bytes())
+    content, _ = page.wait_for("failed")
+    assert content["sentence"].startswith("The network that does the listening is not on this machine")
+    assert "README" in content["advice"]
+
+
+def test_an_embedder_that_does_not_fit_is_refused_at_once(corpus_tagger, logmel):
+    with pytest.raises(UsageError, match="this tagger needs embeddings of logmel"):
+        TagWidget(corpus_tagger, replace(logmel, spec=OTHER_SPEC))
+
+
+@pytest.mark.thorough
+def test_colabs_own_dialog(widget, corpus, monkeypatch):
+    """With a stand-in for ``google.colab``, whose dialog gives the bytes of what was chosen, by name."""
+    files = types.SimpleNamespace(upload=lambda: {"mine.mp3": corpus.path(0).read_bytes()})
+    monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(files=files))
+    (prediction,) = widget.ask_colab()
+    assert prediction.title == widget.predictions[0].title
+    monkeypatch.setattr(files, "upload", lambda: {"notes.txt": b"text"})
+    with pytest.raises(MoodError):
+        widget.ask_colab()
+
+
+def test_the_fallback_is_there_until_the_page_is(widget, page, corpus):
+    assert widget.fallback.in_use
+    widget.tag_file(corpus.path(0))
+    page.wait_for("details")
+    assert len(widget.fallback.results.children) == 1
+    widget.fallback.path.value = str(corpus.path(1).parent / "nothing.mp3")
+    page.wait_for("failed")
+    assert widget.fallback.status.value.startswith("There is no file nothing.mp3")
+    page.say("hello")
+    assert not widget.fallback.in_use
+
+
+@pytest.mark.thorough
+def test_hostile_names_and_metadata_stay_text(page, make_audio, tone, tmp_path):
+    hostile = "<script>alert('$_{$')</script>"
+    path = make_audio(tmp_path / "song.mp3", tone(), options=("-metadata", f"title={hostile}"))
+    page.upload(hostile, path.read_bytes())
+    content, _ = page.wait_for("tags")
+    assert (content["title"], content["name"]) == (hostile, hostile)  # as they are: the page never takes text for HTML
+    page.wait_for("details")
+
+
+def test_scores_over_time_reach_the_page_as_they_are(widget, page, corpus):
+    page.upload("a.mp3", corpus.path(3).read_bytes())
+    content, (timeline,) = page.wait_for("tags")
+    page.wait_for("details")
+    scores = np.frombuffer(timeline, np.uint8).reshape(content["frames"], content["columns"]) / 255
+    (prediction,) = widget.predictions
+    for tag in content["tags"]:
+        own = prediction.frame_scores[:, prediction.targets.index(tag["tag"])]
+        assert scores[:, tag["column"]] == pytest.approx(own, abs=0.5 / 255 + 1e-6)
+        assert tag["spread"] == pytest.approx(np.percentile(own, [10, 90]), abs=1e-6)

@@ -1,0 +1,490 @@
+import dataclasses
+import functools
+import itertools
+import shutil
+import subprocess
+import sys
+import tempfile
+import wave
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from jamendo_mood.audio import conversion, pydub_conversion
+from jamendo_mood.audio.ffmpeg import find_ffmpeg
+from jamendo_mood.util.errors import AudioError, DiskFullError, UsageError
+from jamendo_mood.util.scratch import Scratch
+
+ROADS = {"pydub": "_convert_with_pydub", "ffmpeg": "_convert_with_ffmpeg"}
+pydub_leaves_its_output_open = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # when it fails
+LONGEST_PYDUB_S = {"pydub": conversion.LONGEST_PYDUB_S, "ffmpeg": 0.0}
+
+
+@pytest.fixture
+def take_road(monkeypatch):
+    """Send files of 16-bit or compressed sound down one of the two roads, and see to it that they take no other."""
+
+    functions = {name: getattr(conversion, function) for name, function in ROADS.items()}
+
+    def take(wanted):
+        monkeypatch.setattr(conversion, "LONGEST_PYDUB_S", LONGEST_PYDUB_S[wanted])
+        for name, function in functions.items():
+            refuse = functools.partial(pytest.fail, f"took the road {name}, not {wanted}")
+            monkeypatch.setattr(
+                conversion, ROADS[name], function if name == wanted else lambda *_, refuse=refuse: refuse()
+            )
+
+    return take
+
+
+@pytest.fixture(params=ROADS)
+def road(request, take_road):
+    take_road(request.param)
+    return request.param
+
+
+@pytest.fixture
+def convert(tmp_path, read_wav):
+    """Convert a file and read the samples back, range [-1, 1)."""
+
+    def run(source):
+        conversion.convert_to_wav(source, tmp_path / "out.wav")
+        return read_wav(tmp_path / "out.wav")
+
+    return run
+
+
+@pytest.fixture
+def without_programs(monkeypatch, tmp_path):
+    """No program on the PATH, and nothing remembered of where ffmpeg was."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.delenv("IMAGEIO_FFMPEG_EXE", raising=False)
+    for remembered in (find_ffmpeg, pydub_conversion.audio_segment):
+        remembered.cache_clear()
+    yield
+    for remembered in (find_ffmpeg, pydub_conversion.audio_segment):
+        remembered.cache_clear()
+
+
+def ffmpeg(*arguments):
+    subprocess.run([find_ffmpeg(), "-v", "error", "-nostdin", "-y", *arguments], check=True)
+
+
+def decibel(ratio):
+    return 20 * np.log10(np.maximum(ratio, 1e-12))
+
+
+def assert_tone(samples, frequency_hz, amplitude):
+    """Away from its ends the sound is a sine of this amplitude (to 5 %), and little else (-26 dB)."""
+    middle = samples[len(samples) // 4 : -len(samples) // 4]
+    phase = 2 * np.pi * frequency_hz * np.arange(len(middle)) / conversion.SAMPLE_RATE_HZ
+    waves = np.stack([np.sin(phase), np.cos(phase)], axis=1)
+    weights, *_ = np.linalg.lstsq(waves, middle, rcond=None)
+    assert np.hypot(*weights) == pytest.approx(amplitude, rel=0.05)
+    assert (middle - waves @ weights).std() < 0.05 * amplitude / np.sqrt(2)
+
+
+def test_the_wav_is_16_khz_mono_16_bit(road, convert, make_audio, tone, tmp_path):
+    convert(make_audio(tmp_path / "stereo.flac", np.stack([tone(), tone()], axis=1)))
+    with wave.open(str(tmp_path / "out.wav")) as reader:
+        assert (reader.getframerate(), reader.getnchannels(), reader.getsampwidth()) == (16_000, 1, 2)
+        assert reader.getnframes() == pytest.approx(2.0 * 16_000, abs=2)
+
+
+def test_a_10_khz_tone_leaves_nothing_above_minus_60_db(road, convert, make_audio, tone, tmp_path):
+    samples = convert(make_audio(tmp_path / "high.flac", tone(10_000, amplitude=0.9)))
+    assert decibel(np.abs(samples).max() / 0.9) < -60
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "flac", "ogg", "opus", "m4a"])
+def test_each_format_gives_the_sound_that_went_in(suffix, road, convert, make_audio, tone, tmp_path):
+    both = np.stack([tone(440, 3.0, 0.6), tone(440, 3.0, 0.2)], axis=1)
+    samples = convert(make_audio(tmp_path / f"tone.{suffix}", both))
+    assert len(samples) / 16_000 == pytest.approx(3.0, abs=0.1)  # codecs add a little silence
+    assert_tone(samples, 440, 0.4)
+
+
+@pytest.mark.parametrize("codec", ["pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le"])
+@pytest.mark.parametrize(("rate_hz", "extensible"), [(44_100, False), (96_000, True)])
+def test_each_kind_of_wav_gives_the_sound_that_went_in(codec, rate_hz, extensible, convert, make_audio, tone, tmp_path):
+    source = make_audio(tmp_path / "tone.wav", tone(rate_hz=rate_hz), rate_hz, ("-c:a", codec))
+    if extensible:  # the header of a float WAV that pydub takes for integers
+        assert source.read_bytes()[20:22] == b"\xfe\xff"
+    assert_tone(convert(source), 440, 0.5)
+
+
+@pytest.mark.parametrize("name", ["-dash.mp3", "per%03dcent.mp3", "two  blanks.mp3", 'Mötley: "Crüe".mp3', "fake.txt"])
+def test_odd_names_and_wrong_suffixes_do_not_matter(name, road, convert, make_audio, tone, tmp_path):
+    mp3 = make_audio(tmp_path / "plain.mp3", tone())
+    assert_tone(convert(mp3.rename(tmp_path / name)), 440, 0.5)
+
+
+@pytest.mark.parametrize("name", ["fake.wav", "fake.RAW", "fake.pcm"])
+def test_what_pydub_would_read_by_itself_goes_to_ffmpeg(
+    name, monkeypatch, take_road, convert, make_audio, tone, tmp_path
+):
+    mp3 = make_audio(tmp_path / "plain.mp3", tone())
+    take_road("ffmpeg")
+    monkeypatch.setattr(conversion, "LONGEST_PYDUB_S", LONGEST_PYDUB_S["pydub"])
+    assert_tone(convert(mp3.rename(tmp_path / name)), 440, 0.5)
+
+
+def test_a_relative_path_is_found(road, convert, make_audio, tone, tmp_path, monkeypatch):
+    make_audio(tmp_path / "tone.mp3", tone())
+    monkeypatch.chdir(tmp_path)
+    assert_tone(convert(Path("tone.mp3")), 440, 0.5)
+
+
+def test_a_wav_that_was_streamed_and_does_not_know_its_length_is_read_whole(convert, make_audio, tone, tmp_path):
+    source = make_audio(tmp_path / "tone.flac", tone(seconds=3.0))
+    with (tmp_path / "piped.wav").open("wb") as file:
+        subprocess.run([find_ffmpeg(), "-v", "error", "-i", source, "-f", "wav", "-"], stdout=file, check=True)
+    samples = convert(tmp_path / "piped.wav")
+    assert len(samples) == pytest.approx(3.0 * 16_000, abs=2)
+    assert_tone(samples, 440, 0.5)
+
+
+def test_a_picture_in_the_file_is_no_sound(road, convert, make_audio, tone, tmp_path):
+    mp3 = make_audio(tmp_path / "tone.mp3", tone())
+    ffmpeg("-f", "lavfi", "-i", "color=red:size=16x16", "-frames:v", "1", str(tmp_path / "cover.png"))
+    both = ("-i", str(mp3), "-i", str(tmp_path / "cover.png"), "-map", "0:a", "-map", "1:v", "-c", "copy")
+    ffmpeg(*both, "-disposition:v", "attached_pic", str(tmp_path / "covered.mp3"))
+    assert_tone(convert(tmp_path / "covered.mp3"), 440, 0.5)
+
+
+def write_video_without_sound(path):
+    ffmpeg("-f", "lavfi", "-i", "testsrc=duration=1:size=64x64", "-c:v", "mpeg4", str(path))
+
+
+def write_wav_without_samples(path):
+    with wave.open(str(path), "wb") as writer:
+        writer.setparams((1, 2, 44_100, 0, "NONE", ""))
+
+
+BROKEN = {
+    "missing.mp3": lambda _: None,
+    "empty.mp3": lambda path: path.touch(),
+    "folder.mp3": lambda path: path.mkdir(),
+    "text.mp3": lambda path: path.write_text("This is a letter, not a song.\n" * 100),
+    "noise.mp3": lambda path: path.write_bytes(np.random.default_rng(0).bytes(50_000)),
+    "silent.mp4": write_video_without_sound,
+    "no samples.wav": write_wav_without_samples,
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_file_without_sound_is_an_audio_error_that_names_it(name, convert, tmp_path):
+    BROKEN[name](tmp_path / name)
+    with pytest.raises(AudioError, match=name):
+        convert(tmp_path / name)
+
+
+@pytest.fixture
+def road_difference(take_road, convert):
+    """The samples of a file by way of pydub, and how far those of the one-pass road are from them."""
+
+    def run(source):
+        results = {}
+        for name in ROADS:
+            take_road(name)
+            results[name] = convert(source)
+        assert len(results["pydub"]) == len(results["ffmpeg"])
+        return results["pydub"], results["pydub"] - results["ffmpeg"]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "suffix", ["mp3", *(pytest.param(each, marks=pytest.mark.thorough) for each in ("flac", "m4a"))]
+)
+def test_both_roads_give_the_same_samples_but_for_rounding(suffix, road_difference, make_audio, noise, tmp_path):
+    source = make_audio(tmp_path / f"noise.{suffix}", noise(20.0, channels=2, rate_hz=44_100))
+    samples, difference = road_difference(source)
+    assert np.abs(difference).max() * conversion.PCM_SCALE <= 2
+    assert samples.std() * conversion.PCM_SCALE > 500
+
+
+@pytest.mark.shared
+def test_on_a_track_so_loud_that_16_bits_clip_it_both_roads_agree_to_60_db(road_difference, shared):
+    samples, difference = road_difference(shared / "music/17/1350717.mp3")
+    assert decibel(difference.std() / samples.std()) < -60
+
+
+def test_files_above_15_minutes_and_of_unknown_length_take_the_long_road(monkeypatch, make_audio, tone, tmp_path):
+    taken = []
+    source = make_audio(tmp_path / "tone.mp3", tone())
+    for name in ROADS:
+        monkeypatch.setattr(
+            conversion, ROADS[name], lambda _, wav, *trim, name=name: (taken.append(name), shutil.copy(made, wav))
+        )
+    made = make_audio(tmp_path / "made.wav", tone())
+    for duration_s in (899.0, 901.0, None):
+        monkeypatch.setattr(
+            conversion, "probe", lambda _, duration_s=duration_s: conversion.AudioInfo("mp3", duration_s, "", "")
+        )
+        conversion.convert_to_wav(source, tmp_path / "out.wav")
+    assert taken == ["pydub", "ffmpeg", "ffmpeg"]
+
+
+@pytest.mark.parametrize("stretch", [(0.0, 0.5), (0.51, 1.0), (1.25, None), (2.5, 60.0)])
+@pytest.mark.parametrize(
+    "suffix",
+    ["wav", "mp3", *(pytest.param(each, marks=pytest.mark.thorough) for each in ("m4a", "ogg", "opus", "ac3", "wma"))],
+)
+def test_a_stretch_is_that_part_of_the_whole(
+    suffix, stretch, take_road, convert, make_audio, noise, read_wav, tmp_path
+):
+    source = make_audio(tmp_path / f"noise.{suffix}", noise(3.0, channels=2, rate_hz=48_000), rate_hz=48_000)
+    take_road("ffmpeg")
+    whole = convert(source)
+    conversion.convert_to_wav(source, tmp_path / "stretch.wav", *stretch)
+    start_s, duration_s = stretch
+    start = round(start_s * 16_000)
+    expected = whole[start:] if duration_s is None else whole[start : start + round(duration_s * 16_000)]
+    np.testing.assert_array_equal(read_wav(tmp_path / "stretch.wav"), expected)
+
+
+def test_a_stretch_of_a_short_song_takes_the_long_road(
+    monkeypatch, take_road, empty_scratch, make_audio, tone, tmp_path
+):
+    source = make_audio(tmp_path / "tone.mp3", tone())
+    take_road("ffmpeg")
+    monkeypatch.setattr(conversion, "LONGEST_PYDUB_S", LONGEST_PYDUB_S["pydub"])
+    with Scratch(empty_scratch) as scratch, conversion.converted(source, scratch, 0.5, 1.0) as wav:
+        assert conversion.count_samples(wav) == 16_000
+
+
+def test_a_stretch_past_the_end_is_a_usage_error_that_says_so(make_audio, tone, tmp_path):
+    source = make_audio(tmp_path / "tone.mp3", tone())
+    with pytest.raises(UsageError, match=r"tone\.mp3: it ends before 61\.5 s"):
+        conversion.convert_to_wav(source, tmp_path / "out.wav", 61.5, 10.0)
+
+
+def test_probe_tells_codec_length_title_and_artist(make_audio, tone, tmp_path):
+    tags = ("-metadata", "title=Séculaire: nuit", "-metadata", "artist=LE NEZ TORDU")
+    for suffix, codec in {"mp3": "mp3", "ogg": "vorbis", "flac": "flac", "m4a": "aac"}.items():
+        info = conversion.probe(make_audio(tmp_path / f"tagged.{suffix}", tone(seconds=3.0), options=tags))
+        assert (info.codec, info.title, info.artist) == (codec, "Séculaire: nuit", "LE NEZ TORDU")
+        assert info.duration_s == pytest.approx(3.0, abs=0.1)
+
+
+def test_probe_gives_none_for_what_a_file_does_not_say(make_audio, tone, tmp_path):
+    info = conversion.probe(make_audio(tmp_path / "plain.wav", tone()))
+    assert (info.codec, info.title, info.artist) == ("pcm_s16le", None, None)
+
+
+def test_the_title_of_a_chapter_is_not_the_title_of_the_file(make_audio, tone, tmp_path):
+    chapter = "[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=1000\ntitle=Intro\n"
+    (tmp_path / "chapters.txt").write_text(f";FFMETADATA1\nartist=Someone\n{chapter}")
+    options = ("-i", str(tmp_path / "chapters.txt"), "-map_metadata", "1", "-map_chapters", "1")
+    info = conversion.probe(make_audio(tmp_path / "chapters.m4a", tone(), options=options))
+    assert (info.title, info.artist) == (None, "Someone")
+
+
+@pytest.mark.parametrize(("stream", "chapter"), [(4, 4), (6, 6), (4, 6)])
+def test_a_title_is_the_files_or_its_sounds_in_every_version_of_ffmpeg(stream, chapter):
+    """Versions 4.2, 7.0 and 9.0 indent what they say of streams and chapters by so many blanks."""
+    chapters = (
+        f"    Chapter #0:0: start 0.0, end 1.0\n{' ' * chapter}Metadata:\n{' ' * chapter}  title           : Intro\n"
+    )
+    cover = "  Stream #0:1: Video: mjpeg, yuvj420p (attached pic)\n    Metadata:\n      title           : Front\n"
+    said = f"Input #0, ogg, from 'a.ogg':\n  Duration: 00:00:01.00, start: 0.0\n  Chapters:\n{chapters}{cover}"
+    assert conversion._parse_tag(said, "title") is None
+    sound = (
+        f"  Stream #0:0[0x1](und): Audio: vorbis, mono\n{' ' * stream}Metadata:\n{' ' * stream}  TITLE       : Mine\n"
+    )
+    assert conversion._parse_tag(said + sound, "title") == "Mine"
+    assert (
+        conversion._parse_tag(said.replace("  Duration", "  Metadata:\n    title  : Ours\n  Duration") + sound, "title")
+        == "Ours"
+    )
+
+
+def test_a_title_is_cut_and_is_not_taken_for_what_ffmpeg_says(make_audio, tone, tmp_path):
+    tags = ("-metadata", "title=Duration: 99:00:00.00", "-metadata", "Stream #0:0: Audio: none=x")
+    tags += ("-metadata", "artist=\n  Duration: 98:00:00.00\n" + "x" * 10_000)
+    info = conversion.probe(make_audio(tmp_path / "forged.mp3", tone(), options=tags))
+    assert (info.codec, info.title) == ("mp3", "Duration: 99:00:00.00")
+    assert info.duration_s == pytest.approx(2.0, abs=0.1)
+    info = conversion.probe(make_audio(tmp_path / "long.mp3", tone(), options=("-metadata", "title=" + "y" * 10_000)))
+    assert info.title is not None
+    assert set(info.title) == {"y"}
+    assert 100 < len(info.title) <= conversion.LONGEST_TITLE
+
+
+def test_a_file_longer_than_it_says_takes_the_long_road(monkeypatch, make_audio, noise, tmp_path):
+    source = make_audio(tmp_path / "noise.mp3", noise(6.0, channels=2, rate_hz=44_100))
+    whole = conversion.probe(source)
+    conversion.convert_to_wav(source, tmp_path / "expected.wav")
+    monkeypatch.setattr(conversion, "LONGEST_PYDUB_S", 3.0)
+    monkeypatch.setattr(conversion, "probe", lambda _: dataclasses.replace(whole, duration_s=1.0))
+    conversion.convert_to_wav(source, tmp_path / "lying.wav")
+    assert conversion.count_samples(tmp_path / "lying.wav") == conversion.count_samples(tmp_path / "expected.wav")
+
+
+def test_ffmpeg_comes_from_the_wheel_where_the_path_has_none(without_programs, convert, make_audio, tone, tmp_path):
+    assert shutil.which("ffmpeg") is None
+    assert shutil.which("ffprobe") is None
+    assert Path(find_ffmpeg()).is_relative_to(Path(imageio_ffmpeg.__file__).parent)
+    assert_tone(convert(make_audio(tmp_path / "tone.mp3", tone())), 440, 0.5)
+
+
+def test_ffmpeg_on_the_path_comes_first(without_programs, tmp_path):
+    program = tmp_path / "empty" / "ffmpeg"
+    program.touch(mode=0o755)
+    assert find_ffmpeg() == str(program)
+
+
+def test_no_ffmpeg_anywhere_is_a_usage_error_that_says_what_to_do(without_programs, monkeypatch):
+    def nowhere():
+        raise RuntimeError("No ffmpeg exe could be found.")
+
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", nowhere)
+    with pytest.raises(UsageError, match="install ffmpeg"):
+        find_ffmpeg()
+
+
+@pytest.mark.parametrize(
+    "longest_pydub_s",
+    [LONGEST_PYDUB_S["ffmpeg"], pytest.param(LONGEST_PYDUB_S["pydub"], marks=pytest.mark.thorough)],
+    ids=["ffmpeg", "pydub"],
+)
+def test_ffmpeg_does_not_read_what_is_typed(longest_pydub_s, make_audio, noise, tmp_path):
+    # 'q' on its standard input makes ffmpeg stop and call what it has the whole.
+    source = make_audio(tmp_path / "long.mp3", noise(400.0), 16_000, ("-b:a", "32k"))
+    program = (
+        "import pathlib, sys; from jamendo_mood.audio import conversion\n"
+        "audio.LONGEST_PYDUB_S = float(sys.argv[3])\n"
+        "audio.convert_to_wav(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))"
+    )
+    arguments = [str(source), str(tmp_path / "out.wav"), str(longest_pydub_s)]
+    subprocess.run([sys.executable, "-c", program, *arguments], input=b"q" * 1000, check=True)
+    assert conversion.count_samples(tmp_path / "out.wav") == pytest.approx(400 * 16_000, abs=1_000)
+
+
+def test_pydub_writes_nothing_but_the_wav(monkeypatch, convert, make_audio, tone, tmp_path):
+    source = make_audio(tmp_path / "tone.mp3", tone())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no such folder"))  # whoever asks for the system's fails
+    convert(source)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.wav", "tone.mp3"]
+
+
+def test_pydub_is_untouched_for_others_in_the_process(convert, make_audio, noise, tmp_path):
+    source = make_audio(tmp_path / "noise.mp3", noise(2.0, channels=2, rate_hz=44_100))
+    assert len(convert(source)) == pytest.approx(32_000, abs=10)
+    segment = pydub_conversion.audio_segment(find_ffmpeg()).from_file(str(source), codec="mp3")
+    assert (segment.frame_rate, segment.channels) == (44_100, 2)
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_the_wav_is_gone_when_its_reader_is_done_or_fails(error, road, empty_scratch, make_audio, tone, tmp_path):
+    source = make_audio(tmp_path / "tone.mp3", tone())
+
+    def read():
+        with Scratch(empty_scratch) as scratch, conversion.converted(source, scratch) as wav:
+            assert wav.is_file()
+            if error:
+                raise error
+
+    if error:
+        with pytest.raises(error):
+            read()
+    else:
+        read()
+
+
+def test_nothing_is_left_of_a_file_that_cannot_be_decoded(road, empty_scratch, tmp_path):
+    BROKEN["noise.mp3"](tmp_path / "noise.mp3")
+    with Scratch(empty_scratch) as scratch:
+        with pytest.raises(AudioError), conversion.converted(tmp_path / "noise.mp3", scratch):
+            pytest.fail("there is no sound to give")
+        assert [path.name for path in scratch.path.iterdir()] == ["owner.lock"]
+
+
+def test_nothing_is_left_when_a_conversion_is_interrupted(
+    monkeypatch, take_road, empty_scratch, make_audio, tone, tmp_path
+):
+    source = make_audio(tmp_path / "tone.mp3", tone())
+    take_road("pydub")
+
+    def write_half(_, wav, **__):
+        Path(wav).write_bytes(b"RIFF")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pydub_conversion.audio_segment(find_ffmpeg()), "export", write_half)
+    with pytest.raises(KeyboardInterrupt), Scratch(empty_scratch) as scratch, conversion.converted(source, scratch):
+        pytest.fail("the conversion was interrupted")
+
+
+@pydub_leaves_its_output_open
+def test_a_full_scratch_folder_is_a_disk_full_error(road, small_disk, make_audio, noise, tmp_path):
+    source = make_audio(tmp_path / "noise.flac", noise(60.0), rate_hz=16_000)
+    with pytest.raises(DiskFullError, match="no space left in the scratch folder"):
+        conversion.convert_to_wav(source, small_disk / "out.wav")
+
+
+@pytest.mark.parametrize(("samples", "block", "overlap"), [(1000, 100, 0), (1000, 300, 60), (1001, 500, 1), (7, 10, 3)])
+def test_blocks_without_their_overlap_are_the_whole(samples, block, overlap, noise, make_audio, tmp_path):
+    whole = noise(samples / 16_000)
+    wav = make_audio(tmp_path / "whole.wav", whole, rate_hz=16_000)
+    blocks = list(conversion.read_blocks(wav, block, overlap))
+    together = np.concatenate([blocks[0], *(later[overlap:] for later in blocks[1:])])
+    np.testing.assert_allclose(together, whole, rtol=0, atol=1 / conversion.PCM_SCALE)
+    assert {len(made) for made in blocks[:-1]} <= {block}
+    assert all(len(later) > overlap for later in blocks[1:])
+    for before, after in itertools.pairwise(blocks):
+        np.testing.assert_array_equal(before[len(before) - overlap :], after[:overlap])
+    assert {made.dtype for made in blocks} == {np.dtype(np.float32)}
+
+
+def test_full_scale_is_one(make_audio, tmp_path):
+    wav = make_audio(tmp_path / "loud.wav", np.array([-1.0, 0.0, 0.5], np.float32), rate_hz=16_000)
+    np.testing.assert_array_equal(next(conversion.read_blocks(wav, 10)), np.array([-1.0, 0.0, 0.5], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("48/948.mp3", "48/948"),
+        ("48/948.low.mp3", "48/948"),
+        ("Band - Song (ft. X.Y.).flac", "Band - Song (ft. X.Y.)"),
+        ("v1.0/no suffix", "v1.0/no suffix"),
+        ("low.mp3", "low"),
+        ("two\nlines.mp3", "two%0Alines"),
+        ("caf\udce9 \\ 100 %.mp3", "caf%E9 %5C 100 %"),
+        ("allow.mp3", "allow"),
+    ],
+)
+def test_a_key_is_the_path_without_suffix_and_low(path, key):
+    assert conversion.key_of(path) == key
+
+
+def test_audio_is_found_by_key_in_order(tmp_path):
+    names = ["48/948.low.mp3", "14/2.FLAC", "9.ogg", "48/notes.txt", "cover.jpg", "48/._948.mp3", ".trash/1.mp3"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.mp3").mkdir()
+    assert list(conversion.find_audio(tmp_path).items()) == [
+        ("14/2", tmp_path / "14/2.FLAC"),
+        ("48/948", tmp_path / "48/948.low.mp3"),
+        ("9", tmp_path / "9.ogg"),
+    ]
+
+
+@pytest.mark.parametrize("second", ["a.wav", "a.low.mp3"])
+def test_two_files_of_one_key_are_named_both(second, tmp_path):
+    for name in ("a.mp3", second):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError) as caught:
+        conversion.find_audio(tmp_path)
+    assert str(tmp_path / "a.mp3") in str(caught.value)
+    assert str(tmp_path / second) in str(caught.value)
+
+
+def test_a_folder_that_is_not_there_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="no such folder"):
+        conversion.find_audio(tmp_path / "nowhere")

@@ -1,0 +1,118 @@
+"""`extract --augment` and `train --augmented` as their users meet them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.training.copies import make_key, split_key
+from jamendo_mood.training.model import Tagger
+
+pytest_plugins = ["demo_corpus", "toy_commands"]
+
+
+@pytest.fixture(scope="module")
+def copied(corpus, tmp_path_factory):
+    """A store of two copies of each training track, as the command made it."""
+    from jamendo_mood.cli.main import main
+
+    store = tmp_path_factory.mktemp("copies") / "logmel"
+    what = ["--task", "jamendo", "--data", str(corpus.root), "--augment", "2"]
+    assert main(["extract", str(corpus.audio), "--store", str(store), "--embedder", "logmel", *what]) == 0
+    return EmbeddingStore(store)
+
+
+def keys_of(corpus, part):
+    return {corpus.dataset.tracks[row].key for row in corpus.dataset.rows(part)}
+
+
+def extract(run, corpus, store, *options):
+    return run("extract", corpus.audio, "--store", store, "--embedder", "logmel", *options)
+
+
+def test_extraction_copies_the_training_tracks_and_no_others(corpus, copied):
+    expected = {make_key(key, number) for key in keys_of(corpus, "train") for number in (1, 2)}
+    assert set(copied) == expected
+    originals = {split_key(key)[0] for key in copied}
+    assert not originals & (keys_of(corpus, "validation") | keys_of(corpus, "test"))
+    assert copied.spec.variant.startswith("augmented: snr_db 15 to 40")
+
+
+def test_a_copy_is_not_its_track_and_no_two_are_alike(corpus_store, copied):
+    for key in sorted(copied)[:6]:
+        original, number = split_key(key)
+        count = min(len(copied[key]), len(corpus_store[original]))
+        assert np.abs(copied[key][:count] - corpus_store[original][:count]).mean() > 0.02
+        twin = copied[make_key(original, 3 - number)]
+        count = min(count, len(twin))
+        assert np.abs(copied[key][:count] - twin[:count]).mean() > 0.02
+
+
+def test_it_goes_on_where_it_stopped_and_more_copies_may_follow(run, corpus, copied, tmp_path):
+    what = ("--task", "jamendo", "--data", corpus.root, "--limit", 3)
+    assert "3 tracks embedded" in extract(run, corpus, tmp_path / "s", *what, "--augment", 1).out
+    outcome = extract(run, corpus, tmp_path / "s", *what, "--augment", 2)
+    assert "3 tracks embedded, 3 were there already, 0 failed" in outcome.out
+    for key, frames in EmbeddingStore(tmp_path / "s").items():
+        np.testing.assert_array_equal(frames, copied[key])
+
+
+def test_a_tagger_learns_from_copies_and_takes_tracks(run, corpus, corpus_store, copied, tmp_path):
+    data = ("--data", corpus.root)
+    usual = ("--task", "jamendo", *data, "--store", corpus_store.root, "--head", "linear", "--epochs", 4)
+    for name, more in (("plain", ()), ("augmented", ("--augmented", copied.root))):
+        outcome = run("train", *usual, "--out", tmp_path / name, *more)
+        assert outcome.status == 0, outcome.err
+    plain, augmented = (Tagger.load(tmp_path / name) for name in ("plain", "augmented"))
+    assert augmented.spec == plain.spec == corpus_store.spec
+    for name in ("tracks", "positives"):  # copies are no tracks
+        assert augmented.record[name] == plain.record[name]
+    assert any(not np.array_equal(*pair) for pair in zip(plain.weights[0], augmented.weights[0], strict=True))
+    found = run("evaluate", tmp_path / "augmented", *data, "--store", corpus_store.root, "--format", "json")
+    assert json.loads(found.out)["PR-AUC-macro"] > 0.5
+    refused = run("evaluate", tmp_path / "augmented", *data, "--store", copied.root)
+    assert refused.status == 2
+    assert "this tagger needs embeddings of logmel" in refused.err
+
+
+def test_copies_are_not_taken_for_tracks(run, corpus, corpus_store, copied, tmp_path):
+    usual = ("train", "--task", "jamendo", "--data", corpus.root, "--out", tmp_path / "t")
+    for options, message in (
+        (("--store", copied.root), "tracks of part 'train' is in the store"),
+        (("--store", corpus_store.root, "--augmented", corpus_store.root), "these are no copies"),
+    ):
+        outcome = run(*usual, *options)
+        assert outcome.status == 2
+        assert outcome.err.count("\n") == 1
+        assert message in outcome.err
+    assert not (tmp_path / "t").exists()
+
+
+def test_copies_and_tracks_do_not_share_a_store(run, corpus, corpus_store):
+    before = set(corpus_store)
+    outcome = extract(run, corpus, corpus_store.root, "--augment", 1, "--task", "jamendo", "--data", corpus.root)
+    assert outcome.status == 2
+    assert "use another folder for these embeddings" in outcome.err
+    assert set(corpus_store) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--augment", "1"), "--augment needs --task and --data"),
+        (("--augment", "1", "--task", "jamendo"), "--augment needs --task and --data"),
+        (("--task", "jamendo"), "--task says whose copies to make: it goes with --augment"),
+        (("--split", "2"), "--split says whose copies to make: it goes with --augment"),
+        (("--augment", "1", "--task", "jamendo", "--data", "x", "--tracks", "t.tsv"), "--tracks does not go with"),
+        (("--augment", "1", "--task", "jamendo", "--data", "x", "--ray", "local"), "--ray does not go with"),
+        (("--augment", "1", "--task", "jazz", "--data", "."), "unknown task 'jazz'"),
+        (("--augment", "0", "--task", "jamendo", "--data", "x"), "'0' is not a whole number from 1 up"),
+    ],
+)
+def test_wrong_use_is_one_clear_line(run, corpus, tmp_path, options, message):
+    outcome = extract(run, corpus, tmp_path / "store", *options)
+    assert outcome.status == 2
+    assert outcome.err.count("\n") == 1
+    assert message in outcome.err
+    assert not (tmp_path / "store").exists()

@@ -1,0 +1,212 @@
+"""`similar` and `playlist` as their users meet them. (`tag` is in test_cli.py.)"""
+
+import csv
+import io
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jamendo_mood.library.similarity import open_library
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.tagging.emotions import find_emotion
+from jamendo_mood.training import model
+
+pytest_plugins = ["demo_corpus", "toy_commands"]
+
+
+@pytest.fixture
+def ask(run, corpus, corpus_store, tagger_folder):
+    """Run a command on the corpus, its store and its tagger."""
+
+    def start(command, *arguments):
+        return run(command, *arguments, "--store", corpus_store.root, "--tagger", tagger_folder)
+
+    return start
+
+
+@pytest.fixture
+def library(corpus_store, corpus_tagger):
+    return open_library(corpus_store, corpus_tagger)
+
+
+def keys_of(outcome):
+    assert outcome.status == 0
+    return [track["key"] for track in json.loads(outcome.out)]
+
+
+def keys(found):
+    return [track.key for track in found]
+
+
+# ---- similar
+
+
+def test_similar_finds_what_the_library_finds(ask, corpus, library):
+    key = library.keys[0]
+    outcome = ask("similar", key, "--count", 5, "--audio", corpus.audio)
+    assert outcome.status == 0
+    lines = outcome.out.splitlines()
+    assert [line.split()[2] for line in lines] == keys(library.similar(key, 5))
+    assert all(
+        re.match(r"\d  [01]\.\d{3}  \d\d/\d+  Synthetic artist .*\(0:\d\d\)  +\w+ [01]\.\d\d, ", line) for line in lines
+    )
+
+
+def test_an_audio_file_is_found_by_its_sound(ask, corpus, library, tmp_path):
+    song = corpus.songs[3]
+    copy = shutil.copy(corpus.path(3), tmp_path / "new.mp3")
+    found = keys_of(ask("similar", copy, "--count", 5, "--format", "json"))
+    key = song.path.removesuffix(".mp3")
+    assert found == [key, *keys(library.similar(key, 4))]
+
+
+def test_similar_works_without_a_tagger(run, corpus_store, library):
+    key = library.keys[0]
+    outcome = run("similar", key, "--store", corpus_store.root, "--format", "json", "--count", 3)
+    assert keys_of(outcome) == keys(library.similar(key, 3))
+    assert "without tags" in outcome.err
+    assert all(track["tags"] == [] for track in json.loads(outcome.out))
+
+
+def test_similar_tells_what_is_wrong(ask, corpus, library, tmp_path, run, corpus_store):
+    outcome = ask("similar", "no/such")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert f"no/such: no track of {corpus_store.root}, and no audio file" in outcome.err
+    outcome = ask("similar", tmp_path / "nosuch.mp3")  # an absolute path can be no key
+    assert outcome.status == 2
+    assert "no audio file" in outcome.err
+    (tmp_path / "noise.mp3").write_bytes(b"no sound")
+    outcome = ask("similar", tmp_path / "noise.mp3")
+    assert outcome.status == 1
+    assert re.search(r"failed: .*noise.mp3: not a readable audio file", outcome.err)
+    outcome = ask("similar", library.keys[0], "--format", "m3u8")
+    assert outcome.status == 2
+    assert "--audio DIR" in outcome.err
+    outcome = ask("similar", library.keys[0], "--audio", corpus_store.root)
+    assert outcome.status == 2
+    assert "none of the" in outcome.err
+
+
+def test_a_file_is_not_compared_to_embeddings_of_another_kind(run, corpus, logmel, tmp_path):
+    store = EmbeddingStore(tmp_path / "store", replace(logmel.spec, variant="tuned lower"))
+    store.add("a", np.ones((2, logmel.spec.dim), np.float32))
+    outcome = run("similar", corpus.path(0), "--store", store.root)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert "tuned lower), which cannot be compared to logmel (128 numbers every 0.96 s)" in outcome.err
+
+
+# ---- playlist
+
+
+def test_a_playlist_by_moods(ask, corpus, library):
+    outcome = ask("playlist", "--mood", "sad=1", "--mood", "DARK=0.2", "--count", 4, "--format", "json")
+    assert keys_of(outcome) == keys(library.by_moods({"sad": 1, "dark": 0.2}, 4))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--at", "-0.6,-0.4"], lambda library: library.near(-0.6, -0.4, 6)),
+        (["--at", "-0.6,-0.4", "--to", "-.1,0.5"], lambda library: library.along([(-0.6, -0.4), (-0.1, 0.5)], 6)),
+        (["--emotion", "serenity"], lambda library: library.near(*place("serenity"), 6)),
+        (
+            ["--emotion", "Grief", "--to-emotion", "joy"],
+            lambda library: library.along([place("grief"), place("joy")], 6),
+        ),
+        (["--at", "0,0", "--to-emotion", "joy"], lambda library: library.along([(0, 0), place("joy")], 6)),
+    ],
+)
+def test_a_playlist_by_places(ask, library, options, expected):
+    assert keys_of(ask("playlist", *options, "--count", 6, "--format", "json")) == keys(expected(library))
+
+
+def place(name):
+    emotion = find_emotion(name)
+    return emotion.valence, emotion.arousal
+
+
+def test_a_playlist_is_written_in_the_format_of_its_name(ask, corpus, tmp_path):
+    for form in ("m3u8", "csv", "json", "txt"):
+        out = tmp_path / f"list.{form}"
+        outcome = ask("playlist", "--mood", "sad=1", "--count", 3, "--audio", corpus.audio, "--out", out)
+        assert (outcome.status, outcome.out) == (0, "")
+        assert f"{out}: 3 tracks written" in outcome.err
+    lines = (tmp_path / "list.m3u8").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "#EXTM3U"
+    assert all(re.match(r"#EXTINF:\d+,Synthetic artist \d+ - Study in .*sad", line) for line in lines[1::2])
+    assert all(Path(line).is_file() for line in lines[2::2])
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "list.csv").read_text(encoding="utf-8"))))
+    assert [row["file"] for row in rows] == lines[2::2]
+    assert len(json.loads((tmp_path / "list.json").read_text(encoding="utf-8"))) == 3
+    assert (tmp_path / "list.txt").read_text(encoding="utf-8").startswith("1  ")
+
+
+def test_tracks_without_a_file_are_told(ask, corpus, tmp_path):
+    for number in range(3):
+        target = tmp_path / corpus.songs[number].path
+        target.parent.mkdir(parents=True)
+        shutil.copy(corpus.path(number), target)
+    total = len(corpus.songs)
+    outcome = ask("playlist", "--at", "0,0", "--count", total, "--audio", tmp_path, "--format", "m3u8")
+    assert outcome.status == 0
+    assert outcome.out.count("#EXTINF") == 3
+    assert f"{total - 3} of {total} tracks have no file in {tmp_path} and are left out" in outcome.err
+
+
+def test_tags_that_cannot_be_relied_on_are_told(run, corpus_store, corpus_tagger, tmp_path):
+    replace(corpus_tagger, grades=("weak", *corpus_tagger.grades[1:])).save(tmp_path / "tagger")
+    name = corpus_tagger.task.targets[0]
+    outcome = run("playlist", "--mood", f"{name}=1", "--store", corpus_store.root, "--tagger", tmp_path / "tagger")
+    assert outcome.status == 0
+    assert f"{name} is graded weak" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "one of the arguments --mood --at --emotion --emotion-of is required"),
+        (["--mood", "sad"], "'sad' is not of the form NAME=VALUE"),
+        (["--mood", "sad=2"], "a level is a number from 0"),
+        (["--mood", "groovy=1"], "no mood 'groovy'; there are dark, energetic, happy, relaxing, sad"),
+        (["--mood", "sad=1", "--at", "0,0"], "not allowed with argument --mood"),
+        (["--mood", "sad=1", "--to", "0,0"], "--mood begins none"),
+        (["--at", "-2,0"], "'-2,0' is not valence and arousal"),
+        (["--at", "0,0", "--to", "0,0", "--to-emotion", "joy"], "not allowed with argument --to"),
+        (["--to", "0,0"], "one of the arguments"),
+        (["--emotion", "serenety"], "did you mean serenity"),
+        (["--at", "0,0", "--format", "m3u8"], "give the folder that was extracted with --audio DIR"),
+        (["--at", "0,0", "--out", "list.m3u8"], "give the folder that was extracted with --audio DIR"),
+        (["--at", "0,0", "--count", "0"], "'0' is not a whole number from 1 up"),
+        (["--at", "0,0", "--audio", "nosuch"], "nosuch: no such folder"),
+    ],
+)
+def test_wrong_use_of_playlist(ask, options, message):
+    outcome = ask("playlist", *options)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.count("\n") == 1
+    assert message in outcome.err
+
+
+def test_the_built_in_tagger_needs_its_own_embeddings(run, corpus_store):
+    outcome = run("playlist", "--mood", "happy=1", "--store", corpus_store.root)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert "the built-in tagger does not know logmel" in outcome.err
+    assert "--tagger DIR" in outcome.err
+
+
+def test_the_built_in_tagger_finds_music_by_its_moods(run, tmp_path):
+    spec = model.load_builtin().spec
+    store = EmbeddingStore(tmp_path / "store", spec)
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        store.add(f"t/{number}", rng.standard_normal((3, spec.dim), np.float32))
+    library = open_library(store, model.load_builtin())
+    outcome = run("playlist", "--mood", "happy=1", "--store", store.root, "--format", "json")
+    assert keys_of(outcome) == keys(library.by_moods({"Happy music": 1}, 20))
+    outcome = run("playlist", "--at", "0.5,0.5", "--store", store.root, "--format", "json", "--count", 2)
+    assert keys_of(outcome) == keys(library.near(0.5, 0.5, 2))

@@ -1,0 +1,224 @@
+"""One's own music: what a table may say, and what is said of a wrong one."""
+
+import numpy as np
+import pytest
+from test_loaders import check_conformance
+from toy_class_sets import OWN_FILES, write_own
+
+from jamendo_mood.datasets.registry import DATASETS, load_dataset
+from jamendo_mood.util.errors import DataError, UsageError
+
+ARTISTS = ("Ann", "Bob", "Cid", "Dee")
+
+
+def write(tmp_path, *lines, encoding="utf-8", name="my music.csv"):
+    path = tmp_path / name
+    path.write_bytes("".join(f"{line}\n" for line in lines).encode(encoding))
+    return path
+
+
+def load(tmp_path, *lines, **options):
+    return load_dataset("own", write(tmp_path, *lines, **options))
+
+
+def rows_of(*labels):
+    """Rows of a table with the columns path and artist and some more."""
+    return [f"{number}.mp3,{ARTISTS[number % 4]},{label}" for number, label in enumerate(labels)]
+
+
+def tags_of(dataset):
+    return [{tag for tag, on in zip(dataset.task.targets, row, strict=True) if on} for row in dataset.targets]
+
+
+def test_tags_are_read_and_sorted(tmp_path):
+    dataset = load_dataset("own", write_own(tmp_path))
+    assert (dataset.task.name, dataset.task.kind) == ("own", "tags")
+    assert dataset.task.targets == ("calm", "dark", "fast", "happy")
+    expected = [{"dark", "fast"}, {"dark"}, {"calm", "happy"}, {"happy"}, {"fast", "happy"}, set()]
+    assert tags_of(dataset) == expected
+    assert [track.audio for track in dataset.tracks] == [path for path, _, _ in OWN_FILES]
+    assert [track.key for track in dataset.tracks][:2] == ["rock/one", "rock/two"]
+    assert [track.artist for track in dataset.tracks] == ["ann", "ann", "bob", "cid", "bob", "dee"]
+    assert dataset.remarks == ("too rare to learn, fewer than 2 tracks each: calm", "1 tracks have no tag")
+
+
+def test_the_file_may_be_named_or_the_folder_it_is_in(tmp_path):
+    folder = load_dataset("own", write_own(tmp_path))
+    for root in (tmp_path / "own.csv", str(tmp_path / "own.csv")):
+        assert load_dataset("own", root).tracks == folder.tracks
+    with pytest.raises(UsageError, match=r"nowhere\.csv: no such folder of data, nor file, for task 'own'"):
+        load_dataset("own", tmp_path / "nowhere.csv")
+    with pytest.raises(DataError, match=r"own\.csv: no such file"):
+        load_dataset("own", tmp_path.parent)
+
+
+@pytest.mark.parametrize("task", [task for task, source in DATASETS.items() if not source.single_file])
+def test_other_tasks_want_a_folder(tmp_path, task):
+    with pytest.raises(UsageError, match=rf"own\.csv: no such folder of data for task '{task}'"):
+        load_dataset(task, write_own(tmp_path) / "own.csv")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_cells_are_apart_by_what_the_first_line_shows(tmp_path, delimiter):
+    cells = [["Path", "Tags", "ARTIST"], *([f"{name}.mp3", ' "x;y, z"', name] for name in "abc")]
+    dataset = load(tmp_path, *(delimiter.join(row) for row in cells))
+    assert dataset.task.targets == ("x", "y, z")
+    assert dataset.targets.tolist() == [[1, 1]] * 3
+    assert [track.artist for track in dataset.tracks] == ["a", "b", "c"]
+
+
+def test_a_column_a_tag(tmp_path):
+    dataset = load(tmp_path, "sad,path,artist, Happy ", "0,a.mp3,A,1", "1,b.mp3,B,1", "1,c.mp3,C, 0 ", "0,d.mp3,D,0")
+    assert dataset.task.targets == ("Happy", "sad")
+    assert dataset.targets.tolist() == [[1, 0], [1, 1], [0, 1], [0, 0]]
+    assert dataset.remarks == ("1 tracks have no tag",)
+
+
+def test_a_class_a_track(tmp_path):
+    dataset = load(tmp_path, "path,artist,class", *rows_of("calm", "wild", "wild", "odd", "calm"))
+    assert (dataset.task.kind, dataset.task.targets) == ("classes", ("calm", "odd", "wild"))
+    assert dataset.targets.argmax(axis=1).tolist() == [0, 2, 2, 1, 0]
+    check_conformance(dataset)
+    assert dataset.remarks == ("too rare to learn, fewer than 2 tracks each: odd",)
+
+
+@pytest.mark.parametrize(
+    ("cells", "scale"),
+    [
+        (("0,1", "0.25,1e-1", "1,0"), (0, 1)),
+        (("0,1", "-0.25,1", "1,0.5"), (-1, 1)),
+        (("1,1", "1,1", "1,1"), (0, 1)),
+        (("1,9", "4.5,1", "1,2"), (1, 9)),
+    ],
+)
+def test_valence_and_arousal_are_on_the_first_scale_that_holds_them(tmp_path, cells, scale):
+    dataset = load(tmp_path, "path,artist,arousal,valence", *rows_of(*cells))
+    assert (dataset.task.kind, dataset.task.targets, dataset.task.scale) == ("values", ("valence", "arousal"), scale)
+    expected = [[float(number) for number in cell.split(",")[::-1]] for cell in cells]
+    np.testing.assert_allclose(dataset.targets, expected)
+    assert dataset.targets.dtype == np.float32
+    assert dataset.remarks == (f"valence and arousal are taken to be on the scale {scale[0]} to {scale[1]}",)
+
+
+def test_columns_that_say_nothing_here_are_told(tmp_path):
+    dataset = load(tmp_path, "path,artist,class,album,year", *rows_of("x,A,1990", "y,B,1991", "x,C,1992", "y,D,1993"))
+    assert dataset.remarks == ("columns that were not used: album, year",)
+
+
+def test_many_rare_tags_are_not_all_listed(tmp_path):
+    dataset = load(tmp_path, "path,artist,tags", *rows_of(*(f"tag {number:02d}" for number in range(13))))
+    assert dataset.remarks[0].endswith("tag 08, tag 09 and 3 more")
+
+
+def test_without_artists_each_track_stands_for_itself_and_a_user_is_told(tmp_path):
+    dataset = load(tmp_path, "path,tags", *(f"{number}.mp3,x" for number in range(20)))
+    assert len({track.artist for track in dataset.tracks}) == 20
+    assert dataset.remarks == ("no artists are given: songs of one artist may be in several parts",)
+    some = load(tmp_path, "path,artist,tags", "a.mp3,Ann,x", "b.mp3,,x", "c.mp3,Ann,x", "d.mp3,,x")
+    assert [track.artist for track in some.tracks] == ["ann", "b", "ann", "d"]
+    assert some.remarks == ("2 tracks have no artist: each counts as one of its own",)
+
+
+MANY = tuple(f"{number}.mp3,Artist {number % 40},x;{number % 2}" for number in range(200))
+TAGS = "path,artist,tags"
+
+
+@pytest.mark.parametrize("split", [0, 6, 12345])
+def test_no_artist_is_in_two_parts_and_these_have_their_shares(tmp_path, split):
+    dataset = load_dataset("own", write(tmp_path, TAGS, *MANY), split=split)
+    check_conformance(dataset)
+    sizes = {part: len(rows) for part, rows in dataset.parts.items()}
+    assert sizes["test"] in (25, 30)
+    assert sizes["validation"] in (25, 30)
+
+
+def test_seven_splits_test_every_track_once_and_the_next_seven_otherwise(tmp_path):
+    path = write(tmp_path, TAGS, *MANY)
+    tested = [tuple(load_dataset("own", path, split=split).rows("test")) for split in range(14)]
+    assert DATASETS["own"].splits == 7
+    assert sorted(sum(tested[:7], ())) == sorted(sum(tested[7:], ())) == list(range(200))
+    assert len({*tested}) == 14
+
+
+@pytest.mark.parametrize("artists", [3, 4, 6])
+def test_with_few_artists_each_is_a_fold(tmp_path, artists):
+    rows = [f"{number}.mp3,Artist {number % artists},{'xy'[number % 2]}" for number in range(20)]
+    for split in range(7):
+        dataset = load_dataset("own", write(tmp_path, TAGS, *rows), split=split)
+        check_conformance(dataset)
+        assert len({dataset.tracks[row].artist for row in dataset.rows("test")}) == 1
+
+
+def test_parts_outlive_rows_in_another_order(tmp_path):
+    rows = [f"{number}.mp3,Artist {number % 9},x" for number in range(60)]
+    first, turned = (load(tmp_path, "path,artist,tags", *lines) for lines in (rows, rows[::-1]))
+    tested = [{data.tracks[row].id for row in data.rows("test")} for data in (first, turned)]
+    assert tested[0] == tested[1]
+
+
+def test_a_path_as_windows_writes_it(tmp_path):
+    dataset = load(tmp_path, "path,tags", "rock\\a.mp3,x", "./b.MP3,x", "Å/c.low.flac,x")
+    assert [track.key for track in dataset.tracks] == ["rock/a", "b", "Å/c"]
+
+
+TWO = ("a.mp3,A,x", "b.mp3,B,x")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ((), r"music\.csv: no tracks in it"),
+        ((TAGS,), r"music\.csv: no tracks in it"),
+        (("file,tags", "a.mp3,x"), r"music\.csv: no column 'path' \(its first line has: file, tags\)"),
+        (("path,artist", "a.mp3,A"), r"music\.csv: no labels; it needs a column tags, or class, or valence and"),
+        (("path,tags,class", "a.mp3,x,y"), r"music\.csv: labels of one kind only.* the columns tags, class"),
+        (("path,tags,arousal", "a.mp3,x,1"), r"music\.csv: labels of one kind only.* the columns tags, arousal"),
+        (("path,valence", "a.mp3,1"), r"music\.csv: no column 'arousal'; valence and arousal go together"),
+        (("path,tags,tags", "a.mp3,x,y"), r"music\.csv: 2 columns are called 'tags'"),
+        ((TAGS, *TWO, "", "c.wav,C"), r"music\.csv, line 5: 2 cells where the first line has 3"),
+        ((TAGS, *TWO, "c.wav,C,x,y"), r"music\.csv, line 4: 4 cells where the first line has 3"),
+        ((TAGS + ",", "a.mp3,A,x,", "b.mp3,B,x,y"), r"music\.csv, line 3: 'y' is in a column without a name"),
+        ((TAGS, *TWO, 'c.wav,C,"x"y'), r"music\.csv, line 4: cannot be read as cells"),
+        ((TAGS, *TWO, "a.wav,C,x"), r"music\.csv, line 4: 'a\.wav' is on line 2 already"),
+        ((TAGS, *TWO, "a,C,x"), r"music\.csv, line 4: 'a' in column 'path' is no audio file by its suffix \(\.3gp, "),
+        ((TAGS, *TWO, ",C,x"), r"music\.csv, line 4: '' in column 'path' is no audio file"),
+        ((TAGS, *TWO, "../c.mp3,C,x"), r"music\.csv, line 4: '\.\./c\.mp3' must be a path below the audio folder"),
+        ((TAGS, *TWO, "/m/c.mp3,C,x"), r"music\.csv, line 4: '/m/c\.mp3' must be a path below the audio folder"),
+        ((TAGS, *TWO, "C:\\c.mp3,C,x"), r"music\.csv, line 4: 'C:\\\\c\.mp3' must be a path below the audio folder"),
+        ((TAGS, "a.mp3,A,", "b.mp3,B, ; "), r"music\.csv: not one tag in column 'tags'"),
+        (("path,x", "a.mp3,1", "b.mp3,2"), r"music\.csv, line 3: '2' in column 'x' is neither 0 nor 1 \(every col"),
+        (("path,x", "a.mp3,1", "b.mp3,"), r"music\.csv, line 3: '' in column 'x' is neither 0 nor 1"),
+        (("path,class", "a.mp3,x", "b.mp3, "), r"music\.csv, line 3: no class"),
+        (("path,class", "a.mp3,x", "b.mp3,x"), r"music\.csv: all tracks are of the class 'x'"),
+        (("path,valence,arousal", "a.mp3,1,2", "b.mp3,3,high"), r"line 3: 'high' in column 'arousal' is no number"),
+        (("path,valence,arousal", "a.mp3,1,2", "b.mp3,nan,2"), r"line 3: 'nan' in column 'valence' is no number"),
+        (
+            ("path,valence,arousal", "a.mp3,1,2", "b.mp3,3,-0.5", "c.mp3,5,1"),
+            r"values from -0\.5 \(line 3\) to 5 \(line 4\) are on none of the scales 0 to 1, -1 to 1, 1 to 9",
+        ),
+        (
+            ("path,valence,arousal", "a.mp3,1,2", "b.mp3,10,3"),
+            r"values from 1 \(line 2\) to 10 \(line 3\) are on none of the scales",
+        ),
+        ((TAGS, *TWO), r"music\.csv: 3 folds need 3 artists at least, and there are 2"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path, lines, message):
+    with pytest.raises(DataError, match=message) as caught:
+        load(tmp_path, *lines)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"music\.csv: cannot be read as a table"):
+        load(tmp_path, TAGS, "a.mp3,Björk,x", encoding="latin-1")
+
+
+def test_semicolons_between_cells_and_bare_between_tags_are_not_taken_for_one_tag(tmp_path):
+    with pytest.raises(DataError, match=r"music\.csv, line 2: 3 cells where the first line has 2"):
+        load(tmp_path, "path;tags", "a.mp3;happy;dark")
+
+
+def test_a_negative_split_is_wrong_usage(tmp_path):
+    with pytest.raises(UsageError, match="split -1"):
+        load_dataset("own", write_own(tmp_path), split=-1)

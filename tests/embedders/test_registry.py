@@ -1,0 +1,332 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jamendo_mood.audio.conversion import convert_to_wav
+from jamendo_mood.embedders import registry, vggish
+from jamendo_mood.embedders.registry import EMBEDDERS, EmbedderOptions, EmbedderSpec, load_embedder
+from jamendo_mood.extraction import streaming
+from jamendo_mood.extraction.streaming import StreamConfig, embed_files
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.util.errors import UsageError, WeightsError
+
+pytest_plugins = ["demo_corpus", "toy_commands"]
+
+USUAL = {"vggish", "logmel", "yamnet", "mel-patches"}
+"""One of each kind that gives rows over time. The others differ from one of them in their last step only;
+`handcrafted`, which gives one row a track, has tests of its own besides."""
+
+
+@pytest.fixture(scope="session")
+def seeded_pca(tmp_path_factory):
+    """PCA parameters of Google's shapes, from a seed: an orthogonal matrix."""
+    generator = np.random.default_rng(11)
+    vectors, _ = np.linalg.qr(generator.standard_normal((128, 128)))
+    path = tmp_path_factory.mktemp("pca") / vggish.PCA_NAME
+    np.savez(path, pca_means=generator.standard_normal(128), pca_eigen_vectors=vectors * 0.3)
+    return path
+
+
+@pytest.fixture(scope="session")
+def options(seeded_module, seeded_pca):
+    return EmbedderOptions(weights=seeded_module, pca=seeded_pca, allow_untrained=True)
+
+
+@pytest.fixture(scope="session")
+def options_of(options, seeded_yamnet_module):
+    """The options of an embedder by its name: their weights differ."""
+    return lambda name: replace(options, weights=seeded_yamnet_module) if name.startswith("yamnet") else options
+
+
+@pytest.fixture(scope="module")
+def vggish_embedder(options):
+    """VGGish, opened once: it reads 288 MB."""
+    return load_embedder("vggish", options)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=() if name in USUAL else pytest.mark.thorough) for name in EMBEDDERS],
+)
+def embedder(request, options_of):
+    """Each of the registry in turn, opened."""
+    if request.param == "vggish":
+        opened = request.getfixturevalue("vggish_embedder")
+    else:
+        opened = load_embedder(request.param, options_of(request.param))
+    assert opened.spec.name == request.param
+    return opened
+
+
+@pytest.fixture
+def block_frames(monkeypatch):
+    """Blocks of so few windows that some seconds of sound are more than one."""
+    monkeypatch.setattr(streaming, "BLOCK_FRAMES", 18)
+    return 18
+
+
+@pytest.fixture
+def needs_windows(embedder):
+    """For what is true only of embedders that give rows over time."""
+    if embedder.spec.hop_s is None:
+        pytest.skip("needs an embedder that gives rows over time")
+
+
+@pytest.fixture
+def assert_equal_but_for_rounding(embedder):
+    """Two ways to the same embedding: a quantised value may step by one where a rounding error crosses a border."""
+    step = {"vggish-pca": 1}
+
+    def check(found, expected):
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= step.get(embedder.spec.name, 1e-5 * expected.std())
+        assert (found != expected).mean() < 0.01 or embedder.spec.name not in step
+
+    return check
+
+
+def test_rows_are_as_many_and_as_long_as_stated(embedder, noise):
+    wave = noise(5)
+    frames = embedder.embed(wave)
+    assert frames.dtype == np.float32
+    count = 1 + (len(wave) - embedder.window_samples) // embedder.hop_samples
+    assert frames.shape == (count, embedder.spec.dim)
+    assert embedder.spec.rate in str(embedder.spec)
+
+
+def test_rows_come_every_hop(embedder, needs_windows):
+    assert embedder.spec.window_s * embedder.spec.sample_rate_hz <= embedder.window_samples
+    assert embedder.spec.hop_s * embedder.spec.sample_rate_hz == pytest.approx(embedder.hop_samples)
+
+
+def test_silence_has_a_finite_embedding(embedder):
+    assert np.isfinite(embedder.embed(np.zeros(32_000, np.float32))).all()
+
+
+def test_a_wave_shorter_than_a_window_is_padded_with_silence(embedder, noise):
+    short = noise(0.3)
+    padded = np.concatenate([short, np.zeros(embedder.window_samples - len(short), np.float32)])
+    assert np.array_equal(embedder.embed(short), embedder.embed(padded))
+
+
+def test_the_same_sound_gives_the_same_bits(embedder, noise):
+    assert np.array_equal(embedder.embed(noise(4)), embedder.embed(noise(4)))
+
+
+def test_a_batch_is_its_rows(embedder, assert_equal_but_for_rounding, noise):
+    inputs = embedder.frontend(noise(8))
+    together = embedder.network(inputs)
+    alone = np.concatenate([embedder.network(inputs[row : row + 1]) for row in range(len(inputs))])
+    assert_equal_but_for_rounding(alone, together)
+
+
+def test_a_stereo_file_at_44100_hz_goes_through_in_blocks_as_it_does_whole(
+    embedder, block_frames, assert_equal_but_for_rounding, make_audio, noise, read_wav, tmp_path
+):
+    hop_s = embedder.spec.hop_s or 0.96
+    source = make_audio(tmp_path / "stereo.mp3", noise((block_frames + 2.5) * hop_s, channels=2, rate_hz=44_100))
+    (result,) = embed_files({"stereo": source}, embedder, StreamConfig(batch=16, scratch=tmp_path / "scratch"))
+    convert_to_wav(source, tmp_path / "whole.wav")
+    if embedder.spec.hop_s is not None:
+        assert len(result.frames) > block_frames
+    assert_equal_but_for_rounding(result.frames, embedder.embed(read_wav(tmp_path / "whole.wav")))
+
+
+def test_two_runs_over_a_file_give_the_same_bits(embedder, make_audio, noise, tmp_path):
+    source = make_audio(tmp_path / "song.mp3", noise(5), rate_hz=16_000)
+    config = StreamConfig(batch=16, scratch=tmp_path / "scratch")
+    (first,), (second,) = (embed_files({"song": source}, embedder, config) for _ in range(2))
+    np.testing.assert_array_equal(first.frames, second.frames)
+
+
+@pytest.mark.parametrize("hop_s", [0.5, pytest.param(1.3, marks=pytest.mark.thorough)])
+def test_at_another_hop_blocks_are_still_the_whole(
+    hop_s,
+    embedder,
+    needs_windows,
+    block_frames,
+    options_of,
+    assert_equal_but_for_rounding,
+    make_audio,
+    noise,
+    read_wav,
+    tmp_path,
+):
+    name = embedder.spec.name
+    stepping = load_embedder(name, replace(options_of(name), hop_s=hop_s))
+    assert stepping.spec == replace(embedder.spec, hop_s=hop_s)
+    assert stepping.hop_samples == hop_s * 16_000
+    source = make_audio(tmp_path / "song.wav", noise((block_frames + 2.7) * hop_s), rate_hz=16_000)
+    (result,) = embed_files({"song": source}, stepping, StreamConfig(batch=16, scratch=tmp_path / "scratch"))
+    wave = read_wav(source)
+    assert_equal_but_for_rounding(result.frames, stepping.embed(wave))
+    third = round(2 * hop_s * 16_000)
+    alone = embedder.embed(wave[third : third + embedder.window_samples])
+    assert_equal_but_for_rounding(result.frames[2:3], alone)
+
+
+def test_an_embedder_of_a_spec_steps_as_the_spec_does(noise):
+    half = load_embedder("logmel", EmbedderOptions(hop_s=0.57))
+    again = load_embedder(half.spec)
+    assert again.spec == half.spec
+    assert again.spec.hop_s == 0.57
+    assert str(again.spec) == "logmel (128 numbers every 0.57 s)"
+    assert len(again.embed(noise(5))) == 1 + (80_000 - 15_600) // 9_120
+    assert load_embedder("logmel", EmbedderOptions(hop_s=0.96)).spec == load_embedder("logmel").spec
+
+
+@pytest.mark.parametrize("hop_s", [0.0, -0.5, 0.505, 1e-9, float("nan"), float("inf")])
+def test_a_hop_that_no_spectrogram_has_is_refused(hop_s):
+    with pytest.raises(UsageError, match=r"a hop of .* s: logmel steps by multiples of 0.01 s"):
+        load_embedder("logmel", EmbedderOptions(hop_s=hop_s))
+
+
+def test_one_row_a_track_has_no_hop_to_set():
+    with pytest.raises(UsageError, match="handcrafted gives one row a track"):
+        load_embedder("handcrafted", EmbedderOptions(hop_s=0.5))
+
+
+def test_a_spec_tells_times_and_lengths():
+    every = EmbedderSpec("logmel", "", 16_000, 0.96, 0.5, 128)
+    track = EmbedderSpec("handcrafted", "", 16_000, None, None, 57)
+    assert every.times_s(3).tolist() == [0, 0.5, 1]
+    assert every.duration_s(4) == 2
+    assert track.times_s(1).tolist() == [0]
+    assert track.duration_s(1) == 0
+    assert str(track) == "handcrafted (57 numbers a track)"
+
+
+def test_logmel_is_mean_and_deviation_of_the_bands(noise):
+    from jamendo_mood.audio import melspec
+
+    wave = noise(2.5)
+    patches = melspec.patches(wave)
+    expected = np.concatenate([patches.mean(axis=1), patches.std(axis=1)], axis=1)
+    assert np.array_equal(load_embedder("logmel").embed(wave), expected)
+
+
+def test_vggish_pca_is_audiosets_post_processing(vggish_embedder, options, seeded_pca, noise):
+    plain, quantised = (each.embed(noise(6)) for each in (vggish_embedder, load_embedder("vggish-pca", options)))
+    parameters = np.load(seeded_pca)
+    whitened = np.array([parameters["pca_eigen_vectors"] @ (row - parameters["pca_means"]) for row in plain])
+    expected = np.floor((np.clip(whitened, -2, 2) + 2) * (255 / 4))
+    assert quantised.dtype == np.float32
+    assert set(np.unique(quantised)) <= set(range(256))
+    assert len(np.unique(quantised)) > 50
+    assert (np.abs(quantised - expected) <= 1).all()
+    assert (quantised == expected).mean() > 0.99
+
+
+def test_pca_parameters_other_than_googles_are_refused_unless_meant(seeded_module, seeded_pca):
+    with pytest.raises(WeightsError, match=rf"not Google's PCA parameters.*{vggish.PCA_SHA256}"):
+        vggish.read_pca(seeded_pca, seeded_module)
+
+
+def test_pca_parameters_beside_the_weights_are_found(seeded_pca, tmp_path):
+    folder, checkpoint = tmp_path / "module", tmp_path / "vggish_model.ckpt"
+    folder.mkdir()
+    checkpoint.touch()
+    (tmp_path / vggish.PCA_NAME).write_bytes(seeded_pca.read_bytes())
+    for weights in (folder, checkpoint):
+        means, _ = vggish.read_pca(None, weights, allow_untrained=True)
+        assert means.shape == (128,)
+
+
+def test_without_pca_parameters_the_message_says_how_to_give_them(monkeypatch, tmp_path):
+    import keras
+
+    def refuse(*_, **__):
+        raise Exception("URL fetch failure")  # as Keras does
+
+    monkeypatch.setattr(keras.utils, "get_file", refuse)
+    with pytest.raises(WeightsError, match=rf"{vggish.PCA_URL} failed: give the file with --pca"):
+        vggish.read_pca(None, tmp_path)
+
+
+def test_pca_parameters_of_other_shapes_are_refused(seeded_module, tmp_path):
+    path = tmp_path / vggish.PCA_NAME
+    np.savez(path, pca_means=np.zeros(64), pca_eigen_vectors=np.zeros((64, 64)))
+    with pytest.raises(WeightsError, match=r"shapes \(64,\) and \(64, 64\)"):
+        vggish.read_pca(path, seeded_module, allow_untrained=True)
+
+
+@pytest.mark.parametrize("kept", [0, 100, 50_000])
+def test_a_file_that_is_no_pca_parameters_is_refused_by_name(kept, seeded_module, seeded_pca, tmp_path):
+    path = tmp_path / "broken.npz"
+    path.write_bytes(seeded_pca.read_bytes()[:kept])
+    with pytest.raises(WeightsError, match=r"broken.npz: not VGGish's PCA parameters"):
+        vggish.read_pca(path, seeded_module, allow_untrained=True)
+
+
+@pytest.mark.shared
+def test_googles_pca_parameters_are_accepted(shared, seeded_module):
+    path = shared / "data" / "vggish" / vggish.PCA_NAME
+    means, eigenvectors = vggish.read_pca(path, seeded_module)
+    assert means.shape == (128,)
+    assert eigenvectors.shape == (128, 128)
+
+
+@pytest.mark.shared
+@pytest.mark.weights
+def test_googles_weights_and_pca_give_the_published_statistics(shared, true_weights):
+    pca = shared / "data" / "vggish" / vggish.PCA_NAME
+    embedder = load_embedder("vggish-pca", EmbedderOptions(true_weights, pca))
+    sine = np.sin(2 * np.pi * 1000 * np.arange(48_000) / 16_000).astype(np.float32)
+    embedding = embedder.embed(sine)
+    assert [embedding.mean(), embedding.std()] == pytest.approx([126.0, 89.3], rel=0.1)
+
+
+def test_an_unknown_embedder_is_a_usage_error_that_lists_the_known():
+    with pytest.raises(UsageError, match=r"unknown embedder 'openl3'.*vggish, vggish-pca, logmel"):
+        load_embedder("openl3")
+
+
+@pytest.mark.parametrize(
+    ("change", "accepted"),
+    [
+        ({}, True),
+        ({"weights_sha256": registry.RELEASED}, True),
+        ({"weights_sha256": "b" * 64}, False),
+        ({"weights_sha256": registry.RELEASED, "variant": registry.UNTRAINED}, False),
+        ({"weights_sha256": registry.RELEASED, "name": "vggish"}, False),
+        ({"hop_s": 0.5}, False),
+        ({"dim": 64}, False),
+    ],
+)
+def test_a_spec_accepts_its_own_kind_and_what_google_released(change, accepted):
+    usual = {"name": "vggish-pca", "weights_sha256": "a" * 64, "sample_rate_hz": 16_000, "window_s": 0.96}
+    usual |= {"hop_s": 0.96, "dim": 128}
+    spec, other = EmbedderSpec(**usual), EmbedderSpec(**{**usual, **change})
+    assert spec.accepts(other) is accepted
+    assert other.accepts(spec) is accepted
+
+
+def test_the_precision_is_in_the_spec_and_a_tagger_takes_both(vggish_embedder, options):
+    exact = vggish_embedder.spec
+    rounded = load_embedder("vggish", replace(options, precision="bfloat16")).spec
+    assert (exact.precision, rounded.precision) == ("float32", "bfloat16")
+    assert rounded != exact  # one store has one precision
+    assert rounded.accepts(exact)
+    assert exact.accepts(rounded)
+    assert str(rounded).endswith("in bfloat16)")
+    assert not rounded.accepts(replace(exact, weights_sha256="0" * 64))
+
+
+def test_a_tagger_on_another_hop_listens_at_that_hop(corpus, corpus_tagger, run, tmp_path):
+    store = tmp_path / "store"
+    song = corpus.path(0)
+    done = run("extract", song.parent, "--store", store, "--embedder", "logmel", "--hop", "0.5")
+    assert done.status == 0
+    replace(corpus_tagger, spec=EmbeddingStore(store).spec).save(tmp_path / "tagger")
+    timelines = []
+    for source in (song, store):
+        done = run("tag", source, "--tagger", tmp_path / "tagger", "--timeline", "--format", "json")
+        assert done.status == 0, done.err
+        timelines.append(json.loads(done.out)[0]["timeline"])
+    assert timelines[0]["times_s"][:3] == [0, 0.5, 1]
+    assert timelines[0]["times_s"] == timelines[1]["times_s"]
+    done = run("extract", song.parent, "--store", store, "--embedder", "logmel")
+    assert done.status == 2
+    assert "every 0.5 s), not of logmel (128 numbers every 0.96 s)" in done.err

@@ -1,0 +1,252 @@
+import hashlib
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from jamendo_mood.audio import melspec
+from jamendo_mood.embedders import hub, vggish
+from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
+from jamendo_mood.extraction.streaming import BLOCK_FRAMES, decode, embed_chunks
+from jamendo_mood.util.errors import UsageError, WeightsError
+from jamendo_mood.util.scratch import Scratch
+
+
+@pytest.fixture(scope="module")
+def variables(seeded_module):
+    return vggish.read_variables(seeded_module)
+
+
+@pytest.fixture(scope="module")
+def embedder(seeded_module):
+    return load_embedder("vggish", EmbedderOptions(weights=seeded_module, allow_untrained=True))
+
+
+@pytest.fixture
+def no_weights(monkeypatch, tmp_path):
+    """No weights anywhere, and none to be downloaded."""
+    tensorflow_hub = pytest.importorskip("tensorflow_hub")
+
+    def refuse(handle):
+        raise OSError(f"no network for {handle}")
+
+    monkeypatch.setattr(tensorflow_hub, "resolve", refuse)
+    monkeypatch.delenv(vggish.WEIGHTS_VARIABLE, raising=False)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def test_the_network_has_the_published_size():
+    assert vggish.MULTIPLY_ADDS == 863_895_552
+    assert len(vggish.SHAPES) == 18
+    assert sum(int(np.prod(shape)) for shape in vggish.SHAPES.values()) == 72_141_184
+
+
+def test_a_whole_file_is_embedded_as_by_the_module_itself(seeded_module, embedder, noise):
+    import tensorflow as tf
+
+    wave = noise(20.3)
+    module = np.asarray(tf.saved_model.load(str(seeded_module))(tf.constant(wave)))
+    ours = embedder.embed(wave)
+    assert ours.shape == module.shape == (21, vggish.DIM)
+    assert np.abs(ours - module).max() <= 1e-4 * module.std()
+
+
+def test_blocks_are_the_whole(embedder, make_audio, noise, read_wav, tmp_path):
+    source = make_audio(tmp_path / "long.wav", noise(BLOCK_FRAMES * 2.2 * 0.96), rate_hz=16_000)
+    with Scratch(tmp_path / "scratch") as scratch:
+        chunks = list(decode("long", source, embedder, scratch))
+    whole = embedder.embed(read_wav(source))
+    (result,) = embed_chunks(chunks, embedder, batch=32)
+    assert len([chunk for chunk in chunks if chunk.inputs is not None]) == 3
+    assert result.frames.shape == whole.shape
+    assert np.abs(result.frames - whole).max() <= 1e-5 * whole.std()
+
+
+@pytest.fixture
+def write_checkpoint(tmp_path):
+    """Write variables as a program of TensorFlow 1 does, with a step counter among them; up to 288 MB, removed."""
+    import tensorflow as tf
+
+    folder = tmp_path / "checkpoint"
+
+    def write(values, version="V2"):
+        tf1 = tf.compat.v1
+        values = {**values, "global_step": np.int64(3)}
+        with tf.Graph().as_default(), tf1.Session() as session:
+            # Loaded and not initialised: initial values would become part of the graph.
+            stored = [
+                tf1.get_variable(name, np.shape(value), np.asarray(value).dtype) for name, value in values.items()
+            ]
+            for variable, value in zip(stored, values.values(), strict=True):
+                variable.load(value, session)
+            saver = tf1.train.Saver(stored, write_version=getattr(tf1.train.SaverDef, version))
+            saver.save(session, str(folder / "vggish_model.ckpt"), write_meta_graph=False)
+        return folder / {"V1": "vggish_model.ckpt", "V2": "vggish_model.ckpt.index"}[version]
+
+    folder.mkdir()
+    yield write
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("version", ["V1", "V2"])  # Google's file is a V1
+def test_module_and_checkpoint_are_the_same_embedder(version, write_checkpoint, variables):
+    read = vggish.read_variables(write_checkpoint(dict(reversed(variables.items())), version))
+    assert hub.fingerprint(read) == hub.fingerprint(variables)
+    for name, value in variables.items():
+        np.testing.assert_array_equal(read[name], value)
+
+
+def test_the_fingerprint_tells_one_changed_number(variables):
+    name = "vggish/fc2/biases"
+    changed = {**variables, name: variables[name] + np.eye(1, vggish.DIM, 7, dtype=np.float32)[0]}
+    assert hub.fingerprint(changed) != hub.fingerprint(variables)
+    assert hub.fingerprint(dict(reversed(variables.items()))) == hub.fingerprint(variables)
+
+
+def test_the_fingerprint_is_the_hash_of_the_numbers_in_order_of_the_names(variables):
+    digest = hashlib.sha256()
+    for name in sorted(variables):
+        digest.update(variables[name].astype("<f4").tobytes())
+    assert hub.fingerprint(variables) == digest.hexdigest()
+
+
+def test_a_checkpoint_without_one_of_the_variables_is_refused_naming_it(write_checkpoint):
+    names = vggish.SHAPES.keys() - {"vggish/conv4/conv4_2/biases"}
+    path = write_checkpoint(dict.fromkeys(names, np.float32(0)))
+    with pytest.raises(WeightsError, match=f"{path}: .*'vggish/conv4/conv4_2/biases' is missing"):
+        vggish.read_variables(path)
+
+
+def test_a_variable_of_another_shape_is_refused_naming_it(write_checkpoint, variables):
+    path = write_checkpoint({**variables, "vggish/fc2/biases": np.zeros(64, np.float32)})
+    with pytest.raises(WeightsError, match=rf"{path}: .*'vggish/fc2/biases' has the shape \(64,\) instead of \(128,\)"):
+        vggish.read_variables(path)
+
+
+def test_a_copy_that_was_cut_short_is_refused_naming_it(seeded_module, tmp_path):
+    (tmp_path / "variables").mkdir()
+    for path in (seeded_module / "variables").iterdir():
+        (tmp_path / "variables" / path.name).write_bytes(path.read_bytes()[: 10 << 20])
+    with pytest.raises(WeightsError, match=f"{tmp_path}: no VGGish module or checkpoint"):
+        vggish.read_variables(tmp_path)
+
+
+def test_what_is_no_model_is_refused_naming_it(tmp_path):
+    (tmp_path / "letter.ckpt").write_text("Dear Google, where are the weights?")
+    for path in (tmp_path, tmp_path / "letter.ckpt"):
+        with pytest.raises(WeightsError, match=f"{path}: no VGGish module or checkpoint"):
+            vggish.read_variables(path)
+
+
+def test_weights_that_fail_the_smoke_test_are_refused_unless_meant(seeded_module, embedder):
+    with pytest.raises(WeightsError, match=r"not Google's VGGish weights.*--allow-untrained"):
+        vggish.load(seeded_module)
+    assert embedder.spec.variant == "untrained"
+
+
+def test_the_smoke_test_passes_for_googles_statistics_only():
+    generator = np.random.default_rng(0)
+    drawn = generator.standard_normal((3, vggish.DIM))
+    published = (drawn - drawn.mean()) / drawn.std() * 0.343 + 0.000657
+    assert vggish.is_trained(lambda patches: published[: len(patches)])
+    assert not vggish.is_trained(lambda patches: published[: len(patches)] * 1.2)
+    assert not vggish.is_trained(lambda patches: published[: len(patches)] + 0.001)
+
+
+def test_weights_are_looked_for_in_order(no_weights, monkeypatch, tmp_path):
+    given, from_environment = tmp_path / "given", tmp_path / "environment"
+    for folder in (given, from_environment):
+        folder.mkdir()
+    cached = hub.cache_folder(vggish.HUB_HANDLE)
+    assert cached.parent == no_weights
+    with pytest.raises(WeightsError):
+        vggish.find_weights()
+    cached.mkdir(parents=True)
+    (cached / "saved_model.pb").touch()
+    assert vggish.find_weights() == cached
+    monkeypatch.setenv(vggish.WEIGHTS_VARIABLE, str(from_environment))
+    assert vggish.find_weights() == from_environment
+    assert vggish.find_weights(given) == given
+
+
+def test_the_cache_is_where_tensorflow_hub_itself_looks(seeded_module, monkeypatch, tmp_path):
+    import tensorflow_hub
+
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv(vggish.WEIGHTS_VARIABLE, raising=False)
+    hub.cache_folder(vggish.HUB_HANDLE).symlink_to(seeded_module)
+    assert vggish.find_weights().samefile(tensorflow_hub.resolve(vggish.HUB_HANDLE))
+
+
+def test_without_weights_the_message_names_three_ways_and_logmel(no_weights):
+    with pytest.raises(WeightsError) as caught:
+        vggish.find_weights()
+    for hint in (
+        vggish.HUB_HANDLE,
+        "TFHUB_CACHE_DIR",
+        "--weights FOLDER",
+        vggish.WEIGHTS_VARIABLE,
+        "vggish_model.ckpt",
+    ):
+        assert hint in str(caught.value)
+    assert "--embedder logmel" in str(caught.value)
+
+
+def test_weights_that_were_named_but_are_not_there_are_an_error(tmp_path):
+    with pytest.raises(WeightsError, match="nowhere: no such file or folder"):
+        vggish.find_weights(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [("avx2 avx512f avx512_bf16", "bfloat16"), ("amx_bf16 amx_tile", "bfloat16"), ("avx2 avx512f", "float32")],
+)
+def test_auto_takes_bfloat16_where_the_cpu_has_it(monkeypatch, flags, precision):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    monkeypatch.setattr(vggish.Path, "read_text", lambda *_, **__: f"flags : {flags}\n")
+    assert vggish.choose_precision("auto") == precision
+    with monkeypatch.context() as told:
+        told.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+        assert vggish.choose_precision("auto") == "float32"
+    assert vggish.choose_precision("float32") == "float32"
+
+
+def test_auto_is_float32_where_nobody_tells(monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(vggish.Path, "read_text", missing)
+    assert vggish.choose_precision("auto") == "float32"
+    with pytest.raises(UsageError, match="unknown precision 'float16'"):
+        vggish.choose_precision("float16")
+
+
+@pytest.mark.skipif("ONEDNN_MAX_CPU_ISA" in os.environ, reason="needs oneDNN's own choice: unset ONEDNN_MAX_CPU_ISA")
+def test_bfloat16_hardly_changes_an_embedding(embedder, variables, noise):
+    """Random weights are the hard case: nothing they compute is large against the rest."""
+    patches = melspec.patches(noise(10.0))
+    exact, rounded = embedder.network(patches), vggish.build_network(variables, "bfloat16")(patches)
+    assert rounded.dtype == np.float32
+    cosines = (exact * rounded).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
+    assert cosines.min() > 0.9998
+    assert not np.array_equal(exact, rounded)
+
+
+def test_a_row_hardly_depends_on_the_rest_of_its_batch(embedder, noise):
+    """Nor on its place in it. On some processors, such as those with AVX2 alone, the last digits do."""
+    patches = melspec.patches(noise(32 * 0.96 + 0.015))
+    together = embedder.network(patches)
+    assert len(together) == 32
+    for other in (
+        embedder.network(patches[::-1])[::-1],
+        np.concatenate([embedder.network(patches[:16]), embedder.network(patches[16:])]),
+    ):
+        assert np.abs(other - together).max() <= 1e-5 * together.std()
+
+
+@pytest.mark.weights
+def test_googles_weights_pass_the_smoke_test(true_weights):
+    _, _, trained = vggish.load(true_weights)
+    assert trained

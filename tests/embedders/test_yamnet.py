@@ -1,0 +1,224 @@
+import functools
+import hashlib
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import seeded_yamnet
+
+from jamendo_mood.audio import melspec
+from jamendo_mood.embedders import hub, yamnet
+from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
+from jamendo_mood.embedders.tflite import read_constants
+from jamendo_mood.util.errors import DataError, WeightsError
+
+
+@pytest.fixture(scope="module")
+def write_tflite(tmp_path_factory):
+    """Write the stand-in as a TFLite file: its weights as they are, or rounded to 8 bits."""
+
+    def write(name, **options):
+        path = tmp_path_factory.mktemp("tflite") / name
+        seeded_yamnet.write_tflite(path, **options)
+        if not any("conv" in constant.name for constant in read_constants(path.read_bytes())):
+            pytest.skip("TensorFlow 2.16's converter loses the names of layers, which Google's file has")
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def googles(shared):
+    return shared / "data" / "yamnet" / "yamnet.tflite"
+
+
+@pytest.fixture(scope="module")
+def load(seeded_yamnet_module):
+    return functools.cache(
+        lambda name: load_embedder(name, EmbedderOptions(seeded_yamnet_module, allow_untrained=True))
+    )
+
+
+@pytest.fixture
+def dial_tone():
+    """What an American telephone says: 350 and 440 Hz."""
+    time_s = np.arange(48_000) / 16_000
+    return (0.3 * (np.sin(2 * np.pi * 350 * time_s) + np.sin(2 * np.pi * 440 * time_s))).astype(np.float32)
+
+
+@pytest.fixture
+def no_weights(monkeypatch, tmp_path):
+    """No weights anywhere, and none to be downloaded."""
+    tensorflow_hub = pytest.importorskip("tensorflow_hub")
+
+    def refuse(handle):
+        raise OSError(f"no network for {handle}")
+
+    monkeypatch.setattr(tensorflow_hub, "resolve", refuse)
+    monkeypatch.delenv(yamnet.WEIGHTS_VARIABLE, raising=False)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
+
+
+def test_the_network_has_the_published_size():
+    kernels = sum(int(np.prod(shape)) for shape in yamnet.CONVOLUTIONS.values())
+    assert len(yamnet.CONVOLUTIONS) == 27
+    assert kernels == 3_184_512
+    assert 3.7e6 < kernels + 1024 * 521 < 3.8e6
+
+
+def test_a_whole_file_is_embedded_and_scored_as_by_the_module_itself(seeded_yamnet_module, load, noise):
+    import tensorflow as tf
+
+    wave = noise(10.3)
+    scores, embeddings, log_mel = map(np.asarray, tf.saved_model.load(str(seeded_yamnet_module))(tf.constant(wave)))
+    ours = load("yamnet").embed(wave)
+    assert ours.shape == embeddings.shape == (20, 1024)
+    assert np.abs(ours - embeddings).max() <= 1e-4 * embeddings.std()
+    np.testing.assert_allclose(load("yamnet-scores").embed(wave), scores, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(melspec.log_mel(wave, yamnet.LOG_OFFSET), log_mel, rtol=0, atol=1e-3)
+
+
+def test_rows_are_of_the_seconds_that_they_say(load, noise):
+    wave = noise(5)
+    embedder = load("yamnet")
+    frames = embedder.embed(wave)
+    assert len(frames) == 1 + (80_000 - 15_600) // 7_680
+    alone = embedder.embed(wave[3 * 7_680 : 3 * 7_680 + 15_600])
+    np.testing.assert_allclose(frames[3:4], alone, rtol=0, atol=1e-4 * frames.std())
+    assert (embedder.spec.window_s, embedder.spec.hop_s) == (0.975, 0.48)
+    assert str(embedder.spec).startswith("yamnet (1024 numbers every 0.48 s, weights ")
+
+
+@pytest.mark.thorough
+def test_a_tflite_file_is_the_same_network_as_the_module(write_tflite, load, noise):
+    path = write_tflite("exact.tflite")
+    patches = yamnet.patches(noise(3))
+    weights, sha256, rounded = yamnet.read_weights(path)
+    expected = load("yamnet").network(patches)
+    assert np.abs(yamnet.build_network(weights)(patches) - expected).max() <= 1e-4 * expected.std()
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert not rounded
+
+
+@pytest.mark.thorough
+def test_weights_of_8_bits_are_nearly_the_same_and_a_variant(write_tflite, load, noise):
+    path = write_tflite("rounded.tflite", rounded=True)
+    rounded = load_embedder("yamnet", EmbedderOptions(path, allow_untrained=True))
+    exact = load("yamnet")
+    found, expected = (each.embed(noise(5)) for each in (rounded, exact))
+    cosines = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+    assert 0.98 < cosines.min() < 0.99999
+    assert (rounded.spec.variant, exact.spec.variant) == ("int8, untrained", "untrained")
+    assert not rounded.spec.accepts(exact.spec)
+
+
+def test_weights_that_fail_googles_tests_are_refused_unless_meant(seeded_yamnet_module):
+    with pytest.raises(WeightsError, match=r"not Google's YAMNet weights.*--allow-untrained"):
+        yamnet.load(seeded_yamnet_module)
+
+
+def test_weights_are_trained_that_know_silence_noise_and_a_sine():
+    def answer(*classes):
+        """A network that finds the classes in the order that the tests come in."""
+        given = iter(classes)
+        return lambda patches: np.eye(521, dtype=np.float32)[[next(given)] * len(patches)]
+
+    assert yamnet.is_trained(answer(494, 514, 495))
+    assert not yamnet.is_trained(answer(494, 514, 514))
+    assert not yamnet.is_trained(answer(495, 514, 495))
+
+
+def test_a_file_that_is_no_network_is_refused_naming_it(tmp_path):
+    (tmp_path / "letter.tflite").write_text("Dear Google, where are the weights?")
+    with pytest.raises(WeightsError, match=r"letter.tflite: not a TF-Hub module, and not a TFLite file"):
+        yamnet.read_weights(tmp_path / "letter.tflite")
+    with pytest.raises(WeightsError, match=f"{tmp_path}: no YAMNet module"):
+        yamnet.read_weights(tmp_path)
+
+
+def test_another_network_is_refused_naming_what_it_lacks(seeded_module, tmp_path):
+    import tensorflow as tf
+
+    with pytest.raises(WeightsError, match=r"not YAMNet, the variable 'dense/bias' is missing"):
+        yamnet.read_weights(seeded_module)
+    double = tf.function(lambda x: 2 * x, input_signature=[tf.TensorSpec([1, 4])])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([double.get_concrete_function()])
+    (tmp_path / "double.tflite").write_bytes(converter.convert())
+    with pytest.raises(WeightsError, match=r"double.tflite: not YAMNet, 'dense/' has no constant"):
+        yamnet.read_weights(tmp_path / "double.tflite")
+
+
+def test_weights_are_looked_for_in_order(no_weights, monkeypatch, tmp_path):
+    given, from_environment = tmp_path / "given.tflite", tmp_path / "environment"
+    given.touch()
+    from_environment.mkdir()
+    cached = hub.cache_folder(yamnet.HUB_HANDLE)
+    with pytest.raises(WeightsError) as caught:
+        yamnet.find_weights()
+    for hint in (yamnet.HUB_HANDLE, "TFHUB_CACHE_DIR", "--weights FOLDER", yamnet.WEIGHTS_VARIABLE, "yamnet.tflite"):
+        assert hint in str(caught.value)
+    cached.mkdir(parents=True)
+    (cached / "saved_model.pb").touch()
+    assert yamnet.find_weights() == cached
+    monkeypatch.setenv(yamnet.WEIGHTS_VARIABLE, str(from_environment))
+    assert yamnet.find_weights() == from_environment
+    assert yamnet.find_weights(given) == given
+    with pytest.raises(WeightsError, match="nowhere: no such file or folder of YAMNet weights"):
+        yamnet.find_weights(tmp_path / "nowhere")
+
+
+def test_class_names_are_beside_the_file_or_in_the_module(tmp_path):
+    rows = [f'{number},/m/{number},"Name, {number}"\n' for number in range(yamnet.CLASSES)]
+    table = tmp_path / "module" / "assets" / yamnet.CLASS_MAP_NAME
+    table.parent.mkdir(parents=True)
+    table.write_text("index,mid,display_name\n" + "".join(rows))
+    names = yamnet.read_class_names(tmp_path / "module")
+    assert names[7] == "Name, 7"
+    shutil.copy(table, tmp_path)
+    assert yamnet.read_class_names(tmp_path / "yamnet.tflite") == names
+    table.write_text("index,mid,display_name\n" + rows[0])
+    with pytest.raises(DataError, match=r"yamnet_class_map.csv: 1 classes instead of 521"):
+        yamnet.read_class_names(tmp_path / "module")
+    with pytest.raises(DataError, match=r"no class names can be read.*tensorflow/models"):
+        yamnet.read_class_names(tmp_path / "module" / "yamnet.tflite")
+
+
+@pytest.mark.shared
+def test_googles_file_passes_googles_tests(googles):
+    _, sha256, variant = yamnet.load(googles)
+    assert variant == "int8"
+    assert sha256 == hashlib.sha256(googles.read_bytes()).hexdigest()
+
+
+@pytest.mark.shared
+def test_googles_file_hears_what_is_there(googles, dial_tone):
+    names = yamnet.read_class_names(googles)
+    assert [names[index] for index in yamnet._TESTS.values()] == ["Silence", "White noise", "Sine wave"]
+    embedder = load_embedder("yamnet-scores", EmbedderOptions(googles))
+    loud_noise = np.random.default_rng(1).uniform(-1, 1, 48_000).astype(np.float32)
+
+    def top(wave):
+        return [names[index] for index in np.argsort(-embedder.embed(wave).mean(axis=0))[:3]]
+
+    assert top(np.zeros(48_000, np.float32))[0] == "Silence"
+    assert "White noise" in top(loud_noise)
+    assert {"Telephone", "Dial tone"} <= set(top(dial_tone))
+
+
+@pytest.mark.shared
+def test_tflites_interpreter_hears_the_same(googles, dial_tone):
+    """It rounds what it computes to 8 bits on the way, so it agrees with our float32 on the whole only."""
+    import tensorflow as tf
+
+    wave = dial_tone[:15_600]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        interpreter = tf.lite.Interpreter(str(googles))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], wave)
+    interpreter.invoke()
+    theirs = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
+    ours = load_embedder("yamnet-scores", EmbedderOptions(googles)).embed(wave)[0]
+    assert theirs.argmax() == ours.argmax()
+    assert np.corrcoef(theirs, ours)[0, 1] > 0.9

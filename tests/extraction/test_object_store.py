@@ -1,0 +1,248 @@
+"""Places that are no folders, stood in for by fsspec's file system in memory."""
+
+import json
+import sys
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from damaged_stores import SPEC
+
+from jamendo_mood.extraction.object_store import ObjectStore, fetched, find_store, find_tracks, open_store
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.util.errors import AudioError, DiskFullError, StoreError, UsageError
+from jamendo_mood.util.scratch import Scratch
+
+fsspec = pytest.importorskip("fsspec", reason="needs the extra `ray`")
+
+FRAMES = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+@pytest.fixture
+def memory():
+    """An empty file system in memory."""
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
+    yield system
+    system.store.clear()
+
+
+@pytest.fixture
+def store(memory):
+    return ObjectStore("memory://bucket/store/", SPEC)
+
+
+@pytest.fixture
+def scratch(empty_scratch):
+    with Scratch(empty_scratch) as made:
+        yield made
+
+
+def take_all(tracks, scratch, stop=None):
+    """What the feed gives, each with the bytes that were there before it was released."""
+    taken = {}
+    with fetched(tracks, scratch, waits_s=()) as take:
+        while (source := take(stop or threading.Event())) is not None:
+            taken[source.key] = source.error or source.path.read_bytes()
+            source.release()
+    return taken
+
+
+# ---- Stores.
+
+
+def test_what_is_added_is_there(store):
+    assert list(store) == []
+    store.add("48/948", FRAMES)
+    store.add("a", FRAMES[:1])
+    for opened in (store, ObjectStore("memory://bucket/store"), open_store("memory://bucket/store", SPEC)):
+        assert opened.spec == SPEC
+        assert list(opened) == ["48/948", "a"]
+        assert len(opened) == 2
+        assert "48/948" in opened
+        assert "48" not in opened
+        np.testing.assert_array_equal(opened["48/948"], FRAMES)
+    with pytest.raises(KeyError):
+        store["b"]
+    with pytest.raises(StoreError, match="cannot be the key"):
+        store.add("../b", FRAMES)
+    with pytest.raises(StoreError, match=r"memory://bucket/store/b\.npy: an embedding here is"):
+        store.add("b", FRAMES[:0])
+
+
+def test_a_copy_on_disk_is_a_store(store, memory, tmp_path):
+    store.add("48/948", FRAMES)
+    store.record_failure("a", "no sound")
+    memory.get("/bucket/store", str(tmp_path / "copy"), recursive=True)
+    copied = EmbeddingStore(tmp_path / "copy", SPEC)
+    assert list(copied) == ["48/948"]
+    beside = EmbeddingStore(tmp_path / "beside", SPEC)
+    beside.add("48/948", FRAMES)
+    for name in ("48/948.npy", "store.json"):
+        assert (copied.root / name).read_bytes() == (beside.root / name).read_bytes()
+
+
+def test_failures_are_kept_until_they_are_forgotten_or_done(store):
+    assert store.failures() == {}
+    for key in ("48/1", "48/2", "3"):
+        store.record_failure(key, f"{key} has\nno sound")
+    told = {key: f"{key} has no sound" for key in ("3", "48/1", "48/2")}
+    assert ObjectStore("memory://bucket/store").failures() == told
+    store.add("48/1", FRAMES)
+    store.forget_failures({"48/2", "nosuch"})
+    assert store.failures() == {"3": "3 has no sound"}
+    assert list(store) == ["48/1"]
+
+
+def test_embedders_are_not_mixed(store):
+    with pytest.raises(UsageError, match="memory://bucket/store is a store of"):
+        ObjectStore("memory://bucket/store", replace(SPEC, name="other"))
+
+
+def test_a_place_without_a_store(memory, tmp_path):
+    assert find_store("memory://bucket/nothing") is None
+    assert find_store(tmp_path) is None
+    with pytest.raises(UsageError, match=r"no embedding store there \(no store\.json\)"):
+        ObjectStore("memory://bucket/nothing")
+    assert memory.store == {}
+    open_store("memory://bucket/store", SPEC)
+    open_store(tmp_path / "store", SPEC)
+    assert isinstance(find_store("memory://bucket/store"), ObjectStore)
+    assert isinstance(find_store(tmp_path / "store"), EmbeddingStore)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"format": 2, "embedder": {}}', b"\xff"])
+def test_a_damaged_store_is_named(store, memory, content):
+    store.add("a", FRAMES)
+    memory.pipe_file("/bucket/store/a.npy", content)
+    with pytest.raises(StoreError, match=r"memory://bucket/store/a\.npy: damaged, delete it"):
+        store["a"]
+    memory.pipe_file("/bucket/store/store.json", content)
+    with pytest.raises(StoreError, match=r"memory://bucket/store/store\.json: "):
+        ObjectStore("memory://bucket/store")
+
+
+def test_what_cannot_be_written_is_named(store, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError("access denied")
+
+    monkeypatch.setattr(type(store._system), "pipe_file", refuse)
+    with pytest.raises(StoreError, match=r"memory://.*bucket/store/a\.npy: cannot be written \(access denied\)"):
+        store.add("a", FRAMES)
+
+
+# ---- Audio.
+
+
+def test_tracks_are_found_as_on_a_disk(memory, tmp_path):
+    names = ["48/948.low.mp3", "48/949.MP3", "a b.flac", "notes.txt", ".hidden/1.mp3", "48/._949.mp3"]
+    for name in names:
+        memory.pipe_file(f"/bucket/audio/{name}", b"x")
+        path = tmp_path / "audio" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    found = find_tracks("memory://bucket/audio")
+    assert list(found) == list(find_tracks(tmp_path / "audio")) == ["48/948", "48/949", "a b"]
+    assert found["48/948"] == "memory:///bucket/audio/48/948.low.mp3"
+    assert find_tracks("memory://bucket/audio/") == found
+
+
+def test_a_place_without_audio_has_no_tracks(memory):
+    assert find_tracks("memory://bucket/nothing") == {}
+    assert memory.store == {}
+
+
+def test_two_files_of_one_key_are_refused(memory):
+    for name in ("a.mp3", "a.low.mp3"):
+        memory.pipe_file(f"/bucket/{name}", b"x")
+    with pytest.raises(UsageError, match="two files are the track 'a'"):
+        find_tracks("memory://bucket")
+
+
+def test_files_are_fetched_and_let_go(memory, scratch, tmp_path):
+    (tmp_path / "local.mp3").write_bytes(b"local")
+    tracks = {"local": tmp_path / "local.mp3"}
+    for key in "abc":
+        memory.pipe_file(f"/bucket/{key}.mp3", key.encode())
+        tracks[key] = f"memory://bucket/{key}.mp3"
+    assert take_all(tracks, scratch) == {"local": b"local", "a": b"a", "b": b"b", "c": b"c"}
+    assert [path.name for path in scratch.path.iterdir()] == ["owner.lock"]
+    assert (tmp_path / "local.mp3").exists()
+
+
+def test_a_file_that_is_missing_fails_alone(memory, scratch):
+    memory.pipe_file("/bucket/b.mp3", b"b")
+    taken = take_all({"a": "memory://bucket/a.mp3", "b": "memory://bucket/b.mp3"}, scratch)
+    assert taken["b"] == b"b"
+    assert isinstance(taken["a"], AudioError)
+    assert str(taken["a"]) == "memory://bucket/a.mp3: no such file"
+
+
+class _Flaky:
+    """Reads that fail a few times."""
+
+    def __init__(self, system, errors):
+        self.errors, self.asked = list(errors), 0
+        self.get_file = system.get_file
+
+    def __call__(self, *arguments, **options):
+        self.asked += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.get_file(*arguments, **options)
+
+
+@pytest.mark.parametrize(("failing", "asked"), [(0, 1), (2, 3), (9, 3)])
+def test_what_fails_is_fetched_again(memory, scratch, monkeypatch, failing, asked):
+    memory.pipe_file("/bucket/a.mp3", b"a")
+    flaky = _Flaky(memory, [RuntimeError("slow\ndown")] * failing)
+    monkeypatch.setattr(type(memory), "get_file", lambda _, *arguments, **options: flaky(*arguments, **options))
+    with fetched({"a": "memory://bucket/a.mp3"}, scratch, waits_s=(0.0, 0.0)) as take:
+        source = take(threading.Event())
+    assert flaky.asked == asked
+    if failing < 3:
+        assert source.path.read_bytes() == b"a"
+    else:
+        assert str(source.error) == "memory://bucket/a.mp3: cannot be fetched (slow down)"
+    source.release()
+
+
+def test_a_full_disk_is_no_fault_of_the_file(memory, scratch, monkeypatch):
+    memory.pipe_file("/bucket/a.mp3", b"a")
+    flaky = _Flaky(memory, [OSError(28, "No space left on device")])
+    monkeypatch.setattr(type(memory), "get_file", lambda _, *arguments, **options: flaky(*arguments, **options))
+    with fetched({"a": "memory://bucket/a.mp3"}, scratch) as take:
+        source = take(threading.Event())
+    assert isinstance(source.error, DiskFullError)
+    source.release()
+
+
+def test_a_run_that_ends_waits_for_no_retry(memory, scratch, monkeypatch):
+    stop = threading.Event()
+    flaky = _Flaky(memory, [RuntimeError("slow down")] * 9)
+
+    def get_file(*arguments, **options):
+        stop.set()
+        return flaky(*arguments, **options)
+
+    monkeypatch.setattr(type(memory), "get_file", get_file)
+    with fetched({"a": "memory://bucket/a.mp3"}, scratch, waits_s=(3600.0,)) as take:
+        assert take(stop) is None
+    assert flaky.asked == 1
+
+
+def test_places_that_cannot_be_opened_are_named():
+    with pytest.raises(UsageError, match=r"nosuch://bucket: cannot be opened \(.*nosuch"):
+        find_tracks("nosuch://bucket")
+
+
+def test_without_fsspec_it_says_what_brings_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(UsageError, match=r"there is no fsspec: `pip install jamendo-mood\[ray\]` brings it"):
+        find_tracks("s3://bucket/audio")
+
+
+def test_the_manifest_is_that_of_a_store(store, memory):
+    assert json.loads(memory.cat_file("/bucket/store/store.json"))["embedder"]["name"] == SPEC.name

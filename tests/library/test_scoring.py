@@ -1,0 +1,213 @@
+"""Scores of a store, computed once: what is kept, what is added, what is made anew."""
+
+import contextlib
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from damaged_stores import seem_encrypted
+from toy_examples import OTHER_SPEC
+
+from jamendo_mood.library import scoring
+from jamendo_mood.library.scoring import identify_tagger, score_store
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.training.model import load_builtin
+from jamendo_mood.util.errors import DataError, StoreError, UsageError
+
+
+@pytest.fixture(scope="module")
+def tagger():
+    return load_builtin()
+
+
+@pytest.fixture
+def store(tagger, tmp_path):
+    store = EmbeddingStore(tmp_path / "store", tagger.spec)
+    for number in range(7):
+        add(store, f"{number % 3:02d}/{number}", seed=number)
+    return store
+
+
+def add(store, key, seed):
+    rng = np.random.default_rng(seed)
+    store.add(key, rng.standard_normal((1 + seed % 4, store.spec.dim), dtype=np.float32))
+
+
+@pytest.fixture
+def scored_tracks(monkeypatch):
+    """How many tracks were really scored."""
+    seen = []
+    score = scoring._score
+    monkeypatch.setattr(scoring, "_score", lambda store, tagger, keys: seen.extend(keys) or score(store, tagger, keys))
+    return seen
+
+
+def cache_of(store):
+    (path,) = store.root.glob("library-*")
+    return path
+
+
+def check_right(scored, store, tagger):
+    assert scored.keys == tuple(sorted(store))
+    for row, key in enumerate(scored.keys):
+        np.testing.assert_allclose(scored.means[row], store[key].mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(scored.scores[row], tagger.score_track(store[key]), atol=1e-5)
+
+
+def test_every_track_is_scored_once(store, tagger, scored_tracks):
+    before = list(store)
+    progress = []
+    first = score_store(store, tagger, lambda *counts: progress.append(counts))
+    check_right(first, store, tagger)
+    assert progress == [(7, 7)]
+    assert cache_of(store).name == f"library-{identify_tagger(tagger)}.npz"
+    assert list(store) == list(EmbeddingStore(store.root)) == before  # the cache is no track
+    again = score_store(store, tagger, lambda *counts: progress.append(counts))
+    assert progress == [(7, 7)]
+    assert len(scored_tracks) == 7
+    assert again.keys == first.keys
+    np.testing.assert_array_equal(again.scores, first.scores)
+    np.testing.assert_array_equal(again.means, first.means)
+
+
+def test_batches_make_no_difference(store, tagger, monkeypatch):
+    monkeypatch.setattr(scoring, "BATCH", 2)
+    progress = []
+    check_right(score_store(store, tagger, lambda *counts: progress.append(counts)), store, tagger)
+    assert progress == [(2, 7), (4, 7), (6, 7), (7, 7)]
+
+
+def test_tracks_that_come_go_or_change_are_followed(store, tagger, scored_tracks):
+    score_store(store, tagger)
+    scored_tracks.clear()
+    add(store, "00/00", seed=20)
+    (store.root / "01" / "1.npy").unlink()
+    add(store, "02/2", seed=21)
+    os.utime(store.root / "02" / "2.npy", ns=(1, 1))
+    check_right(score_store(store, tagger), store, tagger)
+    assert scored_tracks == ["00/00", "02/2"]
+    scored_tracks.clear()
+    check_right(score_store(store, tagger), store, tagger)
+    assert scored_tracks == []
+
+
+def test_what_was_done_before_an_interruption_is_kept(store, tagger, scored_tracks, monkeypatch):
+    monkeypatch.setattr(scoring, "BATCH", 2)
+
+    def interrupt(done, total):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score_store(store, tagger, interrupt)
+    scored_tracks.clear()
+    check_right(score_store(store, tagger), store, tagger)
+    assert len(scored_tracks) == 3
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "flipped",
+        *(
+            pytest.param(damage, marks=pytest.mark.thorough)
+            for damage in ("cut", "empty", "text", "other arrays", "other shape", "no letters", "encrypted")
+        ),
+    ],
+)
+def test_a_damaged_cache_is_made_anew(store, tagger, caplog, damage):
+    score_store(store, tagger)
+    path = cache_of(store)
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(content)
+    elif damage == "other arrays":
+        np.savez(path, format=scoring.FORMAT)
+    elif damage == "no letters":
+        np.savez(path, format=scoring.FORMAT, keys=np.array([0xFFFFFFFF], "u4").view("U1"))
+    elif damage == "encrypted":
+        seem_encrypted(path)
+    elif damage == "other shape":
+        np.savez(path, format=1, keys=np.array(["a"]), stamps=np.zeros(1, int), means=np.zeros(3), scores=np.zeros(3))
+    else:
+        path.write_bytes(b"" if damage == "empty" else b"no zip")
+    check_right(score_store(store, tagger), store, tagger)
+    assert f"{path}: damaged, made anew" in caplog.text
+    caplog.clear()
+    check_right(score_store(store, tagger), store, tagger)
+    assert not caplog.text
+
+
+def test_a_cache_of_another_format_is_made_anew(store, tagger, scored_tracks, monkeypatch):
+    score_store(store, tagger)
+    scored_tracks.clear()
+    monkeypatch.setattr(scoring, "FORMAT", scoring.FORMAT + 1)
+    check_right(score_store(store, tagger), store, tagger)
+    assert len(scored_tracks) == 7
+
+
+def test_a_store_that_cannot_be_written_is_read_all_the_same(store, tagger, caplog):
+    (store.root / f"library-{identify_tagger(tagger)}.npz").mkdir()  # in the way; permissions do not stop root
+    check_right(score_store(store, tagger), store, tagger)
+    assert "what was computed is not kept" in caplog.text
+    assert not list(store.root.glob(".*.tmp"))
+
+
+def test_a_full_disk_is_no_reason_to_stop(tagger, small_disk, caplog):
+    store = EmbeddingStore(small_disk / "store", tagger.spec)
+    add(store, "a", seed=1)
+    with contextlib.suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as file:
+        while file.write(bytes(1 << 12)):
+            pass
+    check_right(score_store(store, tagger), store, tagger)
+    assert "no space left" in caplog.text
+
+
+def test_taggers_are_kept_apart(store, tagger):
+    other = replace(tagger, calibration=tagger.calibration * 0.5)
+    retrained = replace(tagger, weights=tuple(tuple(array * 1.5 for array in own) for own in tagger.weights))
+    assert len({identify_tagger(one) for one in (tagger, other, retrained, None)}) == 4
+    assert identify_tagger(replace(tagger, scores={})) == identify_tagger(tagger)  # how good it is changes no score
+    for one in (tagger, other):
+        check_right(score_store(store, one), store, one)
+    assert len(list(store.root.glob("library-*.npz"))) == 2
+
+
+def test_without_a_tagger_there_are_means_alone(store):
+    scored = score_store(store, None)
+    assert scored.scores.shape == (7, 0)
+    assert scored.means.shape == (7, 128)
+    assert cache_of(store).name == "library-none.npz"
+    assert score_store(store, None).keys == scored.keys
+
+
+def test_a_link_that_leads_nowhere_and_a_track_that_went_away_are_one_line(store, tagger, monkeypatch):
+    (store.root / "9.npy").symlink_to("/nowhere")
+    with pytest.raises(
+        StoreError, match=r"/9\.npy: cannot be read \(a link that leads nowhere\); `jamendo-mood verify"
+    ):
+        score_store(store, tagger)
+    (store.root / "9.npy").unlink()
+    real = EmbeddingStore.__getitem__
+
+    def go(store, key):
+        (store.root / f"{key}.npy").unlink(missing_ok=True)
+        return real(store, key)
+
+    monkeypatch.setattr(EmbeddingStore, "__getitem__", go)
+    with pytest.raises(StoreError, match="track 00/0 went away while it was scored; start again"):
+        score_store(store, tagger)
+
+
+def test_what_cannot_be_scored_is_refused(store, tagger, tmp_path):
+    with pytest.raises(UsageError, match="no tracks in this store"):
+        score_store(EmbeddingStore(tmp_path / "empty", tagger.spec), tagger)
+    with pytest.raises(UsageError, match="this tagger needs embeddings of vggish-pca"):
+        score_store(EmbeddingStore(tmp_path / "other", OTHER_SPEC), tagger)
+    store.add("bad", np.full((2, 128), np.nan, np.float32))
+    with pytest.raises(DataError, match="'bad' holds NaN"):
+        score_store(store, tagger)

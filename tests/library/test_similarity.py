@@ -1,0 +1,298 @@
+"""Queries of a library: by sound, by moods, by place, along a path."""
+
+import pickle
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_examples import VALUES, make_tagger
+
+from jamendo_mood.library.similarity import Found, Library, find_target, open_library, spread_by_rank
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.tagging.mood_plane import PLACES
+from jamendo_mood.training.model import load_builtin
+from jamendo_mood.util.errors import UsageError
+
+pytest_plugins = ["demo_corpus"]
+
+TARGETS = ("calm", "dark", "Happy music")
+
+
+def make_library(count=40, seed=0, **changes):
+    rng = np.random.default_rng(seed)
+    arrays = {
+        "scores": rng.random((count, len(TARGETS)), np.float32) / 50,
+        "means": rng.standard_normal((count, 6), np.float32) * [1, 100, 1, 1, 1, 0] + 0.3,
+        "va": (rng.random((count, 2), np.float32) - 0.5) / 10,
+        "grades": ("good",) * len(TARGETS),
+    }
+    return Library(tuple(f"t/{n}" for n in range(count)), TARGETS, **{**arrays, **changes}).prepare()
+
+
+def keys(found):
+    return [track.key for track in found]
+
+
+# ---- Ranks.
+
+
+def test_ranks_are_even_and_ties_share_theirs():
+    values = np.array([[0.3, 5], [0.1, 5], [0.3, 5], [0.9, 5], [0.2, 5]], np.float32)
+    np.testing.assert_allclose(spread_by_rank(values)[:, 0], [0.625, 0, 0.625, 1, 0.25])
+    np.testing.assert_allclose(spread_by_rank(values)[:, 1], 0.5)
+    np.testing.assert_allclose(spread_by_rank(values[:1]), 0.5)
+
+
+def test_levels_and_plane_use_their_whole_range():
+    library = make_library()
+    assert np.ptp(library.scores) < 0.02
+    for column in range(3):
+        np.testing.assert_allclose(sorted(library.levels[:, column]), np.linspace(0, 1, 40), atol=1e-6)
+    for axis in (0, 1):
+        np.testing.assert_allclose(sorted(library.plane[:, axis]), np.linspace(-1, 1, 40), atol=1e-6)
+        np.testing.assert_array_equal(library.plane[:, axis].argsort(), library.va[:, axis].argsort())
+
+
+# ---- Similar tracks.
+
+
+def test_similar_is_the_cosine_of_standardised_means():
+    library = make_library()
+    standardised = (library.means - library.means.mean(axis=0)) / np.maximum(library.means.std(axis=0), 1e-9)
+    standardised[:, 5] = 0  # the same in all tracks: says nothing
+    own = standardised[3]
+    cosines = standardised @ own / (np.linalg.norm(standardised, axis=1) * np.linalg.norm(own))
+    expected = [n for n in np.argsort(-cosines) if n != 3][:10]
+    found = library.similar("t/3", 10)
+    assert keys(found) == [f"t/{n}" for n in expected]
+    np.testing.assert_allclose([track.fit for track in found], np.clip(cosines[expected], 0, 1), atol=1e-5)
+
+
+def test_a_song_that_is_not_in_the_library_is_looked_up_by_its_mean():
+    library = make_library()
+    found = library.similar(library.means[3], 11)
+    assert found[0].key == "t/3"
+    assert found[0].fit == pytest.approx(1)
+    assert found[1:] == library.similar("t/3", 10)
+
+
+def test_unwanted_tracks_are_left_out():
+    library = make_library()
+    first, second, *others = library.similar("t/3", 10)
+    assert library.similar("t/3", 8, exclude=[first.key, second.key, "no such track"]) == others
+    assert len(library.similar("t/3", 1000)) == 39
+    assert first.key not in keys(library.by_moods({"calm": 1}, 40, exclude={first.key}))
+    assert first.key not in keys(library.near(0, 0, 40, exclude={first.key}))
+    assert first.key not in keys(library.along([(0, 0)], 40, exclude={first.key}))
+
+
+def test_what_is_no_track_is_refused():
+    library = make_library()
+    with pytest.raises(UsageError, match="t/40: no such track among the 40"):
+        library.similar("t/40", 3)
+    for wrong in (np.zeros(5, np.float32), np.full(6, np.nan, np.float32), np.zeros((2, 6), np.float32)):
+        with pytest.raises(UsageError, match="a mean embedding here is 6 finite numbers"):
+            library.similar(wrong, 3)
+
+
+def test_a_library_of_one_track_answers():
+    library = make_library(1)
+    assert library.similar("t/0", 3) == []
+    assert keys(library.similar(library.means[0] + 1, 3)) == ["t/0"]
+    assert keys(library.along([(-1, -1), (1, 1)], 3)) == ["t/0"]
+    assert keys(library.by_moods({"calm": 1}, 3)) == ["t/0"]
+
+
+# ---- Moods.
+
+
+def test_one_mood_gives_the_tracks_with_most_or_least_of_it():
+    library = make_library()
+    order = [f"t/{n}" for n in library.scores[:, 0].argsort()]
+    assert keys(library.by_moods({"calm": 0}, 40)) == order
+    most = library.by_moods({"calm": 1.0}, 40)
+    assert keys(most) == order[::-1]
+    assert [track.fit for track in most] == pytest.approx(np.linspace(1, 0, 40), abs=1e-6)
+
+
+def test_several_moods_are_met_together():
+    library = make_library()
+    found = library.by_moods({"calm": 0.8, "dark": 0.1}, 40)
+    differences = library.levels[:, :2] - [0.8, 0.1]
+    distances = np.sqrt((differences**2).mean(axis=1))
+    assert keys(found) == [f"t/{n}" for n in distances.argsort()]
+    assert found[0].fit == pytest.approx(1 - distances.min(), abs=1e-6)
+
+
+def test_a_tag_that_cannot_be_relied_on_weighs_less():
+    scores = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0]], np.float32)
+    arrays = {"scores": scores, "means": np.eye(3, dtype=np.float32), "va": None}
+    wanted = {"calm": 1.0, "dark": 1.0}
+    trusted = Library(("a", "b", "c"), TARGETS, grades=("weak", "good", "good"), **arrays)
+    assert keys(trusted.by_moods(wanted, 3))[-1] == "a"
+    trusted = Library(("a", "b", "c"), TARGETS, grades=("good", "unknown", "good"), **arrays)
+    assert keys(trusted.by_moods(wanted, 3))[-1] == "b"
+
+
+@pytest.mark.parametrize("name", ["happy", "Happy music", " HAPPY MUSIC "])
+def test_moods_are_found_by_name(name):
+    assert find_target(name, TARGETS) == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"hapy": 1}, "no mood 'hapy'; there are calm, dark, Happy music"),
+        ({"calm": 1.5}, "calm=1.5: a level is from 0"),
+        ({"calm": float("nan")}, "calm=nan: a level"),
+        ({}, "no mood is asked for; there are calm, dark"),
+    ],
+)
+def test_moods_that_cannot_be_met_are_refused(wanted, message):
+    with pytest.raises(UsageError, match=message):
+        make_library().by_moods(wanted, 3)
+
+
+# ---- The plane.
+
+
+def test_near_a_point_are_the_nearest():
+    library = make_library()
+    distances = np.linalg.norm(library.plane - [0.5, -0.25], axis=1)
+    found = library.near(0.5, -0.25, 5)
+    assert keys(found) == [f"t/{n}" for n in distances.argsort()[:5]]
+    assert found[0].fit == pytest.approx(1 - distances.min() / np.sqrt(8), abs=1e-6)
+
+
+def test_a_path_goes_from_its_start_to_its_end():
+    library = make_library(2000)
+    corners = [(-0.6, -0.4), (0.0, 0.6), (0.8, 0.5)]
+    found = library.along(corners, 21)
+    assert len(set(keys(found))) == 21
+    places = np.array([library.plane[library.row(key)] for key in keys(found)])
+    lengths = [np.hypot(0.6, 1.0), np.hypot(0.8, 0.1)]
+    for number, place in enumerate(places):
+        way = number / 20 * sum(lengths)
+        leg = int(way > lengths[0])
+        share = (way - leg * lengths[0]) / lengths[leg]
+        expected = np.add(corners[leg], share * np.subtract(corners[leg + 1], corners[leg]))
+        assert np.linalg.norm(place - expected) < 0.12
+    assert np.linalg.norm(np.diff(places, axis=0), axis=1).max() < sum(lengths) / 20 + 0.2
+
+
+def test_each_place_takes_the_nearest_track_left():
+    library = make_library(30)
+    found = library.along([(-1, 0), (1, 0)], 30)
+    assert sorted(keys(found)) == sorted(library.keys)
+    places = np.linspace(-1, 1, 30)
+    left = set(range(30))
+    for place, key in zip(places, keys(found), strict=True):
+        nearest = min(left, key=lambda row: np.linalg.norm(library.plane[row] - [place, 0]))
+        assert key == f"t/{nearest}"
+        left.remove(nearest)
+    assert len(library.along([(-1, 0), (1, 0)], 31)) == 30
+
+
+def test_a_path_of_one_point_is_that_point():
+    library = make_library()
+    assert library.along([(0.2, 0.3)], 5) == library.near(0.2, 0.3, 5)
+    assert library.along([(0.2, 0.3), (0.2, 0.3)], 5) == library.near(0.2, 0.3, 5)
+
+
+@pytest.mark.parametrize("points", [[(0, 1.1)], [(0, 0), (float("nan"), 0)], []])
+def test_points_off_the_plane_are_refused(points):
+    with pytest.raises(UsageError, match=r"from -1 to 1"):
+        make_library().along(points, 3)
+
+
+def test_tags_that_say_nothing_of_valence_have_no_plane():
+    library = make_library(va=None)
+    assert library.plane is None
+    for ask in (lambda: library.near(0, 0, 3), lambda: library.along([(0, 0)], 3)):
+        with pytest.raises(UsageError, match="ask for moods, of which there are calm, dark, Happy music"):
+            ask()
+
+
+# ---- Results, and real libraries.
+
+
+def test_a_result_holds_its_file_and_highest_tags():
+    scores = np.array([[0.1, 0.9, 0.5], [0, 0, 0]], np.float32)
+    files = {"a": Path("music/a.mp3")}
+    library = Library(("a", "b"), TARGETS, scores, np.eye(2, dtype=np.float32), files=files)
+    (track,) = library.by_moods({"dark": 1}, 1)
+    assert track == Found("a", 1.0, files["a"], (("dark", pytest.approx(0.9)), ("Happy music", 0.5), track.tags[2]))
+    assert library.similar("a", 1)[0].file is None
+
+
+def test_a_library_can_be_handed_to_another_process():
+    library = make_library()
+    assert pickle.loads(pickle.dumps(library)).similar("t/3", 10) == library.similar("t/3", 10)
+
+
+def test_a_real_library_finds_what_it_should(corpus, corpus_store, corpus_tagger):
+    library = open_library(corpus_store, corpus_tagger, corpus.audio)
+    assert library.keys == tuple(sorted(corpus_store))
+    assert library.files.keys() == set(library.keys)
+    tags = {song.path.removesuffix(".mp3"): set(song.moods) for song in corpus.songs}
+    for mood in corpus_tagger.task.targets:
+        found = library.by_moods({mood: 1.0}, 5)
+        assert all(mood in tags[key] for key in keys(found)), mood
+    for key in library.keys[:5]:
+        assert tags[library.similar(key, 1)[0].key] & tags[key]
+    pleasant, unpleasant = (library.near(valence, 0.0, 5) for valence in (1, -1))
+    mean = [np.mean([PLACES[tag][0] for key in keys(one) for tag in tags[key]]) for one in (pleasant, unpleasant)]
+    assert mean[0] > mean[1] + 0.5
+
+
+def test_without_a_tagger_there_is_sound_alone(corpus_store):
+    library = open_library(corpus_store, None)
+    assert library.targets == ()
+    assert library.similar(library.keys[0], 2)[0].tags == ()
+    with pytest.raises(UsageError, match="no place on the plane"):
+        library.near(0, 0, 1)
+
+
+def test_a_store_of_other_embeddings_is_refused(corpus_store):
+    with pytest.raises(UsageError, match="this tagger needs embeddings of vggish-pca"):
+        open_library(corpus_store, load_builtin())
+
+
+def test_a_query_takes_well_under_a_tenth_of_a_second():
+    rng = np.random.default_rng(0)
+    count, targets = 18_486, tuple(f"tag {n}" for n in range(56))
+    scores = rng.random((count, 56), np.float32)
+    means = rng.standard_normal((count, 128), np.float32)
+    va = rng.random((count, 2), np.float32)
+    library = Library(tuple(map(str, range(count))), targets, scores, means, va).prepare()
+    queries = {
+        "similar": lambda: library.similar("17", 20),
+        "moods": lambda: library.by_moods(dict.fromkeys(targets, 0.5), 20),
+        "near": lambda: library.near(0.1, 0.2, 20),
+        "along": lambda: library.along([(-0.6, -0.4), (0.8, 0.5)], 20),
+    }
+    for name, ask in queries.items():
+        times_s = []
+        for _ in range(5):
+            started = time.perf_counter()
+            ask()
+            times_s.append(time.perf_counter() - started)
+        assert min(times_s) < 0.1, name  # the least: other processes may be at work
+
+
+def test_the_store_lists_its_tracks_alone(corpus_store, corpus_tagger):
+    open_library(corpus_store, corpus_tagger)
+    assert list(corpus_store.root.glob("library-*.npz"))
+    assert set(EmbeddingStore(corpus_store.root)) == set(corpus_store)
+    assert not [key for key in corpus_store if key.startswith("library")]
+
+
+def test_a_tagger_of_valence_and_arousal_says_where_its_tracks_lie(corpus_store, logmel):
+    tagger = make_tagger(VALUES, logmel.spec)
+    library = open_library(corpus_store, tagger)
+    np.testing.assert_allclose(library.va, library.scores / 4 - 1.25, atol=1e-5)  # from 1 ... 9 to -1 ... 1
+    best = library.near(1.0, 1.0, 1)[0].key
+    assert library.plane[library.row(best)].sum() == library.plane.sum(axis=1).max()
+    assert [[name for name, _ in found.tags] for found in library.near(0, 0, 9)] == [["valence", "arousal"]] * 9
+    assert library.by_moods({"valence": 1.0}, 1)[0].key == library.keys[library.scores[:, 0].argmax()]

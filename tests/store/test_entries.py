@@ -1,0 +1,120 @@
+import hashlib
+import io
+import json
+import random
+import subprocess
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.store.entries import (
+    HEADER_BYTES,
+    SEAL_BYTES,
+    decode_entry,
+    encode_entry,
+    encode_header,
+    parse_entry,
+    seal,
+)
+from jamendo_mood.util.errors import StoreError
+
+SPEC = EmbedderSpec("toy", "ab" * 32, 16_000, 0.96, 0.5, 3, "tuned")
+FRAMES = np.arange(15, dtype=np.float32).reshape(5, 3)
+CONTENT = b"".join(encode_entry("48/9 ü", FRAMES, SPEC))
+
+
+def npy(array, **how):
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, **how)
+    return file.getvalue()
+
+
+def test_an_entry_says_what_it_is():
+    entry = parse_entry(CONTENT)
+    np.testing.assert_array_equal(entry.frames, FRAMES)
+    assert (entry.key, entry.spec) == ("48/9 ü", SPEC)
+    assert entry.sha256 == hashlib.sha256(CONTENT[:-SEAL_BYTES]).hexdigest()
+
+
+def test_an_entry_can_be_read_and_mapped_by_numpy(tmp_path):
+    path = tmp_path / "a.npy"
+    path.write_bytes(CONTENT)
+    np.testing.assert_array_equal(np.load(path), FRAMES)
+    np.testing.assert_array_equal(np.load(path, mmap_mode="r"), FRAMES)
+    with path.open("rb") as file:
+        np.testing.assert_array_equal(np.load(file), FRAMES)
+
+
+def test_the_checksum_can_be_compared_by_hand(tmp_path):
+    path = tmp_path / "a.npy"
+    path.write_bytes(CONTENT)
+    told = subprocess.run(["tail", "-n", "2", path], capture_output=True, check=True).stdout.decode().split("\n")
+    assert json.loads(told[0]) == {"key": "48/9 ü", "embedder": asdict(SPEC)}
+    computed = subprocess.run(f"head -c -65 {path} | sha256sum", shell=True, capture_output=True, check=True)
+    assert computed.stdout.decode().split()[0] == told[1]
+
+
+def test_the_same_track_gives_the_same_bytes():
+    assert b"".join(encode_entry("48/9 ü", FRAMES[::-1][::-1].copy(order="F"), SPEC)) == CONTENT
+
+
+def test_what_was_read_can_be_written_to():
+    parse_entry(bytearray(CONTENT)).frames[0, 0] = 1
+
+
+@pytest.mark.parametrize("rows", [1, 10**17])
+def test_the_header_is_one_of_npy_files_and_longer_than_numpys(rows):
+    header = encode_header(rows, 3)
+    file = io.BytesIO(header)
+    assert np.lib.format.read_magic(file) == (1, 0)
+    assert np.lib.format.read_array_header_1_0(file) == ((rows, 3), False, np.dtype("<f4"))
+    assert file.tell() == len(header) == HEADER_BYTES > len(npy(FRAMES)) - FRAMES.nbytes
+    assert len(header) % 64 == 0
+
+
+def test_no_end_of_an_entry_may_be_lost():
+    for length in range(len(CONTENT)):
+        with pytest.raises(ValueError, match=r"cut short|checksum|EOF|header|magic|tells of|^an array"):
+            parse_entry(CONTENT[:length])
+
+
+def test_no_bit_of_an_entry_may_flip():
+    for place in range(len(CONTENT)):
+        for bit in range(8):
+            flipped = bytearray(CONTENT)
+            flipped[place] ^= 1 << bit
+            with pytest.raises(ValueError, match=r"\w"):
+                parse_entry(flipped)
+
+
+def test_nothing_may_follow():
+    with pytest.raises(ValueError, match="checksum does not fit"):
+        parse_entry(CONTENT + b"\0")
+
+
+@pytest.mark.parametrize("about", [b"", b"[]", b"{}", b'{"key": "a", "embedder": {}}', b'{"key": "a", "embedder": 1}'])
+def test_a_checksum_of_nonsense_is_none(about):
+    content = CONTENT[: HEADER_BYTES + FRAMES.nbytes] + b"\n" + about + b"\n"
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_entry(content + seal(hashlib.sha256(content).hexdigest()))
+
+
+@pytest.mark.parametrize("array", [FRAMES, FRAMES.copy(order="F"), FRAMES.astype(">f4"), FRAMES.astype(np.int16)])
+def test_arrays_of_earlier_versions_and_of_others_are_read_without_a_checksum(array):
+    entry = parse_entry(npy(array, version=(1, 0)))
+    np.testing.assert_array_equal(entry.frames, array)
+    assert (entry.key, entry.spec, entry.sha256) == (None, None, "")
+
+
+def test_no_memory_is_taken_for_what_a_header_promises():
+    with pytest.raises(ValueError, match="cut short"):
+        parse_entry(encode_header(10**12, 128) + bytes(100))
+
+
+def test_random_bytes_are_no_entry():
+    draw = random.Random(0)
+    for length in range(300):
+        with pytest.raises(StoreError, match=r"^somewhere: damaged, delete it .*\(.+\)$"):
+            decode_entry(draw.randbytes(length), "somewhere")

@@ -1,0 +1,66 @@
+import os
+
+import pytest
+from damaged_stores import SPEC
+
+from jamendo_mood.store import file_format
+from jamendo_mood.store.file_format import (
+    format_manifest,
+    is_key,
+    parse_failures,
+    read_failures,
+    read_manifest,
+    write_failures,
+)
+from jamendo_mood.util.errors import StoreError
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path):
+    path = tmp_path / "store.json"
+    path.write_bytes(format_manifest(SPEC))
+    assert read_manifest(path, path) == SPEC
+    with pytest.raises(FileNotFoundError):
+        read_manifest(tmp_path / "none", "none")
+
+
+def test_a_manifest_without_end_is_none(tmp_path):
+    path = tmp_path / "store.json"
+    path.write_bytes(format_manifest(SPEC))
+    os.truncate(path, 1 << 40)
+    with pytest.raises(StoreError, match=r"here: not the manifest of a store \(it has more than 8,000,000 bytes\)"):
+        read_manifest(path, "here")
+
+
+def test_a_list_of_failures_is_read_as_it_was_written(tmp_path):
+    path, listed = tmp_path / "failures.tsv", {"a": "no sound", "b ü": "a\u2028b\x85c\rd"}
+    assert read_failures(path) == ({}, [])
+    write_failures(path, listed)
+    assert read_failures(path) == (listed, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "listed", "damaged"),
+    [
+        (b"", {}, []),
+        (b"key\terror\n", {}, []),
+        (b"key\terror\na\tb\nc\td", {"a": "b", "c": "d"}, [3]),
+        (b"key\terror\na\tb\n\nc\td\n", {"a": "b", "c": "d"}, [3]),
+        (b"a\tb\n", {"a": "b"}, [1]),
+        (b"key\terror", {"key": "error"}, [1]),
+        (b"key\terror\n\xff\tb\n../a\tb\n", {}, [2, 3]),
+    ],
+)
+def test_damaged_lines_are_told(content, listed, damaged):
+    assert parse_failures(content) == (listed, damaged)
+
+
+def test_of_damaged_lines_only_the_first_are_told(tmp_path, monkeypatch):
+    assert parse_failures(b"\n" * 1000) == ({}, [*range(1, 101)])
+    monkeypatch.setattr(file_format, "MOST_FAILURES_BYTES", 20)
+    (tmp_path / "a").write_bytes(bytes(21))
+    with pytest.raises(ValueError, match="more than 20 bytes"):
+        read_failures(tmp_path / "a")
+
+
+def test_the_names_of_a_store_itself_are_no_keys():
+    assert [is_key(name) for name in ("frames", "frames/1", "a", "../a")] == [False, True, True, False]

@@ -1,0 +1,219 @@
+"""Places of mood tags on the plane, and of tracks from their tags."""
+
+import numpy as np
+import pytest
+
+from jamendo_mood.datasets import mirex, quadrants, turkish
+from jamendo_mood.tagging import mood_plane
+from jamendo_mood.tagging.emotions import cluster_of, quadrant_of
+from jamendo_mood.tagging.mood_plane import CLASS_PLACES, PLACES, place_of, read_places, va_of_scores
+from jamendo_mood.tasks.kinds import KINDS, Task
+from jamendo_mood.training.model import load_builtin
+from jamendo_mood.util.errors import DataError
+
+THRESHOLDS = np.array([0.5, 0.2, 0.1])
+TAGS = ("happy", "sad", "calm")
+
+
+def va(scores, thresholds=THRESHOLDS, targets=TAGS):
+    return va_of_scores(np.array(scores, np.float32), np.asarray(thresholds, float), targets)
+
+
+@pytest.mark.shared
+def test_every_tag_of_the_data_sets_has_a_place(shared):
+    lines = (shared / "data" / "jamendo" / "moodtheme.txt").read_text(encoding="utf-8").split()
+    tags = {line.removeprefix("mood/theme---") for line in lines}
+    assert len(tags) == 59
+    assert PLACES.keys() == tags | set(load_builtin().task.targets)
+
+
+def test_places_are_tenths_within_the_plane():
+    positions = np.array([*PLACES.values()])
+    assert np.abs(positions).max() <= 1
+    assert np.allclose(positions * 10, np.round(positions * 10))
+
+
+@pytest.fixture(scope="module")
+def theirs(shared):
+    """Music2Emotion's table (AMAAI Lab, MIT licence), in [-1, 1]."""
+    return read_places(shared / "data" / "jamendo" / "moodtag_va_scores.csv")
+
+
+def correlations(one, other):
+    """Pearson's, of valence and of arousal."""
+    one, other = np.array([*one]), np.array([*other])
+    return np.array([np.corrcoef(one[:, axis], other[:, axis])[0, 1] for axis in (0, 1)])
+
+
+@pytest.mark.shared
+def test_our_places_agree_with_those_of_others(theirs):
+    # The figures of docs/emotions.md.
+    assert len(theirs) == 56
+    assert theirs.keys() < PLACES.keys()
+    ours = np.array([PLACES[tag] for tag in theirs])
+    np.testing.assert_allclose(correlations(ours, theirs.values()), [0.776, 0.661], atol=0.0006)
+    differences = np.abs(ours - np.array([*theirs.values()])).mean(axis=0)
+    np.testing.assert_allclose(differences, [0.196, 0.321], atol=0.0006)
+
+
+@pytest.mark.shared
+def test_our_places_agree_better_with_the_tags_of_the_same_tracks(shared, theirs):
+    """A judge of both tables: a tag should lie where the other tags of its tracks lie, by either table's places."""
+    (table,) = (shared / "data" / "jamendo").rglob("autotagging_moodtheme.tsv")
+    companions = {tag: [] for tag in theirs}
+    for line in table.read_text(encoding="utf-8").splitlines()[1:]:
+        cells = (cell.strip().removeprefix("mood/theme---") for cell in line.split("\t")[5:])
+        tags = [tag for tag in cells if tag in theirs]
+        for tag in tags:
+            companions[tag] += [other for other in tags if other != tag]
+    beside_ours, beside_theirs = (
+        np.array([np.mean([places[other] for other in companions[tag]], axis=0) for tag in theirs])
+        for places in (PLACES, theirs)
+    )
+    ours = [PLACES[tag] for tag in theirs]
+    # The figures of docs/emotions.md.
+    np.testing.assert_allclose(correlations(ours, beside_theirs), [0.673, 0.784], atol=0.0006)
+    np.testing.assert_allclose(correlations(theirs.values(), beside_ours), [0.479, 0.554], atol=0.0006)
+    np.testing.assert_allclose(correlations(theirs.values(), beside_theirs), [0.419, 0.507], atol=0.0006)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([0.5, 0.0, 0.0], PLACES["happy"]),
+        ([0.0, 0.01, 0.0], PLACES["sad"]),  # what is heard counts, however faint
+        ([0.0, 0.2, 0.1], np.mean([PLACES["sad"], PLACES["calm"]], axis=0)),  # both at their thresholds
+        ([0.25, 0.2, 0.0], np.average([PLACES["happy"], PLACES["sad"]], axis=0, weights=[0.25, 1])),
+        ([0.0, 1.0, 0.2], np.mean([PLACES["sad"], PLACES["calm"]], axis=0)),  # capped at twice the threshold
+        ([0.0, np.nan, 0.1], PLACES["calm"]),
+        ([0.0, 0.0, 0.0], (0, 0)),
+        ([np.nan] * 3, (0, 0)),
+    ],
+)
+def test_a_track_lies_where_its_tags_do(scores, expected):
+    position = va(scores)
+    assert position.shape == (2,)
+    assert position.dtype == np.float32
+    np.testing.assert_allclose(position, expected, atol=1e-6)
+
+
+def test_tags_without_a_place_or_a_threshold_do_not_count():
+    targets = ("happy", "sad", "guitar")
+    np.testing.assert_allclose(va([0.5, 0.9, 0.9], [0.5, np.inf, 0.1], targets), PLACES["happy"], atol=1e-6)
+
+
+def test_a_tagger_that_says_nothing_of_moods_gives_none():
+    assert va([0.5, 0.5], [0.5, 0.5], ("guitar", "piano")) is None
+    assert va([0.5, 0.5], [np.inf, 0.5], ("happy", "piano")) is None
+
+
+def test_many_tracks_are_placed_as_each_alone():
+    scores = np.random.default_rng(0).random((4, 5, 3))
+    together = va(scores)
+    assert together.shape == (4, 5, 2)
+    assert np.abs(together).max() <= 1
+    np.testing.assert_allclose(together[2, 3], va(scores[2, 3]))
+
+
+def test_a_threshold_of_nought_is_reached_by_any_score():
+    np.testing.assert_allclose(va([0.1, 0.0, 0.0], [0.0, 0.2, 0.1]), PLACES["happy"], atol=1e-6)
+
+
+# ---- Tables of others.
+
+
+def write(path, *lines):
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_another_table_is_read_in_its_scale(tmp_path):
+    table = write(
+        tmp_path / "t.csv", "\ufeffArousal,MoodTag,Valence,note", "1,calm,5,x", "9.0,happy,8,", "5,odd one,1,"
+    )
+    places = read_places(table)
+    assert places == {"calm": (0, -1), "happy": (0.75, 1), "odd one": (-1, 0)}
+    scores = np.array([0.0, 0.0, 0.1], np.float32)
+    np.testing.assert_allclose(va_of_scores(scores, THRESHOLDS, TAGS, places), places["calm"], atol=1e-6)
+    # A tag that the table does not have has no place in it.
+    assert va_of_scores(np.array([0.9], np.float32), np.array([0.5]), ("sad",), places) is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["MoodTag,Valence", "calm,5"], "no column 'Arousal'"),
+        (["MoodTag,Valence,Arousal"], "a table without rows"),
+        (["MoodTag,Valence,Arousal", "calm,5,3", "calm,5,3"], "line 3: 'calm' stands here a second time"),
+        (["MoodTag,Valence,Arousal", ",5,3"], "line 2: no tag"),
+        (["MoodTag,Valence,Arousal", "calm,5,nan"], "line 2: Arousal 'nan' is not a number from 1 to 9"),
+        (["MoodTag,Valence,Arousal", "calm,0.5,3"], "line 2: Valence '0.5' is not a number from 1 to 9"),
+        (["MoodTag,Valence,Arousal", "calm,five,3"], "line 2: Valence 'five'"),
+    ],
+)
+def test_a_table_that_is_wrong_is_refused_with_its_line(tmp_path, lines, message):
+    table = write(tmp_path / "t.csv", *lines)
+    with pytest.raises(DataError) as caught:
+        read_places(table)
+    assert message in str(caught.value)
+    assert str(table) in str(caught.value)
+
+
+def test_a_table_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(DataError, match=r"nosuch\.csv"):
+        read_places(tmp_path / "nosuch.csv")
+
+
+def test_every_kind_of_task_says_where_its_places_come_from():
+    assert mood_plane.PLACE_SOURCES.keys() == mood_plane._PLACINGS.keys() == KINDS.keys()
+
+
+def test_tags_are_placed_by_their_scores():
+    scores = np.array([0.9, 0.1, 0.05], np.float32)
+    np.testing.assert_array_equal(place_of(Task("toy", "tags", TAGS), THRESHOLDS, scores), va(scores))
+    there = {"happy": (-1.0, -1.0)}
+    np.testing.assert_allclose(place_of(Task("toy", "tags", TAGS), THRESHOLDS, scores, there), [-1, -1])
+
+
+@pytest.mark.parametrize("targets", [("valence", "arousal"), ("tension", "arousal", "valence")])
+def test_values_of_valence_and_arousal_are_places_themselves(targets):
+    task = Task("toy", "values", targets, (1.0, 9.0))
+    scores = np.full((2, len(targets)), 2.0, np.float32)
+    scores[:, targets.index("valence")] = [1, 9]
+    scores[:, targets.index("arousal")] = [5, 7]
+    np.testing.assert_allclose(place_of(task, np.zeros(len(targets)), scores), [[-1, 0], [1, 0.5]])
+
+
+def test_the_ends_of_a_scale_are_the_ends_of_the_plane_to_the_bit():
+    task = Task("toy", "values", ("valence", "arousal"), (0.1, 0.7))
+    ends = np.array([[0.1, 0.7]], np.float32)
+    assert np.abs(place_of(task, np.zeros(2), ends)).max() <= 1  # rounding must not leave the plane
+
+
+def test_other_values_say_nothing_of_a_place():
+    scores = np.zeros(2, np.float32)
+    assert place_of(Task("toy", "values", ("valence", "tension"), (0.0, 1.0)), np.zeros(2), scores) is None
+    assert place_of(Task("toy", "values", ("happy", "sad"), (0.0, 1.0)), np.zeros(2), scores) is None
+
+
+def test_classes_lie_at_the_mean_of_their_places_by_their_probabilities():
+    task = Task("toy", "classes", quadrants.QUADRANTS)
+    sure = np.eye(4, dtype=np.float32)
+    places = place_of(task, np.zeros(4), sure)
+    assert [quadrant_of(*place) for place in places.tolist()] == [*quadrants.QUADRANTS]
+    np.testing.assert_allclose(place_of(task, np.zeros(4), np.full(4, 0.25, np.float32)), [0, 0], atol=1e-6)
+    np.testing.assert_allclose(
+        place_of(task, np.zeros(4), np.array([0.75, 0.25, 0, 0], np.float32)), 0.75 * places[0] + 0.25 * places[1]
+    )
+
+
+def test_the_classes_of_the_data_sets_all_have_places():
+    for classes in (mirex.CLUSTERS, quadrants.QUADRANTS, turkish.CLASSES):
+        assert {*classes} <= {*PLACES, *CLASS_PLACES}
+    sure = place_of(Task("toy", "classes", mirex.CLUSTERS), np.zeros(5), np.eye(5, dtype=np.float32))
+    assert [f"Cluster {cluster_of(*place)}" for place in sure.astype(float).round(3).tolist()] == [*mirex.CLUSTERS]
+
+
+def test_classes_of_which_one_is_unknown_say_nothing_of_a_place():
+    task = Task("toy", "classes", ("happy", "whatever"))
+    assert place_of(task, np.zeros(2), np.array([0.5, 0.5], np.float32)) is None

@@ -1,0 +1,176 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from toy_examples import (
+    COURSES,
+    OTHER_SPEC,
+    QUADRANTS,
+    TASK,
+    VALUES,
+    make_class_prediction,
+    make_prediction,
+    make_tagger,
+    make_value_prediction,
+)
+
+from jamendo_mood.extraction.streaming import StreamConfig
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.tagging.prediction import predict, predict_files, predict_stored, score_embedding
+from jamendo_mood.util.errors import AudioError, DataError, UsageError
+
+pytest_plugins = ["demo_corpus"]
+
+
+@pytest.fixture
+def broken(tmp_path):
+    path = tmp_path / "broken.mp3"
+    path.write_text("no music")
+    return path
+
+
+@pytest.fixture(scope="module")
+def by_key(corpus_store, corpus_tagger):
+    """The predictions of the whole corpus, from its store."""
+    return {prediction.source: prediction for prediction in predict_stored(corpus_store, corpus_tagger)}
+
+
+def test_a_file_and_its_stored_embedding_give_the_same_scores(corpus, corpus_store, corpus_tagger, logmel, by_key):
+    assert list(by_key) == list(corpus_store)
+    for number in (0, -1):
+        song = corpus.songs[number]
+        prediction = predict(corpus.path(number), corpus_tagger, logmel)
+        from_store = by_key[song.path.removesuffix(".mp3")]
+        np.testing.assert_array_equal(prediction.track_scores, from_store.track_scores)
+        np.testing.assert_array_equal(prediction.frame_scores, from_store.frame_scores)
+        np.testing.assert_array_equal(prediction.decided, from_store.decided)
+        assert prediction.source == str(corpus.path(number))
+        assert (prediction.title, prediction.artist) == (
+            f"Study in {' and '.join(song.moods)} no. {song.id}",
+            f"Synthetic artist {song.artist}",
+        )
+        assert prediction.duration_s == pytest.approx(12, abs=0.1)
+        assert (from_store.title, from_store.artist) == (None, None)
+
+
+def test_the_timeline_has_a_row_for_each_frame(corpus, corpus_store, corpus_tagger, by_key):
+    for key, prediction in [*by_key.items()][::10]:
+        frames = corpus_store[key]
+        assert prediction.frame_scores.shape == (len(frames), len(corpus.dataset.task.targets))
+        np.testing.assert_array_equal(prediction.times_s, corpus_store.times(key))
+        np.testing.assert_array_equal(prediction.frame_scores, corpus_tagger.score_frames(frames))
+        np.testing.assert_array_equal(prediction.decided, corpus_tagger.decide(prediction.track_scores))
+
+
+def test_songs_the_tagger_has_not_heard_get_their_moods(corpus, by_key):
+    """Most of them: two moods of one song may both come first."""
+    songs = [song for song in corpus.songs if song.part == "test"]
+    right = sum(by_key[song.path.removesuffix(".mp3")].top(1)[0][0] in song.moods for song in songs)
+    assert right >= 0.75 * len(songs)
+
+
+def test_an_unreadable_file_does_not_end_the_run(corpus, corpus_tagger, logmel, broken, empty_scratch):
+    paths = [corpus.path(0), broken, corpus.path(1)]
+    results = dict(predict_files(paths, corpus_tagger, logmel, StreamConfig(scratch=empty_scratch)))
+    assert set(results) == set(paths)
+    assert "broken.mp3: not a readable audio file" in results[broken]
+    for number in (0, 1):
+        alone = predict(corpus.path(number), corpus_tagger, logmel)
+        np.testing.assert_array_equal(results[corpus.path(number)].track_scores, alone.track_scores)
+
+
+def test_one_unreadable_file_is_an_audio_error(corpus_tagger, logmel, broken):
+    with pytest.raises(AudioError, match=r"broken\.mp3: not a readable audio file"):
+        predict(broken, corpus_tagger, logmel)
+
+
+def test_another_embedder_is_refused_before_anything_is_read(corpus_tagger, logmel, corpus_store, tmp_path):
+    other = replace(logmel, spec=replace(logmel.spec, name="other"))
+    with pytest.raises(UsageError, match=r"needs embeddings of logmel .*; these are of other"):
+        predict(tmp_path / "not there.mp3", corpus_tagger, other)
+    with pytest.raises(UsageError, match="needs embeddings of other"):
+        next(predict_stored(corpus_store, replace(corpus_tagger, spec=OTHER_SPEC)))
+
+
+def test_a_stored_embedding_with_nan_is_refused_by_name(corpus_store, corpus_tagger, tmp_path):
+    store = EmbeddingStore(tmp_path, corpus_store.spec)
+    frames = corpus_store["00/1000"].copy()
+    frames[3, 5] = np.nan
+    store.add("48/948", frames)
+    with pytest.raises(DataError, match="track '48/948' holds NaN or infinity"):
+        next(predict_stored(store, corpus_tagger))
+
+
+def test_the_top_is_the_highest_scores_in_order():
+    prediction = make_prediction()
+    assert prediction.top(2) == [("green", 0.75, True), ("red", pytest.approx(0.45), True)]
+    assert [tag for tag, _, _ in prediction.top(10)] == ["green", "red", "blue"]
+    assert [decided for _, _, decided in prediction.top(10)] == [True, True, False]
+
+
+def test_equal_scores_keep_the_order_of_the_tags():
+    tags = tuple(f"tag {number}" for number in range(100))
+    scores = np.tile(np.array([0.25, 0.5], np.float32), 50)
+    prediction = replace(make_prediction(), targets=tags, track_scores=scores, decided=scores > 1)
+    assert [tag for tag, _, _ in prediction.top(100)] == [*tags[1::2], *tags[::2]]
+
+
+def test_the_json_of_a_prediction_is_json():
+    prediction = make_prediction(artist=None)
+    values = json.loads(json.dumps(prediction.to_json(2, timeline=True), allow_nan=False))
+    assert {name: values[name] for name in ("file", "title", "artist", "duration_s")} == {
+        "file": "songs/toy.mp3",
+        "title": "Blue & Green <live>",
+        "artist": None,
+        "duration_s": 61.5,
+    }
+    assert values["tags"] == [
+        {"tag": "green", "score": 0.75, "above_threshold": True, "reliability": "fair"},
+        {"tag": "red", "score": float(np.float32(0.45)), "above_threshold": True, "reliability": "good"},
+    ]
+    assert values["timeline"]["times_s"] == prediction.times_s.tolist()
+    for tag in ("green", "red"):
+        assert values["timeline"]["scores"][tag] == prediction.frame_scores[:, TASK.targets.index(tag)].tolist()
+    assert set(values["timeline"]["scores"]) == {"green", "red"}
+    assert "timeline" not in prediction.to_json(2)
+
+
+def test_classes_as_json_tell_the_one_that_is_chosen():
+    values = make_class_prediction().to_json(2)
+    assert values["classes"] == [
+        {"class": "Q3", "probability": pytest.approx(0.6), "chosen": True, "reliability": "good"},
+        {"class": "Q4", "probability": pytest.approx(0.2), "chosen": False, "reliability": "unknown"},
+    ]
+    assert not {"tags", "values", "scale"} & values.keys()
+
+
+def test_values_as_json_have_their_scale_and_no_decisions():
+    values = make_value_prediction().to_json(10, timeline=True)
+    assert values["values"] == [
+        {"name": "valence", "value": 3.0, "reliability": "weak"},
+        {"name": "arousal", "value": 7.0, "reliability": "good"},
+    ]
+    assert values["scale"] == [1.0, 9.0]
+    assert values["timeline"]["scores"] == {"valence": [2.0, 4.0], "arousal": [6.0, 8.0]}
+    assert not {"tags", "classes"} & values.keys()
+    json.dumps(values, allow_nan=False)
+
+
+def test_values_are_shares_of_their_scale():
+    assert make_value_prediction().share(5.0) == 0.5
+    assert make_class_prediction().share(0.25) == 0.25
+
+
+@pytest.mark.parametrize("task", [QUADRANTS, VALUES, COURSES], ids=["classes", "values", "courses"])
+def test_a_prediction_knows_its_kind_and_its_scale(task):
+    frames = np.random.default_rng(0).standard_normal((30, 4), dtype=np.float32)
+    prediction = score_embedding(("a", None, None, 28.8), frames, make_tagger(task))
+    assert (prediction.kind, prediction.scale) == (task.kind, task.scale)
+    assert prediction.frame_scores.shape == (30, len(task.targets))
+    if task.scale is not None:
+        low, high = task.scale
+        assert list(prediction.order) == [0, 1]
+        valence, arousal = (prediction.track_scores[task.targets.index(name)] for name in ("valence", "arousal"))
+        expected = [2 * (value - low) / (high - low) - 1 for value in (valence, arousal)]
+        np.testing.assert_allclose(prediction.place, expected, rtol=1e-5)

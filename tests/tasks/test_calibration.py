@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+
+from jamendo_mood.tasks import metrics
+from jamendo_mood.tasks.calibration import IDENTITY, apply_platt, fit_platt, log_odds
+
+
+def sample(count, slopes, offsets, seed=0):
+    """Scores whose true log-odds are a line on theirs: truth (count, k), scores (count, k)."""
+    rng = np.random.default_rng(seed)
+    odds = rng.normal(-1.5, 1.2, (count, len(slopes)))
+    truth = rng.random(odds.shape) < 1 / (1 + np.exp(-(odds * slopes + offsets)))
+    return truth, (1 / (1 + np.exp(-odds))).astype(np.float32)
+
+
+def test_with_many_examples_each_tag_gets_its_own_line():
+    slopes, offsets = np.array([0.6, 1.0, 1.5]), np.array([-0.5, 0.0, 0.8])
+    params = fit_platt(*sample(200_000, slopes, offsets))
+    np.testing.assert_allclose(params[:, 0], slopes, atol=0.05)
+    np.testing.assert_allclose(params[:, 1], offsets, atol=0.08)
+
+
+def test_scores_become_shares():
+    truth, scores = sample(20_000, np.array([0.5, 1.6]), np.array([-0.7, 0.4]))
+    test_truth, test_scores = sample(20_000, np.array([0.5, 1.6]), np.array([-0.7, 0.4]), seed=1)
+    calibrated = apply_platt(test_scores, fit_platt(truth, scores))
+    assert metrics.calibration_error(test_truth, test_scores) > 0.02
+    assert metrics.calibration_error(test_truth, calibrated) < 0.01
+
+
+def test_a_tag_with_few_examples_follows_the_others():
+    truth, scores = sample(4_000, np.full(20, 0.7), np.full(20, -0.4))
+    truth[:, 3] = False
+    truth[:4, 3] = True
+    alone = fit_platt(truth[:, [3]], scores[:, [3]])
+    params = fit_platt(truth, scores)
+    assert abs(params[3, 0] - 0.7) < 0.3
+    assert params[3, 1] < params[:3, 1].min()  # it is rarer than they are
+    assert np.isfinite(alone).all()
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_a_tag_without_positives_or_negatives_gets_finite_values(value):
+    truth, scores = sample(300, np.array([1.0, 1.0]), np.array([0.0, 0.0]))
+    truth[:, 1] = value
+    params = fit_platt(truth, scores)
+    assert np.isfinite(params).all()
+    assert (params[:, 0] > 0).all()
+    mean = apply_platt(scores, params)[:, 1].mean()
+    assert mean > 0.5 if value else mean < scores[:, 1].mean()
+
+
+def test_the_order_of_scores_never_changes():
+    """Even where the scores are worse than chance."""
+    truth, scores = sample(500, np.array([-2.0]), np.array([0.0]))
+    calibrated = apply_platt(scores, fit_platt(truth, scores))
+    order = np.argsort(scores[:, 0], kind="stable")
+    assert (np.diff(calibrated[order, 0]) >= 0).all()
+    np.testing.assert_allclose(metrics.roc_auc(truth, calibrated), metrics.roc_auc(truth, scores), atol=1e-3)
+
+
+def test_certain_scores_are_taken_and_identity_changes_nothing():
+    scores = np.array([[0.0], [1.0], [0.25]], np.float32)
+    assert np.isfinite(log_odds(scores)).all()
+    assert np.isfinite(fit_platt(scores > 0.5, scores)).all()
+    same = apply_platt(scores, np.array([IDENTITY]))
+    np.testing.assert_allclose(same, scores, atol=2e-6)
+    assert same.dtype == np.float32
+
+
+def test_scores_of_any_leading_shape():
+    params = np.array([[2.0, 0.0], [1.0, 1.0]])
+    assert apply_platt(np.full((5, 3, 2), 0.5, np.float32), params).shape == (5, 3, 2)
+    np.testing.assert_allclose(apply_platt(np.array([0.5, 0.5]), params), [0.5, 1 / (1 + np.exp(-1))], rtol=1e-6)
+
+
+def test_scores_that_separate_everything_do_not_become_certain():
+    """Thirty tracks that a head tells apart without a mistake are no reason to be sure of the next one."""
+    truth = np.random.default_rng(0).random((30, 5)) < 0.3
+    scores = np.where(truth, 0.8, 0.2).astype(np.float32)
+    calibrated = apply_platt(scores, fit_platt(truth, scores))
+    assert 0.9 < calibrated[truth].min() <= calibrated[truth].max() < 0.995
+    assert 0.005 < calibrated[~truth].min() <= calibrated[~truth].max() < 0.1
+
+
+@pytest.mark.parametrize("inverted", [[2], [0, 1, 2, 3, 4]])
+def test_scores_worse_than_chance_become_the_share_of_positives(inverted):
+    slopes = np.ones(5)
+    slopes[inverted] = -1.5
+    truth, scores = sample(3_000, slopes, np.full(5, -1.0))
+    params = fit_platt(truth, scores)
+    np.testing.assert_allclose(params[inverted, 0], 0.05)
+    calibrated = apply_platt(scores, params)
+    np.testing.assert_allclose(calibrated.mean(axis=0), truth.mean(axis=0), rtol=0.1)

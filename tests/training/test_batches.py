@@ -1,0 +1,70 @@
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from jamendo_mood.training.batches import Augmentation, draw_batches
+from jamendo_mood.util.errors import UsageError
+
+PLAIN = Augmentation(crop=4, mixup=0.0)
+LENGTHS = [4, 9, 2, 4, 30, 1, 4]
+TRACKS = [np.full((length, 2), number, np.float32) for number, length in enumerate(LENGTHS)]
+Y = np.eye(len(TRACKS), 5, dtype=np.float32)
+
+
+def draw(augment, count=3, size=3, seed=0):
+    return list(islice(draw_batches(TRACKS, Y, size, augment, np.random.default_rng(seed)), count))
+
+
+def test_a_pass_meets_every_track_once_in_a_new_order():
+    first, second = draw(PLAIN), draw(PLAIN, count=6)[3:]
+    orders = []
+    for batches in (first, second):
+        numbers = np.concatenate([rows[:, 0, 0] for (rows, _), _ in batches])
+        targets = np.concatenate([targets for _, targets in batches])
+        assert sorted(numbers) == list(range(7))
+        np.testing.assert_array_equal(targets, Y[numbers.astype(int)])
+        orders.append(numbers.tolist())
+    assert orders[0] != orders[1]
+    assert [len(targets) for _, targets in first] == [3, 3, 1]
+    assert {rows.shape[1:] for (rows, _), _ in first} == {(4, 2)}
+    assert all((mask == 1).all() for (_, mask), _ in first)
+
+
+def test_the_same_generator_gives_the_same_batches():
+    for ((rows, mask), targets), ((rows2, mask2), targets2) in zip(
+        draw(Augmentation()), draw(Augmentation()), strict=True
+    ):
+        for one, other in ((rows, rows2), (mask, mask2), (targets, targets2)):
+            np.testing.assert_array_equal(one, other)
+    (rows, _), _ = draw(Augmentation(), seed=1)[0]
+    assert not np.array_equal(rows, draw(Augmentation())[0][0][0])
+
+
+def test_mixing_is_of_inputs_and_targets_alike():
+    """Each track is a number, so what was mixed can be read off the targets."""
+    tracks = [np.full((3, 1), number, np.float32) for number in range(5)]
+    batches = draw_batches(tracks, np.eye(5, dtype=np.float32), 5, Augmentation(mixup=1.0), np.random.default_rng(0))
+    (rows, _), targets = next(batches)
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(rows[:, 0, 0], targets @ np.arange(5), rtol=1e-5)
+    assert (targets.max(axis=1) < 0.99).any()
+
+
+def test_dropped_frames_are_masked_and_one_always_stays():
+    masks = np.concatenate([mask for (_, mask), _ in draw(Augmentation(crop=30, frame_dropout=0.5), count=60)])
+    assert 0.45 < masks.mean() < 0.6
+    alone = np.concatenate([mask for (_, mask), _ in draw(Augmentation(crop=2, frame_dropout=0.99), count=60)])
+    assert (alone.sum(axis=1) >= 1).all()
+    assert alone.mean() < 0.6
+
+
+def test_a_crop_is_never_longer_than_the_longest_track():
+    (rows, _), _ = draw(Augmentation(crop=100))[0]
+    assert rows.shape[1] == max(LENGTHS)
+
+
+@pytest.mark.parametrize("values", [{"crop": 0}, {"mixup": -0.1}, {"frame_dropout": 1.0}, {"smoothing": -1.0}])
+def test_an_augmentation_that_makes_no_sense_is_wrong_usage(values):
+    with pytest.raises(UsageError, match="crop must be from 1 up"):
+        Augmentation(**values)

@@ -1,0 +1,245 @@
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from toy_examples import CURVES, DIM, SPEC, ToyStore, make_dataset, make_tracks
+
+from jamendo_mood.datasets.tracks import Curve, Dataset
+from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.training import data
+from jamendo_mood.util.errors import DataError, UsageError
+
+
+@pytest.fixture
+def frames():
+    return np.random.default_rng(0).standard_normal((23, DIM), dtype=np.float32)
+
+
+@pytest.fixture
+def toy_store():
+    """Embeddings of six tracks, none as long as another."""
+    rng = np.random.default_rng(1)
+    return ToyStore({f"{n:02d}/{n}": rng.standard_normal((3 + n, DIM), dtype=np.float32) for n in range(6)})
+
+
+def pool_by_hand(frames):
+    """Mean and standard deviation, a column at a time."""
+    means = [sum(column) / len(column) for column in frames.T.tolist()]
+    deviations = [
+        (sum((value - mean) ** 2 for value in column) / len(column)) ** 0.5
+        for column, mean in zip(frames.T.tolist(), means, strict=True)
+    ]
+    return np.array(means + deviations, np.float32)
+
+
+def test_pooling_is_mean_and_standard_deviation_over_time(frames):
+    pooled = data.POOLINGS["mean+std"](frames)
+    assert pooled.dtype == np.float32
+    np.testing.assert_allclose(pooled, [pool_by_hand(frames)], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(data.POOLINGS["mean"](frames), [pool_by_hand(frames)[:DIM]], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(data.POOLINGS["frames"](frames), frames)
+
+
+@pytest.mark.parametrize("pooling", data.POOLINGS)
+def test_a_pooling_works_on_many_windows_at_once_and_tells_its_width(frames, pooling):
+    many = np.stack([frames[:7], frames[7:14], frames[14:21]])
+    rows = data.POOLINGS[pooling](many)
+    assert rows.shape[0] == 3
+    assert rows.shape[-1] == data.width_of(pooling, DIM)
+    for window, pooled in zip(many, rows, strict=True):
+        np.testing.assert_allclose(pooled, data.POOLINGS[pooling](window), rtol=1e-5, atol=1e-6)
+
+
+def test_one_frame_has_no_deviation(frames):
+    np.testing.assert_array_equal(data.POOLINGS["mean+std"](frames[:1]), [[*frames[0], *np.zeros(DIM)]])
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 10, 22, 23])
+def test_windows_are_those_of_a_plain_loop(frames, width):
+    windows = data.windows(frames, width)
+    assert windows.shape == (len(frames), width, DIM)
+    for row in range(len(frames)):
+        start = min(max(row - width // 2, 0), len(frames) - width)
+        assert start <= row < start + width
+        np.testing.assert_array_equal(windows[row], frames[start : start + width])
+
+
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_a_track_shorter_than_the_window_is_one_window(frames, length):
+    windows = data.windows(frames[:length], 10)
+    np.testing.assert_array_equal(windows, np.tile(frames[:length], (length, 1, 1)))
+
+
+def test_thinning_takes_one_row_of_each_stretch():
+    track = np.arange(20, dtype=np.float32).reshape(20, 1)
+    taken = np.concatenate([data.thin([track], 5, np.random.default_rng(seed)) for seed in range(40)])[..., 0]
+    assert taken.shape == (40, 5)
+    np.testing.assert_array_equal(taken // 4, np.tile(np.arange(5), (40, 1)))
+    assert {*taken[:, 0]} == {0, 1, 2, 3}  # any of the stretch
+    np.testing.assert_array_equal(data.thin([track], 5)[0, :, 0], [2, 6, 10, 14, 18])
+
+
+def test_thinning_to_its_own_length_keeps_a_track_and_a_shorter_one_repeats_rows():
+    track = np.arange(6, dtype=np.float32).reshape(6, 1)
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(data.thin([track], 6, rng)[0], track)
+    np.testing.assert_array_equal(data.thin([track[:2], track[:1]], 4, rng)[..., 0], [[0, 0, 1, 1], [0, 0, 0, 0]])
+
+
+def test_padding_is_masked(frames):
+    padded, mask = data.pad([frames[:3], frames[:1], frames[:4]])
+    assert padded.shape == (3, 4, DIM)
+    assert mask.tolist() == [[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]]
+    np.testing.assert_array_equal(padded[0], [*frames[:3], np.zeros(DIM)])
+    assert padded.dtype == mask.dtype == np.float32
+
+
+def test_a_part_is_its_tracks_in_the_order_of_its_rows(toy_store):
+    dataset = make_dataset(toy_store, parts={"train": [4, 0, 3], "test": [5]})
+    examples = data.load_part(dataset, "train", toy_store)
+    assert [track.key for track in examples.tracks] == ["04/4", "00/0", "03/3"]
+    assert len(examples) == 3
+    assert examples.targets == dataset.task.targets
+    np.testing.assert_array_equal(examples.Y, dataset.targets[[4, 0, 3]])
+    for key, frames in zip(("04/4", "00/0", "03/3"), examples.frames, strict=True):
+        np.testing.assert_array_equal(frames, toy_store[key])
+
+
+def test_equal_embeddings_tell_equal_recordings_unless_the_data_set_knows(toy_store):
+    toy_store["01/1"] = toy_store["04/4"].copy()
+    dataset = make_dataset(toy_store, parts={"train": [4, 0, 1]})
+    first, other, second = (track.content for track in data.load_part(dataset, "train", toy_store).tracks)
+    assert first == second != other
+    known = replace(dataset, tracks=tuple(replace(track, content=track.id) for track in dataset.tracks))
+    contents = [track.content for track in data.load_part(known, "train", toy_store).tracks]
+    assert contents == ["track_4", "track_0", "track_1"]
+
+
+def test_some_of_the_examples(toy_store):
+    examples = data.load_part(make_dataset(toy_store, parts={"train": [4, 0, 3]}), "train", toy_store)
+    some = examples.select(np.array([True, False, True]))
+    assert [track.key for track in some.tracks] == ["04/4", "03/3"]
+    np.testing.assert_array_equal(some.Y, examples.Y[[0, 2]])
+    np.testing.assert_array_equal(some.frames[1], examples.frames[2])
+    assert some.targets == examples.targets
+
+
+def test_tracks_that_are_not_embedded_are_left_out_and_counted(toy_store, caplog):
+    dataset = make_dataset(toy_store, parts={"train": [0, 9, 2, 7, 8]})
+    with caplog.at_level(logging.WARNING, "jamendo_mood"):
+        examples = data.load_part(dataset, "train", toy_store)
+    assert [track.key for track in examples.tracks] == ["00/0", "02/2"]
+    np.testing.assert_array_equal(examples.Y, dataset.targets[[0, 2]])
+    assert caplog.messages == ["part train: 3 of 5 tracks are not in the store and are left out"]
+
+
+def test_nothing_is_logged_of_a_part_that_is_all_there(toy_store, caplog):
+    with caplog.at_level(logging.WARNING, "jamendo_mood"):
+        data.load_part(make_dataset(toy_store, parts={"train": [0, 1]}), "train", toy_store)
+    assert caplog.messages == []
+
+
+def test_a_part_without_any_embedding_is_wrong_usage(toy_store):
+    dataset = make_dataset(toy_store, parts={"train": [7, 8, 9]})
+    with pytest.raises(UsageError, match="none of the 3 tracks of part 'train' is in the store"):
+        data.load_part(dataset, "train", toy_store)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_embedding_with_nan_or_infinity_is_refused_by_name(toy_store, value):
+    toy_store["02/2"][1, 3] = value
+    with pytest.raises(DataError, match="track '02/2' holds NaN or infinity"):
+        data.load_part(make_dataset(toy_store, parts={"train": [0, 1, 2]}), "train", toy_store)
+
+
+def test_an_unknown_part_is_wrong_usage(toy_store):
+    with pytest.raises(UsageError, match="no part 'noon'"):
+        data.load_part(make_dataset(toy_store, parts={"train": [0]}), "noon", toy_store)
+
+
+def test_a_store_goes_before_released_embeddings(toy_store):
+    released = ToyStore()
+    bare = make_dataset(toy_store, parts={"train": [0]})
+    dataset = replace(bare, embeddings=released)
+    assert data.choose_embeddings(dataset, None) is released
+    assert data.choose_embeddings(dataset, toy_store) is toy_store
+    assert toy_store.spec == SPEC
+    with pytest.raises(UsageError, match=r"'toy' comes without embeddings.*--store"):
+        data.choose_embeddings(bare, None)
+
+
+def test_the_tracks_of_a_part_are_identified_embedded_or_not(toy_store):
+    toy_store["05/5"] = toy_store["02/2"].copy()
+    dataset = make_dataset(toy_store, parts={"train": [2], "test": [5, 7]})
+    (trained,) = data.load_part(dataset, "train", toy_store).tracks
+    tested, missing = data.identify_part(dataset, "test", toy_store)
+    assert tested.content == trained.content
+    assert (missing.key, missing.content) == ("07/7", "")
+    assert data.identify_part(dataset, "nosuch", toy_store) == []
+
+
+def test_centred_windows_are_centred_everywhere_and_share_memory(frames):
+    around = data.centred_windows(frames, 5)
+    assert around.shape == (len(frames), 5, frames.shape[1])
+    for row in range(len(frames)):
+        rows = np.clip(np.arange(row - 2, row + 3), 0, len(frames) - 1)
+        np.testing.assert_array_equal(around[row], frames[rows])
+    assert np.shares_memory(around[0], around[1])
+
+
+@pytest.mark.parametrize("hop_s", [0.5, 0.96])
+def test_a_moment_is_aligned_with_the_frame_whose_middle_is_nearest(hop_s):
+    spec = EmbedderSpec("toy", "", 16_000, 0.96, hop_s, 4)
+    times_s = np.arange(0, 30, 0.5, dtype=np.float32)
+    middles = np.arange(60) * hop_s + 0.48
+    nearest = np.abs(middles - times_s[:, None]).min(axis=1)
+    chosen = data.align(times_s, 60, spec)
+    assert np.abs(middles[chosen] - times_s) == pytest.approx(nearest, abs=1e-5)
+
+
+def test_moments_a_little_after_the_end_belong_to_the_last_frame_and_far_after_it_to_another_recording():
+    spec = EmbedderSpec("toy", "", 16_000, 0.96, 0.5, 4)
+    assert data.align(np.array([6.5], np.float32), 10, spec).tolist() == [9]
+    with pytest.raises(DataError, match=r"labels at 20 s, but the embeddings end at 5\.46 s"):
+        data.align(np.array([20.0], np.float32), 10, spec)
+    with pytest.raises(UsageError, match="say nothing of single moments"):
+        data.align(np.array([1.0], np.float32), 10, replace(spec, window_s=None, hop_s=None))
+
+
+def test_a_dynamic_task_has_an_example_for_each_moment(frames):
+    curves = [
+        Curve(np.arange(2, 2 + n / 2, 0.5, dtype=np.float32), np.full((n, 2), n / 10, np.float32)) for n in (3, 5)
+    ]
+    tracks = make_tracks(2)
+    plain = np.arange(20 * 4, dtype=np.float32).reshape(20, 4)
+    store = ToyStore({track.key: plain + n for n, track in enumerate(tracks)})
+    means = np.stack([curve.values.mean(axis=0) for curve in curves])
+    dataset = Dataset(CURVES, tracks, means, {"all": np.array([1, 0])}, "none", "none", curves=tuple(curves))
+    examples = data.load_part(dataset, "all", store)
+    assert [track.id for track in examples.tracks] == ["track_1"] * 5 + ["track_0"] * 3
+    np.testing.assert_array_equal(examples.Y[:, 0], np.float32([0.5] * 5 + [0.3] * 3))
+    assert examples.times_s.tolist() == [2, 2.5, 3, 3.5, 4, 2, 2.5, 3]
+    late = examples.select(examples.times_s > 2.5)
+    assert late.times_s.tolist() == [3, 3.5, 4, 3]
+    assert [track.id for track in late.tracks] == ["track_1"] * 3 + ["track_0"]
+    width = data.context_of(store.spec)
+    assert width == round(10 / 0.96)
+    middle = (width - 1) // 2
+    seen = np.stack([window[middle] for window in examples.frames])
+    expected = [store[tracks[n].key][data.align(curves[n].times_s, 20, store.spec)] for n in (1, 0)]
+    np.testing.assert_array_equal(seen, np.concatenate(expected))
+
+
+def test_labels_beyond_the_end_are_told_with_the_track(frames):
+    curve = Curve(np.array([90.0], np.float32), np.zeros((1, 2), np.float32))
+    parts = {"all": np.array([0])}
+    dataset = Dataset(CURVES, make_tracks(1), np.zeros((1, 2), np.float32), parts, "", "", curves=(curve,))
+    with pytest.raises(DataError, match="track '00/0': labels at 90 s"):
+        data.load_part(dataset, "all", ToyStore({"00/0": np.zeros((3, 4), np.float32)}))
+
+
+def test_embeddings_without_a_label_are_counted(toy_store):
+    dataset = make_dataset(toy_store, parts={"all": [0, 1, 2]})
+    assert data.count_unlabelled(dataset, ["00/0", "02/2"]) == 0
+    assert data.count_unlabelled(dataset, ["00/0", "02/2", "77/77", "78/78"]) == 2

@@ -1,0 +1,377 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from toy_examples import CLASSES, SPEC, TASK, VALUES, label_anew, make_examples
+
+from jamendo_mood.tasks import metrics
+from jamendo_mood.tasks.losses import TAG_LOSSES
+from jamendo_mood.training.batches import Augmentation
+from jamendo_mood.training.fit import DEFAULTS, TrainConfig, fit
+from jamendo_mood.training.heads import HEADS, HeadConfig
+from jamendo_mood.util.errors import DataError, UsageError
+
+FEW = TrainConfig(HeadConfig("mlp", hidden=16, layers=1), ensemble=1, epochs=3, batch=32, learning_rate=0.02)
+
+
+LONGER = replace(FEW, epochs=15, batch=16, learning_rate=0.01)
+
+
+def train(config, *, train=None, validation=None, on_epoch=lambda _: None):
+    return fit(
+        train or make_examples(120),
+        validation or make_examples(80, seed=1),
+        TASK,
+        SPEC,
+        config,
+        record={"data": "toy"},
+        on_epoch=on_epoch,
+    )
+
+
+@pytest.fixture(scope="module")
+def epochs():
+    """What `few` reported while it was trained."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def few(epochs):
+    """What FEW makes of the usual examples."""
+    return train(FEW, on_epoch=epochs.append)
+
+
+@pytest.fixture(scope="module")
+def other_seed():
+    """The same from the next seed."""
+    return train(replace(FEW, seed=1))
+
+
+@pytest.fixture(scope="module")
+def longer():
+    """A head that was trained until it knows the easy problem."""
+    return train(LONGER, train=make_examples(300))
+
+
+def contents(tagger, folder):
+    tagger.save(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_same_seed_gives_the_same_files_and_another_seed_others(few, other_seed, tmp_path):
+    first, second = (contents(tagger, tmp_path / name) for name, tagger in (("first", few), ("second", train(FEW))))
+    assert first == second
+    other = contents(other_seed, tmp_path / "other")
+    assert not {name for name in other if name.startswith("weights-")} & first.keys()
+
+
+def figures_of(tagger, examples):
+    scores = tagger.score(examples.frames)
+    return metrics.score_tags(examples.Y > 0, scores, tagger.decide(scores))
+
+
+IN_ORDER = ("conv1d", "gru")  # which see no order in one row
+EASY = [(name, "frames") for name in HEADS if name != "cnn"]  # which wants patches: test_cnn
+EASY += [(name, pooling) for name, _ in EASY for pooling in ("mean", "mean+std") if name not in IN_ORDER]
+
+
+@pytest.mark.parametrize(
+    ("head", "pooling"),
+    [pytest.param(*case, marks=() if case == ("linear", "mean") else pytest.mark.thorough) for case in EASY],
+)
+def test_an_easy_problem_is_learned(head, pooling):
+    config = TrainConfig(
+        HeadConfig(head, pooling, hidden=64, layers=1), ensemble=1, epochs=20, batch=16, learning_rate=0.01
+    )
+    figures = figures_of(train(config, train=make_examples(400)), make_examples(200, seed=2))
+    assert figures["PR-AUC-macro"] > 0.9
+    assert figures["prior-macro"] < 0.4
+    assert figures["F-score-macro"] > 0.75
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("loss", TAG_LOSSES)
+def test_each_loss_learns_too(loss):
+    config = replace(LONGER, loss=loss, balance=0.5)
+    assert figures_of(train(config, train=make_examples(300)), make_examples(200, seed=2))["PR-AUC-macro"] > 0.85
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"augment": Augmentation(mixup=0.0, frame_dropout=0.3, smoothing=0.1, crop=3)},
+        {"average": 0.9},
+        {"weight_decay": 0.01},
+    ],
+)
+def test_each_extra_learns_too_and_does_something(longer, values):
+    test = make_examples(200, seed=2)
+    extra = train(replace(LONGER, **values), train=make_examples(300))
+    assert figures_of(extra, test)["PR-AUC-macro"] > 0.85
+    assert np.abs(longer.score(test.frames) - extra.score(test.frames)).max() > 1e-4
+
+
+@pytest.mark.thorough
+def test_averaged_weights_are_those_that_are_kept():
+    """With so long a memory the average hardly leaves the start, and nothing is learned."""
+    config = replace(FEW, head=HeadConfig("linear", "mean"), epochs=5, learning_rate=0.05)
+    test = make_examples(100, seed=2)
+    plain, averaged = (
+        figures_of(train(settings), test)["PR-AUC-macro"] for settings in (config, replace(config, average=0.99999))
+    )
+    assert averaged < plain - 0.1
+
+
+def test_it_starts_from_the_share_of_each_tag():
+    """Inputs that say nothing leave only the biases, and so small a step leaves those where they were."""
+    examples = make_examples(98)
+    positives = examples.Y.sum(axis=0)
+    assert len({*positives}) > 1
+    silent = tuple(np.zeros_like(frames) for frames in examples.frames)
+    config = replace(FEW, head=HeadConfig("linear"), epochs=1, learning_rate=1e-9)
+    tagger = train(config, train=replace(examples, frames=silent))
+    tagger = replace(tagger, calibration=np.tile([1.0, 0.0], (3, 1)))
+    np.testing.assert_allclose(tagger.score(silent[:1])[0], (positives + 1) / 100, rtol=1e-4)
+
+
+@pytest.mark.thorough
+def test_more_targets_are_learned_than_kept():
+    """The head learns the tags of a broader task, in another order, and keeps those of its own."""
+    examples = make_examples(300)
+    names = ("blue", "odd", "green", "red")
+    broader = replace(
+        examples, Y=np.stack([examples.Y[:, 2], examples.Y[:, 0] * 0, *examples.Y.T[1::-1]], 1), targets=names
+    )
+    tagger = train(LONGER, train=broader)
+    assert tagger.weights[0][-1].shape == (3,)
+    assert tagger.record["learned_targets"] == 4
+    assert figures_of(tagger, make_examples(200, seed=2))["PR-AUC-macro"] > 0.9
+    with pytest.raises(DataError, match="not labelled with the 3 targets of task 'toy'"):
+        train(FEW, train=replace(examples, targets=("red", "green", "pink")))
+
+
+def test_an_ensemble_trains_its_heads_from_seeds_in_a_row(few, other_seed):
+    epochs = []
+    both = train(replace(FEW, ensemble=2), on_epoch=epochs.append)
+    assert [(epoch.member, epoch.number) for epoch in epochs] == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
+    for own, alone in zip(both.weights, (few, other_seed), strict=True):
+        for ours, theirs in zip(own, alone.weights[0], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def noisy(count, seed):
+    """Examples whose targets hang on their inputs by a thread: a head soon overfits."""
+    examples = make_examples(count, seed)
+    chance = np.random.default_rng(seed + 100).random(examples.Y.shape) < 0.3
+    return replace(examples, Y=np.where(chance, 1 - examples.Y, examples.Y).astype(np.float32))
+
+
+def test_the_best_epochs_weights_are_kept():
+    epochs = []
+    head = HeadConfig("mlp", hidden=64, layers=1, dropout=0.0)
+    augment = Augmentation(mixup=0.0)
+    config = TrainConfig(head, ensemble=1, epochs=60, patience=4, learning_rate=0.02, batch=16, augment=augment)
+    validation = noisy(100, 1)
+    tagger = train(config, train=noisy(80, 0), validation=validation, on_epoch=epochs.append)
+    figures = [epoch.figure for epoch in epochs]
+    best = len(figures) - int(np.argmax(figures[::-1]))  # of equals the last
+    assert [epoch.number for epoch in epochs] == list(range(1, len(epochs) + 1))
+    assert tagger.record["best_epochs"] == [best]
+    assert best < len(epochs) < 60  # it stopped early, some epochs past the best
+    assert len(epochs) == best + config.patience
+    assert [epoch.number for epoch in epochs if epoch.best][-1] == best
+    assert tagger.scores["PR-AUC-macro"] == pytest.approx(max(figures), abs=1e-6)
+    # The weights themselves are that epoch's, not only the figure.
+    again = metrics.score_tags(validation.Y > 0, tagger.score(validation.frames))
+    assert again["PR-AUC-macro"] == pytest.approx(max(figures), abs=1e-6)
+    assert figures[-1] < max(figures)
+
+
+def test_each_epoch_is_reported(few, epochs):
+    assert [epoch.number for epoch in epochs] == [1, 2, 3]
+    assert {epoch.monitor for epoch in epochs} == {"PR-AUC-macro"}
+    assert epochs[0].best
+    assert epochs[2].loss < epochs[0].loss
+    assert few.record["config"]["epochs"] == 3
+
+
+def test_the_tagger_tells_how_it_came_about(few):
+    assert few.record["data"] == "toy"
+    assert few.record["tracks"] == {"train": 120, "validation": 80}
+    assert (few.task, few.spec, few.head) == (TASK, SPEC, FEW.head)
+
+
+def test_thresholds_are_the_best_of_the_validation_part(few):
+    validation = make_examples(80, seed=1)
+    scores = few.score(validation.frames)
+    f_scores = metrics.decision_figures(validation.Y > 0, few.decide(scores))[2]
+    for fixed in np.linspace(0.05, 0.95, 19):
+        assert (f_scores >= metrics.decision_figures(validation.Y > 0, scores >= fixed)[2] - 1e-9).all()
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_validation_part_that_tells_nothing_is_refused(value):
+    validation = make_examples(20, seed=1)
+    validation = replace(validation, Y=np.full_like(validation.Y, value))
+    with pytest.raises(DataError, match="no tag has both positives and negatives in the validation part"):
+        train(FEW, validation=validation)
+
+
+@pytest.mark.thorough
+def test_a_tag_that_validation_does_not_know_is_never_decided():
+    validation = make_examples(80, seed=1)
+    validation.Y[:, 1] = 0
+    tagger = train(FEW, validation=validation)
+    assert np.isinf(tagger.tuned).tolist() == [False, True, False]
+    assert not tagger.decide(tagger.score(make_examples(50).frames))[:, 1].any()
+
+
+@pytest.mark.thorough
+def test_a_tag_that_no_training_track_has_scores_near_nothing():
+    examples = make_examples(120)
+    examples.Y[:, 1] = 0
+    tagger = train(replace(FEW, epochs=8, batch=16), train=examples)
+    assert tagger.record["positives"]["green"] == 0
+    raw = replace(tagger, calibration=np.tile([1.0, 0.0], (3, 1))).score(make_examples(50, seed=2).frames)
+    assert raw[:, 1].max() < 0.1
+    assert tagger.grades[1] in {"weak", "fair", "unknown"}  # of what the network could not learn
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"epochs": 0}, {"patience": 0}, {"batch": 0}, {"ensemble": 0}, {"learning_rate": 0.0}),
+        *({"weight_decay": -1.0}, {"average": 1.0}, {"balance": 1.5}),
+        *({"learning_rate": float("nan")}, {"weight_decay": float("nan")}),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_wrong_usage(values):
+    with pytest.raises(UsageError, match="must be"):
+        TrainConfig(**values)
+
+
+def test_an_unknown_option_is_an_error():
+    with pytest.raises(TypeError, match="epoch"):
+        TrainConfig(epoch=3)
+
+
+def test_parts_that_share_something_are_refused_unless_told():
+    examples = make_examples(120)
+    validation = make_examples(80, seed=1)
+    shared = replace(validation, tracks=(*validation.tracks[:-1], examples.tracks[5]))
+    with pytest.raises(DataError, match=r"track in training and validation: '05/5'.*--leaks drop"):
+        train(FEW, validation=shared)
+    assert train(replace(FEW, allow_leaks=True), validation=shared).record["config"]["allow_leaks"]
+
+
+@pytest.mark.thorough
+def test_scores_are_calibrated_on_the_validation_part():
+    config = replace(LONGER, balance=1.0)  # positives weigh too much
+    tagger = train(config, train=noisy(300, 0), validation=noisy(990, 1))
+    test = noisy(990, 2)
+    raw = replace(tagger, calibration=np.tile([1.0, 0.0], (3, 1)))
+    before, after = (metrics.calibration_error(test.Y > 0, which.score(test.frames)) for which in (raw, tagger))
+    assert after < 0.05 < before
+
+
+def test_grades_come_from_the_validation_part():
+    validation = make_examples(300, seed=1)
+    validation.Y[:, 1] = np.random.default_rng(3).random(300) < 0.3
+    validation.Y[:, 2] = 0
+    validation.Y[:3, 2] = 1
+    tagger = train(LONGER, validation=validation)
+    assert tagger.grades == ("good", "weak", "unknown")
+
+
+def test_settings_are_changed_by_name_wherever_they_are():
+    config = TrainConfig().updated({"dropout": "0.4", "mixup": "0", "epochs": "7", "pooling": "mean", "loss": "focal"})
+    assert (config.head.dropout, config.augment.mixup, config.epochs) == (0.4, 0.0, 7)
+    assert (config.head.pooling, config.loss) == ("mean", "focal")
+    with pytest.raises(UsageError, match=r"no setting 'dropuot'; there are: .*dropout.*mixup"):
+        TrainConfig().updated({"dropuot": "0.4"})
+    with pytest.raises(UsageError, match="epochs needs a int, not 'many'"):
+        TrainConfig().updated({"epochs": "many"})
+    with pytest.raises(UsageError, match="unknown pooling 'max'"):
+        TrainConfig().updated({"pooling": "max"})
+    for name in ("head", "allow_leaks", "__module__"):
+        with pytest.raises(UsageError, match=f"there is no setting '{name}'"):
+            TrainConfig().updated({name: "mlp"})
+
+
+def test_a_training_that_goes_astray_says_so():
+    with pytest.raises(DataError, match="training went astray in epoch 1: try a lower learning rate"):
+        train(replace(FEW, head=HeadConfig("linear"), learning_rate=3e38))
+
+
+def test_every_head_has_its_way_of_training():
+    assert DEFAULTS.keys() == HEADS.keys()
+    assert {TrainConfig.for_head(name).head.name for name in HEADS} == set(HEADS)
+    with pytest.raises(UsageError, match="unknown head 'hydra'"):
+        TrainConfig.for_head("hydra")
+
+
+@pytest.mark.thorough
+def test_epochs_can_be_judged_by_other_examples_than_the_validation_part():
+    """Of a broader task, and of more tracks."""
+    examples, more = make_examples(200), make_examples(150, seed=4)
+    names = ("blue", "green", "red")
+    train_part, watched = (replace(part, Y=part.Y[:, ::-1].copy(), targets=names) for part in (examples, more))
+    figures, taggers = [], []
+    config = replace(FEW, epochs=2, learning_rate=2e-3)
+    validation = make_examples(80, seed=1)
+    for judge in (watched, None):
+        epochs = []
+        taggers.append(fit(train_part, validation, TASK, SPEC, config, watched=judge, on_epoch=epochs.append))
+        figures.append([epoch.figure for epoch in epochs])
+    tagger = taggers[0]
+    assert tagger.record["tracks"] == {"train": 200, "validation": 80}
+    assert figures[0] != figures[1]
+    again = metrics.mean_average_precision(more.Y > 0, tagger.score(more.frames))
+    assert again == pytest.approx(max(figures[0]), abs=1e-3)
+    shared = replace(watched, tracks=(*watched.tracks[:-1], examples.tracks[0]))
+    with pytest.raises(DataError, match="track in training and validation"):
+        fit(train_part, validation, TASK, SPEC, config, watched=shared)
+
+
+@pytest.mark.parametrize(("task", "figure", "least"), [(CLASSES, "accuracy", 0.85), (VALUES, "CCC", 0.9)])
+@pytest.mark.parametrize(
+    "head",
+    ["linear", pytest.param("mlp", marks=pytest.mark.thorough), pytest.param("gru", marks=pytest.mark.slow)],
+)
+def test_classes_and_values_are_learned_too(task, figure, least, head):
+    config = TrainConfig(
+        HeadConfig(head, hidden=32, layers=1),
+        ensemble=1,
+        epochs=25,
+        batch=16,
+        learning_rate=0.02,
+        augment=Augmentation(mixup=0.0),
+    )
+    parts = [label_anew(make_examples(count, seed), task) for seed, count in enumerate((400, 100, 100))]
+    tagger = fit(*parts[:2], task, SPEC, config)
+    scores = tagger.score(parts[2].frames)
+    assert task.rules.score(task.rules.to_truth(parts[2].Y), scores, tagger.decide(scores))[figure] > least
+    if task.scale is not None:
+        assert task.scale[0] <= scores.min() <= scores.max() <= task.scale[1]
+
+
+@pytest.mark.parametrize("task", [CLASSES, VALUES])
+def test_a_validation_part_without_difference_is_refused_for_every_kind(task):
+    parts = [label_anew(make_examples(60, seed), task) for seed in range(2)]
+    same = replace(parts[1], Y=np.tile(parts[1].Y[:1], (60, 1)))
+    with pytest.raises(DataError, match="nothing to stop training by"):
+        fit(parts[0], same, task, SPEC, FEW)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("head", ["linear", "attention"])
+def test_a_scale_does_not_matter(head):
+    """The same ratings from 0 to 1, and from 1 to 9."""
+    config = TrainConfig(HeadConfig(head, hidden=16, layers=1), ensemble=1, epochs=10, batch=16)
+    wide = [label_anew(make_examples(count, seed), VALUES) for seed, count in enumerate((200, 80))]
+    narrow = [replace(part, Y=(part.Y - 1) / 8) for part in wide]
+    taggers = [fit(*wide, VALUES, SPEC, config), fit(*narrow, replace(VALUES, scale=(0.0, 1.0)), SPEC, config)]
+    first, second = (tagger.score(wide[1].frames) for tagger in taggers)
+    np.testing.assert_allclose((first - 1) / 8, second, atol=2e-3)
+    assert taggers[0].scores["R2"] == pytest.approx(taggers[1].scores["R2"], abs=0.01)
