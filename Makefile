@@ -98,7 +98,7 @@ wheel: $(VENV)/.tools build/demo/audio  ## the built wheel, alone in an empty en
 	$(BIN)/uv pip install --quiet --python build/wheel/venv/bin/python build/wheel/*.whl
 	cd build/wheel && venv/bin/python -c "from jamendo_mood.training.model import load_builtin; load_builtin()"
 	ls build/wheel/venv/share/jamendo-mood/notebooks/*.ipynb build/wheel/venv/lib/*/site-packages/jamendo_mood/app/static/*.css > /dev/null
-	cd build/wheel && venv/bin/jamendo-mood tag ../demo/audio/06/1106.mp3 --tagger ../demo/tagger-*
+	cd build/wheel && venv/bin/jamendo-mood tag ../demo/audio/06/1106.mp3 --tagger "$$(ls -d ../demo/tagger-[lv]* | head -n 1)"
 
 screenshots: $(VENV)/.tools  ## docs/img, from the tests in a real browser
 	JAMENDO_MOOD_SCREENSHOTS=docs/img $(BIN)/pytest tests/browser

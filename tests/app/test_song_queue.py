@@ -100,7 +100,7 @@ def test_moods_stay_though_the_details_fail(songs, told, corpus, monkeypatch, ca
     def broken(*_):
         raise OSError("no picture")
 
-    monkeypatch.setattr(song_queue.songview, "describe_details", broken)
+    monkeypatch.setattr(song_queue.song_view, "describe_details", broken)
     song = Song("1", "a.mp3", corpus.path(0), uploaded=False)
     songs.put(song)
     songs.wait(song)

@@ -242,8 +242,8 @@ def test_a_song_removed_before_its_details_is_heard_of_no_more(page, corpus, mon
         page.say("remove", id="up")
         return describe_details(*arguments)  # its file is still there
 
-    describe_details = song_queue.songview.describe_details
-    monkeypatch.setattr(song_queue.songview, "describe_details", remove_meanwhile)
+    describe_details = song_queue.song_view.describe_details
+    monkeypatch.setattr(song_queue.song_view, "describe_details", remove_meanwhile)
     page.upload("a.mp3", corpus.path(0).read_bytes())
     page.wait_for("removed", id="up")
     page.upload("b.mp3", corpus.path(1).read_bytes(), "next")

@@ -357,8 +357,8 @@ def test_ffmpeg_does_not_read_what_is_typed(longest_pydub_s, make_audio, noise, 
     source = make_audio(tmp_path / "long.mp3", noise(400.0), 16_000, ("-b:a", "32k"))
     program = (
         "import pathlib, sys; from jamendo_mood.audio import conversion\n"
-        "audio.LONGEST_PYDUB_S = float(sys.argv[3])\n"
-        "audio.convert_to_wav(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))"
+        "conversion.LONGEST_PYDUB_S = float(sys.argv[3])\n"
+        "conversion.convert_to_wav(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))"
     )
     arguments = [str(source), str(tmp_path / "out.wav"), str(longest_pydub_s)]
     subprocess.run([sys.executable, "-c", program, *arguments], input=b"q" * 1000, check=True)

@@ -43,6 +43,7 @@ def test_57_numbers_have_names():
     assert handcrafted.NAMES[-1] == "centroid_variance"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("root", "key"), [(60, 0), (67, 7), (70, 10)])
 def test_the_key_of_a_cadence_is_found(root, key):
     major = named(chords(root, root + 5, root + 7, root))
@@ -59,6 +60,7 @@ def test_a_profile_is_its_own_key():
     assert handcrafted.find_key(np.full(12, 0.1, np.float32)) == (0, 1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("beats_a_minute", [90, 120])
 def test_the_tempo_of_clicks_is_found(beats_a_minute, noise):
     wave = np.zeros(30 * 16_000, np.float32)
@@ -67,6 +69,7 @@ def test_the_tempo_of_clicks_is_found(beats_a_minute, noise):
     assert named(wave)["tempo"] == pytest.approx(beats_a_minute, rel=0.05)
 
 
+@pytest.mark.thorough
 def test_what_is_measured_is_what_it_says(tone):
     sine, higher = (named(tone(frequency, seconds=3, amplitude=0.5, rate_hz=16_000)) for frequency in (500, 2_000))
     assert sine["centroid_mean"] == pytest.approx(500, rel=0.15)
@@ -101,6 +104,7 @@ def test_the_spectra_are_librosas(noise):
         assert found[f"{name}_variance"] == pytest.approx(values.var(), rel=1e-3, abs=1e-9), name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("samples", [0, 1, 700, 16_000, 50_000])
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_silence_and_very_short_waves_give_finite_numbers(samples, level):
@@ -110,12 +114,14 @@ def test_silence_and_very_short_waves_give_finite_numbers(samples, level):
     assert np.isfinite(numbers).all()
 
 
+@pytest.mark.thorough
 def test_of_a_long_track_the_first_minutes_count(noise, monkeypatch):
     monkeypatch.setattr(handcrafted, "LONGEST_SAMPLES", 3 * 16_000)
     wave = noise(5)
     assert np.array_equal(handcrafted.measure(wave), handcrafted.measure(wave[: 3 * 16_000]))
 
 
+@pytest.mark.thorough
 def test_a_file_is_measured_whole_and_no_further_than_counts(make_audio, noise, read_wav, tmp_path):
     embedder = load_embedder("handcrafted")
     source = make_audio(tmp_path / "song.wav", noise(7), rate_hz=16_000)
@@ -131,6 +137,7 @@ def test_a_file_is_measured_whole_and_no_further_than_counts(make_audio, noise, 
     assert (cut.frames.shape, cut.duration_s) == ((1, 57), 7.0)
 
 
+@pytest.mark.thorough
 def test_a_track_does_not_wait_for_a_batch_of_tracks(make_audio, noise, tmp_path):
     embedder, shapes = load_embedder("handcrafted"), []
     watched = replace(embedder, network=lambda rows: shapes.append(rows.shape) or rows)
@@ -158,6 +165,7 @@ def tagger():
     return fit(*parts, TASK, spec, TrainConfig(epochs=2, ensemble=1))
 
 
+@pytest.mark.thorough
 def test_a_tagger_of_whole_tracks_tags_files_and_stores(tagger, run, make_audio, noise, tmp_path):
     song = make_audio(tmp_path / "music" / "song.mp3", noise(4), rate_hz=16_000)
     tagger.save(tmp_path / "tagger")
@@ -173,6 +181,7 @@ def test_a_tagger_of_whole_tracks_tags_files_and_stores(tagger, run, make_audio,
             assert "green" in done.out
 
 
+@pytest.mark.thorough
 def test_a_song_on_the_page_is_one_moment(tagger, make_audio, noise, tmp_path):
     song = make_audio(tmp_path / "song.mp3", noise(4), rate_hz=16_000)
     told = []
