@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from jamendo_mood.audio.conversion import key_of
 from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import DataError, UsageError
 
 Array = npt.NDArray[np.float32]
@@ -115,6 +116,11 @@ class Dataset:
                 f"data set {self.task.name!r}: targets {self.targets.shape} do not fit {len(self.tracks)} tracks and "
                 f"{len(self.task.targets)} names"
             )
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name} {len(rows):,}" for name, rows in self.parts.items())
+        what = f"{len(self.tracks):,} tracks, {len(self.task.targets)} {self.task.rules.plural}"
+        return plaintext.show(f"<Dataset {self.task.name}: {what}; {parts}>")
 
     def rows(self, part: str) -> npt.NDArray[np.intp]:
         """The rows of a part, in the order of the data set's files.

@@ -42,7 +42,7 @@ from jamendo_mood.store.file_format import (
     read_manifest,
     write_failures,
 )
-from jamendo_mood.util import untrusted
+from jamendo_mood.util import plaintext, untrusted
 from jamendo_mood.util.errors import DataError, StoreError, UsageError
 from jamendo_mood.util.files import append, disk_errors, locked, write_atomically, write_together
 from jamendo_mood.util.tables import MOST_TABLE_BYTES, read_table
@@ -87,6 +87,9 @@ class EmbeddingStore(Mapping[str, Array]):
             raise UsageError(
                 f"{self.root} is a store of {self.spec}, not of {spec}: use another folder for these embeddings"
             )
+
+    def __repr__(self) -> str:
+        return plaintext.show(f"<EmbeddingStore {self.root}: {len(self):,} tracks of {self.spec}>")
 
     def __getitem__(self, key: str) -> Array:
         return self.read(key).frames

@@ -72,6 +72,10 @@ class Prediction:
     kind: str = "tags"
     scale: tuple[float, float] | None = None
 
+    def __repr__(self) -> str:
+        best = ", ".join(f"{target} {score:.2f}" for target, score, _ in self.top(3))
+        return plaintext.show(f"<Prediction of {self.source} ({self.duration_s:.0f} s): {best}>")
+
     @property
     def order(self) -> npt.NDArray[np.intp]:
         """The targets as they are shown: tags and classes the highest first, values as their task has them."""

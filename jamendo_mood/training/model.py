@@ -80,6 +80,13 @@ class Tagger:
     scores: Mapping[str, float] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        rules, heads = self.task.rules, len(self.weights)
+        figure = self.scores.get(rules.monitor)
+        reached = "" if figure is None else f", validation {rules.monitor} {figure:.3f}"
+        what = f"{len(self.task.targets)} {rules.plural} of {self.task.name} from {self.spec.name}"
+        return plaintext.show(f"<Tagger: {what}, {heads} x {self.head.name} on {self.head.pooling}{reached}>")
+
     def check_spec(self, spec: EmbedderSpec) -> None:
         """Raise `UsageError` unless embeddings of `spec` are what this tagger was trained on."""
         if not self.spec.accepts(spec):
