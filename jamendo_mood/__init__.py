@@ -19,7 +19,7 @@ _HOMES = {
     "Tagger": "training.model",
     "TrainConfig": "training.fit",
     "evaluate": "evaluation.evaluate",
-    "extract": "extraction.extractor",
+    "extract": "extraction.streaming",
     "find_audio": "audio.conversion",
     "fit": "training.fit",
     "load_dataset": "datasets.registry",

@@ -2,18 +2,18 @@
 
 import sys
 
-from jamendo_mood.util import signals
+from jamendo_mood.util import process
 
 
 def main() -> int:
     """Run the command line; signals are heard while its modules are still being imported, and not after its end."""
-    signals.catch()
+    process.catch()
     try:
         from jamendo_mood.cli import main
 
         return main.main()
     finally:
-        signals.ignore()
+        process.ignore()
 
 
 if __name__ == "__main__":

@@ -32,15 +32,14 @@ from pathlib import Path
 import numpy as np
 from pydub import AudioSegment
 
-from jamendo_mood.audio import conversion, melspec
+from jamendo_mood.audio import conversion, spectrograms
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
 from jamendo_mood.embedders import vggish
 from jamendo_mood.embedders.registry import Embedder, EmbedderOptions, load_embedder
-from jamendo_mood.extraction.extractor import extract
-from jamendo_mood.extraction.streaming import StreamConfig, decode
+from jamendo_mood.extraction.streaming import StreamConfig, decode, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.util.scratch import Scratch
-from jamendo_mood.util.tf_logging import import_quietly
+from jamendo_mood.util.files import Scratch
+from jamendo_mood.util.process import import_quietly
 
 ROOT = Path(__file__).resolve().parents[1]
 MATRIX = 4096
@@ -152,7 +151,7 @@ _matrices: dict[str, tuple[object, Callable[..., object]]] = {}
 def run_network(embedder: Embedder) -> None:
     """The network on one batch of extraction."""
     generator = np.random.default_rng(0)
-    shape = (StreamConfig().batch, melspec.PATCH_FRAMES, melspec.MEL_BANDS)
+    shape = (StreamConfig().batch, spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS)
     embedder.network(generator.standard_normal(shape, dtype=np.float32) - 2)
 
 

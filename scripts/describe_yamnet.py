@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from jamendo_mood.audio import melspec
+from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.conversion import find_audio
 from jamendo_mood.audio.decoders import DECODERS, DEFAULT
 from jamendo_mood.embedders import vggish, yamnet
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 SHOWN = 3
 
@@ -84,9 +84,9 @@ def print_agreement(weights: Path, songs: list[Path]) -> None:
     with Scratch() as scratch:
         for song in songs:
             for wave in DECODERS[DEFAULT](song, scratch, 160_000):
-                if len(wave) >= melspec.PATCH_SAMPLES:
-                    ours.append(network(yamnet.patches(wave[: melspec.PATCH_SAMPLES]))[0])
-                    theirs.append(wave[: melspec.PATCH_SAMPLES])
+                if len(wave) >= spectrograms.PATCH_SAMPLES:
+                    ours.append(network(yamnet.patches(wave[: spectrograms.PATCH_SAMPLES]))[0])
+                    theirs.append(wave[: spectrograms.PATCH_SAMPLES])
     resolvers = tf.lite.experimental.OpResolverType
     kinds = {"with XNNPACK": resolvers.AUTO, "without": resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
     found = {name: interpret(weights, theirs, kind) for name, kind in kinds.items()}

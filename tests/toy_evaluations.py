@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jamendo_mood.datasets.tracks import Track
+from jamendo_mood.datasets.dataset import Track
 from jamendo_mood.evaluation.evaluate import Evaluation, judge, score_predictions
 from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.kinds import Task

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from jamendo_mood.datasets.tracks import Dataset, Track
+from jamendo_mood.datasets.dataset import Dataset, Track
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tagging.prediction import Prediction
 from jamendo_mood.tasks.kinds import Task
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.heads import HeadConfig, build_head
 from jamendo_mood.training.model import Tagger
-from jamendo_mood.util.tf_logging import import_quietly
+from jamendo_mood.util.process import import_quietly
 
 DIM = 4
 TASK = Task("toy", "tags", ("red", "green", "blue"))

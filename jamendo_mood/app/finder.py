@@ -17,8 +17,8 @@ import ipywidgets as widgets
 import numpy as np
 
 from jamendo_mood.app import browser, song_view
-from jamendo_mood.app.excerpts import Sounds
-from jamendo_mood.library import mood_log, playlists
+from jamendo_mood.app.browser import Sounds
+from jamendo_mood.library import mood_log, similarity
 from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.tagging.emotions import EMOTIONS, find_emotion
@@ -134,7 +134,7 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
             if query != self._query:
                 return
             if track.key not in self._named:
-                (self._named[track.key],) = playlists.describe([track])
+                (self._named[track.key],) = similarity.describe([track])
         if query == self._query:
             self.found = [replace(self._named[track.key], fit=track.fit) for track in found]
             self._show(query, title, ms)
@@ -145,8 +145,8 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
             wanted = {str(tag): float(level) for tag, level in message["wanted"].items()}
             return ", ".join(f"{tag} {level:g}" for tag, level in wanted.items()), library.by_moods(wanted, count)
         if mode == "similar":
-            (track,) = playlists.describe([replace(self._library_track(str(message["key"])))])
-            return f"More like {playlists.name_of(track)}", library.similar(track.key, count)
+            (track,) = similarity.describe([replace(self._library_track(str(message["key"])))])
+            return f"More like {similarity.name_of(track)}", library.similar(track.key, count)
         points = [(float(valence), float(arousal)) for valence, arousal in message["points"]]
         if len(points) == 1:
             return "Near a mood", library.near(*points[0], count)
@@ -166,7 +166,7 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
         form = str(message["format"])
         # What is not one's own machine keeps its paths to itself.
         tracks = self.found if self._limits.paths else [replace(track, file=None) for track in self.found]
-        content = playlists.FORMATS[form](tracks).encode()
+        content = similarity.FORMATS[form](tracks).encode()
         self.page.tell(
             "file", (content,), view=str(message.get("view", "")), name=f"playlist.{form}", media=MEDIA[form]
         )

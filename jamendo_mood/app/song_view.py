@@ -11,15 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio import spectrograms
-from jamendo_mood.library import playlists
+from jamendo_mood.library import similarity
 from jamendo_mood.library.similarity import Found, Library
-from jamendo_mood.tagging import mood_plane, song_plots
-from jamendo_mood.tagging.analysis import Heard, Limits
-from jamendo_mood.tagging.explanations import explain
+from jamendo_mood.tagging import emotions, song_plots
+from jamendo_mood.tagging.analysis import Heard, Limits, explain
 from jamendo_mood.tagging.prediction import Prediction, write_csv
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 SENT_TAGS = 60
 """Tags sent to the browser: all of Jamendo's, the highest of AudioSet's 527."""
@@ -169,7 +168,7 @@ def describe_details(
         tag: sorted([start_s, end_s] for start_s, end_s, _ in explanation.carried(column, CARRIED_STRETCHES))
         for column, tag in enumerate(heard.prediction.targets)
     }
-    found = [] if library is None else playlists.describe(library.similar(heard.frames.mean(axis=0), SIMILAR))
+    found = [] if library is None else similarity.describe(library.similar(heard.frames.mean(axis=0), SIMILAR))
     return {"why": why, "similar": [describe_track(track) for track in found]}, picture
 
 
@@ -229,10 +228,10 @@ _EXPORTS = {
 
 def _on_plane(prediction: Prediction, tagger: Tagger) -> dict[str, Any]:
     """Valence and arousal of the song and its course, if its targets say anything of them."""
-    whole = mood_plane.place_of(tagger.task, tagger.tuned, prediction.track_scores)
+    whole = emotions.place_of(tagger.task, tagger.tuned, prediction.track_scores)
     if whole is None:
         return {"va": None}
-    frames = mood_plane.place_of(tagger.task, tagger.tuned, prediction.frame_scores)
+    frames = emotions.place_of(tagger.task, tagger.tuned, prediction.frame_scores)
     stretches = np.array_split(np.asarray(frames), min(COURSE_POINTS, len(prediction.frame_scores)))
     course = [stretch.mean(axis=0).round(3).tolist() for stretch in stretches]
-    return {"va": whole.tolist(), "va_course": course, "va_source": mood_plane.PLACE_SOURCES[tagger.task.kind]}
+    return {"va": whole.tolist(), "va_course": course, "va_source": emotions.PLACE_SOURCES[tagger.task.kind]}

@@ -23,8 +23,7 @@ from traitlets import Float, Integer, Unicode
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.utils import ENV_VARIABLE
 
-from jamendo_mood.app.http_security import MessageHandler, page_policy
-from jamendo_mood.app.message_rules import Waiting
+from jamendo_mood.app.http_security import MessageHandler, Waiting, page_policy
 from jamendo_mood.app.network_sharing import SETTINGS_VARIABLE
 
 TOKEN_VARIABLE = "JAMENDO_MOOD_TOKEN"

@@ -31,7 +31,9 @@ from voila.app import Voila
 from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
 
 from jamendo_mood.app.http_security import (
+    MESSAGE_BYTES,
     TEMPLATES,
+    ChannelsHandler,
     ExtensionFiles,
     NothingHandler,
     ScriptFiles,
@@ -40,7 +42,6 @@ from jamendo_mood.app.http_security import (
     TokenIdentity,
     allow_files,
 )
-from jamendo_mood.app.message_rules import MESSAGE_BYTES, ChannelsHandler
 from jamendo_mood.app.network_sharing import Offer, serve
 from jamendo_mood.app.visitors import (
     TOKEN_VARIABLE,
@@ -56,9 +57,9 @@ from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.library.similarity import Library
 from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.training.model import Tagger
-from jamendo_mood.util import console
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 TABS = {
     "tag": ("Tag a song", "/", "04_tag_a_track.ipynb"),
@@ -296,7 +297,7 @@ async def _run(page: Page, config: WebConfig) -> None:
 def _announce(page: Page, config: WebConfig) -> None:
     """Say where the page is, which is the one place where the token is told, and open it."""
     address = _address(page, config)
-    console.note(f"serving on {address} (Ctrl-C stops it)")
+    plaintext.note(f"serving on {address} (Ctrl-C stops it)")
     if config.browser and not page.token and _has_screen():
         webbrowser.open(address)
 

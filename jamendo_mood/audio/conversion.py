@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from jamendo_mood.audio import ffmpeg, pydub_conversion
 from jamendo_mood.util.errors import AudioError, DiskFullError, NoFileError, NoSoundError, UsageError
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 SAMPLE_RATE_HZ = 16_000
 PCM_SCALE = 32_768.0  # 16-bit PCM to [-1, 1)

@@ -18,7 +18,7 @@ import numpy as np
 from jamendo_mood.audio import conversion, ffmpeg
 from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.util.errors import AudioError, LimitError, NoSoundError, UsageError
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 DEFAULT = "pydub"
 _FRAMES_AT_ONCE = 1 << 18  # 6 s of CD sound, 2 MB

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jamendo_mood.util import plaintext, process_limits
+from jamendo_mood.util import plaintext, process
 from jamendo_mood.util.errors import AudioError, CancelledError, UsageError
 
 FORMATS = (
@@ -180,7 +180,7 @@ def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, most_byte
         talk = _Talk(child, fed, writes)
         try:
             # The time is for one whose parent was killed; `_check` is much stricter.
-            process_limits.bound(child.pid, MEMORY_BYTES, GRACE_S + LONGEST_S)
+            process.bound(child.pid, MEMORY_BYTES, GRACE_S + LONGEST_S)
             talk.listen(functools.partial(_check, talk, source, most_bytes, time.monotonic()))
         finally:
             child.kill()  # which is nothing to one that has ended

@@ -1,33 +1,160 @@
-"""The log-mel spectrogram of a song, as the network hears it, and pictures of it without axes.
-
-64 mel bands from 125 to 7,500 Hz, one frame every 10 ms, ``log(magnitude + 0.01)``: what `melspec` makes and VGGish's
-front end cuts into patches. With axes it is drawn by `tagging.song_plots.plot_spectrogram`.
-"""
+"""Log-mel spectrograms: what VGGish and YAMNet see of sound, and pictures of it."""
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import conversion, melspec
+from jamendo_mood.audio import conversion
+from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.util.errors import TooShortError, UsageError
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
+
+WINDOW_S = 0.025
+HOP_S = 0.010
+MEL_BANDS = 64
+LOWEST_HZ = 125.0
+HIGHEST_HZ = 7_500.0
+LOG_OFFSET = 0.01
+PATCH_FRAMES = 96
+
+WINDOW_SAMPLES = round(WINDOW_S * SAMPLE_RATE_HZ)  # 400
+HOP_SAMPLES = round(HOP_S * SAMPLE_RATE_HZ)  # 160
+FFT_LENGTH = 2 ** int(np.ceil(np.log2(WINDOW_SAMPLES)))  # 512
+PATCH_HOP_SAMPLES = PATCH_FRAMES * HOP_SAMPLES  # 15,360: 0.96 s
+PATCH_SAMPLES = (PATCH_FRAMES - 1) * HOP_SAMPLES + WINDOW_SAMPLES  # 15,600: what one patch needs
+
+_STRETCH = 512  # frames whose spectra stay in a core's cache: half as fast again as all at once
+
+Array = npt.NDArray[np.float32]
+
+
+def log_mel(wave: Wave, offset: float = LOG_OFFSET) -> Array:
+    """Log-mel spectrogram of a 16 kHz wave.
+
+    Parameters
+    ----------
+    wave : float32 array (samples,)
+        Range [-1, 1].
+    offset : float
+        What is added to a magnitude, so that silence has a logarithm.
+
+    Returns
+    -------
+    float32 array (frames, 64)
+        ``log(magnitude + offset)``, one frame each 10 ms, ``frames = 1 + (samples - 400) // 160``; none if shorter.
+    """
+    return log_bands(wave, _sparse_mel_matrix(), offset)
+
+
+def log_bands(wave: Wave, weights: Any, offset: float = LOG_OFFSET) -> Array:
+    """Log magnitudes of a 16 kHz wave in bands of the spectrum; see `log_mel`.
+
+    Parameters
+    ----------
+    wave : float32 array (samples,)
+    weights : sparse float32 array (257, bands)
+        What each bin of the spectrum adds to each band.
+    offset : float
+
+    Returns
+    -------
+    float32 array (frames, bands)
+    """
+    if len(wave) < WINDOW_SAMPLES:
+        return np.zeros((0, weights.shape[1]), np.float32)
+    import scipy.fft  # here, for it takes as long to import as all the rest, and most commands make no embedding
+
+    frames = np.lib.stride_tricks.sliding_window_view(wave, WINDOW_SAMPLES)[::HOP_SAMPLES]
+    bands = np.empty((len(frames), weights.shape[1]), np.float32)
+    for start in range(0, len(frames), _STRETCH):
+        stretch = slice(start, start + _STRETCH)
+        spectrum = np.abs(scipy.fft.rfft(frames[stretch] * hann_window(), FFT_LENGTH))
+        bands[stretch] = spectrum @ weights
+    bands += np.float32(offset)
+    return np.log(bands, out=bands)
+
+
+def patches(wave: Wave, hop_frames: int = PATCH_FRAMES) -> Array:
+    """Cut the log-mel spectrogram of a wave into patches of 0.96 s; by default they do not overlap.
+
+    Parameters
+    ----------
+    wave : float32 array (samples,)
+        16 kHz, range [-1, 1].
+    hop_frames : int
+        Frames of 10 ms from the start of a patch to the start of the next.
+
+    Returns
+    -------
+    float32 array (patches, 96, 64)
+        ``patches = 1 + (samples - 15600) // (160 hop_frames)``: what is left at the end is dropped, as in the
+        reference.
+    """
+    return cut_patches(log_mel(wave), hop_frames)
+
+
+def cut_patches(bands: Array, hop_frames: int = PATCH_FRAMES) -> Array:
+    """Cut float32 (frames, bands) into patches (patches, 96, bands); what is left at the end is dropped."""
+    if len(bands) < PATCH_FRAMES:
+        return np.zeros((0, PATCH_FRAMES, bands.shape[1]), np.float32)
+    every = np.lib.stride_tricks.sliding_window_view(bands, PATCH_FRAMES, axis=0)[::hop_frames]
+    return np.ascontiguousarray(every.swapaxes(1, 2))
+
+
+@functools.cache
+def hann_window() -> Array:
+    """Periodic Hann window, float32 (400,)."""
+    phase = 2 * np.pi * np.arange(WINDOW_SAMPLES) / WINDOW_SAMPLES
+    return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+
+
+@functools.cache
+def mel_matrix() -> Array:
+    """Weights that turn a magnitude spectrum into mel bands, float32 (257, 64).
+
+    Triangles with equal width on the mel scale, linear *in mel*, peak 1.
+    """
+    bins_mel = hz_to_mel(np.linspace(0, SAMPLE_RATE_HZ / 2, FFT_LENGTH // 2 + 1))
+    edges_mel = np.linspace(hz_to_mel(np.float64(LOWEST_HZ)), hz_to_mel(np.float64(HIGHEST_HZ)), MEL_BANDS + 2)
+    lower, centre, upper = edges_mel[:-2], edges_mel[1:-1], edges_mel[2:]
+    rising = (bins_mel[:, None] - lower) / (centre - lower)
+    falling = (upper - bins_mel[:, None]) / (upper - centre)
+    weights = np.maximum(0, np.minimum(rising, falling))
+    return weights.astype(np.float32)
+
+
+@functools.cache
+def _sparse_mel_matrix() -> Any:
+    # A bin lies in two bands at most. The whole matrix would go to a BLAS, whose threads wait for each other on cores
+    # that the network could have: a seventh of an extraction on two cores.
+    import scipy.sparse
+
+    return scipy.sparse.csc_array(mel_matrix())
+
+
+def hz_to_mel(hz: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float64]:
+    """HTK's mel scale."""
+    return np.asarray(1127.0 * np.log1p(hz / 700.0))
+
 
 MINUTE_S = 60.0
 """Where the default stretch of a song starts, and how long it is: past the intro, and the same length for all songs."""
 
 BLOCK_FRAMES = 3_000  # half a minute of sound at a time: 20 MB on the way to its bands
-OVERLAP_SAMPLES = melspec.WINDOW_SAMPLES - melspec.HOP_SAMPLES  # 240: so that blocks give the frames of the whole
+OVERLAP_SAMPLES = WINDOW_SAMPLES - HOP_SAMPLES  # 240: so that blocks give the frames of the whole
 
-LOWEST_VALUE = math.log(melspec.LOG_OFFSET)
+LOWEST_VALUE = math.log(LOG_OFFSET)
 """Digital silence: black."""
 
-HIGHEST_VALUE = math.log(melspec.WINDOW_SAMPLES / 4)
+HIGHEST_VALUE = math.log(WINDOW_SAMPLES / 4)
 """A sine at full scale, whose peak has a magnitude of 100 in a Hann window of 400 samples: the brightest colour.
 
 Nothing in ten loud songs of Jamendo came above 4.5; more than that is drawn as this is.
@@ -35,7 +162,6 @@ Nothing in ten loud songs of Jamendo came above 4.5; more than that is drawn as 
 
 COLOURS = "magma"  # evenly brighter from black up, and readable without colour vision, as viridis is
 
-Array = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
 
 
@@ -93,21 +219,21 @@ def compute(
     start_s = round(start_s, 2)
     with conversion.converted(path, scratch, start_s, duration_s) as wav:
         samples = conversion.count_samples(wav)
-        frames = 1 + (samples - melspec.WINDOW_SAMPLES) // melspec.HOP_SAMPLES
-        if samples < melspec.WINDOW_SAMPLES:
+        frames = 1 + (samples - WINDOW_SAMPLES) // HOP_SAMPLES
+        if samples < WINDOW_SAMPLES:
             milliseconds = 1000 * samples / conversion.SAMPLE_RATE_HZ
-            raise TooShortError(f"{path}: {milliseconds:.1f} ms of sound; a spectrogram needs {melspec.WINDOW_S} s")
+            raise TooShortError(f"{path}: {milliseconds:.1f} ms of sound; a spectrogram needs {WINDOW_S} s")
         width = 1 if columns is None else math.ceil(frames / columns)
         values = _average(wav, frames, width)
-    return Spectrogram(values, start_s, samples / conversion.SAMPLE_RATE_HZ, width * melspec.HOP_S)
+    return Spectrogram(values, start_s, samples / conversion.SAMPLE_RATE_HZ, width * HOP_S)
 
 
 def _average(wav: Path, frames: int, width: int) -> Array:
     """The spectrogram of a WAV, each `width` frames averaged to one column: float32 (columns, 64)."""
-    sums = np.zeros((math.ceil(frames / width), melspec.MEL_BANDS), np.float32)
-    block = OVERLAP_SAMPLES + BLOCK_FRAMES * melspec.HOP_SAMPLES
+    sums = np.zeros((math.ceil(frames / width), MEL_BANDS), np.float32)
+    block = OVERLAP_SAMPLES + BLOCK_FRAMES * HOP_SAMPLES
     for number, wave in enumerate(conversion.read_blocks(wav, block, overlap=OVERLAP_SAMPLES)):
-        values = melspec.log_mel(wave)
+        values = log_mel(wave)
         if not len(values):  # a rest at the end that fills no window
             break
         first = number * BLOCK_FRAMES
@@ -138,10 +264,8 @@ def default_stretch(duration_s: float | None) -> tuple[float, float | None]:
 
 def band_of(hz: float) -> float:
     """The mel band with this centre frequency, as a fraction of a band; 0 is the centre of the lowest."""
-    lowest, highest, wanted = (
-        float(melspec.hz_to_mel(np.float64(edge))) for edge in (melspec.LOWEST_HZ, melspec.HIGHEST_HZ, hz)
-    )
-    return (wanted - lowest) / (highest - lowest) * (melspec.MEL_BANDS + 1) - 1
+    lowest, highest, wanted = (float(hz_to_mel(np.float64(edge))) for edge in (LOWEST_HZ, HIGHEST_HZ, hz))
+    return (wanted - lowest) / (highest - lowest) * (MEL_BANDS + 1) - 1
 
 
 def to_image(spectrogram: Spectrogram, colour: bool = True) -> Image:

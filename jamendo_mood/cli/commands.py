@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from jamendo_mood.cli import copy_options, ray_options, reports
 from jamendo_mood.cli.reports import DONE, SOME_FAILED
-from jamendo_mood.util import console
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 
 if TYPE_CHECKING:
-    from jamendo_mood.datasets.tracks import Dataset, Track
+    from jamendo_mood.datasets.dataset import Dataset, Track
     from jamendo_mood.extraction.streaming import Feed
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.training.data import Examples
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 def extract(arguments: argparse.Namespace) -> int:
     """Embed audio files into a store."""
     from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
-    from jamendo_mood.extraction.extractor import extract
-    from jamendo_mood.extraction.streaming import StreamConfig
+    from jamendo_mood.extraction.streaming import StreamConfig, extract
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.store.file_format import MANIFEST_NAME
     from jamendo_mood.util.files import remove_drafts
@@ -76,7 +75,7 @@ def _choose_feed(arguments: argparse.Namespace) -> Feed:
     if arguments.tracks is None:
         raise UsageError("--from-jamendo needs --tracks, MTG's table of tracks; `jamendo-mood splits` gets it")
 
-    from jamendo_mood.datasets.published import QUALITIES, read_list
+    from jamendo_mood.datasets.jamendo import QUALITIES, read_list
     from jamendo_mood.extraction.downloads import DownloadConfig, Downloads
 
     quality = QUALITIES[arguments.from_jamendo]
@@ -90,10 +89,9 @@ def _choose_feed(arguments: argparse.Namespace) -> Feed:
 def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """The files to embed, and the keys of the table that have none."""
     from jamendo_mood.audio import conversion
-    from jamendo_mood.datasets.jamendo import read_tracks
-    from jamendo_mood.datasets.published import QUALITIES, read_list
-    from jamendo_mood.extraction.extractor import select_shard
+    from jamendo_mood.datasets.jamendo import QUALITIES, read_list, read_tracks
     from jamendo_mood.extraction.object_store import find_tracks
+    from jamendo_mood.extraction.streaming import select_shard
 
     if arguments.from_jamendo is not None:
         quality = QUALITIES[arguments.from_jamendo]
@@ -130,7 +128,7 @@ def train(arguments: argparse.Namespace) -> int:
     check_tagger_folder(arguments.out)
     config = read_training(arguments)
     dataset = load_dataset(arguments.task, arguments.data, split=arguments.split)
-    console.note_all(dataset.remarks)
+    plaintext.note_all(dataset.remarks)
     learned = dataset.broader if dataset.broader is not None and not arguments.single_task else dataset
     store = _open_store(arguments.store)
     embeddings = data.choose_embeddings(learned, store)
@@ -167,7 +165,9 @@ def tell_unlabelled(dataset: Dataset, store: EmbeddingStore | None) -> None:
 
     unused = 0 if store is None else count_unlabelled(dataset, store)
     if unused:
-        console.note(f"{console.count(unused, 'track')} of the store without a label for {dataset.task.name}: not used")
+        plaintext.note(
+            f"{plaintext.count(unused, 'track')} of the store without a label for {dataset.task.name}: not used"
+        )
 
 
 def read_training(arguments: argparse.Namespace) -> TrainConfig:
@@ -186,7 +186,7 @@ def _part_cleanly(
     train: Examples, validation: Examples, test: Sequence[Track], leaks: str
 ) -> tuple[Examples, Examples]:
     """Training and validation part without what they share with each other and with the test part, or an error."""
-    from jamendo_mood.datasets.leaks import check_leaks, drop_leaks, find_leaks
+    from jamendo_mood.datasets.parts import check_leaks, drop_leaks, find_leaks
 
     found = find_leaks({"training": train.tracks, "validation": validation.tracks, "test": test})
     if leaks == "refuse":
@@ -198,14 +198,14 @@ def _part_cleanly(
             for part, rows in zip((train, validation), kept, strict=True)
             for track in part.select(~rows).tracks
         }
-        console.warn(f"left out for --leaks drop: {len(left)} tracks")
+        plaintext.warn(f"left out for --leaks drop: {len(left)} tracks")
         return train.select(kept[0]), validation.select(kept[1])
     return train, validation
 
 
 def splits(arguments: argparse.Namespace) -> int:
     """Get MTG's official tables."""
-    from jamendo_mood.datasets.splits import BASE_URL, get_splits
+    from jamendo_mood.datasets.jamendo import BASE_URL, get_splits
 
     get_splits(
         arguments.out,

@@ -12,10 +12,10 @@ from jamendo_mood.cli import argtypes
 from jamendo_mood.util.errors import UsageError
 
 if TYPE_CHECKING:
-    from jamendo_mood.audio.augmentation import WaveAugmentation
-    from jamendo_mood.datasets.tracks import Dataset
+    from jamendo_mood.datasets.dataset import Dataset
     from jamendo_mood.embedders.registry import Embedder, EmbedderSpec
     from jamendo_mood.extraction.streaming import StreamConfig
+    from jamendo_mood.training.augmentation import WaveAugmentation
     from jamendo_mood.training.data import Examples
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def read_augmentation(arguments: argparse.Namespace) -> WaveAugmentation | None:
         if getattr(arguments, name) is not None:
             option = name.replace("_", "-")
             raise UsageError(f"--{option} does not go with --augment, which takes the training part from AUDIO_DIR")
-    from jamendo_mood.audio.augmentation import WaveAugmentation
+    from jamendo_mood.training.augmentation import WaveAugmentation
 
     return WaveAugmentation(copies=arguments.augment)
 
@@ -72,7 +72,7 @@ def read_augmentation(arguments: argparse.Namespace) -> WaveAugmentation | None:
 def read_training_keys(arguments: argparse.Namespace) -> list[str]:
     """The keys of the tracks that `extract --augment` may copy."""
     from jamendo_mood.datasets.registry import load_dataset
-    from jamendo_mood.training.copies import training_keys
+    from jamendo_mood.training.augmentation import training_keys
 
     return training_keys(load_dataset(arguments.task, arguments.data, split=arguments.split or 0))
 
@@ -83,7 +83,7 @@ def turn_to_copies(
     """What to extract instead of the tracks: their copies; everything as it is if there are to be none."""
     if augmentation is None:
         return dict(tracks), embedder, config
-    from jamendo_mood.training.copies import CopyMaker, list_copies, mark_embedder
+    from jamendo_mood.training.augmentation import CopyMaker, list_copies, mark_embedder
 
     copies = list_copies(tracks, tracks, augmentation)
     return copies, mark_embedder(embedder, augmentation), replace(config, alter=CopyMaker(augmentation))
@@ -94,7 +94,7 @@ def add_stored_copies(train: Examples, dataset: Dataset, spec: EmbedderSpec, sto
     if store is None:
         return train
     from jamendo_mood.store.embedding_store import EmbeddingStore
-    from jamendo_mood.training.copies import add_copies, check_whole
+    from jamendo_mood.training.augmentation import add_copies, check_whole
 
     check_whole(dataset)
     return add_copies(train, spec, EmbeddingStore(store))

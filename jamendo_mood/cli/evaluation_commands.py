@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from jamendo_mood.cli import reports
 from jamendo_mood.cli.reports import DONE
-from jamendo_mood.training import cards
-from jamendo_mood.util import console
+from jamendo_mood.training import model
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         learned = (tagger.record.get("tracks") or {}).get("train", "an unknown number of")
         facts = {
-            "Task": f"{tagger.task.name}: {cards.describe_targets(asdict(tagger.task))}",
+            "Task": f"{tagger.task.name}: {model.describe_targets(asdict(tagger.task))}",
             "Part": arguments.part or "test",
             "Tagger": str(arguments.tagger),
             "Embeddings": str(tagger.spec),
@@ -46,18 +46,18 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def save_scores(folder: Path, scores: Evaluation, title: str, facts: Mapping[str, str]) -> None:
     """Write scores, and the page with pictures if there is matplotlib to draw them with."""
+    from jamendo_mood.evaluation.report import save_report
+
     scores.save(folder)
     try:
-        from jamendo_mood.evaluation.report_page import save_report
+        plaintext.note(f"{save_report(scores, folder, title=title, facts=facts)} written")
     except ModuleNotFoundError as error:
-        console.warn(f"no {error.name}, no pictures: `pip install jamendo-mood[notebook]` brings it")
-        return
-    console.note(f"{save_report(scores, folder, title=title, facts=facts)} written")
+        plaintext.warn(f"no {error.name}, no pictures: `pip install jamendo-mood[notebook]` brings it")
 
 
 def _save_mediaeval(folder: Path, tagger: Tagger, scores: Evaluation) -> None:
     from jamendo_mood.datasets.jamendo import TAG_PREFIX
-    from jamendo_mood.evaluation.mediaeval import save_mediaeval
+    from jamendo_mood.evaluation.evaluate import save_mediaeval
 
     arrays = {
         "predictions": scores.predictions,
@@ -66,7 +66,7 @@ def _save_mediaeval(folder: Path, tagger: Tagger, scores: Evaluation) -> None:
     }
     tags = tuple(TAG_PREFIX + tag for tag in tagger.task.targets)
     for path in save_mediaeval(folder, arrays, tags, tagger.tuned):
-        console.note(f"{path} written")
+        plaintext.note(f"{path} written")
 
 
 def compare(arguments: argparse.Namespace) -> int:
@@ -98,18 +98,18 @@ def load_examples(
     trained_on = int(tagger.record.get("split", 0))
     split = trained_on if arguments.split is None else arguments.split
     if split != trained_on:
-        console.warn(f"trained on split {trained_on}, whose training tracks may be in split {split}")
+        plaintext.warn(f"trained on split {trained_on}, whose training tracks may be in split {split}")
     dataset = load_dataset(tagger.task.name, arguments.data, split=split, part=arguments.part)
     if dataset.task != tagger.task:
-        wanted, found = cards.describe_targets(asdict(tagger.task)), dataset.task.rules.plural
+        wanted, found = model.describe_targets(asdict(tagger.task)), dataset.task.rules.plural
         raise UsageError(f"{arguments.data}: its {found} are not those that {folder} was trained for, {wanted}")
     known = tagger.record.get("parts")
     if known is not None and split == trained_on and known != dataset.fingerprint_parts():
-        console.warn(
+        plaintext.warn(
             f"{arguments.data} has changed since {folder} was trained, and with it who is in which part: "
             "what it is tested on may be what it has learned; train it anew"
         )
-    console.note_all(() if told else dataset.remarks)
+    plaintext.note_all(() if told else dataset.remarks)
     embeddings = data.choose_embeddings(dataset, None if store is None else EmbeddingStore(store))
     tagger.check_spec(embeddings.spec)
     part = arguments.part or dataset.test
@@ -123,20 +123,20 @@ def load_examples(
 
 def score(arguments: argparse.Namespace) -> int:
     """Score predictions that are in files."""
-    from jamendo_mood.evaluation import mediaeval
+    from jamendo_mood.evaluation import evaluate
     from jamendo_mood.evaluation.evaluate import score_predictions
     from jamendo_mood.tasks.kinds import reaches_threshold
 
     if arguments.official and not arguments.thresholds:
         raise UsageError("--official is about thresholds: give them with --thresholds")
-    truth = mediaeval.read_bools(arguments.truth)
-    predictions = mediaeval.read_array(arguments.predictions).astype(float)
-    decisions = mediaeval.read_bools(arguments.decisions) if arguments.decisions else None
+    truth = evaluate.read_bools(arguments.truth)
+    predictions = evaluate.read_array(arguments.predictions).astype(float)
+    decisions = evaluate.read_bools(arguments.decisions) if arguments.decisions else None
     tags, thresholds = None, None
     if arguments.tags:
-        tags = mediaeval.read_tags(arguments.tags)
+        tags = evaluate.read_tags(arguments.tags)
     if arguments.thresholds:
-        named, thresholds = mediaeval.read_thresholds(arguments.thresholds)
+        named, thresholds = evaluate.read_thresholds(arguments.thresholds)
         if tags not in (None, named):
             raise UsageError(f"{arguments.tags} and {arguments.thresholds} name different tags, or in another order")
         tags = named
@@ -147,5 +147,5 @@ def score(arguments: argparse.Namespace) -> int:
     scores = score_predictions(truth, predictions, names, decisions=decisions, tuned=thresholds)
     reports.print_scores(scores, arguments.format)
     if arguments.official:
-        reports.print_quirks(mediaeval.QUIRKS)
+        reports.print_quirks(evaluate.QUIRKS)
     return DONE

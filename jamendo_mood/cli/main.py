@@ -22,7 +22,7 @@ from jamendo_mood.cli import (
     vote_commands,
 )
 from jamendo_mood.cli.reports import DONE, SOME_FAILED
-from jamendo_mood.util import plaintext, signals
+from jamendo_mood.util import plaintext, process
 from jamendo_mood.util.errors import DiskFullError, MoodError
 
 WRONG_USAGE = 2
@@ -47,20 +47,20 @@ used, 130 interrupted, 143 terminated."""
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    with signals.caught():
+    with process.caught():
         try:
             return _run(argv)
         except (KeyboardInterrupt, Exception) as error:
-            if not signals.is_meant(error):
+            if not process.is_meant(error):
                 raise
-            line, status = signals.describe()
+            line, status = process.describe()
             print(line, file=sys.stderr)
             return status
 
 
 def _run(argv: list[str] | None) -> int:
     arguments = build_parser().parse_args(argv)
-    signals.announce(KEPT.get(arguments.command, "the same command begins anew"))
+    process.announce(KEPT.get(arguments.command, "the same command begins anew"))
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLineFormatter("warning: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
@@ -72,7 +72,7 @@ def _run(argv: list[str] | None) -> int:
         _drop_output()
         return DONE
     except (MoodError, OSError) as error:
-        if signals.is_meant(error):
+        if process.is_meant(error):
             raise
         print(plaintext.show(f"jamendo-mood {arguments.command}: {_tell(error)}"), file=sys.stderr)
         try:

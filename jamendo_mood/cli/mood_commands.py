@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from jamendo_mood.cli.reports import DONE
 from jamendo_mood.library import mood_log
 from jamendo_mood.tagging import emotions
-from jamendo_mood.tagging.emotions import Place
-from jamendo_mood.tagging.mood_plane import PLACES, place_of, read_places
-from jamendo_mood.util import console
+from jamendo_mood.tagging.emotions import PLACES, Place, place_of, read_places
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,11 +68,11 @@ def history(arguments: argparse.Namespace) -> int:
         return DONE
     kept = mood_log.read(path)
     for problem in kept.problems:
-        console.warn(problem)
+        plaintext.warn(problem)
     if arguments.plot is not None:
         return _draw(kept.wishes, arguments.plot)
     if not kept.wishes:
-        console.note(f"{path}: nothing is kept (`jamendo-mood playlist --remember` keeps the emotions asked for)")
+        plaintext.note(f"{path}: nothing is kept (`jamendo-mood playlist --remember` keeps the emotions asked for)")
     print(mood_log.FORMATS[arguments.format](kept.wishes), end="")
     return DONE
 
@@ -86,13 +85,13 @@ def _draw(wishes: tuple[mood_log.Wish, ...], target: Path) -> int:
     if not wishes:
         raise UsageError("nothing is kept, so there is nothing to draw")
     try:
-        from jamendo_mood.library.mood_plots import plot_history
+        from jamendo_mood.library.mood_log import plot_history
     except ModuleNotFoundError as error:
         raise UsageError(f"no {error.name} to draw with: `pip install jamendo-mood[notebook]` brings it") from error
     content = plot_history(wishes).to_png(PICTURE_DPI)
     write_atomically(target, lambda file: file.write(content))
     first, last = (f"{edge(wish.time for wish in wishes):%Y-%m-%d}" for edge in (min, max))
-    print(f"{target}: {console.count(len(wishes), 'emotion')} from {first} to {last}")
+    print(f"{target}: {plaintext.count(len(wishes), 'emotion')} from {first} to {last}")
     return DONE
 
 
@@ -167,7 +166,7 @@ def remember(path: Sequence[End], library: Library) -> None:
     time = mood_log.now()
     places = [(end, end.place_in(library)) for end in path]
     wishes = [mood_log.wish_for(place, end.asked_by, time, end.emotion) for end, place in places]
-    console.note(f"{mood_log.remember(wishes)}: remembered (`jamendo-mood history --forget` deletes all of it)")
+    plaintext.note(f"{mood_log.remember(wishes)}: remembered (`jamendo-mood history --forget` deletes all of it)")
 
 
 def read_tag_places(tagger: Tagger, file: Path | None) -> Places:

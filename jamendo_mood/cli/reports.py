@@ -14,12 +14,12 @@ from jamendo_mood.tagging.emotions import describe_place
 from jamendo_mood.tasks.kinds import KINDS
 from jamendo_mood.tasks.metrics import LOWER_IS_BETTER
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.console import note, note_all, say
+from jamendo_mood.util.plaintext import note, note_all, say
 
 if TYPE_CHECKING:
     from jamendo_mood.evaluation.cross_validation import CrossValidation
     from jamendo_mood.evaluation.evaluate import Scores
-    from jamendo_mood.extraction.extractor import ExtractReport
+    from jamendo_mood.extraction.streaming import ExtractReport
     from jamendo_mood.tagging.prediction import Prediction
     from jamendo_mood.tasks.bootstrap import Comparison
     from jamendo_mood.training.fit import Epoch, TrainConfig

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jamendo_mood.cli import mood_commands, reports
 from jamendo_mood.cli.reports import DONE, SOME_FAILED
-from jamendo_mood.util import console
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jamendo_mood.library.similarity import Array, Found, Library
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.training.model import Tagger
-    from jamendo_mood.util.scratch import Scratch
+    from jamendo_mood.util.files import Scratch
 
 PICTURE_COLUMNS, PICTURE_DPI = 2_000, 150  # of a spectrogram with axes: more columns than pixels would not be seen
 
@@ -60,7 +60,7 @@ def _load_tagger(arguments: argparse.Namespace) -> Tagger:
 
     if arguments.tagger is not None:
         return Tagger.load(arguments.tagger)
-    console.note("with the tagger that comes with jamendo-mood: AudioSet's 7 music moods (--tagger takes another)")
+    plaintext.note("with the tagger that comes with jamendo-mood: AudioSet's 7 music moods (--tagger takes another)")
     return load_builtin()
 
 
@@ -90,7 +90,7 @@ def spectrogram(arguments: argparse.Namespace) -> int:
     """Draw the spectrogram of a file, or of each file of a folder."""
     from jamendo_mood.audio import ffmpeg, spectrograms
     from jamendo_mood.util.errors import AudioError
-    from jamendo_mood.util.scratch import Scratch
+    from jamendo_mood.util.files import Scratch
 
     source, target = arguments.source, arguments.target
     _check_matplotlib()
@@ -106,7 +106,7 @@ def spectrogram(arguments: argparse.Namespace) -> int:
         with Scratch() as scratch:
             shown = _draw(source, target, arguments, scratch)
     except AudioError as error:
-        console.note(f"failed: {error}")
+        plaintext.note(f"failed: {error}")
         return SOME_FAILED
     print(
         f"{target}: {shown.duration_s:.1f} s of {source} from {shown.start_s:g} s on, "
@@ -119,7 +119,7 @@ def _draw_folder(arguments: argparse.Namespace) -> int:
     """Draw each file of a folder that has no picture yet, and list what failed."""
     from jamendo_mood.audio import conversion
     from jamendo_mood.util.errors import AudioError
-    from jamendo_mood.util.scratch import Scratch
+    from jamendo_mood.util.files import Scratch
 
     folder = arguments.target
     if folder.is_file() or folder.suffix.lower() == ".png":
@@ -177,11 +177,11 @@ def similar(arguments: argparse.Namespace) -> int:
     form, store = _choose_format(arguments), EmbeddingStore(arguments.store)
     tagger = _choose_tagger(arguments, store)
     if tagger is None:
-        console.note("without tags, for no tagger is given that knows these embeddings (--tagger DIR)")
+        plaintext.note("without tags, for no tagger is given that knows these embeddings (--tagger DIR)")
     try:
         track = arguments.track if _is_key(arguments.track, store) else _embed(Path(arguments.track), store, arguments)
     except AudioError as error:
-        console.note(f"failed: {error}")
+        plaintext.note(f"failed: {error}")
         return SOME_FAILED
     library = _open_library(arguments, store, tagger)
     return _hand_out(library.similar(track, arguments.count), form, arguments)
@@ -201,7 +201,7 @@ def playlist(arguments: argparse.Namespace) -> int:
     for name in wanted:
         grade = tagger.grades[tagger.task.targets.index(name)]
         if grade in reports.DOUBTFUL:
-            console.note(f"{name} is graded {grade} (see `jamendo-mood tag`), so it counts less than other moods")
+            plaintext.note(f"{name} is graded {grade} (see `jamendo-mood tag`), so it counts less than other moods")
     tag_places = mood_commands.read_tag_places(tagger, arguments.places)
     library = _open_library(arguments, store, tagger)
     if arguments.places is not None:
@@ -253,7 +253,7 @@ def web(arguments: argparse.Namespace) -> int:
 
 def _choose_format(arguments: argparse.Namespace) -> str:
     """The format asked for, or that of --out's ending, or a table."""
-    from jamendo_mood.library.playlists import FORMATS
+    from jamendo_mood.library.similarity import FORMATS
 
     ending = "" if arguments.out is None else arguments.out.suffix.removeprefix(".").lower()
     form: str = arguments.format or (ending if ending in FORMATS else "table")
@@ -316,16 +316,16 @@ def _open_library(arguments: argparse.Namespace, store: EmbeddingStore, tagger: 
 
 def _hand_out(found: list[Found], form: str, arguments: argparse.Namespace) -> int:
     """Print tracks, or write them to a file."""
-    from jamendo_mood.library.playlists import FORMATS, describe
+    from jamendo_mood.library.similarity import FORMATS, describe
     from jamendo_mood.util.files import write_atomically
 
     silent = sum(track.file is None for track in found)
     if form == "m3u8" and silent:
-        console.warn(f"{silent} of {len(found)} tracks have no file in {arguments.audio} and are left out")
+        plaintext.warn(f"{silent} of {len(found)} tracks have no file in {arguments.audio} and are left out")
     text = FORMATS[form](describe(found))
     if arguments.out is None:
         print(text, end="")
     else:
         write_atomically(arguments.out, lambda file: file.write(text.encode()))
-        console.note(f"{arguments.out}: {len(found)} tracks written")
+        plaintext.note(f"{arguments.out}: {len(found)} tracks written")
     return DONE

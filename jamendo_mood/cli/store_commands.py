@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jamendo_mood.cli import reports
 from jamendo_mood.cli.reports import DONE, SOME_FAILED
-from jamendo_mood.util import console, plaintext
+from jamendo_mood.util import plaintext
 
 
 def export(arguments: argparse.Namespace) -> int:
@@ -26,8 +26,8 @@ def export(arguments: argparse.Namespace) -> int:
         on_progress=reports.CountProgress("exporting"),
     )
     print(
-        f"{arguments.out}: {console.count(report.tracks, 'track')} exported, {report.skipped} were there already; "
-        f"{console.count(report.files, 'Parquet file')}"
+        f"{arguments.out}: {plaintext.count(report.tracks, 'track')} exported, {report.skipped} were there already; "
+        f"{plaintext.count(report.files, 'Parquet file')}"
     )
     return DONE
 
@@ -40,8 +40,8 @@ def import_(arguments: argparse.Namespace) -> int:
     remove_drafts(arguments.store)  # of runs that were killed
     report = import_parquet(arguments.files, arguments.store, on_progress=reports.CountProgress("importing"))
     print(
-        f"{arguments.store}: {console.count(report.tracks, 'track')} imported, {report.skipped} were there already; "
-        f"from {console.count(report.files, 'Parquet file')}"
+        f"{arguments.store}: {plaintext.count(report.tracks, 'track')} imported, {report.skipped} were there already; "
+        f"from {plaintext.count(report.files, 'Parquet file')}"
     )
     return DONE
 
@@ -57,7 +57,7 @@ def pack(arguments: argparse.Namespace) -> int:
     packed = store.pack()
     rows, dim = packed.frames.shape
     print(
-        f"{arguments.store / PACKED_NAME}: {console.count(len(packed), 'track')} in one array of {rows} x {dim}, "
+        f"{arguments.store / PACKED_NAME}: {plaintext.count(len(packed), 'track')} in one array of {rows} x {dim}, "
         f"{packed.frames.nbytes / 1e6:.1f} MB; their keys and lengths are in {INDEX_NAME}"
     )
     return DONE
@@ -65,8 +65,7 @@ def pack(arguments: argparse.Namespace) -> int:
 
 def verify(arguments: argparse.Namespace) -> int:
     """Look at every file of a store, and put right what is wrong if that is asked for."""
-    from jamendo_mood.store.repair import repair_store
-    from jamendo_mood.store.verification import verify_store
+    from jamendo_mood.store.verification import repair_store, verify_store
 
     store: Path = arguments.store
     if arguments.repair:
@@ -77,15 +76,15 @@ def verify(arguments: argparse.Namespace) -> int:
     for finding, remedy in [*done, *((finding, "") for finding in found.findings)]:
         print("\t".join(plaintext.show(text) for text in (finding.name, finding.problem, remedy) if text))
     for text in found.notes:
-        console.note(f"note: {plaintext.show(text)}")
+        plaintext.note(f"note: {plaintext.show(text)}")
     bare = f", {found.unchecked} of them without a checksum" if found.unchecked else ""
     mended = f"{len(done)} things mended, " if done else ""
-    console.note(
-        f"{store}: {console.count(found.sound, 'embedding')} sound{bare}; {mended}{len(found.findings)} things wrong"
+    plaintext.note(
+        f"{store}: {plaintext.count(found.sound, 'embedding')} sound{bare}; {mended}{len(found.findings)} things wrong"
         + (" (--repair mends what can be mended)" if found.findings and not arguments.repair else "")
     )
     if lost:
-        console.note(
+        plaintext.note(
             f"without an embedding now: {len(lost)} of these; "
             f"`jamendo-mood extract AUDIO_DIR --store {store}` embeds those that are tracks"
         )

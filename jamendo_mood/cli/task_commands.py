@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from jamendo_mood.cli import argtypes, options, reports
 from jamendo_mood.cli.reports import DONE
-from jamendo_mood.util import console
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 
 if TYPE_CHECKING:
-    from jamendo_mood.datasets.tracks import Dataset, DataSource
+    from jamendo_mood.datasets.dataset import Dataset, DataSource
 
 
 def add_tasks(parser: argparse.ArgumentParser) -> None:
@@ -133,12 +133,12 @@ def cross_validate(arguments: argparse.Namespace) -> int:
     first = load()
     if arguments.group == "song":
         load = partial(forget_artists, first)
-    console.note_all(first.remarks)
+    plaintext.note_all(first.remarks)
     tell_unlabelled(first, store)
 
     def tell(split: int, figures: Mapping[str, float]) -> None:
         shown = "  ".join(f"{name} {figure:.4f}" for name, figure in list(figures.items())[:3])
-        console.note(f"fold {split}: {shown}")
+        plaintext.note(f"fold {split}: {shown}")
 
     count = _count_folds(load, source.splits)
     folds = range(min(arguments.folds or count, count))

@@ -36,7 +36,7 @@ def add_vote(parser: argparse.ArgumentParser) -> None:
 
 def vote(arguments: argparse.Namespace) -> int:
     """Judge taggers, and their majority."""
-    from jamendo_mood.evaluation.voting import vote
+    from jamendo_mood.evaluation.evaluate import vote
 
     folders = [folder for folder, _ in arguments.members]
     for folder in folders:

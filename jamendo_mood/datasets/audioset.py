@@ -21,14 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ
-from jamendo_mood.datasets.tracks import Dataset, DataSource, Track
+from jamendo_mood.datasets.dataset import Dataset, DataSource, Track
 from jamendo_mood.embedders.registry import PATCH_S, RELEASED, EmbedderSpec
 from jamendo_mood.embedders.vggish import DIM
 from jamendo_mood.tasks.kinds import Task
 from jamendo_mood.util import untrusted
 from jamendo_mood.util.errors import DataError, UsageError
-from jamendo_mood.util.tables import read_table
-from jamendo_mood.util.tf_logging import import_quietly
+from jamendo_mood.util.process import import_quietly
+from jamendo_mood.util.untrusted import read_table
 
 SPEC = EmbedderSpec("vggish-pca", RELEASED, SAMPLE_RATE_HZ, PATCH_S, PATCH_S, DIM)
 TRAIN, VALIDATION, TEST = "bal_train", "validation", "eval_public"

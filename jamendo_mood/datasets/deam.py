@@ -25,8 +25,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from jamendo_mood.datasets.dataset import Dataset, DataSource, Track
 from jamendo_mood.datasets.emomusic import SAME_RECORDINGS
-from jamendo_mood.datasets.folds import FOLDS, assign_folds, make_parts
+from jamendo_mood.datasets.parts import FOLDS, assign_folds, make_parts
 from jamendo_mood.datasets.ratings import (
     ANY,
     TARGETS,
@@ -39,11 +40,10 @@ from jamendo_mood.datasets.ratings import (
     read_header,
     read_ratings,
 )
-from jamendo_mood.datasets.tracks import Dataset, DataSource, Track
 from jamendo_mood.embedders.registry import RELEASED, EmbedderSpec
 from jamendo_mood.tasks.kinds import Task
 from jamendo_mood.util.errors import DataError
-from jamendo_mood.util.tables import read_columns
+from jamendo_mood.util.untrusted import read_columns
 
 SCALE = (1.0, 9.0)
 SONG = "song_id"

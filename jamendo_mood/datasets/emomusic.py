@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jamendo_mood.datasets.folds import PARTS, assign_folds
+from jamendo_mood.datasets.dataset import Curve, Dataset, DataSource, Track
+from jamendo_mood.datasets.parts import PARTS, assign_folds
 from jamendo_mood.datasets.ratings import (
     TARGETS,
     Ratings,
@@ -33,10 +34,9 @@ from jamendo_mood.datasets.ratings import (
     read_header,
     read_ratings,
 )
-from jamendo_mood.datasets.tracks import Curve, Dataset, DataSource, Track
 from jamendo_mood.tasks.kinds import Task
 from jamendo_mood.util.errors import DataError, UsageError
-from jamendo_mood.util.tables import read_columns
+from jamendo_mood.util.untrusted import read_columns
 
 SCALE = (1.0, 9.0)
 DYNAMIC_SCALE = (-1.0, 1.0)

@@ -8,18 +8,25 @@ https://github.com/MTG/mtg-jamendo-dataset.
 
 from __future__ import annotations
 
+import hashlib
+import http.client
+import urllib.error
+import urllib.request
 import zlib
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
+from jamendo_mood import __version__
 from jamendo_mood.audio.conversion import key_of
-from jamendo_mood.datasets.tracks import Dataset, DataSource, Track
+from jamendo_mood.datasets.dataset import Dataset, DataSource, Track
 from jamendo_mood.tasks.kinds import Task
 from jamendo_mood.util.errors import DataError, UsageError
-from jamendo_mood.util.tables import read_table
+from jamendo_mood.util.files import write_atomically
+from jamendo_mood.util.untrusted import read_table
 
 PARTS = ("train", "validation", "test")
 COLUMNS = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
@@ -198,3 +205,125 @@ SOURCES = {
         load_all_tags, "59 mood and theme tags", (ALL_TRACKS_NAME, "splits/"), _TABLES, _AUDIO, LICENCE, CITATION, 5
     ),
 }
+
+
+CDN = "https://cdn.freesound.org/mtg-jamendo"  # the default of MTG's own download script
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How one of the two qualities is named.
+
+    Attributes
+    ----------
+    folder : str
+        MTG's folder.
+    suffix : str
+        What its files end in.
+    checksums_name : str
+        Its list of SHA-256.
+    """
+
+    folder: str
+    suffix: str
+    checksums_name: str
+
+    @property
+    def files_url(self) -> str:
+        """Where the single files are: those of all of MTG-Jamendo, of which the mood/theme tracks are a part."""
+        return f"{CDN}/raw_30s/{self.folder}"
+
+    @property
+    def tars_url(self) -> str:
+        """Where the 100 tars of the mood/theme tracks are."""
+        return f"{CDN}/autotagging_moodtheme/{self.folder}"
+
+    @property
+    def tar_name(self) -> str:
+        """Name of a tar, with ``{}`` for the folder of tracks that it holds, ``00`` to ``99``."""
+        return f"autotagging_moodtheme_{self.folder}-{{}}.tar"
+
+    def path_of(self, key: str) -> Path:
+        """Name of a track's file, below the URL and in its tar: ``48/948`` -> ``48/948.low.mp3``."""
+        return Path(key + self.suffix)
+
+
+QUALITIES = {
+    "low": Quality("audio-low", ".low.mp3", CHECKSUMS_NAME),
+    "full": Quality("audio", ".mp3", FULL_CHECKSUMS_NAME),
+}
+"""46 GB and 152 GB."""
+
+
+def read_list(quality: Quality, table: Path) -> dict[str, str]:
+    """MTG's list of SHA-256 by key, from beside a table of tracks or from the two folders above.
+
+    Raises
+    ------
+    UsageError
+        It is not there.
+    DataError
+        It is damaged.
+    """
+    for folder in list(table.absolute().parents)[:3]:
+        if checksums := read_checksums(folder, quality.checksums_name):
+            return checksums
+    raise UsageError(f"{table}: no {quality.checksums_name} beside it; `jamendo-mood splits --out DIR` gets both")
+
+
+COMMIT = "1b4fa8c32e076c73b5175c1703ae805b4109309d"
+BASE_URL = f"https://raw.githubusercontent.com/MTG/mtg-jamendo-dataset/{COMMIT}"
+TIMEOUT_S = 60.0
+MOST_BYTES = 1 << 24  # of a file: the largest has 1.8 MB
+
+
+def get_splits(
+    out: Path, base_url: str = BASE_URL, on_file: Callable[[Path, bool], None] = lambda *_: None
+) -> list[Path]:
+    """Fetch the mood/theme tables, tag lists, five splits and audio checksums; files that are right already stay.
+
+    Parameters
+    ----------
+    out : Path
+        The folder; `registry.load_dataset` reads it.
+    base_url : str
+        Where MTG's repository is served: a mirror must have its layout (``data/...``).
+    on_file : callable (path, fetched)
+        Called after each file.
+
+    Raises
+    ------
+    DataError
+        A file cannot be fetched, or is not the official one. Those before it are kept.
+    """
+    paths = []
+    for source, sha256 in read_published_checksums().items():
+        path = out / source.removeprefix("data/").removeprefix("tags/").removeprefix("download/")
+        fresh = not (path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256)
+        if fresh:
+            content = _fetch(f"{base_url.rstrip('/')}/{source}", sha256)
+            write_atomically(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
+        paths.append(path)
+        on_file(path, fresh)
+    return paths
+
+
+def read_published_checksums() -> dict[str, str]:
+    """SHA-256 by path in MTG's repository, for the commit this version is pinned to."""
+    text = resources.files("jamendo_mood.datasets").joinpath("jamendo.sha256").read_text(encoding="ascii")
+    return {path: sha256 for sha256, path in (line.split() for line in text.splitlines())}
+
+
+def _fetch(url: str, sha256: str) -> bytes:
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": f"jamendo-mood/{__version__}"})
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+            if url.startswith("https:") and not response.url.startswith("https:"):
+                raise ValueError(f"it leads to {response.url}, which is not https")
+            content: bytes = response.read(MOST_BYTES)
+    except (urllib.error.URLError, http.client.HTTPException, ValueError, OSError) as error:
+        raise DataError(f"{url}: cannot be fetched ({error}); --base-url names a mirror") from error
+    got = hashlib.sha256(content).hexdigest()
+    if got != sha256:
+        raise DataError(f"{url}: not the official file (SHA-256 {got}, expected {sha256})")
+    return content

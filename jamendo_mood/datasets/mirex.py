@@ -13,10 +13,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jamendo_mood.datasets.artists import describe_credits, join_credits
-from jamendo_mood.datasets.folds import FOLDS, assign_folds, make_parts
-from jamendo_mood.datasets.labels import to_one_hot
-from jamendo_mood.datasets.tracks import Dataset, DataSource, Track
+from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, to_one_hot
+from jamendo_mood.datasets.parts import FOLDS, assign_folds, describe_credits, join_credits, make_parts
 from jamendo_mood.tasks.kinds import Task
 from jamendo_mood.util.errors import DataError
 

@@ -28,12 +28,11 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio.conversion import AUDIO_SUFFIXES, key_of
-from jamendo_mood.datasets.folds import PARTS, SEED, assign_folds, make_parts
-from jamendo_mood.datasets.labels import to_one_hot
-from jamendo_mood.datasets.tracks import Dataset, DataSource, Track
+from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, to_one_hot
+from jamendo_mood.datasets.parts import PARTS, SEED, assign_folds, make_parts
 from jamendo_mood.tasks.kinds import Task
 from jamendo_mood.util.errors import DataError, UsageError
-from jamendo_mood.util.tables import read_text
+from jamendo_mood.util.untrusted import read_text
 
 TABLE_NAME = "own.csv"
 FOLDS = 7  # or as many as there are artists, where they are fewer

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jamendo_mood.datasets.folds import FOLDS, assign_folds, make_parts
+from jamendo_mood.datasets.dataset import Curve, Dataset, DataSource, Track
+from jamendo_mood.datasets.parts import FOLDS, assign_folds, make_parts
 from jamendo_mood.datasets.ratings import (
     TARGETS,
     Ratings,
@@ -27,9 +28,8 @@ from jamendo_mood.datasets.ratings import (
     name_unknown,
     read_ratings,
 )
-from jamendo_mood.datasets.tracks import Curve, Dataset, DataSource, Track
 from jamendo_mood.tasks.kinds import Task
-from jamendo_mood.util.tables import read_columns
+from jamendo_mood.util.untrusted import read_columns
 
 SCALE = (0.0, 1.0)
 RATE_HZ = 2.0

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jamendo_mood.datasets.artists import describe_credits, join_credits
-from jamendo_mood.datasets.folds import FOLDS, assign_folds, make_parts
-from jamendo_mood.datasets.labels import to_one_hot
-from jamendo_mood.datasets.tracks import Dataset, DataSource, Track
+from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, to_one_hot
+from jamendo_mood.datasets.parts import FOLDS, assign_folds, describe_credits, join_credits, make_parts
 from jamendo_mood.tasks.kinds import Task
 from jamendo_mood.util.errors import DataError
-from jamendo_mood.util.tables import read_columns
+from jamendo_mood.util.untrusted import read_columns
 
 QUADRANTS = ("Q1", "Q2", "Q3", "Q4")
 ANNOTATIONS_NAME = "panda_dataset_taffc_annotations.csv"

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.datasets.artists import join_credits
-from jamendo_mood.datasets.tracks import Curve, Track
+from jamendo_mood.datasets.dataset import Curve, Track
+from jamendo_mood.datasets.parts import join_credits
 from jamendo_mood.util.errors import DataError
-from jamendo_mood.util.tables import read_columns, read_table
+from jamendo_mood.util.untrusted import read_columns, read_table
 
 TARGETS = ("valence", "arousal")
 ANY = (-math.inf, math.inf)

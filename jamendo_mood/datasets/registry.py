@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jamendo_mood.datasets import audioset, deam, emomusic, jamendo, mirex, own, pmemo, quadrants, turkish
-from jamendo_mood.datasets.tracks import Dataset, DataSource
+from jamendo_mood.datasets.dataset import Dataset, DataSource
 from jamendo_mood.util.errors import UsageError
 
 DATASETS: dict[str, DataSource] = {

@@ -18,13 +18,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.datasets.folds import FOLDS, assign_folds, make_parts
-from jamendo_mood.datasets.labels import to_one_hot
-from jamendo_mood.datasets.tracks import Dataset, DataSource, Track
+from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, to_one_hot
+from jamendo_mood.datasets.parts import FOLDS, assign_folds, make_parts
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks.kinds import Task
 from jamendo_mood.util.errors import DataError
-from jamendo_mood.util.tables import read_columns
+from jamendo_mood.util.untrusted import read_columns
 
 CLASSES = ("relax", "happy", "sad", "angry")
 TABLE_NAME = "Acoustic Features.csv"

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import melspec
+from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
-from jamendo_mood.embedders import handcrafted, patches, vggish, yamnet
+from jamendo_mood.embedders import features, vggish, yamnet
 from jamendo_mood.util.errors import UsageError
 
-PATCH_S = melspec.PATCH_FRAMES * melspec.HOP_S  # 0.96
+PATCH_S = spectrograms.PATCH_FRAMES * spectrograms.HOP_S  # 0.96
 
 RELEASED = "released"
 """`EmbedderSpec.weights_sha256` of embeddings released by Google: the true weights, whose hash is not told."""
@@ -213,14 +213,14 @@ def _with_hop(embedder: Embedder, hop_s: float) -> Embedder:
     name = embedder.spec.name
     if embedder.spec.hop_s is None:
         raise UsageError(f"{name} gives one row a track: there is no hop to set")
-    hop_frames = round(hop_s / melspec.HOP_S) if math.isfinite(hop_s) else 0
-    if hop_frames < 1 or not math.isclose(hop_frames * melspec.HOP_S, hop_s, rel_tol=1e-9):
-        raise UsageError(f"a hop of {hop_s:g} s: {name} steps by multiples of {melspec.HOP_S:g} s, such as 0.5")
+    hop_frames = round(hop_s / spectrograms.HOP_S) if math.isfinite(hop_s) else 0
+    if hop_frames < 1 or not math.isclose(hop_frames * spectrograms.HOP_S, hop_s, rel_tol=1e-9):
+        raise UsageError(f"a hop of {hop_s:g} s: {name} steps by multiples of {spectrograms.HOP_S:g} s, such as 0.5")
     return replace(
         embedder,
-        spec=replace(embedder.spec, hop_s=hop_frames / round(1 / melspec.HOP_S)),  # 0.57, where 57 x 0.01 is not
+        spec=replace(embedder.spec, hop_s=hop_frames / round(1 / spectrograms.HOP_S)),  # 0.57, where 57 x 0.01 is not
         frontend=functools.partial(embedder.frontend, hop_frames=hop_frames),
-        hop_samples=hop_frames * melspec.HOP_SAMPLES,
+        hop_samples=hop_frames * spectrograms.HOP_SAMPLES,
     )
 
 
@@ -264,38 +264,38 @@ def load_logmel(_: EmbedderOptions) -> Embedder:
     def network(patches: Array) -> Array:
         return np.concatenate([patches.mean(axis=1), patches.std(axis=1)], axis=1)
 
-    return _patch_embedder("logmel", network, 2 * melspec.MEL_BANDS)
+    return _patch_embedder("logmel", network, 2 * spectrograms.MEL_BANDS)
 
 
 def load_linear_patches(_: EmbedderOptions) -> Embedder:
     """Patches of the spectrogram in bands of equal width."""
-    embedder = _patch_embedder("spectrogram-patches", patches.flatten, patches.LINEAR_DIM)
-    return replace(embedder, frontend=patches.linear_patches)
+    embedder = _patch_embedder("spectrogram-patches", features.flatten, features.LINEAR_DIM)
+    return replace(embedder, frontend=features.linear_patches)
 
 
 def load_yamnet(options: EmbedderOptions, *, scores: bool = False) -> Embedder:
     """YAMNet's embeddings, or its scores of 521 classes of sound, range [0, 1]."""
     network, sha256, variant = yamnet.load(options.weights, allow_untrained=options.allow_untrained, scores=scores)
     name, dim = ("yamnet-scores", yamnet.CLASSES) if scores else ("yamnet", yamnet.DIM)
-    hop_s = yamnet.HOP_FRAMES * melspec.HOP_S
+    hop_s = yamnet.HOP_FRAMES * spectrograms.HOP_S
     return Embedder(
         spec=EmbedderSpec(name, sha256, SAMPLE_RATE_HZ, yamnet.WINDOW_S, hop_s, dim, variant),
         frontend=yamnet.patches,
         network=network,
-        window_samples=melspec.PATCH_SAMPLES,
-        hop_samples=yamnet.HOP_FRAMES * melspec.HOP_SAMPLES,
+        window_samples=spectrograms.PATCH_SAMPLES,
+        hop_samples=yamnet.HOP_FRAMES * spectrograms.HOP_SAMPLES,
     )
 
 
 def load_handcrafted(_: EmbedderOptions) -> Embedder:
-    """57 numbers a track that have names: `handcrafted.NAMES`."""
-    handcrafted.check_librosa()
+    """57 numbers a track that have names: `features.NAMES`."""
+    features.check_librosa()
     return Embedder(
-        spec=EmbedderSpec("handcrafted", "", SAMPLE_RATE_HZ, None, None, len(handcrafted.NAMES)),
-        frontend=handcrafted.measure,
+        spec=EmbedderSpec("handcrafted", "", SAMPLE_RATE_HZ, None, None, len(features.NAMES)),
+        frontend=features.measure,
         network=np.asarray,
-        window_samples=handcrafted.SHORTEST_SAMPLES,
-        hop_samples=handcrafted.LONGEST_SAMPLES,
+        window_samples=features.SHORTEST_SAMPLES,
+        hop_samples=features.LONGEST_SAMPLES,
     )
 
 
@@ -306,9 +306,9 @@ EMBEDDERS: dict[str, Callable[[EmbedderOptions], Embedder]] = {
     "yamnet": load_yamnet,
     "yamnet-scores": functools.partial(load_yamnet, scores=True),
     "handcrafted": load_handcrafted,
-    "mel-patches": lambda _: _patch_embedder("mel-patches", patches.flatten, patches.MEL_DIM),
+    "mel-patches": lambda _: _patch_embedder("mel-patches", features.flatten, features.MEL_DIM),
     "spectrogram-patches": load_linear_patches,
-    "mfcc-patches": lambda _: _patch_embedder("mfcc-patches", patches.mfcc, patches.MFCC_DIM),
+    "mfcc-patches": lambda _: _patch_embedder("mfcc-patches", features.mfcc, features.MFCC_DIM),
 }
 
 
@@ -318,8 +318,8 @@ def _patch_embedder(
     """An embedder on log-mel patches of 0.96 s."""
     return Embedder(
         spec=EmbedderSpec(name, sha256, SAMPLE_RATE_HZ, PATCH_S, PATCH_S, dim, variant),
-        frontend=melspec.patches,
+        frontend=spectrograms.patches,
         network=network,
-        window_samples=melspec.PATCH_SAMPLES,
-        hop_samples=melspec.PATCH_HOP_SAMPLES,
+        window_samples=spectrograms.PATCH_SAMPLES,
+        hop_samples=spectrograms.PATCH_HOP_SAMPLES,
     )

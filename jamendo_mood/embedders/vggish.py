@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import melspec
+from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ
-from jamendo_mood.embedders import hub
+from jamendo_mood.embedders import engines
 from jamendo_mood.util import untrusted
 from jamendo_mood.util.errors import UsageError, WeightsError
-from jamendo_mood.util.tf_logging import import_quietly
+from jamendo_mood.util.process import import_quietly
 
 HUB_HANDLE = "https://tfhub.dev/google/vggish/1"
 WEIGHTS_VARIABLE = "JAMENDO_MOOD_VGGISH"
@@ -46,7 +46,9 @@ _CONVOLUTIONS = (  # name, channels in, channels out, whether max-pooling follow
     ("conv4/conv4_2", 512, 512, True),
 )
 _POOLINGS = sum(pooled for *_, pooled in _CONVOLUTIONS)
-_FLAT = (melspec.PATCH_FRAMES >> _POOLINGS) * (melspec.MEL_BANDS >> _POOLINGS) * _CONVOLUTIONS[-1][2]  # 12,288
+_FLAT = (
+    (spectrograms.PATCH_FRAMES >> _POOLINGS) * (spectrograms.MEL_BANDS >> _POOLINGS) * _CONVOLUTIONS[-1][2]
+)  # 12,288
 _DENSE = (("fc1/fc1_1", _FLAT, 4096), ("fc1/fc1_2", 4096, 4096), ("fc2", 4096, DIM))
 
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -59,7 +61,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
 
 
 def _count_multiply_adds() -> int:
-    frames, bands, total = melspec.PATCH_FRAMES, melspec.MEL_BANDS, 0
+    frames, bands, total = spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS, 0
     for _, inputs, outputs, pooled in _CONVOLUTIONS:
         total += 9 * inputs * outputs * frames * bands
         if pooled:
@@ -89,7 +91,7 @@ def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
     WeightsError
         There are none, with the three ways to get them.
     """
-    found, reason = hub.find(path, "VGGish", WEIGHTS_VARIABLE, HUB_HANDLE, download=download)
+    found, reason = engines.find(path, "VGGish", WEIGHTS_VARIABLE, HUB_HANDLE, download=download)
     if found is not None:
         return found
     raise WeightsError(
@@ -110,7 +112,7 @@ def read_variables(path: Path) -> dict[str, Array]:
     WeightsError
         The file cannot be read, or a variable is missing or of another shape.
     """
-    return hub.read_variables(path, "VGGish", SHAPES)
+    return engines.read_variables(path, "VGGish", SHAPES)
 
 
 def choose_precision(precision: str) -> str:
@@ -165,7 +167,7 @@ def build_network(variables: Mapping[str, Array], precision: str = "float32") ->
     def parameters(layer: str) -> tuple[Any, Any]:
         return constants[f"vggish/{layer}/weights"], constants[f"vggish/{layer}/biases"]
 
-    @tf.function(input_signature=[tf.TensorSpec((None, melspec.PATCH_FRAMES, melspec.MEL_BANDS))])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec((None, spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS))])  # type: ignore[untyped-decorator]
     def network(patches: Any) -> Any:
         x = tf.cast(patches[..., tf.newaxis], precision)
         for name, _, _, pooled in _CONVOLUTIONS:
@@ -187,7 +189,7 @@ def build_network(variables: Mapping[str, Array], precision: str = "float32") ->
 def is_trained(network: Network) -> bool:
     """Google's smoke test: whether 3 s of a 1 kHz sine give the statistics that the true weights give."""
     time_s = np.arange(3 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
-    embedding = network(melspec.patches(np.sin(2 * np.pi * 1000 * time_s).astype(np.float32)))
+    embedding = network(spectrograms.patches(np.sin(2 * np.pi * 1000 * time_s).astype(np.float32)))
     return bool(np.allclose([embedding.mean(), embedding.std()], [0.000657, 0.343], rtol=0.1, atol=0))
 
 
@@ -208,7 +210,7 @@ def load(
     -------
     network : callable, float32 (batch, 96, 64) -> (batch, 128)
     sha256 : str
-        `hub.fingerprint` of the weights.
+        `engines.fingerprint` of the weights.
     trained : bool
         Whether they pass the smoke test.
 
@@ -228,7 +230,7 @@ def load(
         )
     if precision != "float32":
         network = build_network(variables, precision)
-    return network, hub.fingerprint(variables), trained
+    return network, engines.fingerprint(variables), trained
 
 
 def read_pca(path: Path | None, weights: Path | None = None, *, allow_untrained: bool = False) -> tuple[Array, Array]:

@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import melspec
+from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
-from jamendo_mood.embedders import hub, tflite
+from jamendo_mood.embedders import engines
 from jamendo_mood.util import untrusted
 from jamendo_mood.util.errors import DataError, WeightsError
-from jamendo_mood.util.tf_logging import import_quietly
+from jamendo_mood.util.process import import_quietly
 
 HUB_HANDLE = "https://tfhub.dev/google/yamnet/1"
 TFLITE_ADDRESS = "https://tfhub.dev/google/lite-model/yamnet/classification/tflite/1"
@@ -82,7 +82,7 @@ def find_weights(path: Path | None = None) -> Path:
     WeightsError
         There are none, with the three ways to get them.
     """
-    found, reason = hub.find(path, "YAMNet", WEIGHTS_VARIABLE, HUB_HANDLE)
+    found, reason = engines.find(path, "YAMNet", WEIGHTS_VARIABLE, HUB_HANDLE)
     if found is not None:
         return found
     raise WeightsError(
@@ -107,10 +107,10 @@ def patches(wave: Wave, hop_frames: int = HOP_FRAMES) -> Array:
     Returns
     -------
     float32 array (patches, 96, 64)
-        As `melspec.patches`, of ``log(magnitude + 0.001)``. What is left at the end is dropped; Google's module
+        As `spectrograms.patches`, of ``log(magnitude + 0.001)``. What is left at the end is dropped; Google's module
         lengthens it with silence to one patch more.
     """
-    return melspec.cut_patches(melspec.log_mel(wave, LOG_OFFSET), hop_frames)
+    return spectrograms.cut_patches(spectrograms.log_mel(wave, LOG_OFFSET), hop_frames)
 
 
 def read_weights(path: Path) -> tuple[Weights, str, bool]:
@@ -120,7 +120,7 @@ def read_weights(path: Path) -> tuple[Weights, str, bool]:
     -------
     weights : Weights
     sha256 : str
-        Of the module's variables (`hub.fingerprint`), or of the TFLite file.
+        Of the module's variables (`engines.fingerprint`), or of the TFLite file.
     rounded : bool
         Whether some of them are of 8 bits.
 
@@ -130,8 +130,8 @@ def read_weights(path: Path) -> tuple[Weights, str, bool]:
         They cannot be read, or are not YAMNet's.
     """
     if path.is_dir():
-        variables = hub.read_variables(path, "YAMNet", variable_shapes())
-        return _fold(variables), hub.fingerprint(variables), False
+        variables = engines.read_variables(path, "YAMNet", variable_shapes())
+        return _fold(variables), engines.fingerprint(variables), False
     try:
         content = untrusted.read_bytes(path, MOST_TFLITE_BYTES)
     except (OSError, ValueError) as error:
@@ -158,7 +158,7 @@ def build_network(weights: Weights, *, scores: bool = False) -> Network:
 
     constants = {name: (tf.constant(kernel), tf.constant(bias)) for name, (kernel, bias) in weights.items()}
 
-    @tf.function(input_signature=[tf.TensorSpec((None, melspec.PATCH_FRAMES, melspec.MEL_BANDS))])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec((None, spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS))])  # type: ignore[untyped-decorator]
     def network(patches: Any) -> Any:
         x = patches[..., tf.newaxis]
         for name in CONVOLUTIONS:
@@ -279,7 +279,7 @@ def _fold(variables: Mapping[str, Array]) -> Weights:
 def _read_tflite(content: bytes, path: Path) -> tuple[Weights, bool]:
     """Take the constants of a TFLite file by the names of the layers that they belong to; nothing is run."""
     try:
-        constants = tflite.read_constants(content)
+        constants = engines.read_constants(content)
     except ValueError as error:
         raise WeightsError(f"{path}: not a TF-Hub module, and not a TFLite file ({error})") from error
 

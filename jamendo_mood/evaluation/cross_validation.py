@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.datasets.folds import assign_folds, make_parts
-from jamendo_mood.datasets.leaks import drop_leaks, find_leaks
-from jamendo_mood.datasets.tracks import Dataset
+from jamendo_mood.datasets.dataset import Dataset
+from jamendo_mood.datasets.parts import assign_folds, drop_leaks, find_leaks, make_parts
 from jamendo_mood.evaluation.evaluate import Evaluation, judge
 from jamendo_mood.tasks.bootstrap import ROUNDS
 from jamendo_mood.training import data

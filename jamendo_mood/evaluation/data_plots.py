@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.colors import PowerNorm
 
-from jamendo_mood.datasets.tracks import Dataset
+from jamendo_mood.datasets.dataset import Dataset
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.figures import DECIDED, PRIOR, UNDECIDED, Picture, bar_axes, empty_axes
 
@@ -246,6 +245,8 @@ def plot_cooccurrence(Y: npt.NDArray[Any], names: Sequence[str]) -> Picture:
     DataError
         `Y` is no table of 0 and 1, or `names` does not fit it.
     """
+    from matplotlib.colors import PowerNorm
+
     if Y.ndim != 2 or Y.shape[1] != len(names):
         raise DataError(f"a table of the shape {Y.shape} does not fit {len(names)} names of tags")
     order = similar_order(Y)
@@ -314,7 +315,7 @@ def _bin_name(exponent: int) -> str:
     return f"{low}–{high}" if low < high else f"{high}"
 
 
-def _write_numbers(axes: Any, shares: Floats, norm: PowerNorm) -> None:
+def _write_numbers(axes: Any, shares: Floats, norm: Any) -> None:
     for (row, column), share in np.ndenumerate(shares):
         if not np.isnan(share):
             colour = "white" if norm(share) > 0.6 else "black"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +18,10 @@ from jamendo_mood.tasks.kinds import KINDS, Task
 from jamendo_mood.tasks.value_metrics import score_curves
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.model import Tagger
-from jamendo_mood.util import plaintext
+from jamendo_mood.util import plaintext, untrusted
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.files import write_atomically
+from jamendo_mood.util.untrusted import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -263,3 +265,145 @@ def _plain(value: Any) -> int | float | None:
     """A number that JSON knows: no NaN, no infinity."""
     number = value.item()
     return number if np.isfinite(number) else None
+
+
+VOTE = "vote"
+"""What the taggers together are called in a table of results."""
+
+
+def vote(members: Mapping[str, tuple[Tagger, Examples]], *, rounds: int = ROUNDS) -> dict[str, Evaluation]:
+    """Judge taggers, and what they decide together, by the same tracks.
+
+    The scores of the vote are the means of the members' scores; what it decides is by the kind of task: tags that more
+    than half of the members decide; the class that most of them decide, of equals the one with the higher mean score.
+
+    Parameters
+    ----------
+    members : mapping of str to (Tagger, Examples)
+        Two or more, by any names: taggers for the same targets; the same tracks in the same order with the embeddings
+        that each needs.
+    rounds : int
+        As for `evaluate.evaluate`.
+
+    Returns
+    -------
+    dict of Evaluation
+        By the members' names in their order, the last being ``vote``.
+
+    Raises
+    ------
+    UsageError
+        There are less than two members, or targets or tracks differ.
+    DataError
+        There is nothing to measure.
+    """
+    _check(list(members.values()), list(members))
+    task = next(iter(members.values()))[0].task
+    scores = [tagger.score(examples.frames) for tagger, examples in members.values()]
+    decisions = [tagger.decide(own) for (tagger, _), own in zip(members.values(), scores, strict=True)]
+    found = {
+        name: judge(task, examples, own, decided, tuned=tagger.tuned, rounds=rounds)
+        for (name, (tagger, examples)), own, decided in zip(members.items(), scores, decisions, strict=True)
+    }
+    mean = np.asarray(np.mean(scores, axis=0), np.float32)
+    together = task.rules.vote(np.stack(decisions), mean)
+    some = next(iter(members.values()))[1]
+    return {**found, VOTE: judge(task, some, mean, together, rounds=rounds)}
+
+
+def _check(members: Sequence[tuple[Tagger, Examples]], names: Sequence[str]) -> None:
+    if len(members) < 2:
+        raise UsageError("a vote needs two taggers or more")
+    if VOTE in names:
+        raise UsageError(f"no tagger can be called {VOTE!r} here: that is what they decide together")
+    (first, examples), *others = members
+    for name, (tagger, own) in zip(names[1:], others, strict=True):
+        if tagger.task != first.task:
+            raise UsageError(f"{names[0]} and {name} are for different tasks and cannot vote together")
+        if [track.key for track in own.tracks] != [track.key for track in examples.tracks]:
+            raise UsageError(
+                f"{names[0]} and {name} are not judged by the same tracks: they were trained on different splits, or "
+                "tracks are missing in a store"
+            )
+
+
+QUIRKS = (
+    "a score counts above its threshold, not at it, where thresholds of a precision-recall curve mean it to count",
+    "MTG's thresholds were chosen on the test part that they are then scored on",
+    "a tag that is never decided has the precision 0",
+)
+"""In what MediaEval's published P/R/F-scores differ from those of `evaluate`."""
+
+
+def save_mediaeval(
+    folder: Path, arrays: Mapping[str, npt.NDArray[Any]], tags: tuple[str, ...], thresholds: npt.NDArray[np.float64]
+) -> list[Path]:
+    """Write ``NAME.npy`` for each array (tracks, tags), and ``thresholds.txt``; the paths.
+
+    A tag that is never decided has the threshold ``inf``.
+    """
+    paths = []
+    for name, array in arrays.items():
+        paths.append(folder / f"{name}.npy")
+        write_atomically(paths[-1], functools.partial(np.save, arr=array))
+    lines = "".join(f"{tag}\t{threshold!r}\n" for tag, threshold in zip(tags, thresholds.tolist(), strict=True))
+    paths.append(folder / "thresholds.txt")
+    write_atomically(paths[-1], lambda file: file.write(lines.encode()))
+    return paths
+
+
+def read_array(path: Path) -> npt.NDArray[Any]:
+    """Read a 2-D ``.npy`` file.
+
+    Raises
+    ------
+    DataError
+        It is missing, damaged or not 2-D.
+    """
+    try:
+        array: npt.NDArray[Any] = untrusted.read_array(path)
+    except untrusted.DAMAGES as error:
+        raise DataError(f"{path}: cannot be read as a .npy file ({untrusted.brief(error)})") from error
+    if array.ndim != 2 or array.dtype.kind not in "biuf":
+        raise DataError(f"{path}: a table of numbers (tracks, tags) is needed, not {array.dtype} {array.shape}")
+    return array
+
+
+def read_bools(path: Path) -> Bools:
+    """Read a 2-D ``.npy`` file of booleans, or of zeros and ones.
+
+    Raises
+    ------
+    DataError
+        As `read_array`, or it has other values.
+    """
+    array = read_array(path)
+    if not np.isin(array, (0, 1)).all():
+        raise DataError(f"{path}: only zeros and ones (or booleans) are expected here")
+    return array.astype(np.bool_)
+
+
+def read_tags(path: Path) -> tuple[str, ...]:
+    """Read names of tags, one a line.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read.
+    """
+    return tuple(row[0] for row in read_table(path, ()) if row)
+
+
+def read_thresholds(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
+    """Read the official form of thresholds: a tag and its threshold in each line, with a tab between.
+
+    Raises
+    ------
+    DataError
+        It is not in that form.
+    """
+    rows = read_table(path, ())
+    try:
+        return tuple(tag for tag, _ in rows), np.array([float(value) for _, value in rows])
+    except ValueError as error:
+        raise DataError(f"{path}: each line must be a tag, a tab and a number ({error})") from error

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.colors import PowerNorm
 
 from jamendo_mood.evaluation.data_plots import cooccurrence, similar_order
 from jamendo_mood.evaluation.evaluate import Evaluation
@@ -24,6 +23,7 @@ from jamendo_mood.util.figures import (
     WIDTH,
     Picture,
     empty_axes,
+    make_picture,
     shorten,
 )
 
@@ -153,7 +153,7 @@ def plot_curves(evaluation: Evaluation, tags: Sequence[str] = ()) -> Picture:
 def plot_reliability(evaluation: Evaluation) -> Picture:
     """How often tags are right at each score, of all scores and of those above 0.1, over a histogram of the scores."""
     limits = [0.0, *([metrics.LOOKED_AT] if (evaluation.predictions > metrics.LOOKED_AT).any() else [])]
-    figure = Picture(figsize=(WIDTH, 4.4), layout="constrained")
+    figure = make_picture(WIDTH, 4.4)
     pairs = figure.subplots(2, len(limits), sharex="col", height_ratios=(3, 1), squeeze=False).T
     for (axes, histogram), above in zip(pairs, limits, strict=True):
         axes.spines[["top", "right"]].set_visible(False)
@@ -218,7 +218,7 @@ def plot_score_histograms(evaluation: Evaluation, tags: Sequence[str] = ()) -> P
     columns = _columns(evaluation, tags)
     across = min(len(columns), 2)
     down = -(-len(columns) // across)
-    figure = Picture(figsize=(WIDTH, 0.8 + 1.75 * down), layout="constrained")
+    figure = make_picture(WIDTH, 0.8 + 1.75 * down)
     grid = figure.subplots(down, across, squeeze=False).ravel()
     for axes, column in zip(grid, columns, strict=False):
         _draw_histogram(axes, evaluation, column)
@@ -256,6 +256,8 @@ def plot_cooccurrences(evaluation: Evaluation, count: int = MOST_TAGS) -> tuple[
     Both in the order that puts those next to each other that go together in truth, and on one scale. Of more than
     `count` tags, the most frequent.
     """
+    from matplotlib.colors import PowerNorm
+
     frequent = np.argsort(-evaluation.truth.sum(axis=0), kind="stable")[:count]
     columns = frequent[similar_order(evaluation.truth[:, frequent])]
     tables = {
@@ -270,7 +272,7 @@ def plot_cooccurrences(evaluation: Evaluation, count: int = MOST_TAGS) -> tuple[
     return first, second
 
 
-def _draw_shares(title: str, shares: Floats, names: Sequence[str], norm: PowerNorm) -> Picture:
+def _draw_shares(title: str, shares: Floats, names: Sequence[str], norm: Any) -> Picture:
     """Percentages as a heat map, grey where they are not defined."""
     side = len(names) * np.clip(3 / len(names), 0.15, 0.6)  # inches: the labels of 60 tags must not touch
     far = len(names) > FEW_TAGS  # from one edge to the other, so that both have labels

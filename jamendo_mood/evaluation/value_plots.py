@@ -11,7 +11,7 @@ import numpy.typing as npt
 from jamendo_mood.evaluation.evaluate import Evaluation
 from jamendo_mood.tasks.value_metrics import rank_correlations
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.figures import CONTRAST, DECIDED, PRIOR, WIDTH, Picture, shorten
+from jamendo_mood.util.figures import CONTRAST, DECIDED, PRIOR, WIDTH, Picture, make_picture, shorten
 
 ACROSS = 2  # panels beside each other
 PANEL_HEIGHT = 2.6  # inches
@@ -91,7 +91,7 @@ def plot_courses(evaluation: Evaluation, songs: Sequence[str] = ()) -> Picture:
         raise UsageError(f"no song {missing[0]!r} in this evaluation")
     taus = rank_correlations(evaluation.truth, evaluation.predictions, evaluation.songs)
     names = np.array(evaluation.songs)
-    figure = Picture(figsize=(WIDTH, 0.7 + 1.25 * len(chosen)), layout="constrained")
+    figure = make_picture(WIDTH, 0.7 + 1.25 * len(chosen))
     grid = figure.subplots(len(chosen), len(evaluation.per_target), sharey="col", squeeze=False)
     for song, line in zip(chosen, grid, strict=True):
         rows = np.flatnonzero(names == song)
@@ -136,7 +136,7 @@ def _make_panels(
     count = len(evaluation.per_target)
     across = min(count, ACROSS)
     down = -(-count // across)
-    figure = Picture(figsize=(WIDTH if across > 1 else 3.6, 0.5 + height * down), layout="constrained")
+    figure = make_picture(WIDTH if across > 1 else 3.6, 0.5 + height * down)
     grid = figure.subplots(down, across, squeeze=False).ravel()
     for axes in grid[count:]:
         axes.remove()

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec
-from jamendo_mood.extraction.extractor import ExtractReport, select_pending
 from jamendo_mood.extraction.object_store import ObjectStore, Place, fetched, open_store
-from jamendo_mood.extraction.streaming import StreamConfig, TrackResult, embed_files
+from jamendo_mood.extraction.streaming import ExtractReport, StreamConfig, TrackResult, embed_files, select_pending
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.util.errors import MoodError, UsageError
 from jamendo_mood.util.files import remove_drafts

@@ -23,7 +23,7 @@ from pathlib import Path
 from jamendo_mood.extraction.remote import Link, RemoteFile, StoppedError, TryLaterError, read_members
 from jamendo_mood.extraction.streaming import Source, Take
 from jamendo_mood.util.errors import DiskFullError, DownloadError, NetworkError, UsageError
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 TRIES = 3  # of a file whose bytes are wrong
 MOST_CONNECTIONS = 16  # more would be rude

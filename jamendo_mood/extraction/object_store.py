@@ -20,10 +20,17 @@ from jamendo_mood.audio.conversion import AUDIO_SUFFIXES, find_audio, key_of
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.extraction.streaming import Source, Take
 from jamendo_mood.store.embedding_store import EmbeddingStore, check_entry, check_frames
-from jamendo_mood.store.entries import decode_entry, encode_entry
-from jamendo_mood.store.file_format import MANIFEST_NAME, check_key, format_manifest, is_key, parse_manifest
+from jamendo_mood.store.file_format import (
+    MANIFEST_NAME,
+    check_key,
+    decode_entry,
+    encode_entry,
+    format_manifest,
+    is_key,
+    parse_manifest,
+)
 from jamendo_mood.util.errors import AudioError, DiskFullError, StoreError, UsageError
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 FAILURES_FOLDER = "_failures"
 WAITS_S = (1.0, 5.0, 25.0)  # after a fetch that failed; fsspec's own file systems have retried before

@@ -18,16 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.store.entries import (
-    SEAL_BYTES,
-    Entry,
-    describe_damage,
-    encode_entry,
-    encode_header,
-    map_array,
-    read_entry,
-    seal,
-)
 from jamendo_mood.store.file_format import (
     FAILURES_HEADING,
     FAILURES_NAME,
@@ -35,17 +25,25 @@ from jamendo_mood.store.file_format import (
     MANIFEST_NAME,
     NOT_FOUND,
     PACKED_NAME,
+    SEAL_BYTES,
+    Entry,
     check_key,
+    describe_damage,
+    encode_entry,
+    encode_header,
     format_manifest,
     is_key,
+    map_array,
+    read_entry,
     read_failures,
     read_manifest,
+    seal,
     write_failures,
 )
 from jamendo_mood.util import plaintext, untrusted
 from jamendo_mood.util.errors import DataError, StoreError, UsageError
 from jamendo_mood.util.files import append, disk_errors, locked, write_atomically, write_together
-from jamendo_mood.util.tables import MOST_TABLE_BYTES, read_table
+from jamendo_mood.util.untrusted import MOST_TABLE_BYTES, read_table
 
 MOST_INDEX_BYTES = 1_000_000_000
 """Of ``index.tsv``: some twelve million tracks."""

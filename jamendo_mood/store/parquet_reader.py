@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.util import process_limits
+from jamendo_mood.util import process
 from jamendo_mood.util.errors import StoreError, UsageError
 from jamendo_mood.util.untrusted import brief, parse_json
 
@@ -122,7 +122,7 @@ def _ask(what: str, paths: Sequence[Path], spec: EmbedderSpec | None = None) -> 
         assert child.stdin is not None
         assert child.stdout is not None
         try:
-            process_limits.bound(child.pid, MEMORY_BYTES, GRACE_S + size / BYTES_PER_S)
+            process.bound(child.pid, MEMORY_BYTES, GRACE_S + size / BYTES_PER_S)
             with contextlib.suppress(BrokenPipeError), child.stdin:
                 child.stdin.write(json.dumps(question).encode())
             while (line := child.stdout.readline()).endswith(b"\n"):

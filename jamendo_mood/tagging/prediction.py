@@ -16,8 +16,7 @@ from jamendo_mood.audio import conversion
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.tagging.emotions import Place, describe_place
-from jamendo_mood.tagging.mood_plane import place_of
+from jamendo_mood.tagging.emotions import Place, describe_place, place_of
 from jamendo_mood.tasks.kinds import KINDS
 from jamendo_mood.training.data import check_finite
 from jamendo_mood.training.model import Tagger
@@ -51,7 +50,7 @@ class Prediction:
     frame_scores : float32 array (frames, targets)
         Of the 10 frames around each frame; of a dynamic task those of the moment.
     place : Place or None
-        Valence and arousal of the track, see `mood_plane.place_of`; None where its targets say nothing of them.
+        Valence and arousal of the track, see `emotions.place_of`; None where its targets say nothing of them.
     kind : str
         A key of `tasks.kinds.KINDS`.
     scale : (float, float) or None

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from jamendo_mood.audio import spectrograms
-from jamendo_mood.audio.melspec import LOG_OFFSET
-from jamendo_mood.audio.spectrograms import Spectrogram
+from jamendo_mood.audio.spectrograms import LOG_OFFSET, Spectrogram
 from jamendo_mood.tagging.prediction import Prediction
-from jamendo_mood.util.figures import DECIDED, ROW_HEIGHT, UNDECIDED, Picture, bar_axes, empty_axes
+from jamendo_mood.util.figures import DECIDED, ROW_HEIGHT, UNDECIDED, Picture, bar_axes, empty_axes, make_picture
 from jamendo_mood.util.plaintext import show
 
 SCORES = {
@@ -80,7 +79,7 @@ def plot_song(prediction: Prediction, count: int = 10) -> Picture:
         A matplotlib figure.
     """
     count = min(count, len(prediction.targets))
-    figure = Picture(figsize=(8, 2.2 + 2 * ROW_HEIGHT * count), layout="constrained")
+    figure = make_picture(8, 2.2 + 2 * ROW_HEIGHT * count)
     upper, lower = figure.subplots(2, 1)
     upper.spines[["top", "right"]].set_visible(False)
     _draw_tags(upper, prediction, count)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.tf_logging import import_quietly
+from jamendo_mood.util.process import import_quietly
 
 Array = npt.NDArray[np.float32]
 

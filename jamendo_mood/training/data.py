@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.datasets.tracks import Curve, Dataset, Track
+from jamendo_mood.datasets.dataset import Curve, Dataset, Track
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks.kinds import Task
 from jamendo_mood.util.errors import DataError, UsageError

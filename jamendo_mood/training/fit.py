@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood import __version__
-from jamendo_mood.datasets.leaks import check_leaks, find_leaks
+from jamendo_mood.datasets.parts import check_leaks, find_leaks
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks.kinds import Task
-from jamendo_mood.training.batches import Augmentation, draw_batches
+from jamendo_mood.training.augmentation import Augmentation, draw_batches
 from jamendo_mood.training.data import POOLINGS, Examples, thin
 from jamendo_mood.training.heads import SCORES, STANDARDISE, HeadConfig, build_head, run_heads
 from jamendo_mood.training.model import Tagger, Weights
 from jamendo_mood.util.errors import DataError, UsageError
-from jamendo_mood.util.tf_logging import import_quietly
+from jamendo_mood.util.process import import_quietly
 
 Array = npt.NDArray[np.float32]
 

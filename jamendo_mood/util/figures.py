@@ -1,11 +1,13 @@
-"""Pictures drawn with matplotlib (of the extra ``notebook``): their class, colours and empty axes."""
+"""Pictures drawn with matplotlib, of the extra ``notebook``: made, coloured alike, and turned into PNG.
+
+matplotlib is imported when the first picture is made, so that modules with plots can be imported without it.
+"""
 
 from __future__ import annotations
 
+import functools
 import io
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import Any, Protocol
 
 from jamendo_mood.util.plaintext import show
 
@@ -17,17 +19,35 @@ CONTRAST = "#c2553f"
 GRADE_STYLES = {"good": (DECIDED, "o"), "fair": ("#3f8fc4", "s"), "weak": (CONTRAST, "v"), "unknown": ("#7d8984", "X")}
 
 
-class Picture(Figure):
-    """A figure that notebooks show, though pyplot, which would keep it for ever, knows nothing of it."""
-
-    def _repr_png_(self) -> bytes:
-        return self.to_png()
+class Picture(Protocol):
+    """A matplotlib figure that notebooks show, though pyplot, which would keep it for ever, knows nothing of it."""
 
     def to_png(self, dpi: float | str = "figure") -> bytes:
         """A PNG file as bytes; `dpi` are the dots an inch."""
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=dpi)
-        return buffer.getvalue()
+
+    def __getattr__(self, name: str) -> Any: ...
+
+
+@functools.cache
+def _picture_type() -> Any:
+    from matplotlib.figure import Figure
+
+    class ShownFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            return self.to_png()
+
+        def to_png(self, dpi: float | str = "figure") -> bytes:
+            buffer = io.BytesIO()
+            self.savefig(buffer, format="png", dpi=dpi)
+            return buffer.getvalue()
+
+    return ShownFigure
+
+
+def make_picture(width: float, height: float) -> Picture:
+    """An empty picture of a size in inches."""
+    made: Picture = _picture_type()(figsize=(width, height), layout="constrained")
+    return made
 
 
 def bar_axes(rows: int, row_height: float = ROW_HEIGHT) -> tuple[Picture, Any]:
@@ -37,7 +57,7 @@ def bar_axes(rows: int, row_height: float = ROW_HEIGHT) -> tuple[Picture, Any]:
 
 def empty_axes(width: float, height: float) -> tuple[Picture, Any]:
     """An empty picture of a size in inches, and its axes."""
-    figure = Picture(figsize=(width, height), layout="constrained")
+    figure = make_picture(width, height)
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

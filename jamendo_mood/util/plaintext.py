@@ -1,12 +1,15 @@
-"""Text from outside (names of files, titles, tags of a stranger's tagger) made safe for where it goes.
+"""Text for people: made safe for where it goes, and lines on a terminal.
 
-For HTML there is `html.escape`, and for the browser `static/dom.js`, which sets text and never HTML.
+Text from outside (names of files, titles, tags of a stranger's tagger) may hold anything. For HTML there is
+`html.escape`, and for the browser `static/dom.js`, which sets text and never HTML.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -57,3 +60,29 @@ def markdown(text: str) -> str:
 
 def _as_in_python(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
+
+
+def say(result: str) -> None:
+    """Print a result, on one line."""
+    print(show(result))
+
+
+def note(message: str) -> None:
+    """Say something that is no result, on one line."""
+    print(show(message), file=sys.stderr)
+
+
+def note_all(messages: Sequence[str]) -> None:
+    """Say several things that are no result, a line each."""
+    for message in messages:
+        note(message)
+
+
+def warn(message: str) -> None:
+    """Print a warning."""
+    note(f"warning: {message}")
+
+
+def count(number: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,7 +1,7 @@
-"""JSON and arrays out of a stranger's files: no code runs, and no more memory is taken than the file is worth.
+"""JSON, arrays and tables out of a stranger's files: no code runs, and memory stays within what the file is worth.
 
 What is read raises `ValueError` (or `OSError`) if it is not what it must be, with words for the user; whoever reads
-names the file.
+names the file. Tables name the file and the line themselves.
 
 References
 ----------
@@ -11,20 +11,25 @@ NumPy's file format, "Format Version 1.0" (`numpy.lib.format`).
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import math
 import os
 import stat
+import textwrap
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
+
+from jamendo_mood.util.errors import DataError
 
 MOST_JSON_BYTES = 8_000_000
 """Of a manifest; parsed, the worst of them takes 220 MB."""
@@ -159,3 +164,101 @@ def brief(error: BaseException) -> str:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
+
+
+MOST_TABLE_BYTES = 64_000_000
+"""Of a table; the largest of the data sets here has 2.7 million."""
+
+
+class _PlainTabs(csv.Dialect):
+    delimiter, quoting, lineterminator = "\t", csv.QUOTE_NONE, "\n"
+
+
+def read_table(path: Path, columns: tuple[str, ...], most: int = MOST_TABLE_BYTES) -> list[list[str]]:
+    """Read a table whose header starts with `columns` (none: it has no header); a row may have more cells than that.
+
+    A ``.csv`` file has commas and quotes, any other has tabs and takes quotes as they are. It may have `most` bytes.
+
+    Raises
+    ------
+    DataError
+        The file is missing, is no text, has another header, or a row has too few cells; with the line's number.
+    """
+    dialect = (csv.excel, ",") if path.suffix == ".csv" else (_PlainTabs, "\t")
+    rows = _read_rows(read_text(path, most=most), path, *dialect)
+    if not rows or tuple(rows[0][: len(columns)]) != columns:
+        raise DataError(f"{path}: not the expected table, its first line must begin with {' | '.join(columns)}")
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) < len(columns):
+            raise DataError(f"{path}, line {number}: {len(row)} cells, at least {len(columns)} are needed")
+    return rows[1:] if columns else rows
+
+
+def read_columns(
+    path: Path, columns: Sequence[str], *, encoding: str = "utf-8-sig", delimiter: str = ","
+) -> list[dict[str, str]]:
+    """Read named columns of a table, wherever they stand; cells may have quotes, the header's names spaces around them.
+
+    Parameters
+    ----------
+    path : Path
+    columns : sequence of str
+    encoding : str
+        ``utf-8-sig`` reads UTF-8 with and without a byte order mark, ``utf-16`` needs one.
+    delimiter : str
+
+    Returns
+    -------
+    list of dict of str
+        By column, each cell as it is written. The first row is line 2; only empty lines at the end are left out.
+
+    Raises
+    ------
+    DataError
+        The file is missing, is no text, lacks a column or has it twice, or a row has too few cells; with the line's
+        number.
+    """
+    rows = _read_rows(read_text(path, encoding), path, csv.excel, delimiter)
+    header = [cell.strip() for cell in rows[0]] if rows else []
+    for column in columns:
+        if header.count(column) != 1:
+            # On one line: a quote that is not closed makes a cell of many.
+            found = textwrap.shorten(" | ".join(cell for cell in header if cell) or "none", 300, placeholder=" ...")
+            times = "no column" if column not in header else f"{header.count(column)} columns"
+            raise DataError(f"{path}: {times} {column!r} (those that are there: {found})")
+    while len(rows) > 1 and not any(rows[-1]):
+        rows.pop()
+    places = {column: header.index(column) for column in columns}
+    least = max(places.values(), default=-1) + 1
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) < least:
+            raise DataError(f"{path}, line {number}: {len(row)} cells, at least {least} are needed")
+    return [{column: row[place] for column, place in places.items()} for row in rows[1:]]
+
+
+def _read_rows(text: str, path: Path, dialect: type[csv.Dialect], delimiter: str) -> list[list[str]]:
+    try:
+        return list(csv.reader(io.StringIO(text, newline=""), dialect, delimiter=delimiter))
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read as a table ({error})") from error
+
+
+def read_text(path: Path, encoding: str = "utf-8-sig", most: int = MOST_TABLE_BYTES) -> str:
+    """Read the text of a table.
+
+    Raises
+    ------
+    DataError
+        The file is missing, is no text, or has more than `most` bytes.
+    """
+    try:
+        content = io.BytesIO(read_bytes(path, most))
+        text = io.TextIOWrapper(content, encoding, newline="").read()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as a table ({error})") from error
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError(f"{path}, line {line}: cannot be read as a table (it holds a NUL)")
+    return text

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from jamendo_mood.app.fallback import Fallback
+from jamendo_mood.app.widget import Fallback
 from jamendo_mood.tagging.prediction import predict
 from jamendo_mood.util.errors import LimitError
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1, serialize_msg_to_ws_v1
 
-from jamendo_mood.app import message_rules
-from jamendo_mood.app.message_rules import ChannelsHandler, NonsenseError, Waiting, read_request, split_message
+from jamendo_mood.app import http_security
+from jamendo_mood.app.http_security import ChannelsHandler, NonsenseError, Waiting, read_request, split_message
 
 HEADER = {"msg_id": "1", "msg_type": "comm_msg", "session": "s"}
 CUSTOM = {"comm_id": "c", "data": {"method": "custom", "content": {"type": "hello"}}}
@@ -67,7 +67,7 @@ def test_only_what_a_page_says_is_passed_on(allowed, sent):
 def test_much_text_is_nonsense_but_a_piece_of_a_song_is_not():
     assert read_request(message(buffers=[bytes(512 * 1024)])) == ("1", True)
     with pytest.raises(NonsenseError):
-        read_request(message(content={"data": "x" * message_rules.JSON_BYTES}))
+        read_request(message(content={"data": "x" * http_security.JSON_BYTES}))
 
 
 @pytest.mark.parametrize("sent", [b"\xff" * 16, "{}", message(buffers=[b"x"])])
@@ -80,4 +80,4 @@ def test_what_waits_for_a_browser_has_a_bound():
     waiting = Waiting()
     for _ in range(100):
         waiting.append(("iopub", [bytes(1_000_000)]))
-    assert len(waiting) == message_rules.UNREAD_BYTES // 1_000_000
+    assert len(waiting) == http_security.UNREAD_BYTES // 1_000_000

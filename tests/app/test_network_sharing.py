@@ -17,7 +17,7 @@ from jamendo_mood.library.similarity import open_library
 from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.tagging.prediction import predict
 from jamendo_mood.util.errors import MoodError, UsageError
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 pytest_plugins = ["demo_corpus"]
 

@@ -11,7 +11,7 @@ from toy_examples import COURSES, QUADRANTS, VALUES, make_tagger
 from jamendo_mood.app import song_view
 from jamendo_mood.library.similarity import Found
 from jamendo_mood.tagging.analysis import Heard, Limits, listen
-from jamendo_mood.tagging.mood_plane import va_of_scores
+from jamendo_mood.tagging.emotions import va_of_scores
 from jamendo_mood.tagging.prediction import score_embedding
 from jamendo_mood.tasks.kinds import KINDS
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from jamendo_mood.app.uploads import Uploads
+from jamendo_mood.app.song_queue import Uploads
 from jamendo_mood.tagging.analysis import Limits, clock
 from jamendo_mood.util.errors import DiskFullError, LimitError, UsageError
 

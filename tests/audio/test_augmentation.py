@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jamendo_mood.audio import ffmpeg
-from jamendo_mood.audio.augmentation import (
+from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ
+from jamendo_mood.training.augmentation import (
     Alteration,
     WaveAugmentation,
     add_noise,
@@ -13,7 +14,6 @@ from jamendo_mood.audio.augmentation import (
     shift_pitch,
     start_later,
 )
-from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ
 from jamendo_mood.util.errors import AudioError, UsageError
 
 

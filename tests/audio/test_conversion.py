@@ -15,7 +15,7 @@ import pytest
 from jamendo_mood.audio import conversion, pydub_conversion
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
 from jamendo_mood.util.errors import AudioError, DiskFullError, UsageError
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 ROADS = {"pydub": "_convert_with_pydub", "ffmpeg": "_convert_with_ffmpeg"}
 pydub_leaves_its_output_open = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # when it fails

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jamendo_mood.audio import decoders, melspec
+from jamendo_mood.audio import decoders, spectrograms
 from jamendo_mood.audio.decoders import DECODERS
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files
 from jamendo_mood.util.errors import AudioError, LimitError, NoFileError, NoSoundError, UsageError
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 BLOCK, OVERLAP = 20_000, 240
 
@@ -46,7 +46,7 @@ def test_both_decoders_give_the_same_sound(decode, song):
     pydub, libsndfile = (join(decode(name, song)) for name in ("pydub", "libsndfile"))
     assert pydub.shape == libsndfile.shape
     # The resamplers differ in how they fall off next to 8 kHz, which is above the highest mel band.
-    difference = np.abs(melspec.log_mel(pydub) - melspec.log_mel(libsndfile))
+    difference = np.abs(spectrograms.log_mel(pydub) - spectrograms.log_mel(libsndfile))
     assert difference.mean() < 0.01
     assert np.quantile(difference[:, :-4], 0.99) < 0.05
     assert np.quantile(difference, 0.99) < 0.2
@@ -57,7 +57,7 @@ def test_vggish_hears_no_difference(decode, song, seeded_module):
     from jamendo_mood.embedders import vggish
 
     network = vggish.build_network(vggish.read_variables(seeded_module))
-    pydub, libsndfile = (network(melspec.patches(join(decode(name, song)))) for name in ("pydub", "libsndfile"))
+    pydub, libsndfile = (network(spectrograms.patches(join(decode(name, song)))) for name in ("pydub", "libsndfile"))
     assert len(pydub) == 8
     assert cosines(pydub, libsndfile).min() > 0.9999
 
@@ -68,7 +68,7 @@ def test_on_real_songs_the_decoders_agree_in_length_and_sound(decode, shared):
     for path in sorted((shared / "music").rglob("*.mp3"))[:4]:
         pydub, libsndfile = (join(decode(name, path, block=1 << 20)) for name in ("pydub", "libsndfile"))
         assert pydub.shape == libsndfile.shape, path
-        assert np.abs(melspec.log_mel(pydub) - melspec.log_mel(libsndfile)).mean() < 0.02, path
+        assert np.abs(spectrograms.log_mel(pydub) - spectrograms.log_mel(libsndfile)).mean() < 0.02, path
 
 
 @pytest.mark.parametrize(("suffix", "channels", "rate_hz"), [("m4a", 2, 44_100), ("flac", 6, 48_000)])

@@ -7,10 +7,10 @@ import PIL.Image
 import pytest
 from matplotlib import colormaps
 
-from jamendo_mood.audio import conversion, melspec, spectrograms
+from jamendo_mood.audio import conversion, spectrograms
 from jamendo_mood.audio.spectrograms import Spectrogram
 from jamendo_mood.util.errors import AudioError, TooShortError, UsageError
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def whole(empty_scratch, read_wav):
 
     def run(path):
         with Scratch(empty_scratch) as scratch, conversion.converted(path, scratch) as wav:
-            return melspec.log_mel(read_wav(wav))
+            return spectrograms.log_mel(read_wav(wav))
 
     return run
 
@@ -92,7 +92,7 @@ def test_memory_does_not_grow_with_the_song(make_audio, noise, tmp_path):
 import sys
 from pathlib import Path
 from jamendo_mood.audio import spectrograms
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 import resource
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with Scratch() as scratch:
@@ -161,8 +161,8 @@ def test_a_tone_is_brightest_in_its_band(hz, compute, make_audio, tone, tmp_path
 
 
 def test_bands_lie_between_the_networks_borders():
-    assert spectrograms.band_of(melspec.LOWEST_HZ) == pytest.approx(-1)
-    assert spectrograms.band_of(melspec.HIGHEST_HZ) == pytest.approx(64)
+    assert spectrograms.band_of(spectrograms.LOWEST_HZ) == pytest.approx(-1)
+    assert spectrograms.band_of(spectrograms.HIGHEST_HZ) == pytest.approx(64)
 
 
 def test_silence_is_black_and_a_full_scale_tone_is_white(compute, make_audio, tone, tmp_path):

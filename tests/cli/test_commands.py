@@ -5,8 +5,7 @@ import json
 
 import pytest
 
-from jamendo_mood.tagging.emotions import quadrant_of
-from jamendo_mood.tagging.mood_plane import PLACES
+from jamendo_mood.tagging.emotions import PLACES, quadrant_of
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.training.copies import make_key, split_key
+from jamendo_mood.training.augmentation import make_key, split_key
 from jamendo_mood.training.model import Tagger
 
 pytest_plugins = ["demo_corpus", "toy_commands"]

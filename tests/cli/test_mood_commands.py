@@ -10,8 +10,7 @@ import pytest
 
 from jamendo_mood.library import mood_log
 from jamendo_mood.library.similarity import open_library
-from jamendo_mood.tagging.emotions import FACES, SYNONYMS, describe_place, find_emotion
-from jamendo_mood.tagging.mood_plane import PLACES
+from jamendo_mood.tagging.emotions import FACES, PLACES, SYNONYMS, describe_place, find_emotion
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
 

@@ -6,8 +6,7 @@ import pytest
 from damaged_stores import SPEC
 
 from jamendo_mood.extraction import cluster
-from jamendo_mood.extraction.extractor import ExtractReport
-from jamendo_mood.extraction.streaming import TrackResult
+from jamendo_mood.extraction.streaming import ExtractReport, TrackResult
 from jamendo_mood.store.embedding_store import EmbeddingStore
 
 pytest_plugins = ["toy_commands"]

@@ -10,12 +10,12 @@ from toy_examples import SPEC, TASK, make_class_prediction, make_prediction, mak
 
 from jamendo_mood.cli import reports
 from jamendo_mood.evaluation.evaluate import Scores
-from jamendo_mood.extraction.extractor import ExtractReport
+from jamendo_mood.extraction.streaming import ExtractReport
 from jamendo_mood.tasks.bootstrap import Comparison
 from jamendo_mood.training.fit import Epoch, TrainConfig
 from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.training.model import Tagger
-from jamendo_mood.util import console, plaintext
+from jamendo_mood.util import plaintext
 
 SCORES = Scores(
     {"PR-AUC-macro": 1 / 3, "prior-macro": 0.25},
@@ -248,7 +248,7 @@ def test_a_wide_table_shows_what_fits_on_a_screen(capsys):
 
 def test_quirks_and_warnings_go_to_stderr(capsys):
     reports.print_quirks(["one", "two"])
-    console.warn("look out")
+    plaintext.warn("look out")
     assert capsys.readouterr() == ("", "as published: one\nas published: two\nwarning: look out\n")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jamendo_mood.datasets.labels import to_one_hot
+from jamendo_mood.datasets.dataset import to_one_hot
 from jamendo_mood.util.errors import DataError
 
 CLASSES = ("low", "high", "none")

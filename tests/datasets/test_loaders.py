@@ -11,8 +11,8 @@ import toy_affect_sets
 import toy_class_sets
 
 from jamendo_mood.datasets import audioset, jamendo, registry
+from jamendo_mood.datasets.dataset import Dataset
 from jamendo_mood.datasets.registry import DATASETS, load_dataset
-from jamendo_mood.datasets.tracks import Dataset
 from jamendo_mood.util.errors import DataError, UsageError
 
 SPLITS = range(5)

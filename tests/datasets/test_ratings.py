@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from jamendo_mood.datasets.dataset import Track
 from jamendo_mood.datasets.ratings import (
     ANY,
     average_curves,
@@ -13,7 +14,6 @@ from jamendo_mood.datasets.ratings import (
     read_header,
     read_ratings,
 )
-from jamendo_mood.datasets.tracks import Track
 from jamendo_mood.util.errors import DataError
 
 SCALES = {"mean": (1.0, 9.0), "free": ANY}

@@ -7,7 +7,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from jamendo_mood.cli.main import main
-from jamendo_mood.datasets import jamendo, splits
+from jamendo_mood.datasets import jamendo
 from jamendo_mood.datasets.registry import load_dataset
 from jamendo_mood.util.errors import DataError
 
@@ -46,11 +46,11 @@ def mirror(tmp_path, monkeypatch):
     """Files of other contents in the layout of MTG's repository, and the checksums to match."""
     folder = tmp_path / "mirror"
     checksums = {}
-    for path in splits.read_checksums():
+    for path in jamendo.read_published_checksums():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(f"contents of {path}\r\n".encode())
         checksums[path] = hashlib.sha256((folder / path).read_bytes()).hexdigest()
-    monkeypatch.setattr(splits, "read_checksums", lambda: checksums)
+    monkeypatch.setattr(jamendo, "read_published_checksums", lambda: checksums)
     return folder
 
 
@@ -59,7 +59,7 @@ def written(folder):
 
 
 def test_the_checksums_are_of_five_lists_and_five_splits():
-    checksums = splits.read_checksums()
+    checksums = jamendo.read_published_checksums()
     assert len(checksums) == COUNT == 20
     assert {len(bytes.fromhex(sha256)) for sha256 in checksums.values()} == {32}
     parts = {f"data/splits/split-{n}/autotagging_moodtheme-{part}.tsv" for n in range(5) for part in jamendo.PARTS}
@@ -71,7 +71,7 @@ def test_the_checksums_are_of_five_lists_and_five_splits():
 def test_all_files_are_written_in_the_layout_that_the_data_set_reads(mirror, serve, tmp_path):
     address, asked = serve(mirror)
     seen = []
-    paths = splits.get_splits(tmp_path / "out", address, on_file=lambda path, fetched: seen.append((path, fetched)))
+    paths = jamendo.get_splits(tmp_path / "out", address, on_file=lambda path, fetched: seen.append((path, fetched)))
     files = written(tmp_path / "out")
     assert files["autotagging_moodtheme.tsv"] == b"contents of data/autotagging_moodtheme.tsv\r\n"
     assert files["moodtheme_split.txt"] == b"contents of data/tags/moodtheme_split.txt\r\n"
@@ -83,28 +83,28 @@ def test_all_files_are_written_in_the_layout_that_the_data_set_reads(mirror, ser
 
 def test_a_second_call_fetches_nothing_and_a_third_only_what_was_changed(mirror, serve, tmp_path):
     address, asked = serve(mirror)
-    splits.get_splits(tmp_path / "out", address)
+    jamendo.get_splits(tmp_path / "out", address)
     before = written(tmp_path / "out")
     asked.clear()
     seen = []
-    splits.get_splits(tmp_path / "out", address + "/", on_file=lambda _, fetched: seen.append(fetched))
+    jamendo.get_splits(tmp_path / "out", address + "/", on_file=lambda _, fetched: seen.append(fetched))
     assert asked == []
     assert seen == [False] * COUNT
     (tmp_path / "out" / "moodtheme.txt").write_text("edited by hand")
-    splits.get_splits(tmp_path / "out", address)
+    jamendo.get_splits(tmp_path / "out", address)
     assert asked == ["/data/tags/moodtheme.txt"]
     assert written(tmp_path / "out") == before
 
 
 def test_a_wrong_byte_is_refused_naming_both_hashes_and_not_kept(mirror, serve, tmp_path):
-    expected = splits.read_checksums()[SPOILED]
+    expected = jamendo.read_published_checksums()[SPOILED]
     content = bytearray((mirror / SPOILED).read_bytes())
     content[3] ^= 1
     (mirror / SPOILED).write_bytes(content)
     address, _ = serve(mirror)
     got = hashlib.sha256(content).hexdigest()
     with pytest.raises(DataError, match=rf"{SPOILED}: not the official file \(SHA-256 {got}, expected {expected}\)"):
-        splits.get_splits(tmp_path / "out", address)
+        jamendo.get_splits(tmp_path / "out", address)
     kept = written(tmp_path / "out")
     assert SPOILED.removeprefix("data/") not in kept
     assert kept
@@ -145,8 +145,10 @@ def test_the_real_files_pass_and_load(shared, serve, tmp_path, capsys, monkeypat
     source = shared / "data" / "jamendo"
     mirror = tmp_path / "mirror"
     # The list of the full quality is not among the shared data.
-    checksums = {path: sha256 for path, sha256 in splits.read_checksums().items() if "audio_sha256" not in path}
-    monkeypatch.setattr(splits, "read_checksums", lambda: checksums)
+    checksums = {
+        path: sha256 for path, sha256 in jamendo.read_published_checksums().items() if "audio_sha256" not in path
+    }
+    monkeypatch.setattr(jamendo, "read_published_checksums", lambda: checksums)
     for path in checksums:
         (mirror / path).parent.mkdir(parents=True, exist_ok=True)
         (mirror / path).symlink_to(source / path.removeprefix("data/").removeprefix("tags/").removeprefix("download/"))

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from jamendo_mood.datasets.tracks import Dataset, Track
+from jamendo_mood.datasets.dataset import Dataset, Track
 from jamendo_mood.tasks.kinds import Task
 from jamendo_mood.util.errors import DataError, UsageError
-from jamendo_mood.util.tables import read_columns, read_table
+from jamendo_mood.util.untrusted import read_columns, read_table
 
 
 def make_dataset(targets):

@@ -199,10 +199,10 @@ def test_a_spec_tells_times_and_lengths():
 
 
 def test_logmel_is_mean_and_deviation_of_the_bands(noise):
-    from jamendo_mood.audio import melspec
+    from jamendo_mood.audio import spectrograms
 
     wave = noise(2.5)
-    patches = melspec.patches(wave)
+    patches = spectrograms.patches(wave)
     expected = np.concatenate([patches.mean(axis=1), patches.std(axis=1)], axis=1)
     assert np.array_equal(load_embedder("logmel").embed(wave), expected)
 

@@ -5,12 +5,12 @@ import shutil
 import numpy as np
 import pytest
 
-from jamendo_mood.audio import melspec
-from jamendo_mood.embedders import hub, vggish
+from jamendo_mood.audio import spectrograms
+from jamendo_mood.embedders import engines, vggish
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.extraction.streaming import BLOCK_FRAMES, decode, embed_chunks
 from jamendo_mood.util.errors import UsageError, WeightsError
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def write_checkpoint(tmp_path):
 @pytest.mark.parametrize("version", ["V1", "V2"])  # Google's file is a V1
 def test_module_and_checkpoint_are_the_same_embedder(version, write_checkpoint, variables):
     read = vggish.read_variables(write_checkpoint(dict(reversed(variables.items())), version))
-    assert hub.fingerprint(read) == hub.fingerprint(variables)
+    assert engines.fingerprint(read) == engines.fingerprint(variables)
     for name, value in variables.items():
         np.testing.assert_array_equal(read[name], value)
 
@@ -101,15 +101,15 @@ def test_module_and_checkpoint_are_the_same_embedder(version, write_checkpoint, 
 def test_the_fingerprint_tells_one_changed_number(variables):
     name = "vggish/fc2/biases"
     changed = {**variables, name: variables[name] + np.eye(1, vggish.DIM, 7, dtype=np.float32)[0]}
-    assert hub.fingerprint(changed) != hub.fingerprint(variables)
-    assert hub.fingerprint(dict(reversed(variables.items()))) == hub.fingerprint(variables)
+    assert engines.fingerprint(changed) != engines.fingerprint(variables)
+    assert engines.fingerprint(dict(reversed(variables.items()))) == engines.fingerprint(variables)
 
 
 def test_the_fingerprint_is_the_hash_of_the_numbers_in_order_of_the_names(variables):
     digest = hashlib.sha256()
     for name in sorted(variables):
         digest.update(variables[name].astype("<f4").tobytes())
-    assert hub.fingerprint(variables) == digest.hexdigest()
+    assert engines.fingerprint(variables) == digest.hexdigest()
 
 
 def test_a_checkpoint_without_one_of_the_variables_is_refused_naming_it(write_checkpoint):
@@ -159,7 +159,7 @@ def test_weights_are_looked_for_in_order(no_weights, monkeypatch, tmp_path):
     given, from_environment = tmp_path / "given", tmp_path / "environment"
     for folder in (given, from_environment):
         folder.mkdir()
-    cached = hub.cache_folder(vggish.HUB_HANDLE)
+    cached = engines.cache_folder(vggish.HUB_HANDLE)
     assert cached.parent == no_weights
     with pytest.raises(WeightsError):
         vggish.find_weights()
@@ -176,7 +176,7 @@ def test_the_cache_is_where_tensorflow_hub_itself_looks(seeded_module, monkeypat
 
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv(vggish.WEIGHTS_VARIABLE, raising=False)
-    hub.cache_folder(vggish.HUB_HANDLE).symlink_to(seeded_module)
+    engines.cache_folder(vggish.HUB_HANDLE).symlink_to(seeded_module)
     assert vggish.find_weights().samefile(tensorflow_hub.resolve(vggish.HUB_HANDLE))
 
 
@@ -226,7 +226,7 @@ def test_auto_is_float32_where_nobody_tells(monkeypatch):
 @pytest.mark.skipif("ONEDNN_MAX_CPU_ISA" in os.environ, reason="needs oneDNN's own choice: unset ONEDNN_MAX_CPU_ISA")
 def test_bfloat16_hardly_changes_an_embedding(embedder, variables, noise):
     """Random weights are the hard case: nothing they compute is large against the rest."""
-    patches = melspec.patches(noise(10.0))
+    patches = spectrograms.patches(noise(10.0))
     exact, rounded = embedder.network(patches), vggish.build_network(variables, "bfloat16")(patches)
     assert rounded.dtype == np.float32
     cosines = (exact * rounded).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
@@ -236,7 +236,7 @@ def test_bfloat16_hardly_changes_an_embedding(embedder, variables, noise):
 
 def test_a_row_hardly_depends_on_the_rest_of_its_batch(embedder, noise):
     """Nor on its place in it. On some processors, such as those with AVX2 alone, the last digits do."""
-    patches = melspec.patches(noise(32 * 0.96 + 0.015))
+    patches = spectrograms.patches(noise(32 * 0.96 + 0.015))
     together = embedder.network(patches)
     assert len(together) == 32
     for other in (

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import seeded_yamnet
 
-from jamendo_mood.audio import melspec
-from jamendo_mood.embedders import hub, yamnet
+from jamendo_mood.audio import spectrograms
+from jamendo_mood.embedders import engines, yamnet
+from jamendo_mood.embedders.engines import read_constants
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
-from jamendo_mood.embedders.tflite import read_constants
 from jamendo_mood.util.errors import DataError, WeightsError
 
 
@@ -76,7 +76,7 @@ def test_a_whole_file_is_embedded_and_scored_as_by_the_module_itself(seeded_yamn
     assert ours.shape == embeddings.shape == (20, 1024)
     assert np.abs(ours - embeddings).max() <= 1e-4 * embeddings.std()
     np.testing.assert_allclose(load("yamnet-scores").embed(wave), scores, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(melspec.log_mel(wave, yamnet.LOG_OFFSET), log_mel, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(spectrograms.log_mel(wave, yamnet.LOG_OFFSET), log_mel, rtol=0, atol=1e-3)
 
 
 def test_rows_are_of_the_seconds_that_they_say(load, noise):
@@ -153,7 +153,7 @@ def test_weights_are_looked_for_in_order(no_weights, monkeypatch, tmp_path):
     given, from_environment = tmp_path / "given.tflite", tmp_path / "environment"
     given.touch()
     from_environment.mkdir()
-    cached = hub.cache_folder(yamnet.HUB_HANDLE)
+    cached = engines.cache_folder(yamnet.HUB_HANDLE)
     with pytest.raises(WeightsError) as caught:
         yamnet.find_weights()
     for hint in (yamnet.HUB_HANDLE, "TFHUB_CACHE_DIR", "--weights FOLDER", yamnet.WEIGHTS_VARIABLE, "yamnet.tflite"):

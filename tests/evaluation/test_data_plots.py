@@ -4,7 +4,7 @@ import pytest
 from matplotlib import colors
 
 from jamendo_mood import load_dataset
-from jamendo_mood.datasets.tracks import Dataset, Track
+from jamendo_mood.datasets.dataset import Dataset, Track
 from jamendo_mood.evaluation import data_plots
 from jamendo_mood.tasks.kinds import Task
 from jamendo_mood.util.errors import DataError, UsageError

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from jamendo_mood.evaluation import mediaeval
+from jamendo_mood.evaluation import evaluate
 from jamendo_mood.util.errors import DataError
 
 
@@ -13,11 +13,11 @@ def test_what_is_written_is_read_back(tmp_path):
         "decisions": np.array([[True, False]] * 5),
     }
     tags, thresholds = ("mood/theme---calm", "mood/theme---sad"), np.array([0.1 + 0.2, np.inf])
-    paths = mediaeval.save_mediaeval(tmp_path / "new", arrays, tags, thresholds)
+    paths = evaluate.save_mediaeval(tmp_path / "new", arrays, tags, thresholds)
     assert [path.name for path in paths] == ["predictions.npy", "decisions.npy", "thresholds.txt"]
-    np.testing.assert_array_equal(mediaeval.read_array(paths[0]), arrays["predictions"])
-    np.testing.assert_array_equal(mediaeval.read_bools(paths[1]), arrays["decisions"])
-    names, values = mediaeval.read_thresholds(paths[2])
+    np.testing.assert_array_equal(evaluate.read_array(paths[0]), arrays["predictions"])
+    np.testing.assert_array_equal(evaluate.read_bools(paths[1]), arrays["decisions"])
+    names, values = evaluate.read_thresholds(paths[2])
     assert names == tags
     assert values.tolist() == thresholds.tolist()
     assert paths[2].read_text() == "mood/theme---calm\t0.30000000000000004\nmood/theme---sad\tinf\n"
@@ -35,26 +35,26 @@ def test_what_is_written_is_read_back(tmp_path):
 def test_an_array_that_is_no_table_of_numbers_is_refused(tmp_path, array, message):
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(DataError, match=rf"x\.npy: {message}"):
-        mediaeval.read_array(tmp_path / "x.npy")
+        evaluate.read_array(tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x93NUMPY\x01\x00\x10"])
 def test_a_file_that_is_no_array_is_refused(tmp_path, content):
     (tmp_path / "x.npy").write_bytes(content)
     with pytest.raises(DataError, match=r"x\.npy: cannot be read as a .npy file"):
-        mediaeval.read_array(tmp_path / "x.npy")
+        evaluate.read_array(tmp_path / "x.npy")
 
 
 def test_a_missing_array_is_named(tmp_path):
     with pytest.raises(DataError, match=r"x\.npy: cannot be read as a .npy file .*No such file"):
-        mediaeval.read_array(tmp_path / "x.npy")
+        evaluate.read_array(tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
 def test_zeros_and_ones_of_any_type_are_booleans(tmp_path, dtype):
     values = np.array([[0, 1, 1], [1, 0, 0]])
     np.save(tmp_path / "x.npy", values.astype(dtype))
-    read = mediaeval.read_bools(tmp_path / "x.npy")
+    read = evaluate.read_bools(tmp_path / "x.npy")
     assert read.dtype == np.bool_
     assert read.tolist() == (values == 1).tolist()
 
@@ -63,17 +63,17 @@ def test_zeros_and_ones_of_any_type_are_booleans(tmp_path, dtype):
 def test_other_values_are_no_booleans(tmp_path, value):
     np.save(tmp_path / "x.npy", np.array([[0, value]]))
     with pytest.raises(DataError, match=r"x\.npy: only zeros and ones"):
-        mediaeval.read_bools(tmp_path / "x.npy")
+        evaluate.read_bools(tmp_path / "x.npy")
 
 
 def test_tags_are_read_one_a_line(tmp_path):
     (tmp_path / "tags.txt").write_bytes("mood/theme---happy\r\nsad song\r\n\r\né\r\n".encode())
-    assert mediaeval.read_tags(tmp_path / "tags.txt") == ("mood/theme---happy", "sad song", "é")
+    assert evaluate.read_tags(tmp_path / "tags.txt") == ("mood/theme---happy", "sad song", "é")
 
 
 def test_thresholds_are_read_with_their_tags(tmp_path):
     (tmp_path / "t.txt").write_text("happy\t0.25\nsad\t1e-3\n")
-    tags, thresholds = mediaeval.read_thresholds(tmp_path / "t.txt")
+    tags, thresholds = evaluate.read_thresholds(tmp_path / "t.txt")
     assert tags == ("happy", "sad")
     assert thresholds.tolist() == [0.25, 0.001]
 
@@ -82,4 +82,4 @@ def test_thresholds_are_read_with_their_tags(tmp_path):
 def test_other_thresholds_are_refused(tmp_path, content):
     (tmp_path / "t.txt").write_text(content)
     with pytest.raises(DataError, match=r"t\.txt: each line must be a tag, a tab and a number"):
-        mediaeval.read_thresholds(tmp_path / "t.txt")
+        evaluate.read_thresholds(tmp_path / "t.txt")

@@ -14,11 +14,11 @@ from toy_evaluations import (
     make_value_evaluation,
 )
 
-from jamendo_mood.evaluation import report_page
-from jamendo_mood.evaluation.report_words import EXPLANATIONS
+from jamendo_mood.evaluation import report
+from jamendo_mood.evaluation.report import EXPLANATIONS
 from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.kinds import KINDS
-from jamendo_mood.training import cards
+from jamendo_mood.training import model
 from jamendo_mood.util.errors import StoreError
 
 VOID = {"meta", "img"}
@@ -60,7 +60,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Pictures take a second a page to be drawn; what is said beside them is the same without."""
-    monkeypatch.setattr(report_page, "_image", lambda picture, text: f'<img alt="{escape(text)}">')
+    monkeypatch.setattr(report, "_image", lambda picture, text: f'<img alt="{escape(text)}">')
 
 
 def read(path):
@@ -80,7 +80,7 @@ def one():
 @pytest.fixture(scope="module")
 def text(seven, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages") / "new" / "folder"
-    path = report_page.save_report(seven, folder, title="Toys & <Tags>", facts=FACTS)
+    path = report.save_report(seven, folder, title="Toys & <Tags>", facts=FACTS)
     assert path == folder / "report.html"
     assert [entry.name for entry in folder.iterdir()] == ["report.html"]
     return path.read_text(encoding="utf-8")
@@ -110,9 +110,7 @@ LEFT_OUT = ("1 without a PR-AUC", "the worst, and some between", "Of 61 tags, th
 )
 def test_every_figure_is_in_the_page_and_what_it_leaves_out_is_said(count, images, said, text, tmp_path):
     if count != 7:  # which `text` is of
-        text = report_page.save_report(make_evaluation(count), tmp_path, title="Toys", facts={}).read_text(
-            encoding="utf-8"
-        )
+        text = report.save_report(make_evaluation(count), tmp_path, title="Toys", facts={}).read_text(encoding="utf-8")
     page = Page(text)
     words = " ".join(page.texts)
     assert tuple(part for part in LEFT_OUT if part in words) == said
@@ -140,7 +138,7 @@ def test_title_and_facts_are_there_as_text(text):
 def test_nothing_that_is_said_of_a_tag_is_taken_for_html(undrawn, tmp_path):
     evil = '<script>alert("&amp;")</script>'
     evaluation = make_evaluation(3, names=(evil, "b", "c"))
-    path = report_page.save_report(evaluation, tmp_path, title=evil, facts={evil: evil})
+    path = report.save_report(evaluation, tmp_path, title=evil, facts={evil: evil})
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert "script" not in page.names
@@ -163,7 +161,7 @@ def test_headline_figures_with_their_intervals_and_what_they_are(seven, text):
 
 def test_a_figure_that_nobody_explained_is_shown_without(one, undrawn, tmp_path):
     odd = replace(one, figures={"<odd>": 0.5})
-    (_, row) = read(report_page.save_report(odd, tmp_path, title="", facts={})).tables[0]
+    (_, row) = read(report.save_report(odd, tmp_path, title="", facts={})).tables[0]
     assert row == ["<odd>", "0.5000", ""]
 
 
@@ -187,7 +185,7 @@ def test_the_table_has_every_tag_and_every_column_best_first(seven, text):
 
 def test_a_column_that_nobody_knows_comes_last(one, undrawn, tmp_path):
     more = replace(one, per_target=tuple({"<new>": 1, **row} for row in one.per_target))
-    header, first, *_ = read(report_page.save_report(more, tmp_path, title="", facts={})).tables[1]
+    header, first, *_ = read(report.save_report(more, tmp_path, title="", facts={})).tables[1]
     assert header[-1] == "<new>"
     assert first[-1] == "1"
 
@@ -197,12 +195,12 @@ def test_grades_are_counted_and_explained(seven, text):
     for grade in metrics.GRADES:
         count = sum(row["grade"] == grade for row in seven.per_target)
         assert f"{count} {grade}" in words
-        assert cards.WORDS["tags"].grades[grade] in words
+        assert model.WORDS["tags"].grades[grade] in words
 
 
 def test_without_intervals_nothing_is_in_brackets(undrawn, tmp_path):
     evaluation = make_evaluation(3, intervals=False)
-    page = read(report_page.save_report(evaluation, tmp_path, title="", facts={}))
+    page = read(report.save_report(evaluation, tmp_path, title="", facts={}))
     assert not any("[" in row[1] for row in page.tables[0])
     assert "PR-AUC-low" not in page.tables[1][0]
     assert "other artists" not in " ".join(page.texts)
@@ -210,19 +208,19 @@ def test_without_intervals_nothing_is_in_brackets(undrawn, tmp_path):
 
 @pytest.mark.thorough
 def test_the_same_evaluation_gives_the_same_file(seven, text, tmp_path):
-    again = report_page.save_report(seven, tmp_path, title="Toys & <Tags>", facts=FACTS)
+    again = report.save_report(seven, tmp_path, title="Toys & <Tags>", facts=FACTS)
     assert again.read_bytes() == text.encode()
 
 
 def test_names_of_files_that_are_no_unicode_are_written_as_far_as_they_can_be(one, undrawn, tmp_path):
-    path = report_page.save_report(one, tmp_path, title="t", facts={"tagger": os.fsdecode(b"m\xffods")})
+    path = report.save_report(one, tmp_path, title="t", facts={"tagger": os.fsdecode(b"m\xffods")})
     assert "m?ods" in read(path).texts
 
 
 def test_a_folder_that_cannot_be_made_is_named(one, undrawn, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="file"):
-        report_page.save_report(one, tmp_path / "file", title="t", facts={})
+        report.save_report(one, tmp_path / "file", title="t", facts={})
 
 
 def make_songs():
@@ -250,7 +248,7 @@ def make_classes():
 def test_a_page_of_classes_and_values_has_its_own_pictures_and_table(make, headings, tmp_path):
     evaluation = make()
     rules = KINDS[evaluation.kind]
-    page = read(report_page.save_report(evaluation, tmp_path, title="Toys", facts={}))
+    page = read(report.save_report(evaluation, tmp_path, title="Toys", facts={}))
     words = " ".join(page.texts)
     assert [image["alt"] for image in page.images] == headings
     assert f"how far can its {rules.plural} be relied on" in words
@@ -265,15 +263,15 @@ def test_a_page_of_classes_and_values_has_its_own_pictures_and_table(make, headi
     for figure, value, meaning in page.tables[0][1:]:
         assert float(value.partition(" ")[0]) == pytest.approx(evaluation.figures[figure], abs=5e-5)
         assert meaning
-    for grade, meaning in cards.WORDS[evaluation.kind].grades.items():
+    for grade, meaning in model.WORDS[evaluation.kind].grades.items():
         assert f"{sum(row['grade'] == grade for row in evaluation.per_target)} {grade}" in words
         assert meaning in words
 
 
 def test_moments_are_told_from_tracks(undrawn, tmp_path):
-    words = " ".join(read(report_page.save_report(make_songs(), tmp_path, title="", facts={})).texts)
+    words = " ".join(read(report.save_report(make_songs(), tmp_path, title="", facts={})).texts)
     assert "240 moments of 8 songs" in words
-    words = " ".join(read(report_page.save_report(make_value_evaluation(rows=50), tmp_path, title="", facts={})).texts)
+    words = " ".join(read(report.save_report(make_value_evaluation(rows=50), tmp_path, title="", facts={})).texts)
     assert "50 tracks" in words
 
 
@@ -282,5 +280,5 @@ def test_songs_that_never_change_have_no_course(tmp_path):
     level = replace(
         evaluation, truth=evaluation.truth.mean(axis=0, keepdims=True).repeat(len(evaluation.truth), axis=0)
     )
-    page = read(report_page.save_report(level, tmp_path, title="", facts={}))
+    page = read(report.save_report(level, tmp_path, title="", facts={}))
     assert [image["alt"] for image in page.images] == ["Predicted against true", "Where it errs"]

@@ -2,7 +2,7 @@ import pytest
 from toy_evaluations import make_class_evaluation, make_evaluation, make_value_evaluation
 
 from jamendo_mood.cli.reports import SHOWN
-from jamendo_mood.evaluation.report_words import COLUMNS, EXPLANATIONS
+from jamendo_mood.evaluation.report import COLUMNS, EXPLANATIONS
 from jamendo_mood.tasks.kinds import KINDS
 
 MADE = {

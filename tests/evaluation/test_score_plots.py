@@ -7,7 +7,6 @@ from matplotlib import colors
 from toy_evaluations import NEVER_GIVEN, NO_POSITIVES, make_evaluation
 
 from jamendo_mood.evaluation import score_plots
-from jamendo_mood.util import figures
 from jamendo_mood.util.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("no_pyplot")
@@ -45,7 +44,7 @@ def labels(axis):
 @pytest.mark.parametrize("plot", FIGURES)
 def test_one_tag_and_many_are_drawn(plot, count, tmp_path):
     picture = plot(make_evaluation(count))
-    assert isinstance(picture, figures.Picture)
+    assert hasattr(picture, "to_png")
     picture.savefig(tmp_path / "picture.png", bbox_inches="tight")  # a warning would be an error
 
 

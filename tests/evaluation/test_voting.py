@@ -8,9 +8,8 @@ from toy_examples import make_tagger, make_tracks
 
 from jamendo_mood.audio.conversion import find_audio
 from jamendo_mood.embedders.registry import load_embedder
-from jamendo_mood.evaluation.evaluate import evaluate
-from jamendo_mood.evaluation.voting import vote
-from jamendo_mood.extraction.extractor import extract
+from jamendo_mood.evaluation.evaluate import evaluate, vote
+from jamendo_mood.extraction.streaming import extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tasks.kinds import Task
 from jamendo_mood.training.data import Examples

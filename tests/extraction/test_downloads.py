@@ -18,11 +18,10 @@ import pytest
 
 from jamendo_mood.audio import conversion
 from jamendo_mood.cli.main import main
-from jamendo_mood.datasets.published import QUALITIES
+from jamendo_mood.datasets.jamendo import QUALITIES
 from jamendo_mood.extraction import downloads
 from jamendo_mood.extraction.downloads import DownloadConfig, Downloads
-from jamendo_mood.extraction.extractor import extract
-from jamendo_mood.extraction.streaming import StreamConfig, embed_files
+from jamendo_mood.extraction.streaming import StreamConfig, embed_files, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.util.errors import DiskFullError, NetworkError, UsageError
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from jamendo_mood.audio.conversion import find_audio
-from jamendo_mood.extraction import extractor
-from jamendo_mood.extraction.extractor import extract, select_shard
-from jamendo_mood.extraction.streaming import StreamConfig
+from jamendo_mood.extraction import streaming
+from jamendo_mood.extraction.streaming import StreamConfig, extract, select_shard
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.util.errors import DiskFullError, StoreError, UsageError
 
@@ -20,7 +19,7 @@ import sys
 from pathlib import Path
 from jamendo_mood.audio.conversion import find_audio
 from jamendo_mood.embedders.registry import load_embedder
-from jamendo_mood.extraction.extractor import extract
+from jamendo_mood.extraction.streaming import extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.extraction.streaming import StreamConfig
 
@@ -208,5 +207,5 @@ def test_a_shard_that_is_not_is_a_usage_error(index, count):
 
 
 def test_the_protocol_is_what_the_store_on_disk_has(stub_embedder, tmp_path):
-    store: extractor.Store = EmbeddingStore(tmp_path, stub_embedder.spec)
+    store: streaming.Store = EmbeddingStore(tmp_path, stub_embedder.spec)
     assert store.failures() == {}

@@ -12,7 +12,7 @@ from damaged_stores import SPEC
 from jamendo_mood.extraction.object_store import ObjectStore, fetched, find_store, find_tracks, open_store
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.util.errors import AudioError, DiskFullError, StoreError, UsageError
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 fsspec = pytest.importorskip("fsspec", reason="needs the extra `ray`")
 

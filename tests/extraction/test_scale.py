@@ -14,8 +14,7 @@ import pytest
 
 from jamendo_mood.audio import decoders
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
-from jamendo_mood.extraction.extractor import extract
-from jamendo_mood.extraction.streaming import StreamConfig, embed_files
+from jamendo_mood.extraction.streaming import StreamConfig, embed_files, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
 
 MOOD_TRACKS = 18_486

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from jamendo_mood.util.files import is_draft
-from jamendo_mood.util.scratch import PREFIX
+from jamendo_mood.util.files import PREFIX, is_draft
 
 PATIENCE_S = 300.0
 

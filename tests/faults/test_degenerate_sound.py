@@ -11,8 +11,7 @@ from trying import refusing
 
 from jamendo_mood.audio.decoders import DECODERS, check_decoder
 from jamendo_mood.embedders.registry import EMBEDDERS, Embedder, EmbedderOptions, EmbedderSpec, load_embedder
-from jamendo_mood.extraction.extractor import extract
-from jamendo_mood.extraction.streaming import StreamConfig, embed_files
+from jamendo_mood.extraction.streaming import StreamConfig, embed_files, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.analysis import Limits, explain_error, listen
 from jamendo_mood.tagging.prediction import predict, predict_files

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from trying import tries
 
 from jamendo_mood.audio.conversion import find_audio
-from jamendo_mood.datasets.folds import assign_folds
+from jamendo_mood.datasets.parts import assign_folds
 from jamendo_mood.embedders.registry import load_embedder
-from jamendo_mood.extraction.extractor import extract, select_shard
-from jamendo_mood.extraction.streaming import StreamConfig
+from jamendo_mood.extraction.streaming import StreamConfig, extract, select_shard
 from jamendo_mood.store.embedding_store import EmbeddingStore
 
 SONGS, RATE_HZ = 21, 22_050

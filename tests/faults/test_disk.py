@@ -15,14 +15,14 @@ import pytest
 from damaged_stores import KEYS, SPEC, frames_of, make_store, state_of
 from failing_disk import FailingDisk
 
-from jamendo_mood.datasets import splits
-from jamendo_mood.evaluation import mediaeval
+from jamendo_mood.datasets import jamendo
+from jamendo_mood.evaluation import evaluate
 from jamendo_mood.library import mood_log
 from jamendo_mood.library.scoring import score_store
 from jamendo_mood.store import parquet_reader
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.store.parquet import export_parquet, import_parquet
-from jamendo_mood.store.repair import repair_store
+from jamendo_mood.store.verification import repair_store
 from jamendo_mood.training.model import Tagger, load_builtin
 from jamendo_mood.util.errors import DiskFullError, MoodError
 from jamendo_mood.util.files import is_draft
@@ -91,8 +91,8 @@ def get_tables(folder):
     mirror.parent.mkdir(exist_ok=True)
     mirror.write_bytes(b"official")
     checksums = {name: hashlib.sha256(b"official").hexdigest()}
-    with mock.patch.object(splits, "read_checksums", return_value=checksums):
-        splits.get_splits(folder / "splits", mirror.parent.as_uri())
+    with mock.patch.object(jamendo, "read_published_checksums", return_value=checksums):
+        jamendo.get_splits(folder / "splits", mirror.parent.as_uri())
 
 
 # What writes -> how the folder is before, and the call. It is done whole or not at all, but for PARTS.
@@ -114,7 +114,7 @@ WRITERS = {
     "scores kept": (lambda f: make_store(f / "store"), lambda f: score_store(EmbeddingStore(f / "store"), None)),
     "MediaEval's files": (
         lambda f: None,
-        lambda f: mediaeval.save_mediaeval(f / "m", {"predictions": ONES, "decisions": ONES > 0}, ("a",) * 4, ONES[0])),
+        lambda f: evaluate.save_mediaeval(f / "m", {"predictions": ONES, "decisions": ONES > 0}, ("a",) * 4, ONES[0])),
     "the first wish": (lambda f: None, remember),
     "another wish": (remember, remember),
     "repair": (damage, lambda f: repair_store(f / "store")),

@@ -16,15 +16,15 @@ from toy_examples import make_prediction, make_tagger
 from jamendo_mood.app import song_view
 from jamendo_mood.audio.conversion import key_of
 from jamendo_mood.cli import main, reports
-from jamendo_mood.evaluation import data_plots, report_page
-from jamendo_mood.library import playlists
+from jamendo_mood.evaluation import data_plots, report
+from jamendo_mood.library import similarity
 from jamendo_mood.library.mood_log import Wish, now, to_csv, to_table
 from jamendo_mood.library.similarity import Found
 from jamendo_mood.store.file_format import check_key
 from jamendo_mood.tagging import song_plots
 from jamendo_mood.tasks.kinds import Task
-from jamendo_mood.training import cards
-from jamendo_mood.util import console, plaintext
+from jamendo_mood.training import model
+from jamendo_mood.util import plaintext
 
 UGLY = {
     "an escape": "a\x1b[2J\x1b]0;pwned\x07b",
@@ -101,10 +101,10 @@ def check_cells(rows, ugly):
         assert any(text.removeprefix("'") == ugly for text in texts)
 
 
-@pytest.mark.parametrize("form", list(playlists.FORMATS))
+@pytest.mark.parametrize("form", list(similarity.FORMATS))
 def test_playlists(ugly, tmp_path, form):
     file = tmp_path / f"{plaintext.show(ugly).replace('/', '-')}.mp3"
-    text = playlists.FORMATS[form]([ugly_track(ugly, file)])
+    text = similarity.FORMATS[form]([ugly_track(ugly, file)])
     assert not unfit(text, but="\n\r\t" if form == "csv" else "\n")
     text.encode()
     if form == "csv":
@@ -120,7 +120,7 @@ def test_playlists(ugly, tmp_path, form):
 
 def test_a_playlist_names_files_of_any_name_on_one_line(ugly):
     path = Path("/music") / ugly.replace("\0", "").replace("/", "-")
-    text = playlists.to_m3u8([ugly_track("a", path)])
+    text = similarity.to_m3u8([ugly_track("a", path)])
     assert len(text.splitlines()) == 3
     assert text.splitlines()[2].startswith(("/", "file:///"))
 
@@ -134,8 +134,8 @@ def test_remembered_wishes(ugly):
 
 
 def test_notes_errors_and_warnings_are_one_line(ugly, capsys, monkeypatch):
-    console.note(ugly)
-    console.warn(ugly)
+    plaintext.note(ugly)
+    plaintext.warn(ugly)
     err = capsys.readouterr().err
     assert err.count("\n") == 2
     assert not unfit(err)
@@ -171,17 +171,17 @@ class Outline(HTMLParser):
 
 def test_the_report_is_as_many_elements_whatever_the_names_are(monkeypatch):
     monkeypatch.setattr(
-        report_page, "_image", lambda picture, text: f'<img alt="{html.escape(text)}">'
+        report, "_image", lambda picture, text: f'<img alt="{html.escape(text)}">'
     )  # not drawn, for time
     first, second = UGLY["HTML"], UGLY["quotes of HTML"]
-    plain = Outline(report_page.write_page(make_evaluation(3, names=["a", "b", "blue"]), "a", {"a": "a"}))
-    found = Outline(report_page.write_page(make_evaluation(3, names=[first, second, "blue"]), first, {first: second}))
+    plain = Outline(report.write_page(make_evaluation(3, names=["a", "b", "blue"]), "a", {"a": "a"}))
+    found = Outline(report.write_page(make_evaluation(3, names=[first, second, "blue"]), first, {first: second}))
     assert found.tags == plain.tags
     assert not found.handlers
 
 
 def test_a_card_is_text_whatever_the_names_are(ugly):
-    described = cards.describe(manifest(ugly))
+    described = model.describe(manifest(ugly))
     assert not unfit(described)
     lines = [line.count("|") - line.count("\\|") for line in described.splitlines() if line.startswith("|")]
     assert len(set(lines)) == 1
@@ -222,7 +222,7 @@ def test_a_title_with_an_escape_draws_without_a_warning():
 )
 def test_the_report_s_figures_typeset_nothing(make):
     names = [UGLY["mathematics"], UGLY["half of mathematics"], "$x$"][: 2 if make is make_value_evaluation else 3]
-    assert "$x$" in report_page.write_page(make(len(names), names=names), "$x$", {"$": "$\\frac"})
+    assert "$x$" in report.write_page(make(len(names), names=names), "$x$", {"$": "$\\frac"})
 
 
 def test_figures_of_data_sets_typeset_nothing():

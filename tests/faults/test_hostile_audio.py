@@ -18,7 +18,7 @@ import pytest
 from jamendo_mood.audio import conversion, ffmpeg
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.util.errors import AudioError
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 SECRET_HZ = 3_000
 LONGEST_S = 4 * ffmpeg.GRACE_S  # two runs of ffmpeg, and the wait for the network

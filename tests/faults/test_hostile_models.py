@@ -18,13 +18,13 @@ import pytest
 from toy_examples import SPEC, TASK, make_tagger
 from trying import refusing
 
-from jamendo_mood.embedders import hub, vggish
+from jamendo_mood.embedders import engines, vggish
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import untrusted
 from jamendo_mood.util.errors import WeightsError
-from jamendo_mood.util.tf_logging import import_quietly
+from jamendo_mood.util.process import import_quietly
 
 pytest_plugins = ["toy_commands"]
 
@@ -419,5 +419,5 @@ def test_checkpoints_that_make_no_sense_are_one_line(tmp_path, name):
         tensors=[tf.constant(value) for value in tensors.values()],
     )
     with refusing() as said:
-        hub.read_variables(tmp_path / "model.ckpt", "toy", {"a": (3,)})
+        engines.read_variables(tmp_path / "model.ckpt", "toy", {"a": (3,)})
     assert "model.ckpt: " in said[0]

@@ -15,18 +15,17 @@ from trying import refusing
 
 from jamendo_mood.audio.conversion import find_audio
 from jamendo_mood.datasets import own
-from jamendo_mood.datasets.jamendo import COLUMNS, read_tracks
-from jamendo_mood.datasets.published import QUALITIES, read_list
-from jamendo_mood.datasets.tracks import Track
-from jamendo_mood.embedders import tflite
-from jamendo_mood.evaluation.mediaeval import read_array
+from jamendo_mood.datasets.dataset import Track
+from jamendo_mood.datasets.jamendo import COLUMNS, QUALITIES, read_list, read_tracks
+from jamendo_mood.embedders import engines
+from jamendo_mood.evaluation.evaluate import read_array
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.store.file_format import check_key
 from jamendo_mood.store.parquet import METADATA_KEY, import_parquet
 from jamendo_mood.store.parquet_reader import read_footers
 from jamendo_mood.util import untrusted
 from jamendo_mood.util.errors import DataError, StoreError
-from jamendo_mood.util.tables import MOST_TABLE_BYTES, read_columns, read_table
+from jamendo_mood.util.untrusted import MOST_TABLE_BYTES, read_columns, read_table
 
 pytest_plugins = ["toy_commands"]
 
@@ -327,7 +326,7 @@ def tiny():
 
 
 def test_constants_are_read_by_their_names(tiny):
-    found = {constant.name: constant for constant in tflite.read_constants(tiny)}
+    found = {constant.name: constant for constant in engines.read_constants(tiny)}
     np.testing.assert_array_equal(found["weights;more"].values, [[0, 1, 2], [3, 4, 5]])
     np.testing.assert_array_equal(found["bias"].dequantised(), [-1, -0.5, 0])
 
@@ -341,13 +340,13 @@ def test_every_byte_of_a_tflite_file_changed_is_read_or_one_error(tiny, amount, 
         broken[place] = value
         tried += 1
         try:
-            for constant in tflite.read_constants(bytes(broken)):
+            for constant in engines.read_constants(bytes(broken)):
                 constant.dequantised()
         except ValueError:
             refused += 1
     for end in range(len(tiny)):
         try:
-            tflite.read_constants(tiny[:end])
+            engines.read_constants(tiny[:end])
         except ValueError:
             refused += 1
     assert refused > tried / 20

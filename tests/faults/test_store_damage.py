@@ -11,9 +11,8 @@ from damaged_stores import KEYS, frames_of, make_store, state_of
 
 from jamendo_mood.library.scoring import score_store
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.store.entries import HEADER_BYTES, SEAL_BYTES
-from jamendo_mood.store.repair import repair_store
-from jamendo_mood.store.verification import verify_store
+from jamendo_mood.store.file_format import HEADER_BYTES, SEAL_BYTES
+from jamendo_mood.store.verification import repair_store, verify_store
 
 
 def test_a_store_that_was_copied_by_half_is_known_for_one(amount, figure, tmp_path):

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from jamendo_mood.datasets import published, splits
+from jamendo_mood.datasets import jamendo
 from jamendo_mood.embedders import vggish, yamnet
 from jamendo_mood.extraction import remote
 from jamendo_mood.util.errors import DataError, DownloadError, WeightsError
-from jamendo_mood.util.tf_logging import import_quietly
+from jamendo_mood.util.process import import_quietly
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "jamendo_mood"
@@ -194,10 +194,10 @@ def test_requests_have_a_timeout_and_check_certificates():
 
 
 def test_what_is_fetched_has_an_address_of_https():
-    addresses = [splits.BASE_URL, published.CDN, vggish.HUB_HANDLE, vggish.PCA_URL, yamnet.HUB_HANDLE]
+    addresses = [jamendo.BASE_URL, jamendo.CDN, vggish.HUB_HANDLE, vggish.PCA_URL, yamnet.HUB_HANDLE]
     assert all(address.startswith("https://") for address in addresses)
-    assert all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in splits.read_checksums().values())
-    assert re.fullmatch("[0-9a-f]{40}", splits.COMMIT)
+    assert all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in jamendo.read_published_checksums().values())
+    assert re.fullmatch("[0-9a-f]{40}", jamendo.COMMIT)
 
 
 class Redirecting(requests.adapters.HTTPAdapter):
@@ -228,16 +228,16 @@ def test_https_is_not_left_for_http():
 
 
 def test_the_tables_are_not_read_from_a_redirect_to_http(monkeypatch, tmp_path):
-    monkeypatch.setattr(splits.urllib.request, "urlopen", lambda *_, **__: Endless("http://elsewhere/a"))
+    monkeypatch.setattr(jamendo.urllib.request, "urlopen", lambda *_, **__: Endless("http://elsewhere/a"))
     with pytest.raises(DataError, match="leads to http://elsewhere/a, which is not https"):
-        splits.get_splits(tmp_path)
+        jamendo.get_splits(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_more_is_read_of_a_table_than_it_can_have(monkeypatch, tmp_path):
-    monkeypatch.setattr(splits.urllib.request, "urlopen", lambda *_, **__: Endless("https://there/a"))
+    monkeypatch.setattr(jamendo.urllib.request, "urlopen", lambda *_, **__: Endless("https://there/a"))
     with pytest.raises(DataError, match="not the official file"):
-        splits.get_splits(tmp_path)
+        jamendo.get_splits(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

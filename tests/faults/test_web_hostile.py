@@ -17,8 +17,7 @@ from tornado.httpclient import HTTPClientError
 from tornado.websocket import WebSocketClosedError
 from webclient import LIMIT_MB, TOKEN, Visitor, make_song, pack
 
-from jamendo_mood.app.http_security import MOST_CONNECTIONS, SECURITY
-from jamendo_mood.app.message_rules import MESSAGE_BYTES
+from jamendo_mood.app.http_security import MESSAGE_BYTES, MOST_CONNECTIONS, SECURITY
 
 pytest_plugins = ["webplugin"]
 

@@ -4,8 +4,7 @@ import datetime
 
 import pytest
 
-from jamendo_mood.library.mood_log import Wish
-from jamendo_mood.library.mood_plots import NAMED, plot_history
+from jamendo_mood.library.mood_log import NAMED, Wish, plot_history
 
 TIME = datetime.datetime(2026, 11, 21, 8, 30, tzinfo=datetime.timezone.utc)
 

@@ -9,8 +9,7 @@ from urllib.parse import unquote_to_bytes, urlparse
 
 import pytest
 
-from jamendo_mood.library.playlists import FORMATS, describe, name_of, to_csv, to_json, to_m3u8, to_table
-from jamendo_mood.library.similarity import Found
+from jamendo_mood.library.similarity import FORMATS, Found, describe, name_of, to_csv, to_json, to_m3u8, to_table
 
 TAGS = (("calm", 0.75), ("dark", 0.125))
 

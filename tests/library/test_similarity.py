@@ -10,7 +10,7 @@ from toy_examples import VALUES, make_tagger
 
 from jamendo_mood.library.similarity import Found, Library, find_target, open_library, spread_by_rank
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.tagging.mood_plane import PLACES
+from jamendo_mood.tagging.emotions import PLACES
 from jamendo_mood.training.model import load_builtin
 from jamendo_mood.util.errors import UsageError
 

@@ -12,9 +12,9 @@ import pytest
 
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
-from jamendo_mood.store.entries import Entry
+from jamendo_mood.store.file_format import Entry
 from jamendo_mood.util.errors import DiskFullError, StoreError, UsageError
-from jamendo_mood.util.tables import MOST_TABLE_BYTES
+from jamendo_mood.util.untrusted import MOST_TABLE_BYTES
 
 SPEC = EmbedderSpec("stub", "", 16_000, 0.96, 0.5, 4)
 ABSOLUTE_OR_NOT_PLAIN = ["", "/a", "../a", "a/../b", "a/./b", "a//b", "a/", "."]
@@ -337,7 +337,7 @@ def test_packing_again_takes_in_what_is_new(filled):
 
 
 def test_an_index_may_be_as_large_as_there_are_frames_for(filled, monkeypatch):
-    monkeypatch.setattr("jamendo_mood.util.tables.MOST_TABLE_BYTES", 100)
+    monkeypatch.setattr("jamendo_mood.util.untrusted.MOST_TABLE_BYTES", 100)
     monkeypatch.setattr("jamendo_mood.store.embedding_store.MOST_TABLE_BYTES", 100, raising=False)
     assert len(filled.pack()) == len(TRACKS)
     with (filled.root / "index.tsv").open("ab") as file:

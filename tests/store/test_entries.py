@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.store.entries import (
+from jamendo_mood.store.file_format import (
     HEADER_BYTES,
     SEAL_BYTES,
     decode_entry,

@@ -16,6 +16,7 @@ from jamendo_mood.tagging.emotions import (
     FACES,
     NEUTRAL,
     NEUTRAL_RADIUS,
+    PLACES,
     SYNONYMS,
     cluster_of,
     describe_place,
@@ -25,7 +26,6 @@ from jamendo_mood.tagging.emotions import (
     nearest_emotion,
     quadrant_of,
 )
-from jamendo_mood.tagging.mood_plane import PLACES
 from jamendo_mood.util.errors import UsageError
 
 GRID = list(itertools.product(np.linspace(-1, 1, 41).round(2).tolist(), repeat=2))

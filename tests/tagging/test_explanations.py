@@ -9,13 +9,13 @@ from toy_examples import make_tagger as make_toy
 
 from jamendo_mood.cli import synthesis
 from jamendo_mood.extraction.streaming import embed_files
-from jamendo_mood.tagging import explanations
-from jamendo_mood.tagging.explanations import Explanation, explain
+from jamendo_mood.tagging import analysis
+from jamendo_mood.tagging.analysis import Explanation, explain
 from jamendo_mood.tasks.calibration import IDENTITY, log_odds
 from jamendo_mood.training.heads import HEADS, HeadConfig, build_head
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.tf_logging import import_quietly
+from jamendo_mood.util.process import import_quietly
 
 pytest_plugins = ["demo_corpus"]
 
@@ -47,7 +47,7 @@ def linear():
     ],
 )
 def test_a_weight_is_the_fall_of_the_log_odds_without_the_stretch(name, pooling, monkeypatch):
-    monkeypatch.setattr(explanations, "SCORED_FRAMES", 200)  # so that it takes several calls
+    monkeypatch.setattr(analysis, "SCORED_FRAMES", 200)  # so that it takes several calls
     tagger = make_tagger(HeadConfig(name, pooling, hidden=8, layers=1))
     frames = make_frames(77)
     found = explain(tagger, frames, stretches=5)

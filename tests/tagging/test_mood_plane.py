@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 
 from jamendo_mood.datasets import mirex, quadrants, turkish
-from jamendo_mood.tagging import mood_plane
-from jamendo_mood.tagging.emotions import cluster_of, quadrant_of
-from jamendo_mood.tagging.mood_plane import CLASS_PLACES, PLACES, place_of, read_places, va_of_scores
+from jamendo_mood.tagging import emotions
+from jamendo_mood.tagging.emotions import (
+    CLASS_PLACES,
+    PLACES,
+    cluster_of,
+    place_of,
+    quadrant_of,
+    read_places,
+    va_of_scores,
+)
 from jamendo_mood.tasks.kinds import KINDS, Task
 from jamendo_mood.training.model import load_builtin
 from jamendo_mood.util.errors import DataError
@@ -165,7 +172,7 @@ def test_a_table_that_is_not_there_is_told(tmp_path):
 
 
 def test_every_kind_of_task_says_where_its_places_come_from():
-    assert mood_plane.PLACE_SOURCES.keys() == mood_plane._PLACINGS.keys() == KINDS.keys()
+    assert emotions.PLACE_SOURCES.keys() == emotions._PLACINGS.keys() == KINDS.keys()
 
 
 def test_tags_are_placed_by_their_scores():

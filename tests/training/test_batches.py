@@ -3,7 +3,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from jamendo_mood.training.batches import Augmentation, draw_batches
+from jamendo_mood.training.augmentation import Augmentation, draw_batches
 from jamendo_mood.util.errors import UsageError
 
 PLAIN = Augmentation(crop=4, mixup=0.0)

@@ -6,7 +6,7 @@ from toy_examples import COURSES, QUADRANTS, SPEC, TASK, VALUES, make_examples, 
 
 from jamendo_mood.tasks.kinds import KINDS
 from jamendo_mood.tasks.metrics import GRADES
-from jamendo_mood.training import cards
+from jamendo_mood.training import model
 from jamendo_mood.training.fit import TrainConfig, fit
 from jamendo_mood.training.heads import HeadConfig
 
@@ -19,12 +19,12 @@ def manifest(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tagger")
     fit(make_examples(60), make_examples(40, seed=1), TASK, SPEC, config, record=record).save(folder)
     values = json.loads((folder / "tagger.json").read_text())
-    assert (folder / "README.md").read_text() == cards.describe(values)
+    assert (folder / "README.md").read_text() == model.describe(values)
     return values
 
 
 def test_a_card_tells_data_licence_scores_and_uses(manifest):
-    text = cards.describe(manifest)
+    text = model.describe(manifest)
     assert text.startswith("# Mood tagger: toy\n")
     assert "The mean of 2 `linear` heads for 3 tags" in text
     assert "Learned from 60 tracks, calibrated on 40 others" in text
@@ -36,7 +36,7 @@ def test_a_card_tells_data_licence_scores_and_uses(manifest):
 
 
 def test_every_tag_is_listed_once_under_its_grade(manifest):
-    text = cards.describe({**manifest, "grades": ["good", "weak", "good"]})
+    text = model.describe({**manifest, "grades": ["good", "weak", "good"]})
     positives = manifest["record"]["positives"]
     assert f"- **good** (what it ranks highest is often right): red ({positives['red']}), blue" in text
     assert f"- **weak** (hardly better than guessing): green ({positives['green']})" in text
@@ -45,15 +45,15 @@ def test_every_tag_is_listed_once_under_its_grade(manifest):
 
 def test_scores_on_a_test_part_stand_beside_those_on_the_validation_part(manifest):
     tested = {"part": "eval_public", "figures": {"PR-AUC-macro": 0.25}, "intervals": {"PR-AUC-macro": [0.2, 0.3]}}
-    text = cards.describe({**manifest, "record": {**manifest["record"], "tested": tested}})
+    text = model.describe({**manifest, "record": {**manifest["record"], "tested": tested}})
     assert "| figure | validation part | eval_public | meaning |" in text
     assert "| 0.2500 [0.2000, 0.3000] |" in text
     assert "| - |" in text  # the figures it was not tested for
 
 
 def test_there_are_words_for_every_kind_and_grade():
-    assert cards.WORDS.keys() == KINDS.keys()
-    for kind, words in cards.WORDS.items():
+    assert model.WORDS.keys() == KINDS.keys()
+    for kind, words in model.WORDS.items():
         assert words.plural == KINDS[kind].plural
         assert words.grades.keys() == set(GRADES)
         assert KINDS[kind].monitor in words.figures
@@ -83,11 +83,11 @@ def test_a_card_of_classes_or_values_does_not_speak_of_tags(task, says, figures,
     assert "Learned from 7 tracks, its best epoch chosen on 3 others" in text
     ours, uses = text.split("## What it is for")
     assert "tag" not in ours.replace("Tagger", "")
-    assert cards.USES.strip() in uses
+    assert model.USES.strip() in uses
     assert ("learned from 2 ratings a second" in text) == (task.rate_hz is not None)
 
 
 def test_a_figure_that_was_not_found_anywhere_has_no_row(manifest):
     scores = {name: figure for name, figure in manifest["scores"].items() if name != "ECE"}
-    assert "| ECE |" not in cards.describe({**manifest, "scores": scores})
-    assert "| ECE |" in cards.describe(manifest)
+    assert "| ECE |" not in model.describe({**manifest, "scores": scores})
+    assert "| ECE |" in model.describe(manifest)

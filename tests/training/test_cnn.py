@@ -7,7 +7,7 @@ from toy_examples import make_tracks
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.evaluation.evaluate import evaluate
 from jamendo_mood.tasks.kinds import Task
-from jamendo_mood.training import cnn
+from jamendo_mood.training import heads
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.fit import TrainConfig, fit
 from jamendo_mood.training.heads import STANDARDISE, HeadConfig, build_head, run_heads
@@ -71,7 +71,7 @@ def test_a_long_track_is_scored_in_pieces_as_it_is_whole(monkeypatch):
     head = build(HeadConfig("cnn", hidden=8, layers=2))
     tracks = [np.random.default_rng(2).standard_normal((rows, DIM), dtype=np.float32) for rows in (1, 7, 12)]
     whole = run_heads([head], tracks)
-    monkeypatch.setattr(cnn, "ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(heads, "ROWS_AT_ONCE", 5)
     sizes = []
     (layer,) = (layer for layer in head.layers if layer.name.startswith("row_by_row"))
     network = layer.network

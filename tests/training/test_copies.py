@@ -8,16 +8,14 @@ import pytest
 from toy_examples import DIM, OTHER_SPEC, SPEC, TASK, ToyStore, make_tracks
 
 from jamendo_mood.audio import conversion
-from jamendo_mood.audio.augmentation import WaveAugmentation
-from jamendo_mood.datasets.folds import FOLDS, assign_folds, make_parts
-from jamendo_mood.datasets.leaks import find_leaks
-from jamendo_mood.datasets.tracks import Curve, Dataset
+from jamendo_mood.datasets.dataset import Curve, Dataset
+from jamendo_mood.datasets.parts import FOLDS, assign_folds, find_leaks, make_parts
 from jamendo_mood.embedders.registry import Embedder
-from jamendo_mood.extraction.extractor import extract
-from jamendo_mood.extraction.streaming import StreamConfig
+from jamendo_mood.extraction.streaming import StreamConfig, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.training.copies import (
+from jamendo_mood.training.augmentation import (
     CopyMaker,
+    WaveAugmentation,
     add_copies,
     check_whole,
     list_copies,

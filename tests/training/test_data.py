@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from toy_examples import CURVES, DIM, SPEC, ToyStore, make_dataset, make_tracks
 
-from jamendo_mood.datasets.tracks import Curve, Dataset
+from jamendo_mood.datasets.dataset import Curve, Dataset
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.training import data
 from jamendo_mood.util.errors import DataError, UsageError

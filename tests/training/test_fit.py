@@ -6,7 +6,7 @@ from toy_examples import CLASSES, SPEC, TASK, VALUES, label_anew, make_examples
 
 from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.losses import TAG_LOSSES
-from jamendo_mood.training.batches import Augmentation
+from jamendo_mood.training.augmentation import Augmentation
 from jamendo_mood.training.fit import DEFAULTS, TrainConfig, fit
 from jamendo_mood.training.heads import HEADS, HeadConfig
 from jamendo_mood.util.errors import DataError, UsageError

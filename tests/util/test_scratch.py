@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from jamendo_mood.util import scratch
+from jamendo_mood.util import files
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 OWNER = """
 import pathlib, sys
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 with Scratch(pathlib.Path(sys.argv[1])) as scratch, scratch.folder() as folder:
     (folder / "track.wav").touch()
@@ -65,12 +65,12 @@ def test_a_run_that_ends_leaves_nothing(start_owner, tmp_path):
 
 
 def test_remove_stale_tells_what_it_removed_and_touches_nothing_else(tmp_path):
-    stale = tmp_path / f"{scratch.PREFIX}abc"
-    half_removed = tmp_path / f"{scratch.PREFIX}def"
+    stale = tmp_path / f"{files.PREFIX}abc"
+    half_removed = tmp_path / f"{files.PREFIX}def"
     for folder in (stale, half_removed, tmp_path / "holiday photos"):
         (folder / "inside").mkdir(parents=True)
     (stale / "owner.lock").touch()
-    assert scratch.remove_stale(tmp_path) == [stale, half_removed]
+    assert files.remove_stale(tmp_path) == [stale, half_removed]
     assert [path.name for path in tmp_path.iterdir()] == ["holiday photos"]
 
 
@@ -126,22 +126,22 @@ def test_a_base_that_cannot_be_used_is_a_usage_error_that_names_it(tmp_path):
 
 def test_a_run_killed_before_it_had_its_lock_leaves_nothing_for_good(tmp_path, monkeypatch):
     # With all that is in it: its owner might be alive, and just now take the lock and make a WAV.
-    monkeypatch.setattr(scratch.shutil, "rmtree", lambda *_, **__: pytest.fail("it must go only if it is empty"))
-    (tmp_path / f"{scratch.PREFIX}abc").mkdir()
-    assert scratch.remove_stale(tmp_path) == [tmp_path / f"{scratch.PREFIX}abc"]
+    monkeypatch.setattr(files.shutil, "rmtree", lambda *_, **__: pytest.fail("it must go only if it is empty"))
+    (tmp_path / f"{files.PREFIX}abc").mkdir()
+    assert files.remove_stale(tmp_path) == [tmp_path / f"{files.PREFIX}abc"]
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("moment", ["mkdtemp", "open", "flock"])
 def test_a_folder_that_another_run_took_for_stale_is_made_anew(monkeypatch, tmp_path, moment):
-    module = {"mkdtemp": scratch.tempfile, "open": scratch.os, "flock": scratch.fcntl}[moment]
+    module = {"mkdtemp": files.tempfile, "open": files.os, "flock": files.fcntl}[moment]
     real, swept = getattr(module, moment), []
 
     def act(*arguments, **options):
         done = real(*arguments, **options) if moment != "flock" else None
         if not swept:
             monkeypatch.setattr(module, moment, real)
-            swept.extend(scratch.remove_stale(tmp_path))  # another run starts in this very moment
+            swept.extend(files.remove_stale(tmp_path))  # another run starts in this very moment
             assert len(swept) == 1
         return real(*arguments, **options) if moment == "flock" else done
 
@@ -149,14 +149,14 @@ def test_a_folder_that_another_run_took_for_stale_is_made_anew(monkeypatch, tmp_
     with Scratch(tmp_path) as mine:
         assert list(tmp_path.iterdir()) == [mine.path]
         assert mine.path not in swept
-        assert scratch.remove_stale(tmp_path) == []
+        assert files.remove_stale(tmp_path) == []
 
 
 def test_a_start_that_is_interrupted_leaves_nothing(monkeypatch, tmp_path):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(scratch.fcntl, "flock", interrupt)
+    monkeypatch.setattr(files.fcntl, "flock", interrupt)
     with pytest.raises(KeyboardInterrupt), Scratch(tmp_path):
         pytest.fail("it has no lock")
     assert list(tmp_path.iterdir()) == []
@@ -164,7 +164,7 @@ def test_a_start_that_is_interrupted_leaves_nothing(monkeypatch, tmp_path):
 
 STARTS = """
 import pathlib, sys
-from jamendo_mood.util.scratch import Scratch
+from jamendo_mood.util.files import Scratch
 
 for number in range(100):
     with Scratch(pathlib.Path(sys.argv[1])) as scratch, scratch.folder() as folder:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jamendo_mood.util import signals
-from jamendo_mood.util.signals import Interruption
+from jamendo_mood.util import process
+from jamendo_mood.util.process import Interruption
 
 BOTH = [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
 
@@ -15,40 +15,40 @@ BOTH = [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
 def hearing():
     """Signals as a program has that a terminal starts."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    with signals.caught():
+    with process.caught():
         yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(("number", "word"), BOTH)
 def test_a_signal_is_an_exception_that_tells_which(hearing, number, word):
-    signals.announce("nothing is lost")
+    process.announce("nothing is lost")
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(number)
-    assert signals.describe() == (f"{word}; nothing is lost", 128 + number)
+    assert process.describe() == (f"{word}; nothing is lost", 128 + number)
 
 
 def test_python_s_own_is_told_as_one_from_the_keyboard(hearing):
-    assert signals.is_meant(KeyboardInterrupt())
-    assert signals.describe() == ("interrupted; nothing was begun", 130)
+    assert process.is_meant(KeyboardInterrupt())
+    assert process.describe() == ("interrupted; nothing was begun", 130)
 
 
 def test_an_error_that_a_library_makes_of_it_is_meant_as_such(hearing):
     """TensorFlow's contexts complain that they were not left in order."""
-    assert not signals.is_meant(AssertionError())
+    assert not process.is_meant(AssertionError())
     with pytest.raises(Interruption):
         signal.raise_signal(signal.SIGTERM)
-    assert signals.is_meant(AssertionError())
-    assert signals.describe() == ("terminated; nothing was begun", 143)
+    assert process.is_meant(AssertionError())
+    assert process.describe() == ("terminated; nothing was begun", 143)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_do_not_interrupt_the_clean_up_unless_it_hangs(hearing, number, monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(process.time, "monotonic", lambda: now[0])
     with pytest.raises(Interruption):
         signal.raise_signal(signal.SIGINT)
-    now[0] += signals.CLEAN_UP_S - 0.1
+    now[0] += process.CLEAN_UP_S - 0.1
     signal.raise_signal(number)
     now[0] += 0.2
     with pytest.raises(Interruption):
@@ -57,7 +57,7 @@ def test_signals_do_not_interrupt_the_clean_up_unless_it_hangs(hearing, number, 
 
 def test_afterwards_signals_are_what_they_were(hearing):
     handlers = [signal.getsignal(number) for number, _ in BOTH]
-    with signals.caught():  # a command that runs another
+    with process.caught():  # a command that runs another
         assert [signal.getsignal(number) for number, _ in BOTH] == handlers
     assert [signal.getsignal(number) for number, _ in BOTH] == handlers
 
@@ -65,7 +65,7 @@ def test_afterwards_signals_are_what_they_were(hearing):
 def test_outside_they_are_python_s():
     before = [signal.getsignal(number) for number, _ in BOTH]
     count = len(list(Path("/dev/fd").iterdir()))
-    with signals.caught():
+    with process.caught():
         pass
     assert [signal.getsignal(number) for number, _ in BOTH] == before
     assert len(list(Path("/dev/fd").iterdir())) == count
@@ -73,7 +73,7 @@ def test_outside_they_are_python_s():
 
 def test_what_runs_in_the_background_stays_deaf_to_ctrl_c():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with signals.caught():
+    with process.caught():
         signal.raise_signal(signal.SIGINT)
     signal.signal(signal.SIGINT, before)
 
@@ -81,9 +81,9 @@ def test_what_runs_in_the_background_stays_deaf_to_ctrl_c():
 PROGRAM = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from jamendo_mood.util import signals
-signals.catch()
-signals.announce("all is well")
+from jamendo_mood.util import process
+process.catch()
+process.announce("all is well")
 sys.path.insert(0, sys.argv[1])
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # as while TensorFlow is imported
 import raises_a_signal
@@ -99,7 +99,7 @@ def test_in_an_import_the_process_ends_with_that_line_alone(tmp_path, number, wo
 
 
 def test_when_all_is_done_signals_are_passed_over():
-    program = "import signal; from jamendo_mood.util import signals; signals.ignore(); "
+    program = "import signal; from jamendo_mood.util import process; process.ignore(); "
     program += "signal.raise_signal(signal.SIGTERM); signal.raise_signal(signal.SIGINT); print('still there')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "still there\n"

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from jamendo_mood.util.tf_logging import import_quietly
+from jamendo_mood.util.process import import_quietly
 
 
 @pytest.mark.parametrize("fails", [False, True])

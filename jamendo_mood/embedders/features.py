@@ -1,26 +1,78 @@
-"""57 numbers a track that have names: tempo, key, scale, and mean and variance of what librosa measures of a spectrum.
-
-They are what moods were told by before networks, and a baseline whose numbers mean something.
-
-References
-----------
-McFee et al., "librosa: Audio and Music Signal Analysis in Python", SciPy 2015.
-Krumhansl & Kessler, "Tracing the dynamic changes in perceived tonal organization in a spatial representation of musical
-keys", Psychological Review 89 (4), 1982: how well each pitch class fits a key.
-"""
+"""Embedders without weights: patches of log-mel or of MFCCs, and hand-crafted features of librosa's."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
+from jamendo_mood.audio.spectrograms import FFT_LENGTH, PATCH_FRAMES, Array
 from jamendo_mood.util.errors import UsageError
 
+LINEAR_BANDS = 64
+BAND_BINS = FFT_LENGTH // 2 // LINEAR_BANDS  # 4: a band is 125 Hz wide
 COEFFICIENTS = 20
+
+MEL_DIM = PATCH_FRAMES * spectrograms.MEL_BANDS  # 6,144
+LINEAR_DIM = PATCH_FRAMES * LINEAR_BANDS  # 6,144
+MFCC_DIM = PATCH_FRAMES * COEFFICIENTS  # 1,920
+
+
+def linear_patches(wave: Wave, hop_frames: int = PATCH_FRAMES) -> Array:
+    """Patches of the log-magnitude spectrogram in bands of equal width.
+
+    Parameters
+    ----------
+    wave : float32 array (samples,)
+        16 kHz, range [-1, 1].
+    hop_frames : int
+        See `spectrograms.patches`.
+
+    Returns
+    -------
+    float32 array (patches, 96, 64)
+        ``log(magnitude + 0.01)``, the magnitude being the mean of four bins; the bin at 0 Hz is left out. Frames and
+        patches are those of `spectrograms.patches`.
+    """
+    return spectrograms.cut_patches(spectrograms.log_bands(wave, _linear_matrix()), hop_frames)
+
+
+def flatten(patches: Array) -> Array:
+    """Each patch as one row, frame after frame: (patches, 96, bands) -> (patches, 96 * bands)."""
+    return patches.reshape(len(patches), -1)
+
+
+def mfcc(patches: Array) -> Array:
+    """Mel-frequency cepstral coefficients of each frame: float32 (patches, 96, 64) -> (patches, 96 * 20).
+
+    The first 20 of an orthonormal DCT-II over the log-mel bands.
+
+    References
+    ----------
+    Davis and Mermelstein, "Comparison of parametric representations for monosyllabic word recognition in continuously
+    spoken sentences", IEEE TASSP 28(4), 1980.
+    """
+    import scipy.fft
+
+    coefficients = scipy.fft.dct(patches, type=2, norm="ortho", axis=-1)[..., :COEFFICIENTS]
+    return flatten(np.asarray(coefficients, np.float32))
+
+
+@functools.cache
+def _linear_matrix() -> Any:
+    matrix = np.zeros((FFT_LENGTH // 2 + 1, LINEAR_BANDS), np.float32)
+    bins = np.arange(1, LINEAR_BANDS * BAND_BINS + 1)
+    matrix[bins, (bins - 1) // BAND_BINS] = 1 / BAND_BINS
+    import scipy.sparse
+
+    return scipy.sparse.csc_array(matrix)
+
+
 _MEASURED = ("rms", "mel", "tonnetz", "chroma", "zero_crossings", "rolloff", "centroid")
 NAMES = (
     *("tempo", "key", "scale"),
@@ -38,8 +90,6 @@ _STRETCH = 1024  # frames whose spectra are in memory at a time
 
 MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
 MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
-
-Array = npt.NDArray[np.float32]
 
 
 def check_librosa() -> None:

@@ -1,18 +1,16 @@
-"""Ctrl-C and SIGTERM: a program that drops what it has in hand, says one line, and ends at once.
-
-Python's own way is an exception wherever the program happens to be. That is right where something is in hand, since
-`finally` blocks drop it, but not while they run, and not in an import, where modules in C turn it into other errors.
-"""
+"""What is done to a process: signals told as one line, TensorFlow imported without its noise, limits on children."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 CLEAN_UP_S = 10.0
 """So long after a signal others are passed over, since clean-up is not to be interrupted. After that they count."""
@@ -107,3 +105,35 @@ def ignore() -> None:
 
 def _describe(number: int, kept: str) -> str:
     return f"{_WORDS[signal.Signals(number)]}; {kept}"
+
+
+def import_quietly(name: str) -> Any:
+    """Import ``tensorflow``, ``keras`` or ``tensorflow_hub``; what the import writes to stderr goes nowhere.
+
+    A log level that the user has set (``TF_CPP_MIN_LOG_LEVEL``) stays; else only fatal errors are logged.
+    """
+    if name in sys.modules:
+        return sys.modules[name]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        return importlib.import_module(name)
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
+def bound(pid: int, memory_bytes: int, cpu_s: float) -> None:
+    """Bound the memory and the processor's time of a process, and let it leave no core; Linux alone can."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    limits = {resource.RLIMIT_DATA: memory_bytes, resource.RLIMIT_CPU: round(cpu_s), resource.RLIMIT_CORE: 0}
+    for kind, most in limits.items():
+        with contextlib.suppress(OSError, ValueError):  # it has ended, or has a lower limit already
+            resource.prlimit(pid, kind, (most, most))

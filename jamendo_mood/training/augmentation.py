@@ -1,0 +1,397 @@
+"""Altered examples: sound changed before it is embedded, copies of training tracks in a store of their own, mixing.
+
+A store of copies holds copy 2 of track ``48/948`` under ``48/948~2``, and its spec says how they were altered, so that
+nothing takes it for a store of tracks. Copies are looked up by the keys of the tracks that are trained on: whatever a
+store holds, a copy of another track stays out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.audio import ffmpeg
+from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
+from jamendo_mood.datasets.dataset import Dataset
+from jamendo_mood.embedders.registry import Embedder, EmbedderSpec
+from jamendo_mood.training.data import Embeddings, Examples, check_finite, thin
+from jamendo_mood.util.errors import AudioError, UsageError
+
+MOST_SEMITONES = 12.0
+_LEAD_SAMPLES = 512  # by which ffmpeg's atempo is early at 16 kHz: half its window
+_TAIL_SAMPLES = 4_096  # more than what it keeps back at the end
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Alteration:
+    """What is done to one copy; of the sound, what is None or 0 stays as it was.
+
+    Attributes
+    ----------
+    snr_db : float or None
+        White noise, that much below the sound; of each minute by itself.
+    shift_s : float
+        Seconds that are left out at the start, at most half of what there is in the first minute.
+    gain_db : float
+    pitch_semitones : float
+        Up or down, at the same tempo.
+    """
+
+    snr_db: float | None = None
+    shift_s: float = 0.0
+    gain_db: float = 0.0
+    pitch_semitones: float = 0.0
+
+
+@dataclass(frozen=True)
+class WaveAugmentation:
+    """What copies are made, each altered in its own way: the range that each number of an `Alteration` is drawn from.
+
+    Attributes
+    ----------
+    copies : int
+        Of each track.
+    snr_db, shift_s, gain_db, pitch_semitones : (float, float) or None
+        Least and greatest; None leaves the sound alone.
+    seed : int
+    """
+
+    copies: int = 1
+    snr_db: Range | None = (15.0, 40.0)
+    shift_s: Range | None = (0.0, 5.0)
+    gain_db: Range | None = (-9.0, 3.0)
+    pitch_semitones: Range | None = (-2.0, 2.0)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.copies < 1 or self.seed < 0:
+            raise UsageError("copies must be from 1 up and the seed from 0 up")
+        for name, ends in self.ranges().items():
+            if ends is not None and not -np.inf < ends[0] <= ends[1] < np.inf:
+                raise UsageError(f"{name} needs a least and a greatest number, not {ends}")
+        if self.shift_s is not None and self.shift_s[0] < 0:
+            raise UsageError("shift_s must be from 0 up: a copy starts later, not earlier")
+        if self.pitch_semitones is not None and max(map(abs, self.pitch_semitones)) > MOST_SEMITONES:
+            raise UsageError(f"pitch_semitones must be from -{MOST_SEMITONES:g} to {MOST_SEMITONES:g}")
+
+    def ranges(self) -> dict[str, Range | None]:
+        """The ranges, by the names of what is drawn from them."""
+        return {field.name: getattr(self, field.name) for field in fields(Alteration)}
+
+    def draw(self, key: str, number: int) -> tuple[Alteration, np.random.Generator]:
+        """How copy `number` (from 1) of a track is altered, and the generator that its noise is to come from."""
+        digest = int.from_bytes(hashlib.sha256(key.encode()).digest(), "big")
+        # PCG64 by its name: numpy's default generator may become another.
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, number, digest])))
+        shares = rng.random(len(self.ranges()))  # all are drawn, so that one range does not move the others
+        drawn = {
+            name: ends[0] + share * (ends[1] - ends[0])
+            for (name, ends), share in zip(self.ranges().items(), shares.tolist(), strict=True)
+            if ends is not None
+        }
+        return Alteration(**drawn), rng
+
+    def __str__(self) -> str:
+        drawn = [f"{name} {ends[0]:g} to {ends[1]:g}" for name, ends in self.ranges().items() if ends is not None]
+        return ", ".join([*drawn, f"seed {self.seed}"])
+
+
+def alter(waves: Iterable[Wave], alteration: Alteration, rng: np.random.Generator) -> Iterator[Wave]:
+    """Alter a track, stretch by stretch; the pitch first, noise last, so that the noise is as far below as is said.
+
+    Parameters
+    ----------
+    waves : float32 arrays (samples,)
+        Consecutive stretches at 16 kHz, range [-1, 1]; a minute each, whatever is to follow.
+    alteration : Alteration
+    rng : Generator
+        The noise is drawn from it.
+
+    Yields
+    ------
+    float32 array (samples,)
+        Range [-1, 1]: what gain makes louder than full scale is clipped.
+    """
+    for number, wave in enumerate(waves):
+        altered = start_later(wave, alteration.shift_s) if number == 0 else wave
+        altered = change_gain(shift_pitch(altered, alteration.pitch_semitones), alteration.gain_db)
+        if alteration.snr_db is not None:
+            altered = add_noise(altered, alteration.snr_db, rng)
+        yield np.clip(altered, -1, 1)
+
+
+def start_later(wave: Wave, shift_s: float) -> Wave:
+    """Leave out the first seconds, at most half of the wave: what an embedder sees as a window begins elsewhere."""
+    return wave[min(round(shift_s * SAMPLE_RATE_HZ), len(wave) // 2) :]
+
+
+def change_gain(wave: Wave, gain_db: float) -> Wave:
+    """Make a wave louder or softer; it may leave [-1, 1]."""
+    return np.asarray(wave * np.float32(10 ** (gain_db / 20)))
+
+
+def add_noise(wave: Wave, snr_db: float, rng: np.random.Generator) -> Wave:
+    """Add white noise whose power is `snr_db` below the wave's; silence stays silent."""
+    if not len(wave):
+        return wave
+    level = np.sqrt(np.mean(np.square(wave), dtype=np.float64)) * 10 ** (-snr_db / 20)
+    return np.asarray(wave + np.float32(level) * rng.standard_normal(len(wave), dtype=np.float32))
+
+
+def shift_pitch(wave: Wave, semitones: float) -> Wave:
+    """Move the pitch of a wave at the same tempo and length, by ffmpeg: faster sound, slowed down again.
+
+    Parameters
+    ----------
+    wave : float32 array (samples,)
+        At 16 kHz.
+    semitones : float
+        From -12 to 12. Upwards, the highest octaves go beyond 8 kHz and are lost; downwards, the top stays empty.
+
+    Returns
+    -------
+    float32 array (samples,)
+        Sounds lie where they were but for some 20 ms: ffmpeg looks for places where the wave fits itself (WSOLA).
+
+    Raises
+    ------
+    AudioError
+        ffmpeg failed.
+
+    References
+    ----------
+    Verhelst and Roelands, "An overlap-add technique based on waveform similarity (WSOLA) for high quality time-scale
+    modification of speech", ICASSP 1993.
+    """
+    faster_hz = round(SAMPLE_RATE_HZ * 2 ** (semitones / 12))
+    if faster_hz == SAMPLE_RATE_HZ or not len(wave):
+        return wave
+    filters = f"asetrate={faster_hz},aresample={SAMPLE_RATE_HZ},atempo={SAMPLE_RATE_HZ / faster_hz:.9f}"
+    raw = ("-f", "f32le", "-ar", str(SAMPLE_RATE_HZ), "-ac", "1")
+    padded = np.pad(wave, (_LEAD_SAMPLES, _TAIL_SAMPLES)).astype("<f4").tobytes()
+    done = ffmpeg.run("-v", "error", *raw, "-i", "-", "-af", filters, *raw, "-", fed=padded)
+    if done.status != 0:
+        raise AudioError(f"ffmpeg cannot shift the pitch ({done.report.strip()})")
+    shifted = np.frombuffer(done.output, "<f4")[: len(wave)].astype(np.float32)
+    return np.pad(shifted, (0, len(wave) - len(shifted)))
+
+
+MARK = "~"
+AUGMENTED = "augmented: "
+
+Array = npt.NDArray[np.float32]
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Copies(Embeddings, Protocol):
+    """A store of copies; `EmbeddingStore` is one."""
+
+    def __iter__(self) -> Iterator[str]: ...
+
+
+@dataclass(frozen=True)
+class CopyMaker:
+    """Alters the sound of a copy by its key: a `StreamConfig.alter` that other processes can be sent."""
+
+    augmentation: WaveAugmentation
+
+    def __call__(self, key: str, waves: Iterator[Wave]) -> Iterator[Wave]:
+        """Alter the waves of the copy that has this key."""
+        return alter(waves, *self.augmentation.draw(*split_key(key)))
+
+
+def make_key(key: str, number: int) -> str:
+    """The key of copy `number`, from 1, of a track."""
+    return f"{key}{MARK}{number}"
+
+
+def split_key(copy: str) -> tuple[str, int]:
+    """The track's key and the copy's number; ``("", 0)`` if it is no key of a copy."""
+    key, _, number = copy.rpartition(MARK)
+    return (key, int(number)) if key and number.isdecimal() and number[0] != "0" else ("", 0)
+
+
+def list_copies(files: Mapping[str, T], keys: Iterable[str], augmentation: WaveAugmentation) -> dict[str, T]:
+    """The copies to make of the tracks that have these keys, with their files; first copy 1 of all."""
+    there = [key for key in keys if key in files]
+    return {make_key(key, number): files[key] for number in range(1, augmentation.copies + 1) for key in there}
+
+
+def training_keys(dataset: Dataset) -> list[str]:
+    """The keys of the tracks that copies may be made of: those of the training part.
+
+    Raises: as `check_whole`.
+    """
+    check_whole(dataset)
+    return [dataset.tracks[row].key for row in dataset.rows(dataset.train)]
+
+
+def check_whole(dataset: Dataset) -> None:
+    """Refuse data that know moments of their tracks: in a copy, these are elsewhere.
+
+    Raises
+    ------
+    UsageError
+        They do.
+    """
+    if dataset.curves is not None:
+        raise UsageError(
+            f"task {dataset.task.name!r} has labels for moments, which a copy that starts later does not have where "
+            "the track has them: copies are for labels of whole tracks"
+        )
+
+
+def mark_embedder(embedder: Embedder, augmentation: WaveAugmentation) -> Embedder:
+    """The embedder, with a spec that says that what it embeds are copies, and how they are altered."""
+    variant = f"{AUGMENTED}{augmentation}"
+    usual = embedder.spec.variant
+    return replace(embedder, spec=replace(embedder.spec, variant=f"{usual}; {variant}" if usual else variant))
+
+
+def plain_spec(spec: EmbedderSpec) -> EmbedderSpec:
+    """The spec of the tracks that copies of this spec belong to.
+
+    Raises
+    ------
+    UsageError
+        It is not the spec of copies.
+    """
+    usual, marked, _ = spec.variant.partition(AUGMENTED)
+    if not marked:
+        raise UsageError(f"these are no copies, but embeddings of {spec}; `jamendo-mood extract --augment` makes some")
+    return replace(spec, variant=usual.removesuffix("; "))
+
+
+def add_copies(train: Examples, spec: EmbedderSpec, copies: Copies) -> Examples:
+    """The training part, and after it the copies of its tracks; each goes by the name and artist of its track.
+
+    Parameters
+    ----------
+    train : Examples
+        Of whole tracks.
+    spec : EmbedderSpec
+        What its embeddings were made with.
+    copies : store of copies
+
+    Raises
+    ------
+    UsageError
+        The store holds no copies, copies of other embeddings, or none of these tracks.
+    DataError
+        An embedding holds NaN or infinity.
+    """
+    if not spec.accepts(plain_spec(copies.spec)):
+        raise UsageError(f"the tracks are embedded by {spec}, their copies by {copies.spec}")
+    numbers: dict[str, list[int]] = {}
+    for key, number in map(split_key, copies):
+        numbers.setdefault(key, []).append(number)
+    frames: list[Array] = []
+    rows: list[int] = []
+    for row, track in enumerate(train.tracks):
+        for number in sorted(numbers.get(track.key, ())):
+            key = make_key(track.key, number)
+            frames.append(copies[key])
+            check_finite(key, frames[-1])
+            rows.append(row)
+    if missing := len(train) - len(set(rows)):
+        if not rows:
+            raise UsageError(f"none of the {missing} training tracks has a copy in the store of copies")
+        log.warning("%d of %d training tracks have no copy", missing, len(train))
+    return replace(
+        train,
+        frames=(*train.frames, *frames),
+        Y=np.concatenate([train.Y, train.Y[rows]]),
+        tracks=(*train.tracks, *(train.tracks[row] for row in rows)),
+    )
+
+
+Batch = tuple[tuple[Array, Array], Array]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to examples before a head learns from them.
+
+    Attributes
+    ----------
+    crop : int
+        Rows taken of a track, each drawn at random from one of as many stretches of equal length.
+    mixup : float
+        Examples are mixed in pairs, inputs and targets alike, with a share drawn from Beta(mixup, mixup); 0 mixes none.
+        [Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018]
+    frame_dropout : float
+        Share of rows that are masked, in [0, 1); one row of a track always stays.
+    smoothing : float
+        Targets 0 and 1 of tags become s / 2 and 1 - s / 2, s in [0, 1); of k classes, s / k and 1 - s + s / k. It is
+        done before batches are drawn, see `tasks.kinds.Kind.smooth`.
+    """
+
+    crop: int = 5
+    mixup: float = 1.0
+    frame_dropout: float = 0.0
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if (
+            self.crop < 1
+            or not 0 <= self.mixup < np.inf
+            or not 0 <= self.frame_dropout < 1
+            or not 0 <= self.smoothing < 1
+        ):
+            raise UsageError("crop must be from 1 up, mixup from 0 up, frame dropout and smoothing in [0, 1)")
+
+
+def draw_batches(
+    tracks: Sequence[Array], Y: Array, size: int, augment: Augmentation, rng: np.random.Generator
+) -> Iterator[Batch]:
+    """Yield batches for ever; every so many are a pass over all tracks in a new order.
+
+    Parameters
+    ----------
+    tracks : n float32 arrays (rows, width)
+    Y : float32 array (n, targets)
+    size : int
+        Examples a batch; the last of a pass may be smaller.
+    augment : Augmentation
+    rng : Generator
+
+    Yields
+    ------
+    (rows, mask), targets
+        float32 (b, r, width), (b, r) and (b, targets), with r the crop, or the longest track if that is shorter.
+    """
+    count = min(augment.crop, max(map(len, tracks)))
+    while True:
+        order = rng.permutation(len(tracks))
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            rows, mixed = thin([tracks[row] for row in chosen], count, rng), Y[chosen]
+            if augment.mixup:
+                rows, mixed = _mix(rows, mixed, augment.mixup, rng)
+            yield (rows, _draw_mask(rows.shape[:2], augment.frame_dropout, rng)), mixed
+
+
+def _mix(rows: Array, targets: Array, alpha: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    share = rng.beta(alpha, alpha, (len(rows), 1)).astype(np.float32)
+    other = rng.permutation(len(rows))
+    return (
+        share[..., None] * rows + (1 - share[..., None]) * rows[other],
+        share * targets + (1 - share) * targets[other],
+    )
+
+
+def _draw_mask(shape: tuple[int, int], dropped: float, rng: np.random.Generator) -> Array:
+    mask = np.ones(shape, np.float32)
+    if dropped:
+        mask[rng.random(shape) < dropped] = 0
+        mask[np.arange(len(mask)), rng.integers(0, shape[1], len(mask))] = 1
+    return mask
