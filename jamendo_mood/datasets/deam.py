@@ -41,7 +41,7 @@ from jamendo_mood.datasets.ratings import (
     read_ratings,
 )
 from jamendo_mood.embedders.registry import RELEASED, EmbedderSpec
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.util.errors import DataError
 from jamendo_mood.util.untrusted import read_columns
 

@@ -34,7 +34,7 @@ from jamendo_mood.datasets.ratings import (
     read_header,
     read_ratings,
 )
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.untrusted import read_columns
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, to_one_hot
 from jamendo_mood.datasets.parts import FOLDS, assign_folds, describe_credits, join_credits, make_parts
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.util.errors import DataError
 
 CLUSTERS = tuple(f"Cluster {number}" for number in range(1, 6))

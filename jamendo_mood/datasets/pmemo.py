@@ -28,7 +28,7 @@ from jamendo_mood.datasets.ratings import (
     name_unknown,
     read_ratings,
 )
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.util.untrusted import read_columns
 
 SCALE = (0.0, 1.0)

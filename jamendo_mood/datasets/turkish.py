@@ -21,7 +21,7 @@ import numpy.typing as npt
 from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, to_one_hot
 from jamendo_mood.datasets.parts import FOLDS, assign_folds, make_parts
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.util.errors import DataError
 from jamendo_mood.util.untrusted import read_columns
 

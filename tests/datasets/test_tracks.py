@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jamendo_mood.datasets.dataset import Dataset, Track
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.untrusted import read_columns, read_table
 
