@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jamendo_mood import evaluate, load_dataset, load_part
-from jamendo_mood.cli.reports import EpochLines
+from jamendo_mood.cli.train import EpochLines
 from jamendo_mood.training.fit import TrainConfig, fit
 from jamendo_mood.training.model import BUILTIN
 
