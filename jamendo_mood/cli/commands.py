@@ -120,7 +120,7 @@ def train(arguments: argparse.Namespace) -> int:
     """Train a tagger."""
     import numpy as np
 
-    from jamendo_mood.datasets.registry import find_source, load_dataset
+    from jamendo_mood.datasets import find_source, load_dataset
     from jamendo_mood.training import data
     from jamendo_mood.training.fit import fit
     from jamendo_mood.training.model import check_tagger_folder
@@ -186,7 +186,7 @@ def _part_cleanly(
     train: Examples, validation: Examples, test: Sequence[Track], leaks: str
 ) -> tuple[Examples, Examples]:
     """Training and validation part without what they share with each other and with the test part, or an error."""
-    from jamendo_mood.datasets.parts import check_leaks, drop_leaks, find_leaks
+    from jamendo_mood.datasets.dataset import check_leaks, drop_leaks, find_leaks
 
     found = find_leaks({"training": train.tracks, "validation": validation.tracks, "test": test})
     if leaks == "refuse":

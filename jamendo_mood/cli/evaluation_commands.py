@@ -87,7 +87,7 @@ def load_examples(
 
     `official` insists on the whole of MediaEval's; `told` says that what is remarkable in the data has been told.
     """
-    from jamendo_mood.datasets.registry import load_dataset
+    from jamendo_mood.datasets import load_dataset
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.training import data
     from jamendo_mood.training.model import Tagger

@@ -61,7 +61,7 @@ def add_cross_validate(parser: argparse.ArgumentParser) -> None:
 
 def tasks(arguments: argparse.Namespace) -> int:
     """List every task: what it predicts, where its data come from, what of them is missing here."""
-    from jamendo_mood.datasets.registry import DATASETS, find_source
+    from jamendo_mood.datasets import DATASETS, find_source
 
     chosen = [arguments.task] if arguments.task is not None else list(DATASETS)
     described = {name: describe(find_source(name), arguments.data) for name in chosen}
@@ -118,7 +118,7 @@ def cross_validate(arguments: argparse.Namespace) -> int:
     """Train and test a tagger on each fold."""
     from jamendo_mood.cli.commands import read_training, tell_unlabelled
     from jamendo_mood.cli.evaluation_commands import save_scores
-    from jamendo_mood.datasets.registry import find_source, load_dataset
+    from jamendo_mood.datasets import find_source, load_dataset
     from jamendo_mood.evaluation.cross_validation import cross_validate, forget_artists
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.training import data

@@ -25,9 +25,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.datasets.dataset import Dataset, DataSource, Track
+from jamendo_mood.datasets.dataset import FOLDS, Dataset, DataSource, Track, assign_folds, make_parts
 from jamendo_mood.datasets.emomusic import SAME_RECORDINGS
-from jamendo_mood.datasets.parts import FOLDS, assign_folds, make_parts
 from jamendo_mood.datasets.ratings import (
     ANY,
     TARGETS,

@@ -21,8 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jamendo_mood.datasets.dataset import Curve, Dataset, DataSource, Track
-from jamendo_mood.datasets.parts import PARTS, assign_folds
+from jamendo_mood.datasets.dataset import PARTS, Curve, Dataset, DataSource, Track, assign_folds
 from jamendo_mood.datasets.ratings import (
     TARGETS,
     Ratings,

@@ -13,8 +13,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, to_one_hot
-from jamendo_mood.datasets.parts import FOLDS, assign_folds, describe_credits, join_credits, make_parts
+from jamendo_mood.datasets.dataset import (
+    FOLDS,
+    Dataset,
+    DataSource,
+    Track,
+    assign_folds,
+    describe_credits,
+    join_credits,
+    make_parts,
+    to_one_hot,
+)
 from jamendo_mood.tasks.kinds import Task
 from jamendo_mood.util.errors import DataError
 

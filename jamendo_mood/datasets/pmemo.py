@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jamendo_mood.datasets.dataset import Curve, Dataset, DataSource, Track
-from jamendo_mood.datasets.parts import FOLDS, assign_folds, make_parts
+from jamendo_mood.datasets.dataset import FOLDS, Curve, Dataset, DataSource, Track, assign_folds, make_parts
 from jamendo_mood.datasets.ratings import (
     TARGETS,
     Ratings,

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.datasets.dataset import Curve, Track
-from jamendo_mood.datasets.parts import join_credits
+from jamendo_mood.datasets.dataset import Curve, Track, join_credits
 from jamendo_mood.util.errors import DataError
 from jamendo_mood.util.untrusted import read_columns, read_table
 

@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, to_one_hot
-from jamendo_mood.datasets.parts import FOLDS, assign_folds, make_parts
+from jamendo_mood.datasets.dataset import FOLDS, Dataset, DataSource, Track, assign_folds, make_parts, to_one_hot
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks.kinds import Task
 from jamendo_mood.util.errors import DataError

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.datasets.dataset import Dataset
-from jamendo_mood.datasets.parts import assign_folds, drop_leaks, find_leaks, make_parts
+from jamendo_mood.datasets.dataset import Dataset, assign_folds, drop_leaks, find_leaks, make_parts
 from jamendo_mood.evaluation.evaluate import Evaluation, judge
 from jamendo_mood.tasks.bootstrap import ROUNDS
 from jamendo_mood.training import data

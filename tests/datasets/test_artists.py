@@ -2,7 +2,7 @@
 
 import pytest
 
-from jamendo_mood.datasets.parts import describe_credits, join_credits
+from jamendo_mood.datasets.dataset import describe_credits, join_credits
 
 
 @pytest.mark.parametrize(

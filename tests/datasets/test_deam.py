@@ -5,8 +5,7 @@ import pytest
 from test_loaders import check_conformance
 from toy_affect_sets import FEATURES, SONGS_2013, SONGS_2014, SONGS_2015, make_values, write_deam
 
-from jamendo_mood.datasets import deam
-from jamendo_mood.datasets.registry import load_dataset
+from jamendo_mood.datasets import deam, load_dataset
 from jamendo_mood.embedders.registry import RELEASED
 from jamendo_mood.util.errors import DataError, UsageError
 

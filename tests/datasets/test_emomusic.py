@@ -7,8 +7,7 @@ import pytest
 from test_loaders import check_conformance
 from toy_affect_sets import CLIPS, TIMES_MS, curve_values, make_values, write_emomusic
 
-from jamendo_mood.datasets import emomusic
-from jamendo_mood.datasets.registry import load_dataset
+from jamendo_mood.datasets import emomusic, load_dataset
 from jamendo_mood.util.errors import DataError, UsageError
 
 TASKS = ("emomusic", "emomusic-dynamic")

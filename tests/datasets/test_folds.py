@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from jamendo_mood.datasets.parts import PARTS, assign_folds, make_parts
+from jamendo_mood.datasets.dataset import PARTS, assign_folds, make_parts
 from jamendo_mood.util.errors import DataError, UsageError
 
 COUNT = 10

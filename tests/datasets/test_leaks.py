@@ -1,9 +1,8 @@
 import pytest
 from toy_examples import make_tracks
 
-from jamendo_mood.datasets.dataset import Track
-from jamendo_mood.datasets.parts import check_leaks, drop_leaks, find_leaks
-from jamendo_mood.datasets.registry import load_dataset
+from jamendo_mood.datasets import load_dataset
+from jamendo_mood.datasets.dataset import Track, check_leaks, drop_leaks, find_leaks
 from jamendo_mood.util.errors import DataError
 
 

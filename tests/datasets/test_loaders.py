@@ -10,9 +10,8 @@ import pytest
 import toy_affect_sets
 import toy_class_sets
 
-from jamendo_mood.datasets import audioset, jamendo, registry
+from jamendo_mood.datasets import DATASETS, audioset, jamendo, load_dataset
 from jamendo_mood.datasets.dataset import Dataset
-from jamendo_mood.datasets.registry import DATASETS, load_dataset
 from jamendo_mood.util.errors import DataError, UsageError
 
 SPLITS = range(5)
@@ -523,4 +522,4 @@ def test_the_released_audioset_conforms(shared):
 def test_loading_is_reached_from_the_package(tmp_path):
     import jamendo_mood
 
-    assert jamendo_mood.load_dataset is registry.load_dataset
+    assert jamendo_mood.load_dataset is load_dataset

@@ -7,8 +7,7 @@ import pytest
 from test_loaders import check_conformance, spoil
 from toy_class_sets import CLIPS, write_mirex
 
-from jamendo_mood.datasets import mirex
-from jamendo_mood.datasets.registry import load_dataset
+from jamendo_mood.datasets import load_dataset, mirex
 from jamendo_mood.util.errors import DataError, UsageError
 
 

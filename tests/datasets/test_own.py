@@ -5,7 +5,7 @@ import pytest
 from test_loaders import check_conformance
 from toy_class_sets import OWN_FILES, write_own
 
-from jamendo_mood.datasets.registry import DATASETS, load_dataset
+from jamendo_mood.datasets import DATASETS, load_dataset
 from jamendo_mood.util.errors import DataError, UsageError
 
 ARTISTS = ("Ann", "Bob", "Cid", "Dee")

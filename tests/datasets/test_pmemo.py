@@ -5,8 +5,7 @@ import pytest
 from test_loaders import check_conformance
 from toy_affect_sets import POP, UNANNOTATED, UNLISTED, curve_values, make_values, pop_moments, write_pmemo
 
-from jamendo_mood.datasets import pmemo
-from jamendo_mood.datasets.registry import load_dataset
+from jamendo_mood.datasets import load_dataset, pmemo
 from jamendo_mood.util.errors import DataError, UsageError
 
 SONGS = [song for song, _, _ in POP if song not in UNANNOTATED] + [UNLISTED]

@@ -4,8 +4,7 @@ import pytest
 from test_loaders import check_conformance, spoil
 from toy_class_sets import CLIPS, quadrant_song, write_quadrants
 
-from jamendo_mood.datasets import quadrants
-from jamendo_mood.datasets.registry import load_dataset
+from jamendo_mood.datasets import load_dataset, quadrants
 from jamendo_mood.util.errors import DataError, UsageError
 
 ANNOTATIONS, METADATA = quadrants.ANNOTATIONS_NAME, quadrants.METADATA_NAME

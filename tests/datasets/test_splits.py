@@ -7,8 +7,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from jamendo_mood.cli.main import main
-from jamendo_mood.datasets import jamendo
-from jamendo_mood.datasets.registry import load_dataset
+from jamendo_mood.datasets import jamendo, load_dataset
 from jamendo_mood.util.errors import DataError
 
 COUNT = 20

@@ -5,8 +5,7 @@ import pytest
 from test_loaders import check_conformance, spoil
 from toy_class_sets import TURKISH_CLIPS, TURKISH_DOUBLES, turkish_class, turkish_numbers, write_turkish
 
-from jamendo_mood.datasets import turkish
-from jamendo_mood.datasets.registry import load_dataset
+from jamendo_mood.datasets import load_dataset, turkish
 from jamendo_mood.training.data import choose_embeddings, load_part
 from jamendo_mood.util.errors import DataError, UsageError
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from toy_examples import CLASSES, CURVES, DIM, ToyStore, label_anew, make_examples, make_tagger
 
-from jamendo_mood.datasets.dataset import Curve, Dataset
-from jamendo_mood.datasets.parts import assign_folds, make_parts
+from jamendo_mood.datasets.dataset import Curve, Dataset, assign_folds, make_parts
 from jamendo_mood.evaluation import cross_validation
 from jamendo_mood.evaluation.cross_validation import cross_validate, forget_artists
 from jamendo_mood.training.fit import TrainConfig
