@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio import conversion, ffmpeg
-from jamendo_mood.datasets.jamendo import ALL_TRACKS_NAME, COLUMNS, PARTS, SPLIT_TAGS_NAME, TAG_PREFIX
+from jamendo_mood.datasets.dataset import PARTS
+from jamendo_mood.datasets.jamendo import ALL_TRACKS_NAME, COLUMNS, SPLIT_TAGS_NAME, TAG_PREFIX
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.files import write_atomically
 

@@ -234,8 +234,8 @@ def test_jamendo_59_keeps_official_parts_and_deals_the_others_out_by_artist(tmp_
     assert parts["track_0000031"] == official_part(1, split)  # its artist has official tracks
     # Artists 3 and 4 have none: where they go depends on nothing but themselves.
     assert [parts["track_0000030"], parts["track_0000041"]] == [
-        jamendo._deal("artist_000003"),
-        jamendo._deal("artist_000004"),
+        jamendo._choose_part("artist_000003"),
+        jamendo._choose_part("artist_000004"),
     ]
 
 
@@ -265,7 +265,7 @@ TEST_TSV = "splits/split-0/autotagging_moodtheme-test.tsv"  # artists 2 and 5: t
     [
         (b"TRACK_ID\tARTIST_ID", b"id,artist", r"test\.tsv: not the expected table.*TRACK_ID \| ARTIST_ID"),
         (b"\t22.5\tmood/theme---dark", b"", r"test\.tsv, line 3: 4 cells, at least 6"),
-        (b"\t22.5\t", b"\tlong\t", r"test\.tsv, line 3: 'long' is no duration"),
+        (b"\t22.5\t", b"\tlong\t", r"test\.tsv, line 3: 'long' is not a duration"),
         (b"---dark", b"---gloomy", r"test\.tsv, line 2: the tag 'gloomy' .* moodtheme_split\.txt"),
         (b"TRACK_ID", b"\xff\xfe", r"test\.tsv: cannot be read as a table"),
     ],
