@@ -164,7 +164,7 @@ def test_a_module_is_documented_and_small(name):
     text = MODULES[name].read_text(encoding="utf-8")
     tree = ast.parse(text)
     assert ast.get_docstring(tree)
-    assert text.count("\n") <= 600
+    assert text.count("\n") <= 650
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 80, node.name

@@ -125,7 +125,7 @@ def score(arguments: argparse.Namespace) -> int:
     """Score predictions that are in files."""
     from jamendo_mood.evaluation import evaluate
     from jamendo_mood.evaluation.evaluate import score_predictions
-    from jamendo_mood.tasks.kinds import reaches_threshold
+    from jamendo_mood.tasks.tags import reaches_threshold
 
     if arguments.official and not arguments.thresholds:
         raise UsageError("--official is about thresholds: give them with --thresholds")

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from jamendo_mood.tagging.emotions import describe_place
-from jamendo_mood.tasks.kinds import KINDS
 from jamendo_mood.tasks.metrics import LOWER_IS_BETTER
+from jamendo_mood.tasks.task import KINDS
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.plaintext import note, note_all, say
 
@@ -34,16 +34,6 @@ SHOWN = (
 )
 """Columns of the table of targets that fit on a screen; JSON and CSV have all."""
 LISTED = 10  # tracks named before "and N more"
-
-NOTES = {
-    "tags": (
-        "* reaches the tag's threshold",
-        "no tag reaches its threshold: nothing here is sure enough to be called this song's mood",
-    ),
-    "classes": ("* the class with the highest probability", ""),
-    "values": ("on a scale from {0:g} to {1:g}", ""),
-}
-"""By the kind of task: what stands below a song's targets where something is decided, and where nothing is."""
 
 
 class TrackProgress:
@@ -252,7 +242,7 @@ def _print_targets(prediction: Prediction, count: int) -> None:
         grade = prediction.grade(target)
         doubt = f"  ({grade})" if grade in DOUBTFUL else ""
         say(f"  {target:20} {score:.3f} {'*' if decides and decided else ' '} {bar}".rstrip() + doubt)
-    any_decided, none_decided = NOTES[prediction.kind]
+    any_decided, none_decided = KINDS[prediction.kind].footnotes
     note_below = any_decided if prediction.decided.any() else none_decided
     print(f"  ({note_below.format(*prediction.scale or ())})")
     if DOUBTFUL & {prediction.grade(tag) for tag, _, _ in prediction.top(count)}:

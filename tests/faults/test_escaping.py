@@ -16,13 +16,13 @@ from toy_examples import make_prediction, make_tagger
 from jamendo_mood.app import song_view
 from jamendo_mood.audio.conversion import key_of
 from jamendo_mood.cli import main, reports
-from jamendo_mood.evaluation import data_plots, report
+from jamendo_mood.datasets import plots, report
 from jamendo_mood.library import similarity
 from jamendo_mood.library.mood_log import Wish, now, to_csv, to_table
 from jamendo_mood.library.similarity import Found
 from jamendo_mood.store.file_format import check_key
 from jamendo_mood.tagging import song_plots
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.training import model
 from jamendo_mood.util import plaintext
 
@@ -231,7 +231,7 @@ def test_figures_of_data_sets_typeset_nothing():
     task = Task("toy", "tags", (UGLY["mathematics"], UGLY["half of mathematics"], "$x$"))
     rows = {"train": np.arange(4), "validation": np.arange(4, 6), "$\\frac$ $": np.arange(6, 8)}
     dataset = Dataset(task, make_tracks(8), np.ones((8, 3), np.float32), rows, "none", "none")
-    for draw in (data_plots.plot_tag_counts, data_plots.plot_parts):
+    for draw in (plots.plot_tag_counts, plots.plot_parts):
         draw(dataset).savefig(io.BytesIO(), format="png")
 
 

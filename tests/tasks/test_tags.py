@@ -6,16 +6,17 @@ import pytest
 from matplotlib import colors
 from toy_evaluations import NEVER_GIVEN, NO_POSITIVES, make_evaluation
 
-from jamendo_mood.evaluation import score_plots
+from jamendo_mood.tasks import calibration, tags
+from jamendo_mood.util import figures
 from jamendo_mood.util.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("no_pyplot")
 
 FIGURES = (
-    score_plots.plot_tag_precision,
-    score_plots.plot_curves,
-    score_plots.plot_reliability,
-    score_plots.plot_score_histograms,
+    tags.plot_tag_precision,
+    tags.plot_curves,
+    calibration.plot_reliability,
+    tags.plot_score_histograms,
 )
 
 
@@ -57,20 +58,20 @@ def test_names_are_names_and_no_formulas_and_hide_nothing(plot, tmp_path):
 def test_tags_are_chosen_from_the_best_to_the_worst(seven):
     names = [row["tag"] for row in best_first(seven)]
     assert len(names) == 6  # one is true of nothing
-    assert score_plots.choose_tags(seven) == tuple(names)
-    assert score_plots.choose_tags(seven, 2) == (names[0], names[-1])
-    assert score_plots.choose_tags(seven, 3) == (names[0], names[2], names[-1])
-    assert score_plots.choose_tags(make_evaluation(1)) == ("tag 0",)
+    assert tags.choose_tags(seven) == tuple(names)
+    assert tags.choose_tags(seven, 2) == (names[0], names[-1])
+    assert tags.choose_tags(seven, 3) == (names[0], names[2], names[-1])
+    assert tags.choose_tags(make_evaluation(1)) == ("tag 0",)
 
 
 def test_each_tag_is_a_dot_on_its_interval_beside_its_prior(seven):
-    (axes,) = score_plots.plot_tag_precision(seven).axes
+    (axes,) = tags.plot_tag_precision(seven).axes
     rows = best_first(seven)
     assert labels(axes.yaxis) == [f"{row['tag']} ({row['positives']})" for row in rows]
     low, high = axes.get_ylim()
     assert low > high  # the first at the top
     dots = {}
-    for grade, (colour, marker) in score_plots.GRADE_STYLES.items():
+    for grade, (colour, marker) in figures.GRADE_STYLES.items():
         for line in lines(axes, marker):
             assert colors.to_hex(line.get_color()) == colour
             assert line.get_label() == grade
@@ -86,7 +87,7 @@ def test_each_tag_is_a_dot_on_its_interval_beside_its_prior(seven):
 
 
 def test_without_a_bootstrap_there_are_no_whiskers():
-    (axes,) = score_plots.plot_tag_precision(make_evaluation(7, intervals=False)).axes
+    (axes,) = tags.plot_tag_precision(make_evaluation(7, intervals=False)).axes
     assert sum(len(whisker.get_segments()) for whisker in axes.collections) == 0
     assert len(labels(axes.yaxis)) == 6
 
@@ -94,18 +95,18 @@ def test_without_a_bootstrap_there_are_no_whiskers():
 def test_of_very_many_tags_the_best_and_the_worst_are_drawn_and_the_figure_says_so():
     evaluation = make_evaluation(70)
     names = [row["tag"] for row in best_first(evaluation)]
-    (axes,) = score_plots.plot_tag_precision(evaluation, 5).axes
+    (axes,) = tags.plot_tag_precision(evaluation, 5).axes
     assert [label.rpartition(" (")[0] for label in labels(axes.yaxis)] == names[:3] + names[-2:]
     assert axes.get_title() == f"the 3 best and 2 worst of {len(names)} tags"
     (note,) = axes.texts
     assert note.get_text() == f"{len(names) - 5} tags between are left out"
     places = axes.get_yticks()
     assert places[2] < note.get_position()[1] < places[3]
-    assert len(labels(score_plots.plot_tag_precision(evaluation).axes[0].yaxis)) == 60
+    assert len(labels(tags.plot_tag_precision(evaluation).axes[0].yaxis)) == 60
 
 
 def test_a_curve_holds_the_pr_auc_below_it_and_a_dot_at_its_threshold(seven):
-    picture = score_plots.plot_curves(seven)
+    picture = tags.plot_curves(seven)
     (axes,) = picture.axes
     rows = best_first(seven)
     curves = lines(axes, "None")
@@ -124,12 +125,12 @@ def test_a_curve_holds_the_pr_auc_below_it_and_a_dot_at_its_threshold(seven):
 
 
 def test_the_curves_of_chosen_tags(seven):
-    picture = score_plots.plot_curves(seven, ["tag 5", "tag 0"])
+    picture = tags.plot_curves(seven, ["tag 5", "tag 0"])
     entries = [text.get_text() for text in picture.legends[0].get_texts()]
     assert [entry.rpartition("  ")[2] for entry in entries] == ["tag 5", "tag 0"]
 
 
-@pytest.mark.parametrize("plot", [score_plots.plot_curves, score_plots.plot_score_histograms])
+@pytest.mark.parametrize("plot", [tags.plot_curves, tags.plot_score_histograms])
 def test_tags_that_cannot_be_drawn_are_refused(plot, seven):
     with pytest.raises(UsageError, match="no tag 'nosuch'"):
         plot(seven, ["nosuch"])
@@ -139,11 +140,11 @@ def test_tags_that_cannot_be_drawn_are_refused(plot, seven):
 
 def test_a_tag_without_positives_has_no_curve(seven):
     with pytest.raises(UsageError, match=f"'tag {NO_POSITIVES}' has no precision-recall curve"):
-        score_plots.plot_curves(seven, [f"tag {NO_POSITIVES}"])
+        tags.plot_curves(seven, [f"tag {NO_POSITIVES}"])
 
 
 def test_reliability_is_drawn_of_all_scores_and_of_the_high_ones(seven):
-    axes = score_plots.plot_reliability(seven).axes
+    axes = calibration.plot_reliability(seven).axes
     diagrams, histograms = axes[:2], axes[2:]
     for above, diagram, histogram in zip((0.0, 0.1), diagrams, histograms, strict=True):
         used = seven.predictions > above
@@ -161,7 +162,7 @@ def test_reliability_is_drawn_of_all_scores_and_of_the_high_ones(seven):
 
 def test_without_a_high_score_reliability_is_that_of_the_low_ones(seven, tmp_path):
     low = replace(seven, predictions=seven.predictions / 20)
-    picture = score_plots.plot_reliability(low)
+    picture = calibration.plot_reliability(low)
     diagram, histogram = picture.axes
     assert diagram.get_title().startswith("all scores (none above 0.1): ECE ")
     assert diagram.get_xlim()[1] >= low.predictions.max()
@@ -180,7 +181,7 @@ def test_a_tagger_that_always_says_the_same_is_drawn_too(seven, score, tmp_path)
 @pytest.mark.parametrize("low", [0.0, 0.1])
 @pytest.mark.parametrize("high", [0.12, 0.5, 1.0])
 def test_ticks_of_scores_are_round_and_apart(low, high):
-    ticks = score_plots.score_ticks(low, high)
+    ticks = calibration.score_ticks(low, high)
     assert ticks[0] == low
     assert ticks[-1] <= high
     steps = np.diff(np.sqrt(ticks)) / (np.sqrt(high) - np.sqrt(low))
@@ -188,9 +189,9 @@ def test_ticks_of_scores_are_round_and_apart(low, high):
 
 
 def test_histograms_count_scores_of_positives_and_negatives(seven):
-    tags = [f"tag {NO_POSITIVES}", f"tag {NEVER_GIVEN}", "tag 0"]
-    panels = score_plots.plot_score_histograms(seven, tags).axes
-    assert [axes.get_title() for axes in panels] == tags
+    named = [f"tag {NO_POSITIVES}", f"tag {NEVER_GIVEN}", "tag 0"]
+    panels = tags.plot_score_histograms(seven, named).axes
+    assert [axes.get_title() for axes in panels] == named
     for axes, column in zip(panels, (NO_POSITIVES, NEVER_GIVEN, 0), strict=True):
         positives = seven.truth[:, column].sum()
         counts = {bars[0].get_label(): sum(bar.get_height() for bar in bars) for bars in axes.containers}
@@ -201,7 +202,7 @@ def test_histograms_count_scores_of_positives_and_negatives(seven):
 
 
 def test_truth_and_decisions_go_together_in_one_order_and_on_one_scale(seven, tmp_path):
-    pictures = score_plots.plot_cooccurrences(seven)
+    pictures = tags.plot_cooccurrences(seven)
     norms, orders = [], []
     for picture, Y in zip(pictures, (seven.truth, seven.decisions), strict=True):
         axes = picture.axes[0]
@@ -226,7 +227,7 @@ def test_truth_and_decisions_go_together_in_one_order_and_on_one_scale(seven, tm
 
 def test_of_very_many_tags_the_most_frequent_go_together(tmp_path):
     evaluation = make_evaluation(20)
-    first, second = score_plots.plot_cooccurrences(evaluation, 16)
+    first, second = tags.plot_cooccurrences(evaluation, 16)
     most = sorted(evaluation.per_target, key=lambda row: row["positives"])[-16:]
     assert evaluation.truth.sum(axis=0).tolist() == [row["positives"] for row in evaluation.per_target]
     assert set(labels(first.axes[0].yaxis)) == {row["tag"] for row in most}
@@ -236,14 +237,14 @@ def test_of_very_many_tags_the_most_frequent_go_together(tmp_path):
 
 def test_a_tagger_that_gives_no_tag_goes_together_with_nothing(seven, tmp_path):
     silent = replace(seven, decisions=np.zeros_like(seven.decisions))
-    for picture in score_plots.plot_cooccurrences(silent):
+    for picture in tags.plot_cooccurrences(silent):
         picture.savefig(tmp_path / "picture.png")
     (image,) = picture.axes[0].get_images()
     assert np.ma.getmaskarray(image.get_array()).all()
 
 
 def test_long_names_are_cut():
-    assert score_plots.shorten("short") == "short"
-    assert score_plots.shorten("a" * 30) == "a" * 30
-    assert score_plots.shorten("a" * 31) == "a" * 29 + "…"
-    assert score_plots.shorten("Male speech, man", 13) == "Male speech,…"
+    assert figures.shorten("short") == "short"
+    assert figures.shorten("a" * 30) == "a" * 30
+    assert figures.shorten("a" * 31) == "a" * 29 + "…"
+    assert figures.shorten("Male speech, man", 13) == "Male speech,…"

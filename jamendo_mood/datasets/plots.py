@@ -1,4 +1,4 @@
-"""A `Dataset` -> tables and figures of what is in it: tags, artists, durations, parts. Needs matplotlib."""
+"""A `Dataset` -> tables and figures of what is in it: tags, artists, durations, parts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.datasets.dataset import Dataset
+from jamendo_mood.tasks import metrics
+from jamendo_mood.tasks.tags import draw_cooccurrence
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.figures import DECIDED, PRIOR, UNDECIDED, Picture, bar_axes, empty_axes
 
@@ -17,12 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Rows = npt.NDArray[np.intp]
 
 MOST_TAGS = 60  # so many rows can still be read, and MTG-Jamendo's 59 are all there
 TAG_HEIGHT = 0.19  # inches a row where there may be 60
-LETTER_WIDTH = 0.07  # inches, on average, at a font size of 8
 PART_STYLES = ((DECIDED, "o"), (PRIOR, "D"), ("#5b4db0", "^"), ("#666666", "v"))
 DURATION_TICKS_S: dict[float, str] = {
     **{seconds: f"{seconds} s" for seconds in (1, 2, 5, 10, 20, 30)},
@@ -45,7 +44,7 @@ def tag_table(dataset: Dataset) -> pd.DataFrame:
 
     artists = _artists(dataset)
     rows = []
-    for has_tag in _flags(dataset.targets).T:
+    for has_tag in metrics.to_flags(dataset.targets).T:
         counts = np.unique(artists[has_tag], return_counts=True)[1]
         rows.append((int(has_tag.sum()), len(counts), counts.max() / counts.sum() if len(counts) else np.nan))
     index = pd.Index(dataset.task.targets, name="tag")
@@ -64,7 +63,7 @@ def part_table(dataset: Dataset) -> pd.DataFrame:
     """
     import pandas as pd
 
-    artists, durations_s, flags = _artists(dataset), _durations_s(dataset), _flags(dataset.targets)
+    artists, durations_s, flags = _artists(dataset), _durations_s(dataset), metrics.to_flags(dataset.targets)
     rows = {
         part: (len(of), len({*artists[of].tolist()}), durations_s[of].sum() / 3600, flags[of].sum() / max(len(of), 1))
         for part, of in {**dataset.parts, "all": np.arange(len(artists))}.items()
@@ -102,7 +101,7 @@ def plot_tag_counts(dataset: Dataset, count: int = MOST_TAGS) -> Picture:
 
 def plot_tags_per_track(dataset: Dataset) -> Picture:
     """How many tracks have one tag, two, and so on."""
-    counts = np.bincount(_flags(dataset.targets).sum(axis=1))
+    counts = np.bincount(metrics.to_flags(dataset.targets).sum(axis=1))
     figure, axes = empty_axes(7, 2.8)
     bars = axes.bar(np.arange(len(counts)), counts, color=DECIDED)
     axes.bar_label(bars, [f"{tracks:,}" for tracks in counts], padding=2, fontsize=8)
@@ -162,7 +161,7 @@ def plot_durations(dataset: Dataset, bins: int = 51) -> Picture:
 
 def plot_parts(dataset: Dataset, count: int = MOST_TAGS) -> Picture:
     """The share of each part's tracks that have a tag, for the most frequent tags: one mark a part."""
-    flags, table = _flags(dataset.targets), part_table(dataset)
+    flags, table = metrics.to_flags(dataset.targets), part_table(dataset)
     columns = np.argsort(-flags.sum(axis=0), kind="stable")[:count][::-1]
     shares = {part: 100 * flags[of][:, columns].sum(axis=0) / max(len(of), 1) for part, of in dataset.parts.items()}
     drawn = np.stack([*shares.values()])
@@ -184,59 +183,13 @@ def plot_parts(dataset: Dataset, count: int = MOST_TAGS) -> Picture:
     return figure
 
 
-def cooccurrence(Y: npt.NDArray[Any]) -> Floats:
-    """Of the examples that have one tag, the share that also have another.
-
-    Parameters
-    ----------
-    Y : bool or float array (n, k)
-        Which example has which tag: True or 1, False or 0.
-
-    Returns
-    -------
-    float64 array (k, k)
-        Row: the tag they have; column: the other one; in [0, 1]. 1 on the diagonal; a row of NaN for a tag that no
-        example has. Not symmetric: most holiday music is for Christmas, most Christmas music is for no other holiday.
-
-    Raises
-    ------
-    DataError
-        `Y` is no table of 0 and 1: scores, say, that were not decided.
-    """
-    together = _together(Y)
-    counts = np.diag(together)[:, None]
-    return np.asarray(np.divide(together, counts, out=np.full(together.shape, np.nan), where=counts > 0))
-
-
-def similar_order(Y: npt.NDArray[Any]) -> Rows:
-    """The tags in an order that puts those next to each other that go together; int (k,).
-
-    Parameters, Raises: as `cooccurrence`.
-
-    References
-    ----------
-    Bar-Joseph, Gifford, Jaakkola, "Fast optimal leaf ordering for hierarchical clustering", Bioinformatics 17, 2001;
-    the clusters are average linkage's on the cosine between columns.
-    """
-    from scipy.cluster import hierarchy
-    from scipy.spatial.distance import squareform
-
-    together = _together(Y)
-    if len(together) < 3:
-        return np.arange(len(together))
-    lengths = np.sqrt(np.diag(together).clip(1))  # no track, no length: as far as can be from all others
-    distances = squareform((1 - together / np.outer(lengths, lengths)).clip(0), checks=False)
-    tree = hierarchy.linkage(distances, "average")
-    return np.asarray(hierarchy.leaves_list(hierarchy.optimal_leaf_ordering(tree, distances)), np.intp)
-
-
 def plot_cooccurrence(Y: npt.NDArray[Any], names: Sequence[str]) -> Picture:
-    """`cooccurrence` as a heat map, in `similar_order`; the diagonal, always 1, is grey.
+    """`metrics.cooccurrence` as a heat map, in `metrics.similar_order`; the diagonal, always 1, is grey.
 
     Parameters
     ----------
     Y : bool or float array (n, k)
-        As for `cooccurrence`: the targets of a data set, or a tagger's decisions.
+        As for `metrics.cooccurrence`: the targets of a data set, or a tagger's decisions.
     names : sequence of str
         The k tags.
 
@@ -245,29 +198,10 @@ def plot_cooccurrence(Y: npt.NDArray[Any], names: Sequence[str]) -> Picture:
     DataError
         `Y` is no table of 0 and 1, or `names` does not fit it.
     """
-    from matplotlib.colors import PowerNorm
-
     if Y.ndim != 2 or Y.shape[1] != len(names):
         raise DataError(f"a table of the shape {Y.shape} does not fit {len(names)} names of tags")
-    order = similar_order(Y)
-    shares = 100 * cooccurrence(Y)[np.ix_(order, order)]
-    np.fill_diagonal(shares, np.nan)
-    labels = [names[column] for column in order]
-    side = len(labels) * np.clip(3 / len(labels), 0.15, 0.6)  # inches: labels of 60 tags must not touch
-    room = LETTER_WIDTH * max(map(len, labels))  # the names of the columns stand at both ends
-    figure, axes = empty_axes(side + room + 1, side + 2 * room + 0.4)
-    # Most shares are small: the root tells 0 from 5 % and 10 %, and leaves the highest apart.
-    norm = PowerNorm(0.5, vmin=0, vmax=np.nanmax(shares, initial=1))
-    image = axes.imshow(shares, norm=norm, cmap="YlGnBu", interpolation="nearest")
-    axes.set_facecolor("#cccccc")
-    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=8, parse_math=False)
-    axes.set_yticks(range(len(labels)), labels, fontsize=8, parse_math=False)
-    axes.tick_params(top=True, labeltop=True)  # from the lowest row of 60 it is far to the other edge
-    axes.set(ylabel="Of the tracks with this tag ...", xlabel="... so many % also have this one")
-    figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, pad=0.015, label="%")
-    if len(labels) <= 15:
-        _write_numbers(axes, shares, norm)
-    return figure
+    order = metrics.similar_order(Y)
+    return draw_cooccurrence(metrics.cooccurrence(Y)[np.ix_(order, order)], [names[column] for column in order])
 
 
 def _artists(dataset: Dataset) -> npt.NDArray[np.str_]:
@@ -277,18 +211,6 @@ def _artists(dataset: Dataset) -> npt.NDArray[np.str_]:
 def _durations_s(dataset: Dataset) -> Floats:
     """NaN where it is not known."""
     return np.array([track.duration_s for track in dataset.tracks], np.float64)
-
-
-def _flags(Y: npt.NDArray[Any]) -> Bools:
-    if Y.ndim != 2 or not np.isin(Y, (0, 1)).all():
-        raise DataError(f"not a table of 0 and 1, example by tag: an array {Y.shape} of {Y.dtype}")
-    return Y.astype(bool)
-
-
-def _together(Y: npt.NDArray[Any]) -> Floats:
-    """How many examples have both tags; (k, k)."""
-    flags = _flags(Y).astype(np.float64)
-    return np.asarray(flags.T @ flags)
 
 
 def _tag_axes(names: Sequence[str]) -> tuple[Picture, Any]:
@@ -313,10 +235,3 @@ def _bin_name(exponent: int) -> str:
     high = 2**exponent
     low = high // 2 + 1
     return f"{low}–{high}" if low < high else f"{high}"
-
-
-def _write_numbers(axes: Any, shares: Floats, norm: Any) -> None:
-    for (row, column), share in np.ndenumerate(shares):
-        if not np.isnan(share):
-            colour = "white" if norm(share) > 0.6 else "black"
-            axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=8, color=colour)

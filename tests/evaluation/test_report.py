@@ -14,11 +14,10 @@ from toy_evaluations import (
     make_value_evaluation,
 )
 
+from jamendo_mood.cli.reports import SHOWN
 from jamendo_mood.evaluation import report
-from jamendo_mood.evaluation.report import EXPLANATIONS
-from jamendo_mood.tasks import metrics
-from jamendo_mood.tasks.kinds import KINDS
-from jamendo_mood.training import model
+from jamendo_mood.tasks import kind
+from jamendo_mood.tasks.task import KINDS
 from jamendo_mood.util.errors import StoreError
 
 VOID = {"meta", "img"}
@@ -155,7 +154,7 @@ def test_headline_figures_with_their_intervals_and_what_they_are(seven, text):
     assert by_name["PR-AUC-macro"][0] == f"{seven.figures['PR-AUC-macro']:.4f} [0.2500, 0.7500]"
     assert by_name["hit@3"][0] == f"{seven.figures['hit@3']:.4f}"
     for name, (_, meaning) in by_name.items():
-        assert meaning == EXPLANATIONS["tags"][name]
+        assert meaning == KINDS["tags"].report.figures[name]
         assert len(meaning) > 20
 
 
@@ -192,10 +191,10 @@ def test_a_column_that_nobody_knows_comes_last(one, undrawn, tmp_path):
 
 def test_grades_are_counted_and_explained(seven, text):
     words = " ".join(Page(text).texts)
-    for grade in metrics.GRADES:
+    for grade in kind.GRADES:
         count = sum(row["grade"] == grade for row in seven.per_target)
         assert f"{count} {grade}" in words
-        assert model.WORDS["tags"].grades[grade] in words
+        assert KINDS["tags"].card.grades[grade] in words
 
 
 def test_without_intervals_nothing_is_in_brackets(undrawn, tmp_path):
@@ -263,7 +262,7 @@ def test_a_page_of_classes_and_values_has_its_own_pictures_and_table(make, headi
     for figure, value, meaning in page.tables[0][1:]:
         assert float(value.partition(" ")[0]) == pytest.approx(evaluation.figures[figure], abs=5e-5)
         assert meaning
-    for grade, meaning in model.WORDS[evaluation.kind].grades.items():
+    for grade, meaning in KINDS[evaluation.kind].card.grades.items():
         assert f"{sum(row['grade'] == grade for row in evaluation.per_target)} {grade}" in words
         assert meaning in words
 
@@ -282,3 +281,51 @@ def test_songs_that_never_change_have_no_course(tmp_path):
     )
     page = read(report.save_report(level, tmp_path, title="", facts={}))
     assert [image["alt"] for image in page.images] == ["Predicted against true", "Where it errs"]
+
+
+MADE = {
+    "tags": lambda: make_evaluation(3),
+    "classes": lambda: make_class_evaluation(3),
+    "values": lambda: make_value_evaluation(rows=120, songs=6),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_evaluation_of_each_kind_has_sections_with_pictures_and_captions(kind):
+    sections = list(KINDS[kind].report.sections(MADE[kind]()))
+    headings = [section.heading for section in sections]
+    assert len(headings) == len(set(headings)) > 2
+    for section in sections:
+        assert all(hasattr(picture, "to_png") for picture in section.pictures)
+        assert section.pictures
+        assert all(len(text) > 20 for text in section.caption)
+
+
+def test_only_moments_have_songs_over_time():
+    songs = make_value_evaluation(rows=120, songs=6)
+    assert "Songs over time" in [section.heading for section in KINDS["values"].report.sections(songs)]
+    tracks = replace(songs, songs=(), times_s=None)
+    assert "Songs over time" not in [section.heading for section in KINDS["values"].report.sections(tracks)]
+    assert "is a track" in next(KINDS["values"].report.sections(tracks)).caption[0]
+    assert "is a moment of a song" in next(KINDS["values"].report.sections(songs)).caption[0]
+
+
+MADE_REPORT_WORDS = {
+    "tags": lambda: make_evaluation(7),
+    "classes": lambda: make_class_evaluation(4),
+    "values": lambda: make_value_evaluation(rows=120, songs=8),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_figure_and_column_is_explained(kind):
+    evaluation = MADE_REPORT_WORDS[kind]()
+    assert evaluation.figures.keys() == KINDS[kind].report.figures.keys()
+    assert {name for row in evaluation.per_target for name in row} <= KINDS[kind].report.columns.keys()
+    assert all(len(text) > 20 for text in KINDS[kind].report.figures.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_begins_with_names_and_grades(kind):
+    assert list(KINDS[kind].report.columns)[:2] == [KINDS[kind].target, "grade"]
+    assert {KINDS[kind].target, KINDS[kind].ranked_by} <= {*SHOWN}

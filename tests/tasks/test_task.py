@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from jamendo_mood.tasks import kinds, metrics
-from jamendo_mood.tasks.kinds import KINDS, Task
+from jamendo_mood.tasks import tags
+from jamendo_mood.tasks.kind import GRADES
+from jamendo_mood.tasks.task import KINDS, Task
 from jamendo_mood.util.errors import UsageError
 
 SCALES = {"values": (-1.0, 1.0)}
@@ -59,7 +60,7 @@ def test_a_kind_tunes_decides_and_scores_what_it_monitors(kind):
     calibrated = rules.calibrated(scores, rules.calibrate(truth, scores, SCALES.get(kind)))
     assert calibrated.shape == scores.shape
     assert calibrated.dtype == np.float32
-    assert set(rules.grade(truth, calibrated)) <= set(metrics.GRADES)
+    assert set(rules.grade(truth, calibrated)) <= set(GRADES)
     assert len(rules.grade(truth, calibrated)) == targets.shape[1]
     assert rules.start(targets).shape == (targets.shape[1],)
     tuned = rules.tune(truth, scores)
@@ -113,16 +114,16 @@ def test_a_scale_and_a_rate_belong_to_values(wrong):
 def test_a_score_at_its_threshold_is_decided_whatever_its_precision():
     decimals = np.array([0.1, 0.7])  # the one is less in float64 than in float32, the other more
     scores = decimals.astype(np.float32)
-    assert kinds.reaches_threshold(scores, scores.astype(np.float64)).all()
-    assert kinds.reaches_threshold(scores, decimals).all()
-    assert not kinds.reaches_threshold(scores, decimals + 1e-4).any()
+    assert tags.reaches_threshold(scores, scores.astype(np.float64)).all()
+    assert tags.reaches_threshold(scores, decimals).all()
+    assert not tags.reaches_threshold(scores, decimals + 1e-4).any()
 
 
 def test_biases_start_at_the_log_odds_of_the_prior(tagged):
     targets, _ = tagged
-    prior = 1 / (1 + np.exp(-kinds.prior_log_odds(targets)))
+    prior = 1 / (1 + np.exp(-tags.prior_log_odds(targets)))
     assert prior == pytest.approx((targets.sum(axis=0) + 1) / (len(targets) + 2))
-    assert np.isfinite(kinds.prior_log_odds(np.zeros((5, 2), np.float32))).all()
+    assert np.isfinite(tags.prior_log_odds(np.zeros((5, 2), np.float32))).all()
 
 
 @pytest.mark.parametrize(
