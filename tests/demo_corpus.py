@@ -10,8 +10,8 @@ import pytest
 
 from jamendo_mood.audio import conversion
 from jamendo_mood.cli import demo
+from jamendo_mood.datasets import load_dataset
 from jamendo_mood.datasets.dataset import Dataset
-from jamendo_mood.datasets.registry import load_dataset
 from jamendo_mood.embedders.registry import Embedder, load_embedder
 from jamendo_mood.extraction.streaming import extract
 from jamendo_mood.store.embedding_store import EmbeddingStore

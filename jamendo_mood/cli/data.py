@@ -28,7 +28,7 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
 
 def tasks(arguments: argparse.Namespace) -> int:
     """List every task: what it predicts, where its data come from, what of them is missing here."""
-    from jamendo_mood.datasets.registry import DATASETS, find_source
+    from jamendo_mood.datasets import DATASETS, find_source
 
     chosen = [arguments.task] if arguments.task is not None else list(DATASETS)
     described = {name: describe(find_source(name), arguments.data) for name in chosen}

@@ -23,7 +23,8 @@ import numpy.typing as npt
 from jamendo_mood.audio import conversion, ffmpeg
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import Command
-from jamendo_mood.datasets.jamendo import ALL_TRACKS_NAME, COLUMNS, PARTS, SPLIT_TAGS_NAME, TAG_PREFIX
+from jamendo_mood.datasets.dataset import PARTS
+from jamendo_mood.datasets.jamendo import ALL_TRACKS_NAME, COLUMNS, SPLIT_TAGS_NAME, TAG_PREFIX
 from jamendo_mood.embedders import vggish
 from jamendo_mood.embedders.registry import EmbedderOptions
 from jamendo_mood.util.errors import UsageError, WeightsError

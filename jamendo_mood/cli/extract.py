@@ -244,7 +244,7 @@ def _read_augmentation(arguments: argparse.Namespace) -> WaveAugmentation | None
 
 def _read_training_keys(arguments: argparse.Namespace) -> list[str]:
     """The keys of the tracks that `extract --augment` may copy."""
-    from jamendo_mood.datasets.registry import load_dataset
+    from jamendo_mood.datasets import load_dataset
     from jamendo_mood.training.augmentation import training_keys
 
     return training_keys(load_dataset(arguments.task, arguments.data, split=arguments.split or 0))

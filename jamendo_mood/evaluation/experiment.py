@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.datasets.dataset import Dataset
+from jamendo_mood.datasets import find_source, load_dataset
+from jamendo_mood.datasets.dataset import Dataset, assign_folds, check_leaks, drop_leaks, find_leaks, make_parts
 from jamendo_mood.datasets.jamendo import TAG_PREFIX
-from jamendo_mood.datasets.parts import assign_folds, check_leaks, drop_leaks, find_leaks, make_parts
-from jamendo_mood.datasets.registry import find_source, load_dataset
 from jamendo_mood.evaluation.evaluate import Evaluation, judge, save_mediaeval
 from jamendo_mood.evaluation.evaluate import evaluate as evaluate_examples
 from jamendo_mood.evaluation.report import save_report
@@ -64,7 +63,7 @@ def train(
     Parameters
     ----------
     task : str
-        A key of `datasets.registry.DATASETS`, such as ``jamendo``.
+        A key of `datasets.DATASETS`, such as ``jamendo``.
     folder : Path
         The data set's tables, as published.
     store : Embeddings, Path or None

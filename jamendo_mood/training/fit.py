@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood import __version__
-from jamendo_mood.datasets.parts import check_leaks, find_leaks
+from jamendo_mood.datasets.dataset import check_leaks, find_leaks
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks.task import Task
 from jamendo_mood.training.augmentation import Augmentation, draw_batches

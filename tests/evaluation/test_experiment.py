@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from toy_examples import CLASSES, CURVES, DIM, ToyStore, label_anew, make_examples, make_tagger
 
-from jamendo_mood.datasets.dataset import Curve, Dataset
-from jamendo_mood.datasets.parts import assign_folds, make_parts
+from jamendo_mood.datasets.dataset import Curve, Dataset, assign_folds, make_parts
 from jamendo_mood.evaluation import experiment
 from jamendo_mood.evaluation.experiment import forget_artists, run_folds
 from jamendo_mood.training.fit import TrainConfig
