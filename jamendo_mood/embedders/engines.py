@@ -59,7 +59,8 @@ def find_weights(path: Path | None, name: str, variable: str, handle: str, file:
     reason = "not in TF-Hub's cache"
     if download:
         try:
-            return Path(import_quietly("tensorflow_hub").resolve(handle))
+            tensorflow_hub = import_quietly("tensorflow_hub")
+            return Path(tensorflow_hub.resolve(handle))
         except Exception as error:  # TF-Hub lets URL, HTTP, tar and file system errors through
             reason = f"downloading {handle} failed: {error}"
     raise WeightsError(

@@ -11,7 +11,6 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +231,8 @@ def load_embedder(name: str | EmbedderSpec, options: EmbedderOptions | None = No
 
 def _find_factory(name: str) -> Callable[[EmbedderOptions], Embedder]:
     """What makes the embedder of this name; no other package can replace one of ours."""
+    from importlib.metadata import EntryPoint, entry_points  # here: the process that reads Parquet imports little
+
     known = {entry.name: entry for entry in entry_points(group=GROUP)}
     known |= {own: EntryPoint(own, where, GROUP) for own, where in EMBEDDERS.items()}
     if name not in known:
