@@ -131,8 +131,7 @@ def extract(arguments: argparse.Namespace) -> int:
     """Embed audio files into a store."""
     from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
     from jamendo_mood.extraction.streaming import StreamConfig, extract
-    from jamendo_mood.store.embedding_store import EmbeddingStore
-    from jamendo_mood.store.file_format import MANIFEST_NAME
+    from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
     from jamendo_mood.util.files import remove_drafts
 
     _check_places(arguments)

@@ -73,8 +73,7 @@ def add_pack(parser: argparse.ArgumentParser) -> None:
 
 def pack(arguments: argparse.Namespace) -> int:
     """Write all embeddings of a store into one file to be memory-mapped."""
-    from jamendo_mood.store.embedding_store import EmbeddingStore
-    from jamendo_mood.store.file_format import INDEX_NAME, PACKED_NAME
+    from jamendo_mood.store.embedding_store import INDEX_NAME, PACKED_NAME, EmbeddingStore
     from jamendo_mood.util.files import remove_drafts
 
     store = EmbeddingStore(arguments.store)

@@ -73,8 +73,7 @@ def tag(arguments: argparse.Namespace) -> int:
 def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
     """The audio files and the stores among the paths; folders are searched, and a path given twice counts once."""
     from jamendo_mood.audio import conversion
-    from jamendo_mood.store.embedding_store import EmbeddingStore
-    from jamendo_mood.store.file_format import MANIFEST_NAME
+    from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
 
     files: list[Path] = []
     stores = []

@@ -25,7 +25,7 @@ from jamendo_mood.audio import conversion
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
 from jamendo_mood.cli.main import COMMANDS, main
 from jamendo_mood.datasets import audioset, jamendo
-from jamendo_mood.embedders import registry
+from jamendo_mood.embedders import vggish
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
 from jamendo_mood.store.embedding_store import EmbeddingStore
@@ -1016,7 +1016,7 @@ def test_a_store_is_gone_on_with_in_its_precision(run, songs, stub_embedder, tmp
         asked.append(options.precision)
         raise UsageError("far enough")
 
-    monkeypatch.setitem(registry.EMBEDDERS, "vggish", load)
+    monkeypatch.setattr(vggish, "load_vggish", load)
     store = tmp_path / "store"
     for extra in ((), ("--precision", "float32")):
         run("extract", songs, "--store", store, *extra)

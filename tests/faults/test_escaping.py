@@ -21,7 +21,7 @@ from jamendo_mood.evaluation import report
 from jamendo_mood.library import similarity
 from jamendo_mood.library.mood_log import Wish, now, to_csv, to_table
 from jamendo_mood.library.similarity import Found
-from jamendo_mood.store.file_format import check_key
+from jamendo_mood.store.embedding_store import check_key
 from jamendo_mood.tagging import song_plots
 from jamendo_mood.tasks.task import Task
 from jamendo_mood.training import model
