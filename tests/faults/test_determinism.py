@@ -165,7 +165,7 @@ def test_another_seed_is_another_tagger(songs, store, amount, tmp_path):
     folders = {seed: tmp_path / str(seed) for seed in (1, 2)}
     options = ("--task", "own", "--data", songs, "--store", store.root, "--epochs", 2)
     finish(*(start("train", *options, "--seed", n, "--out", folder, hash_seed=0) for n, folder in folders.items()))
-    assert len({path.read_bytes() for path in tmp_path.glob("*/weights*.npz")}) == 2
+    assert len({path.read_bytes() for path in tmp_path.glob("*/weights*.safetensors")}) == 2
 
 
 @tries(20, 500)
