@@ -41,7 +41,7 @@ def extract(arguments: argparse.Namespace) -> int:
         return ray_options.extract_on_ray(arguments, tracks, missing, config)
     options = EmbedderOptions.of(arguments)
     if options.precision == "auto" and (arguments.store / MANIFEST_NAME).is_file():
-        # What was begun, here or on another machine, is gone on with.
+        # Continue a run that another machine may have started.
         options = replace(options, precision=EmbeddingStore(arguments.store).spec.precision)
     embedder = load_embedder(arguments.embedder, options)
     tracks, embedder, config = copy_options.turn_to_copies(tracks, embedder, config, augmentation)
@@ -89,13 +89,16 @@ def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[
     """The files to embed, and the keys of the table that have none."""
     from jamendo_mood.audio import conversion
     from jamendo_mood.datasets.jamendo import QUALITIES, read_list, read_tracks
-    from jamendo_mood.extraction.object_store import find_tracks
     from jamendo_mood.extraction.streaming import select_shard
 
     if arguments.from_jamendo is not None:
         quality = QUALITIES[arguments.from_jamendo]
         found: dict[str, Any] = {key: quality.path_of(key) for key in read_list(quality, arguments.tracks)}
+    elif isinstance(arguments.audio_dir, Path):
+        found = dict(conversion.find_audio(arguments.audio_dir))
     else:
+        from jamendo_mood.extraction.object_store import find_tracks
+
         found = dict(find_tracks(arguments.audio_dir))
     if not found:
         raise UsageError(
