@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jamendo_mood.store.parquet_reader import read_footers
 from toy_examples import SPEC
 from trying import refusing
 
