@@ -85,7 +85,7 @@ def print_sizes() -> None:
 
 def print_agreement(weights: Path, songs: list[Path]) -> None:
     """How near the embeddings of TFLite's interpreter are to ours, over a window every 10 s of each song."""
-    network, _, _ = yamnet.load(weights)
+    network = load_embedder("yamnet", EmbedderOptions(weights)).network
     ours, theirs = [], []
     with Scratch() as scratch:
         for song in songs:

@@ -173,31 +173,17 @@ class Embedder:
 
 @dataclass(frozen=True)
 class EmbedderOptions:
-    """Where an embedder finds its weights.
+    """How to make an embedder."""
 
-    Attributes
-    ----------
-    weights : Path or None
-        See `vggish.find_weights` and `yamnet.find_weights`.
-    pca : Path or None
-        Google's PCA parameters; None looks beside the weights, then downloads them.
-    allow_untrained : bool
-        Take weights that are not the true ones.
-    precision : str
-        What VGGish computes in, see `vggish.choose_precision`.
-    hop_s : float or None
-        Step from window to window, a multiple of 10 ms; None is the embedder's own.
-    """
-
-    weights: Path | None = None
-    pca: Path | None = None
-    allow_untrained: bool = False
-    precision: str = "float32"
-    hop_s: float | None = None
+    weights: Path | None = None  # see `vggish.find_weights` and `yamnet.find_weights`
+    pca: Path | None = None  # Google's PCA parameters; None looks beside the weights, then downloads them
+    allow_untrained: bool = False  # take weights that are not Google's
+    precision: str = "float32"  # of VGGish, see `vggish.choose_precision`
+    hop_s: float | None = None  # step from window to window, a multiple of 10 ms; None is the embedder's own
 
     @classmethod
     def of(cls, arguments: Any) -> EmbedderOptions:
-        """Those that a parsed command line names; where it has no word for the precision, that is ``auto``."""
+        """The options of a parsed command line; if it has none for the precision, that is ``auto``."""
         precision = getattr(arguments, "precision", "auto")
         hop_s = getattr(arguments, "hop", None)
         return cls(arguments.weights, arguments.pca, arguments.allow_untrained, precision, hop_s)

@@ -23,6 +23,7 @@ from jamendo_mood.extraction.streaming import ExtractReport, StreamConfig, Track
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.util.errors import MoodError, UsageError
 from jamendo_mood.util.files import remove_drafts
+from jamendo_mood.util.untrusted import brief
 
 CHUNK_TRACKS = 32  # at most, for an actor: an hour or two of music
 MAX_CPUS = 4  # of an actor by default: more of them are better spent on more actors
@@ -38,29 +39,16 @@ log = logging.getLogger(__name__)
 class ClusterConfig:
     """Where to run, and on how much of it.
 
-    Attributes
-    ----------
-    address : str
-        Of Ray: ``local`` starts it on this machine, ``auto`` finds the cluster of this machine; or ``HOST:PORT``, or
-        ``ray://HOST:PORT``.
-    actors : int or None
-        None: as many as the cluster has room for now.
-    cpus : int or None
-        Cores an actor; None: up to 4, if each node has them.
-    gpus : float
-        GPUs an actor, such as 0.5 for two actors on each.
-    retry_failed : bool
-        Try tracks again that are in the store's list of failures.
-    stream : StreamConfig
-        Of each actor; ``prefetch`` is raised to its cores.
+    The address is ``local``, which starts Ray on this machine, ``auto``, which finds the cluster of this machine,
+    ``HOST:PORT`` or ``ray://HOST:PORT``.
     """
 
     address: str
-    actors: int | None = None
-    cpus: int | None = None
-    gpus: float = 0.0
-    retry_failed: bool = False
-    stream: StreamConfig = field(default_factory=StreamConfig)
+    actors: int | None = None  # None: as many as the cluster has room for now
+    cpus: int | None = None  # cores of an actor; None: up to 4, if each node has them
+    gpus: float = 0.0  # of an actor, such as 0.5 for two actors on each
+    retry_failed: bool = False  # try tracks again that are in the store's list of failures
+    stream: StreamConfig = field(default_factory=StreamConfig)  # of an actor; `prefetch` is raised to its cores
 
 
 def extract_on_ray(
@@ -81,12 +69,10 @@ def extract_on_ray(
     load : callable
         Returns the embedder; called once in each actor.
     store_root : Path or str
-        The store: a folder that all machines share, or a URL.
+        A folder that all machines share, or a URL.
     config : ClusterConfig
-    on_start : callable
-        Called with the number of tracks that this run will try.
-    on_track : callable
-        Called after each of them; the result has no frames, as they are in the store.
+    on_start, on_track : callable
+        Called with the number of tracks that this run will try, and after each with its result, without its frames.
 
     Raises
     ------
@@ -229,9 +215,9 @@ class _Pool:
         self._deaths += 1
         if chunk is None:
             if self._deaths >= MAX_DEATHS * (self._config.actors or 1):
-                raise UsageError(f"the actors die before they can work: {_first_line(error)}") from error
+                raise UsageError(f"the actors die before they can work: {brief(error)}") from error
             return
-        log.warning("an actor died, %d tracks go to others (%s)", len(chunk.tracks), _first_line(error))
+        log.warning("an actor died, %d tracks go to others (%s)", len(chunk.tracks), brief(error))
         for key, source in chunk.tracks.items():
             if len(chunk.tracks) == 1 and chunk.deaths + 1 >= MAX_DEATHS:
                 yield TrackResult(key, None, 0.0, f"{source}: {MAX_DEATHS} processes died while they worked on it")
@@ -287,7 +273,7 @@ def _connected(address: str) -> Iterator[Any]:
         _check_address(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except Exception as error:  # no cluster there, another version of Ray or Python, ...
-        raise UsageError(f"cannot reach a Ray cluster at {address!r} ({_first_line(error)})") from error
+        raise UsageError(f"cannot reach a Ray cluster at {address!r} ({brief(error)})") from error
     try:
         yield ray
     finally:
@@ -306,7 +292,3 @@ def _rename(error: str, source: PathOrUrl) -> str:
     name = str(source).rpartition("/")[2]
     _, found, reason = error.partition(f"/{name}: ")
     return f"{source}: {reason}" if found else error
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join((str(error).strip() or type(error).__name__).split("\n")[0].split())

@@ -34,6 +34,7 @@ from jamendo_mood.store.embedding_store import (
 )
 from jamendo_mood.util.errors import AudioError, DiskFullError, StoreError, UsageError
 from jamendo_mood.util.files import Scratch
+from jamendo_mood.util.untrusted import brief
 
 FAILURES_FOLDER = "_failures"
 WAITS_S = (1.0, 5.0, 25.0)  # after a fetch that failed; fsspec's own file systems have retried before
@@ -112,18 +113,8 @@ class ObjectStore(Mapping[str, Array]):
     """Embeddings in an object store, by track key, in the files of `EmbeddingStore`: a copy of it on disk is one.
 
     An object appears when it is whole. Failures are objects below ``_failures/``, as objects cannot be appended to.
-
-    Parameters
-    ----------
-    url : str
-        Such as ``s3://bucket/embeddings/vggish``.
-    spec : EmbedderSpec or None
-        As for `EmbeddingStore`.
-
-    Raises
-    ------
-    UsageError
-        The URL cannot be read, there is no store and no `spec`, or it is a store of another embedder.
+    `url` is such as ``s3://bucket/embeddings/vggish``. UsageError if it cannot be read, if there is no store and no
+    `spec`, or if it is a store of another embedder.
     """
 
     def __init__(self, url: str, spec: EmbedderSpec | None = None) -> None:
@@ -223,7 +214,7 @@ def _naming(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of many kinds: no credentials, no package, no bucket
-        raise UsageError(f"{url}: cannot be opened ({' '.join(str(error).split()) or type(error).__name__})") from error
+        raise UsageError(f"{url}: cannot be opened ({brief(error)})") from error
 
 
 def _fetch(url: str, path: Path, stop: threading.Event, waits_s: tuple[float, ...]) -> Exception | None:

@@ -1,4 +1,4 @@
-"""Audio files -> embeddings in a store: streaming, resumable, in shards, with every failure on record.
+"""Audio files -> embeddings in a store: streaming, resumable, in shards, with a list of what failed.
 
 Decoding overlaps with the network: threads convert, read and run the embedder's front end; the calling thread runs the
 network on full batches, which cross the borders of blocks and tracks. Bounded queues keep memory flat however long a
@@ -38,38 +38,27 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """A file to be decoded.
-
-    Attributes
-    ----------
-    key : str
-    path : Path
-        Where it is; of no meaning when there is an error.
-    error : Exception or None
-        Why it cannot be had.
-    release : callable
-        Called when its decoding has ended, however it ended.
-    """
+    """A file to be decoded, or the error that is the reason why there is none."""
 
     key: str
     path: Path = Path()
     error: Exception | None = None
-    release: Callable[[], object] = lambda: None
+    release: Callable[[], object] = lambda: None  # called when its decoding has ended, well or badly
 
 
 Take = Callable[[threading.Event], Source | None]
-"""Gives the next file, waiting for it if need be; None after the last, or once the event is set. For many threads."""
+"""Returns the next file, waiting for it if need be; None after the last, or once the event is set. For many threads."""
 
 Feed = Callable[[Mapping[str, Path], Scratch], AbstractContextManager[Take]]
-"""Starts to get the files of some tracks, into a scratch folder if need be."""
+"""Starts to get the files of tracks, into a scratch folder if need be."""
 
 Alter = Callable[[str, Iterator[Wave]], Iterator[Wave]]
-"""Changes the sound of a track, by its key: stretches of a minute, the last shorter, to stretches of any length."""
+"""Changes the sound of a track, by its key: from stretches of a minute to stretches of any length."""
 
 
 @contextlib.contextmanager
 def local_files(tracks: Mapping[str, Path], _: Scratch) -> Iterator[Take]:
-    """Feed the decoders with files that are there already; `downloads.Downloads` is the other feed."""
+    """The feed for files that are there already; the others are `downloads.Downloads` and `object_store.fetched`."""
     todo: queue.SimpleQueue[Source] = queue.SimpleQueue()
     for key, path in tracks.items():
         todo.put(Source(key, path))
@@ -87,32 +76,17 @@ def local_files(tracks: Mapping[str, Path], _: Scratch) -> Iterator[Take]:
 class StreamConfig:
     """How to stream audio through an embedder.
 
-    Attributes
-    ----------
-    batch : int
-        Windows the network takes at once.
-    prefetch : int
-        Threads that decode ahead of the network: each holds at most one WAV.
-    scratch : Path or None
-        Where WAVs live for the moments they exist; None is the system's folder for temporary files.
-    longest_s : float or None
-        Of files from strangers, decode no more than that many seconds, whatever their headers say: a track that goes on
-        fails with a `LimitError`. That is one ffmpeg pass, without pydub.
-    decoder : str
-        One of `decoders.DECODERS`.
-    feed : callable
-        What gives the decoders the files of the tracks, one by one, as they come.
-    alter : callable or None
-        What is done to the sound between decoder and embedder; ``augmentation`` makes copies by it.
+    With `longest_s`, for files from strangers, a track that is longer fails with a `LimitError`, whatever its header
+    says; it is decoded in one ffmpeg pass, without pydub.
     """
 
-    batch: int = 64
-    prefetch: int = 2
-    scratch: Path | None = None
+    batch: int = 64  # windows that the network takes at once
+    prefetch: int = 2  # threads that decode ahead of the network; each holds at most one WAV
+    scratch: Path | None = None  # where WAVs live for a moment; None is the system's folder for temporary files
     longest_s: float | None = None
-    decoder: str = decoders.DEFAULT
-    feed: Feed = local_files
-    alter: Alter | None = None
+    decoder: str = decoders.DEFAULT  # one of `decoders.DECODERS`
+    feed: Feed = local_files  # where the decoders get the files from
+    alter: Alter | None = None  # changes the sound between decoder and embedder
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.prefetch < 1:
@@ -122,7 +96,7 @@ class StreamConfig:
 
 @dataclass(frozen=True)
 class TrackResult:
-    """What became of one track: `frames` (frames, dim), or None and an `error`, which `cause` has raised."""
+    """The result of one track: float32 `frames` (frames, dim), or None, an `error` message and the exception."""
 
     key: str
     frames: Array | None
@@ -134,18 +108,18 @@ class TrackResult:
 def embed_files(
     tracks: Mapping[str, Path], embedder: Embedder, config: StreamConfig | None = None
 ) -> Generator[TrackResult, None, None]:
-    """Embed audio files, each in its turn but overlapped; yields each track once, roughly in order.
+    """Embed audio files; yields each track once, with its frames or its error, roughly in order.
 
-    A track that fails is yielded with its error. Close the generator to stop: threads end and the scratch folder goes.
+    Close the generator to stop: the threads end and the scratch folder is removed.
 
     Raises
     ------
     DiskFullError
-        The scratch folder is full: no one track's fault.
+        The scratch folder is full.
     UsageError
-        There is no ffmpeg, or no scratch folder can be made.
+        There is no ffmpeg, or the scratch folder cannot be made.
     NetworkError
-        The feed's server gives nothing.
+        Nothing can be downloaded.
     """
     config = config or StreamConfig()
     with (
@@ -153,7 +127,7 @@ def embed_files(
         config.feed(tracks, scratch) as take,
         _Decoders(take, embedder, scratch, config) as chunks,
     ):
-        # What is one row a track is not kept waiting for a batch of tracks.
+        # Where a row is a whole track, none waits for a batch of tracks.
         yield from embed_chunks(chunks, embedder, 1 if embedder.spec.hop_s is None else config.batch)
 
 
@@ -171,16 +145,9 @@ class Chunk:
 def decode(
     key: str, path: Path, embedder: Embedder, scratch: Scratch, config: StreamConfig | None = None
 ) -> Iterator[Chunk]:
-    """Turn one audio file into inputs of the network, block by block; the WAV is gone when the last is out.
+    """Turn one audio file into inputs of the network, block by block; the WAV is deleted after the last.
 
-    Of `config` it is the decoder, the limit and what alters the sound that count.
-
-    Raises
-    ------
-    AudioError
-        It cannot be decoded.
-    LimitError
-        It is longer than `config.longest_s`.
+    AudioError if it cannot be decoded, LimitError if it is longer than `config.longest_s`.
     """
     config = config or StreamConfig()
     window, hop = embedder.window_samples, embedder.hop_samples
@@ -195,7 +162,7 @@ def decode(
             if first and len(wave) < window:
                 log.warning("%s: shorter than %.2f s, padded with silence", path, window / SAMPLE_RATE_HZ)
             if whole and not first:
-                continue  # a row describes as much of the track as its first block has
+                continue  # the row describes the first block only
             if first or len(wave) >= window:
                 yield Chunk(key, embedder.frontend(pad_to_window(wave, window)))
     yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ)
@@ -205,7 +172,7 @@ def decode(
 def _sound_of(
     key: str, path: Path, scratch: Scratch, config: StreamConfig, block: int, overlap: int
 ) -> Iterator[Iterator[Wave]]:
-    """A file's blocks, as they are or altered."""
+    """The blocks of a file, altered if the config says so."""
     read = decoders.DECODERS[config.decoder]
     if config.alter is None:
         with contextlib.closing(read(path, scratch, block, overlap, config.longest_s)) as waves:
@@ -216,10 +183,10 @@ def _sound_of(
 
 
 def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int) -> Iterator[TrackResult]:
-    """Run the network on full batches of whatever comes, and yield each track when its last frame is there.
+    """Run the network on full batches of chunks, and yield each track when its last frame is computed.
 
-    A chunk with an error ends its track. Every batch has `batch` rows, the very last being filled up, so that an
-    embedding does not depend on what it was computed with.
+    A chunk with an error ends its track. The last batch is filled up: so an embedding does not depend on what else was
+    embedded.
     """
     assembly = _Assembly(embedder.network, batch)
     for chunk in chunks:
@@ -234,7 +201,7 @@ def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int) -> Ite
 
 
 class _Assembly:
-    """Inputs waiting for the network, and the outputs of tracks that are not complete."""
+    """Inputs that wait for the network, and the outputs of incomplete tracks."""
 
     def __init__(self, network: Callable[[Array], Array], batch: int) -> None:
         self._network, self._batch = network, batch
@@ -267,7 +234,7 @@ class _Assembly:
             yield TrackResult(key, None if error else frames, duration_s, str(error or ""), error)
 
     def _run(self) -> None:
-        """One batch: take rows from the front, pad if they are too few, hand the results to their tracks."""
+        """One batch: take rows from the front, pad if they are too few, give the results to their tracks."""
         room = self._batch
         taken: list[tuple[str, Array]] = []
         while room and self._waiting:
@@ -285,7 +252,7 @@ class _Assembly:
 
 
 class _StopError(Exception):
-    """The run ends: a decoding thread must drop what it has in hand."""
+    """The run ends: a decoding thread must stop."""
 
 
 class _Decoders:
@@ -343,7 +310,7 @@ class _Decoders:
                 self._put(chunk)
         except _StopError:
             raise
-        except Exception as error:  # the one place that records a failed track: whatever it is, the others go on
+        except Exception as error:  # the one place that records a failed track; the others go on
             self._put(Chunk(source.key, error=error))
 
     def _put(self, chunk: Chunk) -> None:
@@ -358,29 +325,17 @@ T = TypeVar("T")
 
 @dataclass
 class ExtractReport:
-    """What became of a run.
+    """The result of a run."""
 
-    Attributes
-    ----------
-    done : int
-        Tracks embedded in this run.
-    skipped : int
-        Tracks that were in the store already.
-    failed : dict
-        Error by key, of this run's tracks and of earlier failures that were not tried again.
-    audio_s, wall_s : float
-        Seconds of sound embedded, and seconds it took.
-    """
-
-    done: int = 0
-    skipped: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    audio_s: float = 0.0
-    wall_s: float = 0.0
+    done: int = 0  # tracks embedded in this run
+    skipped: int = 0  # tracks that were in the store already
+    failed: dict[str, str] = field(default_factory=dict)  # errors by key, also of failed tracks that were not retried
+    audio_s: float = 0.0  # seconds of sound embedded
+    wall_s: float = 0.0  # seconds it took
 
 
 class Store(Protocol):
-    """Where embeddings go; `EmbeddingStore` is the one on disk, and says what each of these does."""
+    """Where embeddings go; see `EmbeddingStore`, the one on disk."""
 
     spec: EmbedderSpec
 
@@ -423,7 +378,7 @@ def extract(
     UsageError
         The store holds another embedder's embeddings.
     DiskFullError
-        There is no room left; what was done is kept.
+        The disk is full; what was done is kept.
     """
     if store.spec != embedder.spec:
         raise UsageError(f"the store is of {store.spec}, the embedder is {embedder.spec}")
@@ -448,14 +403,8 @@ def select_pending(
 ) -> tuple[dict[str, T], ExtractReport]:
     """The tracks that a run is to embed, and the report that it begins with.
 
-    Parameters
-    ----------
-    tracks : mapping of key to file
-    store : Store
-        Whose failures count; `retry_failed` takes those of `tracks` out of its list.
-    there : container of str
-        The keys that are done: the store itself, or a list of what it has where looking up each would be slow.
-    retry_failed : bool
+    `there` has the keys that are done: it is the store itself, or a set where looking up each key would be slow.
+    `retry_failed` takes the tracks out of the store's list of failures.
     """
     pending = {key: place for key, place in tracks.items() if key not in there}
     report = ExtractReport(skipped=len(tracks) - len(pending))
@@ -469,13 +418,7 @@ def select_pending(
 
 
 def select_shard(keys: Iterable[str], index: int, count: int) -> list[str]:
-    """The keys of shard `index` (from 1) of `count`: decided by each key alone, so the same on every machine.
-
-    Raises
-    ------
-    UsageError
-        Not ``1 <= index <= count``.
-    """
+    """The keys of shard `index` (from 1) of `count`: each key alone decides, so they are the same on every machine."""
     if not 1 <= index <= count:
         raise UsageError(f"shard {index}/{count}: it must be between 1/{count} and {count}/{count}")
     return [key for key in keys if zlib.crc32(key.encode(errors="surrogateescape")) % count == index - 1]

@@ -282,18 +282,7 @@ class PackedEmbeddings(Mapping[str, Array]):
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """What the file of a track holds; entries of earlier versions do not say whose they are, and have no checksum.
-
-    Attributes
-    ----------
-    frames : float32 array (frames, dim)
-    key : str or None
-        The track it is the embedding of.
-    spec : EmbedderSpec or None
-        What made it.
-    sha256 : str
-        The checksum, or empty.
-    """
+    """What the file of a track holds; in those of earlier versions, float32 frames (frames, dim) alone."""
 
     frames: Array
     key: str | None = None

@@ -63,21 +63,11 @@ Tell = Callable[..., None]
 
 @dataclass(frozen=True)
 class ParquetReport:
-    """The result of an export or an import.
+    """The result of an export or an import."""
 
-    Attributes
-    ----------
-    tracks : int
-        Tracks written in this run.
-    skipped : int
-        Tracks that were there already.
-    files : int
-        All files, also those of an earlier run.
-    """
-
-    tracks: int
-    skipped: int
-    files: int
+    tracks: int  # written in this run
+    skipped: int  # that were there already
+    files: int  # all of them, also those of an earlier run
 
 
 @dataclass(frozen=True)
@@ -103,11 +93,9 @@ def export_parquet(
     ----------
     store : EmbeddingStore
     folder : Path
-        Gets ``embeddings-00000-of-00009.parquet`` and so on.
-    shard_rows : int or None
-        Tracks a file, from 1 up; None goes by `shard_mb`.
-    shard_mb : int
-        Megabytes (10**6 bytes) of embeddings a file before compression, from 1 up; a track is never cut.
+        For ``embeddings-00000-of-00009.parquet`` and so on.
+    shard_rows, shard_mb : int
+        Tracks a file; if None, megabytes (10**6 bytes) of embeddings a file before compression. A track is never cut.
     on_progress : callable
         Called with the tracks done and all tracks, after each file.
 

@@ -222,7 +222,7 @@ def test_https_is_not_left_for_http():
     link, adapter = downloads.Link(threading.Event()), Redirecting()
     link._session.mount("https://", adapter)
     link._session.mount("http://", adapter)
-    with pytest.raises(DownloadError, match=r"https://there/a: leads to http://elsewhere.* without https"):
+    with pytest.raises(DownloadError, match=r"https://there/a: redirects to http://elsewhere.* without https"):
         link.get("https://there/a", 0)
     assert link.get("http://there/a", 0).status_code == 200  # a mirror that the user named
 
