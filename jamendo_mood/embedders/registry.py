@@ -111,7 +111,7 @@ class EmbedderSpec:
         return (np.arange(count) * (self.hop_s or 0.0)).astype(np.float32)
 
     def duration_s(self, count: int) -> float:
-        """About how long a track of `count` rows is; 0 where rows do not tell."""
+        """About how long a track of `count` rows is; 0 if a row is a whole track."""
         return count * (self.hop_s or 0.0)
 
     @classmethod

@@ -30,7 +30,7 @@ from jamendo_mood.util.files import Scratch
 
 BLOCK_FRAMES = 64  # windows a block: about a minute of sound, 4 MB
 STRETCH_SAMPLES = 60 * SAMPLE_RATE_HZ  # what `StreamConfig.alter` is given at a time, whatever the embedder
-_NOT_FINITE = "its embedding holds NaN or infinity, which sound never gives: check the weights and the precision"
+_NOT_FINITE = "its embedding holds NaN or infinity, which no sound causes: check the weights and the precision"
 
 Array = npt.NDArray[np.float32]
 log = logging.getLogger(__name__)
@@ -406,14 +406,14 @@ def select_pending(
     `there` has the keys that are done: it is the store itself, or a set where looking up each key would be slow.
     `retry_failed` takes the tracks out of the store's list of failures.
     """
-    pending = {key: place for key, place in tracks.items() if key not in there}
+    pending = {key: file for key, file in tracks.items() if key not in there}
     report = ExtractReport(skipped=len(tracks) - len(pending))
     earlier = {key: error for key, error in store.failures().items() if key in pending}
     if retry_failed and earlier:
         store.forget_failures(set(earlier))
     elif earlier:
         report.failed.update(earlier)
-        pending = {key: place for key, place in pending.items() if key not in earlier}
+        pending = {key: file for key, file in pending.items() if key not in earlier}
     return pending, report
 
 
