@@ -106,20 +106,10 @@ def find_weights(path: Path | None = None) -> Path:
 
 
 def patches(wave: Wave, hop_frames: int = HOP_FRAMES) -> Array:
-    """Cut the log-mel spectrogram of a wave into patches of 0.96 s, by default one every 0.48 s.
+    """Cut the log-mel spectrogram of a wave into patches, by default one every 0.48 s: float32 (patches, 96, 64).
 
-    Parameters
-    ----------
-    wave : float32 array (samples,)
-        16 kHz, range [-1, 1].
-    hop_frames : int
-        Frames of 10 ms from the start of a patch to the start of the next.
-
-    Returns
-    -------
-    float32 array (patches, 96, 64)
-        As `spectrograms.patches`, of ``log(magnitude + 0.001)``. What is left at the end is dropped; Google's module
-        lengthens it with silence to one patch more.
+    As `spectrograms.patches`, but of ``log(magnitude + 0.001)``. What is left at the end is dropped; Google's module
+    pads it with silence to one more patch.
     """
     return spectrograms.cut_patches(spectrograms.log_mel(wave, LOG_OFFSET), hop_frames)
 

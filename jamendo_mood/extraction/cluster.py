@@ -90,14 +90,9 @@ def extract_on_ray(
                 remove_drafts(store_root)  # of runs that were killed
             pending, report = select_pending(tracks, store, set(store), retry_failed=config.retry_failed)
             on_start(len(pending))
-            for outcome in pool.embed(pending):
-                if outcome.error:
-                    report.failed[outcome.key] = outcome.error
-                    store.record_failure(outcome.key, outcome.error)
-                else:
-                    report.done += 1
-                    report.audio_s += outcome.duration_s
-                on_track(outcome)
+            for result in pool.embed(pending):
+                report.count(result, store)
+                on_track(result)
         finally:
             pool.stop()
     report.wall_s = time.perf_counter() - started

@@ -192,7 +192,7 @@ def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int) -> Ite
     for chunk in chunks:
         if chunk.error is not None:
             assembly.drop(chunk.key)
-            yield TrackResult(chunk.key, None, 0.0, str(chunk.error), chunk.error)
+            yield TrackResult(chunk.key, None, 0.0, str(chunk.error) or type(chunk.error).__name__, chunk.error)
         else:
             assembly.add(chunk)
             yield from assembly.finished()
@@ -333,6 +333,15 @@ class ExtractReport:
     audio_s: float = 0.0  # seconds of sound embedded
     wall_s: float = 0.0  # seconds it took
 
+    def count(self, result: TrackResult, store: Store) -> None:
+        """Count one more track; a failure goes into the store's list too."""
+        if result.error:
+            self.failed[result.key] = result.error
+            store.record_failure(result.key, result.error)
+        else:
+            self.done += 1
+            self.audio_s += result.duration_s
+
 
 class Store(Protocol):
     """Where embeddings go; see `EmbeddingStore`, the one on disk."""
@@ -386,13 +395,9 @@ def extract(
     pending, report = select_pending(tracks, store, store, retry_failed=retry_failed)
     with contextlib.closing(embed_files(pending, embedder, config)) as results:
         for result in results:
-            if result.frames is None:
-                report.failed[result.key] = result.error
-                store.record_failure(result.key, result.error)
-            else:
+            if result.frames is not None:
                 store.add(result.key, result.frames)
-                report.done += 1
-                report.audio_s += result.duration_s
+            report.count(result, store)
             on_track(result)
     report.wall_s = time.perf_counter() - started
     return report
