@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jamendo_mood.audio import conversion
+from jamendo_mood.audio import decoding
 from jamendo_mood.cli import synthesis
 from jamendo_mood.datasets.dataset import Dataset
 from jamendo_mood.datasets.registry import load_dataset
@@ -56,7 +56,7 @@ def logmel() -> Embedder:
 @pytest.fixture(scope="session")
 def corpus_store(corpus: Corpus, logmel: Embedder, tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
     store = EmbeddingStore(tmp_path_factory.mktemp("store") / "logmel", logmel.spec)
-    report = extract(conversion.find_audio(corpus.audio), logmel, store)
+    report = extract(decoding.find_audio(corpus.audio), logmel, store)
     assert report.done == len(corpus.songs)
     return store
 

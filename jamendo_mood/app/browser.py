@@ -15,7 +15,7 @@ from typing import Any
 
 import anywidget
 
-from jamendo_mood.audio import conversion, ffmpeg
+from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.util.errors import AudioError, CancelledError
 
 Buffers = Sequence[bytes | memoryview]
@@ -61,8 +61,8 @@ class Page(anywidget.AnyWidget):  # type: ignore[misc]
 EXCERPT_S = 30.0
 KBPS = 64
 """Of an excerpt, in mono: 240 kB for 30 s, good enough to recognise a song by."""
-MOST_BYTES = 10 * 3600 * KBPS * 1000 // 8  # ten hours: it is kept in memory
-MOST_ASKED = 64  # pieces that wait for the encoder: a page asks for one at a time
+MAX_BYTES = 10 * 3600 * KBPS * 1000 // 8  # ten hours: it is kept in memory
+MAX_ASKED = 64  # pieces that wait for the encoder: a page asks for one at a time
 KEPT = 4  # sounds that were asked for last: each is asked for in pieces
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def encode_excerpt(path: Path, length_s: float | None = EXCERPT_S) -> bytes:
     AudioError
         It cannot be decoded, or this ffmpeg cannot write MP3.
     """
-    duration_s = conversion.probe(path).duration_s
+    duration_s = decoding.probe(path).duration_s
     span: tuple[str, ...] = ()
     if length_s is not None:
         start_s = 0.0 if duration_s is None else max(0.0, (duration_s - length_s) / 2)
@@ -90,7 +90,7 @@ def encode_excerpt(path: Path, length_s: float | None = EXCERPT_S) -> bytes:
     done = ffmpeg.run(
         *("-v", "error", *span, "-i", str(path.absolute()), "-vn", "-sn", "-dn"),
         *("-map_metadata", "-1", "-ac", "1", "-c:a", "libmp3lame", "-b:a", f"{KBPS}k", "-f", "mp3", "-"),
-        most_bytes=MOST_BYTES,
+        max_bytes=MAX_BYTES,
     )
     if done.status != 0 or not done.output:
         raise AudioError(f"{path}: no excerpt can be made of it ({done.reason(path) if done.report else 'no sound'})")
@@ -118,7 +118,7 @@ class Sounds:
         self._send_piece, self._library = send_piece, library
         self._encoder = ThreadPoolExecutor(1, "jamendo-mood-sounds")
         self._closed = threading.Event()
-        self._room = threading.Semaphore(MOST_ASKED)
+        self._room = threading.Semaphore(MAX_ASKED)
         self._encoded: dict[str, bytes | None] = {}
 
     def send(self, key: str, index: int) -> None:

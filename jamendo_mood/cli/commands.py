@@ -88,7 +88,7 @@ def _choose_feed(arguments: argparse.Namespace) -> Feed:
 
 def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """The files to embed, and the keys of the table that have none."""
-    from jamendo_mood.audio import conversion
+    from jamendo_mood.audio import decoding
     from jamendo_mood.datasets.jamendo import QUALITIES, read_list, read_tracks
     from jamendo_mood.extraction.object_store import find_tracks
     from jamendo_mood.extraction.streaming import select_shard
@@ -99,9 +99,7 @@ def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[
     else:
         found = dict(find_tracks(arguments.audio_dir))
     if not found:
-        raise UsageError(
-            f"{arguments.audio_dir}: no audio files there ({', '.join(sorted(conversion.AUDIO_SUFFIXES))})"
-        )
+        raise UsageError(f"{arguments.audio_dir}: no audio files there ({', '.join(sorted(decoding.AUDIO_SUFFIXES))})")
     keys = list(found) if arguments.tracks is None else [track.key for track, _ in read_tracks(arguments.tracks)]
     if arguments.augment is not None:
         keys = copy_options.read_training_keys(arguments)

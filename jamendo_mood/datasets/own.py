@@ -27,7 +27,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio.conversion import AUDIO_SUFFIXES, key_of
+from jamendo_mood.audio.decoding import AUDIO_SUFFIXES, key_of
 from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, to_one_hot
 from jamendo_mood.datasets.parts import PARTS, SEED, assign_folds, make_parts
 from jamendo_mood.tasks.task import Task

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio.conversion import AUDIO_SUFFIXES, find_audio, key_of
+from jamendo_mood.audio.decoding import AUDIO_SUFFIXES, find_audio, key_of
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.extraction.streaming import Source, Take
 from jamendo_mood.store.embedding_store import EmbeddingStore, check_entry, check_frames
@@ -54,7 +54,7 @@ def open_store(place: Place, spec: EmbedderSpec) -> EmbeddingStore | ObjectStore
 
 
 def find_tracks(root: Place) -> dict[str, Place]:
-    """Find the audio files below a folder or URL by key, as `audio.conversion.find_audio` does.
+    """Find the audio files below a folder or URL by key, as `audio.decoding.find_audio` does.
 
     Raises
     ------

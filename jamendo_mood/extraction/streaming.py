@@ -22,8 +22,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import decoders, ffmpeg
-from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
+from jamendo_mood.audio import decoding, ffmpeg
+from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec, pad_to_window
 from jamendo_mood.util.errors import DataError, DiskFullError, NetworkError, UsageError
 from jamendo_mood.util.files import Scratch
@@ -95,11 +95,8 @@ class StreamConfig:
         Threads that decode ahead of the network: each holds at most one WAV.
     scratch : Path or None
         Where WAVs live for the moments they exist; None is the system's folder for temporary files.
-    longest_s : float or None
-        Of files from strangers, decode no more than that many seconds, whatever their headers say: a track that goes on
-        fails with a `LimitError`. That is one ffmpeg pass, without pydub.
     decoder : str
-        One of `decoders.DECODERS`.
+        One of `decoding.DECODERS`.
     feed : callable
         What gives the decoders the files of the tracks, one by one, as they come.
     alter : callable or None
@@ -109,15 +106,14 @@ class StreamConfig:
     batch: int = 64
     prefetch: int = 2
     scratch: Path | None = None
-    longest_s: float | None = None
-    decoder: str = decoders.DEFAULT
+    decoder: str = decoding.DEFAULT_DECODER
     feed: Feed = local_files
     alter: Alter | None = None
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.prefetch < 1:
             raise UsageError(f"batch and prefetch must be at least 1, not {self.batch} and {self.prefetch}")
-        decoders.check_decoder(self.decoder)
+        decoding.check_decoder(self.decoder)
 
 
 @dataclass(frozen=True)
@@ -153,8 +149,7 @@ def embed_files(
         config.feed(tracks, scratch) as take,
         _Decoders(take, embedder, scratch, config) as chunks,
     ):
-        # What is one row a track is not kept waiting for a batch of tracks.
-        yield from embed_chunks(chunks, embedder, 1 if embedder.spec.hop_s is None else config.batch)
+        yield from embed_chunks(chunks, embedder, config.batch)
 
 
 @dataclass(frozen=True)
@@ -173,31 +168,36 @@ def decode(
 ) -> Iterator[Chunk]:
     """Turn one audio file into inputs of the network, block by block; the WAV is gone when the last is out.
 
-    Of `config` it is the decoder, the limit and what alters the sound that count.
+    Of `config` only the decoder and what alters the sound count.
 
     Raises
     ------
     AudioError
         It cannot be decoded.
-    LimitError
-        It is longer than `config.longest_s`.
     """
-    config = config or StreamConfig()
+    with _sound_of(key, path, scratch, config or StreamConfig(), *blocks_of(embedder)) as waves:
+        yield from apply_frontend(key, waves, embedder)
+
+
+def blocks_of(embedder: Embedder) -> tuple[int, int]:
+    """The samples of a block that an embedder's front end is given, and how many of them are of the block before."""
     window, hop = embedder.window_samples, embedder.hop_samples
-    whole = embedder.spec.hop_s is None
-    block = hop if whole else (BLOCK_FRAMES - 1) * hop + max(window, hop)
-    overlap = 0 if whole else max(0, window - hop)
+    if embedder.spec.hop_s is None:  # a row describes as much of the track as its first block has
+        return hop, 0
+    return (BLOCK_FRAMES - 1) * hop + max(window, hop), max(0, window - hop)
+
+
+def apply_frontend(key: str, waves: Iterable[Wave], embedder: Embedder) -> Iterator[Chunk]:
+    """Turn the sound of a track, in blocks as `blocks_of` says, into inputs of the network."""
+    window, (_, overlap) = embedder.window_samples, blocks_of(embedder)
     samples = 0
-    with _sound_of(key, path, scratch, config, block, overlap) as waves:
-        for wave in waves:
-            first = samples == 0
-            samples += len(wave) - (0 if first else overlap)
-            if first and len(wave) < window:
-                log.warning("%s: shorter than %.2f s, padded with silence", path, window / SAMPLE_RATE_HZ)
-            if whole and not first:
-                continue  # a row describes as much of the track as its first block has
-            if first or len(wave) >= window:
-                yield Chunk(key, embedder.frontend(pad_to_window(wave, window)))
+    for wave in waves:
+        first = samples == 0
+        samples += len(wave) - (0 if first else overlap)
+        if first and len(wave) < window:
+            log.warning("%s: shorter than %.2f s, padded with silence", key, window / SAMPLE_RATE_HZ)
+        if first or (len(wave) >= window and embedder.spec.hop_s is not None):
+            yield Chunk(key, embedder.frontend(pad_to_window(wave, window)))
     yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ)
 
 
@@ -206,22 +206,23 @@ def _sound_of(
     key: str, path: Path, scratch: Scratch, config: StreamConfig, block: int, overlap: int
 ) -> Iterator[Iterator[Wave]]:
     """A file's blocks, as they are or altered."""
-    read = decoders.DECODERS[config.decoder]
+    read = decoding.DECODERS[config.decoder]
     if config.alter is None:
-        with contextlib.closing(read(path, scratch, block, overlap, config.longest_s)) as waves:
+        with contextlib.closing(read(path, scratch, block, overlap)) as waves:
             yield waves
     else:
-        with contextlib.closing(read(path, scratch, STRETCH_SAMPLES, 0, config.longest_s)) as waves:
-            yield decoders.cut(config.alter(key, waves), path, block, overlap)
+        with contextlib.closing(read(path, scratch, STRETCH_SAMPLES, 0)) as waves:
+            yield decoding.cut(config.alter(key, waves), path, block, overlap)
 
 
-def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int) -> Iterator[TrackResult]:
+def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int = StreamConfig.batch) -> Iterator[TrackResult]:
     """Run the network on full batches of whatever comes, and yield each track when its last frame is there.
 
     A chunk with an error ends its track. Every batch has `batch` rows, the very last being filled up, so that an
-    embedding does not depend on what it was computed with.
+    embedding does not depend on what it was computed with. Where a row describes a whole track it does not wait for a
+    batch of tracks.
     """
-    assembly = _Assembly(embedder.network, batch)
+    assembly = _Assembly(embedder.network, 1 if embedder.spec.hop_s is None else batch)
     for chunk in chunks:
         if chunk.error is not None:
             assembly.drop(chunk.key)
@@ -405,7 +406,7 @@ def extract(
     Parameters
     ----------
     tracks : mapping of key to audio file
-        As `audio.conversion.find_audio` gives it.
+        As `audio.decoding.find_audio` gives it.
     embedder : Embedder
     store : EmbeddingStore
     config : StreamConfig or None

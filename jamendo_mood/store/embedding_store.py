@@ -43,7 +43,7 @@ from jamendo_mood.store.file_format import (
 from jamendo_mood.util import plaintext, untrusted
 from jamendo_mood.util.errors import DataError, StoreError, UsageError
 from jamendo_mood.util.files import append, disk_errors, locked, write_atomically, write_together
-from jamendo_mood.util.untrusted import MOST_TABLE_BYTES, read_table
+from jamendo_mood.util.untrusted import MAX_TABLE_BYTES, read_table
 
 MOST_INDEX_BYTES = 1_000_000_000
 """Of ``index.tsv``: some twelve million tracks."""
@@ -259,7 +259,7 @@ class PackedEmbeddings(Mapping[str, Array]):
         try:
             self.frames: Array = map_array(root / PACKED_NAME)
             # No track is without a frame: so no more is read of an index than there is frames for.
-            most = min(max(_INDEX_LINE_BYTES * len(self.frames), MOST_TABLE_BYTES), MOST_INDEX_BYTES)
+            most = min(max(_INDEX_LINE_BYTES * len(self.frames), MAX_TABLE_BYTES), MOST_INDEX_BYTES)
             rows = read_table(root / INDEX_NAME, ("key", "frames"), most)
             self._lengths = {key: int(length) for key, length, *_ in rows}
             sealed = _is_sealed(root / PACKED_NAME, untrusted.read_bytes(root / INDEX_NAME, most), self.frames)

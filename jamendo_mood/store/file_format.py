@@ -72,7 +72,7 @@ def parse_manifest(content: bytes, place: Path | str) -> EmbedderSpec:
 def read_manifest(path: Path, place: Path | str) -> EmbedderSpec:
     """Read a ``store.json`` from its file, as `parse_manifest` does; OSError if the file cannot be read."""
     try:
-        content = untrusted.read_bytes(path, untrusted.MOST_JSON_BYTES)
+        content = untrusted.read_bytes(path, untrusted.MAX_JSON_BYTES)
     except ValueError as error:
         raise _describe_damage(error, place) from error
     return parse_manifest(content, place)

@@ -3,7 +3,7 @@ import collections
 import numpy as np
 import pytest
 
-from jamendo_mood.audio import conversion, ffmpeg
+from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.cli import synthesis
 from jamendo_mood.util.errors import UsageError
 
@@ -71,7 +71,7 @@ def test_a_corpus_is_a_jamendo_of_its_own(corpus):
             assert song.part == part
             assert {synthesis.MOODS[tag] for tag in np.flatnonzero(corpus.dataset.targets[row])} == {*song.moods}
             assert track.duration_s == synthesis.SONG_S
-    assert set(conversion.find_audio(corpus.audio)) == {track.key for track in corpus.dataset.tracks}
+    assert set(decoding.find_audio(corpus.audio)) == {track.key for track in corpus.dataset.tracks}
 
 
 def test_the_tables_are_in_mtgs_own_format(corpus):
@@ -84,7 +84,7 @@ def test_the_tables_are_in_mtgs_own_format(corpus):
 
 def test_a_song_says_what_it_is(corpus):
     song = corpus.songs[0]
-    info = conversion.probe(corpus.path(0))
+    info = decoding.probe(corpus.path(0))
     assert info.codec == "mp3"
     assert info.duration_s == pytest.approx(synthesis.SONG_S, abs=0.1)
     assert info.title == f"Study in {' and '.join(song.moods)} no. {song.id}"
@@ -92,7 +92,7 @@ def test_a_song_says_what_it_is(corpus):
 
 
 def test_the_mp3_is_the_song_that_was_rendered(corpus, read_wav, tmp_path):
-    conversion.convert_to_wav(corpus.path(0), tmp_path / "song.wav")
+    decoding.convert_to_wav(corpus.path(0), tmp_path / "song.wav")
     decoded = read_wav(tmp_path / "song.wav")
     rendered = synthesis.render(corpus.songs[0])
     assert len(decoded) / 16_000 == pytest.approx(len(rendered) / synthesis.RATE_HZ, abs=0.1)

@@ -1,6 +1,6 @@
 import pytest
 
-from jamendo_mood.audio.conversion import key_of
+from jamendo_mood.audio.decoding import key_of
 from jamendo_mood.datasets import jamendo
 from jamendo_mood.datasets.jamendo import QUALITIES, read_list
 from jamendo_mood.util.errors import DataError, UsageError

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from jamendo_mood.audio.conversion import find_audio
+from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.extraction import cluster
 from jamendo_mood.extraction.cluster import ClusterConfig, Worker, extract_on_ray
