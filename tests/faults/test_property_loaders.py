@@ -13,7 +13,7 @@ from test_loaders import WRITERS
 from toy_examples import TASK, make_tagger
 from trying import refusing, tries
 
-from jamendo_mood.datasets.registry import DATASETS, load_dataset
+from jamendo_mood.datasets import DATASETS, load_dataset
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
 from jamendo_mood.tasks.calibration import IDENTITY

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
-from jamendo_mood.store.file_format import Entry
+from jamendo_mood.store.embedding_store import EmbeddingStore, Entry, PackedEmbeddings
 from jamendo_mood.util.errors import DiskFullError, StoreError, UsageError
 from jamendo_mood.util.untrusted import MAX_TABLE_BYTES
 
@@ -338,7 +337,7 @@ def test_packing_again_takes_in_what_is_new(filled):
 
 def test_an_index_may_be_as_large_as_there_are_frames_for(filled, monkeypatch):
     monkeypatch.setattr("jamendo_mood.util.untrusted.MAX_TABLE_BYTES", 100)
-    monkeypatch.setattr("jamendo_mood.store.embedding_store.MOST_TABLE_BYTES", 100, raising=False)
+    monkeypatch.setattr("jamendo_mood.store.embedding_store.MAX_TABLE_BYTES", 100, raising=False)
     assert len(filled.pack()) == len(TRACKS)
     with (filled.root / "index.tsv").open("ab") as file:
         file.truncate(200 * sum(TRACKS.values()) + 1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toy_class_sets import WRITERS
 
-from jamendo_mood.datasets.registry import DATASETS
+from jamendo_mood.datasets import DATASETS
 
 pytest_plugins = ["toy_commands"]
 

@@ -55,7 +55,7 @@ def trained(table, corpus_store):
 
 def test_what_is_remarkable_in_the_data_is_told(run, kind, table, corpus_store, trained):
     folder, said = trained
-    remark = "columns that were not used: notes"
+    remark = "unused columns: notes"
     assert said.count(remark) == 1
     where = ["--data", table, "--store", corpus_store.root, "--rounds", 20]
     evaluated = run("evaluate", folder, *where)
