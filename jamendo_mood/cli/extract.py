@@ -190,7 +190,7 @@ def _choose_feed(arguments: argparse.Namespace) -> Feed:
 
 def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """The files to embed, and the keys of the table that have none."""
-    from jamendo_mood.audio import conversion
+    from jamendo_mood.audio import decoding
     from jamendo_mood.datasets.jamendo import QUALITIES, read_list, read_tracks
     from jamendo_mood.extraction.streaming import select_shard
 
@@ -198,15 +198,13 @@ def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[
         quality = QUALITIES[arguments.from_jamendo]
         found: dict[str, Any] = {key: quality.path_of(key) for key in read_list(quality, arguments.tracks)}
     elif isinstance(arguments.audio_dir, Path):
-        found = dict(conversion.find_audio(arguments.audio_dir))
+        found = dict(decoding.find_audio(arguments.audio_dir))
     else:
         from jamendo_mood.extraction.object_store import find_tracks
 
         found = dict(find_tracks(arguments.audio_dir))
     if not found:
-        raise UsageError(
-            f"{arguments.audio_dir}: no audio files there ({', '.join(sorted(conversion.AUDIO_SUFFIXES))})"
-        )
+        raise UsageError(f"{arguments.audio_dir}: no audio files there ({', '.join(sorted(decoding.AUDIO_SUFFIXES))})")
     keys = list(found) if arguments.tracks is None else [track.key for track, _ in read_tracks(arguments.tracks)]
     if arguments.augment is not None:
         keys = _read_training_keys(arguments)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
+from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders.registry import COEFFICIENTS, Array, Embedder, EmbedderOptions, EmbedderSpec
 from jamendo_mood.util.errors import UsageError
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio import spectrograms
-from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
+from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.audio.spectrograms import FFT_LENGTH, MEL_BANDS, PATCH_FRAMES
 from jamendo_mood.util.errors import UsageError
 

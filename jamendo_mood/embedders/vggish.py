@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio import spectrograms
-from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ
+from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ
 from jamendo_mood.embedders import engines
 from jamendo_mood.embedders.registry import UNTRAINED, Embedder, EmbedderOptions, patch_embedder
 from jamendo_mood.util import untrusted

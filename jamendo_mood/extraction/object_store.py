@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio.conversion import AUDIO_SUFFIXES, key_of
+from jamendo_mood.audio.decoding import AUDIO_SUFFIXES, key_of
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.extraction.streaming import Source, Take
 from jamendo_mood.store.embedding_store import (
@@ -58,7 +58,7 @@ def open_store(root: PathOrUrl, spec: EmbedderSpec) -> EmbeddingStore | ObjectSt
 
 
 def find_tracks(root: str) -> dict[str, str]:
-    """Find the audio files below a URL by key, as `audio.conversion.find_audio` does below a folder.
+    """Find the audio files below a URL by key, as `audio.decoding.find_audio` does below a folder.
 
     Raises
     ------

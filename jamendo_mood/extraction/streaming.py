@@ -22,8 +22,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import decoders, ffmpeg
-from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
+from jamendo_mood.audio import decoding, ffmpeg
+from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec, pad_to_window
 from jamendo_mood.util.errors import DataError, DiskFullError, NetworkError, UsageError
 from jamendo_mood.util.files import Scratch
@@ -74,24 +74,19 @@ def local_files(tracks: Mapping[str, Path], _: Scratch) -> Iterator[Take]:
 
 @dataclass(frozen=True)
 class StreamConfig:
-    """How to stream audio through an embedder.
-
-    With `longest_s`, for files from strangers, a track that is longer fails with a `LimitError`, whatever its header
-    says; it is decoded in one ffmpeg pass, without pydub.
-    """
+    """How to stream audio through an embedder."""
 
     batch: int = 64  # windows that the network takes at once
     prefetch: int = 2  # threads that decode ahead of the network; each holds at most one WAV
     scratch: Path | None = None  # where WAVs live for a moment; None is the system's folder for temporary files
-    longest_s: float | None = None
-    decoder: str = decoders.DEFAULT  # one of `decoders.DECODERS`
+    decoder: str = decoding.DEFAULT_DECODER  # one of `decoding.DECODERS`
     feed: Feed = local_files  # where the decoders get the files from
     alter: Alter | None = None  # changes the sound between decoder and embedder
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.prefetch < 1:
             raise UsageError(f"batch and prefetch must be at least 1, not {self.batch} and {self.prefetch}")
-        decoders.check_decoder(self.decoder)
+        decoding.check_decoder(self.decoder)
 
 
 @dataclass(frozen=True)
@@ -127,8 +122,7 @@ def embed_files(
         config.feed(tracks, scratch) as take,
         _Decoders(take, embedder, scratch, config) as chunks,
     ):
-        # Where a row is a whole track, none waits for a batch of tracks.
-        yield from embed_chunks(chunks, embedder, 1 if embedder.spec.hop_s is None else config.batch)
+        yield from embed_chunks(chunks, embedder, config.batch)
 
 
 @dataclass(frozen=True)
@@ -147,24 +141,31 @@ def decode(
 ) -> Iterator[Chunk]:
     """Turn one audio file into inputs of the network, block by block; the WAV is deleted after the last.
 
-    AudioError if it cannot be decoded, LimitError if it is longer than `config.longest_s`.
+    AudioError if it cannot be decoded. Of `config` only the decoder and what alters the sound count.
     """
-    config = config or StreamConfig()
+    with _sound_of(key, path, scratch, config or StreamConfig(), *blocks_of(embedder)) as waves:
+        yield from apply_frontend(key, waves, embedder)
+
+
+def blocks_of(embedder: Embedder) -> tuple[int, int]:
+    """The samples of a block that an embedder's front end is given, and how many of them are of the block before."""
     window, hop = embedder.window_samples, embedder.hop_samples
-    whole = embedder.spec.hop_s is None
-    block = hop if whole else (BLOCK_FRAMES - 1) * hop + max(window, hop)
-    overlap = 0 if whole else max(0, window - hop)
+    if embedder.spec.hop_s is None:  # a row describes as much of the track as its first block has
+        return hop, 0
+    return (BLOCK_FRAMES - 1) * hop + max(window, hop), max(0, window - hop)
+
+
+def apply_frontend(key: str, waves: Iterable[Wave], embedder: Embedder) -> Iterator[Chunk]:
+    """Turn the sound of a track, in blocks as `blocks_of` says, into inputs of the network."""
+    window, (_, overlap) = embedder.window_samples, blocks_of(embedder)
     samples = 0
-    with _sound_of(key, path, scratch, config, block, overlap) as waves:
-        for wave in waves:
-            first = samples == 0
-            samples += len(wave) - (0 if first else overlap)
-            if first and len(wave) < window:
-                log.warning("%s: shorter than %.2f s, padded with silence", path, window / SAMPLE_RATE_HZ)
-            if whole and not first:
-                continue  # the row describes the first block only
-            if first or len(wave) >= window:
-                yield Chunk(key, embedder.frontend(pad_to_window(wave, window)))
+    for wave in waves:
+        first = samples == 0
+        samples += len(wave) - (0 if first else overlap)
+        if first and len(wave) < window:
+            log.warning("%s: shorter than %.2f s, padded with silence", key, window / SAMPLE_RATE_HZ)
+        if first or (len(wave) >= window and embedder.spec.hop_s is not None):
+            yield Chunk(key, embedder.frontend(pad_to_window(wave, window)))
     yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ)
 
 
@@ -173,22 +174,22 @@ def _sound_of(
     key: str, path: Path, scratch: Scratch, config: StreamConfig, block: int, overlap: int
 ) -> Iterator[Iterator[Wave]]:
     """The blocks of a file, altered if the config says so."""
-    read = decoders.DECODERS[config.decoder]
+    read = decoding.DECODERS[config.decoder]
     if config.alter is None:
-        with contextlib.closing(read(path, scratch, block, overlap, config.longest_s)) as waves:
+        with contextlib.closing(read(path, scratch, block, overlap)) as waves:
             yield waves
     else:
-        with contextlib.closing(read(path, scratch, STRETCH_SAMPLES, 0, config.longest_s)) as waves:
-            yield decoders.cut(config.alter(key, waves), path, block, overlap)
+        with contextlib.closing(read(path, scratch, STRETCH_SAMPLES, 0)) as waves:
+            yield decoding.cut(config.alter(key, waves), path, block, overlap)
 
 
-def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int) -> Iterator[TrackResult]:
+def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int = StreamConfig.batch) -> Iterator[TrackResult]:
     """Run the network on full batches of chunks, and yield each track when its last frame is computed.
 
     A chunk with an error ends its track. The last batch is filled up: so an embedding does not depend on what else was
-    embedded.
+    embedded. Where a row describes a whole track, it does not wait for a batch of tracks.
     """
-    assembly = _Assembly(embedder.network, batch)
+    assembly = _Assembly(embedder.network, 1 if embedder.spec.hop_s is None else batch)
     for chunk in chunks:
         if chunk.error is not None:
             assembly.drop(chunk.key)
@@ -369,7 +370,7 @@ def extract(
     Parameters
     ----------
     tracks : mapping of key to audio file
-        As `audio.conversion.find_audio` gives it.
+        As `audio.decoding.find_audio` gives it.
     embedder : Embedder
     store : EmbeddingStore
     config : StreamConfig or None

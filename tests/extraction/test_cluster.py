@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from jamendo_mood.audio.conversion import find_audio
+from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.extraction import cluster
 from jamendo_mood.extraction.cluster import ClusterConfig, Worker, extract_on_ray
@@ -36,7 +36,7 @@ logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)
 from ray.cluster_utils import Cluster
 from jamendo_mood.extraction import cluster as package
 from jamendo_mood.embedders.registry import load_embedder
-from jamendo_mood.audio.conversion import find_audio
+from jamendo_mood.audio.decoding import find_audio
 
 audio, store, scratch = map(Path, sys.argv[1:])
 small = {"object_store_memory": 80_000_000}
