@@ -44,8 +44,8 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embedder",
         default="vggish",
-        help="vggish (default), vggish-pca, yamnet, yamnet-scores, or without weights logmel, handcrafted, and "
-        "mel-patches, spectrogram-patches, mfcc-patches",
+        help="vggish (default), vggish-pca, yamnet, yamnet-scores, without weights logmel, handcrafted, mel-patches, "
+        "spectrogram-patches and mfcc-patches, or one that another package brings",
     )
     parser.add_argument(
         "--hop", type=float, metavar="SECONDS", help="step from window to window, such as 0.5 (default: the embedder's)"
