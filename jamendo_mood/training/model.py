@@ -203,7 +203,7 @@ class Tagger:
         if not manifest.is_file():
             raise UsageError(f"{folder}: no tagger there (no {TAGGER_NAME}); `jamendo-mood train` makes one")
         try:
-            values = untrusted.parse_json(untrusted.read_bytes(manifest, untrusted.MOST_JSON_BYTES))
+            values = untrusted.parse_json(untrusted.read_bytes(manifest, untrusted.MAX_JSON_BYTES))
             if values["format"] != FORMAT:
                 found = repr(values["format"])[:20]
                 raise DataError(f"{manifest}: a tagger of format {found}, this version reads {FORMAT}")
