@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from jamendo_mood.cli.reports import EpochLines
+from jamendo_mood.cli.train import EpochLines
 from jamendo_mood.datasets.dataset import Track
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks.task import Task

@@ -167,7 +167,7 @@ def test_a_module_is_documented_and_small(name):
     assert text.count("\n") <= 650
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno - node.lineno < 80, node.name
+            assert node.end_lineno - node.lineno < 100, node.name
 
 
 def test_what_is_no_code_is_installed_too():

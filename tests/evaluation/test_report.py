@@ -14,7 +14,7 @@ from toy_evaluations import (
     make_value_evaluation,
 )
 
-from jamendo_mood.cli.reports import SHOWN
+from jamendo_mood.cli.shared import SHOWN
 from jamendo_mood.evaluation import report
 from jamendo_mood.tasks import kind
 from jamendo_mood.tasks.task import KINDS

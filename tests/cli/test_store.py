@@ -78,7 +78,7 @@ def test_a_sound_store_is_verified(run, store):
     outcome = run("verify", store.root)
     assert (outcome.status, outcome.out) == (0, "")
     assert outcome.err.splitlines()[-2:] == [
-        "note: files that are none of the store's: 1",
+        "note: files that are not the store's: 1",
         f"{store.root}: 3 embeddings sound, 1 of them without a checksum; 0 things wrong",
     ]
 

@@ -1,77 +1,16 @@
-"""Embedders without weights: patches of log-mel or of MFCCs, and hand-crafted features of librosa's."""
+"""The embedder ``handcrafted``: 57 numbers a track that have names (tempo, key, timbre), by librosa."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
-from jamendo_mood.audio.spectrograms import FFT_LENGTH, PATCH_FRAMES, Array
+from jamendo_mood.embedders.registry import COEFFICIENTS, Array, Embedder, EmbedderOptions, EmbedderSpec
 from jamendo_mood.util.errors import UsageError
-
-LINEAR_BANDS = 64
-BAND_BINS = FFT_LENGTH // 2 // LINEAR_BANDS  # 4: a band is 125 Hz wide
-COEFFICIENTS = 20
-
-MEL_DIM = PATCH_FRAMES * spectrograms.MEL_BANDS  # 6,144
-LINEAR_DIM = PATCH_FRAMES * LINEAR_BANDS  # 6,144
-MFCC_DIM = PATCH_FRAMES * COEFFICIENTS  # 1,920
-
-
-def linear_patches(wave: Wave, hop_frames: int = PATCH_FRAMES) -> Array:
-    """Patches of the log-magnitude spectrogram in bands of equal width.
-
-    Parameters
-    ----------
-    wave : float32 array (samples,)
-        16 kHz, range [-1, 1].
-    hop_frames : int
-        See `spectrograms.patches`.
-
-    Returns
-    -------
-    float32 array (patches, 96, 64)
-        ``log(magnitude + 0.01)``, the magnitude being the mean of four bins; the bin at 0 Hz is left out. Frames and
-        patches are those of `spectrograms.patches`.
-    """
-    return spectrograms.cut_patches(spectrograms.log_bands(wave, _linear_matrix()), hop_frames)
-
-
-def flatten(patches: Array) -> Array:
-    """Each patch as one row, frame after frame: (patches, 96, bands) -> (patches, 96 * bands)."""
-    return patches.reshape(len(patches), -1)
-
-
-def mfcc(patches: Array) -> Array:
-    """Mel-frequency cepstral coefficients of each frame: float32 (patches, 96, 64) -> (patches, 96 * 20).
-
-    The first 20 of an orthonormal DCT-II over the log-mel bands.
-
-    References
-    ----------
-    Davis and Mermelstein, "Comparison of parametric representations for monosyllabic word recognition in continuously
-    spoken sentences", IEEE TASSP 28(4), 1980.
-    """
-    import scipy.fft
-
-    coefficients = scipy.fft.dct(patches, type=2, norm="ortho", axis=-1)[..., :COEFFICIENTS]
-    return flatten(np.asarray(coefficients, np.float32))
-
-
-@functools.cache
-def _linear_matrix() -> Any:
-    matrix = np.zeros((FFT_LENGTH // 2 + 1, LINEAR_BANDS), np.float32)
-    bins = np.arange(1, LINEAR_BANDS * BAND_BINS + 1)
-    matrix[bins, (bins - 1) // BAND_BINS] = 1 / BAND_BINS
-    import scipy.sparse
-
-    return scipy.sparse.csc_array(matrix)
-
 
 _MEASURED = ("rms", "mel", "tonnetz", "chroma", "zero_crossings", "rolloff", "centroid")
 NAMES = (
@@ -82,8 +21,8 @@ NAMES = (
 """The numbers in order: tempo in beats a minute; the key's pitch class, 0 (C) to 11 (B); its scale, 1 major, 0 minor;
 of the spectrum in hertz ``rolloff`` and ``centroid``, a rate in [0, 1] of ``zero_crossings``."""
 
-SHORTEST_SAMPLES = SAMPLE_RATE_HZ
-LONGEST_SAMPLES = 10 * 60 * SAMPLE_RATE_HZ  # of a longer track the first ten minutes count
+MIN_SAMPLES = SAMPLE_RATE_HZ
+MAX_SAMPLES = 10 * 60 * SAMPLE_RATE_HZ  # of a longer track the first ten minutes count
 
 FFT_LENGTH, HOP_SAMPLES = 2048, 512  # 128 ms, every 32 ms
 _STRETCH = 1024  # frames whose spectra are in memory at a time
@@ -92,9 +31,16 @@ MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
 MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
 
 
-def check_librosa() -> None:
-    """Raise `UsageError` if librosa is not installed."""
-    _librosa()
+def load_handcrafted(_: EmbedderOptions) -> Embedder:
+    """57 numbers a track that have names: `NAMES`."""
+    _librosa()  # now rather than at the first track
+    return Embedder(
+        spec=EmbedderSpec("handcrafted", "", SAMPLE_RATE_HZ, None, None, len(NAMES)),
+        frontend=measure,
+        network=np.asarray,
+        window_samples=MIN_SAMPLES,
+        hop_samples=MAX_SAMPLES,
+    )
 
 
 def measure(wave: Wave) -> Array:
@@ -103,8 +49,7 @@ def measure(wave: Wave) -> Array:
     Parameters
     ----------
     wave : float32 array (samples,)
-        16 kHz, range [-1, 1]; of more than ten minutes the first ten count, less than a second is filled up with
-        silence.
+        16 kHz, range [-1, 1]. Only the first ten minutes count; less than a second is padded with silence.
 
     Returns
     -------
@@ -117,8 +62,8 @@ def measure(wave: Wave) -> Array:
         librosa is not installed.
     """
     librosa = _librosa()
-    wave = wave[:LONGEST_SAMPLES]
-    wave = np.pad(wave, (0, max(0, SHORTEST_SAMPLES - len(wave))))
+    wave = wave[:MAX_SAMPLES]
+    wave = np.pad(wave, (0, max(0, MIN_SAMPLES - len(wave))))
     stretches = [_measure_stretch(librosa, stretch) for stretch in _cut(wave)]
     measured = {name: np.concatenate([each[name] for each in stretches], axis=-1) for name in stretches[0]}
     mel_db = librosa.power_to_db(measured["mel"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jamendo_mood.cli import argtypes
+from jamendo_mood.cli import shared
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from jamendo_mood.cli import argtypes
     ],
 )
 def test_what_is_right_is_read(name, text, value):
-    assert getattr(argtypes, name)(text) == value
+    assert getattr(shared, name)(text) == value
 
 
 @pytest.mark.parametrize(
@@ -47,5 +47,5 @@ def test_what_is_right_is_read(name, text, value):
 def test_what_is_wrong_is_named(name, texts):
     for text in texts:
         with pytest.raises(ArgumentTypeError) as error:
-            getattr(argtypes, name)(text)
+            getattr(shared, name)(text)
         assert repr(text) in str(error.value)

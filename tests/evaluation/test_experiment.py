@@ -5,8 +5,8 @@ import pytest
 from toy_examples import CLASSES, CURVES, DIM, ToyStore, label_anew, make_examples, make_tagger
 
 from jamendo_mood.datasets.dataset import Curve, Dataset, assign_folds, make_parts
-from jamendo_mood.evaluation import cross_validation
-from jamendo_mood.evaluation.cross_validation import cross_validate, forget_artists
+from jamendo_mood.evaluation import experiment
+from jamendo_mood.evaluation.experiment import forget_artists, run_folds
 from jamendo_mood.training.fit import TrainConfig
 from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.util.errors import UsageError
@@ -31,13 +31,13 @@ def learned(monkeypatch):
         seed = sum(int(key.partition("/")[2]) for key in parts[-1][1])
         return make_tagger(task, spec, config.head, seed)
 
-    monkeypatch.setattr(cross_validation, "fit", note)
+    monkeypatch.setattr(experiment, "fit", note)
     return parts
 
 
 def test_every_track_is_tested_once_by_a_tagger_that_did_not_know_it():
     seen = []
-    found = cross_validate(
+    found = run_folds(
         load, range(4), lambda _: STORE, CONFIG, rounds=20, on_fold=lambda split, figures: seen.append((split, figures))
     )
     assert [split for split, _ in seen] == [0, 1, 2, 3]
@@ -69,7 +69,7 @@ def test_labels_that_mean_nothing_are_not_learned():
     def load_noise(split):
         return Dataset(CLASSES, EXAMPLES.tracks, noise, make_parts(FOLDS, split), "none", "none")
 
-    found = cross_validate(load_noise, range(4), lambda _: store, CONFIG, rounds=0)
+    found = run_folds(load_noise, range(4), lambda _: store, CONFIG, rounds=0)
     assert found.pooled.figures["accuracy"] < 0.5
 
 
@@ -77,17 +77,17 @@ def test_a_recording_that_is_there_twice_is_not_learned_where_it_is_tested(learn
     twice = {**STORE, EXAMPLES.tracks[1].key: STORE[EXAMPLES.tracks[0].key]}
     rows = [int(FOLDS[row]) for row in (0, 1)]
     assert rows[0] != rows[1]
-    cross_validate(load, range(4), lambda _: ToyStore(twice), CONFIG, rounds=0)
+    run_folds(load, range(4), lambda _: ToyStore(twice), CONFIG, rounds=0)
     for split, other in zip(rows, (1, 0), strict=True):
         assert EXAMPLES.tracks[other].key not in set.union(*learned[split])
         assert len(set.union(*learned[split])) == 120 - len(load(split).rows("test")) - 1
 
 
 def test_several_validation_folds_leave_no_track_unheard_but_those_that_are_tested(learned):
-    one = cross_validate(load, range(2), lambda _: STORE, CONFIG, rounds=0)
+    one = run_folds(load, range(2), lambda _: STORE, CONFIG, rounds=0)
     first = learned[:]
     learned.clear()
-    found = cross_validate(load, range(2), lambda _: STORE, CONFIG, validations=3, rounds=0)
+    found = run_folds(load, range(2), lambda _: STORE, CONFIG, validations=3, rounds=0)
     assert learned[::3] == first
     everything = {track.key for track in EXAMPLES.tracks}
     for split in range(2):
@@ -98,7 +98,7 @@ def test_several_validation_folds_leave_no_track_unheard_but_those_that_are_test
         assert len({frozenset(validation) for _, validation in own}) == 3
     assert np.abs(found.pooled.predictions - one.pooled.predictions).max() > 1e-3
     with pytest.raises(UsageError, match="fewer than 4 other folds"):
-        cross_validate(load, range(4), lambda _: STORE, CONFIG, validations=4)
+        run_folds(load, range(4), lambda _: STORE, CONFIG, validations=4)
 
 
 def test_folds_of_songs_share_artists_but_no_recording():
@@ -117,9 +117,9 @@ def test_folds_of_songs_share_artists_but_no_recording():
 
 def test_splits_that_are_no_folds_are_refused(learned):
     with pytest.raises(UsageError, match="two folds at least"):
-        cross_validate(load, [0], lambda _: STORE, CONFIG)
+        run_folds(load, [0], lambda _: STORE, CONFIG)
     with pytest.raises(UsageError, match="in several test parts"):
-        cross_validate(lambda _: load(0), [0, 1], lambda _: STORE, CONFIG)
+        run_folds(lambda _: load(0), [0, 1], lambda _: STORE, CONFIG)
 
 
 def test_moments_of_all_folds_keep_their_songs_and_times(learned):
@@ -134,7 +134,7 @@ def test_moments_of_all_folds_keep_their_songs_and_times(learned):
         parts = make_parts(FOLDS, split)
         return Dataset(CURVES, EXAMPLES.tracks, labelled.Y, parts, "none", "none", curves=curves)
 
-    found = cross_validate(load_curves, range(4), lambda _: STORE, CONFIG, rounds=0).pooled
+    found = run_folds(load_curves, range(4), lambda _: STORE, CONFIG, rounds=0).pooled
     rows = np.concatenate([load_curves(split).rows("test") for split in range(4)])
     assert found.songs == tuple(EXAMPLES.tracks[row].key for row in rows for _ in range(2))
     assert found.times_s.tolist() == [0.5, 1.0] * 120
@@ -143,4 +143,4 @@ def test_moments_of_all_folds_keep_their_songs_and_times(learned):
 
 def test_a_threshold_that_one_tagger_could_not_tune_is_that_of_the_others():
     tuned = np.array([[0.3, np.inf], [np.inf, np.inf], [0.5, np.inf]])
-    np.testing.assert_allclose(cross_validation._mean_of_finite(tuned), [0.4, np.inf])
+    np.testing.assert_allclose(experiment._mean_of_finite(tuned), [0.4, np.inf])
