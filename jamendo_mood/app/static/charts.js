@@ -1,6 +1,6 @@
 // Charts of a prediction: bars, a timeline, a plane. Each returns a node, and functions to call as the song plays.
 
-const DOUBTFUL = { weak: "weak: hardly better than chance when the tagger was graded", unknown: "unknown: too rare to be graded" };
+const DOUBTFUL = { weak: "weak: hardly better than guessing when the tagger was graded", unknown: "unknown: too rare to be graded" };
 const percent = (share) => `${(100 * share).toFixed(2)}%`;
 
 // A score on the song's scale as a share of it, from 0 to 1.
