@@ -58,7 +58,7 @@ def test_the_table_of_a_tagger(corpus_tagger):
 def test_the_table_of_a_prediction(prediction):
     caption, heading, *rows = cells(prediction._repr_html_())
     assert caption == f"{prediction.source} (0:12)"
-    assert heading == ["tag", "score", "grade"]
+    assert heading == ["tags", "score", "grade"]
     for row, (tag, score, decided) in zip(rows, prediction.top(10), strict=True):
         assert row == [tag, f"{score:.3f}{' *' if decided else ''}", prediction.grade(tag)]
     named = replace(prediction, title="Song", artist="Some & One")
@@ -71,7 +71,7 @@ def test_the_table_of_a_store(corpus_store):
     assert caption == f"Embedding store {corpus_store.root}"
     assert (rows["embedder"], rows["tracks"]) == (str(corpus_store.spec), "48")
     size = sum(path.stat().st_size for path in corpus_store.root.glob("*/*.npy"))
-    assert rows["size on disk"] == f"{size / 1e6:,.1f} MB"
+    assert rows["size on disk"] == f"{size / 1e3:,.1f} kB"
 
 
 def test_the_table_of_a_data_set(corpus):

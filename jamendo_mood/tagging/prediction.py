@@ -85,7 +85,7 @@ class Prediction:
         ]
         name = " - ".join(filter(None, (self.artist, self.title))) or self.source
         minutes, seconds = divmod(round(self.duration_s), 60)
-        return plaintext.to_html(f"{name} ({minutes}:{seconds:02d})", rows, (rules.target, rules.score_name, "grade"))
+        return plaintext.to_html(f"{name} ({minutes}:{seconds:02d})", rows, (rules.plural, rules.score_name, "grade"))
 
     @property
     def order(self) -> npt.NDArray[np.intp]:
