@@ -6,7 +6,9 @@ Text from outside (names of files, titles, tags of a stranger's tagger) may hold
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import json
 import re
 import sys
@@ -41,9 +43,16 @@ def cell(text: str) -> str:
     return ("'" if text.startswith(FORMULA_STARTS) else "") + _UNFIT_FOR_CELLS.sub(_as_in_python, text)
 
 
-def cells(row: Any) -> list[Any]:
+def cells(row: Iterable[Any]) -> list[Any]:
     """A row of a CSV file, its texts made safe by `cell`; numbers stay numbers."""
     return [cell(value) if isinstance(value, str) else value for value in row]
+
+
+def to_csv(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A table for spreadsheets, its texts made safe by `cell`."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([columns, *map(cells, rows)])
+    return buffer.getvalue()
 
 
 def to_json(values: Any, indent: int = 2) -> str:

@@ -69,7 +69,7 @@ def test_a_line_that_was_cut_short_is_passed_over_and_spoils_no_other(path, torn
     path.write_bytes(path.read_bytes() + torn)
     kept = read(path)
     assert kept.wishes == (JOY,)
-    assert kept.problems == (f"{path}, line 2 is passed over: it was cut short",)
+    assert kept.problems == (f"{path}, line 2 is skipped: it was cut short",)
     remember([SADNESS], path)
     kept = read(path)
     assert kept.wishes == (JOY, SADNESS)
@@ -84,11 +84,11 @@ def line(**changes):
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ("hello", "no JSON"),
+        ("hello", "not JSON"),
         ("[1, 2]", "not an object with time, emotion, valence, arousal, asked_by"),
         ('{"time": 1}', "not an object with"),
         (line(more=1), "not an object with"),
-        (line(emotion="bliss"), "no emotion 'bliss'"),
+        (line(emotion="bliss"), "unknown emotion 'bliss'"),
         (line(emotion=[]), "unhashable"),
         (line(valence=1.5), "valence 1.5 is not a number from -1 to 1"),
         (line(arousal="0.5"), "arousal '0.5' is not a number"),
@@ -97,7 +97,7 @@ def line(**changes):
         (line(time="yesterday"), "yesterday"),
         (line(time=5), "fromisoformat"),
         (line(time="2026-11-21T08:30:00"), "a time without its zone"),
-        (line(asked_by=3), "asked_by is no text"),
+        (line(asked_by=3), "asked_by is not text"),
     ],
 )
 def test_a_line_that_is_wrong_is_named_and_passed_over(path, wrong, why):
@@ -106,7 +106,7 @@ def test_a_line_that_is_wrong_is_named_and_passed_over(path, wrong, why):
     kept = read(path)
     assert kept.wishes == (JOY, JOY)
     (problem,) = kept.problems
-    assert problem.startswith(f"{path}, line 3 is passed over: ")
+    assert problem.startswith(f"{path}, line 3 is skipped: ")
     assert why in problem
 
 

@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from jamendo_mood.library.mood_log import NAMED, Wish, plot_history
+from jamendo_mood.library.mood_log import MAX_NAMES, Wish, plot_history
 
 TIME = datetime.datetime(2026, 11, 21, 8, 30, tzinfo=datetime.timezone.utc)
 
@@ -19,7 +19,7 @@ def test_curves_are_drawn(count, no_pyplot):
     valence, arousal = (line for line in axes.lines if line.get_label() in ("valence", "arousal"))
     assert valence.get_ydata().tolist() == [wish.valence for wish in wishes]  # in the order of time
     assert arousal.get_ydata().tolist() == [wish.arousal for wish in wishes]
-    assert 0 < len(axes.texts) <= min(count, NAMED + 1)
+    assert 0 < len(axes.texts) <= min(count, MAX_NAMES + 1)
     assert figure._repr_png_().startswith(b"\x89PNG")
 
 

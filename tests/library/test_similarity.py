@@ -146,7 +146,7 @@ def test_moods_are_found_by_name(name):
         ({"hapy": 1}, "no mood 'hapy'; there are calm, dark, Happy music"),
         ({"calm": 1.5}, "calm=1.5: a level is from 0"),
         ({"calm": float("nan")}, "calm=nan: a level"),
-        ({}, "no mood is asked for; there are calm, dark"),
+        ({}, "name at least one mood; there are calm, dark"),
     ],
 )
 def test_moods_that_cannot_be_met_are_refused(wanted, message):
@@ -210,7 +210,7 @@ def test_tags_that_say_nothing_of_valence_have_no_plane():
     library = make_library(va=None)
     assert library.plane is None
     for ask in (lambda: library.near(0, 0, 3), lambda: library.along([(0, 0)], 3)):
-        with pytest.raises(UsageError, match="ask for moods, of which there are calm, dark, Happy music"):
+        with pytest.raises(UsageError, match="ask for moods; there are calm, dark, Happy music"):
             ask()
 
 
@@ -250,7 +250,7 @@ def test_without_a_tagger_there_is_sound_alone(corpus_store):
     library = open_library(corpus_store, None)
     assert library.targets == ()
     assert library.similar(library.keys[0], 2)[0].tags == ()
-    with pytest.raises(UsageError, match="no place on the plane"):
+    with pytest.raises(UsageError, match="tracks cannot be found by them"):
         library.near(0, 0, 1)
 
 
