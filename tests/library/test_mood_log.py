@@ -1,4 +1,4 @@
-"""What is kept of the emotions that were asked for: whole, private, and gone when it is to be."""
+"""The emotions that were asked for: remembered, read, drawn and forgotten."""
 
 import csv
 import datetime
@@ -13,7 +13,18 @@ from pathlib import Path
 import pytest
 
 from jamendo_mood.library import mood_log
-from jamendo_mood.library.mood_log import FORMATS, History, Wish, default_path, forget, read, remember, wish_for
+from jamendo_mood.library.mood_log import (
+    FORMATS,
+    MAX_NAMES,
+    History,
+    Wish,
+    default_path,
+    forget,
+    plot_history,
+    read,
+    remember,
+    wish_for,
+)
 from jamendo_mood.tagging.emotions import EMOTIONS, Place
 from jamendo_mood.util.errors import DiskFullError, UsageError
 
@@ -208,3 +219,24 @@ def test_nothing_of_it_is_loaded_or_written_by_importing(tmp_path):
         cwd=Path(mood_log.__file__).parents[2],
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 60])
+def test_curves_are_drawn(count, no_pyplot):
+    wishes = [
+        Wish(TIME + datetime.timedelta(hours=n), "joy", (n % 5) / 5, -(n % 7) / 7, "emotion") for n in range(count)
+    ]
+    figure = plot_history(wishes[::-1])
+    (axes,) = figure.axes
+    valence, arousal = (line for line in axes.lines if line.get_label() in ("valence", "arousal"))
+    assert valence.get_ydata().tolist() == [wish.valence for wish in wishes]  # in the order of time
+    assert arousal.get_ydata().tolist() == [wish.arousal for wish in wishes]
+    assert 0 < len(axes.texts) <= min(count, MAX_NAMES + 1)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_the_ends_of_a_path_are_named_together():
+    wishes = [Wish(TIME, "sadness", -0.8, -0.4, "emotion"), Wish(TIME, "joy", 0.8, 0.5, "to-emotion")]
+    later = Wish(TIME + datetime.timedelta(days=1), "neutral", 0.0, 0.0, "emotion")
+    (axes,) = plot_history([*wishes, later]).axes
+    assert [text.get_text() for text in axes.texts] == ["sadness → joy", "neutral"]
