@@ -40,11 +40,11 @@ SECURITY = {
 
 MESSAGES = {
     403: (
-        "Not this way",
-        "Open the address that was printed when the page was started, with its token if it has one.",
+        "No access",
+        "Open the address that was printed when the page was started, including its token if it has one.",
     ),
-    404: ("Nothing here", "There is no such page."),
-    503: ("All places are taken", "All {places} places are taken. This page tries again by itself in {retry} seconds."),
+    404: ("Not found", "There is no such page."),
+    503: ("All places are taken", "All {places} places are taken. This page tries again in {retry} seconds."),
 }
 """Of a status: title and text of its page."""
 
