@@ -98,6 +98,12 @@ class EmbeddingStore(Mapping[str, Array]):
     def __repr__(self) -> str:
         return plaintext.show(f"<EmbeddingStore {self.root}: {len(self):,} tracks of {self.spec}>")
 
+    def _repr_html_(self) -> str:
+        sizes = [self.stat(key).st_size for key in self]
+        size = f"{sum(sizes) / 1e6:,.1f} MB" if sum(sizes) >= 1e6 else f"{sum(sizes) / 1e3:,.1f} kB"
+        rows = [("embedder", self.spec), ("tracks", f"{len(sizes):,}"), ("size on disk", size)]
+        return plaintext.to_html(f"Embedding store {self.root}", rows)
+
     def __getitem__(self, key: str) -> Array:
         return self.read(key).frames
 

@@ -24,6 +24,8 @@ from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import AudioError
 from jamendo_mood.util.figures import DECIDED, ROW_HEIGHT, UNDECIDED, Picture, bar_axes, make_picture
 
+MAX_SHOWN_TARGETS = 10
+
 Array = npt.NDArray[np.float32]
 Number = TypeVar("Number", float, npt.NDArray[np.float32])
 
@@ -75,6 +77,16 @@ class Prediction:
     def __repr__(self) -> str:
         best = ", ".join(f"{target} {score:.2f}" for target, score, _ in self.top(3))
         return plaintext.show(f"<Prediction of {self.source} ({self.duration_s:.0f} s): {best}>")
+
+    def _repr_html_(self) -> str:
+        rules = KINDS[self.kind]
+        rows = [
+            (target, f"{score:.3f}{' *' if decided and rules.columns[2] else ''}", self.grade(target))
+            for target, score, decided in self.top(MAX_SHOWN_TARGETS)
+        ]
+        name = " - ".join(filter(None, (self.artist, self.title))) or self.source
+        minutes, seconds = divmod(round(self.duration_s), 60)
+        return plaintext.to_html(f"{name} ({minutes}:{seconds:02d})", rows, (rules.plural, rules.score_name, "grade"))
 
     @property
     def order(self) -> npt.NDArray[np.intp]:

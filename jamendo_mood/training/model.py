@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from operator import methodcaller
@@ -88,6 +89,17 @@ class Tagger:
         reached = "" if figure is None else f", validation {rules.monitor} {figure:.3f}"
         what = f"{len(self.task.targets)} {rules.plural} of {self.task.name} from {self.spec.name}"
         return plaintext.show(f"<Tagger: {what}, {heads} x {self.head.name} on {self.head.pooling}{reached}>")
+
+    def _repr_html_(self) -> str:
+        monitor, grades = self.task.rules.monitor, Counter(self.grades)
+        rows = [
+            ("task", f"{self.task.name}: {len(self.task.targets)} {self.task.rules.plural}"),
+            ("embedder", self.spec),
+            ("heads", f"{len(self.weights)} x {self.head.name} on {self.head.pooling}"),
+            *([(f"validation {monitor}", f"{self.scores[monitor]:.3f}")] if monitor in self.scores else []),
+            ("grades", ", ".join(f"{grades[grade]} {grade}" for grade in GRADES if grades[grade])),
+        ]
+        return plaintext.to_html("Tagger", rows)
 
     def check_spec(self, spec: EmbedderSpec) -> None:
         """Raise `UsageError` unless embeddings of `spec` are what this tagger was trained on."""

@@ -130,9 +130,6 @@ def test_a_penalty_is_per_target_and_example(name):
     ("values", "message"),
     [
         ({"name": "hydra"}, r"unknown head 'hydra' \(known: linear, mlp, attention, conv1d, gru, cnn; import"),
-            {"name": "hydra"},
-            r"unknown head 'hydra' \(known: linear, mlp, attention, conv1d, gru, cnn; import the package",
-        ),
         ({"pooling": "max"}, r"unknown pooling 'max' \(known: frames, mean, mean\+std\)"),
         ({"hidden": 0}, "hidden and layers from 1 up"),
         ({"layers": 0}, "hidden and layers from 1 up"),
