@@ -22,7 +22,7 @@ _HOMES = {
     "extract": "extraction.streaming",
     "find_audio": "audio.conversion",
     "fit": "training.fit",
-    "load_dataset": "datasets.registry",
+    "load_dataset": "datasets",
     "load_embedder": "embedders.registry",
     "load_part": "training.data",
     "predict": "tagging.prediction",

@@ -13,10 +13,10 @@ import time
 
 import numpy as np
 
-from jamendo_mood.cli.reports import EpochLines
+from jamendo_mood.cli.train import EpochLines
 from jamendo_mood.datasets.dataset import Track
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.fit import TrainConfig, fit
 

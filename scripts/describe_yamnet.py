@@ -32,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     titles = read_titles(arguments.tracks) if arguments.tracks else {}
     weights = yamnet.find_weights(arguments.weights)
-    names = yamnet.read_class_names(weights)
+    names = read_class_names(weights)
     embedder = load_embedder("yamnet-scores", EmbedderOptions(weights))
     started = time.perf_counter()
     results = list(embed_files(find_audio(arguments.music), embedder, StreamConfig()))
@@ -45,6 +45,12 @@ def main() -> None:
     print_sizes()
     if weights.is_file():
         print_agreement(weights, list(find_audio(arguments.music).values()))
+
+
+def read_class_names(weights: Path) -> tuple[str, ...]:
+    folder = weights / "assets" if weights.is_dir() else weights.parent
+    with (folder / "yamnet_class_map.csv").open(encoding="utf-8", newline="") as file:
+        return tuple(row["display_name"] for row in csv.DictReader(file))
 
 
 def read_titles(table: Path) -> dict[str, str]:
@@ -75,7 +81,7 @@ def print_sizes() -> None:
     ours = sum(int(np.prod(shape)) for shape in yamnet.variable_shapes().values())
     theirs = sum(int(np.prod(shape)) for shape in vggish.SHAPES.values())
     print(f"Parameters: YAMNet {ours:,}, VGGish {theirs:,}.")
-    print(f"Multiply-adds a patch: YAMNet {count_multiply_adds():,}, VGGish {vggish.MULTIPLY_ADDS:,}.")
+    print(f"Multiply-adds a patch: YAMNet {count_multiply_adds():,}, VGGish 863,895,552.")
 
 
 def print_agreement(weights: Path, songs: list[Path]) -> None:

@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.store.file_format import format_manifest
+from jamendo_mood.store.embedding_store import EmbeddingStore, format_manifest
 
 SPEC = EmbedderSpec("stub", "", 16_000, 0.96, 0.5, 4)
 OTHER_SPEC = replace(SPEC, name="other")

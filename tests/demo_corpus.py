@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from jamendo_mood.audio import conversion
-from jamendo_mood.cli import synthesis
+from jamendo_mood.cli import demo
+from jamendo_mood.datasets import load_dataset
 from jamendo_mood.datasets.dataset import Dataset
-from jamendo_mood.datasets.registry import load_dataset
 from jamendo_mood.embedders.registry import Embedder, load_embedder
 from jamendo_mood.extraction.streaming import extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
@@ -27,7 +27,7 @@ class Corpus:
     """A folder in Jamendo's layout, and what is in it; nobody writes to it."""
 
     root: Path
-    songs: list[synthesis.Song]
+    songs: list[demo.Song]
     dataset: Dataset
     artists: dict[str, int]
 
@@ -43,8 +43,8 @@ class Corpus:
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     root = tmp_path_factory.mktemp("corpus")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthesis, "ARTISTS", ARTISTS)
-        songs = synthesis.make_corpus(root, seed=7)
+        patch.setattr(demo, "ARTISTS", ARTISTS)
+        songs = demo.make_corpus(root, seed=7)
     return Corpus(root, songs, load_dataset("jamendo", root), ARTISTS)
 
 

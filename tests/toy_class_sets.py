@@ -23,10 +23,9 @@ OWN_FILES = (
 
 
 def write_mirex(root: Path, clusters: list[str] | None = None) -> Path:
-    """Lists of a line a clip, and a UTF-16 table with CRLF, a semicolon at the end of each row and one in a title."""
+    """A list with a line per clip, and a UTF-16 table with CRLF and semicolons, one of them in a title."""
     clusters = clusters or [mirex.CLUSTERS[clip % 5] for clip in range(CLIPS)]
     (root / "clusters.txt").write_bytes("".join(f"{cluster}\n" for cluster in clusters).encode())
-    (root / "categories.txt").write_bytes("".join(f"Mood {clip % 7}\n" for clip in range(len(clusters))).encode())
     rows = [mirex.INFO_HEADER]
     for clip in range(1, len(clusters) + 1):
         title, artist = MIREX_TITLES.get(clip, f"Song {clip}"), MIREX_ARTISTS.get(clip, f"Artist {clip:02d}")

@@ -4,8 +4,8 @@ import numpy as np
 
 from jamendo_mood.datasets.dataset import Track
 from jamendo_mood.evaluation.evaluate import Evaluation, judge, score_predictions
-from jamendo_mood.tasks import metrics
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.tasks import calibration, metrics
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.training.data import Examples
 
 NO_POSITIVES, NEVER_GIVEN = 2, 1
@@ -35,7 +35,7 @@ def make_evaluation(count, *, rows=200, seed=0, names=None, intervals=True):
     ]
     if intervals:
         per_target = [{**row, **make_interval(row["PR-AUC"])} for row in per_target]
-    figures = {**scores.figures, **metrics.score_calibration(truth, predictions)}
+    figures = {**scores.figures, **calibration.score_calibration(truth, predictions)}
     ends = {"PR-AUC-macro": (0.25, 0.75)} if intervals else {}
     arrays = {"truth": truth, "predictions": predictions, "decisions": decisions}
     return Evaluation(figures, tuple(per_target), rows, ends, **arrays)

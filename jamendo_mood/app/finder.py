@@ -16,8 +16,8 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from jamendo_mood.app import browser, song_view
-from jamendo_mood.app.browser import Sounds
+from jamendo_mood.app import song_view, widget
+from jamendo_mood.app.widget import Sounds
 from jamendo_mood.library import mood_log, similarity
 from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.tagging.analysis import Limits
@@ -60,7 +60,9 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
         self._results: dict[str, Any] = {}
         self._reader = ThreadPoolExecutor(1, "jamendo-mood-names")
         self._named: dict[str, Found] = {}
-        self.page = browser.Page(browser.read_static(*SCRIPTS) + EXPORT, browser.read_static("style.css"), self._answer)
+        self.page = widget.ScriptWidget(
+            widget.read_static(*SCRIPTS) + EXPORT, widget.read_static("style.css"), self._answer
+        )
         self._sounds = Sounds(self.page.send_piece, library.files)
         super().__init__([self.page])
 
@@ -71,7 +73,7 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
             self._sounds.close()
         super().close()
 
-    def _answer(self, message: _Message, _: browser.Buffers) -> None:
+    def _answer(self, message: _Message, _: widget.Buffers) -> None:
         """Act on a message of the page. It comes from outside: what makes no sense is noted and dropped."""
         handlers = {
             "hello": self._on_hello,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,63 +32,6 @@ SIMILAR = 6
 Array = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Words:
-    """What the card of a song says, by the kind of task.
-
-    Attributes
-    ----------
-    undecided : str
-        At its top, where nothing is decided.
-    choose, carried, nothing : str
-        Of the seconds that carried a target: how to see them, what stands before them, and what where there are none.
-    legend : str
-        Of the bars.
-    states : (str, str, str)
-        What a bar says of its target where it is decided, where it is not, and where it has no threshold.
-    thresholds : bool
-        Whether there are any.
-    """
-
-    undecided: str
-    choose: str
-    carried: str
-    nothing: str
-    legend: str
-    states: tuple[str, str, str]
-    thresholds: bool = False
-
-
-_BAR = "Bar: {} of the song{}. Thin line: where it lies for 80 % of the time."
-WORDS = {
-    "tags": Words(
-        undecided="No tag reaches its threshold. The nearest:",
-        choose="Choose a tag to see the seconds that carried it.",
-        carried="was carried most by",
-        nothing="lies over the whole song, or hardly in it",
-        legend=_BAR.format("score", "") + " Tick: the tag's threshold, ★ reached.",
-        states=("threshold {0:.2f}, reached", "threshold {0:.2f}, not reached", "no threshold: it is never decided"),
-        thresholds=True,
-    ),
-    "classes": Words(
-        undecided="",
-        choose="Choose a class to see the seconds that carried it.",
-        carried="was carried most by",
-        nothing="lies over the whole song, or hardly in it",
-        legend=_BAR.format("probability", "") + " ★ the highest, which is the class that is chosen.",
-        states=("chosen", "", ""),
-    ),
-    "values": Words(
-        undecided="What is heard in it, on a scale from {1:g} to {2:g}:",
-        choose="Choose one to see the seconds that raised it.",
-        carried="was raised most by",
-        nothing="is much the same all through the song",
-        legend=_BAR.format("value", ", from {1:g} to {2:g}"),
-        states=("", "", "on a scale from {1:g} to {2:g}"),
-    ),
-}
-
-
 def describe(heard: Heard, tagger: Tagger, name: str) -> tuple[dict[str, Any], bytes]:
     """What the card of a song shows, as JSON, and the timeline.
 
@@ -101,7 +44,7 @@ def describe(heard: Heard, tagger: Tagger, name: str) -> tuple[dict[str, Any], b
     timeline : bytes
         uint8 (frames, columns): scores, from 0, the low end of the scale, to 255, the high end.
     """
-    prediction, words = heard.prediction, WORDS[tagger.task.kind]
+    prediction, words = heard.prediction, tagger.task.rules.page
     best = prediction.order[:SENT_TAGS].tolist()
     scale = prediction.scale or (0.0, 1.0)
     low, high = np.percentile(prediction.frame_scores, SPREAD_PERCENT, axis=0)
@@ -137,7 +80,7 @@ def describe(heard: Heard, tagger: Tagger, name: str) -> tuple[dict[str, Any], b
 
 def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, Any]:
     """Whether a target is decided, by which threshold, and how that is said."""
-    words, value = WORDS[tagger.task.kind], float(tagger.tuned[target])
+    words, value = tagger.task.rules.page, float(tagger.tuned[target])
     threshold = value if words.thresholds and np.isfinite(value) else None
     decided = tagger.task.rules.columns[2] is not None and bool(prediction.decided[target])
     state = words.states[0 if decided else 1 if threshold is not None else 2]
@@ -234,4 +177,4 @@ def _on_plane(prediction: Prediction, tagger: Tagger) -> dict[str, Any]:
     frames = emotions.place_of(tagger.task, tagger.tuned, prediction.frame_scores)
     stretches = np.array_split(np.asarray(frames), min(COURSE_POINTS, len(prediction.frame_scores)))
     course = [stretch.mean(axis=0).round(3).tolist() for stretch in stretches]
-    return {"va": whole.tolist(), "va_course": course, "va_source": emotions.PLACE_SOURCES[tagger.task.kind]}
+    return {"va": whole.tolist(), "va_course": course, "va_source": tagger.task.rules.place_source}

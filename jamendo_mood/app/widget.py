@@ -13,15 +13,18 @@ import itertools
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import anywidget
 import ipywidgets as widgets
 
-from jamendo_mood.app import browser, song_view
-from jamendo_mood.app.browser import Sounds
+from jamendo_mood.app import song_view
 from jamendo_mood.app.song_queue import Song, SongQueue, Uploads, fail
+from jamendo_mood.audio import conversion, ffmpeg
 from jamendo_mood.audio.conversion import AUDIO_SUFFIXES
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.library.similarity import Library
@@ -29,7 +32,141 @@ from jamendo_mood.tagging import song_plots
 from jamendo_mood.tagging.analysis import MEGABYTE, Limits
 from jamendo_mood.tagging.prediction import Prediction
 from jamendo_mood.training.model import Tagger, load_builtin
-from jamendo_mood.util.errors import MoodError
+from jamendo_mood.util.errors import AudioError, CancelledError, MoodError
+
+Buffers = Sequence[bytes | memoryview]
+PIECE_BYTES = 200_000
+"""Of a sound, what is sent at once: between two pieces other messages get through."""
+
+
+def read_static(*names: str) -> str:
+    """Join files of ``static/`` into one text."""
+    folder = resources.files("jamendo_mood.app") / "static"
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
+
+
+class ScriptWidget(anywidget.AnyWidget):  # type: ignore[misc]
+    """A widget that shows what it is told, and tells what its user does.
+
+    Parameters
+    ----------
+    script : str
+        An ES module that exports what anywidget expects.
+    style : str
+    answer : callable
+        Called with each message and its buffers.
+    """
+
+    def __init__(self, script: str, style: str, answer: Callable[[Mapping[str, Any], Buffers], None]) -> None:
+        self._esm, self._css = script, style
+        super().__init__()
+        self.on_msg(lambda _, message, buffers: answer(message, buffers))
+
+    def tell(self, kind: str, buffers: Buffers = (), **content: Any) -> None:
+        """Send a message of a kind to every view; one with a `view` is for the view of that name alone."""
+        self.send({"type": kind, **content}, buffers=list(buffers))
+
+    def send_piece(self, key: str, index: int, sound: bytes | None) -> None:
+        """Send a part of a sound; the browser asks for one after the other. None: there is no sound."""
+        start = index * PIECE_BYTES
+        piece = (sound or b"")[start : start + PIECE_BYTES]
+        last = sound is None or start + PIECE_BYTES >= len(sound)
+        self.tell("piece", [piece] if piece else [], key=key, index=index, last=last)
+
+
+EXCERPT_S = 30.0
+KBPS = 64
+"""Of an excerpt, in mono: 240 kB for 30 s, good enough to recognise a song by."""
+MAX_BYTES = 10 * 3600 * KBPS * 1000 // 8  # ten hours: it is kept in memory
+MAX_ASKED = 64  # pieces that wait for the encoder: a page asks for one at a time
+KEPT = 4  # sounds that were asked for last: each is asked for in pieces
+
+log = logging.getLogger(__name__)
+
+
+def encode_excerpt(path: Path, length_s: float | None = EXCERPT_S) -> bytes:
+    """Encode the middle of an audio file, or all of it, as a mono MP3 of 64 kb/s.
+
+    Parameters
+    ----------
+    path : Path
+    length_s : float or None
+        Seconds; None is the whole file.
+
+    Raises
+    ------
+    AudioError
+        It cannot be decoded, or this ffmpeg cannot write MP3.
+    """
+    duration_s = conversion.probe(path).duration_s
+    span: tuple[str, ...] = ()
+    if length_s is not None:
+        start_s = 0.0 if duration_s is None else max(0.0, (duration_s - length_s) / 2)
+        span = ("-ss", f"{start_s:.2f}", "-t", f"{length_s:.2f}")
+    done = ffmpeg.run(
+        *("-v", "error", *span, "-i", str(path.absolute()), "-vn", "-sn", "-dn"),
+        *("-map_metadata", "-1", "-ac", "1", "-c:a", "libmp3lame", "-b:a", f"{KBPS}k", "-f", "mp3", "-"),
+        most_bytes=MAX_BYTES,
+    )
+    if done.status != 0 or not done.output:
+        raise AudioError(f"{path}: no excerpt can be made of it ({done.reason(path) if done.report else 'no sound'})")
+    return done.output
+
+
+class Sounds:
+    """Hands out sounds by their key, in pieces, from a thread of its own; nothing else can be asked for.
+
+    Parameters
+    ----------
+    send_piece : callable (key, index, sound or None)
+        Sends one piece of a sound.
+    library : mapping of str to Path
+        Tracks of which an excerpt may be heard.
+
+    Attributes
+    ----------
+    own : dict of str to Path
+        Songs that may be heard whole.
+    """
+
+    def __init__(self, send_piece: Callable[[str, int, bytes | None], None], library: Mapping[str, Path]) -> None:
+        self.own: dict[str, Path] = {}
+        self._send_piece, self._library = send_piece, library
+        self._encoder = ThreadPoolExecutor(1, "jamendo-mood-sounds")
+        self._closed = threading.Event()
+        self._room = threading.Semaphore(MAX_ASKED)
+        self._encoded: dict[str, bytes | None] = {}
+
+    def send(self, key: str, index: int) -> None:
+        """Send a piece of a sound, or word that there is none; returns at once. Of too many requests some are lost."""
+        if self._room.acquire(blocking=False):
+            self._encoder.submit(self._answer, key, index)
+
+    def close(self) -> None:
+        """End the thread, and what it is encoding."""
+        self._closed.set()
+        self._encoder.shutdown(cancel_futures=True)
+
+    def _answer(self, key: str, index: int) -> None:
+        try:
+            self._send_piece(key, index, self._encode(key))
+        finally:
+            self._room.release()
+
+    def _encode(self, key: str) -> bytes | None:
+        if key not in self._encoded:
+            path = self.own.get(key) or self._library.get(key)
+            try:
+                with ffmpeg.stopped_by(self._closed.is_set):
+                    sound = None if path is None else encode_excerpt(path, None if key in self.own else EXCERPT_S)
+            except CancelledError:
+                return None
+            except (AudioError, OSError) as error:
+                log.warning("%s", error)
+                sound = None
+            self._encoded = dict([*self._encoded.items(), (key, sound)][-KEPT:])
+        return self._encoded[key]
+
 
 SCRIPTS = ("dom.js", "upload.js", "charts.js", "song.js", "tagging.js")
 EXPORT = "export default { render: renderTagging };"
@@ -39,7 +176,6 @@ TOO_MANY = "Close some that are done, then drop this one again."
 LONGEST_NAME = 255
 LAST = ("details", "failed", "cancelled")  # after which there is no more of a song
 
-log = logging.getLogger(__name__)
 
 _Message = Mapping[str, Any]
 _Told = tuple[str, tuple[bytes, ...], dict[str, Any]]
@@ -91,7 +227,7 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
         self._lock = threading.RLock()  # over what is told: a view that comes meanwhile is told in the same order
         self._uploads = Uploads(self._limits)
         self._queue = SongQueue(tagger, embedder, library, self._limits, self._tell)
-        self.page = browser.Page(browser.read_static(*SCRIPTS) + EXPORT, browser.read_static("style.css"), self._answer)
+        self.page = ScriptWidget(read_static(*SCRIPTS) + EXPORT, read_static("style.css"), self._answer)
         self._sounds = Sounds(self.page.send_piece, {} if library is None else library.files)
         self.fallback = Fallback(self._add_bytes, self._add_path if self._limits.paths else None)
         super().__init__([self.page, self.fallback])
@@ -179,7 +315,7 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
 
     # ---- from the page
 
-    def _answer(self, message: _Message, buffers: browser.Buffers) -> None:
+    def _answer(self, message: _Message, buffers: Buffers) -> None:
         """Act on a message of the page. It comes from outside: what makes no sense is noted and dropped."""
         handlers = {
             "hello": self._on_hello,
@@ -196,7 +332,7 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             log.warning("a message that makes no sense was dropped (%s: %s)", type(error).__name__, error)
 
-    def _on_hello(self, message: _Message, _: browser.Buffers) -> None:
+    def _on_hello(self, message: _Message, _: Buffers) -> None:
         view = str(message.get("view", ""))
         self.fallback.put_away()
         self.page.tell(
@@ -214,7 +350,7 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
                 self.page.tell(kind, buffers, view=view, **content)
         self._queue.warm_up()
 
-    def _on_begin(self, message: _Message, _: browser.Buffers) -> None:
+    def _on_begin(self, message: _Message, _: Buffers) -> None:
         name = str(message["name"]).encode(errors="replace").decode()[:LONGEST_NAME]  # not half a character
         song = Song(str(message["id"]), name, Path(), uploaded=True)
         size_bytes = int(message["size"])
@@ -232,7 +368,7 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
             song.path = self._uploads.path(song.id)
             self._acknowledge(song, 0)
 
-    def _on_chunk(self, message: _Message, buffers: browser.Buffers) -> None:
+    def _on_chunk(self, message: _Message, buffers: Buffers) -> None:
         song = self._songs.get(str(message["id"]))
         if song is None or song.id not in self._uploads or self._uploads.is_complete(song.id):
             return  # cancelled while this piece was on its way, or more than was said
@@ -249,18 +385,18 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
         if complete:
             self._queue.put(song)
 
-    def _on_path(self, message: _Message, _: browser.Buffers) -> None:
+    def _on_path(self, message: _Message, _: Buffers) -> None:
         if self._limits.paths:
             self._add_path(str(message["path"]))
 
-    def _on_cancel(self, message: _Message, _: browser.Buffers) -> None:
+    def _on_cancel(self, message: _Message, _: Buffers) -> None:
         song = self._songs.get(str(message["id"]))
         if song is not None and song.heard is None:
             song.cancelled.set()
             if song.uploaded and song.id in self._uploads and not self._uploads.is_complete(song.id):
                 self._tell(song, "cancelled")
 
-    def _on_remove(self, message: _Message, buffers: browser.Buffers) -> None:
+    def _on_remove(self, message: _Message, buffers: Buffers) -> None:
         song = self._songs.get(str(message["id"]))
         if song is None:
             return
@@ -271,13 +407,13 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
                 self._forget(song.id)
         self.page.tell("removed", id=song.id)
 
-    def _on_save(self, message: _Message, _: browser.Buffers) -> None:
+    def _on_save(self, message: _Message, _: Buffers) -> None:
         song = self._songs[str(message["id"])]
         if song.heard is not None:
             name, media, content = song_view.export(song.heard.prediction, str(message["format"]), song.name)
             self.page.tell("file", (content,), view=str(message.get("view", "")), name=name, media=media)
 
-    def _on_piece(self, message: _Message, _: browser.Buffers) -> None:
+    def _on_piece(self, message: _Message, _: Buffers) -> None:
         song = self._songs.get(str(message["key"]))
         if song is not None and not song.uploaded:
             self._sounds.own[song.id] = song.path

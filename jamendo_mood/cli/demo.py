@@ -1,23 +1,52 @@
-"""The demo: the real commands, one after the other, on a corpus that it makes itself."""
+"""`demo`: the real commands, one after the other, on a corpus that it makes itself.
+
+The corpus stands in for MTG-Jamendo, which is 152 GB, wherever the whole way from MP3 to tags is to be shown or tested:
+songs synthesised from a seed in five plainly different moods, in MTG's own layout. A song has one mood or two, each a
+layer of its own; key, tempo, loudness and noise vary from song to song.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from jamendo_mood.cli import synthesis
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.audio import conversion, ffmpeg
+from jamendo_mood.cli import shared
+from jamendo_mood.cli.shared import Command
+from jamendo_mood.datasets.dataset import PARTS
+from jamendo_mood.datasets.jamendo import ALL_TRACKS_NAME, COLUMNS, SPLIT_TAGS_NAME, TAG_PREFIX
 from jamendo_mood.embedders import vggish
 from jamendo_mood.embedders.registry import EmbedderOptions
-from jamendo_mood.util.errors import WeightsError
+from jamendo_mood.util.errors import UsageError, WeightsError
+from jamendo_mood.util.files import write_atomically
 
-Command = Callable[[list[str]], int]
+
+def add_demo(parser: argparse.ArgumentParser) -> None:
+    """Options of `demo`."""
+    parser.add_argument("--embedder", help="vggish, vggish-pca or logmel (default: vggish if its weights are at hand)")
+    shared.add_weights(parser)
+    parser.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="default build/demo")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the music and the training (default 0)")
 
 
-def run_demo(out: Path, embedder: str | None, options: EmbedderOptions, seed: int, command: Command) -> int:
+def demo(arguments: argparse.Namespace) -> int:
+    """Go the whole way on music made on the spot, by the very commands that it prints."""
+    return run_demo(arguments.out, arguments.embedder, EmbedderOptions.of(arguments), arguments.seed, arguments.main)
+
+
+def run_demo(
+    out: Path, embedder: str | None, options: EmbedderOptions, seed: int, main: Callable[[list[str]], int]
+) -> int:
     """Make a corpus, then extract, train, evaluate and tag a song that was not trained on.
 
     Parameters
@@ -29,7 +58,7 @@ def run_demo(out: Path, embedder: str | None, options: EmbedderOptions, seed: in
     options : EmbedderOptions
     seed : int
         Of the music and of the training.
-    command : callable
+    main : callable
         The command line: arguments to exit status.
 
     Returns
@@ -39,9 +68,9 @@ def run_demo(out: Path, embedder: str | None, options: EmbedderOptions, seed: in
     """
     name = _choose(embedder, options)
     store, tagger, report = out / f"embeddings-{name}", out / f"tagger-{name}", out / f"report-{name}"
-    songs = synthesis.make_corpus(out, seed)
+    songs = make_corpus(out, seed)
     print(f"\n[1/5] Music: {len(songs)} songs of 12 s in {out / 'audio'}, each with one or two of the moods")
-    print(f"      {', '.join(synthesis.MOODS)}; tables and a split without shared artists beside it.")
+    print(f"      {', '.join(MOODS)}; tables and a split without shared artists beside it.")
     print(f"      They are synthesised from seed {seed}: nothing learned from them says anything about real music.")
 
     weights = ["--weights", str(options.weights)] if options.weights else []
@@ -65,7 +94,7 @@ def run_demo(out: Path, embedder: str | None, options: EmbedderOptions, seed: in
     )  # fmt: skip
     for number, (title, arguments) in enumerate(steps, start=2):
         print(f"\n[{number}/5] {title}\n$ jamendo-mood {shlex.join(arguments)}", flush=True)
-        status = command(arguments)
+        status = main(arguments)
         if status:
             return status
     figures = json.loads((report / "scores.json").read_text())
@@ -104,3 +133,199 @@ def _choose(embedder: str | None, options: EmbedderOptions) -> str:
         return "logmel"
     print(f"Demo with the embedder vggish, weights from {weights}.")
     return "vggish"
+
+
+RATE_HZ = 22_050
+SONG_S = 12.0
+SONGS_PER_ARTIST = 3
+ARTISTS = {"train": 24, "validation": 10, "test": 10}
+MOODS = ("dark", "energetic", "happy", "relaxing", "sad")
+PAIRS = (("energetic", "happy"), ("relaxing", "sad"), ("dark", "energetic"), ("dark", "sad"))
+PAIR_SHARE = 0.35
+
+Wave = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Song:
+    """A song of the corpus: where it is, who made it, its moods, and the seed it is made from."""
+
+    id: int
+    artist: int
+    part: str
+    moods: tuple[str, ...]
+    seed: tuple[int, int]
+
+    @property
+    def path(self) -> str:
+        """As MTG names files: the last two digits of the id are the folder."""
+        return f"{self.id % 100:02d}/{self.id}.mp3"
+
+
+def make_corpus(root: Path, seed: int = 0) -> list[Song]:
+    """Write ``audio/NN/ID.mp3`` and the TSVs, split and tag list of the corpus; songs that are there already stay.
+
+    Parameters
+    ----------
+    root : Path
+    seed : int
+        Same seed, same songs.
+
+    Raises
+    ------
+    UsageError
+        ffmpeg cannot write MP3.
+    """
+    songs = plan_songs(seed)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda song: _write_song(root / "audio" / song.path, song), songs))
+    write_table(root / ALL_TRACKS_NAME, songs)
+    for part in PARTS:
+        path = root / "splits" / "split-0" / f"autotagging_moodtheme-{part}.tsv"
+        write_table(path, [song for song in songs if song.part == part])
+    tags = "".join(f"{TAG_PREFIX}{mood}\n" for mood in MOODS)
+    write_atomically(root / SPLIT_TAGS_NAME, lambda file: file.write(tags.encode()))
+    return songs
+
+
+def plan_songs(seed: int) -> list[Song]:
+    """Decide moods, artists and parts; no artist is in two parts."""
+    rng = np.random.default_rng(seed)
+    songs: list[Song] = []
+    for part, artists in ARTISTS.items():
+        for _ in range(artists * SONGS_PER_ARTIST):
+            number = len(songs)
+            pair = rng.random() < PAIR_SHARE
+            moods = PAIRS[rng.integers(len(PAIRS))] if pair else (MOODS[rng.integers(len(MOODS))],)
+            songs.append(Song(1000 + number, number // SONGS_PER_ARTIST, part, moods, (seed, number)))
+    return songs
+
+
+def render(song: Song) -> Wave:
+    """The sound of a song: float64 (samples,) at 22,050 Hz, range [-1, 1]."""
+    rng = np.random.default_rng(song.seed)
+    layers = [LAYERS[mood](rng) for mood in song.moods]
+    mixed = sum(layer / np.abs(layer).max() * rng.uniform(0.6, 1.0) for layer in layers)
+    noisy = mixed + rng.normal(0, rng.uniform(0.0005, 0.01), len(mixed))
+    return np.asarray(noisy / np.abs(noisy).max() * rng.uniform(0.4, 0.95))
+
+
+def write_table(path: Path, songs: list[Song]) -> None:
+    """Write songs as one of MTG's TSVs, line ends and all."""
+    lines = ["\t".join(COLUMNS)]
+    for song in songs:
+        names = (f"track_{song.id:07d}", f"artist_{song.artist:06d}", f"album_{song.artist:06d}")
+        lines.append("\t".join([*names, song.path, f"{SONG_S:.1f}", *(TAG_PREFIX + mood for mood in song.moods)]))
+    text = "".join(line + "\r\n" for line in lines)
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _write_song(path: Path, song: Song) -> None:
+    if path.is_file():
+        return
+    metadata = [f"title=Study in {' and '.join(song.moods)} no. {song.id}", f"artist=Synthetic artist {song.artist}"]
+    command = [
+        *("-v", "error", "-f", "s16le", "-ar", str(RATE_HZ), "-ac", "1", "-i", "-"),
+        *(option for entry in metadata for option in ("-metadata", entry)),
+        *("-c:a", "libmp3lame", "-b:a", "96k", "-f", "mp3", "-"),
+    ]
+    pcm = (render(song) * (conversion.PCM_SCALE - 1)).astype("<i2").tobytes()
+    done = ffmpeg.run(*command, fed=pcm)
+    if done.status != 0:
+        raise UsageError(f"ffmpeg cannot write MP3 files: {done.report.strip()}")
+    write_atomically(path, lambda file: file.write(done.output))
+
+
+def _seconds(length_s: float) -> Wave:
+    return np.arange(round(length_s * RATE_HZ)) / RATE_HZ
+
+
+def _hz(semitones: float, base_hz: float) -> float:
+    return float(base_hz * 2.0 ** (semitones / 12))
+
+
+def _place(notes: list[tuple[float, Wave]]) -> Wave:
+    """Add notes up, each at its time in seconds."""
+    song = np.zeros(round(SONG_S * RATE_HZ))
+    for start_s, note in notes:
+        room = song[round(start_s * RATE_HZ) :][: len(note)]
+        room += note[: len(room)]
+    return song
+
+
+def _saw(time_s: Wave, hz: float) -> Wave:
+    return 2 * (time_s * hz % 1) - 1
+
+
+def _happy(rng: np.random.Generator) -> Wave:
+    """Quick bright plucks up and down a major scale."""
+    step_s = 60 / rng.uniform(110, 145) / 2
+    base_hz, scale = rng.uniform(400, 650), np.array([0, 2, 4, 7, 9, 12, 16])
+    time_s = _seconds(0.4)
+    walk = np.abs(np.cumsum(rng.integers(-2, 3, round(SONG_S / step_s)))) % len(scale)
+    decay = np.exp(-time_s * rng.uniform(8, 14))
+    return _place([(i * step_s, _saw(time_s, _hz(scale[degree], base_hz)) * decay) for i, degree in enumerate(walk)])
+
+
+def _sad(rng: np.random.Generator) -> Wave:
+    """A slow soft line in minor with vibrato."""
+    step_s = 60 / rng.uniform(50, 70)
+    base_hz, scale = rng.uniform(180, 300), np.array([12, 10, 8, 7, 5, 3, 2, 0])
+    time_s = _seconds(step_s * 1.6)
+    vibrato = 0.004 * np.sin(2 * np.pi * 5 * time_s)
+    envelope = np.minimum(time_s / 0.15, 1) * np.exp(-time_s * 1.2)
+    notes = []
+    for i in range(round(SONG_S / step_s)):
+        phase = 2 * np.pi * _hz(scale[(i + rng.integers(2)) % len(scale)], base_hz) * (time_s + vibrato)
+        notes.append((i * step_s, (np.sin(phase) + 0.3 * np.sin(2 * phase)) * envelope))
+    return _place(notes)
+
+
+def _energetic(rng: np.random.Generator) -> Wave:
+    """Drums and a driving distorted bass."""
+    beat_s = 60 / rng.uniform(125, 160)
+    short_s, base_hz = _seconds(0.2), rng.uniform(50, 75)
+    kick = np.sin(2 * np.pi * 60 * short_s * (1 + 2 * np.exp(-short_s * 40))) * np.exp(-short_s * 18)
+    hat = rng.normal(0, 0.5, len(short_s)) * np.exp(-short_s * 45)
+    bass = np.tanh(4 * _saw(short_s, base_hz)) * np.exp(-short_s * 6)
+    notes = []
+    for i in range(round(SONG_S / beat_s)):
+        notes += [(i * beat_s, 1.2 * kick), ((i + 0.5) * beat_s, hat)]
+        notes += [((i + part / 4) * beat_s, 0.5 * bass) for part in range(4)]
+    return _place(notes)
+
+
+def _relaxing(rng: np.random.Generator) -> Wave:
+    """Slow warm chords over soft rain."""
+    base_hz, time_s = rng.uniform(150, 230), _seconds(4.0)
+    envelope = np.sin(np.pi * time_s / time_s[-1]) ** 2
+    notes = []
+    for i in range(5):
+        root = rng.choice([0, 5, 7, -3])
+        chord = sum(np.sin(2 * np.pi * _hz(root + tone, base_hz) * time_s) for tone in (0, 4, 7, 11))
+        notes.append((i * 2.5, chord * envelope))
+    rain = np.convolve(rng.normal(0, 1, round(SONG_S * RATE_HZ)), np.ones(6) / 6, mode="same")
+    return _place(notes) + 0.1 * rain
+
+
+def _dark(rng: np.random.Generator) -> Wave:
+    """A low dissonant drone under swelling rumble."""
+    time_s, base_hz = _seconds(SONG_S), rng.uniform(45, 75)
+    drone = sum(np.tanh(2 * np.sin(2 * np.pi * _hz(tone, base_hz) * time_s)) for tone in (0, 0.15, 1, 6))
+    rumble = np.convolve(rng.normal(0, 1, len(time_s)), np.hanning(200) / 100, mode="same")
+    swell = 0.5 + 0.5 * np.sin(2 * np.pi * rng.uniform(0.1, 0.3) * time_s)
+    return np.asarray(0.5 * drone + 3 * rumble * swell)
+
+
+LAYERS: dict[str, Callable[[np.random.Generator], Wave]] = {
+    "dark": _dark,
+    "energetic": _energetic,
+    "happy": _happy,
+    "relaxing": _relaxing,
+    "sad": _sad,
+}
+
+
+COMMANDS = {
+    "demo": Command(add_demo, demo, "Go the whole way in about a minute, with music made on the spot."),
+}

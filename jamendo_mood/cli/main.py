@@ -7,28 +7,13 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Callable
 from typing import NoReturn
 
 from jamendo_mood import __version__
-from jamendo_mood.cli import (
-    commands,
-    evaluation_commands,
-    mood_commands,
-    options,
-    song_commands,
-    store_commands,
-    task_commands,
-    vote_commands,
-)
-from jamendo_mood.cli.reports import DONE, SOME_FAILED
+from jamendo_mood.cli import data, demo, evaluate, extract, find, store, tag, train, web
+from jamendo_mood.cli.shared import DONE, SOME_FAILED, WRONG_USAGE, Command
 from jamendo_mood.util import plaintext, process
 from jamendo_mood.util.errors import DiskFullError, MoodError
-
-WRONG_USAGE = 2
-
-AddOptions = Callable[[argparse.ArgumentParser], None]
-Run = Callable[[argparse.Namespace], int]
 
 EPILOG = """\
 The usual way, from MP3s to tags:
@@ -60,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str] | None) -> int:
     arguments = build_parser().parse_args(argv)
-    process.announce(KEPT.get(arguments.command, "the same command begins anew"))
+    process.announce(COMMANDS[arguments.command].interrupted)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLineFormatter("warning: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
@@ -119,100 +104,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (add_options, run, summary) in COMMANDS.items():
-        command = subparsers.add_parser(name, help=summary, description=summary)
-        add_options(command)
-        command.set_defaults(run=run)
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=command.summary, description=command.summary)
+        command.add_options(subparser)
+        subparser.set_defaults(run=command.run, main=main)
     return parser
 
 
-def _demo(arguments: argparse.Namespace) -> int:
-    return commands.demo(arguments, main)
-
-
-COMMANDS: dict[str, tuple[AddOptions, Run, str]] = {
-    "extract": (
-        options.add_extract,
-        commands.extract,
-        "Embed audio files into a store, one .npy a track; go on where an earlier run stopped.",
-    ),
-    "train": (
-        options.add_train,
-        commands.train,
-        "Train a tagger on stored embeddings, and calibrate and grade it on the validation part.",
-    ),
-    "evaluate": (
-        options.add_evaluate,
-        evaluation_commands.evaluate,
-        "Judge a tagger by a part of its data: headline figures and a row for each tag.",
-    ),
-    "cross-validate": (
-        task_commands.add_cross_validate,
-        task_commands.cross_validate,
-        "Test every track once, on folds by artist: for data sets without official parts.",
-    ),
-    "compare": (
-        options.add_compare,
-        evaluation_commands.compare,
-        "Say whether tagger A is better than B, by a paired bootstrap.",
-    ),
-    "vote": (
-        vote_commands.add_vote,
-        vote_commands.vote,
-        "Judge several taggers on different inputs, and what the majority of them decides.",
-    ),
-    "score": (
-        options.add_score,
-        evaluation_commands.score,
-        "Score predictions in .npy files, whoever made them, by the official figures.",
-    ),
-    "tag": (options.add_tag, song_commands.tag, "Tag audio files, folders of them, or a store."),
-    "spectrogram": (
-        options.add_spectrogram,
-        song_commands.spectrogram,
-        "Draw what the network hears of a song.",
-    ),
-    "similar": (options.add_similar, song_commands.similar, "Find the tracks of a library that sound like one."),
-    "playlist": (
-        options.add_playlist,
-        song_commands.playlist,
-        "Find tracks by mood, by emotion, or on a path of moods.",
-    ),
-    "history": (
-        mood_commands.add_history,
-        mood_commands.history,
-        "Show the emotions that you asked for and had remembered, draw them as curves, or delete them.",
-    ),
-    "web": (options.add_web, song_commands.web, "Serve a page where anybody can upload a song and see its moods."),
-    "export": (
-        options.add_export,
-        store_commands.export,
-        "Write a store as Parquet files, for datasets, DuckDB or Spark.",
-    ),
-    "import": (options.add_import, store_commands.import_, "Put the embeddings of such Parquet files into a store."),
-    "pack": (options.add_pack, store_commands.pack, "Write a store into one file to be memory-mapped, for training."),
-    "verify": (
-        options.add_verify,
-        store_commands.verify,
-        "Look at every file of a store for damage, and with --repair put it right.",
-    ),
-    "tasks": (
-        task_commands.add_tasks,
-        task_commands.tasks,
-        "List the data sets and tasks: what each predicts, where to get it, what is missing here.",
-    ),
-    "splits": (options.add_splits, commands.splits, "Get MTG's official tables and splits, checked by SHA-256."),
-    "demo": (options.add_demo, _demo, "Go the whole way in about a minute, with music made on the spot."),
+COMMANDS: dict[str, Command] = {
+    **extract.COMMANDS,
+    **train.COMMANDS,
+    **evaluate.COMMANDS,
+    **tag.COMMANDS,
+    **find.COMMANDS,
+    **web.COMMANDS,
+    **store.COMMANDS,
+    **data.COMMANDS,
+    **demo.COMMANDS,
 }
-"""Each command: what adds its options, what runs it, and its help."""
-
-KEPT = {
-    "extract": "what was finished is kept, the tracks in hand are not, and the same command goes on from there",
-    "train": "a tagger that was there before still is, and the same command trains anew",
-    "export": "the files that were finished are kept, and the same command goes on from there",
-    "import": "the tracks that were finished are kept, and the same command goes on from there",
-    "pack": "the embeddings are as they were, and the same command packs them anew",
-    "splits": "the files that were finished are kept, and the same command goes on from there",
-    "tag": "the same command begins anew; scores that a store has kept are not computed again",
-}
-"""What a command that was interrupted says of what it has done, and of how to go on."""
+"""Each command by its name, in the order of the help."""

@@ -1,4 +1,60 @@
 """Data sets: one file each, and what they share: tracks, folds that no artist crosses, artists' names, ratings, leaks.
 
-`registry` lists them. Only tables are read here, no audio; no data set is part of the package.
+Only tables are read here, no audio; no data set is part of the package.
 """
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from jamendo_mood.datasets import audioset, deam, emomusic, jamendo, mirex, own, pmemo, quadrants, turkish
+from jamendo_mood.datasets.dataset import Dataset, DataSource
+from jamendo_mood.util.errors import UsageError
+
+DATASETS: dict[str, DataSource] = {
+    **jamendo.SOURCES,
+    **audioset.SOURCES,
+    **mirex.SOURCES,
+    **quadrants.SOURCES,
+    **turkish.SOURCES,
+    **pmemo.SOURCES,
+    **emomusic.SOURCES,
+    **deam.SOURCES,
+    **own.SOURCES,
+}
+"""By task: one line a file, with an entry for each task that its data set comes with."""
+
+
+def find_source(task: str) -> DataSource:
+    """What is known of a task's data set; `UsageError` if there is no such task."""
+    if task not in DATASETS:
+        raise UsageError(f"unknown task {task!r} (known: {', '.join(DATASETS)})")
+    return DATASETS[task]
+
+
+def load_dataset(task: str, root: Path | str, *, split: int = 0, part: str | None = None) -> Dataset:
+    """Load the data of a task.
+
+    Parameters
+    ----------
+    task : str
+        A key of `DATASETS`.
+    root : Path
+        Where its files are, in the layout its authors publish; of task ``own`` the table itself is enough.
+    split : int
+        Which division into parts, where there are several: official ones, or that whose test part is this fold.
+    part : str or None
+        A part that is wanted beyond the usual ones.
+
+    Raises
+    ------
+    UsageError
+        No such task, folder, split or part.
+    DataError
+        A file of it is missing or damaged.
+    """
+    source, where = find_source(task), Path(root)
+    if not where.is_dir() and not (source.single_file and where.is_file()):
+        raise UsageError(f"{root}: no such folder of data{', nor file,' * source.single_file} for task {task!r}")
+    return replace(source.load(where, split, part), licence=source.licence, citation=source.citation)

@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ
-from jamendo_mood.datasets.dataset import Dataset, DataSource, Track
+from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, consecutive_parts
 from jamendo_mood.embedders.registry import PATCH_S, RELEASED, EmbedderSpec
 from jamendo_mood.embedders.vggish import DIM
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.util import untrusted
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.process import import_quietly
@@ -36,21 +36,16 @@ LABELS_NAME = "class_labels_indices.csv"
 N_LABELS = 527
 MUSIC = 137
 MOODS = slice(276, 283)
-VALIDATION_SHARE = 8  # one in so many of the training part's videos
+VALIDATION_SHARE = 8  # one in 8 of the training part's recordings
 MAX_FRAMES = 10
-MOST_RATIO = 100  # of an .npz: how much more it may hold than it has bytes
-LICENCE = "CC BY 4.0 (Google)"
-CITATION = (
-    "J. F. Gemmeke, D. P. W. Ellis, D. Freedman, A. Jansen, W. Lawrence, R. C. Moore, M. Plakal, M. Ritter: Audio Set: "
-    "An ontology and human-labeled dataset for audio events. ICASSP 2017"
-)
+MAX_RATIO = 100  # of an .npz: size of its arrays to size of the file
 
 Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Labelled segments of one part, as they are stored: embeddings uint8 (n, 10, 128), labels uint8 (n, 527)."""
+    """Labelled segments of one part, as they are published: embeddings uint8 (n, 10, 128), labels uint8 (n, 527)."""
 
     video_ids: list[str]
     embeddings: npt.NDArray[np.uint8]
@@ -63,7 +58,7 @@ class Segments:
         return Segments(ids, self.embeddings[rows], self.n_frames[rows], self.labels[rows])
 
     def contents(self) -> list[str]:
-        """A hash of each segment's embedding: the same for recordings that are equal to the bit."""
+        """A hash of each segment's embedding: equal for recordings that are identical bit by bit."""
         pairs = zip(self.embeddings, self.n_frames, strict=True)
         return [hashlib.sha256(frames[:count].tobytes()).hexdigest() for frames, count in pairs]
 
@@ -88,24 +83,13 @@ class ReleasedEmbeddings(Mapping[str, Array]):
 
 
 def load(root: Path, _: int = 0, part: str | None = None) -> Dataset:
-    """Load all segments with their 527 labels.
-
-    Raises
-    ------
-    UsageError
-        A part is not there.
-    DataError
-        A file is missing or damaged.
-    """
+    """Load all segments with their 527 labels."""
     names = read_labels(root)
     return _assemble(Task("audioset", "tags", names), _read_parts(root, part, len(names)), slice(None))
 
 
 def load_moods(root: Path, _: int = 0, part: str | None = None) -> Dataset:
-    """Load the segments labelled Music with the 7 music moods.
-
-    Raises: as `load`.
-    """
+    """Load the segments labelled Music with the 7 music moods."""
     names = read_labels(root)
     parts = _read_parts(root, part, len(names))
     broader = _assemble(Task("audioset", "tags", names), parts, slice(None))
@@ -114,7 +98,7 @@ def load_moods(root: Path, _: int = 0, part: str | None = None) -> Dataset:
 
 
 def read_labels(root: Path) -> tuple[str, ...]:
-    """Names of the 527 labels, by their index."""
+    """Names of the 527 labels, in the order of their index."""
     path = root / LABELS_NAME
     names = tuple(row[2] for row in read_table(path, ("index", "mid", "display_name")))
     if len(names) != N_LABELS:
@@ -126,7 +110,7 @@ def read_npz(path: Path, n_labels: int) -> Segments:
     """Read a part from ``NAME.npz``."""
     try:
         with path.open("rb") as file:
-            arrays = untrusted.read_npz(file, MOST_RATIO * path.stat().st_size)
+            arrays = untrusted.read_npz(file, MAX_RATIO * path.stat().st_size)
         ids = [str(video_id) for video_id in arrays["video_id"]]
         labels = np.unpackbits(arrays["labels"], axis=1)[:, :n_labels]
         segments = Segments(ids, arrays["embeddings"], arrays["n_frames"].astype(np.intp), labels)
@@ -161,17 +145,17 @@ def read_tfrecords(folder: Path, n_labels: int) -> Segments:
             n_frames.append(len(frames))
             labels.append(row)
         if not ids:
-            raise ValueError("there are no records in them")
+            raise ValueError("they hold no records")
     except (tf.errors.OpError, DecodeError, ValueError, IndexError) as error:
         raise DataError(f"{folder}: not AudioSet's TFRecords ({error})") from error
     return Segments(ids, np.stack(embeddings), np.array(n_frames, np.intp), np.stack(labels))
 
 
 def _read_parts(root: Path, wanted: str | None, n_labels: int) -> dict[str, Segments]:
-    """The usual parts that are there, and the one that is wanted; validation is cut from the training part.
+    """The usual parts that are there, and the wanted one; the validation part is taken from the training part.
 
-    Some videos have the same sound. Such segments fall into the same part, and the training part does without those
-    that the test part has.
+    Some videos have the same sound. Such segments get into the same part, and those in the test part are left out of
+    the training part.
     """
     names = [name for name in (TRAIN, TEST) if _find(root, name)]
     if wanted not in (None, VALIDATION, *names):
@@ -204,20 +188,17 @@ def _find(root: Path, name: str) -> Path | None:
 
 
 def _assemble(task: Task, parts: dict[str, Segments], columns: slice) -> Dataset:
-    tracks, rows, start = [], {}, 0
-    for name, segments in parts.items():
-        # No artists are known: a video stands for one.
-        pairs = zip(segments.video_ids, segments.contents(), strict=True)
-        tracks += [Track(video_id, video_id, None, video_id, content) for video_id, content in pairs]
-        rows[name] = np.arange(start, start + len(segments.video_ids))
-        start += len(segments.video_ids)
+    # No artists are known: each video counts as an artist of its own.
+    tracks = [
+        Track(video_id, video_id, None, video_id, content)
+        for segments in parts.values()
+        for video_id, content in zip(segments.video_ids, segments.contents(), strict=True)
+    ]
     return Dataset(
         task=task,
         tracks=tuple(tracks),
         targets=np.concatenate([segments.labels[:, columns] for segments in parts.values()]).astype(np.float32),
-        parts=rows,
-        licence=LICENCE,
-        citation=CITATION,
+        parts=consecutive_parts({name: len(segments.video_ids) for name, segments in parts.items()}),
         train=TRAIN,
         validation=VALIDATION,
         test=TEST,
@@ -225,11 +206,18 @@ def _assemble(task: Task, parts: dict[str, Segments], columns: slice) -> Dataset
     )
 
 
-_FILES = (LABELS_NAME, TRAIN, TEST)
-_GET = "https://research.google.com/audioset/download.html (embeddings, 2.4 GB)"
-_NO_AUDIO = "none needed: Google released the VGGish embeddings"
-
-SOURCES = {
-    "audioset": DataSource(load, "527 sounds", _FILES, _GET, _NO_AUDIO, LICENCE, CITATION),
-    "audioset-moods": DataSource(load_moods, "7 moods of music", _FILES, _GET, _NO_AUDIO, LICENCE, CITATION),
-}
+_AUDIOSET = DataSource(
+    load,
+    predicts="527 sounds",
+    files=(LABELS_NAME, TRAIN, TEST),
+    annotations="https://research.google.com/audioset/download.html (embeddings, 2.4 GB)",
+    audio="none needed: Google released the VGGish embeddings",
+    licence="CC BY 4.0 (Google)",
+    citation=(
+        "J. F. Gemmeke, D. P. W. Ellis, D. Freedman, A. Jansen, W. Lawrence, R. C. Moore, M. Plakal, M. Ritter: Audio "
+        "Set: An ontology and human-labeled dataset for audio events. ICASSP 2017"
+    ),
+    splits=1,
+    official=True,
+)
+SOURCES = {"audioset": _AUDIOSET, "audioset-moods": replace(_AUDIOSET, load=load_moods, predicts="7 moods of music")}

@@ -1,10 +1,23 @@
-"""`Track` and `Dataset`, and the readers of tables."""
+"""What a data set is: tracks, what is known of them, and parts that share no artist.
+
+Also what the loaders have in common: folds, artists behind several spellings, classes as targets; and the search for
+leaks between parts. A head that has met a test track in training, or another song of its artist, looks better than it
+is; equal recordings under different names are found by `Track.content`.
+
+References
+----------
+Flexer and Schnitzer, "Effects of Album and Artist Filters in Audio Similarity Computed for Very Large Music
+Databases", Computer Music Journal 34(3), 2010.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +25,17 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio.conversion import key_of
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import DataError, UsageError
 
 Array = npt.NDArray[np.float32]
+
+FOLDS = 10
+SEED = 0
+PARTS = ("train", "validation", "test")
+MAX_LISTED = 3
 
 
 @dataclass(frozen=True)
@@ -31,9 +50,9 @@ class Track:
         Path below the audio root, ``48/948.mp3``.
     duration_s : float or None
     artist : str
-        Whoever made it: what the parts of a split must not share.
+        Parts of a split must not share one.
     content : str
-        The same for recordings that are equal to the bit, such as a SHA-256; empty where it is not known.
+        Equal for recordings that are identical bit by bit, such as a SHA-256; empty if not known.
     """
 
     id: str
@@ -43,7 +62,7 @@ class Track:
     content: str = ""
 
     def __post_init__(self) -> None:
-        # Whatever a table says, no path leads out of the folder that it is to be found in.
+        # Whatever a table says, no path may lead out of the audio folder.
         if self.audio.startswith("/") or ".." in self.audio.split("/") or "\0" in self.audio:
             raise DataError(f"{self.audio!r} must be a path below the audio folder")
 
@@ -55,12 +74,12 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What is known of a track at moments of it.
+    """Targets of one track over time.
 
     Attributes
     ----------
     times_s : float32 array (n,)
-        From the start of the audio file, rising.
+        From the start of the audio file, increasing.
     values : float32 array (n, targets)
     """
 
@@ -70,38 +89,38 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Tracks with what is known of them, divided into parts.
+    """Tracks and their targets, divided into parts.
 
     Attributes
     ----------
     task : Task
     tracks : tuple of Track
     targets : float32 array (tracks, targets)
-        For tags and classes 1 where a track has it, else 0; values on the task's scale, of a dynamic task the means
-        over each track's curve.
+        Tags and classes: 1 if the track has it, else 0. Values: on the task's scale; for a dynamic task the mean of
+        each track's curve.
     parts : mapping of str to int array
         Rows of each part; no track and no artist is in two of them.
     train, validation, test : str
-        The part that each role falls to.
+        The name of the part with this role.
     licence, citation : str
-        Of the annotations.
+        Of the annotations; `load_dataset` fills them in.
     embeddings : mapping of str to float32 array (frames, dim), or None
         Embeddings released with the data, by track key, with the attribute ``spec``.
     broader : Dataset or None
-        The same parts with more tracks and more targets, this task's among them: a head that learns all of it knows
-        this task better.
+        The same parts with more tracks and more targets, including this task's: a head that learns all of it does
+        better at this task.
     curves : tuple of Curve, or None
-        Of a dynamic task: one a track.
+        For a dynamic task: one per track.
     remarks : tuple of str
-        What a user should know of the files that were read, one line each: rows that were left out, and how many.
+        What a user should know about the files, one line each: how many rows were left out and why, for example.
     """
 
     task: Task
     tracks: tuple[Track, ...]
     targets: Array
     parts: Mapping[str, npt.NDArray[np.intp]]
-    licence: str
-    citation: str
+    licence: str = ""
+    citation: str = ""
     train: str = "train"
     validation: str = "validation"
     test: str = "test"
@@ -136,19 +155,20 @@ class Dataset:
         return self.parts[part]
 
     def fingerprint_parts(self) -> str:
-        """A SHA-256 of which track is in which part."""
+        """A SHA-256 over which track is in which part."""
         lines = sorted(f"{part}\t{self.tracks[row].key}\n" for part, rows in self.parts.items() for row in rows)
         return hashlib.sha256("".join(lines).encode(errors="surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set that can be loaded: one entry of `registry.DATASETS`.
+    """A data set that can be loaded: one entry of `datasets.DATASETS`.
 
     Attributes
     ----------
     load : callable (root, split, part or None) -> Dataset
-        See `registry.load_dataset`.
+        What `load_dataset` calls once it knows that the root is there. Raises `UsageError` if there is no such split or
+        part, and `DataError`, naming file and line, if a file is missing or damaged.
     predicts : str
         What a tagger learns from it, in a few words.
     files : tuple of str
@@ -156,10 +176,11 @@ class DataSource:
     annotations, audio : str
         Where to get these files, and the audio.
     licence, citation : str
+        Of the annotations.
     splits : int
-        How many divisions into parts there are.
+        How many ways there are to divide the tracks into parts.
     official : bool
-        Whether the divisions are the authors' own; else they are folds grouped by artist.
+        Whether the authors made these divisions; otherwise they are folds grouped by artist.
     single_file : bool
         Whether the root may be a file instead of a folder.
     """
@@ -171,24 +192,32 @@ class DataSource:
     audio: str
     licence: str
     citation: str
-    splits: int = 1
-    official: bool = True
+    splits: int = FOLDS
+    official: bool = False
     single_file: bool = False
+
+
+class Features(dict[str, Array]):
+    """Published features that serve as embeddings: one row per track, float32 (1, dim), by the track's key."""
+
+    def __init__(self, spec: EmbedderSpec, rows: Iterable[tuple[str, Array]]) -> None:
+        super().__init__((key, row[None]) for key, row in rows)
+        self.spec = spec
 
 
 def to_one_hot(
     labels: Sequence[str], classes: Sequence[str], path: Path, *, first_line: int = 2
 ) -> npt.NDArray[np.float32]:
-    """Targets of a choice between classes: a 1 for the class of each example, else 0.
+    """Targets of a task with classes: 1 for the class of each example, else 0.
 
     Parameters
     ----------
     labels : sequence of str (n,)
     classes : sequence of str (k,)
     path : Path
-        The file that the labels are of, one a line.
+        The file with the labels, one per line.
     first_line : int
-        The number of the line that the first of them stands on.
+        The line number of the first label.
 
     Returns
     -------
@@ -197,12 +226,211 @@ def to_one_hot(
     Raises
     ------
     DataError
-        A label is none of the classes; with the file and the line.
+        A label is not one of the classes; the message names file and line.
     """
     column = {name: number for number, name in enumerate(classes)}
     targets = np.zeros((len(labels), len(classes)), np.float32)
     for row, label in enumerate(labels):
         if label not in column:
-            raise DataError(f"{path}, line {first_line + row}: {label!r} is none of the classes {', '.join(classes)}")
+            raise DataError(
+                f"{path}, line {first_line + row}: {label!r} is not one of the classes {', '.join(classes)}"
+            )
         targets[row, column[label]] = 1
     return targets
+
+
+def assign_folds(
+    groups: Sequence[str], labels: Sequence[str] | None = None, *, count: int = FOLDS, seed: int = SEED
+) -> npt.NDArray[np.intp]:
+    """Divide examples into folds of about equal size, without dividing a group.
+
+    Groups are assigned from the largest to the smallest, each to the fold that has the fewest examples of the group's
+    classes; the seed shuffles groups of equal size. scikit-learn's `StratifiedGroupKFold` would not do: its folds
+    depend on the order of the rows and on its version, while taggers record a fingerprint of their parts, and the
+    published figures are those of these folds.
+
+    Parameters
+    ----------
+    groups : sequence of str (n,)
+        For example the artist of each example.
+    labels : sequence of str (n,), or None
+        The class of each example: every fold then has about the same number of each.
+    count : int
+    seed : int
+
+    Returns
+    -------
+    int array (n,)
+        From 0 to `count` - 1.
+
+    Raises
+    ------
+    DataError
+        There are fewer groups than folds.
+    """
+    order = _shuffle_by_size(groups, seed)
+    if len(order) < count:
+        raise DataError(f"{count} folds need at least {count} artists, and there are {len(order)}")
+    classes = [""] * len(groups) if labels is None else labels
+    column = {label: number for number, label in enumerate(sorted(set(classes)))}
+    of_group = {group: np.zeros(len(column), np.int64) for group in order}
+    for group, label in zip(groups, classes, strict=True):
+        of_group[group][column[label]] += 1
+    # A class counts by its share in a fold, squared. In whole numbers, so that no rounding decides between folds.
+    weights = (100 * len(groups) // sum(of_group.values())) ** 2
+    folds = np.zeros((count, len(column)), np.int64)
+    fold_of = {}
+    for group in order:
+        burdens = (folds * (weights * of_group[group])).sum(axis=1)
+        fold_of[group] = fold = int(np.lexsort((folds.sum(axis=1), burdens))[0])
+        folds[fold] += of_group[group]
+    return np.array([fold_of[group] for group in groups], np.intp)
+
+
+def make_parts(folds: npt.NDArray[np.intp], split: int) -> Mapping[str, npt.NDArray[np.intp]]:
+    """Rows of each part: fold `split` is the test part, the next one the validation part, the others train.
+
+    Raises
+    ------
+    UsageError
+        There is no such fold.
+    """
+    count = int(folds.max()) + 1
+    if not 0 <= split < count:
+        raise UsageError(f"split {split}: these data have {count} folds, 0 to {count - 1}")
+    test, validation = folds == split, folds == (split + 1) % count
+    chosen = (~test & ~validation, validation, test)
+    return {part: np.flatnonzero(rows) for part, rows in zip(PARTS, chosen, strict=True)}
+
+
+def consecutive_parts(sizes: Mapping[str, int]) -> dict[str, npt.NDArray[np.intp]]:
+    """Rows of each part, where the tracks of one part follow those of another."""
+    ends = np.cumsum([*sizes.values()])
+    return {part: np.arange(end - size, end) for (part, size), end in zip(sizes.items(), ends, strict=True)}
+
+
+def _shuffle_by_size(groups: Sequence[str], seed: int) -> list[str]:
+    """The groups, the largest first; the seed orders those of equal size."""
+    sizes = Counter(groups)
+    hashes = {group: hashlib.sha256(f"{seed} {group}".encode(errors="surrogatepass")).digest() for group in sizes}
+    return sorted(sizes, key=lambda group: (-sizes[group], hashes[group]))
+
+
+KINDS_OF_LEAK: dict[str, Callable[[Track], str]] = {
+    "track": lambda track: track.key,
+    "artist": lambda track: track.artist,
+    "bit-identical audio": lambda track: track.content,
+}
+"""What two parts may share, and how it is recognised; an empty string means not known and matches nothing."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A track of one part that has a match in another."""
+
+    kind: str
+    parts: tuple[str, str]
+    track: Track
+    other: Track
+
+    def __str__(self) -> str:
+        names = (
+            f"{self.track.key!r} and {self.other.key!r}" if self.track.key != self.other.key else repr(self.track.key)
+        )
+        artist = f" by {self.track.artist!r}" if self.kind == "artist" else ""
+        return f"{self.kind} in {self.parts[0]} and {self.parts[1]}: {names}{artist}"
+
+
+def find_leaks(parts: Mapping[str, Sequence[Track]]) -> list[Leak]:
+    """Everything that a part shares with a later one: one leak per kind and track of the earlier part."""
+    leaks = []
+    for (first, tracks), (second, others) in combinations(parts.items(), 2):
+        for kind, mark in KINDS_OF_LEAK.items():
+            known = {mark(other): other for other in others if mark(other)}
+            leaks += [
+                # A dynamic task has a track once for each moment.
+                Leak(kind, (first, second), track, known[mark(track)])
+                for track in dict.fromkeys(tracks)
+                if mark(track) in known
+            ]
+    return leaks
+
+
+def check_leaks(leaks: Sequence[Leak]) -> None:
+    """Raise `DataError` if there are leaks, naming the first few."""
+    if leaks:
+        listed = "; ".join(map(str, leaks[:MAX_LISTED]))
+        more = f"; and {len(leaks) - MAX_LISTED} more" if len(leaks) > MAX_LISTED else ""
+        raise DataError(
+            f"the parts overlap: {listed}{more}. Scores would be too good: leave such tracks out of training "
+            "(--leaks drop), or keep them anyway (--leaks keep)"
+        )
+
+
+def drop_leaks(part: str, tracks: Sequence[Track], leaks: Sequence[Leak]) -> npt.NDArray[np.bool_]:
+    """Which tracks of a part have no match in a later one; bool (n,)."""
+    leaking = {leak.track.key for leak in leaks if leak.parts[0] == part}
+    return np.array([track.key not in leaking for track in tracks])
+
+
+_BRACKETS = re.compile(r"\[.*?\]|\(.*?\)")
+_JOINTS = re.compile(r"/|&|\band\b")
+_WORDS = re.compile(r"[^\W_]+")
+_FILLERS = frozenset({"the", "and", "his", "her", "their", "orchestra"})
+
+
+def join_artists(names: Sequence[str]) -> tuple[str, ...]:
+    """Give artists that share a performer one name, so that nobody is in two parts of a data set.
+
+    ``Costello, Elvis`` is in ``Elvis Costello & the Attractions``: performers are separated by ``/``, ``&`` and
+    ``and``, and compared by their words in any order, ignoring case, ``the`` and what is in brackets. Joining too much
+    does no harm, except that parts may be less even; a misspelt name is not found.
+
+    Parameters
+    ----------
+    names : sequence of str (n,)
+        The artist of each track; empty if not known.
+
+    Returns
+    -------
+    tuple of str (n,)
+        The alphabetically first of the names that were joined, stripped and in lower case; empty where it was empty.
+    """
+    spelled = sorted({folded for name in names if (folded := name.strip().casefold())})
+    leader: dict[frozenset[str] | str, frozenset[str] | str] = {}
+
+    def find(node: frozenset[str] | str) -> frozenset[str] | str:
+        while (above := leader.setdefault(node, node)) != node:
+            node = above
+        return node
+
+    for artist in spelled:
+        for performer in _performers(artist):
+            leader[find(performer)] = find(artist)
+    named: dict[frozenset[str] | str, str] = {}
+    for artist in spelled:
+        named.setdefault(find(artist), artist)
+    return tuple(named[find(folded)] if (folded := name.strip().casefold()) else "" for name in names)
+
+
+def describe_artists(names: Sequence[str], joined: Sequence[str]) -> tuple[str, ...]:
+    """What `join_artists` made of the artists' names: lines for `Dataset.remarks`."""
+    before, after = len({name.strip().casefold() for name in names} - {""}), len({*joined} - {""})
+    return count_remarks(
+        {
+            "tracks have no artist: each counts as an artist of its own": sum(not name for name in joined),
+            f"names stand for {after} artists, as some share a performer": before if after < before else 0,
+        }
+    )
+
+
+def count_remarks(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Lines for `Dataset.remarks`, from how often something was found; what was never found is left out."""
+    return tuple(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def _performers(artist: str) -> set[frozenset[str]]:
+    """The words of each performer, and those of the whole name: ``AC/DC`` is ``AC-DC``."""
+    plain = _BRACKETS.sub(" ", artist).replace("'", "")
+    words = (frozenset(_WORDS.findall(piece)) - _FILLERS for piece in (plain, *_JOINTS.split(plain)))
+    return {performer for performer in words if performer}

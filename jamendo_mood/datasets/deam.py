@@ -18,16 +18,21 @@ http://cvml.unige.ch/databases/DEAM/.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from jamendo_mood.datasets.dataset import Dataset, DataSource, Track
+from jamendo_mood.datasets.dataset import (
+    Dataset,
+    DataSource,
+    Features,
+    Track,
+    assign_folds,
+    count_remarks,
+    make_parts,
+)
 from jamendo_mood.datasets.emomusic import SAME_RECORDINGS
-from jamendo_mood.datasets.parts import FOLDS, assign_folds, make_parts
 from jamendo_mood.datasets.ratings import (
     ANY,
     TARGETS,
@@ -39,11 +44,11 @@ from jamendo_mood.datasets.ratings import (
     name_unknown,
     read_header,
     read_ratings,
+    read_texts,
 )
 from jamendo_mood.embedders.registry import RELEASED, EmbedderSpec
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.util.errors import DataError
-from jamendo_mood.util.untrusted import read_columns
 
 SCALE = (1.0, 9.0)
 SONG = "song_id"
@@ -63,34 +68,6 @@ LAST_OF_2013 = 1000
 LAST_CLIP = 2000
 CLIP_S = 45.0
 FEATURES_RATE_HZ = 44_100
-LICENCE = "for research only; audio: each song's own Creative Commons licence"
-CITATION = (
-    "A. Aljanaki, Y.-H. Yang, M. Soleymani: Developing a benchmark for emotional analysis of music. PLOS ONE 12(3), "
-    "2017; songs 2 to 1000 are those of M. Soleymani et al.: 1000 Songs for Emotional Analysis of Music. CrowdMM 2013"
-)
-
-Array = npt.NDArray[np.float32]
-
-
-class SongFeatures(Mapping[str, Array]):
-    """Released features by track key, float32 (1, dim): one row a song, of the whole of it.
-
-    `spec` has the length of the clips as that of a row, which for the 58 whole songs is too short, and the sample rate
-    of the audio that is published.
-    """
-
-    def __init__(self, features: Ratings) -> None:
-        self._rows: dict[str, Array] = dict(zip(features.songs, features.to_float32()[:, None], strict=True))
-        self.spec = EmbedderSpec("opensmile", RELEASED, FEATURES_RATE_HZ, CLIP_S, CLIP_S, features.values.shape[1])
-
-    def __getitem__(self, key: str) -> Array:
-        return self._rows[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
 
 def in_emomusic(song: str) -> bool:
@@ -99,41 +76,24 @@ def in_emomusic(song: str) -> bool:
 
 
 def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
-    """Load valence and arousal of each song, 1 ... 9, as they are published, in 10 folds grouped by artist.
-
-    Raises
-    ------
-    UsageError
-        There is no such fold.
-    DataError
-        A file is missing or damaged.
-    """
+    """Load valence and arousal of each song, 1 ... 9, as they are published, in 10 folds grouped by artist."""
     dataset = _assemble("deam", root, split)
     swapped = sum(in_emomusic(track.id) for track in dataset.tracks)
-    warning = f"{swapped} songs, those up to {LAST_OF_2013}, have valence and arousal exchanged: see deam-corrected"
-    return replace(dataset, remarks=(*dataset.remarks, warning)) if swapped else dataset
+    what = f"songs, those up to {LAST_OF_2013}, have valence and arousal exchanged: see deam-corrected"
+    return replace(dataset, remarks=(*dataset.remarks, *count_remarks({what: swapped})))
 
 
 def load_corrected(root: Path, split: int = 0, _: str | None = None) -> Dataset:
-    """Load the same with valence and arousal of emoMusic's songs put right.
-
-    Raises: as `load`.
-    """
+    """Load the same with valence and arousal of emoMusic's songs corrected."""
     dataset = _assemble("deam-corrected", root, split)
     swapped = np.array([in_emomusic(track.id) for track in dataset.tracks])
     targets = np.where(swapped[:, None], dataset.targets[:, ::-1], dataset.targets)
-    remark = f"{swapped.sum()} songs, those up to {LAST_OF_2013}, have valence and arousal exchanged against the table"
-    return replace(dataset, targets=targets, remarks=(*dataset.remarks, remark) if swapped.any() else dataset.remarks)
+    what = f"songs, those up to {LAST_OF_2013}, have valence and arousal exchanged against the table"
+    return replace(dataset, targets=targets, remarks=(*dataset.remarks, *count_remarks({what: int(swapped.sum())})))
 
 
 def read_values(root: Path) -> Ratings:
-    """Valence and arousal as in the two tables, whose other columns differ.
-
-    Raises
-    ------
-    DataError
-        A file is missing or damaged, or a song is in both.
-    """
+    """Valence and arousal from the two tables, whose other columns differ."""
     columns = {f"{target}_mean": SCALE for target in TARGETS}
     paths = [find_file(root, name, FOLDERS) for name in STATIC_NAMES]
     first, second = (read_ratings(path, SONG, columns) for path in paths)
@@ -145,38 +105,30 @@ def read_values(root: Path) -> Ratings:
 
 
 def read_artists(root: Path) -> dict[str, str]:
-    """The artist of each song, from the tables of the three years, whose columns differ.
-
-    Raises
-    ------
-    DataError
-        A file is missing or damaged, or a song is in two.
-    """
+    """The artist of each song, from the tables of the three years, whose columns differ."""
     written: dict[str, str] = {}
     for name in SONGS_NAMES:
         path = find_file(root, name, SONGS_FOLDERS)
-        songs = read_ratings(path, SONG, {}).songs
-        rows = read_columns(path, ("artist",))
-        for line, (song, row) in enumerate(zip(songs, rows, strict=True), start=2):
+        for line, (song, row) in enumerate(read_texts(path, SONG, ("artist",)).items(), start=2):
             if song in written:
                 raise DataError(f"{path}, line {line}: song {song} again, it was in another year's table")
             written[song] = row["artist"]
     return name_artists(written, run_on=True)
 
 
-def read_features(root: Path) -> SongFeatures | None:
-    """The features of ``opensmile_means.csv``, or None where it is not there.
+def read_features(root: Path) -> Features | None:
+    """The features of ``opensmile_means.csv``, one row for the whole song; None if the file is not there.
 
-    Raises
-    ------
-    DataError
-        The file is damaged.
+    Their spec has the length of the clips as that of a row, which for the 58 whole songs is too short, and the sample
+    rate of the audio that is published.
     """
     path = root / FEATURES_NAME
     if not path.is_file():
         return None
     names = [name for name in read_header(path) if name != SONG]
-    return SongFeatures(read_ratings(path, SONG, dict.fromkeys(names, ANY)))
+    table = read_ratings(path, SONG, dict.fromkeys(names, ANY))
+    spec = EmbedderSpec("opensmile", RELEASED, FEATURES_RATE_HZ, CLIP_S, CLIP_S, len(names))
+    return Features(spec, zip(table.songs, table.values.astype(np.float32), strict=True))
 
 
 def _assemble(name: str, root: Path, split: int) -> Dataset:
@@ -186,50 +138,42 @@ def _assemble(name: str, root: Path, split: int) -> Dataset:
         for song in ratings.songs
     )
     groups = join_recordings({track.id: track.artist for track in tracks}, SAME_RECORDINGS)
-    return Dataset(
-        task=Task(name, "values", TARGETS, SCALE),
-        tracks=tracks,
-        targets=ratings.to_float32(),
-        parts=make_parts(assign_folds(list(groups.values())), split),
-        licence=LICENCE,
-        citation=CITATION,
-        embeddings=features,
-        remarks=_remark(tracks, artists, features),
-    )
-
-
-def _remark(tracks: tuple[Track, ...], artists: dict[str, str], features: SongFeatures | None) -> tuple[str, ...]:
-    songs = {track.id for track in tracks}
-    counts = {
+    songs = groups.keys()
+    remarks = {
         "songs of the metadata have no annotation and are left out": len(artists.keys() - songs),
-        "songs have no artist in the metadata: each counts as one of its own": count_nameless(tracks),
+        "songs have no artist in the metadata: each counts as an artist of its own": count_nameless(tracks),
         f"songs are not in {FEATURES_NAME}": len(songs - features.keys()) if features else 0,
         "songs are emoMusic's, under the same numbers: never train on one and test on the other": sum(
             map(in_emomusic, songs)
         ),
     }
-    return tuple(f"{count} {what}" for what, count in counts.items() if count)
+    return Dataset(
+        task=Task(name, "values", TARGETS, SCALE),
+        tracks=tracks,
+        targets=ratings.values.astype(np.float32),
+        parts=make_parts(assign_folds(list(groups.values())), split),
+        embeddings=features,
+        remarks=count_remarks(remarks),
+    )
 
 
-_FILES = (*STATIC_NAMES, *SONGS_NAMES)
-_GET = "http://cvml.unige.ch/databases/DEAM/ (DEAM_Annotations.zip, metadata.zip)"
-_AUDIO = (
-    "DEAM_audio.zip: `jamendo-mood extract MEMD_audio`; none needed with "
-    f"{FEATURES_NAME} ({SONG}, then the mean of each feature)"
-)
-_PREDICTS = "valence and arousal of songs"
-
-SOURCES = {
-    "deam": DataSource(load, _PREDICTS, _FILES, _GET, _AUDIO, LICENCE, CITATION, FOLDS, official=False),
-    "deam-corrected": DataSource(
-        load_corrected,
-        f"{_PREDICTS}, with two columns put right",
-        _FILES,
-        _GET,
-        _AUDIO,
-        LICENCE,
-        CITATION,
-        FOLDS,
-        official=False,
+_DEAM = DataSource(
+    load,
+    predicts="valence and arousal of songs",
+    files=(*STATIC_NAMES, *SONGS_NAMES),
+    annotations="http://cvml.unige.ch/databases/DEAM/ (DEAM_Annotations.zip, metadata.zip)",
+    audio=(
+        "DEAM_audio.zip: `jamendo-mood extract MEMD_audio`; none needed with "
+        f"{FEATURES_NAME} ({SONG}, then the mean of each feature)"
     ),
+    licence="for research only; audio: each song's own Creative Commons licence",
+    citation=(
+        "A. Aljanaki, Y.-H. Yang, M. Soleymani: Developing a benchmark for emotional analysis of music. PLOS ONE "
+        "12(3), 2017; songs 2 to 1000 are those of M. Soleymani et al.: 1000 Songs for Emotional Analysis of Music. "
+        "CrowdMM 2013"
+    ),
+)
+SOURCES = {
+    "deam": _DEAM,
+    "deam-corrected": replace(_DEAM, load=load_corrected, predicts=f"{_DEAM.predicts}, with two columns put right"),
 }

@@ -13,7 +13,7 @@ import http.client
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -22,44 +22,33 @@ import numpy as np
 
 from jamendo_mood import __version__
 from jamendo_mood.audio.conversion import key_of
-from jamendo_mood.datasets.dataset import Dataset, DataSource, Track
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.datasets.dataset import PARTS, Dataset, DataSource, Track, consecutive_parts
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.files import write_atomically
-from jamendo_mood.util.untrusted import read_table
+from jamendo_mood.util.untrusted import read_table, read_text
 
-PARTS = ("train", "validation", "test")
 COLUMNS = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
 TAG_PREFIX = "mood/theme---"
 ALL_TRACKS_NAME = "autotagging_moodtheme.tsv"
 SPLIT_TAGS_NAME = "moodtheme_split.txt"
 CHECKSUMS_NAME = "autotagging_moodtheme_audio-low_sha256_tracks.txt"
 FULL_CHECKSUMS_NAME = "autotagging_moodtheme_audio_sha256_tracks.txt"
-LICENCE = "metadata CC BY-NC-SA 4.0; audio: each track's own Creative Commons licence"
-CITATION = (
-    "D. Bogdanov, M. Won, P. Tovstogan, A. Porter, X. Serra: The MTG-Jamendo Dataset for Automatic Music Tagging. "
-    "Machine Learning for Music Discovery Workshop, ICML 2019"
-)
 
 TaggedTrack = tuple[Track, tuple[str, ...]]
 
 
 def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
-    """Load an official split with its 56 tags (those of ``moodtheme_split.txt``, in that order).
-
-    Raises
-    ------
-    UsageError
-        `split` is not there.
-    DataError
-        A file is missing or damaged.
-    """
-    tags = _read_tags(root / SPLIT_TAGS_NAME)
+    """Load an official split with its 56 tags (those of ``moodtheme_split.txt``, in that order)."""
+    tags = tuple(line.removeprefix(TAG_PREFIX) for line in read_text(root / SPLIT_TAGS_NAME).split())
     tagged = {}
     for part in PARTS:
         path = split_path(root, split, part)
         tagged[part] = read_tracks(path)
-        _check_tags(path, tagged[part], tags)
+        for line, (_track, names) in enumerate(tagged[part], start=2):
+            if unknown := [tag for tag in names if tag not in tags]:
+                known = f"the {len(tags)} of {SPLIT_TAGS_NAME}"
+                raise DataError(f"{path}, line {line}: the tag {unknown[0]!r} is not among {known}")
     return _assemble("jamendo", tags, tagged, read_checksums(root))
 
 
@@ -69,8 +58,6 @@ def load_all_tags(root: Path, split: int = 0, _: str | None = None) -> Dataset:
     Tracks keep their official part. The others (504, whose tags the splits leave out) go to the part of their artist,
     or, if the artist has none, to one that depends on the artist's id alone: six tenths to train, two to validation,
     two to test.
-
-    Raises: as `load`.
     """
     everything = read_tracks(root / ALL_TRACKS_NAME)
     part_of_artist = {
@@ -78,19 +65,13 @@ def load_all_tags(root: Path, split: int = 0, _: str | None = None) -> Dataset:
     }
     tagged: dict[str, list[TaggedTrack]] = {part: [] for part in PARTS}
     for track, names in everything:
-        tagged[part_of_artist.get(track.artist) or _deal(track.artist)].append((track, names))
+        tagged[part_of_artist.get(track.artist) or _choose_part(track.artist)].append((track, names))
     tags = tuple(sorted({tag for _track, names in everything for tag in names}))
     return _assemble("jamendo-59", tags, tagged, read_checksums(root))
 
 
 def split_path(root: Path, split: int, part: str) -> Path:
-    """Where an official part is.
-
-    Raises
-    ------
-    UsageError
-        There is no such split.
-    """
+    """The table of an official part; `UsageError` if there is no such split."""
     folder = root / "splits" / f"split-{split}"
     if not folder.is_dir():
         raise UsageError(
@@ -100,13 +81,7 @@ def split_path(root: Path, split: int, part: str) -> Path:
 
 
 def read_tracks(path: Path) -> list[TaggedTrack]:
-    """Read one of MTG's TSVs: each track and its tags, in the file's order.
-
-    Raises
-    ------
-    DataError
-        The file is missing or damaged.
-    """
+    """Read one of MTG's TSVs: each track and its tags, in the file's order; `DataError` if it is damaged."""
     rows = read_table(path, COLUMNS)
     if not rows:
         raise DataError(f"{path}: the table has no tracks")
@@ -115,7 +90,7 @@ def read_tracks(path: Path) -> list[TaggedTrack]:
         try:
             duration_s = float(duration)
         except ValueError:
-            raise DataError(f"{path}, line {number}: {duration!r} is no duration in seconds") from None
+            raise DataError(f"{path}, line {number}: {duration!r} is not a duration in seconds") from None
         names = tuple(tag.removeprefix(TAG_PREFIX) for tag in tags if tag)
         try:
             tagged.append((Track(track_id, audio, duration_s, artist), names))
@@ -125,14 +100,9 @@ def read_tracks(path: Path) -> list[TaggedTrack]:
 
 
 def read_checksums(root: Path, name: str = CHECKSUMS_NAME) -> dict[str, str]:
-    """SHA-256 of each track's MP3 by the track's key, from MTG's list; empty where the list is not there.
+    """SHA-256 of each track's MP3 by the track's key, from MTG's list; empty if the list is not there.
 
-    117 groups of tracks, 243 in all, are the same to the bit, and some lie in different parts of a split.
-
-    Raises
-    ------
-    DataError
-        A line of the list is not a checksum and a path.
+    117 groups of tracks, 243 in all, are identical bit by bit, and some are in different parts of a split.
     """
     path = root / name
     try:
@@ -144,27 +114,9 @@ def read_checksums(root: Path, name: str = CHECKSUMS_NAME) -> dict[str, str]:
         raise DataError(f"{path}: not a list of checksums ({error})") from error
 
 
-def _deal(artist: str) -> str:
+def _choose_part(artist: str) -> str:
     tenth = zlib.crc32(artist.encode()) % 10
     return "train" if tenth < 6 else "validation" if tenth < 8 else "test"
-
-
-def _read_tags(path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"{path}: cannot be read ({reason})") from error
-    return tuple(line.removeprefix(TAG_PREFIX) for line in lines)
-
-
-def _check_tags(path: Path, tagged: list[TaggedTrack], known: tuple[str, ...]) -> None:
-    for number, (_track, names) in enumerate(tagged, start=2):
-        for tag in names:
-            if tag not in known:
-                raise DataError(
-                    f"{path}, line {number}: the tag {tag!r} is not among the {len(known)} of {SPLIT_TAGS_NAME}"
-                )
 
 
 def _assemble(
@@ -180,29 +132,28 @@ def _assemble(
         task=Task(name, "tags", tags),
         tracks=tuple(replace(track, content=checksums.get(track.key, "")) for track, _names in rows),
         targets=targets,
-        parts=_consecutive(tagged[part] for part in PARTS),
-        licence=LICENCE,
-        citation=CITATION,
+        parts=consecutive_parts({part: len(tagged[part]) for part in PARTS}),
     )
 
 
-def _consecutive(groups: Iterable[list[TaggedTrack]]) -> dict[str, np.ndarray[tuple[int], np.dtype[np.intp]]]:
-    parts, start = {}, 0
-    for part, group in zip(PARTS, groups, strict=True):
-        parts[part] = np.arange(start, start + len(group))
-        start += len(group)
-    return parts
-
-
-_TABLES = "`jamendo-mood splits`, or https://github.com/MTG/mtg-jamendo-dataset"
-_AUDIO = "`jamendo-mood extract --from-jamendo` fetches it track by track (46 GB low, 152 GB full quality)"
-
-SOURCES = {
-    "jamendo": DataSource(
-        load, "56 mood and theme tags", (SPLIT_TAGS_NAME, "splits/"), _TABLES, _AUDIO, LICENCE, CITATION, splits=5
+_JAMENDO = DataSource(
+    load,
+    predicts="56 mood and theme tags",
+    files=(SPLIT_TAGS_NAME, "splits/"),
+    annotations="`jamendo-mood splits`, or https://github.com/MTG/mtg-jamendo-dataset",
+    audio="`jamendo-mood extract --from-jamendo` fetches it track by track (46 GB low, 152 GB full quality)",
+    licence="metadata CC BY-NC-SA 4.0; audio: each track's own Creative Commons licence",
+    citation=(
+        "D. Bogdanov, M. Won, P. Tovstogan, A. Porter, X. Serra: The MTG-Jamendo Dataset for Automatic Music Tagging. "
+        "Machine Learning for Music Discovery Workshop, ICML 2019"
     ),
-    "jamendo-59": DataSource(
-        load_all_tags, "59 mood and theme tags", (ALL_TRACKS_NAME, "splits/"), _TABLES, _AUDIO, LICENCE, CITATION, 5
+    splits=5,
+    official=True,
+)
+SOURCES = {
+    "jamendo": _JAMENDO,
+    "jamendo-59": replace(
+        _JAMENDO, load=load_all_tags, predicts="59 mood and theme tags", files=(ALL_TRACKS_NAME, "splits/")
     ),
 }
 
@@ -212,17 +163,7 @@ CDN = "https://cdn.freesound.org/mtg-jamendo"  # the default of MTG's own downlo
 
 @dataclass(frozen=True)
 class Quality:
-    """How one of the two qualities is named.
-
-    Attributes
-    ----------
-    folder : str
-        MTG's folder.
-    suffix : str
-        What its files end in.
-    checksums_name : str
-        Its list of SHA-256.
-    """
+    """How MTG names one of its two qualities: its folder, the suffix of its files, and its list of SHA-256."""
 
     folder: str
     suffix: str
@@ -230,21 +171,21 @@ class Quality:
 
     @property
     def files_url(self) -> str:
-        """Where the single files are: those of all of MTG-Jamendo, of which the mood/theme tracks are a part."""
+        """URL of the single files, those of all of MTG-Jamendo; the mood/theme tracks are among them."""
         return f"{CDN}/raw_30s/{self.folder}"
 
     @property
     def tars_url(self) -> str:
-        """Where the 100 tars of the mood/theme tracks are."""
+        """URL of the 100 tars of the mood/theme tracks."""
         return f"{CDN}/autotagging_moodtheme/{self.folder}"
 
     @property
     def tar_name(self) -> str:
-        """Name of a tar, with ``{}`` for the folder of tracks that it holds, ``00`` to ``99``."""
+        """Name of a tar, with ``{}`` for its folder of tracks, ``00`` to ``99``."""
         return f"autotagging_moodtheme_{self.folder}-{{}}.tar"
 
     def path_of(self, key: str) -> Path:
-        """Name of a track's file, below the URL and in its tar: ``48/948`` -> ``48/948.low.mp3``."""
+        """Path of a track's file, below the URL and in its tar: ``48/948`` -> ``48/948.low.mp3``."""
         return Path(key + self.suffix)
 
 
@@ -256,14 +197,14 @@ QUALITIES = {
 
 
 def read_list(quality: Quality, table: Path) -> dict[str, str]:
-    """MTG's list of SHA-256 by key, from beside a table of tracks or from the two folders above.
+    """MTG's list of SHA-256 by key; it is beside the table of tracks, or in one of the two folders above.
 
     Raises
     ------
     UsageError
-        It is not there.
+        The list is not there.
     DataError
-        It is damaged.
+        The list is damaged.
     """
     for folder in list(table.absolute().parents)[:3]:
         if checksums := read_checksums(folder, quality.checksums_name):
@@ -274,27 +215,27 @@ def read_list(quality: Quality, table: Path) -> dict[str, str]:
 COMMIT = "1b4fa8c32e076c73b5175c1703ae805b4109309d"
 BASE_URL = f"https://raw.githubusercontent.com/MTG/mtg-jamendo-dataset/{COMMIT}"
 TIMEOUT_S = 60.0
-MOST_BYTES = 1 << 24  # of a file: the largest has 1.8 MB
+MAX_BYTES = 1 << 24  # of a file; the largest has 1.8 MB
 
 
 def get_splits(
     out: Path, base_url: str = BASE_URL, on_file: Callable[[Path, bool], None] = lambda *_: None
 ) -> list[Path]:
-    """Fetch the mood/theme tables, tag lists, five splits and audio checksums; files that are right already stay.
+    """Fetch the mood/theme tables, tag lists, five splits and audio checksums; skip files that are already correct.
 
     Parameters
     ----------
     out : Path
-        The folder; `registry.load_dataset` reads it.
+        The folder; `load_dataset` reads it.
     base_url : str
-        Where MTG's repository is served: a mirror must have its layout (``data/...``).
+        The URL of MTG's repository, or of a mirror with its layout (``data/...``).
     on_file : callable (path, fetched)
         Called after each file.
 
     Raises
     ------
     DataError
-        A file cannot be fetched, or is not the official one. Those before it are kept.
+        A file cannot be fetched, or is not the official one. Files fetched before it are kept.
     """
     paths = []
     for source, sha256 in read_published_checksums().items():
@@ -320,7 +261,7 @@ def _fetch(url: str, sha256: str) -> bytes:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             if url.startswith("https:") and not response.url.startswith("https:"):
                 raise ValueError(f"it leads to {response.url}, which is not https")
-            content: bytes = response.read(MOST_BYTES)
+            content: bytes = response.read(MAX_BYTES)
     except (urllib.error.URLError, http.client.HTTPException, ValueError, OSError) as error:
         raise DataError(f"{url}: cannot be fetched ({error}); --base-url names a mirror") from error
     got = hashlib.sha256(content).hexdigest()

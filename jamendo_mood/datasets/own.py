@@ -1,18 +1,18 @@
-"""One's own music: a table of files with their tags, their class, or their valence and arousal.
+"""Your own music: a table of files with their tags, their class, or their valence and arousal.
 
-The table is a CSV file in UTF-8, its cells apart by commas, semicolons or tabs, whichever its first line shows. It has
-a column ``path`` (below the audio folder, with the suffix: ``rock/song.flac``), maybe one ``artist`` (spelled the same
-in all rows, but for capitals), and one of these:
+The table is a CSV file in UTF-8, with commas, semicolons or tabs between its cells, whichever its first line has. It
+has a column ``path`` (below the audio folder, with the suffix: ``rock/song.flac``), optionally ``artist`` (spelled the
+same in all rows, ignoring case), and one of these:
 
 - ``tags``: the tags of each file, with semicolons between them;
 - ``class``: the one class of each file;
 - ``valence`` and ``arousal``: numbers, in both columns on the first of the scales 0 ... 1, -1 ... 1 and 1 ... 9 that
   holds them all;
-- none of these columns, but one for each tag, with 1 where a file has the tag and 0 where it has not.
+- none of these, but one column for each tag, with 1 if a file has the tag and 0 if it has not.
 
-No artist is in two parts. The artists are dealt out to seven folds, of which one is the test part, one the validation
-part and five the training part: about 14, 14 and 72 % of the files. Splits 0 to 6 test each fold in its turn, 7 to 13
-those of another seed, and so on. A table that has changed has other folds: train again before you evaluate.
+No artist is in two parts. The artists are divided into seven folds, of which one is the test part, one the validation
+part and five the training part: about 14, 14 and 72 % of the files. Splits 0 to 6 test one fold each, 7 to 13 those of
+another seed, and so on. A table that has changed has other folds: train again before you evaluate.
 """
 
 from __future__ import annotations
@@ -28,28 +28,25 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio.conversion import AUDIO_SUFFIXES, key_of
-from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, to_one_hot
-from jamendo_mood.datasets.parts import PARTS, SEED, assign_folds, make_parts
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.datasets.dataset import PARTS, SEED, Dataset, DataSource, Track, assign_folds, make_parts, to_one_hot
+from jamendo_mood.datasets.ratings import TARGETS
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.untrusted import read_text
 
 TABLE_NAME = "own.csv"
-FOLDS = 7  # or as many as there are artists, where they are fewer
+FOLDS = 7  # or as many as there are artists, if there are fewer
 DELIMITERS = (",", ";", "\t")
 SCALES = ((0.0, 1.0), (-1.0, 1.0), (1.0, 9.0))
-SHOWN = 10
-MOST_LABELS = 50_000_000  # tracks times tags or classes
-VALUES = ("valence", "arousal")
-LICENCE = "as you decide: these are your own annotations"
-CITATION = "your own annotations"
+MAX_LISTED = 10  # names in a message
+MAX_LABELS = 50_000_000  # tracks times tags or classes
 
 Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table that was read: its cells, without the spaces around them, by column, and the line each row ends on."""
+    """A table as it was read: cells by column, without the spaces around them, and the line each row ends on."""
 
     path: Path
     columns: tuple[str, ...]
@@ -66,20 +63,12 @@ Labels = tuple[Task, Array, tuple[str, ...]]
 
 
 def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
-    """Load a table, or that in a folder, ``own.csv``.
-
-    Raises
-    ------
-    UsageError
-        `split` is negative; there is no greatest one.
-    DataError
-        The table is missing, or something in it is wrong.
-    """
+    """Load a table, or the ``own.csv`` in a folder; `split` may be any number from 0."""
     table = read_table(root / TABLE_NAME if root.is_dir() else root)
     tracks, remarks = _read_tracks(table)
     task, targets, more = _choose_labels(table)(table)
     try:
-        parts = _deal([track.artist for track in tracks], split)
+        parts = _make_parts([track.artist for track in tracks], split)
     except DataError as error:
         raise DataError(f"{table.path}: {error}") from None
     return Dataset(
@@ -87,20 +76,12 @@ def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
         tracks=tracks,
         targets=targets,
         parts=parts,
-        licence=LICENCE,
-        citation=CITATION,
         remarks=(*remarks, *more),
     )
 
 
 def read_table(path: Path) -> Table:
-    """Read the cells of a table; lines with nothing in them are passed over.
-
-    Raises
-    ------
-    DataError
-        There is no such file, it is no text in UTF-8, has no column ``path`` or no rows, or a row is of another length.
-    """
+    """Read the cells of a table; empty lines are skipped."""
     text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
     first, _, _ = text.partition("\n")
     delimiter = next((sign for sign in DELIMITERS if "path" in _split_header(first, sign)), ",")
@@ -110,7 +91,7 @@ def read_table(path: Path) -> Table:
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: cannot be read as cells ({error})") from error
     if len(cells) < 2:
-        raise DataError(f"{path}: no tracks in it, it needs a line of column names and a line for each track")
+        raise DataError(f"{path}: there are no tracks in it: it needs a line of column names and a line for each track")
     columns = _split_header(first, delimiter)
     _check_columns(path, columns)
     for line, row in cells[1:]:
@@ -123,11 +104,11 @@ def read_table(path: Path) -> Table:
 
 
 def _split_header(line: str, delimiter: str) -> list[str]:
-    """Column names; those that mean something here are known in capitals too."""
+    """Column names; those that mean something here may be written in capitals, too."""
     try:
         names = [name.strip() for row in csv.reader([line], delimiter=delimiter) for name in row]
     except csv.Error:
-        return []  # whoever reads the whole of it says what is wrong
+        return []  # reading the rows says what is wrong
     return [name.lower() if name.lower() in {"path", "artist", *_READERS} else name for name in names]
 
 
@@ -147,13 +128,13 @@ def _read_tracks(table: Table) -> tuple[tuple[Track, ...], list[str]]:
         key = key_of(audio)
         if key in first_row:
             earlier = table.lines[first_row[key]]
-            raise table.error(row, f"{audio!r} is on line {earlier} already (suffixes do not tell files apart)")
+            raise table.error(row, f"{audio!r} is already on line {earlier} (suffixes do not count)")
         first_row[key] = row
         tracks.append(Track(key, audio, None, cells.get("artist", "").casefold() or key))
     nameless = sum(not cells.get("artist") for cells in table.rows)
     if nameless == len(tracks):
         return tuple(tracks), ["no artists are given: songs of one artist may be in several parts"]
-    return tuple(tracks), [f"{nameless} tracks have no artist: each counts as one of its own"] if nameless else []
+    return tuple(tracks), [f"{nameless} tracks have no artist: each counts as an artist of its own"] if nameless else []
 
 
 def _read_path(table: Table, row: int) -> str:
@@ -163,11 +144,11 @@ def _read_path(table: Table, row: int) -> str:
         raise table.error(row, f"{written!r} must be a path below the audio folder")
     if path.suffix.lower() not in AUDIO_SUFFIXES:
         known = ", ".join(sorted(AUDIO_SUFFIXES))
-        raise table.error(row, f"{written!r} in column 'path' is no audio file by its suffix ({known})")
+        raise table.error(row, f"{written!r} in column 'path' does not have the suffix of an audio file ({known})")
     return str(path)
 
 
-def _deal(artists: Sequence[str], split: int) -> Mapping[str, npt.NDArray[np.intp]]:
+def _make_parts(artists: Sequence[str], split: int) -> Mapping[str, npt.NDArray[np.intp]]:
     if split < 0:
         raise UsageError(f"split {split}: splits are numbered from 0")
     count = max(min(FOLDS, len(set(artists))), len(PARTS))
@@ -176,21 +157,15 @@ def _deal(artists: Sequence[str], split: int) -> Mapping[str, npt.NDArray[np.int
 
 
 def _choose_labels(table: Table) -> Callable[[Table], Labels]:
-    """What reads the labels that the table has.
-
-    Raises
-    ------
-    DataError
-        It has labels of several kinds, or none.
-    """
+    """The function that reads the labels of this table; `DataError` if it has several kinds of labels, or none."""
     found = [name for name in _READERS if name in table.columns]
     readers = {_READERS[name] for name in found}
     if len(readers) > 1:
-        raise DataError(f"{table.path}: labels of one kind only, please; it has the columns {', '.join(found)}")
+        raise DataError(f"{table.path}: the columns {', '.join(found)} are labels of different kinds; keep one kind")
     if not readers and not {*table.columns} - {"path", "artist"}:
         raise DataError(
-            f"{table.path}: no labels; it needs a column tags, or class, or valence and arousal, or one of 0 and 1 for "
-            "each tag"
+            f"{table.path}: there are no labels; it needs a column tags, or class, or valence and arousal, or a column "
+            "of 0 and 1 for each tag"
         )
     return readers.pop() if readers else _read_indicators
 
@@ -199,7 +174,7 @@ def _read_tags(table: Table) -> Labels:
     tags_of = [{tag for name in row["tags"].split(";") if (tag := name.strip())} for row in table.rows]
     tags = tuple(sorted(set[str]().union(*tags_of)))
     if not tags:
-        raise DataError(f"{table.path}: not one tag in column 'tags'")
+        raise DataError(f"{table.path}: there is no tag in column 'tags'")
     _check_count(table, tags)
     targets = np.array([[tag in found for tag in tags] for found in tags_of], np.float32)
     return Task("own", "tags", tags), targets, (*_find_rare(tags, targets), *_unused(table, "tags"))
@@ -222,27 +197,27 @@ def _read_classes(table: Table) -> Labels:
         raise table.error(named.index(""), "no class")
     classes = tuple(sorted(set(named)))
     if len(classes) < 2:
-        raise DataError(f"{table.path}: all tracks are of the class {classes[0]!r}; there is nothing to choose between")
+        raise DataError(f"{table.path}: all tracks have the class {classes[0]!r}; at least two classes are needed")
     _check_count(table, classes)
     targets = to_one_hot(named, classes, table.path)
     return Task("own", "classes", classes), targets, (*_find_rare(classes, targets), *_unused(table, "class"))
 
 
 def _read_values(table: Table) -> Labels:
-    if missing := {*VALUES} - {*table.columns}:
-        raise DataError(f"{table.path}: no column {missing.pop()!r}; valence and arousal go together")
-    values = np.array([[_read_number(table, number, name) for name in VALUES] for number in range(len(table.rows))])
+    if missing := {*TARGETS} - {*table.columns}:
+        raise DataError(f"{table.path}: no column {missing.pop()!r}; it needs both valence and arousal")
+    values = np.array([[_read_number(table, number, name) for name in TARGETS] for number in range(len(table.rows))])
     lowest, highest = values.min(), values.max()
     scale = next((scale for scale in SCALES if scale[0] <= lowest and highest <= scale[1]), None)
     if scale is None:
-        least, most = (table.lines[place // len(VALUES)] for place in (values.argmin(), values.argmax()))
+        least, most = (table.lines[cell // len(TARGETS)] for cell in (values.argmin(), values.argmax()))
         known = ", ".join(f"{low:g} to {high:g}" for low, high in SCALES)
         raise DataError(
-            f"{table.path}: values from {lowest:g} (line {least}) to {highest:g} (line {most}) are on none of the "
+            f"{table.path}: values from {lowest:g} (line {least}) to {highest:g} (line {most}) do not fit any of the "
             f"scales {known}"
         )
-    remark = f"valence and arousal are taken to be on the scale {scale[0]:g} to {scale[1]:g}"
-    return Task("own", "values", VALUES, scale=scale), values.astype(np.float32), (remark, *_unused(table, *VALUES))
+    remark = f"valence and arousal are assumed to be on the scale {scale[0]:g} to {scale[1]:g}"
+    return Task("own", "values", TARGETS, scale=scale), values.astype(np.float32), (remark, *_unused(table, *TARGETS))
 
 
 def _read_number(table: Table, row: int, column: str) -> float:
@@ -252,44 +227,43 @@ def _read_number(table: Table, row: int, column: str) -> float:
     except ValueError:
         number = np.nan
     if not np.isfinite(number):
-        raise table.error(row, f"{cell!r} in column {column!r} is no number (such as 0.5)")
+        raise table.error(row, f"{cell!r} in column {column!r} is not a number (such as 0.5)")
     return number
 
 
 def _check_count(table: Table, names: Sequence[str]) -> None:
-    if len(table.rows) * len(names) > MOST_LABELS:
-        raise DataError(f"{table.path}: {len(names):,} different labels of {len(table.rows):,} tracks are too many")
+    if len(table.rows) * len(names) > MAX_LABELS:
+        raise DataError(f"{table.path}: {len(names):,} different labels for {len(table.rows):,} tracks are too many")
 
 
 def _find_rare(names: Sequence[str], targets: Array) -> tuple[str, ...]:
     rare = [name for name, count in zip(names, targets.sum(axis=0), strict=True) if count < 2]
-    more = f" and {len(rare) - SHOWN} more" if len(rare) > SHOWN else ""
+    more = f" and {len(rare) - MAX_LISTED} more" if len(rare) > MAX_LISTED else ""
     bare = int((targets.sum(axis=1) == 0).sum())
     return (
-        *((f"too rare to learn, fewer than 2 tracks each: {', '.join(rare[:SHOWN])}{more}",) if rare else ()),
+        *((f"too rare to learn, with fewer than 2 tracks each: {', '.join(rare[:MAX_LISTED])}{more}",) if rare else ()),
         *((f"{bare} tracks have no tag",) if bare else ()),
     )
 
 
 def _unused(table: Table, *used: str) -> tuple[str, ...]:
     unused = [name for name in table.columns if name not in {"path", "artist", *used}]
-    return (f"columns that were not used: {', '.join(unused)}",) if unused else ()
+    return (f"unused columns: {', '.join(unused)}",) if unused else ()
 
 
 _READERS = {"tags": _read_tags, "class": _read_classes, "valence": _read_values, "arousal": _read_values}
-"""What reads the labels, by the columns they are in."""
+"""The function that reads the labels, by the columns they are in."""
 
 SOURCES = {
     "own": DataSource(
         load,
-        "your own tags, classes, or valence and arousal",
-        (TABLE_NAME,),
-        "a table you write: the columns path, artist and tags (or class, or valence and arousal)",
-        "your own files, in any usual format of sound",
-        LICENCE,
-        CITATION,
+        predicts="your own tags, classes, or valence and arousal",
+        files=(TABLE_NAME,),
+        annotations="a table you write: the columns path, artist and tags (or class, or valence and arousal)",
+        audio="your own files, in any usual format of sound",
+        licence="as you decide: these are your own annotations",
+        citation="your own annotations",
         splits=FOLDS,
-        official=False,
         single_file=True,
     )
 }

@@ -13,45 +13,40 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, to_one_hot
-from jamendo_mood.datasets.parts import FOLDS, assign_folds, describe_credits, join_credits, make_parts
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.datasets.dataset import (
+    Dataset,
+    DataSource,
+    Track,
+    assign_folds,
+    describe_artists,
+    join_artists,
+    make_parts,
+    to_one_hot,
+)
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.util.errors import DataError
 from jamendo_mood.util.untrusted import read_columns
 
 QUADRANTS = ("Q1", "Q2", "Q3", "Q4")
 ANNOTATIONS_NAME = "panda_dataset_taffc_annotations.csv"
 METADATA_NAME = "panda_dataset_taffc_metadata.csv"
-LICENCE = "for research; not to be passed on"
-CITATION = (
-    "R. Panda, R. Malheiro, R. P. Paiva: Novel audio features for music emotion recognition. IEEE Transactions on "
-    "Affective Computing 11(4), 2020"
-)
 
 
 def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
-    """Load the clips with their quadrants, in ten folds that share no artist.
-
-    Raises
-    ------
-    UsageError
-        There is no fold `split`.
-    DataError
-        A file is missing or damaged, or the two of them disagree.
-    """
+    """Load the clips with their quadrants, in ten folds that share no artist."""
     annotations = read_columns(root / ANNOTATIONS_NAME, ("Song", "Quadrant"))
     quadrants = [row["Quadrant"] for row in annotations]
     targets = to_one_hot(quadrants, QUADRANTS, root / ANNOTATIONS_NAME)
-    credited = _read_artists(root / METADATA_NAME, {row["Song"]: row["Quadrant"] for row in annotations})
+    artist_of = _read_artists(root / METADATA_NAME, {row["Song"]: row["Quadrant"] for row in annotations})
     songs = [row["Song"] for row in annotations]
     for line, song in enumerate(songs, start=2):
-        if song not in credited:
+        if song not in artist_of:
             raise DataError(f"{root / ANNOTATIONS_NAME}, line {line}: {song!r} is not in {METADATA_NAME}")
-    if len(credited) < len(songs):
+    if len(artist_of) < len(songs):
         twice = next(song for song in songs if songs.count(song) > 1)
         raise DataError(f"{root / ANNOTATIONS_NAME}: {twice!r} is there twice")
-    spelled = [credited[song] for song in songs]
-    artists = join_credits(spelled)
+    spelled = [artist_of[song] for song in songs]
+    artists = join_artists(spelled)
     tracks = tuple(
         Track(song, f"{quadrant}/{song}.mp3", None, artist or song)
         for song, quadrant, artist in zip(songs, quadrants, artists, strict=True)
@@ -61,9 +56,7 @@ def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
         tracks=tracks,
         targets=targets,
         parts=make_parts(assign_folds([track.artist for track in tracks], quadrants), split),
-        licence=LICENCE,
-        citation=CITATION,
-        remarks=describe_credits(spelled, artists),
+        remarks=describe_artists(spelled, artists),
     )
 
 
@@ -86,13 +79,14 @@ def _read_artists(path: Path, quadrant_of: dict[str, str]) -> dict[str, str]:
 SOURCES = {
     "quadrant": DataSource(
         load,
-        "4 quadrants of valence and arousal",
-        (ANNOTATIONS_NAME, METADATA_NAME),
-        "http://mir.dei.uc.pt/downloads.html (4Q audio emotion dataset)",
-        "in the same download: 900 clips of 30 s; extract from the folder that holds their folders Q1 to Q4",
-        LICENCE,
-        CITATION,
-        splits=FOLDS,
-        official=False,
+        predicts="4 quadrants of valence and arousal",
+        files=(ANNOTATIONS_NAME, METADATA_NAME),
+        annotations="http://mir.dei.uc.pt/downloads.html (4Q audio emotion dataset)",
+        audio="in the same download: 900 clips of 30 s; extract from the folder that holds their folders Q1 to Q4",
+        licence="for research; not to be passed on",
+        citation=(
+            "R. Panda, R. Malheiro, R. P. Paiva: Novel audio features for music emotion recognition. IEEE Transactions "
+            "on Affective Computing 11(4), 2020"
+        ),
     )
 }

@@ -1,4 +1,7 @@
-"""Ratings of songs, read from tables and checked: what the data sets of valence and arousal have in common."""
+"""Tables with numbers about songs, read and checked: what the data sets of valence and arousal share.
+
+All functions that read raise `DataError`, naming file, line and value, if a file is missing or damaged.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.datasets.dataset import Curve, Track
-from jamendo_mood.datasets.parts import join_credits
+from jamendo_mood.datasets.dataset import Curve, Track, join_artists
 from jamendo_mood.util.errors import DataError
 from jamendo_mood.util.untrusted import read_columns, read_table
 
@@ -37,19 +39,9 @@ class Ratings:
     songs: tuple[str, ...]
     values: npt.NDArray[np.float64]
 
-    def to_float32(self) -> npt.NDArray[np.float32]:
-        """The values in the precision of targets and features."""
-        return self.values.astype(np.float32)
-
 
 def find_file(root: Path, name: str, folders: Sequence[str]) -> Path:
-    """Find a file in the first of `folders` below `root` that has it.
-
-    Raises
-    ------
-    DataError
-        None has it.
-    """
+    """Find a file in the first of `folders` below `root` that has it; `DataError` if none has."""
     for folder in folders:
         if (path := root / folder / name).is_file():
             return path
@@ -58,15 +50,8 @@ def find_file(root: Path, name: str, folders: Sequence[str]) -> Path:
 
 
 def read_header(path: Path) -> list[str]:
-    """The names of a table's columns, without spaces around.
-
-    Raises
-    ------
-    DataError
-        The file is missing or is no table.
-    """
-    rows = read_table(path, ())
-    return [cell.strip() for cell in rows[0]]
+    """The names of a table's columns, without the spaces around them."""
+    return [cell.strip() for cell in read_table(path, ())[0]]
 
 
 def read_ratings(path: Path, song: str, columns: Mapping[str, Scale], *, repeated: bool = False) -> Ratings:
@@ -76,17 +61,11 @@ def read_ratings(path: Path, song: str, columns: Mapping[str, Scale], *, repeate
     ----------
     path : Path
     song : str
-        The column with a song's number.
+        The column with the song's number.
     columns : mapping of str to (float, float)
-        The columns that are wanted, with the least and greatest number that may be in them.
+        The columns to read, each with the lowest and highest number allowed in it.
     repeated : bool
         Whether a song may have more than one line.
-
-    Raises
-    ------
-    DataError
-        The table is missing or damaged, or it holds what is not a number on its scale, what is no song's number, or a
-        song twice; with line and value.
     """
     rows = read_columns(path, (song, *columns))
     if not rows:
@@ -94,22 +73,42 @@ def read_ratings(path: Path, song: str, columns: Mapping[str, Scale], *, repeate
     values = np.empty((len(rows), len(columns)))
     lines: dict[str, int] = {}
     for line, row in enumerate(rows, start=2):
-        name = _read_song(row[song], f"{path}, line {line}, {song}")
+        name = row[song].strip()
+        if not name.isdecimal():
+            raise DataError(f"{path}, line {line}, {song}: {row[song]!r} is not a song's number")
         if lines.setdefault(name, line) != line and not repeated:
             raise DataError(f"{path}, line {line}: song {name} again, it was in line {lines[name]}")
         values[line - 2] = [
-            _read_number(row[column], scale, f"{path}, line {line}, {column}") for column, scale in columns.items()
+            read_number(row[column], scale, f"{path}, line {line}, {column}") for column, scale in columns.items()
         ]
     return Ratings(tuple(row[song].strip() for row in rows), values)
 
 
+def read_number(cell: str, scale: Scale, where: str) -> float:
+    """A number on a scale from a cell; `where` (file, line and column) begins the message if it is none."""
+    low, high = scale
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and low <= value <= high):
+        bounds = "finite number" if scale == ANY else f"number from {low:g} to {high:g}"
+        raise DataError(f"{where}: {cell!r} is not a {bounds}")
+    return value
+
+
+def read_texts(path: Path, song: str, columns: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Read cells as they are written: by the song's number, then by column."""
+    return dict(zip(read_ratings(path, song, {}).songs, read_columns(path, columns), strict=True))
+
+
 def gather_curves(path: Path, moments: Ratings) -> dict[str, Curve]:
-    """Curves of songs from a table with a line for each moment: times in its first column, values in the others.
+    """Curves by song, from a table with a line per moment: times in its first column, targets in the others.
 
     Raises
     ------
     DataError
-        The times of a song do not rise.
+        The times of a song do not increase.
     """
     lines: dict[str, list[int]] = {}
     for row, song in enumerate(moments.songs):
@@ -118,44 +117,46 @@ def gather_curves(path: Path, moments: Ratings) -> dict[str, Curve]:
     for song, rows in lines.items():
         times, values = np.split(moments.values[rows].astype(np.float32), [1], axis=1)
         curves[song] = Curve(times[:, 0], values)
-        for place in np.flatnonzero(np.diff(times[:, 0]) <= 0):
-            line, now, before = rows[place + 1] + 2, times[place + 1, 0], times[place, 0]
+        for earlier in np.flatnonzero(np.diff(times[:, 0]) <= 0):
+            line, now, before = rows[earlier + 1] + 2, times[earlier + 1, 0], times[earlier, 0]
             raise DataError(f"{path}, line {line}: {now:g} s of song {song} comes after {before:g} s")
     return curves
 
 
 def average_curves(curves: Mapping[str, Curve]) -> Ratings:
-    """One line a song: the means over its curve."""
+    """The mean of each song's curve."""
     return Ratings(tuple(curves), np.array([curve.values.mean(axis=0, dtype=np.float64) for curve in curves.values()]))
 
 
 def name_artists(written: Mapping[str, str], *, run_on: bool = False) -> dict[str, str]:
-    """Artists by song, those that share a performer by one name, those without a name ``unknown:SONG``.
+    """Artists by song: one name for those that share a performer, ``unknown:SONG`` for those without a name.
 
     Parameters
     ----------
     written : mapping of str to str
-        Names by song, as a table has them.
+        Names by song, as the table spells them.
     run_on : bool
-        Whether names may run on after a hyphen, as in the tables of MediaEval's songs: ``kevin macleod-night on the
-        docks`` is by ``kevin macleod``. A name is left as it is where no other shares what comes before its hyphen.
+        Whether a title may follow the name after a hyphen, as in the tables of MediaEval's songs: ``kevin macleod-night
+        on the docks`` is by ``kevin macleod``. A name stays whole if no other shares what comes before its hyphen.
     """
     names = {song: " ".join(html.unescape(name).split()).casefold() for song, name in written.items()}
     if run_on:
-        names = _cut_run_on(names)
-    joined = join_credits(["" if name in NAMELESS else name for name in names.values()])
+        heads = {name: name.partition("-")[0].strip() for name in names.values()}
+        shared = Counter(heads.values())
+        names = {song: heads[name] if shared[heads[name]] > 1 else name for song, name in names.items()}
+    joined = join_artists(["" if name in NAMELESS else name for name in names.values()])
     return {song: name or name_unknown(song) for song, name in zip(names, joined, strict=True)}
 
 
 def join_recordings(artists: Mapping[str, str], same: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Groups by song that no two parts may share: artists, joined where they have one recording between them.
+    """Groups by song that no two parts may share: artists, joined if they share a recording.
 
     Parameters
     ----------
     artists : mapping of str to str
         By song.
     same : sequence of (str, str)
-        Pairs of songs that are one recording; those that `artists` lacks do not count.
+        Pairs of songs that are one recording; songs that are not in `artists` are ignored.
     """
     groups = dict(artists)
     for one, other in same:
@@ -166,34 +167,10 @@ def join_recordings(artists: Mapping[str, str], same: Sequence[tuple[str, str]])
 
 
 def name_unknown(song: str) -> str:
-    """The artist of a song whose artist is not known: one of its own."""
+    """The artist of a song whose artist is not known: an artist of its own."""
     return f"unknown:{song}"
 
 
 def count_nameless(tracks: Sequence[Track]) -> int:
     """How many tracks have no artist's name."""
     return sum(track.artist == name_unknown(track.id) for track in tracks)
-
-
-def _cut_run_on(names: Mapping[str, str]) -> dict[str, str]:
-    heads = {name: name.partition("-")[0].strip() for name in names.values()}
-    shared = Counter(heads.values())
-    return {song: heads[name] if shared[heads[name]] > 1 else name for song, name in names.items()}
-
-
-def _read_song(cell: str, where: str) -> str:
-    if not cell.strip().isdecimal():
-        raise DataError(f"{where}: {cell!r} is no song's number")
-    return cell.strip()
-
-
-def _read_number(cell: str, scale: Scale, where: str) -> float:
-    low, high = scale
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and low <= value <= high):
-        bounds = "finite number" if scale == ANY else f"number from {low:g} to {high:g}"
-        raise DataError(f"{where}: {cell!r} is no {bounds}")
-    return value

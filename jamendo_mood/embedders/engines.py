@@ -20,12 +20,12 @@ from jamendo_mood.util.errors import WeightsError
 from jamendo_mood.util.process import import_quietly
 from jamendo_mood.util.untrusted import DAMAGES, brief
 
-_MOST_GRAPH_BYTES = 10_000_000  # of names; VGGish's takes some kilobytes
+_MAX_GRAPH_BYTES = 10_000_000  # of names; VGGish's takes some kilobytes
 
 Array = npt.NDArray[np.float32]
 
 
-def find(path: Path | None, name: str, variable: str, handle: str, *, download: bool = True) -> tuple[Path | None, str]:
+def find_weights(path: Path | None, name: str, variable: str, handle: str, file: str, *, download: bool = True) -> Path:
     """Find a network's weights: `path`, else the environment `variable`, else TF-Hub's cache, else a download.
 
     Parameters
@@ -38,37 +38,38 @@ def find(path: Path | None, name: str, variable: str, handle: str, *, download: 
         Of the environment.
     handle : str
         TF-Hub's address of the module.
+    file : str
+        For the error: the other file that may be given, how, and where it is.
     download : bool
-        Whether TF-Hub may fetch the module when its cache (``TFHUB_CACHE_DIR``) does not have it.
-
-    Returns
-    -------
-    Path or None
-        None: they are nowhere.
-    str
-        Why not.
+        Whether TF-Hub may download the module if its cache (``TFHUB_CACHE_DIR``) does not have it.
 
     Raises
     ------
     WeightsError
-        What was named is not there.
+        There are none; the message gives the three ways to get them.
     """
     given = path or (Path(os.environ[variable]) if os.environ.get(variable) else None)
     if given is not None:
         if not given.exists():
             raise WeightsError(f"{given}: no such file or folder of {name} weights")
-        return given, ""
+        return given
     cached = cache_folder(handle)
     if (cached / "saved_model.pb").is_file():
-        return cached, ""
-    if not download:
-        return None, "not in TF-Hub's cache"
-    tensorflow_hub = import_quietly("tensorflow_hub")
-
-    try:
-        return Path(tensorflow_hub.resolve(handle)), ""
-    except Exception as error:  # TF-Hub lets URL, HTTP, tar and file system errors through
-        return None, f"downloading {handle} failed: {error}"
+        return cached
+    reason = "not in TF-Hub's cache"
+    if download:
+        try:
+            tensorflow_hub = import_quietly("tensorflow_hub")
+            return Path(tensorflow_hub.resolve(handle))
+        except Exception as error:  # TF-Hub lets URL, HTTP, tar and file system errors through
+            reason = f"downloading {handle} failed: {error}"
+    raise WeightsError(
+        f"{name}'s weights are not here ({reason}). Three ways to get them: "
+        f"(1) with network access they are downloaded from {handle} (kept in TFHUB_CACHE_DIR); "
+        f"(2) give a copy of that module with --weights FOLDER or {variable}=FOLDER; "
+        f"(3) give {file}. "
+        "Without them, --embedder logmel needs no weights."
+    )
 
 
 def cache_folder(handle: str) -> Path:
@@ -109,15 +110,9 @@ def read_variables(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]])
             if found != shape:
                 raise WeightsError(f"{path}: not {name}, {variable!r} has the shape {found} instead of {shape}")
             if not reader.get_variable_to_dtype_map()[keys[variable]].is_floating:
-                raise WeightsError(f"{path}: not {name}, {variable!r} is not of floating-point numbers")
+                raise WeightsError(f"{path}: not {name}, {variable!r} does not hold floating-point numbers")
         return {variable: np.asarray(reader.get_tensor(keys[variable]), np.float32) for variable in shapes}
-    except (
-        tf.errors.OpError,
-        DecodeError,
-        RuntimeError,
-        IndexError,
-        *DAMAGES,
-    ) as error:  # IndexError: cut short
+    except (tf.errors.OpError, DecodeError, IndexError, *DAMAGES) as error:  # IndexError: cut short
         raise WeightsError(f"{path}: no {name} module or checkpoint can be read there ({brief(error)})") from error
 
 
@@ -141,8 +136,8 @@ def _keys_by_name(reader: Any, stored: list[str]) -> dict[str, str]:
     from tensorflow.core.protobuf import trackable_object_graph_pb2
 
     content = reader.get_tensor(graph_key)
-    if len(content) > _MOST_GRAPH_BYTES:
-        raise ValueError(f"a graph of more than {_MOST_GRAPH_BYTES:,} bytes")
+    if len(content) > _MAX_GRAPH_BYTES:
+        raise ValueError(f"a graph of more than {_MAX_GRAPH_BYTES:,} bytes")
     graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(content)
     attributes = [attribute for node in graph.nodes for attribute in node.attributes]
     return {attribute.full_name.partition(":")[0]: attribute.checkpoint_key for attribute in attributes}
@@ -155,8 +150,8 @@ _TENSORS = 0  # of a subgraph
 _SHAPE, _TYPE, _BUFFER, _NAME, _QUANTIZATION = range(5)  # of a tensor
 _SCALES, _ZEROS, _DIMENSION = 2, 3, 6  # of a quantization
 _DATA = 0  # of a buffer
-_MOST_TENSORS = 10_000  # of all subgraphs together, for many offsets may lead to one place
-_MOST_NAME_BYTES, _MOST_DIMENSIONS = 10_000, 8
+_MAX_TENSORS = 10_000  # of all subgraphs together, for many offsets may lead to one place
+_MAX_NAME_LENGTH, _MAX_DIMENSIONS = 10_000, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,9 +203,9 @@ def read_constants(content: bytes) -> list[Constant]:
         model = _Table(content, _read(content, "<I", 0))
         buffers = list(model.tables(_BUFFERS))
         tensors = (tensor for graph in model.tables(_SUBGRAPHS) for tensor in graph.tables(_TENSORS))
-        constants = [_read_constant(tensor, buffers) for tensor in itertools.islice(tensors, _MOST_TENSORS)]
+        constants = [_read_constant(tensor, buffers) for tensor in itertools.islice(tensors, _MAX_TENSORS)]
         if next(tensors, None) is not None:
-            raise ValueError(f"damaged: more than {_MOST_TENSORS} tensors")
+            raise ValueError(f"damaged: more than {_MAX_TENSORS} tensors")
         return [constant for constant in constants if constant is not None]
     except (struct.error, IndexError, UnicodeDecodeError, OverflowError) as error:
         raise ValueError(f"damaged: {error}") from error
@@ -223,7 +218,7 @@ def _read_constant(tensor: _Table, buffers: list[_Table]) -> Constant | None:
     if kind is None or not len(data):
         return None
     lengths, letters = tensor.array("<i4", _SHAPE), tensor.array("u1", _NAME)
-    if len(letters) > _MOST_NAME_BYTES or len(lengths) > _MOST_DIMENSIONS:
+    if len(letters) > _MAX_NAME_LENGTH or len(lengths) > _MAX_DIMENSIONS:
         raise ValueError(f"damaged: a name of {len(letters)} bytes, {len(lengths)} dimensions")
     shape = tuple(lengths.tolist())
     if any(length < 0 for length in shape) or math.prod(shape) * np.dtype(kind).itemsize != len(data):
@@ -265,8 +260,8 @@ class _Table:
         """The tables of a vector of them."""
         place = self._place(field)
         offsets = self.array("<u4", field)
-        if place is None or len(offsets) > _MOST_TENSORS:
-            raise ValueError(f"damaged: {len(offsets)} parts where there are 1 to {_MOST_TENSORS}")
+        if place is None or len(offsets) > _MAX_TENSORS:
+            raise ValueError(f"damaged: {len(offsets)} parts where there are 1 to {_MAX_TENSORS}")
         start = place + _read(self._content, "<I", place) + 4
         for number, offset in enumerate(offsets.tolist()):
             yield _Table(self._content, start + 4 * number + offset)

@@ -1,12 +1,13 @@
 """`Embedder`: what turns sound into a row of numbers for each window, and `EMBEDDERS`, the registry of them.
 
 An embedder works in two halves, so that a run can overlap them: `frontend` runs in the threads that decode, `network`
-on batches that cross the borders of blocks and tracks.
+on batches that cross the borders of blocks and tracks. Those that need no more than a spectrogram are defined here.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,20 +19,39 @@ import numpy.typing as npt
 
 from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
-from jamendo_mood.embedders import features, vggish, yamnet
+from jamendo_mood.audio.spectrograms import FFT_LENGTH, MEL_BANDS, PATCH_FRAMES
 from jamendo_mood.util.errors import UsageError
 
-PATCH_S = spectrograms.PATCH_FRAMES * spectrograms.HOP_S  # 0.96
+GROUP = "jamendo_mood.embedders"
+"""Entry points of this group are embedders of other packages: a name and a function that makes it, see `EMBEDDERS`."""
+
+EMBEDDERS = {
+    "vggish": "jamendo_mood.embedders.vggish:load_vggish",
+    "vggish-pca": "jamendo_mood.embedders.vggish:load_vggish_pca",
+    "logmel": "jamendo_mood.embedders.registry:load_logmel",
+    "yamnet": "jamendo_mood.embedders.yamnet:load_yamnet",
+    "yamnet-scores": "jamendo_mood.embedders.yamnet:load_yamnet_scores",
+    "handcrafted": "jamendo_mood.embedders.handcrafted:load_handcrafted",
+    "mel-patches": "jamendo_mood.embedders.registry:load_mel_patches",
+    "spectrogram-patches": "jamendo_mood.embedders.registry:load_linear_patches",
+    "mfcc-patches": "jamendo_mood.embedders.registry:load_mfcc_patches",
+}
+"""By name, the function that makes an embedder from its `EmbedderOptions`; imported when it is asked for."""
+
+PATCH_S = PATCH_FRAMES * spectrograms.HOP_S  # 0.96
 
 RELEASED = "released"
-"""`EmbedderSpec.weights_sha256` of embeddings released by Google: the true weights, whose hash is not told."""
+"""`EmbedderSpec.weights_sha256` of embeddings that Google released: of the true weights, whose hash is unknown."""
 
 UNTRAINED = "untrained"
-"""`EmbedderSpec.variant` of weights that fail VGGish's smoke test."""
+"""`EmbedderSpec.variant` of weights that fail Google's own test."""
 
-_PCA_CLIP = 2.0
-_LONGEST_TEXT, _MOST_NUMBERS = 1_000, 1_000_000  # of a spec that somebody else wrote: characters, numbers a row
-_SHORTEST_S, _LONGEST_S = 1e-4, 1e6  # the same of its windows and hops
+LINEAR_BANDS = 64
+BAND_BINS = FFT_LENGTH // 2 // LINEAR_BANDS  # 4: a band is 125 Hz wide
+COEFFICIENTS = 20  # of MFCC
+
+_MAX_TEXT_LENGTH, _MAX_DIM = 1_000, 1_000_000  # of a spec that somebody else wrote
+_MIN_S, _MAX_S = 1e-4, 1e6  # of its windows and hops
 
 Array = npt.NDArray[np.float32]
 
@@ -96,19 +116,19 @@ class EmbedderSpec:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> EmbedderSpec:
-        """Build from what `dataclasses.asdict` gave; TypeError or ValueError if it is none."""
+        """Build from what `dataclasses.asdict` gave; TypeError or ValueError if that is not what `values` is."""
         spec = cls(**values)
         for name in ("name", "weights_sha256", "variant", "precision"):
             text = getattr(spec, name)
-            if not isinstance(text, str) or not text.isprintable() or len(text) > _LONGEST_TEXT:
-                raise ValueError(f"{name} is no text of one line")
-        for name, least, most in (("sample_rate_hz", 0, 10**6), ("dim", 1, _MOST_NUMBERS)):  # 0: it is not told
+            if not isinstance(text, str) or not text.isprintable() or len(text) > _MAX_TEXT_LENGTH:
+                raise ValueError(f"{name} is not a line of text")
+        for name, least, most in (("sample_rate_hz", 0, 10**6), ("dim", 1, _MAX_DIM)):  # rate 0: unknown
             if type(getattr(spec, name)) is not int or not least <= getattr(spec, name) <= most:
-                raise ValueError(f"{name} is no whole number from {least} to {most:,}")
+                raise ValueError(f"{name} is not a whole number from {least} to {most:,}")
         for name in ("window_s", "hop_s"):
             seconds = getattr(spec, name)
-            if seconds is not None and (type(seconds) not in (int, float) or not _SHORTEST_S <= seconds <= _LONGEST_S):
-                raise ValueError(f"{name} is no number of seconds")
+            if seconds is not None and (type(seconds) not in (int, float) or not _MIN_S <= seconds <= _MAX_S):
+                raise ValueError(f"{name} is not a number of seconds")
         return spec
 
 
@@ -189,23 +209,40 @@ def load_embedder(name: str | EmbedderSpec, options: EmbedderOptions | None = No
     Parameters
     ----------
     name : str or EmbedderSpec
-        A key of `EMBEDDERS`; or what embeddings were made with, to make more of them: by that name, and with that hop.
+        A key of `EMBEDDERS` or an entry point of another package; or the spec of existing embeddings, to make more like
+        them: the same embedder at the same hop.
     options : EmbedderOptions or None
 
     Raises
     ------
     UsageError
-        No embedder has this name, or this one cannot step by that hop.
+        No embedder has this name, it cannot be imported, or it cannot use that hop.
     WeightsError
         Its weights are missing or wrong.
     """
     options = options or EmbedderOptions()
     if isinstance(name, EmbedderSpec):
         return load_embedder(name.name, replace(options, hop_s=name.hop_s))
-    if name not in EMBEDDERS:
-        raise UsageError(f"unknown embedder {name!r} (known: {', '.join(EMBEDDERS)})")
-    embedder = EMBEDDERS[name](options)
+    embedder = _find_factory(name)(options)
+    if embedder.spec.name != name:
+        raise UsageError(f"the embedder {name!r} calls itself {embedder.spec.name!r}: a tagger could not find it again")
     return embedder if options.hop_s in (None, embedder.spec.hop_s) else _with_hop(embedder, options.hop_s)
+
+
+def _find_factory(name: str) -> Callable[[EmbedderOptions], Embedder]:
+    """What makes the embedder of this name; no other package can replace one of ours."""
+    from importlib.metadata import EntryPoint, entry_points  # here: the process that reads Parquet imports little
+
+    known = {entry.name: entry for entry in entry_points(group=GROUP)}
+    known |= {own: EntryPoint(own, where, GROUP) for own, where in EMBEDDERS.items()}
+    if name not in known:
+        names = [*EMBEDDERS, *sorted(known.keys() - EMBEDDERS.keys())]
+        raise UsageError(f"unknown embedder {name!r} (known: {', '.join(names)})")
+    try:
+        factory: Callable[[EmbedderOptions], Embedder] = known[name].load()
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"the embedder {name!r} ({known[name].value}) cannot be imported ({error})") from error
+    return factory
 
 
 def _with_hop(embedder: Embedder, hop_s: float) -> Embedder:
@@ -213,6 +250,8 @@ def _with_hop(embedder: Embedder, hop_s: float) -> Embedder:
     name = embedder.spec.name
     if embedder.spec.hop_s is None:
         raise UsageError(f"{name} gives one row a track: there is no hop to set")
+    if "hop_frames" not in inspect.signature(embedder.frontend).parameters:
+        raise UsageError(f"{name} has one hop, {embedder.spec.hop_s:g} s: it cannot be set")
     hop_frames = round(hop_s / spectrograms.HOP_S) if math.isfinite(hop_s) else 0
     if hop_frames < 1 or not math.isclose(hop_frames * spectrograms.HOP_S, hop_s, rel_tol=1e-9):
         raise UsageError(f"a hop of {hop_s:g} s: {name} steps by multiples of {spectrograms.HOP_S:g} s, such as 0.5")
@@ -229,33 +268,23 @@ def pad_to_window(wave: Wave, window_samples: int) -> Wave:
     return wave if len(wave) >= window_samples else np.pad(wave, (0, window_samples - len(wave)))
 
 
-def load_vggish(options: EmbedderOptions) -> Embedder:
-    """VGGish as TF-Hub gives it: 128 numbers, before any activation."""
-    precision = vggish.choose_precision(options.precision)
-    network, sha256, trained = vggish.load(
-        options.weights, allow_untrained=options.allow_untrained, precision=precision
+def patch_embedder(
+    name: str,
+    network: Callable[[Array], Array],
+    dim: int,
+    *,
+    frontend: Callable[..., Array] = spectrograms.patches,
+    weights_sha256: str = "",
+    variant: str = "",
+) -> Embedder:
+    """An embedder on patches of 0.96 s, by default of the log-mel spectrogram, that do not overlap."""
+    return Embedder(
+        spec=EmbedderSpec(name, weights_sha256, SAMPLE_RATE_HZ, PATCH_S, PATCH_S, dim, variant),
+        frontend=frontend,
+        network=network,
+        window_samples=spectrograms.PATCH_SAMPLES,
+        hop_samples=spectrograms.PATCH_HOP_SAMPLES,
     )
-    embedder = _patch_embedder("vggish", network, vggish.DIM, sha256, "" if trained else UNTRAINED)
-    return replace(embedder, spec=replace(embedder.spec, precision=precision))
-
-
-def load_vggish_pca(options: EmbedderOptions) -> Embedder:
-    """VGGish as AudioSet released it: PCA-whitened, clipped to [-2, 2], quantised to 0 ... 255.
-
-    References
-    ----------
-    ``vggish_postprocess.py`` of the VGGish release.
-    """
-    plain = load_vggish(options)
-    means, eigenvectors = vggish.read_pca(options.pca, options.weights, allow_untrained=options.allow_untrained)
-
-    def network(patches: Array) -> Array:
-        whitened = (plain.network(patches) - means) @ eigenvectors.T
-        clipped = np.clip(whitened, -_PCA_CLIP, _PCA_CLIP)
-        quantised = ((clipped + _PCA_CLIP) * (255 / (2 * _PCA_CLIP))).astype(np.uint8)
-        return np.asarray(quantised, np.float32)
-
-    return replace(plain, spec=replace(plain.spec, name="vggish-pca"), network=network)
 
 
 def load_logmel(_: EmbedderOptions) -> Embedder:
@@ -264,62 +293,68 @@ def load_logmel(_: EmbedderOptions) -> Embedder:
     def network(patches: Array) -> Array:
         return np.concatenate([patches.mean(axis=1), patches.std(axis=1)], axis=1)
 
-    return _patch_embedder("logmel", network, 2 * spectrograms.MEL_BANDS)
+    return patch_embedder("logmel", network, 2 * MEL_BANDS)
+
+
+def load_mel_patches(_: EmbedderOptions) -> Embedder:
+    """Patches of the log-mel spectrogram."""
+    return patch_embedder("mel-patches", flatten, PATCH_FRAMES * MEL_BANDS)
 
 
 def load_linear_patches(_: EmbedderOptions) -> Embedder:
     """Patches of the spectrogram in bands of equal width."""
-    embedder = _patch_embedder("spectrogram-patches", features.flatten, features.LINEAR_DIM)
-    return replace(embedder, frontend=features.linear_patches)
+    return patch_embedder("spectrogram-patches", flatten, PATCH_FRAMES * LINEAR_BANDS, frontend=linear_patches)
 
 
-def load_yamnet(options: EmbedderOptions, *, scores: bool = False) -> Embedder:
-    """YAMNet's embeddings, or its scores of 521 classes of sound, range [0, 1]."""
-    network, sha256, variant = yamnet.load(options.weights, allow_untrained=options.allow_untrained, scores=scores)
-    name, dim = ("yamnet-scores", yamnet.CLASSES) if scores else ("yamnet", yamnet.DIM)
-    hop_s = yamnet.HOP_FRAMES * spectrograms.HOP_S
-    return Embedder(
-        spec=EmbedderSpec(name, sha256, SAMPLE_RATE_HZ, yamnet.WINDOW_S, hop_s, dim, variant),
-        frontend=yamnet.patches,
-        network=network,
-        window_samples=spectrograms.PATCH_SAMPLES,
-        hop_samples=yamnet.HOP_FRAMES * spectrograms.HOP_SAMPLES,
-    )
+def load_mfcc_patches(_: EmbedderOptions) -> Embedder:
+    """Patches of mel-frequency cepstral coefficients."""
+    return patch_embedder("mfcc-patches", mfcc, PATCH_FRAMES * COEFFICIENTS)
 
 
-def load_handcrafted(_: EmbedderOptions) -> Embedder:
-    """57 numbers a track that have names: `features.NAMES`."""
-    features.check_librosa()
-    return Embedder(
-        spec=EmbedderSpec("handcrafted", "", SAMPLE_RATE_HZ, None, None, len(features.NAMES)),
-        frontend=features.measure,
-        network=np.asarray,
-        window_samples=features.SHORTEST_SAMPLES,
-        hop_samples=features.LONGEST_SAMPLES,
-    )
+def flatten(patches: Array) -> Array:
+    """Each patch as one row, frame after frame: (patches, 96, bands) -> (patches, 96 * bands)."""
+    return patches.reshape(len(patches), -1)
 
 
-EMBEDDERS: dict[str, Callable[[EmbedderOptions], Embedder]] = {
-    "vggish": load_vggish,
-    "vggish-pca": load_vggish_pca,
-    "logmel": load_logmel,
-    "yamnet": load_yamnet,
-    "yamnet-scores": functools.partial(load_yamnet, scores=True),
-    "handcrafted": load_handcrafted,
-    "mel-patches": lambda _: _patch_embedder("mel-patches", features.flatten, features.MEL_DIM),
-    "spectrogram-patches": load_linear_patches,
-    "mfcc-patches": lambda _: _patch_embedder("mfcc-patches", features.mfcc, features.MFCC_DIM),
-}
+def linear_patches(wave: Wave, hop_frames: int = PATCH_FRAMES) -> Array:
+    """Patches of the log-magnitude spectrogram in bands of equal width.
+
+    Parameters
+    ----------
+    wave : float32 array (samples,)
+        16 kHz, range [-1, 1].
+    hop_frames : int
+        See `spectrograms.patches`.
+
+    Returns
+    -------
+    float32 array (patches, 96, 64)
+        ``log(magnitude + 0.01)``, the magnitude being the mean of four bins; the bin at 0 Hz is left out.
+    """
+    return spectrograms.cut_patches(spectrograms.log_bands(wave, _linear_matrix()), hop_frames)
 
 
-def _patch_embedder(
-    name: str, network: Callable[[Array], Array], dim: int, sha256: str = "", variant: str = ""
-) -> Embedder:
-    """An embedder on log-mel patches of 0.96 s."""
-    return Embedder(
-        spec=EmbedderSpec(name, sha256, SAMPLE_RATE_HZ, PATCH_S, PATCH_S, dim, variant),
-        frontend=spectrograms.patches,
-        network=network,
-        window_samples=spectrograms.PATCH_SAMPLES,
-        hop_samples=spectrograms.PATCH_HOP_SAMPLES,
-    )
+def mfcc(patches: Array) -> Array:
+    """Mel-frequency cepstral coefficients of each frame: float32 (patches, 96, 64) -> (patches, 96 * 20).
+
+    The first 20 of an orthonormal DCT-II over the log-mel bands.
+
+    References
+    ----------
+    Davis and Mermelstein, "Comparison of parametric representations for monosyllabic word recognition in continuously
+    spoken sentences", IEEE TASSP 28(4), 1980.
+    """
+    import scipy.fft
+
+    coefficients = scipy.fft.dct(patches, type=2, norm="ortho", axis=-1)[..., :COEFFICIENTS]
+    return flatten(np.asarray(coefficients, np.float32))
+
+
+@functools.cache
+def _linear_matrix() -> Any:
+    import scipy.sparse
+
+    matrix = np.zeros((FFT_LENGTH // 2 + 1, LINEAR_BANDS), np.float32)
+    bins = np.arange(1, LINEAR_BANDS * BAND_BINS + 1)
+    matrix[bins, (bins - 1) // BAND_BINS] = 1 / BAND_BINS
+    return scipy.sparse.csc_array(matrix)

@@ -15,6 +15,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy.typing as npt
 from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ
 from jamendo_mood.embedders import engines
+from jamendo_mood.embedders.registry import UNTRAINED, Embedder, EmbedderOptions, patch_embedder
 from jamendo_mood.util import untrusted
 from jamendo_mood.util.errors import UsageError, WeightsError
 from jamendo_mood.util.process import import_quietly
@@ -31,11 +33,13 @@ from jamendo_mood.util.process import import_quietly
 HUB_HANDLE = "https://tfhub.dev/google/vggish/1"
 WEIGHTS_VARIABLE = "JAMENDO_MOOD_VGGISH"
 DIM = 128
+CHECKPOINT_URL = "https://storage.googleapis.com/audioset/vggish_model.ckpt"
 PCA_SHA256 = "4d878af3e306defbfb37095365aa7e5a6cecb86bad13e859e626151c4e6a8b9d"
 PCA_NAME = "vggish_pca_params.npz"
 PCA_URL = f"https://storage.googleapis.com/audioset/{PCA_NAME}"
-_MOST_PCA_BYTES = 10_000_000  # Google's file has 73,020
+_MAX_PCA_BYTES = 10_000_000  # Google's file has 73,020
 PRECISIONS = ("auto", "float32", "bfloat16")
+_PCA_CLIP = 2.0
 
 _CONVOLUTIONS = (  # name, channels in, channels out, whether max-pooling follows
     ("conv1", 1, 64, True),
@@ -60,20 +64,36 @@ SHAPES: dict[str, tuple[int, ...]] = {
 """The 18 variables by their name in Google's slim code: 72,141,184 parameters."""
 
 
-def _count_multiply_adds() -> int:
-    frames, bands, total = spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS, 0
-    for _, inputs, outputs, pooled in _CONVOLUTIONS:
-        total += 9 * inputs * outputs * frames * bands
-        if pooled:
-            frames, bands = frames // 2, bands // 2
-    return total + sum(inputs * outputs for _, inputs, outputs in _DENSE)
-
-
-MULTIPLY_ADDS = _count_multiply_adds()
-"""Of one patch: 863,895,552."""
-
 Array = npt.NDArray[np.float32]
 Network = Callable[[Array], Array]
+
+
+def load_vggish(options: EmbedderOptions) -> Embedder:
+    """VGGish as TF-Hub gives it: 128 numbers, before any activation."""
+    precision = choose_precision(options.precision)
+    network, sha256, trained = load(options.weights, allow_untrained=options.allow_untrained, precision=precision)
+    variant = "" if trained else UNTRAINED
+    embedder = patch_embedder("vggish", network, DIM, weights_sha256=sha256, variant=variant)
+    return replace(embedder, spec=replace(embedder.spec, precision=precision))
+
+
+def load_vggish_pca(options: EmbedderOptions) -> Embedder:
+    """VGGish as AudioSet released it: PCA-whitened, clipped to [-2, 2], quantised to 0 ... 255.
+
+    References
+    ----------
+    ``vggish_postprocess.py`` of the VGGish release.
+    """
+    plain = load_vggish(options)
+    means, eigenvectors = read_pca(options.pca, options.weights, allow_untrained=options.allow_untrained)
+
+    def network(patches: Array) -> Array:
+        whitened = (plain.network(patches) - means) @ eigenvectors.T
+        clipped = np.clip(whitened, -_PCA_CLIP, _PCA_CLIP)
+        quantised = ((clipped + _PCA_CLIP) * (255 / (2 * _PCA_CLIP))).astype(np.uint8)
+        return np.asarray(quantised, np.float32)
+
+    return replace(plain, spec=replace(plain.spec, name="vggish-pca"), network=network)
 
 
 def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
@@ -84,47 +104,32 @@ def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
     path : Path or None
         Folder of the TF-Hub module, or Google's ``vggish_model.ckpt``.
     download : bool
-        Whether TF-Hub may fetch the module when its cache (``TFHUB_CACHE_DIR``) does not have it.
+        Whether TF-Hub may download the module if its cache (``TFHUB_CACHE_DIR``) does not have it.
 
     Raises
     ------
     WeightsError
-        There are none, with the three ways to get them.
+        There are none; the message gives the three ways to get them.
     """
-    found, reason = engines.find(path, "VGGish", WEIGHTS_VARIABLE, HUB_HANDLE, download=download)
-    if found is not None:
-        return found
-    raise WeightsError(
-        f"VGGish's weights are not here ({reason}). Three ways to get them: "
-        f"(1) with network access they are downloaded from {HUB_HANDLE} (kept in TFHUB_CACHE_DIR); "
-        f"(2) give a copy of that module with --weights FOLDER or {WEIGHTS_VARIABLE}=FOLDER; "
-        "(3) give Google's checkpoint with --weights vggish_model.ckpt "
-        "(https://storage.googleapis.com/audioset/vggish_model.ckpt). "
-        "Without them, --embedder logmel needs no weights."
-    )
+    checkpoint = f"Google's checkpoint with --weights vggish_model.ckpt ({CHECKPOINT_URL})"
+    return engines.find_weights(path, "VGGish", WEIGHTS_VARIABLE, HUB_HANDLE, checkpoint, download=download)
 
 
 def read_variables(path: Path) -> dict[str, Array]:
-    """Read the 18 variables, by slim name, from a TF-Hub module's folder or a checkpoint.
-
-    Raises
-    ------
-    WeightsError
-        The file cannot be read, or a variable is missing or of another shape.
-    """
+    """Read the 18 variables, by slim name, from a TF-Hub module's folder or a checkpoint."""
     return engines.read_variables(path, "VGGish", SHAPES)
 
 
 def choose_precision(precision: str) -> str:
     """What to compute in: ``auto`` is ``bfloat16`` where the machine multiplies it natively, else ``float32``.
 
-    A CPU does so that has AVX512-BF16 or AMX-BF16 (Linux tells) and is not kept from it (by ``ONEDNN_MAX_CPU_ISA``), a
-    GPU from compute capability 8 (Ampere) on.
+    A CPU does with AVX512-BF16 or AMX-BF16 (as Linux says), unless ``ONEDNN_MAX_CPU_ISA`` limits it; a GPU does from
+    compute capability 8 (Ampere) on.
 
     Raises
     ------
     UsageError
-        It is none of `PRECISIONS`.
+        It is not one of `PRECISIONS`.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r} (known: {', '.join(PRECISIONS)})")
@@ -137,7 +142,7 @@ def choose_precision(precision: str) -> str:
         capable = all(own.get("compute_capability", (0, 0)) >= (8, 0) for own in details)
         return "bfloat16" if capable else "float32"
     if "ONEDNN_MAX_CPU_ISA" in os.environ:
-        return "float32"  # which every processor computes; TensorFlow would ask oneDNN for what it was told not to do
+        return "float32"  # TensorFlow would ask oneDNN for instructions that it may not use
     try:
         flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:  # macOS
@@ -252,8 +257,8 @@ def read_pca(path: Path | None, weights: Path | None = None, *, allow_untrained:
     """
     path = path or _find_pca(find_weights(weights))
     try:
-        content = untrusted.read_bytes(path, _MOST_PCA_BYTES)
-        arrays = untrusted.read_npz(io.BytesIO(content), _MOST_PCA_BYTES)
+        content = untrusted.read_bytes(path, _MAX_PCA_BYTES)
+        arrays = untrusted.read_npz(io.BytesIO(content), _MAX_PCA_BYTES)
         means = arrays["pca_means"].reshape(-1).astype(np.float32)
         eigenvectors = arrays["pca_eigen_vectors"].astype(np.float32)
     except untrusted.DAMAGES as error:

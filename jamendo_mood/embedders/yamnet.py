@@ -13,7 +13,6 @@ and the three tests are those of the YAMNet release (tensorflow/models, research
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import itertools
 from collections.abc import Callable, Mapping
@@ -26,16 +25,16 @@ import numpy.typing as npt
 from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders import engines
+from jamendo_mood.embedders.registry import UNTRAINED, Embedder, EmbedderOptions, EmbedderSpec
 from jamendo_mood.util import untrusted
-from jamendo_mood.util.errors import DataError, WeightsError
+from jamendo_mood.util.errors import WeightsError
 from jamendo_mood.util.process import import_quietly
 
 HUB_HANDLE = "https://tfhub.dev/google/yamnet/1"
 TFLITE_ADDRESS = "https://tfhub.dev/google/lite-model/yamnet/classification/tflite/1"
 WEIGHTS_VARIABLE = "JAMENDO_MOOD_YAMNET"
-CLASS_MAP_NAME = "yamnet_class_map.csv"
 DIM, CLASSES = 1024, 521
-MOST_TFLITE_BYTES = 200_000_000  # Google's file has 4 million, one of float32 15
+MAX_TFLITE_BYTES = 200_000_000  # Google's file has 4 million, one of float32 15
 WINDOW_S = 0.975  # of sound that a patch needs
 HOP_FRAMES = 48
 LOG_OFFSET = 0.001
@@ -69,6 +68,28 @@ Weights = dict[str, tuple[Array, Array]]
 """Of each convolution, batch normalisation folded in, and of ``dense``: kernel and bias."""
 
 
+def load_yamnet(options: EmbedderOptions) -> Embedder:
+    """YAMNet's embeddings: 1,024 numbers."""
+    return _load_embedder("yamnet", options, scores=False)
+
+
+def load_yamnet_scores(options: EmbedderOptions) -> Embedder:
+    """YAMNet's scores of 521 classes of sound, range [0, 1]."""
+    return _load_embedder("yamnet-scores", options, scores=True)
+
+
+def _load_embedder(name: str, options: EmbedderOptions, *, scores: bool) -> Embedder:
+    network, sha256, variant = load(options.weights, allow_untrained=options.allow_untrained, scores=scores)
+    dim, hop_s = CLASSES if scores else DIM, HOP_FRAMES * spectrograms.HOP_S
+    return Embedder(
+        spec=EmbedderSpec(name, sha256, SAMPLE_RATE_HZ, WINDOW_S, hop_s, dim, variant),
+        frontend=patches,
+        network=network,
+        window_samples=spectrograms.PATCH_SAMPLES,
+        hop_samples=HOP_FRAMES * spectrograms.HOP_SAMPLES,
+    )
+
+
 def find_weights(path: Path | None = None) -> Path:
     """Find the weights: `path`, else ``JAMENDO_MOOD_YAMNET``, else TF-Hub's cache, else a download.
 
@@ -80,18 +101,10 @@ def find_weights(path: Path | None = None) -> Path:
     Raises
     ------
     WeightsError
-        There are none, with the three ways to get them.
+        There are none; the message gives the three ways to get them.
     """
-    found, reason = engines.find(path, "YAMNet", WEIGHTS_VARIABLE, HUB_HANDLE)
-    if found is not None:
-        return found
-    raise WeightsError(
-        f"YAMNet's weights are not here ({reason}). Three ways to get them: "
-        f"(1) with network access they are downloaded from {HUB_HANDLE} (kept in TFHUB_CACHE_DIR); "
-        f"(2) give a copy of that module with --weights FOLDER or {WEIGHTS_VARIABLE}=FOLDER; "
-        f"(3) give Google's TFLite file with --weights yamnet.tflite ({TFLITE_ADDRESS}). "
-        "Without them, --embedder logmel needs no weights."
-    )
+    tflite = f"Google's TFLite file with --weights yamnet.tflite ({TFLITE_ADDRESS})"
+    return engines.find_weights(path, "YAMNet", WEIGHTS_VARIABLE, HUB_HANDLE, tflite)
 
 
 def patches(wave: Wave, hop_frames: int = HOP_FRAMES) -> Array:
@@ -133,7 +146,7 @@ def read_weights(path: Path) -> tuple[Weights, str, bool]:
         variables = engines.read_variables(path, "YAMNet", variable_shapes())
         return _fold(variables), engines.fingerprint(variables), False
     try:
-        content = untrusted.read_bytes(path, MOST_TFLITE_BYTES)
+        content = untrusted.read_bytes(path, MAX_TFLITE_BYTES)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: not a TF-Hub module, and not a TFLite file ({error})") from error
     weights, rounded = _read_tflite(content, path)
@@ -225,7 +238,7 @@ def load(path: Path | None = None, *, allow_untrained: bool = False, scores: boo
             f"{found}: these are not Google's YAMNet weights (silence, white noise and a sine are not taken for what "
             "they are); use --allow-untrained if that is meant"
         )
-    variant = ", ".join([INT8] * rounded + ["untrained"] * (not trained))
+    variant = ", ".join([INT8] * rounded + [UNTRAINED] * (not trained))
     return (classify if scores else build_network(weights)), sha256, variant
 
 
@@ -237,28 +250,6 @@ def variable_shapes() -> dict[str, tuple[int, ...]]:
         shapes[f"{name}/{_kernel_of(name)}"] = shape
         shapes |= {f"{name}/bn/{part}": (channels,) for part in ("beta", "moving_mean", "moving_variance")}
     return shapes
-
-
-def read_class_names(weights: Path) -> tuple[str, ...]:
-    """The names of the 521 classes, from ``yamnet_class_map.csv``: an asset of the module, or beside the TFLite file.
-
-    Raises
-    ------
-    DataError
-        It is not there, or is another.
-    """
-    path = (weights / "assets" if weights.is_dir() else weights.parent) / CLASS_MAP_NAME
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            names = tuple(row["display_name"] for row in csv.DictReader(file))
-    except (OSError, KeyError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: no class names can be read there ({error}); the file is beside Google's code of YAMNet, "
-            "https://github.com/tensorflow/models/tree/master/research/audioset/yamnet"
-        ) from error
-    if len(names) != CLASSES:
-        raise DataError(f"{path}: {len(names)} classes instead of {CLASSES}")
-    return names
 
 
 def _kernel_of(name: str) -> str:

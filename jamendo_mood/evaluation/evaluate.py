@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.bootstrap import ROUNDS, Comparison, Draws
-from jamendo_mood.tasks.kinds import KINDS, Task
-from jamendo_mood.tasks.value_metrics import score_curves
+from jamendo_mood.tasks.calibration import brier_skill, calibration_error
+from jamendo_mood.tasks.task import KINDS, Task
+from jamendo_mood.tasks.values import score_curves
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext, untrusted
@@ -39,7 +40,7 @@ class Scores:
     figures : dict of float
         The headline figures by their official names, such as ``PR-AUC-macro``.
     per_target : tuple of dict
-        For each class or value: its name, as ``class`` or ``value``, and the figures of its kind, see `kinds.KINDS`.
+        For each class or value: its name, as ``class`` or ``value``, and the figures of its kind, see `task.KINDS`.
         For each tag: ``tag``, ``positives``, ``prior``, ``PR-AUC``, ``ROC-AUC`` and, where decisions are known,
         ``precision``, ``recall``, ``F-score`` and ``threshold``; of a tagger also ``grade``, ``artists`` (how many the
         positives are by), ``ECE-all`` (over all its scores), ``Brier-skill``, and the interval of its PR-AUC as
@@ -49,7 +50,7 @@ class Scores:
     intervals : dict of (float, float)
         For each figure but the prior, the 95 % interval of a bootstrap over artists; empty where it was not made.
     kind : str
-        A key of `tasks.kinds.KINDS`.
+        A key of `task.KINDS`.
     """
 
     figures: Mapping[str, float]
@@ -181,8 +182,8 @@ def _columns_of_scores(truth: Bools, scores: Array, artists: npt.NDArray[np.str_
     targets = range(truth.shape[1])
     return {
         "artists": [len(set(artists[positive])) for positive in truth.T],
-        "ECE-all": [metrics.calibration_error(truth[:, [target]], scores[:, [target]]) for target in targets],
-        "Brier-skill": [_plain(value) for value in metrics.brier_skill(truth, scores)],
+        "ECE-all": [calibration_error(truth[:, [target]], scores[:, [target]]) for target in targets],
+        "Brier-skill": [_plain(value) for value in brier_skill(truth, scores)],
     }
 
 
@@ -218,7 +219,8 @@ def compare(
 
 def _draw(task: Task, examples: Examples, judged: Evaluation, rounds: int) -> Draws:
     artists = [track.artist for track in examples.tracks]
-    return task.rules.draw(judged.truth, judged.predictions, artists, decisions=judged.decisions, rounds=rounds)
+    draws: Draws = task.rules.draw(judged.truth, judged.predictions, artists, decisions=judged.decisions, rounds=rounds)
+    return draws
 
 
 def score_predictions(
@@ -239,7 +241,7 @@ def score_predictions(
     targets : tuple of str
         The k names.
     kind : str
-        A key of `tasks.kinds.KINDS`.
+        A key of `task.KINDS`.
     decisions : bool array (n, k)
     tuned : float array (k,)
         The thresholds of tags, listed in the table; it is `decisions` that is scored.

@@ -19,14 +19,17 @@ import numpy.typing as npt
 from jamendo_mood.audio.conversion import AUDIO_SUFFIXES, find_audio, key_of
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.extraction.streaming import Source, Take
-from jamendo_mood.store.embedding_store import EmbeddingStore, check_entry, check_frames
-from jamendo_mood.store.file_format import (
+from jamendo_mood.store.embedding_store import (
     MANIFEST_NAME,
+    EmbeddingStore,
+    check_entry,
+    check_frames,
     check_key,
-    decode_entry,
+    describe_damage,
     encode_entry,
     format_manifest,
     is_key,
+    parse_entry,
     parse_manifest,
 )
 from jamendo_mood.util.errors import AudioError, DiskFullError, StoreError, UsageError
@@ -149,7 +152,10 @@ class ObjectStore(Mapping[str, Array]):
             raise KeyError(key) from None
         except OSError as error:
             raise StoreError(f"{place}: cannot be read ({error})") from error
-        entry = decode_entry(bytearray(content), place)
+        try:
+            entry = parse_entry(bytearray(content))
+        except ValueError as error:
+            raise describe_damage(error, place) from error
         return check_entry(entry, key, self.spec, place).frames
 
     def __contains__(self, key: object) -> bool:

@@ -1,15 +1,21 @@
 """The store: one ``.npy`` a track, and a manifest that says what made them.
 
-``DIR/48/948.npy`` is the truth: float32 (frames, dim) and a checksum (see `entries`), complete as soon as its name
-exists. ``store.json`` holds the embedder's spec, ``failures.tsv`` the tracks that could not be embedded. ``frames.npy``
-and ``index.tsv`` are the same embeddings packed for fast reading, derived, and may be deleted at any time.
+``DIR/48/948.npy`` is the truth: float32 (frames, dim), complete as soon as its name exists. After the array, where
+numpy does not look, come two lines: JSON with the track's key and the embedder's spec, and the SHA-256 of all before.
+``store.json`` holds the embedder's spec, ``failures.tsv`` the tracks that could not be embedded. ``frames.npy`` and
+``index.tsv`` are copies of the embeddings packed for fast reading; they may be deleted.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import io
+import json
 import os
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
@@ -18,46 +24,44 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.store.file_format import (
-    FAILURES_HEADING,
-    FAILURES_NAME,
-    INDEX_NAME,
-    MANIFEST_NAME,
-    NOT_FOUND,
-    PACKED_NAME,
-    SEAL_BYTES,
-    Entry,
-    check_key,
-    describe_damage,
-    encode_entry,
-    encode_header,
-    format_manifest,
-    is_key,
-    map_array,
-    read_entry,
-    read_failures,
-    read_manifest,
-    seal,
-    write_failures,
-)
 from jamendo_mood.util import plaintext, untrusted
 from jamendo_mood.util.errors import DataError, StoreError, UsageError
 from jamendo_mood.util.files import append, disk_errors, locked, write_atomically, write_together
 from jamendo_mood.util.untrusted import MOST_TABLE_BYTES, read_table
 
-MOST_INDEX_BYTES = 1_000_000_000
-"""Of ``index.tsv``: some twelve million tracks."""
+FORMAT = 1
+MANIFEST_NAME = "store.json"
+FAILURES_NAME = "failures.tsv"
+PACKED_NAME, INDEX_NAME = "frames.npy", "index.tsv"
+NAMES = (MANIFEST_NAME, FAILURES_NAME, PACKED_NAME, INDEX_NAME)
+NOT_FOUND = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
-_INDEX_LINE_BYTES = 200  # as good as always less: a key, a number and a checksum
+MAX_FAILURES_BYTES = 256_000_000  # some two million tracks
+MAX_INDEX_BYTES = 1_000_000_000  # some twelve million tracks
+_INDEX_LINE_BYTES = 200  # hardly ever more: a key, a number and a checksum
+_MAX_ABOUT_BYTES = 1_000_000  # of what follows the array
+_MAX_DAMAGED_LINES = 100  # that are reported
+
+HEADER_BYTES = 192
+SEAL_BYTES = 65  # the last line
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00(..)\{'descr': '<f4', 'fortran_order': False, 'shape': \((\d{1,18}), (\d{1,18})\), \} *\n",
+    re.DOTALL,
+)
+_FAILURES_HEADING = b"key\terror\n"
+
+# Windows' separator, what would break a line of a table, and what is left of file names that are not Unicode.
+_UNFIT_FOR_KEYS = re.compile(r"[\\\x00-\x1f\ud800-\udfff]")
 
 Array = npt.NDArray[np.float32]
+Bytes = bytes | bytearray | memoryview
 
 
 class EmbeddingStore(Mapping[str, Array]):
     """Embeddings on disk, by track key.
 
     Several processes and machines may write to one store: an entry is written under another name and renamed when it
-    is complete, so none is ever torn.
+    is complete, so nobody sees half of one.
 
     Parameters
     ----------
@@ -77,13 +81,18 @@ class EmbeddingStore(Mapping[str, Array]):
 
     def __init__(self, root: Path | str, spec: EmbedderSpec | None = None) -> None:
         self.root = Path(root)
-        found = _read_manifest(self.root)
-        if found is None and spec is None:
-            raise UsageError(f"{self.root}: no embedding store there (no {MANIFEST_NAME})")
-        self.spec = found or self._create(spec)  # type: ignore[arg-type]
-        if spec is not None and spec != self.spec:
+        try:
+            found = read_manifest(self.root / MANIFEST_NAME)
+        except NOT_FOUND:
+            if spec is None:
+                raise UsageError(f"{self.root}: no embedding store there (no {MANIFEST_NAME})") from None
+            found = self._create(spec)
+        except OSError as error:
+            raise StoreError(f"{self.root / MANIFEST_NAME}: not the manifest of a store ({error})") from error
+        self.spec = found
+        if spec not in (None, found):
             raise UsageError(
-                f"{self.root} is a store of {self.spec}, not of {spec}: use another folder for these embeddings"
+                f"{self.root} is a store of {found}, not of {spec}: use another folder for these embeddings"
             )
 
     def __repr__(self) -> str:
@@ -114,21 +123,13 @@ class EmbeddingStore(Mapping[str, Array]):
         return check_entry(entry, key, self.spec, path)
 
     def stat(self, key: str) -> os.stat_result:
-        """What the file system says of an embedding's file.
-
-        Raises
-        ------
-        StoreError
-            There is none, or no longer, or a link leads nowhere.
-        """
+        """What the file system says about an embedding's file; StoreError if there is none, or a link leads nowhere."""
         path = self._path(key)
         try:
             return path.stat()
         except OSError as error:
             what = "a link that leads nowhere" if path.is_symlink() else error.strerror
-            raise StoreError(
-                f"{path}: cannot be read ({what}); `jamendo-mood verify {self.root}` tells more"
-            ) from error
+            raise StoreError(f"{path}: cannot be read ({what}); see `jamendo-mood verify {self.root}`") from error
 
     def __contains__(self, key: object) -> bool:
         try:
@@ -154,7 +155,7 @@ class EmbeddingStore(Mapping[str, Array]):
         Parameters
         ----------
         key : str
-            Such as ``48/948``; no absolute path, no ``..``.
+            Such as ``48/948``; not an absolute path, no ``..``.
         frames : float32 array (frames, dim)
 
         Raises
@@ -162,7 +163,7 @@ class EmbeddingStore(Mapping[str, Array]):
         StoreError
             The key or the array is not what the store holds, or it cannot be written.
         DiskFullError
-            There is no room.
+            The disk is full.
         """
         path = self._path(key)
         parts = encode_entry(key, check_frames(frames, self.spec.dim, path), self.spec)
@@ -177,19 +178,17 @@ class EmbeddingStore(Mapping[str, Array]):
         path = self.root / FAILURES_NAME
         try:
             listed, _ = read_failures(path)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
-        except ValueError as error:
-            raise StoreError(f"{path}: cannot be read ({error})") from error
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
         return {key: error for key, error in listed.items() if key not in self}
 
     def record_failure(self, key: str, error: str) -> None:
-        """Note a failed track in ``failures.tsv``, by one appended line, which several processes may do at once."""
+        """Add a failed track to ``failures.tsv``, by one appended line, which several processes may do at once."""
         path = self.root / FAILURES_NAME
         on_one_line = " ".join(error.split())
         with disk_errors(path):
             line = f"{key}\t{on_one_line}\n".encode(errors="backslashreplace")
-            append(path, line, heading=FAILURES_HEADING.encode())
+            append(path, line, heading=_FAILURES_HEADING)
 
     def forget_failures(self, keys: set[str]) -> None:
         """Take tracks out of ``failures.tsv``, because they were done or are to be tried again."""
@@ -202,8 +201,8 @@ class EmbeddingStore(Mapping[str, Array]):
     def pack(self) -> PackedEmbeddings:
         """Write all embeddings into one file to be memory-mapped, and open it.
 
-        Its last line is the SHA-256 of the index, which lists those of the entries: so the two files are known to
-        belong together, and the packed frames of a track to be those of its entry.
+        Its last line is the SHA-256 of the index, which lists the SHA-256 of the entries: so it can be seen that the
+        two files belong together, and that the packed frames of a track are those of its entry.
         """
         index = ["key\tframes\tsha256\n"]
 
@@ -234,8 +233,8 @@ class EmbeddingStore(Mapping[str, Array]):
     def _create(self, spec: EmbedderSpec) -> EmbedderSpec:
         if self.root.exists() and (not self.root.is_dir() or any(self.root.rglob("*.npy"))):
             raise UsageError(
-                f"{self.root}: not an embedding store, and not an empty place to make one "
-                f"(`jamendo-mood verify {self.root} --repair` finds a lost {MANIFEST_NAME} again)"
+                f"{self.root}: not an embedding store, and not an empty folder to make one in "
+                f"(`jamendo-mood verify {self.root} --repair` restores a lost {MANIFEST_NAME})"
             )
         write_atomically(self.root / MANIFEST_NAME, lambda file: file.write(format_manifest(spec)))
         return spec
@@ -250,7 +249,7 @@ class PackedEmbeddings(Mapping[str, Array]):
     Raises
     ------
     StoreError
-        The store is not packed, or the packed files do not fit each other.
+        The store is not packed, or the two packed files do not belong together.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -258,16 +257,15 @@ class PackedEmbeddings(Mapping[str, Array]):
         self.spec = EmbeddingStore(root).spec
         try:
             self.frames: Array = map_array(root / PACKED_NAME)
-            # No track is without a frame: so no more is read of an index than there is frames for.
-            most = min(max(_INDEX_LINE_BYTES * len(self.frames), MOST_TABLE_BYTES), MOST_INDEX_BYTES)
+            # No track is without a frame: so no more is read of an index than there are frames for.
+            most = min(max(_INDEX_LINE_BYTES * len(self.frames), MOST_TABLE_BYTES), MAX_INDEX_BYTES)
             rows = read_table(root / INDEX_NAME, ("key", "frames"), most)
             self._lengths = {key: int(length) for key, length, *_ in rows}
             sealed = _is_sealed(root / PACKED_NAME, untrusted.read_bytes(root / INDEX_NAME, most), self.frames)
         except (OSError, ValueError, OverflowError, DataError) as error:
             raise StoreError(f"{root}: not packed, or damaged; pack the store again ({error})") from error
-        shape = (sum(self._lengths.values()), self.spec.dim)
-        if self.frames.shape != shape or self.frames.dtype != np.float32 or not sealed:
-            raise StoreError(f"{root / INDEX_NAME}: does not fit {PACKED_NAME}; pack the store again")
+        if self.frames.shape != (sum(self._lengths.values()), self.spec.dim) or not sealed:
+            raise StoreError(f"{root / INDEX_NAME}: does not belong to {PACKED_NAME}; pack the store again")
         self.sha256 = {row[0]: row[2] for row in rows if len(row) > 2}
         self._ends = dict(zip(self._lengths, accumulate(self._lengths.values()), strict=True))
 
@@ -282,25 +280,215 @@ class PackedEmbeddings(Mapping[str, Array]):
         return len(self._ends)
 
 
-def check_frames(frames: npt.NDArray[Any], dim: int, place: Path | str) -> Array:
-    """Give an array back if it is the embedding of a track; StoreError that names `place` if not."""
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """What the file of a track holds; entries of earlier versions do not say whose they are, and have no checksum.
+
+    Attributes
+    ----------
+    frames : float32 array (frames, dim)
+    key : str or None
+        The track it is the embedding of.
+    spec : EmbedderSpec or None
+        What made it.
+    sha256 : str
+        The checksum, or empty.
+    """
+
+    frames: Array
+    key: str | None = None
+    spec: EmbedderSpec | None = None
+    sha256: str = ""
+
+
+def is_key(key: str) -> bool:
+    """Whether a text can be the key of a track."""
+    parts = f"{key}.npy".split("/")
+    plain = all(part and part[0] != "." for part in parts)
+    return plain and parts[0] not in NAMES and not _UNFIT_FOR_KEYS.search(key)
+
+
+def check_key(key: str) -> str:
+    """Return a key if it can be one; StoreError if not."""
+    if not is_key(key):
+        raise StoreError(f"{key!r} cannot be the key of a track: it must be a plain path, such as 48/948")
+    return key
+
+
+def check_frames(frames: npt.NDArray[Any], dim: int, where: Path | str) -> Array:
+    """Return an array if it is the embedding of a track; StoreError that names the file `where` if not."""
     if frames.dtype != np.float32 or frames.ndim != 2 or frames.shape[1] != dim or not len(frames):
         raise StoreError(
-            f"{place}: an embedding here is float32 (frames, {dim}) with at least one frame, "
+            f"{where}: an embedding here is float32 (frames, {dim}) with at least one frame, "
             f"not {frames.dtype} {frames.shape}"
         )
     return frames
 
 
-def check_entry(entry: Entry, key: str, spec: EmbedderSpec, place: Path | str) -> Entry:
-    """Give an entry back if it is the embedding of a track by an embedder; StoreError that names `place` if not."""
+def check_entry(entry: Entry, key: str, spec: EmbedderSpec, where: Path | str) -> Entry:
+    """Return an entry if it is of this track and embedder; StoreError that names the file `where` if not."""
     if entry.key not in (None, key) or entry.spec not in (None, spec):
         raise StoreError(
-            f"{place}: holds the embedding of {entry.key!r} by {entry.spec}, which does not belong there; "
-            "`jamendo-mood verify STORE --repair` puts it where it does, or aside"
+            f"{where}: holds the embedding of {entry.key!r} by {entry.spec}, which does not belong there; "
+            "`jamendo-mood verify STORE --repair` moves it to its own place, or aside"
         )
-    check_frames(entry.frames, spec.dim, place)
+    check_frames(entry.frames, spec.dim, where)
     return entry
+
+
+def format_manifest(spec: EmbedderSpec) -> bytes:
+    """The content of ``store.json``."""
+    return (json.dumps({"format": FORMAT, "embedder": asdict(spec)}, indent=2) + "\n").encode()
+
+
+def parse_manifest(content: bytes, where: Path | str) -> EmbedderSpec:
+    """Parse a ``store.json``; StoreError that names the file `where` if it is damaged."""
+    try:
+        manifest = untrusted.parse_json(content)
+        if manifest["format"] != FORMAT:
+            found = repr(manifest["format"])[:20]
+            raise StoreError(f"{where}: a store of format {found}, this version reads format {FORMAT}")
+        return EmbedderSpec.from_json(manifest["embedder"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{where}: not the manifest of a store ({error})") from error
+
+
+def read_manifest(path: Path) -> EmbedderSpec:
+    """Read a ``store.json`` as `parse_manifest` does; OSError if the file cannot be read."""
+    try:
+        content = untrusted.read_bytes(path, untrusted.MOST_JSON_BYTES)
+    except ValueError as error:
+        raise StoreError(f"{path}: not the manifest of a store ({error})") from error
+    return parse_manifest(content, path)
+
+
+def read_failures(path: Path) -> tuple[dict[str, str], list[int]]:
+    """Read a ``failures.tsv``, if there is one: errors by key, and the numbers of the first damaged lines.
+
+    A line that was cut short, by a full disk or a crash, is skipped: its track will be tried again. OSError or
+    ValueError if the file cannot be read.
+    """
+    listed: dict[str, str] = {}
+    damaged: list[int] = []
+    try:
+        content = untrusted.read_bytes(path, MAX_FAILURES_BYTES)
+    except NOT_FOUND:
+        return listed, damaged
+    for number, line in enumerate(io.BytesIO(content), start=1):
+        if line == _FAILURES_HEADING:
+            continue  # more than once where processes of earlier versions began the list at the same moment
+        try:
+            key, tab, error = line.decode().removesuffix("\n").partition("\t")
+        except UnicodeDecodeError:
+            key = tab = error = ""
+        whole = bool(tab) and is_key(key)
+        if whole:
+            listed[key] = error
+        if not (whole and number > 1 and line.endswith(b"\n")) and len(damaged) < _MAX_DAMAGED_LINES:
+            damaged.append(number)
+    return listed, damaged
+
+
+def write_failures(path: Path, listed: Mapping[str, str]) -> None:
+    """Write a ``failures.tsv``; the caller holds a lock on it."""
+    text = "".join(f"{key}\t{error}\n" for key, error in listed.items())
+    write_atomically(path, lambda file: file.write(_FAILURES_HEADING + text.encode()))
+
+
+def encode_header(rows: int, dim: int) -> bytes:
+    """The header of an array of float32 that a checksum follows.
+
+    It is 64 bytes longer than numpy's: so an entry that lost its end is not taken for one of an earlier version.
+    """
+    size = (HEADER_BYTES - 10).to_bytes(2, "little")
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}"
+    return b"\x93NUMPY\x01\x00" + size + text.ljust(HEADER_BYTES - 11).encode() + b"\n"
+
+
+def encode_entry(key: str, frames: Array, spec: EmbedderSpec) -> list[bytes | memoryview]:
+    """The parts of an entry, one after the other, of float32 `frames` (frames, dim); the last is its checksum."""
+    about = f'{{"key": {json.dumps(key)}, "embedder": {_encode_spec(spec)}}}'
+    numbers = np.ascontiguousarray(frames, "<f4").reshape(-1).view(np.uint8).data
+    parts: list[bytes | memoryview] = [encode_header(*frames.shape), numbers, f"\n{about}\n".encode()]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return [*parts, seal(digest.hexdigest())]
+
+
+@functools.cache
+def _encode_spec(spec: EmbedderSpec) -> str:
+    return json.dumps(asdict(spec))
+
+
+def seal(sha256: str) -> bytes:
+    """The last line of an entry."""
+    return f"{sha256}\n".encode()
+
+
+def describe_damage(error: ValueError, where: Path | str) -> StoreError:
+    """What to tell the user if `parse_entry` or `read_entry` failed."""
+    return StoreError(f"{where}: damaged, delete it and extract the track again ({error})")
+
+
+def parse_entry(content: Bytes) -> Entry:
+    """Parse an entry; its frames are a view of `content`. ValueError if it is cut short or otherwise damaged."""
+    try:
+        header = _parse_header(content)
+        if header is None:
+            return Entry(untrusted.read_npy(io.BytesIO(content), len(content)))  # an array that others wrote
+        start, rows, dim = header
+        end = start + rows * dim * 4
+        if end > len(content):
+            raise ValueError(f"cut short: {len(content)} bytes of at least {end}")
+        frames = np.frombuffer(content, "<f4", rows * dim, start).reshape(rows, dim)
+        if end == len(content):
+            if start == HEADER_BYTES:
+                raise ValueError("cut short: its checksum is gone")
+            return Entry(frames)
+        sha256 = hashlib.sha256(content[:-SEAL_BYTES]).hexdigest()
+        if content[-SEAL_BYTES:] != seal(sha256) or end > len(content) - SEAL_BYTES:
+            raise ValueError("its checksum does not fit")
+        about = untrusted.parse_json(bytes(content[end:-SEAL_BYTES]))
+        return Entry(frames, str(about["key"]), EmbedderSpec.from_json(about["embedder"]), sha256)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(untrusted.brief(error)) from error
+
+
+def read_entry(path: Path) -> Entry:
+    """Read an entry from its file as `parse_entry` does; OSError if it cannot be read.
+
+    No more memory is taken than its header asks for and the file has.
+    """
+    try:
+        with untrusted.open_file(path, buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            header = _parse_header(file.read(HEADER_BYTES))
+            file.seek(0)
+            if header is None:
+                return Entry(untrusted.read_npy(file, size))  # an array that others wrote
+            if size > (most := header[0] + header[1] * header[2] * 4 + _MAX_ABOUT_BYTES):
+                raise ValueError(f"too long: {size:,} bytes of at most {most:,}")
+            return parse_entry(untrusted.read_up_to(file, size))
+    except (ValueError, TypeError) as error:
+        raise ValueError(untrusted.brief(error)) from error
+
+
+def map_array(path: Path) -> Array:
+    """Map an array of float32 (rows, columns) into memory; ValueError if that is not what the file begins with."""
+    with untrusted.open_file(path) as file:
+        header = _parse_header(file.read(HEADER_BYTES))
+    if header is None:
+        raise ValueError("not an array of float32, or its header is damaged")
+    return np.memmap(path, np.dtype("<f4"), "r", header[0], header[1:])
+
+
+def _parse_header(content: Bytes) -> tuple[int, int, int] | None:
+    """Where an array of float32 begins, its rows and columns; None if it is another array, or not an array."""
+    header = _HEADER.match(content)
+    if header is None or header.end() != 10 + int.from_bytes(header[1], "little"):
+        return None
+    return header.end(), int(header[2]), int(header[3])
 
 
 def _seal_index(index: bytes) -> bytes:
@@ -318,13 +506,3 @@ def _is_sealed(packed: Path, index: bytes, frames: npt.NDArray[Any]) -> bool:
 
 def _refuse(error: OSError) -> None:
     raise StoreError(f"{error.filename}: cannot be listed ({error.strerror})") from error
-
-
-def _read_manifest(root: Path) -> EmbedderSpec | None:
-    path = root / MANIFEST_NAME
-    try:
-        return read_manifest(path, path)
-    except NOT_FOUND:
-        return None
-    except OSError as error:
-        raise StoreError(f"{path}: not the manifest of a store ({error})") from error

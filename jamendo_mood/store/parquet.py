@@ -1,14 +1,23 @@
-"""The store to and from Parquet, for people who live in datasets, DuckDB or Spark.
+"""The store to and from Parquet, for people who work with datasets, DuckDB or Spark.
 
 One row a track: ``key`` (string), ``times_s`` (list of float32) and ``embedding`` (list of lists of `dim` float32), in
-files of a bounded size. The schema's metadata has the embedder's spec, so embeddings that come back are known for what
-they are. Numbers come back bit by bit.
+files of a bounded size. The schema's metadata has the embedder's spec, so an import knows what made the embeddings.
+Numbers come back bit by bit.
+
+Files are read in a child process: Arrow trusts a file, so that some damaged ones abort the process and others make it
+ask for endless memory. The child has limits, and prints what it finds: one line of JSON for each footer or track, and a
+track's numbers after its line. If it dies, the error names the file that it was reading.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,9 +28,28 @@ import numpy.typing as npt
 
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.store.parquet_reader import FORMAT, METADATA_KEY, Footer, import_pyarrow, read_footers, read_tracks
+from jamendo_mood.util import process
 from jamendo_mood.util.errors import StoreError, UsageError
 from jamendo_mood.util.files import remove_drafts, write_atomically
+from jamendo_mood.util.untrusted import brief, parse_json
+
+FORMAT = 1
+METADATA_KEY = b"jamendo_mood"
+"""Of the schema's metadata: JSON with ``format``, ``embedder``, and ``entries``, a hash of the exported entries."""
+
+MEMORY_BYTES = 4 << 30  # of the child, on Linux
+GRACE_S, BYTES_PER_S = 60.0, 1_000_000  # seconds of a processor for the child: some 100 MB take one
+
+_READ_ROWS, _COLUMNS = 16, ["key", "times_s", "embedding"]
+_MIN_COLUMN_BYTES, _MAX_RATIO = 64_000_000, 50  # a column of a row group may hold this, or so much more than it takes
+
+# Not `-m`, which would look for modules in the current folder before anything of ours runs.
+_PROGRAM = """
+import sys
+sys.path[:] = sys.argv.pop().split("\\n")
+from jamendo_mood.store import parquet
+parquet.answer(sys.stdin.buffer, sys.stdout.buffer)
+"""
 
 SHARD_MB = 256
 """Usual size of a file's embeddings, before compression."""
@@ -30,11 +58,12 @@ _ROW_GROUP_BYTES = 16_000_000  # what is held in memory at once, more or less
 _NUMBERS = "embedding.list.element.list.element"  # as Parquet calls the column
 
 Array = npt.NDArray[np.float32]
+Tell = Callable[..., None]
 
 
 @dataclass(frozen=True)
 class ParquetReport:
-    """What became of an export or an import.
+    """The result of an export or an import.
 
     Attributes
     ----------
@@ -43,7 +72,7 @@ class ParquetReport:
     skipped : int
         Tracks that were there already.
     files : int
-        Files of the whole.
+        All files, also those of an earlier run.
     """
 
     tracks: int
@@ -53,7 +82,7 @@ class ParquetReport:
 
 @dataclass(frozen=True)
 class _Shard:
-    """A file to be: its name, the tracks in it, and a hash that changes with what the store has of them."""
+    """A file to write: its name, its tracks, and a hash that changes when the store's entries of them do."""
 
     name: str
     keys: tuple[str, ...]
@@ -85,9 +114,9 @@ def export_parquet(
     Raises
     ------
     UsageError
-        The store is empty, or the folder has other Parquet files; or there is no pyarrow.
+        The store is empty, the folder has other Parquet files, or pyarrow is missing.
     StoreError, DiskFullError
-        A track cannot be read, or a file not be written; the files that were finished are kept.
+        A track cannot be read, or a file cannot be written; the files that were finished are kept.
     """
     import_pyarrow()
     shards = _plan(store, shard_rows, shard_mb * 1_000_000)
@@ -111,7 +140,7 @@ def import_parquet(
 ) -> ParquetReport:
     """Put the tracks of Parquet files, as `export_parquet` writes them, into a store.
 
-    Tracks that the store has already, with the same numbers, are passed over: an interrupted import goes on.
+    Tracks that the store has already, with the same numbers, are skipped: an interrupted import continues.
 
     Parameters
     ----------
@@ -125,7 +154,7 @@ def import_parquet(
     Raises
     ------
     UsageError
-        A file is of another embedder than the store or than the others, or the store has a track with other numbers.
+        A file is of another embedder than the store or the other files, or the store has other numbers for a track.
     StoreError, DiskFullError
         A file is damaged or was not written by `export_parquet`; or the store cannot be written.
     """
@@ -142,7 +171,7 @@ def import_parquet(
 
 
 def _plan(store: EmbeddingStore, rows: int | None, size: int) -> list[_Shard]:
-    """Deal the tracks out to files, by what the file system says of them."""
+    """Distribute the tracks over files, by the sizes of their entries."""
     groups: list[list[str]] = []
     hashes: list[Any] = []
     filled = 0
@@ -163,7 +192,7 @@ def _plan(store: EmbeddingStore, rows: int | None, size: int) -> list[_Shard]:
 
 
 def _check_folder(folder: Path, names: set[str]) -> None:
-    """Refuse a folder in which readers would find other embeddings too; sweep up after a run that was killed."""
+    """Refuse a folder in which readers would find other embeddings too; clean up after a run that was killed."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: a file is there, not a folder for Parquet files")
     others = sorted(path.name for path in folder.glob("*.parquet") if path.name not in names)
@@ -231,7 +260,7 @@ def _schema(dim: int) -> Any:
 
 
 def _find_written(folder: Path, shards: Sequence[_Shard], spec: EmbedderSpec) -> set[str]:
-    """The names of the files of an earlier run that are whole, and of what the store has now."""
+    """The names of the files of an earlier run that are whole, and hold what the store has now."""
     there = [shard for shard in shards if (folder / shard.name).is_file()]
     footers = read_footers([folder / shard.name for shard in there])
     return {
@@ -278,3 +307,162 @@ def _add(store: EmbeddingStore, key: str, frames: Array, path: Path) -> bool:
     except StoreError as error:
         raise StoreError(f"{path}: {error}") from error
     raise UsageError(f"{store.root} has {key} already, with other numbers than {path}: use another folder")
+
+
+@dataclass(frozen=True)
+class Footer:
+    """The end of a file: what made the embeddings, the number of tracks, and `_Shard.entries` if it is there."""
+
+    spec: EmbedderSpec
+    rows: int
+    entries: str
+
+
+def import_pyarrow() -> tuple[Any, Any]:
+    """The modules ``pyarrow`` and ``pyarrow.parquet``; UsageError if they are not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UsageError("pyarrow is missing: pip install 'jamendo-mood[parquet]'") from None
+    return pyarrow, pyarrow.parquet
+
+
+def read_footers(paths: Sequence[Path]) -> list[Footer | StoreError]:
+    """For each file, what its footer says or what is wrong with it."""
+    found: list[Footer | StoreError] = []
+    while len(found) < len(paths):  # a file that ends the child is the last of its answers
+        for path, (said, _) in zip(paths[len(found) :], _ask("footers", paths[len(found) :]), strict=False):
+            if "error" in said:
+                found.append(StoreError(f"{path}: {said['error']}"))
+            else:
+                found.append(Footer(EmbedderSpec.from_json(said["embedder"]), said["rows"], said["entries"]))
+    return found
+
+
+def read_tracks(paths: Sequence[Path], spec: EmbedderSpec) -> Iterator[tuple[Path, str, Array]]:
+    """The tracks of files with sound footers: file, key, float32 (frames, dim); StoreError if one is damaged."""
+    path = paths[0]
+    for said, numbers in _ask("tracks", paths, spec):
+        if "error" in said:
+            raise StoreError(f"{path}: {said['error']}")
+        if "file" in said:
+            path = paths[said["file"]]
+        else:
+            yield path, said["key"], np.frombuffer(numbers, np.float32).reshape(-1, spec.dim)
+
+
+def _ask(what: str, paths: Sequence[Path], spec: EmbedderSpec | None = None) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """What a child process says about files; its last answer is an ``error`` if it dies."""
+    question = {"what": what, "paths": [str(path) for path in paths], "embedder": asdict(spec) if spec else None}
+    command = [sys.executable, "-c", _PROGRAM, "\n".join(sys.path)]
+    pipe, size = subprocess.PIPE, sum(path.stat().st_size for path in paths if path.is_file())
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            process.bound(child.pid, MEMORY_BYTES, GRACE_S + size / BYTES_PER_S)
+            with contextlib.suppress(BrokenPipeError), child.stdin:
+                child.stdin.write(json.dumps(question).encode())
+            while (line := child.stdout.readline()).endswith(b"\n"):
+                said = json.loads(line)
+                if "end" in said:
+                    return
+                numbers = child.stdout.read(said["bytes"])
+                if len(numbers) < said["bytes"]:
+                    break
+                yield said, numbers
+            status = child.wait()
+            ended = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+            yield {"error": f"cannot be read (its reader was ended {ended})"}, b""
+        finally:
+            child.kill()
+
+
+def answer(question: IO[bytes], answers: IO[bytes]) -> None:
+    """Answer what `_ask` asks, in the child process."""
+    asked = json.loads(question.read())
+    paths = [Path(path) for path in asked["paths"]]
+
+    def tell(numbers: Array | None = None, **said: Any) -> None:
+        size = 0 if numbers is None else numbers.nbytes
+        answers.write(json.dumps({"bytes": size, **said}).encode() + b"\n")
+        if numbers is not None:
+            answers.write(np.ascontiguousarray(numbers).data)
+        answers.flush()  # what is not flushed is lost if Arrow aborts
+
+    if asked["what"] == "footers":
+        _tell_footers(paths, tell)
+    else:
+        _tell_tracks(paths, EmbedderSpec.from_json(asked["embedder"]), tell)
+    tell(end=True)
+
+
+def _tell_footers(paths: Sequence[Path], tell: Tell) -> None:
+    for path in paths:
+        try:
+            footer = _read_footer(path)
+        except StoreError as error:
+            tell(error=str(error))
+        else:
+            tell(embedder=asdict(footer.spec), rows=footer.rows, entries=footer.entries)
+
+
+def _read_footer(path: Path) -> Footer:
+    _, parquet = import_pyarrow()
+    try:
+        about = parquet.read_metadata(path)
+        schema = about.schema.to_arrow_schema()
+    except _damages() as error:
+        raise StoreError(f"not a Parquet file, or damaged ({brief(error)})") from error
+    try:
+        ours = parse_json(schema.metadata[METADATA_KEY])
+        known, spec = ours["format"] == FORMAT, EmbedderSpec.from_json(ours["embedder"])
+    except (KeyError, TypeError, ValueError):
+        raise StoreError("does not say what made its embeddings, as files of `jamendo-mood export` do") from None
+    if not known or not {"key", "embedding"} <= set(schema.names):
+        raise StoreError(f"not of the format that this version writes (columns: {', '.join(schema.names)})")
+    for group, column in itertools.product(range(about.num_row_groups), range(about.num_columns)):
+        part = about.row_group(group).column(column)
+        stored, size = part.total_compressed_size, max(4 * part.num_values, part.total_uncompressed_size)
+        if size > max(_MIN_COLUMN_BYTES, _MAX_RATIO * stored):  # such as run lengths and hardly anything else
+            raise StoreError(f"too large for what it is ({stored:,} bytes of it would become {size:,})")
+    return Footer(spec, int(about.num_rows), str(ours.get("entries", "")))
+
+
+def _tell_tracks(paths: Sequence[Path], spec: EmbedderSpec, tell: Tell) -> None:
+    _, parquet = import_pyarrow()
+    for number, path in enumerate(paths):
+        tell(file=number)
+        try:
+            with parquet.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
+                for batch in file.iter_batches(_READ_ROWS, columns=_COLUMNS, use_threads=False):  # those that are there
+                    for row in range(batch.num_rows):
+                        key, frames = _read_row(batch, row, spec)
+                        tell(frames, key=key)
+        except _damages() as error:
+            tell(error=f"damaged, or not what `jamendo-mood export` writes ({brief(error)})")
+
+
+def _read_row(batch: Any, row: int, spec: EmbedderSpec) -> tuple[str, Array]:
+    """One track of a batch; one of `_damages` if it is not what `export_parquet` writes."""
+    key = batch.column("key")[row].as_py()
+    column = batch.column("embedding").slice(row, 1)
+    rows = column.flatten()
+    numbers = rows.flatten().to_numpy(zero_copy_only=False)
+    count = len(rows)
+    whole = count and not rows.null_count and rows.value_lengths().unique().to_pylist() == [spec.dim]
+    if not isinstance(key, str) or not whole or numbers.dtype != np.float32 or not np.isfinite(numbers).all():
+        raise ValueError(f"track {key!r} has no embedding of float32 numbers, {spec.dim} a frame")
+    if "times_s" in batch.schema.names:
+        times_s = batch.column("times_s")[row].values.to_numpy(zero_copy_only=False)
+        tolerance_s = (spec.hop_s or 0.0) / 2
+        if len(times_s) != count or not np.allclose(times_s, spec.times_s(count), rtol=0, atol=tolerance_s):
+            raise ValueError(f"track {key!r}: times_s are not those of {count} frames ({spec.rate})")
+    return key, numbers.reshape(count, spec.dim)
+
+
+def _damages() -> tuple[type[BaseException], ...]:
+    """What reading a damaged file raises."""
+    arrow, _ = import_pyarrow()
+    return (arrow.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, MemoryError)

@@ -1,7 +1,7 @@
-"""Every way in which a store can be damaged: found by `verify`, put right by `repair`.
+"""Every way in which a store can be damaged: found by `verify_store`, put right by `repair_store`.
 
-Nothing that could be the only copy of something sound is deleted: what does not belong into the store, or is damaged,
-stays beside its place under another name, ``48/948.npy.bad``. What is deleted is derived, or never was complete.
+Nothing is deleted that could be the only copy of a sound embedding: what is damaged or does not belong in the store
+keeps its folder under another name, ``48/948.npy.bad``. What is deleted can be computed again, or never was complete.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
-from jamendo_mood.store.file_format import (
+from jamendo_mood.store.embedding_store import (
     FAILURES_NAME,
     INDEX_NAME,
     MANIFEST_NAME,
+    NAMES,
     PACKED_NAME,
+    EmbeddingStore,
     Entry,
+    PackedEmbeddings,
     encode_entry,
     encode_header,
     format_manifest,
@@ -39,11 +41,11 @@ from jamendo_mood.util.errors import MoodError, StoreError, UsageError
 from jamendo_mood.util.files import abandoned, disk_errors, is_draft, locked, write_atomically
 
 ASIDE = ".bad"
-"""What the names of files end in that a repair took out of the store; a number may follow."""
+"""The end of the names of files that a repair took out of the store; a number may follow."""
 
 OnProgress = Callable[[int, int], None]
 
-_MOST_LINES_TOLD = 20
+_MAX_LINES_SHOWN = 20
 _SET_ASIDE = tuple(name + ASIDE for name in (PACKED_NAME, INDEX_NAME, FAILURES_NAME))
 
 
@@ -56,11 +58,11 @@ class Finding:
     kind : str
         A key of `verification.REMEDIES`, or another word if there is no remedy.
     name : str
-        The key of a track, or else the file's name below the store.
+        The key of a track, or else the path of a file below the store.
     problem : str
     path : Path
     detail : Any
-        What a remedy needs: the right manifest, the key that an embedding says it is of.
+        What a remedy needs: the right spec, or the key of the track that an embedding is of.
     """
 
     kind: str
@@ -79,10 +81,10 @@ class Verification:
     sound : int
         Embeddings that are whole and in their place.
     unchecked : int
-        Those of them that have no checksum, being of an earlier version: whole as far as can be seen.
+        Those of them that have no checksum, because an earlier version wrote them.
     findings : tuple of Finding
     notes : tuple of str
-        What is remarkable, but not wrong.
+        What is worth knowing, but not wrong.
     """
 
     sound: int
@@ -93,7 +95,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class _Whole:
-    """A file that is an embedding: where it lies, what it says of itself, and its width."""
+    """An embedding: its file, the key that the file's name gives, the key and spec that it gives itself, its width."""
 
     path: Path
     key: str
@@ -103,7 +105,7 @@ class _Whole:
 
 
 def verify_store(root: Path, on_progress: OnProgress = lambda _done, _total: None) -> Verification:
-    """Look at every file of a store.
+    """Check every file of a store.
 
     Parameters
     ----------
@@ -114,7 +116,7 @@ def verify_store(root: Path, on_progress: OnProgress = lambda _done, _total: Non
     Raises
     ------
     UsageError
-        There is no store: no folder, or neither a manifest nor an embedding that says what made it.
+        There is no store: no folder, or neither a manifest nor an embedding says what made it.
     """
     if not root.is_dir():
         raise UsageError(f"{root}: no embedding store there (no such folder)")
@@ -122,7 +124,7 @@ def verify_store(root: Path, on_progress: OnProgress = lambda _done, _total: Non
 
 
 class _Survey:
-    """The state of looking at a store."""
+    """One check of a store, and what it has found so far."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -133,16 +135,16 @@ class _Survey:
         self.others: Counter[str] = Counter()
 
     def run(self, on_progress: OnProgress) -> Verification:
-        entries = [(path, name) for path, name in self._list() if not self._is_no_entry(path, name)]
+        entries = [(path, name) for path, name in self._list() if not self._is_other_file(path, name)]
         spec, problem = self._read_manifest()
         if spec is not None:
             self._open_packed()
         for done, (path, name) in enumerate(sorted(entries), start=1):
-            self._look_at_entry(path, name.removesuffix(".npy"))
+            self._check_entry(path, name.removesuffix(".npy"))
             on_progress(done, len(entries))
-        sound = self._judge(self._settle(spec, problem))
-        self._look_at_packed()
-        self._look_at_failures()
+        sound = self._select_sound(self._decide_spec(spec, problem))
+        self._check_packed()
+        self._check_failures()
         unchecked = sum(entry.spec is None for entry in sound)
         return Verification(len(sound), unchecked, tuple(self.findings), tuple(self._notes(sound)))
 
@@ -165,26 +167,26 @@ class _Survey:
                     self._find("linked folder", (below / path.name).as_posix(), problem)
             yield from ((Path(parent, name), (below / name).as_posix()) for name in sorted(names))
 
-    def _is_no_entry(self, path: Path, name: str) -> bool:
-        """Whether a file is something else than an embedding; what is wrong with it is noted."""
+    def _is_other_file(self, path: Path, name: str) -> bool:
+        """Whether a file is not an embedding; what is wrong with it is recorded."""
         if is_draft(path.name):
             with abandoned(path) as dead:
                 if dead:
                     self._find("draft", name, "left by a writer that was killed")
             self.others["that are being written, or another user's"] += not dead
         elif name.startswith("library-") and name.endswith(".npz"):
-            self._look_at_cache(path, name)
-        elif name in (MANIFEST_NAME, FAILURES_NAME, PACKED_NAME, INDEX_NAME):
+            self._check_cache(path, name)
+        elif name in NAMES:
             pass
         elif f".npy{ASIDE}" in path.name or path.name.startswith(_SET_ASIDE):
             self.others["set aside by a repair"] += 1
         elif not name.endswith(".npy") or any(part.startswith(".") for part in name.split("/")):
-            self.others["that are none of the store's"] += 1
+            self.others["that are not the store's"] += 1
         else:
             return False
         return True
 
-    def _look_at_cache(self, path: Path, name: str) -> None:
+    def _check_cache(self, path: Path, name: str) -> None:
         try:
             with untrusted.open_file(path) as file:
                 untrusted.read_npz(file, os.fstat(file.fileno()).st_size)
@@ -194,13 +196,13 @@ class _Survey:
     def _read_manifest(self) -> tuple[EmbedderSpec | None, str]:
         path = self.root / MANIFEST_NAME
         try:
-            return read_manifest(path, MANIFEST_NAME), ""
+            return read_manifest(path), ""
         except FileNotFoundError:
             return None, "missing"
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
         except StoreError as error:
-            return None, str(error).removeprefix(f"{MANIFEST_NAME}: ")
+            return None, str(error).removeprefix(f"{path}: ")
 
     def _open_packed(self) -> None:
         if not any(os.path.lexists(self.root / name) for name in (PACKED_NAME, INDEX_NAME)):
@@ -215,7 +217,7 @@ class _Survey:
             self.packed = None
             self._find("packed", PACKED_NAME, " ".join(str(error).split()))
 
-    def _look_at_entry(self, path: Path, key: str) -> None:
+    def _check_entry(self, path: Path, key: str) -> None:
         try:
             entry = _read(path, key)
         except FileNotFoundError:
@@ -237,14 +239,14 @@ class _Survey:
             if self.packed[own].tobytes() != entry.frames.tobytes():
                 self._find("packed", own, f"{PACKED_NAME} has other frames for it")
 
-    def _settle(self, claimed: EmbedderSpec | None, problem: str) -> EmbedderSpec | None:
-        """What the store is of: what its manifest says, or else what all embeddings say."""
+    def _decide_spec(self, claimed: EmbedderSpec | None, problem: str) -> EmbedderSpec | None:
+        """What made the store: what its manifest says, or else what all embeddings say."""
         said = {entry.spec for entry in self.whole if entry.spec is not None}
         agreed = next(iter(said)) if len(said) == 1 else None
         if claimed is None and not said:
             raise UsageError(
-                f"{self.root}: no embedding store there, or past help ({MANIFEST_NAME} is {problem}, and no embedding "
-                "says what made it)"
+                f"{self.root}: no embedding store there, or beyond repair ({MANIFEST_NAME} is {problem}, and no "
+                "embedding says what made it)"
             )
         if claimed is None:
             why = "" if agreed else f"; the embeddings are of {len(said)} embedders"
@@ -255,8 +257,8 @@ class _Survey:
             return claimed
         return agreed
 
-    def _judge(self, spec: EmbedderSpec | None) -> list[_Whole]:
-        """Those embeddings that are in their place."""
+    def _select_sound(self, spec: EmbedderSpec | None) -> list[_Whole]:
+        """The embeddings of this store that are in their place; the others are recorded."""
         sound = []
         for entry in self.whole:
             if spec and entry.spec and entry.spec != spec:
@@ -270,8 +272,8 @@ class _Survey:
                 sound.append(entry)
         return sound
 
-    def _look_at_packed(self) -> None:
-        """What the packed file has and the store has not: a copy of what is damaged or lost, if its checksum fits."""
+    def _check_packed(self) -> None:
+        """Find what the packed file has and the store lacks: copies of damaged or lost entries, if checksums fit."""
         for key in self.packed or ():
             if self.packed is None or key in self.in_both:
                 continue
@@ -280,14 +282,14 @@ class _Survey:
             same = (n for n, found in enumerate(self.findings) if (found.kind, found.name) == ("damaged", key))
             at = next(same, None)
             if not fits:
-                self._find("packed", key, f"{PACKED_NAME} has it, the store has not")
+                self._find("packed", key, f"{PACKED_NAME} has it, the store does not")
             elif at is None:
                 self._find("restorable", key, f"gone; {PACKED_NAME} has it", path=self.root / f"{key}.npy")
             else:
                 found = self.findings[at]
                 self.findings[at] = Finding("restorable", key, f"{found.problem}; {PACKED_NAME} has it", found.path)
 
-    def _look_at_failures(self) -> None:
+    def _check_failures(self) -> None:
         path = self.root / FAILURES_NAME
         try:
             _, damaged = read_failures(path)
@@ -298,8 +300,8 @@ class _Survey:
             self._find("failures", FAILURES_NAME, str(error))
             return
         if damaged:
-            more = " ..." if len(damaged) > _MOST_LINES_TOLD else ""
-            lines = ", ".join(map(str, damaged[:_MOST_LINES_TOLD]))
+            more = " ..." if len(damaged) > _MAX_LINES_SHOWN else ""
+            lines = ", ".join(map(str, damaged[:_MAX_LINES_SHOWN]))
             self._find("failures", FAILURES_NAME, f"damaged in line {lines}{more}")
 
     def _notes(self, sound: list[_Whole]) -> Iterator[str]:
@@ -313,7 +315,7 @@ class _Survey:
 
 
 def _read(path: Path, key: str) -> Entry:
-    """The embedding in a file; ValueError says why there is none."""
+    """The embedding in a file; ValueError if it is damaged or not an embedding."""
     entry = read_entry(path)
     frames, own = entry.frames, entry.key or key
     if frames.dtype != np.float32 or frames.ndim != 2 or not frames.size:
@@ -334,16 +336,16 @@ def _differ(one: EmbedderSpec, other: EmbedderSpec) -> str:
 
 @dataclass(frozen=True)
 class Repair:
-    """What became of a store.
+    """The result of a repair.
 
     Attributes
     ----------
     done : tuple of (Finding, str)
         What was wrong, and what was done about it.
     left : Verification
-        How the store is now.
+        Of the store after it.
     lost : tuple of str
-        Tracks that were wrong and of which it has no embedding now.
+        Tracks that have no embedding any more.
     """
 
     done: tuple[tuple[Finding, str], ...]
@@ -352,22 +354,22 @@ class Repair:
 
 
 def repair_store(root: Path, progress: Callable[[], OnProgress] = lambda: lambda _done, _total: None) -> Repair:
-    """Put right what is wrong with a store. Others may read it meanwhile, and write to it.
+    """Put right what is wrong with a store. Others may read and write it meanwhile.
 
-    Each kind of damage is mended in its turn, and the store looked at again: what mends one may show or mend another.
+    One kind of damage is repaired at a time, and the store checked again: that may uncover or repair another.
 
     Parameters
     ----------
     root : Path
     progress : callable
-        Gives what is called in one look at the store; see `verify_store`.
+        Called before each check of the store; returns the `on_progress` of `verify_store`.
 
     Raises
     ------
     UsageError
         There is no store.
     StoreError, DiskFullError
-        Something cannot be written. What was mended before is mended.
+        Something cannot be written. What was repaired before stays repaired.
     """
     done: list[tuple[Finding, str]] = []
     left = verify_store(root, progress())
@@ -377,7 +379,7 @@ def repair_store(root: Path, progress: Callable[[], OnProgress] = lambda: lambda
             done += zip(found, remedy(root, found), strict=True)
             left = verify_store(root, progress())
     wrong = {finding.name for finding, _ in done if finding.kind in _TAKES_OUT}
-    # Not by way of the store: it may have no manifest, and none that can be found again.
+    # Without `EmbeddingStore`: the manifest may be lost for good.
     lost = sorted(key for key in wrong if is_key(key) and not (root / f"{key}.npy").is_file())
     return Repair(tuple(done), left, tuple(lost))
 
@@ -403,39 +405,35 @@ def _set_aside(_root: Path, found: list[Finding]) -> list[str]:
 
 
 def _put_back(root: Path, found: list[Finding]) -> list[str]:
-    """Move each to its own place, or aside if another is there that belongs there or comes first.
+    """Move each embedding to its own path, or aside if a rightful one is there or another came first.
 
-    Only where some lie in each other's places is one of them moved aside first, for a moment: what is killed in it
-    leaves a sound embedding as ``.bad``, and `verify` counts it among the files that a repair has set aside.
+    Only if some occupy each other's paths, one of them is moved aside first, for a moment: if that is interrupted, a
+    sound embedding stays as ``.bad``, among the files that `verify_store` counts as set aside.
     """
-    by_place = {finding.path: finding for finding in found}
-    told: dict[Path, str] = {}
+    by_path = {finding.path: finding for finding in found}
+    done: dict[Path, str] = {}
     for first in found:
-        chain: dict[Path, Finding] = {}  # each lies in the place of the one before
+        chain: dict[Path, Finding] = {}  # each occupies the path of the one before
         following: Finding | None = first
-        while following and following.path not in told and following.path not in chain:
+        while following and following.path not in done and following.path not in chain:
             chain[following.path] = following
-            following = by_place.get(_place_of(following, root))
+            following = by_path.get(root / f"{following.detail}.npy")
         aside = _move_aside(following.path) if following and following.path in chain else None
         for path, finding in reversed(chain.items()):
-            lies = aside if aside and following is finding else path
-            told[path] = _move_to_place(finding, lies, root)
-    return [told[finding.path] for finding in found]
+            now_at = aside if aside and following is finding else path
+            done[path] = _move_home(finding, now_at, root)
+    return [done[finding.path] for finding in found]
 
 
-def _move_to_place(finding: Finding, lies: Path, root: Path) -> str:
-    place = _place_of(finding, root)
-    if os.path.lexists(place):
-        aside = _move_aside(lies) if lies == finding.path else lies
+def _move_home(finding: Finding, now_at: Path, root: Path) -> str:
+    home = root / f"{finding.detail}.npy"
+    if os.path.lexists(home):
+        aside = _move_aside(now_at) if now_at == finding.path else now_at
         return f"set aside as {aside.name}: {finding.detail!r} has an embedding"
-    with disk_errors(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        lies.rename(place)
+    with disk_errors(home):
+        home.parent.mkdir(parents=True, exist_ok=True)
+        now_at.rename(home)
     return f"moved to {finding.detail!r}"
-
-
-def _place_of(finding: Finding, root: Path) -> Path:
-    return root / f"{finding.detail}.npy"
 
 
 def _copy_in(_root: Path, found: list[Finding]) -> list[str]:
@@ -465,15 +463,8 @@ def _rewrite_failures(root: Path, found: list[Finding]) -> list[str]:
 
 def _delete(_root: Path, found: list[Finding]) -> list[str]:
     for finding in found:
-        with disk_errors(finding.path):
-            finding.path.unlink(missing_ok=True)
-    return ["deleted"] * len(found)
-
-
-def _delete_drafts(_root: Path, found: list[Finding]) -> list[str]:
-    for finding in found:
         with abandoned(finding.path) as dead, disk_errors(finding.path):
-            if dead:
+            if dead or finding.kind != "draft":  # a draft may have a writer again
                 finding.path.unlink(missing_ok=True)
     return ["deleted"] * len(found)
 
@@ -498,8 +489,8 @@ REMEDIES: dict[str, Callable[[Path, list[Finding]], list[str]]] = {
     "packed": _drop_packed,
     "failures": _rewrite_failures,
     "cache": _delete,
-    "draft": _delete_drafts,
+    "draft": _delete,
 }
-"""By kind of finding, in the order in which they are mended: the store, all findings of the kind -> what was done."""
+"""By kind of finding, in the order of repair: the store and all findings of the kind -> what was done."""
 
 _TAKES_OUT = {"restorable", "damaged", "stranger", "misplaced"}

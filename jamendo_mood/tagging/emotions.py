@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -29,7 +29,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.untrusted import read_columns
 
@@ -311,8 +311,6 @@ def _checked(valence: float, arousal: float) -> Place:
 
 Array = npt.NDArray[np.float32]
 
-MOST_OF_THRESHOLD = 2.0
-"""Scores count up to twice their threshold in `va_of_scores`, so that no one tag drowns all others."""
 
 AXES = ("valence", "arousal")
 """What values are called that are places themselves."""
@@ -390,45 +388,6 @@ def _is_on_scale(text: str) -> bool:
         return False
 
 
-def va_of_scores(
-    scores: Array,
-    thresholds: npt.NDArray[np.float64],
-    targets: Sequence[str],
-    places: Mapping[str, tuple[float, float]] = PLACES,
-) -> Array | None:
-    """Valence and arousal of tracks: the mean of their tags' places, weighted by how far the tags are reached.
-
-    A tag's weight is the square of its score divided by its threshold, at most `MOST_OF_THRESHOLD` squared. A tag that
-    has no place, or an infinite threshold, has none; nor has a score that is NaN.
-
-    Parameters
-    ----------
-    scores : float32 array (..., targets)
-        Range [0, 1].
-    thresholds : float64 array (targets,)
-        Where each tag is decided; infinite for a tag that never is.
-    targets : sequence of str
-        The tags' names.
-    places : mapping of str to (float, float)
-        Valence and arousal of tags.
-
-    Returns
-    -------
-    float32 array (..., 2) or None
-        Range [-1, 1]; (0, 0) for a track of which no tag is heard at all. None if not one of the tags has a place and
-        a finite threshold: such tags say nothing of valence and arousal.
-    """
-    known = [tag for tag, name in enumerate(targets) if name in places and np.isfinite(thresholds[tag])]
-    if not known:
-        return None
-    least = np.maximum(np.asarray(thresholds)[known], 1e-9)
-    reached = np.nan_to_num(np.asarray(scores, np.float64)[..., known]) / least
-    weights = np.clip(reached, 0, MOST_OF_THRESHOLD) ** 2
-    total = weights.sum(axis=-1, keepdims=True)
-    sums = weights @ np.array([places[targets[tag]] for tag in known])
-    return np.asarray(np.divide(sums, total, out=np.zeros_like(sums), where=total > 0), np.float32)
-
-
 def place_of(
     task: Task,
     tuned: npt.NDArray[np.float64],
@@ -438,7 +397,7 @@ def place_of(
     """Valence and arousal of tracks, by whatever a tagger predicts.
 
     A tagger for the values ``valence`` and ``arousal`` says them itself: they are moved from their scale to [-1, 1].
-    Tags are asked by `va_of_scores`; classes by the mean of their places, weighted by their probabilities.
+    Tags are asked by `tags.place_tags`; classes by the mean of their places, weighted by their probabilities.
 
     Parameters
     ----------
@@ -455,39 +414,5 @@ def place_of(
         Range [-1, 1]. None where the targets say nothing of valence and arousal: not one tag has a place, or a class
         has none, or the values are others.
     """
-    return _PLACINGS[task.kind](task, tuned, scores, places)
-
-
-def _place_tags(
-    task: Task, tuned: npt.NDArray[np.float64], scores: Array, places: Mapping[str, tuple[float, float]]
-) -> Array | None:
-    return va_of_scores(scores, tuned, task.targets, places)
-
-
-def _place_classes(
-    task: Task, _: npt.NDArray[np.float64], scores: Array, places: Mapping[str, tuple[float, float]]
-) -> Array | None:
-    known = {**CLASS_PLACES, **places}
-    if not known.keys() >= {*task.targets}:
-        return None  # the mean of some classes would pull all tracks towards these
-    return np.asarray(scores @ np.array([known[name] for name in task.targets], np.float32), np.float32)
-
-
-def _place_values(
-    task: Task, _tuned: npt.NDArray[np.float64], scores: Array, _places: Mapping[str, tuple[float, float]]
-) -> Array | None:
-    if task.scale is None or not {*AXES} <= {*task.targets}:
-        return None
-    low, high = task.scale
-    values = np.asarray(scores)[..., [task.targets.index(axis) for axis in AXES]]
-    return np.asarray(np.clip(2 * (values - low) / (high - low) - 1, -1, 1), np.float32)
-
-
-_PLACINGS: dict[str, Callable[..., Array | None]] = {
-    "tags": _place_tags,
-    "classes": _place_classes,
-    "values": _place_values,
-}
-
-PLACE_SOURCES = {"tags": "from the tags", "classes": "from the classes", "values": "predicted"}
-"""By the kind of task: where `place_of` has a place from, in words."""
+    found: Array | None = task.rules.place(task, tuned, scores, places, CLASS_PLACES)
+    return found

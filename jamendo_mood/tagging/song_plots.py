@@ -7,15 +7,10 @@ from typing import Any
 from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.spectrograms import LOG_OFFSET, Spectrogram
 from jamendo_mood.tagging.prediction import Prediction
+from jamendo_mood.tasks.task import KINDS
 from jamendo_mood.util.figures import DECIDED, ROW_HEIGHT, UNDECIDED, Picture, bar_axes, empty_axes, make_picture
 from jamendo_mood.util.plaintext import show
 
-SCORES = {
-    "tags": ("score", "score (dark: reaches the tag's threshold)"),
-    "classes": ("probability", "probability (dark: the class that is chosen)"),
-    "values": ("value", "value, on a scale from {0:g} to {1:g}"),
-}
-"""By the kind of task: what a target's score is called, and what its axis says."""
 MARKED_HZ = (250, 500, 1000, 2000, 4000, 7000)  # on the axis of a spectrogram
 
 
@@ -42,7 +37,7 @@ def _draw_tags(axes: Any, prediction: Prediction, count: int) -> None:
     axes.set_yticks(places, names, parse_math=False)
     for row, (_, score, _) in enumerate(top):
         axes.text(score + 0.01 * (high - low), row, f"{score:.2f}", va="center", fontsize=9)
-    axes.set(xlim=(low, high + 0.08 * (high - low)), xlabel=SCORES[prediction.kind][1].format(*scale))
+    axes.set(xlim=(low, high + 0.08 * (high - low)), xlabel=KINDS[prediction.kind].score_axis.format(*scale))
 
 
 def plot_timeline(prediction: Prediction, count: int = 8) -> Picture:
@@ -67,7 +62,7 @@ def _draw_timeline(figure: Picture, axes: Any, prediction: Prediction, count: in
     image = axes.imshow(scores, aspect="auto", extent=extent, cmap="viridis", interpolation="nearest", **ends)
     axes.set_yticks(range(len(columns)), [prediction.targets[column] for column in columns], parse_math=False)
     axes.set_xlabel("seconds")
-    figure.colorbar(image, ax=axes, label=SCORES[prediction.kind][0])
+    figure.colorbar(image, ax=axes, label=KINDS[prediction.kind].score_name)
 
 
 def plot_song(prediction: Prediction, count: int = 10) -> Picture:

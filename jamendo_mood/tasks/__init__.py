@@ -1,4 +1,4 @@
-"""What can be predicted: tags, classes and values, with their losses, metrics, calibration, decisions and intervals.
+"""What can be predicted: tags, classes, values. Each kind is one file: loss, metrics, decisions, words and plots.
 
-`kinds` has a row for each kind of task; everything that differs between kinds is in that row.
+`kind` is what a kind must say of itself, `task` lists them. `metrics`, `calibration` and `bootstrap` serve several.
 """

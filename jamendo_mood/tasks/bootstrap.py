@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.tasks import metrics
+from jamendo_mood.tasks import calibration, metrics
 
 ROUNDS = 300
 COVERAGE = 0.95
@@ -112,7 +112,7 @@ def draw_figures(
     Returns
     -------
     Draws
-        With the figures of `metrics.score_tags` and `metrics.score_calibration`, but for the prior. The micro PR-AUC
+        With the figures of `tags.score_tags` and `calibration.score_calibration`, but for the prior. The micro PR-AUC
         and ROC-AUC are of scores put into 1,024 bins.
     """
     _, group = np.unique(np.asarray(artists), return_inverse=True)
@@ -250,9 +250,9 @@ def _decision_figures(truth: Truth, decisions: Truth, weights: Weights) -> dict[
 
 
 def _calibration_figures(truth: Truth, scores: npt.NDArray[np.floating], weights: Weights) -> dict[str, Floats]:
-    bins = metrics.score_bins(scores, metrics.LOOKED_AT)
+    bins = calibration.score_bins(scores, calibration.LOOKED_AT)
     gaps, counts = [], []
-    for number in range(metrics.BINS):
+    for number in range(calibration.BINS):
         inside = bins == number
         gaps.append(weights @ np.where(inside, scores - truth, 0).sum(axis=1, dtype=np.float32))
         counts.append(weights @ inside.sum(axis=1, dtype=np.float32))

@@ -20,8 +20,6 @@ Truth = npt.NDArray[np.bool_]
 PerTag = npt.NDArray[np.float64]
 
 HIT_COUNTS = (1, 3, 5)
-BINS = 15  # of a calibration error
-LOOKED_AT = 0.1  # scores above it are those that a user looks at
 LOWER_IS_BETTER = frozenset({"ECE", "RMSE"})
 
 GRADES = ("unknown", "weak", "fair", "good")
@@ -48,12 +46,12 @@ def average_precision(truth: Truth, scores: Array) -> PerTag:
     ----------
     scikit-learn's ``average_precision_score``: the sum of precision times the step in recall.
     """
-    return _per_tag(_sklearn().average_precision_score, truth, scores)
+    return _per_tag(sklearn_metrics().average_precision_score, truth, scores)
 
 
 def mean_average_precision(truth: Truth, scores: Array) -> float:
     """PR-AUC-macro: the mean of `average_precision` over the tags that have one; NaN if none has."""
-    return _mean(average_precision(truth, scores))
+    return mean_of_defined(average_precision(truth, scores))
 
 
 def roc_auc(truth: Truth, scores: Array) -> PerTag:
@@ -61,61 +59,7 @@ def roc_auc(truth: Truth, scores: Array) -> PerTag:
 
     Parameters, Returns: as `average_precision`.
     """
-    return _per_tag(_sklearn().roc_auc_score, truth, scores)
-
-
-def score_tags(truth: Truth, scores: Array, decisions: Truth | None = None) -> dict[str, float]:
-    """The headline figures of a multi-label tagger, by their official names.
-
-    Parameters
-    ----------
-    truth, decisions : bool array (n, k)
-    scores : float array (n, k)
-
-    Returns
-    -------
-    dict of float
-        ``PR-AUC-macro``, ``ROC-AUC-macro``, ``PR-AUC-micro``, ``ROC-AUC-micro``, ``prior-macro`` (the mean share of
-        positives: the PR-AUC of chance), ``hit@1``, ``hit@3``, ``hit@5`` (of the examples that have a tag, the share
-        with a right one among so many highest), and with `decisions` precision, recall and F-score, macro and micro.
-
-    Raises
-    ------
-    DataError
-        Shapes differ, a score is not a number, or no tag has both positives and negatives.
-    """
-    check(truth, scores, decisions)
-    usable = is_defined(truth)
-    figures = {
-        "PR-AUC-macro": mean_average_precision(truth, scores),
-        "ROC-AUC-macro": float(np.nanmean(roc_auc(truth, scores))),
-        "PR-AUC-micro": float(_sklearn().average_precision_score(truth.ravel(), scores.ravel())),
-        "ROC-AUC-micro": float(_sklearn().roc_auc_score(truth.ravel(), scores.ravel())),
-        "prior-macro": float(truth.mean(axis=0)[usable].mean()),
-    }
-    tagged = truth.any(axis=1)
-    figures |= {f"hit@{count}": float(hits_at(truth, scores, count)[tagged].mean()) for count in HIT_COUNTS}
-    if decisions is not None:
-        macro = decision_figures(truth, decisions)
-        micro = decision_figures(truth.reshape(-1, 1), decisions.reshape(-1, 1))
-        for average, values in (("macro", macro), ("micro", micro)):
-            for name, value in zip(("precision", "recall", "F-score"), values, strict=True):
-                figures[f"{name}-{average}"] = float(value.mean())
-    return figures
-
-
-def tag_rows(truth: Truth, scores: Array, decisions: Truth | None, thresholds: PerTag | None) -> dict[str, Any]:
-    """Columns of the table of tags, each (k,); those of decisions and thresholds where these are known."""
-    columns: dict[str, Any] = {
-        "positives": truth.sum(axis=0),
-        "prior": truth.mean(axis=0),
-        "PR-AUC": average_precision(truth, scores),
-        "ROC-AUC": roc_auc(truth, scores),
-    }
-    if decisions is not None:
-        names = ("precision", "recall", "F-score")
-        columns |= dict(zip(names, decision_figures(truth, decisions), strict=True))
-    return columns if thresholds is None else {**columns, "threshold": thresholds}
+    return _per_tag(sklearn_metrics().roc_auc_score, truth, scores)
 
 
 def decision_figures(truth: Truth, decisions: Truth) -> tuple[PerTag, PerTag, PerTag]:
@@ -123,112 +67,6 @@ def decision_figures(truth: Truth, decisions: Truth) -> tuple[PerTag, PerTag, Pe
     # By hand: scikit-learn takes a table of one tag for a choice between two classes, and gives figures of both.
     hits, decided, true = (table.sum(axis=0) for table in (truth & decisions, decisions, truth))
     return _ratio(hits, decided), _ratio(hits, true), _ratio(2 * hits, decided + true)
-
-
-def best_thresholds(truth: Truth, scores: Array) -> PerTag:
-    """The threshold of each tag with the highest F-score on these examples, to be applied as ``score >= threshold``.
-
-    It lies half-way between the lowest score that is to be decided and the next below, which decides the same here and
-    leaves room on both sides elsewhere. A tag without positives can't be tuned: its threshold is infinite, so that it
-    is never decided.
-    """
-    thresholds = np.full(truth.shape[1], np.inf)
-    for tag in np.flatnonzero(truth.any(axis=0)):
-        precision, recall, candidates = _sklearn().precision_recall_curve(truth[:, tag], scores[:, tag])
-        total = precision + recall
-        f_score = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
-        best = int(np.argmax(f_score[:-1]))
-        lowest, below = candidates[best], candidates[max(best - 1, 0)]
-        halfway = below + (lowest - below) / 2  # in the precision of the scores, where it may not exist
-        thresholds[tag] = halfway if halfway > below else lowest
-    return thresholds
-
-
-def score_calibration(truth: Truth, scores: Array) -> dict[str, float]:
-    """How far scores can be taken at their word.
-
-    Parameters
-    ----------
-    truth : bool array (n, k)
-    scores : float array (n, k)
-        Range [0, 1].
-
-    Returns
-    -------
-    dict of float
-        ``ECE``, the `calibration_error` of all scores above 0.1 (lower is better), and ``Brier-skill-macro``, the mean
-        of `brier_skill`. A figure that is not defined is left out.
-    """
-    figures = {
-        "ECE": calibration_error(truth, scores, LOOKED_AT),
-        "Brier-skill-macro": _mean(brier_skill(truth, scores)),
-    }
-    return {name: figure for name, figure in figures.items() if np.isfinite(figure)}
-
-
-def calibration_error(truth: Truth, scores: Array, above: float = 0.0) -> float:
-    """Expected calibration error: how far scores lie from the share of positives among equal ones, on average.
-
-    All tags are pooled, and the scores above `above` are put into at most 15 bins of equal counts.
-
-    Parameters
-    ----------
-    truth : bool array (n, k)
-    scores : float array (n, k)
-        Range [0, 1].
-    above : float
-        Most scores of rare tags are near 0 and right; those above 0.1, say, are the ones that a user looks at.
-
-    Returns
-    -------
-    float
-        In [0, 1]; NaN if there is no such score.
-
-    References
-    ----------
-    Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
-    """
-    mean_score, share, count = reliability_curve(truth, scores, above)
-    return float(np.average(np.abs(mean_score - share), weights=count)) if len(count) else np.nan
-
-
-def reliability_curve(truth: Truth, scores: Array, above: float = 0.0) -> tuple[PerTag, PerTag, PerTag]:
-    """Mean score, share of positives and count of each bin of `calibration_error`, from low scores to high."""
-    bins = score_bins(scores, above)
-    used = bins >= 0
-    count = np.bincount(bins[used], minlength=1).astype(float)
-    filled = count > 0
-    total, positive = (np.bincount(bins[used], values[used], minlength=1) for values in (scores, truth))
-    return total[filled] / count[filled], positive[filled] / count[filled], count[filled]
-
-
-def score_bins(scores: Array, above: float) -> npt.NDArray[np.intp]:
-    """The bin of each score, 0 ... 14, of the same shape as `scores`; -1 for one that is not above `above`."""
-    used = scores > above
-    values = scores[used]
-    bins = np.full(scores.shape, -1)
-    if len(values):
-        bins[used] = np.searchsorted(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]), values)
-    return bins
-
-
-def brier_skill(truth: Truth, scores: Array) -> PerTag:
-    """Brier skill of each tag: how much better its scores are than its prior, in squared error.
-
-    Parameters
-    ----------
-    truth : bool array (n, k)
-    scores : float array (n, k)
-        Range [0, 1].
-
-    Returns
-    -------
-    float64 array (k,)
-        1 for perfect scores, 0 for the constant prior, less for worse; NaN where all examples have the tag, or none.
-    """
-    prior = truth.mean(axis=0)
-    error = np.square(scores - truth).mean(axis=0, dtype=np.float64)
-    return np.where(is_defined(truth), 1 - error / np.maximum(prior * (1 - prior), 1e-12), np.nan)
 
 
 def grade_tags(truth: Truth, scores: Array) -> tuple[str, ...]:
@@ -269,6 +107,65 @@ def is_defined(truth: Truth) -> npt.NDArray[np.bool_]:
     return np.asarray(truth.any(axis=0) & ~truth.all(axis=0))
 
 
+def cooccurrence(Y: npt.NDArray[Any]) -> PerTag:
+    """Of the examples that have one tag, the share that also have another.
+
+    Parameters
+    ----------
+    Y : bool or float array (n, k)
+        Which example has which tag: True or 1, False or 0.
+
+    Returns
+    -------
+    float64 array (k, k)
+        Row: the tag they have; column: the other one; in [0, 1]. 1 on the diagonal; a row of NaN for a tag that no
+        example has. Not symmetric: most holiday music is for Christmas, most Christmas music is for no other holiday.
+
+    Raises
+    ------
+    DataError
+        `Y` is no table of 0 and 1: scores, say, that were not decided.
+    """
+    together = _together(Y)
+    counts = np.diag(together)[:, None]
+    return np.asarray(np.divide(together, counts, out=np.full(together.shape, np.nan), where=counts > 0))
+
+
+def similar_order(Y: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """The tags in an order that puts those next to each other that go together; int (k,).
+
+    Parameters, Raises: as `cooccurrence`.
+
+    References
+    ----------
+    Bar-Joseph, Gifford, Jaakkola, "Fast optimal leaf ordering for hierarchical clustering", Bioinformatics 17, 2001;
+    the clusters are average linkage's on the cosine between columns.
+    """
+    from scipy.cluster import hierarchy
+    from scipy.spatial.distance import squareform
+
+    together = _together(Y)
+    if len(together) < 3:
+        return np.arange(len(together))
+    lengths = np.sqrt(np.diag(together).clip(1))  # no track, no length: as far as can be from all others
+    distances = squareform((1 - together / np.outer(lengths, lengths)).clip(0), checks=False)
+    tree = hierarchy.linkage(distances, "average")
+    return np.asarray(hierarchy.leaves_list(hierarchy.optimal_leaf_ordering(tree, distances)), np.intp)
+
+
+def _together(Y: npt.NDArray[Any]) -> PerTag:
+    """How many examples have both tags; (k, k)."""
+    flags = to_flags(Y).astype(np.float64)
+    return np.asarray(flags.T @ flags)
+
+
+def to_flags(Y: npt.NDArray[Any]) -> Truth:
+    """A table of 0 and 1 as booleans; `DataError` if it is none."""
+    if Y.ndim != 2 or not np.isin(Y, (0, 1)).all():
+        raise DataError(f"not a table of 0 and 1, example by tag: an array {Y.shape} of {Y.dtype}")
+    return Y.astype(bool)
+
+
 def check(truth: Truth, scores: Array, decisions: Truth | None = None) -> None:
     """Raise `DataError` unless the arrays can be compared: same 2-D shape, finite scores, something to measure."""
     for name, array in (("predictions", scores), ("decisions", decisions)):
@@ -283,7 +180,7 @@ def check(truth: Truth, scores: Array, decisions: Truth | None = None) -> None:
         raise DataError(f"no tag among {truth.shape[1]} has both positives and negatives in {len(truth)} examples")
 
 
-def _sklearn() -> Any:
+def sklearn_metrics() -> Any:
     """scikit-learn's metrics, imported when needed: it brings pandas along, 3 s that `extract` can do without."""
     from sklearn import metrics
 
@@ -294,7 +191,8 @@ def _ratio(part: npt.NDArray[np.intp], whole: npt.NDArray[np.intp]) -> PerTag:
     return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
 
 
-def _mean(figures: PerTag) -> float:
+def mean_of_defined(figures: PerTag) -> float:
+    """The mean without NaN and infinity; NaN where nothing is left."""
     known = figures[np.isfinite(figures)]
     return float(known.mean()) if len(known) else np.nan
 

@@ -332,7 +332,7 @@ class Augmentation:
         Share of rows that are masked, in [0, 1); one row of a track always stays.
     smoothing : float
         Targets 0 and 1 of tags become s / 2 and 1 - s / 2, s in [0, 1); of k classes, s / k and 1 - s + s / k. It is
-        done before batches are drawn, see `tasks.kinds.Kind.smooth`.
+        done before batches are drawn, see `tasks.kind.Kind.smooth`.
     """
 
     crop: int = 5

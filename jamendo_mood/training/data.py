@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from jamendo_mood.datasets.dataset import Curve, Dataset, Track
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.util.errors import DataError, UsageError
 
 Array = npt.NDArray[np.float32]
@@ -48,6 +48,8 @@ class Examples:
         The names of the columns of `Y`.
     times_s : float32 array (n,) or None
         Of a dynamic task: where each moment is, from the start of its track.
+    held_out : tuple of Track
+        Of a training part, the tracks of the test part: what must not be learned from.
     """
 
     frames: tuple[Array, ...]
@@ -55,6 +57,7 @@ class Examples:
     tracks: tuple[Track, ...]
     targets: tuple[str, ...]
     times_s: Array | None = None
+    held_out: tuple[Track, ...] = ()
 
     def __len__(self) -> int:
         return len(self.tracks)
@@ -234,9 +237,13 @@ def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
         frames.append(embeddings[key])
         check_finite(key, frames[-1])
     tracks = tuple(_identify(dataset.tracks[row], embedding) for row, embedding in zip(rows, frames, strict=True))
-    if dataset.curves is not None:
-        return _to_moments(tracks, frames, [dataset.curves[row] for row in rows], dataset.task, embeddings.spec)
-    return Examples(tuple(frames), dataset.targets[rows], tracks, dataset.task.targets)
+    if dataset.curves is None:
+        examples = Examples(tuple(frames), dataset.targets[rows], tracks, dataset.task.targets)
+    else:
+        curves = [dataset.curves[row] for row in rows]
+        examples = _to_moments(tracks, frames, curves, dataset.task, embeddings.spec)
+    held_out = identify_part(dataset, dataset.test, embeddings) if part == dataset.train else ()
+    return replace(examples, held_out=tuple(held_out))
 
 
 def _to_moments(
@@ -264,7 +271,10 @@ def context_of(spec: EmbedderSpec) -> int:
 def identify_part(dataset: Dataset, part: str, embeddings: Embeddings) -> list[Track]:
     """The tracks of a part, embedded or not, with `Track.content` where it can be known; nothing is kept in memory."""
     tracks = (dataset.tracks[row] for row in dataset.parts.get(part, ()))
-    return [_identify(track, embeddings[track.key]) if track.key in embeddings else track for track in tracks]
+    return [
+        track if track.content or track.key not in embeddings else _identify(track, embeddings[track.key])
+        for track in tracks
+    ]
 
 
 def _identify(track: Track, embedding: Array) -> Track:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -10,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood import __version__
-from jamendo_mood.datasets.parts import check_leaks, find_leaks
+from jamendo_mood.datasets.dataset import check_leaks, find_leaks
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.training.augmentation import Augmentation, draw_batches
 from jamendo_mood.training.data import POOLINGS, Examples, thin
 from jamendo_mood.training.heads import SCORES, STANDARDISE, HeadConfig, build_head, run_heads
@@ -21,6 +22,8 @@ from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.process import import_quietly
 
 Array = npt.NDArray[np.float32]
+
+log = logging.getLogger(__name__)
 
 WATCHED_ROWS = 32  # of each validation track after each epoch; in the end all of them are scored
 SMALLEST_BATCH = 8
@@ -185,12 +188,15 @@ def fit(
     Raises
     ------
     DataError
-        The two parts share tracks, artists or recordings, a target is not among the training targets, or the
-        validation part cannot tell a better head from a worse one: no target has positives and negatives.
+        The two parts share tracks, artists or recordings (what they share with the test part is logged as a warning),
+        a target is not among the training targets, or the validation part cannot tell a better head from a worse one:
+        no target has positives and negatives.
     """
     config = config or TrainConfig()
     watched = watched or validation
     _check(train, validation, watched, task, config)
+    if not config.allow_leaks:
+        _warn_of_the_test(train, validation)
     rules, truth = task.rules, task.rules.to_truth(validation.Y)
     columns = np.array([train.targets.index(target) for target in task.targets])
     rows = [POOLINGS[config.head.pooling](frames) for frames in validation.frames]
@@ -239,6 +245,18 @@ def _check(train: Examples, validation: Examples, watched: Examples, task: Task,
             raise DataError(f"no {what} in the validation part: nothing to stop training by")
     if validation.targets != task.targets or not {*task.targets, *watched.targets} <= set(train.targets):
         raise DataError(f"the examples are not labelled with the {len(task.targets)} targets of task {task.name!r}")
+
+
+def _warn_of_the_test(train: Examples, validation: Examples) -> None:
+    """Warn of tracks that a later test on the data set's own test part would know already."""
+    leaks = find_leaks({"training": train.tracks, "validation": validation.tracks, "test": train.held_out})
+    leaks = [leak for leak in leaks if leak.parts[1] == "test"]
+    if leaks:
+        log.warning(
+            "%d tracks have their match in the test part (first: %s), so its scores will be too good; "
+            "`evaluation.experiment.train` with leaks='drop' leaves them out",
+            *(len({leak.track.key for leak in leaks}), leaks[0]),
+        )
 
 
 def _train_member(

@@ -4,7 +4,7 @@ import subprocess
 import pytest
 
 from jamendo_mood.app import finder, widget
-from jamendo_mood.app.browser import PIECE_BYTES, Page, read_static
+from jamendo_mood.app.widget import PIECE_BYTES, ScriptWidget, read_static
 
 SCRIPTS = {"tagging": widget, "finding": finder}
 
@@ -12,7 +12,7 @@ SCRIPTS = {"tagging": widget, "finding": finder}
 @pytest.fixture
 def page(monkeypatch):
     sent = []
-    page = Page("export default {}", ".jm {}", lambda *_: None)
+    page = ScriptWidget("export default {}", ".jm {}", lambda *_: None)
     monkeypatch.setattr(page, "send", lambda content, buffers: sent.append((content, buffers)))
     page.sent = sent
     return page
@@ -20,7 +20,7 @@ def page(monkeypatch):
 
 def test_messages_go_both_ways():
     heard = []
-    page = Page("export default {}", ".jm {}", lambda message, buffers: heard.append((message, buffers)))
+    page = ScriptWidget("export default {}", ".jm {}", lambda message, buffers: heard.append((message, buffers)))
     page._handle_custom_msg({"type": "hello"}, [b"x"])
     assert heard == [({"type": "hello"}, [b"x"])]
     assert (page._esm, page._css) == ("export default {}", ".jm {}")

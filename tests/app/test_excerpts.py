@@ -3,7 +3,7 @@ import threading
 import numpy as np
 import pytest
 
-from jamendo_mood.app.browser import Sounds, encode_excerpt
+from jamendo_mood.app.widget import Sounds, encode_excerpt
 from jamendo_mood.audio import conversion
 from jamendo_mood.util.errors import AudioError
 

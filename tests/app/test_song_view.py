@@ -11,9 +11,9 @@ from toy_examples import COURSES, QUADRANTS, VALUES, make_tagger
 from jamendo_mood.app import song_view
 from jamendo_mood.library.similarity import Found
 from jamendo_mood.tagging.analysis import Heard, Limits, listen
-from jamendo_mood.tagging.emotions import va_of_scores
+from jamendo_mood.tagging.emotions import place_of
 from jamendo_mood.tagging.prediction import score_embedding
-from jamendo_mood.tasks.kinds import KINDS
+from jamendo_mood.tasks.task import KINDS
 
 pytest_plugins = ["demo_corpus"]
 
@@ -35,7 +35,7 @@ def test_a_song_is_described_for_the_browser(heard, corpus_tagger):
         assert tag["spread"][0] <= tag["spread"][1] <= tag["peak"]
     assert len(timeline) == description["frames"] * description["columns"]
     assert description["va"] == pytest.approx(
-        va_of_scores(prediction.track_scores, corpus_tagger.tuned, prediction.targets).tolist()
+        place_of(corpus_tagger.task, corpus_tagger.tuned, prediction.track_scores).tolist()
     )
     assert len(description["va_course"]) <= 60
 
@@ -104,9 +104,8 @@ def other(request):
 
 
 def test_there_are_words_for_every_kind():
-    assert song_view.WORDS.keys() == KINDS.keys()
-    for words in song_view.WORDS.values():
-        for state in words.states:
+    for kind in KINDS.values():
+        for state in kind.page.states:
             state.format(0.5, 0.0, 1.0)
 
 

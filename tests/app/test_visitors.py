@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jamendo_mood.app.network_sharing import SETTINGS_VARIABLE
-from jamendo_mood.app.visitors import TOKEN_VARIABLE, Kernels, OwnPython
+from jamendo_mood.app.web import TOKEN_VARIABLE, Kernels, OwnPython
 
 PRINT_ENVIRONMENT = (
     "import json, os, sys, tempfile; print(json.dumps([dict(os.environ), tempfile.gettempdir(), sys.executable]))"

@@ -38,7 +38,7 @@ def little_time(monkeypatch):
 
 def test_nothing_else_in_the_package_starts_processes():
     starters = {path.name for path in PACKAGE.rglob("*.py") if "subprocess" in path.read_text(encoding="utf-8")}
-    assert starters == {"ffmpeg.py", "pydub_conversion.py", "parquet_reader.py"}
+    assert starters == {"ffmpeg.py", "pydub_conversion.py", "parquet.py"}
     assert "subprocess.run" not in (PACKAGE / "audio" / "pydub_conversion.py").read_text(encoding="utf-8")
 
 

@@ -1,3 +1,4 @@
+import collections
 import json
 import os
 import shlex
@@ -5,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from jamendo_mood.cli import demo, synthesis
+from jamendo_mood.audio import conversion, ffmpeg
+from jamendo_mood.cli import demo
 from jamendo_mood.cli.main import build_parser
 from jamendo_mood.embedders.registry import EmbedderOptions
 from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
+from jamendo_mood.util.errors import UsageError
 
 
 @pytest.fixture
@@ -55,7 +59,7 @@ def test_it_really_learns(runs):
     folder, printed, _ = runs
     figures = json.loads((folder / "report-logmel" / "scores.json").read_text())
     assert figures["PR-AUC-macro"] >= 2 * figures["prior-macro"] > 0
-    assert figures["examples"] == synthesis.ARTISTS["test"] * synthesis.SONGS_PER_ARTIST
+    assert figures["examples"] == demo.ARTISTS["test"] * demo.SONGS_PER_ARTIST
     for text in printed:
         assert f"Test PR-AUC {figures['PR-AUC-macro']:.3f}, " in text
 
@@ -67,14 +71,14 @@ def test_it_says_what_each_step_did_and_where_its_files_are(runs):
     for path in ("audio", "embeddings-logmel", "tagger-logmel", "report-logmel"):
         assert str(folder / path) in printed
         assert (folder / path).is_dir()
-    songs = synthesis.plan_songs(0)
+    songs = demo.plan_songs(0)
     assert f"{len(songs)} tracks embedded, 0 were there already, 0 failed" in printed
 
 
 @pytest.mark.slow
 def test_the_tagged_song_is_none_it_trained_on(runs):
     (command,) = (line for line in runs[1][0].splitlines() if line.startswith("$ jamendo-mood tag "))
-    song = next(song for song in synthesis.plan_songs(0) if song.path in command)
+    song = next(song for song in demo.plan_songs(0) if song.path in command)
     assert song.part == "test"
     (title,) = (line for line in runs[1][0].splitlines() if line.startswith("[5/5]"))
     assert title.endswith(", ".join(song.moods))
@@ -84,7 +88,7 @@ def test_the_tagged_song_is_none_it_trained_on(runs):
 def test_a_second_run_embeds_nothing_again(runs):
     _, (_, again), (first, second) = runs
     assert first == second
-    assert len(first) == len(synthesis.plan_songs(0))
+    assert len(first) == len(demo.plan_songs(0))
     assert f"0 tracks embedded, {len(first)} were there already" in again
 
 
@@ -112,7 +116,7 @@ class Commands:
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Run the demo without making the music."""
-    monkeypatch.setattr(synthesis, "make_corpus", lambda _, seed: synthesis.plan_songs(seed))
+    monkeypatch.setattr(demo, "make_corpus", lambda _, seed: demo.plan_songs(seed))
 
     def start(commands, embedder=None, options=None, seed=0):
         return demo.run_demo(tmp_path, embedder, options or EmbedderOptions(), seed, commands)
@@ -184,3 +188,123 @@ def test_its_commands_can_be_typed_as_they_are(monkeypatch, started_by, found, t
     monkeypatch.setattr("shutil.which", lambda _: found)
     monkeypatch.setattr("sys.argv", [started_by])
     assert demo._find_program() == typed
+
+
+pytest_plugins = ["demo_corpus"]
+
+
+@pytest.fixture(scope="module")
+def songs():
+    return demo.plan_songs(0)
+
+
+def test_the_same_seed_gives_the_same_songs_and_another_seed_others(songs):
+    assert demo.plan_songs(0) == songs
+    other = demo.plan_songs(1)
+    assert [song.moods for song in other] != [song.moods for song in songs]
+    for number in (0, 40, -1):
+        sound = demo.render(songs[number])
+        assert demo.render(songs[number]).tobytes() == sound.tobytes()
+        assert demo.render(other[number]).tobytes() != sound.tobytes()
+
+
+def test_no_two_songs_are_alike(songs):
+    same_mood = [song for song in songs if song.moods == ("happy",)][:4]
+    assert len({demo.render(song).tobytes() for song in same_mood}) == 4
+
+
+@pytest.mark.parametrize("mood", demo.MOODS)
+def test_each_mood_sounds(songs, mood):
+    wave = demo.render(next(song for song in songs if song.moods == (mood,)))
+    assert wave.shape == (round(demo.SONG_S * demo.RATE_HZ),)
+    assert 0.4 <= np.abs(wave).max() <= 0.95
+    seconds = wave.reshape(round(demo.SONG_S), -1)
+    assert (seconds.std(axis=1) > 1e-3).all()  # no second of silence
+
+
+def test_artists_are_of_one_part_each(songs):
+    artists = collections.defaultdict(set)
+    for song in songs:
+        artists[song.artist].add(song.part)
+    assert {part for parts in artists.values() for part in parts} == {"train", "validation", "test"}
+    assert all(len(parts) == 1 for parts in artists.values())
+    assert len({song.id for song in songs}) == len(songs)
+    assert len({song.path for song in songs}) == len(songs)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_mood_is_there_and_missing_in_each_part(seed):
+    songs = demo.plan_songs(seed)
+    for part in ("train", "validation", "test"):
+        count = collections.Counter(mood for song in songs if song.part == part for mood in song.moods)
+        size = sum(song.part == part for song in songs)
+        assert set(count) == set(demo.MOODS)
+        assert all(0 < number < size for number in count.values())
+
+
+def test_a_corpus_is_a_jamendo_of_its_own(corpus):
+    assert {part: len(rows) for part, rows in corpus.dataset.parts.items()} == {
+        part: artists * demo.SONGS_PER_ARTIST for part, artists in corpus.artists.items()
+    }
+    assert corpus.dataset.task.targets == demo.MOODS
+    by_path = {song.path: song for song in corpus.songs}
+    for part, rows in corpus.dataset.parts.items():
+        for row in rows:
+            track, song = corpus.dataset.tracks[row], by_path[corpus.dataset.tracks[row].audio]
+            assert song.part == part
+            assert {demo.MOODS[tag] for tag in np.flatnonzero(corpus.dataset.targets[row])} == {*song.moods}
+            assert track.duration_s == demo.SONG_S
+    assert set(conversion.find_audio(corpus.audio)) == {track.key for track in corpus.dataset.tracks}
+
+
+def test_the_tables_are_in_mtgs_own_format(corpus):
+    lines = (corpus.root / "autotagging_moodtheme.tsv").read_bytes().split(b"\r\n")
+    assert lines[0] == b"TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS"
+    assert lines[1].startswith(b"track_0001000\tartist_000000\talbum_000000\t00/1000.mp3\t12.0\tmood/theme---")
+    assert lines[-1] == b""
+    assert {line.count(b"\t") for line in lines[1:-1]} == {5, 6}  # as many columns as tags
+
+
+def test_a_song_says_what_it_is(corpus):
+    song = corpus.songs[0]
+    info = conversion.probe(corpus.path(0))
+    assert info.codec == "mp3"
+    assert info.duration_s == pytest.approx(demo.SONG_S, abs=0.1)
+    assert info.title == f"Study in {' and '.join(song.moods)} no. {song.id}"
+    assert info.artist == f"Synthetic artist {song.artist}"
+
+
+def test_the_mp3_is_the_song_that_was_rendered(corpus, read_wav, tmp_path):
+    conversion.convert_to_wav(corpus.path(0), tmp_path / "song.wav")
+    decoded = read_wav(tmp_path / "song.wav")
+    rendered = demo.render(corpus.songs[0])
+    assert len(decoded) / 16_000 == pytest.approx(len(rendered) / demo.RATE_HZ, abs=0.1)
+    assert np.abs(decoded).max() == pytest.approx(np.abs(rendered).max(), rel=0.2)
+
+
+def small_corpus(root, seed=0):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "ARTISTS", {"train": 1, "validation": 1, "test": 1})
+        return demo.make_corpus(root, seed)
+
+
+def test_songs_that_are_there_stay(tmp_path):
+    songs = small_corpus(tmp_path)
+    paths = [tmp_path / "audio" / song.path for song in songs]
+    marked, lost = paths[0], paths[1]
+    content = lost.read_bytes()
+    marked.write_bytes(b"listened to")
+    lost.unlink()
+    assert small_corpus(tmp_path) == songs
+    assert marked.read_bytes() == b"listened to"
+    assert lost.read_bytes() == content
+
+
+def test_an_ffmpeg_that_cannot_write_mp3_is_wrong_usage(tmp_path, monkeypatch):
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\ncat > /dev/null\necho 'Unknown encoder libmp3lame' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(ffmpeg, "find_ffmpeg", lambda: str(program))
+    with pytest.raises(UsageError, match="ffmpeg cannot write MP3 files: Unknown encoder libmp3lame"):
+        small_corpus(tmp_path / "corpus")
+    assert [path for path in (tmp_path / "corpus").rglob("*") if path.is_file()] == []

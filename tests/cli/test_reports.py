@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toy_examples import SPEC, TASK, make_class_prediction, make_prediction, make_value_prediction
 
-from jamendo_mood.cli import reports
+from jamendo_mood.cli import evaluate, extract, shared, tag, train
 from jamendo_mood.evaluation.evaluate import Scores
 from jamendo_mood.extraction.streaming import ExtractReport
 from jamendo_mood.tasks.bootstrap import Comparison
@@ -29,7 +29,7 @@ SCORES = Scores(
 
 
 def test_progress_goes_to_stderr_and_tells_each_failure(capsys):
-    with reports.TrackProgress(3) as progress:
+    with shared.TrackProgress(3) as progress:
         progress.advance(30.0)
         progress.advance(0.0, "bad.mp3: no music")
         progress.advance(30.0)
@@ -42,7 +42,7 @@ def test_progress_goes_to_stderr_and_tells_each_failure(capsys):
 
 
 def test_a_bar_that_never_moved_is_wiped_out_when_an_error_comes(capsys):
-    with pytest.raises(OSError, match="no scratch"), reports.TrackProgress(3):
+    with pytest.raises(OSError, match="no scratch"), shared.TrackProgress(3):
         raise OSError("no scratch")
     err = capsys.readouterr().err
     assert "0/3" in err
@@ -51,13 +51,13 @@ def test_a_bar_that_never_moved_is_wiped_out_when_an_error_comes(capsys):
 
 
 def test_nothing_to_do_shows_no_bar(capsys):
-    with reports.TrackProgress(0):
+    with shared.TrackProgress(0):
         pass
     assert capsys.readouterr() == ("", "")
 
 
 def test_an_extraction_is_summed_up_on_stdout(capsys):
-    reports.print_extraction(ExtractReport(done=2, skipped=5, audio_s=120.0, wall_s=4.0), [], Path("s"))
+    extract.print_extraction(ExtractReport(done=2, skipped=5, audio_s=120.0, wall_s=4.0), [], Path("s"))
     assert capsys.readouterr() == (
         "s: 2 tracks embedded, 5 were there already, 0 failed; 2.0 min of sound in 4.0 s (30x real time)\n",
         "",
@@ -66,7 +66,7 @@ def test_an_extraction_is_summed_up_on_stdout(capsys):
 
 def test_failures_and_missing_files_are_listed_on_stderr_the_first_ten(capsys):
     failed = {f"00/{number}": f"{number}.mp3: broken" for number in range(12)}
-    reports.print_extraction(ExtractReport(failed=failed, wall_s=1.0), ["77/77"], Path("s"))
+    extract.print_extraction(ExtractReport(failed=failed, wall_s=1.0), ["77/77"], Path("s"))
     out, err = capsys.readouterr()
     assert out.startswith("s: 0 tracks embedded, 0 were there already, 12 failed")
     lines = err.splitlines()
@@ -77,7 +77,7 @@ def test_failures_and_missing_files_are_listed_on_stderr_the_first_ten(capsys):
 
 
 def test_an_epoch_is_one_line_on_stderr(capsys):
-    lines = reports.EpochLines(TrainConfig(ensemble=1, epochs=20))
+    lines = train.EpochLines(TrainConfig(ensemble=1, epochs=20))
     lines(Epoch(0, 7, 0.25, "PR-AUC-macro", 0.5, best=True))
     lines(Epoch(0, 20, 0.24, "PR-AUC-macro", 0.4, best=False))
     out, err = capsys.readouterr()
@@ -90,8 +90,8 @@ def test_an_epoch_is_one_line_on_stderr(capsys):
 
 def test_an_epoch_of_an_ensemble_names_its_head_and_counts_those_to_come(capsys, monkeypatch):
     clock = iter([100.0, 110.0, 160.0])
-    monkeypatch.setattr(reports.time, "perf_counter", lambda: next(clock))
-    lines = reports.EpochLines(TrainConfig(ensemble=3, epochs=2))
+    monkeypatch.setattr(train.time, "perf_counter", lambda: next(clock))
+    lines = train.EpochLines(TrainConfig(ensemble=3, epochs=2))
     lines(Epoch(0, 1, 0.25, "F", 0.5, best=True))
     lines(Epoch(2, 1, 0.25, "F", 0.5, best=True))
     first, last = capsys.readouterr().err.splitlines()
@@ -106,18 +106,18 @@ def test_a_training_is_summed_up_on_stdout(capsys):
         record={"best_epochs": [4, 11]},
         scores={"PR-AUC-macro": 0.125},
     )
-    reports.print_training(tagger, Path("out"))
+    train.print_training(tagger, Path("out"))
     assert capsys.readouterr() == (
         "out: 2 mlp heads for 3 tags on toy (4 numbers every 0.96 s); best epoch 4, 11, "
         "validation PR-AUC-macro 0.1250\n",
         "",
     )
-    reports.print_training(replace(tagger, weights=((),)), Path("out"))
+    train.print_training(replace(tagger, weights=((),)), Path("out"))
     assert capsys.readouterr().out.startswith("out: mlp head for 3 tags")
 
 
 def test_scores_as_a_table(capsys):
-    reports.print_scores(SCORES, "table")
+    shared.print_scores(SCORES, "table")
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == ["100 examples, 3 tags", "PR-AUC-macro     0.333333", "prior-macro      0.250000"]
     assert [line.split() for line in lines[4:]] == [
@@ -129,12 +129,12 @@ def test_scores_as_a_table(capsys):
 
 
 def test_scores_as_json_are_one_unrounded_object(capsys):
-    reports.print_scores(SCORES, "json")
+    shared.print_scores(SCORES, "json")
     assert json.loads(capsys.readouterr().out) == SCORES.to_json()
 
 
 def test_tags_as_a_table_have_a_star_where_the_threshold_is_reached(capsys):
-    reports.print_predictions([make_prediction()], "table", 3, timeline=False)
+    tag.print_predictions([make_prediction()], "table", 3, timeline=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "songs/toy.mp3  The Toys - Blue & Green <live>  (1:02)"
     assert [line.split()[:3] for line in lines[1:4]] == [
@@ -145,12 +145,12 @@ def test_tags_as_a_table_have_a_star_where_the_threshold_is_reached(capsys):
 
 
 def test_a_song_without_title_and_artist_has_neither(capsys):
-    reports.print_predictions([make_prediction(None, None)], "table", 1, timeline=False)
+    tag.print_predictions([make_prediction(None, None)], "table", 1, timeline=False)
     assert capsys.readouterr().out.startswith("songs/toy.mp3  (1:02)\n")
 
 
 def test_a_timeline_has_a_line_for_each_frame(capsys):
-    reports.print_predictions([make_prediction()], "table", 2, timeline=True)
+    tag.print_predictions([make_prediction()], "table", 2, timeline=True)
     lines = capsys.readouterr().out.splitlines()
     start = lines.index("  seconds  green    red")
     assert [line.split() for line in lines[start + 1 : start + 5]] == [
@@ -164,14 +164,14 @@ def test_a_timeline_has_a_line_for_each_frame(capsys):
 @pytest.mark.parametrize("timeline", [False, True])
 def test_tags_as_json_are_a_list_of_songs(capsys, timeline):
     predictions = [make_prediction(), replace(make_prediction(), source="ü.mp3")]
-    reports.print_predictions(predictions, "json", 2, timeline=timeline)
+    tag.print_predictions(predictions, "json", 2, timeline=timeline)
     out = capsys.readouterr().out
     assert json.loads(out) == [prediction.to_json(2, timeline=timeline) for prediction in predictions]
     assert "ü.mp3" in out
 
 
 def test_no_songs_are_an_empty_list(capsys):
-    reports.print_predictions([], "json", 2, timeline=False)
+    tag.print_predictions([], "json", 2, timeline=False)
     assert json.loads(capsys.readouterr().out) == []
 
 
@@ -181,7 +181,7 @@ def read_csv(text):
 
 def test_tags_as_csv_have_a_row_for_each_tag(capsys):
     awkward = 'A "quoted", title'
-    reports.print_predictions([make_prediction(awkward), make_prediction(None, None)], "csv", 2, timeline=False)
+    tag.print_predictions([make_prediction(awkward), make_prediction(None, None)], "csv", 2, timeline=False)
     rows = read_csv(capsys.readouterr().out)
     assert [row["tag"] for row in rows] == ["green", "red"] * 2
     assert [row["title"] for row in rows] == [awkward, awkward, "", ""]
@@ -192,7 +192,7 @@ def test_tags_as_csv_have_a_row_for_each_tag(capsys):
 
 def test_a_timeline_as_csv_has_a_row_for_each_tag_and_frame(capsys):
     prediction = make_prediction()
-    reports.print_predictions([prediction], "csv", 2, timeline=True)
+    tag.print_predictions([prediction], "csv", 2, timeline=True)
     rows = read_csv(capsys.readouterr().out)
     assert [(row["tag"], row["time_s"]) for row in rows] == [
         (tag, time_s) for tag in ("green", "red") for time_s in ("0.00", "0.96", "1.92", "2.88")
@@ -209,25 +209,25 @@ def test_formulas_are_made_harmless(start):
 def test_names_that_look_like_formulas_do_no_harm_in_a_spreadsheet(capsys):
     hostile = replace(make_prediction("=1+1", "@sum"), source="-x.mp3")
     for timeline in (False, True):
-        reports.print_predictions([hostile], "csv", 1, timeline=timeline)
+        tag.print_predictions([hostile], "csv", 1, timeline=timeline)
     cells = capsys.readouterr().out.split(",")
     assert not [cell for cell in cells if cell.startswith(("=", "@", "-"))]
     assert "'=1+1" in cells
 
 
 def test_weak_tags_are_marked_and_explained(capsys):
-    reports.print_predictions([make_prediction()], "table", 3, timeline=False)
+    tag.print_predictions([make_prediction()], "table", 3, timeline=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[3].endswith("(weak)")
     assert "(weak)" not in lines[1] + lines[2]
     assert lines[4] == "  (* reaches the tag's threshold)"
     assert lines[5].startswith("  (weak: hardly told from chance")
-    reports.print_predictions([make_prediction()], "table", 2, timeline=False)
+    tag.print_predictions([make_prediction()], "table", 2, timeline=False)
     assert "weak" not in capsys.readouterr().out
 
 
 def test_no_tag_is_invented_where_none_reaches_its_threshold(capsys):
-    reports.print_predictions([replace(make_prediction(), decided=np.zeros(3, bool))], "table", 2, timeline=False)
+    tag.print_predictions([replace(make_prediction(), decided=np.zeros(3, bool))], "table", 2, timeline=False)
     out = capsys.readouterr().out
     assert "no tag reaches its threshold" in out
     assert "*" not in out
@@ -235,25 +235,25 @@ def test_no_tag_is_invented_where_none_reaches_its_threshold(capsys):
 
 def test_lower_is_better_for_an_error(capsys):
     rows = [Comparison("ECE", 0.1, (0.05, 0.2), 0.99), Comparison("hit@1", 0.1, (0.05, 0.2), 0.99)]
-    reports.print_comparison(rows, "a", "b", "table")
+    evaluate.print_comparison(rows, "a", "b", "table")
     lines = capsys.readouterr().out.splitlines()[1:]
     assert [line.split(": ")[1] for line in lines] == ["B is better", "A is better"]
 
 
 def test_a_wide_table_shows_what_fits_on_a_screen(capsys):
     row = {"tag": "calm", "PR-AUC": 0.5, "grade": "good", "PR-AUC-low": 0.1, "Brier-skill": 0.1, "ECE-all": 0.01}
-    reports.print_scores(replace(SCORES, per_target=(row,)), "table")
+    shared.print_scores(replace(SCORES, per_target=(row,)), "table")
     assert capsys.readouterr().out.splitlines()[4].split() == ["tag", "grade", "PR-AUC", "ECE-all"]
 
 
 def test_quirks_and_warnings_go_to_stderr(capsys):
-    reports.print_quirks(["one", "two"])
+    evaluate.print_quirks(["one", "two"])
     plaintext.warn("look out")
     assert capsys.readouterr() == ("", "as published: one\nas published: two\nwarning: look out\n")
 
 
 def test_classes_as_a_table_have_a_star_at_the_one_that_is_chosen(capsys):
-    reports.print_predictions([make_class_prediction()], "table", 10, timeline=False)
+    tag.print_predictions([make_class_prediction()], "table", 10, timeline=False)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines[1:4]] == [
         ["Q3", "0.600", "*"],
@@ -265,7 +265,7 @@ def test_classes_as_a_table_have_a_star_at_the_one_that_is_chosen(capsys):
 
 
 def test_values_as_a_table_lie_on_their_scale_in_the_order_of_the_task(capsys):
-    reports.print_predictions([make_value_prediction()], "table", 10, timeline=False)
+    tag.print_predictions([make_value_prediction()], "table", 10, timeline=False)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines[1:3]] == [["valence", "3.000", "█████"], ["arousal", "7.000", "█" * 15]]
     assert lines[1].endswith("(weak)")
@@ -275,7 +275,7 @@ def test_values_as_a_table_lie_on_their_scale_in_the_order_of_the_task(capsys):
 
 
 def test_values_over_time_stand_below_their_names(capsys):
-    reports.print_predictions([make_value_prediction()], "table", 10, timeline=True)
+    tag.print_predictions([make_value_prediction()], "table", 10, timeline=True)
     lines = capsys.readouterr().out.splitlines()
     start = lines.index("  seconds  valence  arousal")
     assert lines[start + 1] == "     0.00     2.00     6.00"
@@ -283,13 +283,13 @@ def test_values_over_time_stand_below_their_names(capsys):
 
 
 def test_classes_and_values_as_csv_have_columns_of_their_own(capsys):
-    reports.print_predictions([make_class_prediction()], "csv", 2, timeline=False)
+    tag.print_predictions([make_class_prediction()], "csv", 2, timeline=False)
     rows = read_csv(capsys.readouterr().out)
     assert [(row["class"], float(row["probability"]), row["chosen"], row["reliability"]) for row in rows] == [
         ("Q3", pytest.approx(0.6), "1", "good"),
         ("Q4", pytest.approx(0.2), "0", "unknown"),
     ]
-    reports.print_predictions([make_value_prediction()], "csv", 2, timeline=False)
+    tag.print_predictions([make_value_prediction()], "csv", 2, timeline=False)
     rows = read_csv(capsys.readouterr().out)
     assert [(row["name"], row["value"], row["scale_low"], row["scale_high"]) for row in rows] == [
         ("valence", "3.0", "1.0", "9.0"),
@@ -297,12 +297,12 @@ def test_classes_and_values_as_csv_have_columns_of_their_own(capsys):
     ]
     assert not {"chosen", "above_threshold"} & rows[0].keys()
     for prediction, header in ((make_class_prediction(), "class,probability"), (make_value_prediction(), "name,value")):
-        reports.print_predictions([prediction], "csv", 1, timeline=True)
+        tag.print_predictions([prediction], "csv", 1, timeline=True)
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == f"file,time_s,{header}"
         assert len(lines) == 3
 
 
 def test_a_count_among_the_figures_is_printed_as_one(capsys):
-    reports.print_scores(replace(SCORES, figures={"Kendall": 0.25, "constant-curves": 3}), "table")
+    shared.print_scores(replace(SCORES, figures={"Kendall": 0.25, "constant-curves": 3}), "table")
     assert capsys.readouterr().out.splitlines()[1:3] == ["Kendall          0.250000", "constant-curves  3"]

@@ -5,8 +5,7 @@ import pytest
 from test_loaders import check_conformance
 from toy_affect_sets import FEATURES, SONGS_2013, SONGS_2014, SONGS_2015, make_values, write_deam
 
-from jamendo_mood.datasets import deam
-from jamendo_mood.datasets.registry import load_dataset
+from jamendo_mood.datasets import deam, load_dataset
 from jamendo_mood.embedders.registry import RELEASED
 from jamendo_mood.util.errors import DataError, UsageError
 
@@ -84,7 +83,7 @@ def test_what_is_left_out_or_not_known_is_told(tmp_path):
     replace_in(tmp_path / "opensmile_means.csv", "\n2001,", "\n1999,")
     assert load_dataset("deam", tmp_path).remarks[:4] == (
         "1 songs of the metadata have no annotation and are left out",
-        "2 songs have no artist in the metadata: each counts as one of its own",
+        "2 songs have no artist in the metadata: each counts as an artist of its own",
         "1 songs are not in opensmile_means.csv",
         "20 songs are emoMusic's, under the same numbers: never train on one and test on the other",
     )
@@ -117,7 +116,7 @@ def test_a_missing_file_is_named(name, tmp_path):
         (LATER, "\n2002,", "\n2002,x", "line 3, valence_mean: 'x"),
         ("metadata_2015.csv", "\n2001,", "\n2000,", "line 2: song 2000 again, it was in another year's table"),
         ("metadata_2014.csv", ",artist,", ",by,", "no column 'artist'"),
-        ("opensmile_means.csv", "\n4,", "\n4,inf,", "line 4, F0final_sma_amean: 'inf' is no finite number"),
+        ("opensmile_means.csv", "\n4,", "\n4,inf,", "line 4, F0final_sma_amean: 'inf' is not a finite number"),
     ],
 )
 def test_a_damaged_file_is_refused_with_name_and_place(name, old, new, message, tmp_path):

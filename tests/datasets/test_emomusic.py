@@ -7,8 +7,7 @@ import pytest
 from test_loaders import check_conformance
 from toy_affect_sets import CLIPS, TIMES_MS, curve_values, make_values, write_emomusic
 
-from jamendo_mood.datasets import emomusic
-from jamendo_mood.datasets.registry import load_dataset
+from jamendo_mood.datasets import emomusic, load_dataset
 from jamendo_mood.util.errors import DataError, UsageError
 
 TASKS = ("emomusic", "emomusic-dynamic")
@@ -129,7 +128,7 @@ def test_a_missing_file_is_named(task, name, tmp_path):
         ("emomusic", "static_annotations.csv", "\n4,", "\n4,-", "line 4, mean_arousal: '-.*from 1 to 9"),
         ("emomusic", "songs_info.csv", '"evaluation"', '"test"', "line 3: 'test' is neither 'development' nor"),
         ("emomusic-dynamic", "arousal_cont_average.csv", "\n4,", "\n4,1", "line 4, sample_15000ms.*from -1 to 1"),
-        ("emomusic-dynamic", "arousal_cont_average.csv", "_17000ms", "_18000ms", "not of the same times"),
+        ("emomusic-dynamic", "arousal_cont_average.csv", "_17000ms", "_18000ms", "not for the same times"),
         ("emomusic-dynamic", "valence_cont_average.csv", "song_id", "id", "no column 'song_id'"),
     ],
 )
@@ -148,15 +147,15 @@ def test_curves_without_times_are_refused(tmp_path):
 @pytest.mark.shared
 def test_the_real_emomusic_has_619_and_125_clips_of_which_233_are_left_out(shared):
     root = shared / "data/annotations/emoMusic"
-    songs = emomusic.read_songs(root)
-    assert Counter(song.official for song in songs.values()) == {"development": 619, "evaluation": 125}
-    assert len({song.artist for song in songs.values()}) == 389
+    artists, parts = emomusic.read_songs(root)
+    assert Counter(parts.values()) == {"development": 619, "evaluation": 125}
+    assert len({*artists.values()}) == 389
     static, dynamic = (load_dataset(task, root) for task in TASKS)
     assert len(static.tracks) == 744 - 233
     assert static.tracks == dynamic.tracks
     assert rows_by_part(static) == rows_by_part(dynamic)
     assert static.remarks[0].startswith("233 songs of the development part")
-    official = {name for name, song in songs.items() if song.official == "evaluation"}
+    official = {song for song, part in parts.items() if part == "evaluation"}
     assert rows_by_part(static)["test"] == official
     share = len(static.rows("validation")) / len(static.rows("train"))
     assert share == pytest.approx(1 / 7, abs=0.02)

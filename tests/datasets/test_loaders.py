@@ -10,9 +10,8 @@ import pytest
 import toy_affect_sets
 import toy_class_sets
 
-from jamendo_mood.datasets import audioset, jamendo, registry
+from jamendo_mood.datasets import DATASETS, audioset, jamendo, load_dataset
 from jamendo_mood.datasets.dataset import Dataset
-from jamendo_mood.datasets.registry import DATASETS, load_dataset
 from jamendo_mood.util.errors import DataError, UsageError
 
 SPLITS = range(5)
@@ -235,8 +234,8 @@ def test_jamendo_59_keeps_official_parts_and_deals_the_others_out_by_artist(tmp_
     assert parts["track_0000031"] == official_part(1, split)  # its artist has official tracks
     # Artists 3 and 4 have none: where they go depends on nothing but themselves.
     assert [parts["track_0000030"], parts["track_0000041"]] == [
-        jamendo._deal("artist_000003"),
-        jamendo._deal("artist_000004"),
+        jamendo._choose_part("artist_000003"),
+        jamendo._choose_part("artist_000004"),
     ]
 
 
@@ -266,7 +265,7 @@ TEST_TSV = "splits/split-0/autotagging_moodtheme-test.tsv"  # artists 2 and 5: t
     [
         (b"TRACK_ID\tARTIST_ID", b"id,artist", r"test\.tsv: not the expected table.*TRACK_ID \| ARTIST_ID"),
         (b"\t22.5\tmood/theme---dark", b"", r"test\.tsv, line 3: 4 cells, at least 6"),
-        (b"\t22.5\t", b"\tlong\t", r"test\.tsv, line 3: 'long' is no duration"),
+        (b"\t22.5\t", b"\tlong\t", r"test\.tsv, line 3: 'long' is not a duration"),
         (b"---dark", b"---gloomy", r"test\.tsv, line 2: the tag 'gloomy' .* moodtheme_split\.txt"),
         (b"TRACK_ID", b"\xff\xfe", r"test\.tsv: cannot be read as a table"),
     ],
@@ -523,4 +522,4 @@ def test_the_released_audioset_conforms(shared):
 def test_loading_is_reached_from_the_package(tmp_path):
     import jamendo_mood
 
-    assert jamendo_mood.load_dataset is registry.load_dataset
+    assert jamendo_mood.load_dataset is load_dataset

@@ -5,7 +5,7 @@ import pytest
 from test_loaders import check_conformance
 from toy_class_sets import OWN_FILES, write_own
 
-from jamendo_mood.datasets.registry import DATASETS, load_dataset
+from jamendo_mood.datasets import DATASETS, load_dataset
 from jamendo_mood.util.errors import DataError, UsageError
 
 ARTISTS = ("Ann", "Bob", "Cid", "Dee")
@@ -39,7 +39,7 @@ def test_tags_are_read_and_sorted(tmp_path):
     assert [track.audio for track in dataset.tracks] == [path for path, _, _ in OWN_FILES]
     assert [track.key for track in dataset.tracks][:2] == ["rock/one", "rock/two"]
     assert [track.artist for track in dataset.tracks] == ["ann", "ann", "bob", "cid", "bob", "dee"]
-    assert dataset.remarks == ("too rare to learn, fewer than 2 tracks each: calm", "1 tracks have no tag")
+    assert dataset.remarks == ("too rare to learn, with fewer than 2 tracks each: calm", "1 tracks have no tag")
 
 
 def test_the_file_may_be_named_or_the_folder_it_is_in(tmp_path):
@@ -79,7 +79,7 @@ def test_a_class_a_track(tmp_path):
     assert (dataset.task.kind, dataset.task.targets) == ("classes", ("calm", "odd", "wild"))
     assert dataset.targets.argmax(axis=1).tolist() == [0, 2, 2, 1, 0]
     check_conformance(dataset)
-    assert dataset.remarks == ("too rare to learn, fewer than 2 tracks each: odd",)
+    assert dataset.remarks == ("too rare to learn, with fewer than 2 tracks each: odd",)
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,12 @@ def test_valence_and_arousal_are_on_the_first_scale_that_holds_them(tmp_path, ce
     expected = [[float(number) for number in cell.split(",")[::-1]] for cell in cells]
     np.testing.assert_allclose(dataset.targets, expected)
     assert dataset.targets.dtype == np.float32
-    assert dataset.remarks == (f"valence and arousal are taken to be on the scale {scale[0]} to {scale[1]}",)
+    assert dataset.remarks == (f"valence and arousal are assumed to be on the scale {scale[0]} to {scale[1]}",)
 
 
 def test_columns_that_say_nothing_here_are_told(tmp_path):
     dataset = load(tmp_path, "path,artist,class,album,year", *rows_of("x,A,1990", "y,B,1991", "x,C,1992", "y,D,1993"))
-    assert dataset.remarks == ("columns that were not used: album, year",)
+    assert dataset.remarks == ("unused columns: album, year",)
 
 
 def test_many_rare_tags_are_not_all_listed(tmp_path):
@@ -116,7 +116,7 @@ def test_without_artists_each_track_stands_for_itself_and_a_user_is_told(tmp_pat
     assert dataset.remarks == ("no artists are given: songs of one artist may be in several parts",)
     some = load(tmp_path, "path,artist,tags", "a.mp3,Ann,x", "b.mp3,,x", "c.mp3,Ann,x", "d.mp3,,x")
     assert [track.artist for track in some.tracks] == ["ann", "b", "ann", "d"]
-    assert some.remarks == ("2 tracks have no artist: each counts as one of its own",)
+    assert some.remarks == ("2 tracks have no artist: each counts as an artist of its own",)
 
 
 MANY = tuple(f"{number}.mp3,Artist {number % 40},x;{number % 2}" for number in range(200))
@@ -167,40 +167,46 @@ TWO = ("a.mp3,A,x", "b.mp3,B,x")
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ((), r"music\.csv: no tracks in it"),
-        ((TAGS,), r"music\.csv: no tracks in it"),
+        ((), r"music\.csv: there are no tracks in it"),
+        ((TAGS,), r"music\.csv: there are no tracks in it"),
         (("file,tags", "a.mp3,x"), r"music\.csv: no column 'path' \(its first line has: file, tags\)"),
-        (("path,artist", "a.mp3,A"), r"music\.csv: no labels; it needs a column tags, or class, or valence and"),
-        (("path,tags,class", "a.mp3,x,y"), r"music\.csv: labels of one kind only.* the columns tags, class"),
-        (("path,tags,arousal", "a.mp3,x,1"), r"music\.csv: labels of one kind only.* the columns tags, arousal"),
-        (("path,valence", "a.mp3,1"), r"music\.csv: no column 'arousal'; valence and arousal go together"),
+        (
+            ("path,artist", "a.mp3,A"),
+            r"music\.csv: there are no labels; it needs a column tags, or class",
+        ),
+        (("path,tags,class", "a.mp3,x,y"), r"music\.csv: the columns tags, class are labels of different kinds"),
+        (("path,tags,arousal", "a.mp3,x,1"), r"music\.csv: the columns tags, arousal are labels of different kinds"),
+        (("path,valence", "a.mp3,1"), r"music\.csv: no column 'arousal'; it needs both valence and arousal"),
         (("path,tags,tags", "a.mp3,x,y"), r"music\.csv: 2 columns are called 'tags'"),
         ((TAGS, *TWO, "", "c.wav,C"), r"music\.csv, line 5: 2 cells where the first line has 3"),
         ((TAGS, *TWO, "c.wav,C,x,y"), r"music\.csv, line 4: 4 cells where the first line has 3"),
         ((TAGS + ",", "a.mp3,A,x,", "b.mp3,B,x,y"), r"music\.csv, line 3: 'y' is in a column without a name"),
         ((TAGS, *TWO, 'c.wav,C,"x"y'), r"music\.csv, line 4: cannot be read as cells"),
-        ((TAGS, *TWO, "a.wav,C,x"), r"music\.csv, line 4: 'a\.wav' is on line 2 already"),
-        ((TAGS, *TWO, "a,C,x"), r"music\.csv, line 4: 'a' in column 'path' is no audio file by its suffix \(\.3gp, "),
-        ((TAGS, *TWO, ",C,x"), r"music\.csv, line 4: '' in column 'path' is no audio file"),
+        ((TAGS, *TWO, "a.wav,C,x"), r"music\.csv, line 4: 'a\.wav' is already on line 2"),
+        (
+            (TAGS, *TWO, "a,C,x"),
+            r"music\.csv, line 4: 'a' in column 'path' does not have the suffix of .* \(\.3gp, ",
+        ),
+        ((TAGS, *TWO, ",C,x"), r"music\.csv, line 4: '' in column 'path' does not have the suffix"),
         ((TAGS, *TWO, "../c.mp3,C,x"), r"music\.csv, line 4: '\.\./c\.mp3' must be a path below the audio folder"),
         ((TAGS, *TWO, "/m/c.mp3,C,x"), r"music\.csv, line 4: '/m/c\.mp3' must be a path below the audio folder"),
         ((TAGS, *TWO, "C:\\c.mp3,C,x"), r"music\.csv, line 4: 'C:\\\\c\.mp3' must be a path below the audio folder"),
-        ((TAGS, "a.mp3,A,", "b.mp3,B, ; "), r"music\.csv: not one tag in column 'tags'"),
+        ((TAGS, "a.mp3,A,", "b.mp3,B, ; "), r"music\.csv: there is no tag in column 'tags'"),
         (("path,x", "a.mp3,1", "b.mp3,2"), r"music\.csv, line 3: '2' in column 'x' is neither 0 nor 1 \(every col"),
         (("path,x", "a.mp3,1", "b.mp3,"), r"music\.csv, line 3: '' in column 'x' is neither 0 nor 1"),
         (("path,class", "a.mp3,x", "b.mp3, "), r"music\.csv, line 3: no class"),
-        (("path,class", "a.mp3,x", "b.mp3,x"), r"music\.csv: all tracks are of the class 'x'"),
-        (("path,valence,arousal", "a.mp3,1,2", "b.mp3,3,high"), r"line 3: 'high' in column 'arousal' is no number"),
-        (("path,valence,arousal", "a.mp3,1,2", "b.mp3,nan,2"), r"line 3: 'nan' in column 'valence' is no number"),
+        (("path,class", "a.mp3,x", "b.mp3,x"), r"music\.csv: all tracks have the class 'x'"),
+        (("path,valence,arousal", "a.mp3,1,2", "b.mp3,3,high"), r"line 3: 'high' in column 'arousal' is not a number"),
+        (("path,valence,arousal", "a.mp3,1,2", "b.mp3,nan,2"), r"line 3: 'nan' in column 'valence' is not a number"),
         (
             ("path,valence,arousal", "a.mp3,1,2", "b.mp3,3,-0.5", "c.mp3,5,1"),
-            r"values from -0\.5 \(line 3\) to 5 \(line 4\) are on none of the scales 0 to 1, -1 to 1, 1 to 9",
+            r"values from -0\.5 \(line 3\) to 5 \(line 4\) do not fit any of the scales 0 to 1, -1 to 1, 1 to 9",
         ),
         (
             ("path,valence,arousal", "a.mp3,1,2", "b.mp3,10,3"),
-            r"values from 1 \(line 2\) to 10 \(line 3\) are on none of the scales",
+            r"values from 1 \(line 2\) to 10 \(line 3\) do not fit any of the scales",
         ),
-        ((TAGS, *TWO), r"music\.csv: 3 folds need 3 artists at least, and there are 2"),
+        ((TAGS, *TWO), r"music\.csv: 3 folds need at least 3 artists, and there are 2"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path, lines, message):

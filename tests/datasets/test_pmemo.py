@@ -5,8 +5,7 @@ import pytest
 from test_loaders import check_conformance
 from toy_affect_sets import POP, UNANNOTATED, UNLISTED, curve_values, make_values, pop_moments, write_pmemo
 
-from jamendo_mood.datasets import pmemo
-from jamendo_mood.datasets.registry import load_dataset
+from jamendo_mood.datasets import load_dataset, pmemo
 from jamendo_mood.util.errors import DataError, UsageError
 
 SONGS = [song for song, _, _ in POP if song not in UNANNOTATED] + [UNLISTED]
@@ -49,7 +48,7 @@ def test_tracks_are_known_by_their_clip(tmp_path):
 def test_what_is_left_out_or_not_known_is_told(task, tmp_path):
     assert load_dataset(task, write_pmemo(tmp_path)).remarks == (
         "2 of 15 songs in metadata.csv have no such annotation and are left out",
-        "2 of 14 songs have no artist in metadata.csv: each counts as one of its own",
+        "2 of 14 songs have no artist in metadata.csv: each counts as an artist of its own",
     )
 
 

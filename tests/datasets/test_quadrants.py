@@ -4,8 +4,7 @@ import pytest
 from test_loaders import check_conformance, spoil
 from toy_class_sets import CLIPS, quadrant_song, write_quadrants
 
-from jamendo_mood.datasets import quadrants
-from jamendo_mood.datasets.registry import load_dataset
+from jamendo_mood.datasets import load_dataset, quadrants
 from jamendo_mood.util.errors import DataError, UsageError
 
 ANNOTATIONS, METADATA = quadrants.ANNOTATIONS_NAME, quadrants.METADATA_NAME
@@ -28,8 +27,8 @@ def test_artists_come_from_the_other_table(tmp_path):
     assert artists[2] == quadrant_song(2)  # none is given
     assert artists[3] == artists[4] == "lee tan"
     assert dataset.remarks == (
-        "1 tracks come without an artist: each counts as one of its own",
-        f"{CLIPS - 1} names are taken for {CLIPS - 2} artists, as some share a performer",
+        "1 tracks have no artist: each counts as an artist of its own",
+        f"{CLIPS - 1} names stand for {CLIPS - 2} artists, as some share a performer",
     )
 
 
@@ -59,7 +58,7 @@ LAST = quadrant_song(CLIPS - 1).encode()
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
     [
-        (ANNOTATIONS, SONG + b",Q4", SONG + b",Q5", r"annotations\.csv, line 3: 'Q5' is none of the classes Q1, Q2"),
+        (ANNOTATIONS, SONG + b",Q4", SONG + b",Q5", r"annotations\.csv, line 3: 'Q5' is not one of the classes Q1, Q2"),
         (ANNOTATIONS, SONG + b",Q4", SONG + b",Q1", r"metadata\.csv, line 3: 'MT0000007919' is 'Q4' here, and is 'Q1'"),
         (
             ANNOTATIONS,

@@ -5,8 +5,7 @@ import pytest
 from test_loaders import check_conformance, spoil
 from toy_class_sets import TURKISH_CLIPS, TURKISH_DOUBLES, turkish_class, turkish_numbers, write_turkish
 
-from jamendo_mood.datasets import turkish
-from jamendo_mood.datasets.registry import load_dataset
+from jamendo_mood.datasets import load_dataset, turkish
 from jamendo_mood.training.data import choose_embeddings, load_part
 from jamendo_mood.util.errors import DataError, UsageError
 
@@ -59,10 +58,10 @@ FIRST = str(turkish_numbers()[0, 3]).encode()
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (b'"happy"', b'"merry"', r"Features\.csv, line 3: 'merry' is none of the classes relax, happy, sad, angry"),
-        (FIRST, b"fast", r"Features\.csv, line 2: 'fast' in column '_Tempo_Mean' is no number"),
-        (FIRST, b"nan", r"Features\.csv, line 2: 'nan' in column '_Tempo_Mean' is no number"),
-        (FIRST, b"", r"Features\.csv, line 2: '' in column '_Tempo_Mean' is no number"),
+        (b'"happy"', b'"merry"', r"Features\.csv, line 3: 'merry' is not one of the classes relax, happy, sad, angry"),
+        (FIRST, b"fast", r"Features\.csv, line 2, _Tempo_Mean: 'fast' is not a finite number"),
+        (FIRST, b"nan", r"Features\.csv, line 2, _Tempo_Mean: 'nan' is not a finite number"),
+        (FIRST, b"", r"Features\.csv, line 2, _Tempo_Mean: '' is not a finite number"),
         (b"_Tempo_Mean", b"Tempo", r"Features\.csv: no column '_Tempo_Mean'"),
     ],
     ids=["class", "word", "nan", "empty", "column"],

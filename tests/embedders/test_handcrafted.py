@@ -7,7 +7,7 @@ from toy_examples import TASK, make_tracks
 
 from jamendo_mood.app.song_view import describe, export
 from jamendo_mood.audio import conversion
-from jamendo_mood.embedders import features
+from jamendo_mood.embedders import handcrafted
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
@@ -21,7 +21,7 @@ pytest_plugins = ["toy_commands"]
 
 
 def named(wave):
-    return dict(zip(features.NAMES, features.measure(wave)[0], strict=True))
+    return dict(zip(handcrafted.NAMES, handcrafted.measure(wave)[0], strict=True))
 
 
 def chords(*roots, minor=False, seconds=1.0):
@@ -36,9 +36,9 @@ def chords(*roots, minor=False, seconds=1.0):
 
 
 def test_57_numbers_have_names():
-    assert len(features.NAMES) == len(set(features.NAMES)) == 3 + 2 * 20 + 2 * 7
-    assert features.NAMES[:5] == ("tempo", "key", "scale", "mfcc1_mean", "mfcc1_variance")
-    assert features.NAMES[-1] == "centroid_variance"
+    assert len(handcrafted.NAMES) == len(set(handcrafted.NAMES)) == 3 + 2 * 20 + 2 * 7
+    assert handcrafted.NAMES[:5] == ("tempo", "key", "scale", "mfcc1_mean", "mfcc1_variance")
+    assert handcrafted.NAMES[-1] == "centroid_variance"
 
 
 @pytest.mark.thorough
@@ -52,10 +52,10 @@ def test_the_key_of_a_cadence_is_found(root, key):
 
 def test_a_profile_is_its_own_key():
     for key in range(12):
-        assert features.find_key(np.roll(features.MAJOR, key)) == (key, 1)
-        assert features.find_key(np.roll(features.MINOR, key)) == (key, 0)
-    assert features.find_key(np.zeros(12)) == (0, 1)
-    assert features.find_key(np.full(12, 0.1, np.float32)) == (0, 1)
+        assert handcrafted.find_key(np.roll(handcrafted.MAJOR, key)) == (key, 1)
+        assert handcrafted.find_key(np.roll(handcrafted.MINOR, key)) == (key, 0)
+    assert handcrafted.find_key(np.zeros(12)) == (0, 1)
+    assert handcrafted.find_key(np.full(12, 0.1, np.float32)) == (0, 1)
 
 
 @pytest.mark.thorough
@@ -106,7 +106,7 @@ def test_the_spectra_are_librosas(noise):
 @pytest.mark.parametrize("samples", [0, 1, 700, 16_000, 50_000])
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_silence_and_very_short_waves_give_finite_numbers(samples, level):
-    numbers = features.measure(np.full(samples, level, np.float32))
+    numbers = handcrafted.measure(np.full(samples, level, np.float32))
     assert numbers.shape == (1, 57)
     assert numbers.dtype == np.float32
     assert np.isfinite(numbers).all()
@@ -114,9 +114,9 @@ def test_silence_and_very_short_waves_give_finite_numbers(samples, level):
 
 @pytest.mark.thorough
 def test_of_a_long_track_the_first_minutes_count(noise, monkeypatch):
-    monkeypatch.setattr(features, "LONGEST_SAMPLES", 3 * 16_000)
+    monkeypatch.setattr(handcrafted, "MAX_SAMPLES", 3 * 16_000)
     wave = noise(5)
-    assert np.array_equal(features.measure(wave), features.measure(wave[: 3 * 16_000]))
+    assert np.array_equal(handcrafted.measure(wave), handcrafted.measure(wave[: 3 * 16_000]))
 
 
 @pytest.mark.thorough

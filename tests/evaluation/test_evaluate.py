@@ -6,8 +6,8 @@ import pytest
 from toy_examples import CURVES, SPEC, TASK, VALUES, make_examples
 
 from jamendo_mood.evaluation import evaluate
-from jamendo_mood.tasks import metrics
-from jamendo_mood.tasks.kinds import reaches_threshold
+from jamendo_mood.tasks import calibration, metrics, tags
+from jamendo_mood.tasks.tags import reaches_threshold
 from jamendo_mood.training.fit import TrainConfig, fit
 from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.util.errors import DataError, UsageError
@@ -47,7 +47,7 @@ def test_official_names_are_at_the_top_of_the_json(scores, truth, predictions):
     values = scores.to_json()
     assert set(values) == OFFICIAL | DECIDED | {"prior-macro", "examples", "per_target"}
     assert values["examples"] == 40
-    expected = metrics.score_tags(truth, predictions, None)
+    expected = tags.score_tags(truth, predictions, None)
     assert {name: values[name] for name in expected} == expected
     undecided = evaluate.score_predictions(truth, predictions, TAGS).to_json()
     assert set(undecided) == OFFICIAL | {"prior-macro", "examples", "per_target"}
@@ -113,8 +113,8 @@ def test_part():
 def test_a_tagger_is_judged_by_its_own_scores_and_thresholds(tagger, test_part):
     scores = evaluate.evaluate(tagger, test_part)
     truth, predictions = test_part.Y > 0, tagger.score(test_part.frames)
-    expected = metrics.score_tags(truth, predictions, tagger.decide(predictions))
-    assert scores.figures == {**expected, **metrics.score_calibration(truth, predictions)}
+    expected = tags.score_tags(truth, predictions, tagger.decide(predictions))
+    assert scores.figures == {**expected, **calibration.score_calibration(truth, predictions)}
     assert {"ECE", "Brier-skill-macro"} < scores.figures.keys()
     assert [row["threshold"] for row in scores.per_target] == tagger.tuned.tolist()
     assert [row["tag"] for row in scores.per_target] == list(TASK.targets)
@@ -133,8 +133,8 @@ def test_a_row_of_a_tagger_says_how_far_to_trust_its_tag(tagger, test_part):
         assert row["artists"] == len(artists) <= 10
         assert row["grade"] == grades[column]
         assert row["PR-AUC-low"] < row["PR-AUC"] <= row["PR-AUC-high"]
-        assert row["ECE-all"] == metrics.calibration_error(truth[:, [column]], scores.predictions[:, [column]])
-        assert row["Brier-skill"] == metrics.brier_skill(truth, scores.predictions)[column]
+        assert row["ECE-all"] == calibration.calibration_error(truth[:, [column]], scores.predictions[:, [column]])
+        assert row["Brier-skill"] == calibration.brier_skill(truth, scores.predictions)[column]
     json.dumps(scores.to_json(), allow_nan=False)
 
 

@@ -396,7 +396,7 @@ def test_a_damaged_header_is_read_again_and_a_tar_that_stays_so_is_a_failure(run
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"base_url": "ftp://mirror"}, "'ftp://mirror' is no address of a web server"),
+        ({"base_url": "ftp://mirror"}, "'ftp://mirror' is not the address of a web server"),
         ({"connections": 0}, "connections must be from 1 to 16, not 0"),
         ({"connections": 17}, "connections must be from 1 to 16, not 17"),
         ({"max_scratch_bytes": 10**8}, r"0\.1 GB of scratch is too little: decoding alone may take 0\.24 GB"),
@@ -506,7 +506,7 @@ def wait_for(happens):
         (["--from-jamendo"], "--from-jamendo needs --tracks, MTG's table of tracks"),
         (["--from-jamendo", "full", "--tracks", "TABLE"], "no autotagging_moodtheme_audio_sha256_tracks.txt beside it"),
         (["--from-jamendo", "low", "--tracks", "TABLE", "--max-scratch-gb", "0.1"], "too little"),
-        (["--from-jamendo", "low", "--tracks", "TABLE", "--base-url", "mirror"], "'mirror' is no address"),
+        (["--from-jamendo", "low", "--tracks", "TABLE", "--base-url", "mirror"], "'mirror' is not the address"),
     ],
 )
 def test_wrong_use_is_told_in_one_line(arguments, message, table, tmp_path, capsys):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trying import tries
 
 from jamendo_mood.audio.conversion import find_audio
-from jamendo_mood.datasets.parts import assign_folds
+from jamendo_mood.datasets.dataset import assign_folds
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.extraction.streaming import StreamConfig, extract, select_shard
 from jamendo_mood.store.embedding_store import EmbeddingStore

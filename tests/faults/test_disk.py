@@ -19,7 +19,7 @@ from jamendo_mood.datasets import jamendo
 from jamendo_mood.evaluation import evaluate
 from jamendo_mood.library import mood_log
 from jamendo_mood.library.scoring import score_store
-from jamendo_mood.store import parquet_reader
+from jamendo_mood.store import parquet
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.store.parquet import export_parquet, import_parquet
 from jamendo_mood.store.verification import repair_store
@@ -60,14 +60,14 @@ def export_store(folder):
 
 
 def import_exported(folder):
-    with mock.patch.object(parquet_reader, "_ask", ask_once):
+    with mock.patch.object(parquet, "_ask", ask_once):
         import_parquet([folder.parent / "exported/parquet"], folder / "store")
 
 
 TOLD = {}
 
 
-def ask_once(*question, ask=parquet_reader._ask):
+def ask_once(*question, ask=parquet._ask):
     """What the reader of Parquet files says; it is a process of its own, takes its time, and writes nothing."""
     if repr(question) not in TOLD:
         TOLD[repr(question)] = list(ask(*question))

@@ -15,14 +15,15 @@ from toy_examples import make_prediction, make_tagger
 
 from jamendo_mood.app import song_view
 from jamendo_mood.audio.conversion import key_of
-from jamendo_mood.cli import main, reports
-from jamendo_mood.evaluation import data_plots, report
+from jamendo_mood.cli import main, shared, tag
+from jamendo_mood.datasets import plots
+from jamendo_mood.evaluation import report
 from jamendo_mood.library import similarity
 from jamendo_mood.library.mood_log import Wish, now, to_csv, to_table
 from jamendo_mood.library.similarity import Found
-from jamendo_mood.store.file_format import check_key
+from jamendo_mood.store.embedding_store import check_key
 from jamendo_mood.tagging import song_plots
-from jamendo_mood.tasks.kinds import Task
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.training import model
 from jamendo_mood.util import plaintext
 
@@ -77,7 +78,7 @@ def test_a_terminal_gets_no_control_characters(ugly):
 @pytest.mark.parametrize("form", ["table", "json", "csv"])
 @pytest.mark.parametrize("timeline", [False, True])
 def test_what_is_printed_of_a_song(ugly, capsys, form, timeline):
-    reports.print_predictions([ugly_prediction(ugly)], form, 3, timeline=timeline)
+    tag.print_predictions([ugly_prediction(ugly)], form, 3, timeline=timeline)
     out = capsys.readouterr().out
     assert not unfit(out, but="\n\r\t" if form == "csv" else "\n")
     if form == "json":
@@ -149,7 +150,7 @@ def test_scores_of_targets_of_any_name(ugly, capsys, tmp_path):
     if ugly == UGLY["no Unicode"]:
         return  # no table and no tagger has such a name: the readers refuse it
     evaluation = make_evaluation(3, names=[ugly, f"{ugly}2", "blue"])
-    reports.print_scores(evaluation, "table")
+    shared.print_scores(evaluation, "table")
     assert not unfit(capsys.readouterr().out)
     evaluation.save(tmp_path)
     text = (tmp_path / "per_target.csv").read_bytes().decode()
@@ -231,7 +232,7 @@ def test_figures_of_data_sets_typeset_nothing():
     task = Task("toy", "tags", (UGLY["mathematics"], UGLY["half of mathematics"], "$x$"))
     rows = {"train": np.arange(4), "validation": np.arange(4, 6), "$\\frac$ $": np.arange(6, 8)}
     dataset = Dataset(task, make_tracks(8), np.ones((8, 3), np.float32), rows, "none", "none")
-    for draw in (data_plots.plot_tag_counts, data_plots.plot_parts):
+    for draw in (plots.plot_tag_counts, plots.plot_parts):
         draw(dataset).savefig(io.BytesIO(), format="png")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jamendo_mood.store.parquet_reader import read_footers
 from toy_examples import SPEC
 from trying import refusing
 
@@ -19,10 +20,8 @@ from jamendo_mood.datasets.dataset import Track
 from jamendo_mood.datasets.jamendo import COLUMNS, QUALITIES, read_list, read_tracks
 from jamendo_mood.embedders import engines
 from jamendo_mood.evaluation.evaluate import read_array
-from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.store.file_format import check_key
+from jamendo_mood.store.embedding_store import EmbeddingStore, check_key
 from jamendo_mood.store.parquet import METADATA_KEY, import_parquet
-from jamendo_mood.store.parquet_reader import read_footers
 from jamendo_mood.util import untrusted
 from jamendo_mood.util.errors import DataError, StoreError
 from jamendo_mood.util.untrusted import MOST_TABLE_BYTES, read_columns, read_table

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nst
 from trying import tries
 
-from jamendo_mood.tasks import metrics
+from jamendo_mood.tasks import kind, tags
 from jamendo_mood.tasks.calibration import MIN_SLOPE, apply_platt, fit_platt
-from jamendo_mood.tasks.kinds import KINDS, reaches_threshold
+from jamendo_mood.tasks.tags import reaches_threshold
+from jamendo_mood.tasks.task import KINDS
 
 EDGES = (0.0, 1.0, 0.5, 1e-45, 1e-30, 1e-6, 1 - 2**-24, 0.1)
 FINER = np.linspace(0, 1, 501, dtype=np.float32)
@@ -91,7 +92,7 @@ def test_the_order_of_examples_and_of_tags_does_not_matter(table, seed):
 def test_a_threshold_has_the_best_f_score_and_decides_upwards(table, factor):
     truth, scores = table
     scores = scores * np.float32(factor)
-    thresholds = metrics.best_thresholds(truth, scores)
+    thresholds = tags.best_thresholds(truth, scores)
     decided = reaches_threshold(scores, thresholds)
     assert not np.isnan(thresholds).any()
     for tag in range(truth.shape[1]):
@@ -113,7 +114,7 @@ def test_calibrated_tuned_decided_and_graded_all_is_in_its_range(table):
     assert 0 <= calibrated.min() <= calibrated.max() <= 1
     decided = rules.decide(calibrated, rules.tune(truth, calibrated))
     assert (decided.any(axis=0) == truth.any(axis=0)).all()
-    assert set(rules.grade(truth, calibrated)) <= set(metrics.GRADES)
+    assert set(rules.grade(truth, calibrated)) <= set(kind.GRADES)
     figures = rules.check_calibration(truth, calibrated)
     assert 0 <= figures.get("ECE", 0) <= 1
     assert figures.get("Brier-skill-macro", 0) <= 1

@@ -13,11 +13,11 @@ from test_loaders import WRITERS
 from toy_examples import TASK, make_tagger
 from trying import refusing, tries
 
-from jamendo_mood.datasets.registry import DATASETS, load_dataset
+from jamendo_mood.datasets import DATASETS, load_dataset
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
 from jamendo_mood.tasks.calibration import IDENTITY
-from jamendo_mood.tasks.metrics import GRADES
+from jamendo_mood.tasks.kind import GRADES
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.untrusted import read_columns, read_table
 

@@ -13,7 +13,7 @@ from scipy import stats
 from sklearn import metrics as theirs
 from trying import tries
 
-from jamendo_mood.tasks import bootstrap, class_metrics, metrics, value_metrics
+from jamendo_mood.tasks import bootstrap, calibration, classes, metrics, tags, values
 from jamendo_mood.util.errors import DataError
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
@@ -21,7 +21,7 @@ FREE = frozenset({"Brier-skill-macro", "log-likelihood", "R2", "RMSE", "CCC", "P
 
 few = st.integers(0, 3).map(lambda thirds: thirds / 3)
 numbers = st.one_of(few, st.sampled_from([0.0, 1.0, 1e-45]), st.floats(0, 1, width=32))
-values = st.one_of(st.integers(-3, 9), st.just(0.1), st.floats(-10, 10, width=32))
+measured = st.one_of(st.integers(-3, 9), st.just(0.1), st.floats(-10, 10, width=32))
 
 
 @st.composite
@@ -90,18 +90,18 @@ def test_tags_are_scored_as_scikit_learn_does(tried, table, seed):
     tried["tables"] += 1
     if not metrics.is_defined(truth).any():
         with pytest.raises(DataError, match="both positives and negatives"):
-            metrics.score_tags(truth, scores, decisions)
+            tags.score_tags(truth, scores, decisions)
         assert np.isnan([metrics.mean_average_precision(truth, scores), *metrics.roc_auc(truth, scores)]).all()
         tried["undefined"] += 1
         return
-    figures = metrics.score_tags(truth, scores, decisions)
+    figures = tags.score_tags(truth, scores, decisions)
     expected = of_scikit_learn(truth, scores, decisions)
     assert figures.keys() == expected.keys()
     np.testing.assert_allclose(list(figures.values()), [expected[name] for name in figures], **CLOSE)
     assert all(0 <= figure <= 1 + 1e-9 for figure in figures.values())
     rng = np.random.default_rng(seed)
     rows, columns = rng.permutation(len(truth)), rng.permutation(truth.shape[1])
-    again = metrics.score_tags(*(array[rows][:, columns] for array in table))
+    again = tags.score_tags(*(array[rows][:, columns] for array in table))
     np.testing.assert_allclose(list(again.values()), list(figures.values()), rtol=1e-9)
     tried["figures"] += len(figures)
 
@@ -122,7 +122,7 @@ def test_a_draw_of_artists_is_so_many_copies_of_their_tracks(tried, table, data)
     figures = {name: float(values[0]) for name, values in draws.figures.items()}
     assert not {name for name, figure in figures.items() if not (name in FREE or np.isnan(figure) or 0 <= figure <= 1)}
     if metrics.is_defined(copied[0]).any():
-        expected = metrics.score_tags(*copied) | metrics.score_calibration(*copied[:2])
+        expected = tags.score_tags(*copied) | calibration.score_calibration(*copied[:2])
         exact = [name for name in figures if name != "ECE"]  # the bins of which are those of all tracks
         np.testing.assert_allclose([figures[name] for name in exact], [expected[name] for name in exact], **CLOSE)
     else:
@@ -136,7 +136,7 @@ def test_intervals_hold_their_figures_and_stay_in_range(tried, table, data):
     truth, scores, decisions = table
     assume(metrics.is_defined(truth).any())
     artists = [f"artist {data.draw(st.integers(0, 6))}" for _ in truth]
-    figures = metrics.score_tags(truth, scores, decisions) | metrics.score_calibration(truth, scores)
+    figures = tags.score_tags(truth, scores, decisions) | calibration.score_calibration(truth, scores)
     draws = bootstrap.draw_figures(truth, scores, artists, decisions=decisions, rounds=40)
     for name, (low, high) in draws.intervals(figures).items():
         assert np.isfinite([low, high]).all(), name
@@ -149,7 +149,7 @@ def test_intervals_hold_their_figures_and_stay_in_range(tried, table, data):
 @given(pair=valued(), seed=st.integers(0, 99))
 def test_values_are_scored_as_scikit_learn_and_scipy_do(tried, pair, seed):
     truth, predictions = pair
-    rows = value_metrics.value_rows(truth, predictions)
+    rows = values.value_rows(truth, predictions)
     varies = np.ptp(truth, axis=0) > 0
     tried["tables"] += 1
     tried["undefined"] += int((~varies).sum())
@@ -171,7 +171,7 @@ def test_values_are_scored_as_scikit_learn_and_scipy_do(tried, pair, seed):
         assert rows["Pearson"][column] == pytest.approx(correlation, abs=1e-4)
         tried["figures"] += 4
     order = np.random.default_rng(seed).permutation(len(truth))
-    for name, figures in value_metrics.value_rows(truth[order], predictions[order]).items():
+    for name, figures in values.value_rows(truth[order], predictions[order]).items():
         np.testing.assert_allclose(figures, rows[name], rtol=1e-6, atol=1e-9, err_msg=name)
 
 
@@ -180,7 +180,7 @@ def test_values_are_scored_as_scikit_learn_and_scipy_do(tried, pair, seed):
 def test_the_course_of_each_song_is_scipys_in_whatever_order_songs_come(tried, pair, data):
     truth, predictions = pair
     songs = [str(data.draw(st.integers(0, 3))) for _ in truth]
-    taus = value_metrics.rank_correlations(truth, predictions, songs)
+    taus = values.rank_correlations(truth, predictions, songs)
     assert taus.keys() == set(songs)
     for song, found in taus.items():
         of_song = [song == each for each in songs]
@@ -194,8 +194,8 @@ def test_the_course_of_each_song_is_scipys_in_whatever_order_songs_come(tried, p
                 assert tau == pytest.approx(stats.kendalltau(true, guessed).statistic)
             tried["figures"] += 1
     order = np.argsort(songs, kind="stable")
-    assert value_metrics.score_curves(truth, predictions, songs) == pytest.approx(
-        value_metrics.score_curves(truth[order], predictions[order], [songs[row] for row in order])
+    assert values.score_curves(truth, predictions, songs) == pytest.approx(
+        values.score_curves(truth[order], predictions[order], [songs[row] for row in order])
     )
 
 
@@ -206,17 +206,17 @@ def test_classes_are_scored_as_scikit_learn_does(tried, data, shape):
     scores /= scores.sum(axis=1, keepdims=True)
     labels = np.array(data.draw(st.lists(st.integers(0, shape[1] - 1), min_size=shape[0], max_size=shape[0])))
     truth, known = np.eye(shape[1], dtype=bool)[labels], range(shape[1])
-    chosen = class_metrics.choose_highest(scores)
+    chosen = classes.choose_highest(scores)
     assert (chosen.sum(axis=1) == 1).all()
     decided = chosen.argmax(axis=1)
-    assert (class_metrics.confusion(truth, chosen) == theirs.confusion_matrix(labels, decided, labels=known)).all()
+    assert (classes.confusion(truth, chosen) == theirs.confusion_matrix(labels, decided, labels=known)).all()
     tried["tables"] += 1
     if not metrics.is_defined(truth).any():
         with pytest.raises(DataError):
-            class_metrics.score_classes(truth, scores)
+            classes.score_classes(truth, scores)
         tried["undefined"] += 1
         return
-    figures = class_metrics.score_classes(truth, scores)
+    figures = classes.score_classes(truth, scores)
     probabilities = scores / scores.sum(axis=1, keepdims=True, dtype=np.float64)
     expected = {
         "accuracy": theirs.accuracy_score(labels, decided),

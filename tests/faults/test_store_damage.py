@@ -10,8 +10,7 @@ import numpy as np
 from damaged_stores import KEYS, frames_of, make_store, state_of
 
 from jamendo_mood.library.scoring import score_store
-from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.store.file_format import HEADER_BYTES, SEAL_BYTES
+from jamendo_mood.store.embedding_store import HEADER_BYTES, SEAL_BYTES, EmbeddingStore
 from jamendo_mood.store.verification import repair_store, verify_store
 
 

@@ -38,7 +38,7 @@ MODULES_OF_EXTRAS = {
     "web": {"http_security", "message_rules", "visitors", "web"},
     "classical": {"handcrafted"},
     "fast": {"decoders"},
-    "parquet": {"parquet_reader"},
+    "parquet": {"parquet"},
     "ray": {"cluster", "object_store"},
 }
 """Who may import what comes with an extra."""
@@ -62,10 +62,10 @@ RUN_OR_NEEDED = {
 """Requirements that nothing imports, and what they are for."""
 
 NETWORK = {
-    ("hub", "resolve"): "no SHA-256 is known: SECURITY.md says so",
+    ("engines", "resolve"): "no SHA-256 is known: SECURITY.md says so",
     ("object_store", "get_file"): "the user's own places",
-    ("remote", "get"): "downloads.py: MTG's lists of SHA-256",
-    ("splits", "urlopen"): "datasets/jamendo.sha256",
+    ("downloads", "get"): "MTG's lists of SHA-256",
+    ("jamendo", "urlopen"): "datasets/jamendo.sha256",
     ("vggish", "get_file"): "PCA_SHA256",
 }
 """Every call that fetches something, and what tells that it is the right thing."""

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
-from jamendo_mood.store.file_format import Entry
+from jamendo_mood.store.embedding_store import EmbeddingStore, Entry, PackedEmbeddings
 from jamendo_mood.util.errors import DiskFullError, StoreError, UsageError
 from jamendo_mood.util.untrusted import MOST_TABLE_BYTES
 

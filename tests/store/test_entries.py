@@ -2,6 +2,7 @@ import hashlib
 import io
 import json
 import random
+import re
 import subprocess
 from dataclasses import asdict
 
@@ -9,16 +10,15 @@ import numpy as np
 import pytest
 
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.store.file_format import (
+from jamendo_mood.store.embedding_store import (
     HEADER_BYTES,
     SEAL_BYTES,
-    decode_entry,
+    describe_damage,
     encode_entry,
     encode_header,
     parse_entry,
     seal,
 )
-from jamendo_mood.util.errors import StoreError
 
 SPEC = EmbedderSpec("toy", "ab" * 32, 16_000, 0.96, 0.5, 3, "tuned")
 FRAMES = np.arange(15, dtype=np.float32).reshape(5, 3)
@@ -116,5 +116,7 @@ def test_no_memory_is_taken_for_what_a_header_promises():
 def test_random_bytes_are_no_entry():
     draw = random.Random(0)
     for length in range(300):
-        with pytest.raises(StoreError, match=r"^somewhere: damaged, delete it .*\(.+\)$"):
-            decode_entry(draw.randbytes(length), "somewhere")
+        with pytest.raises(ValueError, match=r"\w") as caught:
+            parse_entry(draw.randbytes(length))
+        said = str(describe_damage(caught.value, "somewhere"))
+        assert re.fullmatch(r"somewhere: damaged, delete it .*\(.+\)", said)

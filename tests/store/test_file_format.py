@@ -3,11 +3,10 @@ import os
 import pytest
 from damaged_stores import SPEC
 
-from jamendo_mood.store import file_format
-from jamendo_mood.store.file_format import (
+from jamendo_mood.store import embedding_store
+from jamendo_mood.store.embedding_store import (
     format_manifest,
     is_key,
-    parse_failures,
     read_failures,
     read_manifest,
     write_failures,
@@ -18,17 +17,17 @@ from jamendo_mood.util.errors import StoreError
 def test_a_manifest_is_read_as_it_was_written(tmp_path):
     path = tmp_path / "store.json"
     path.write_bytes(format_manifest(SPEC))
-    assert read_manifest(path, path) == SPEC
+    assert read_manifest(path) == SPEC
     with pytest.raises(FileNotFoundError):
-        read_manifest(tmp_path / "none", "none")
+        read_manifest(tmp_path / "none")
 
 
 def test_a_manifest_without_end_is_none(tmp_path):
     path = tmp_path / "store.json"
     path.write_bytes(format_manifest(SPEC))
     os.truncate(path, 1 << 40)
-    with pytest.raises(StoreError, match=r"here: not the manifest of a store \(it has more than 8,000,000 bytes\)"):
-        read_manifest(path, "here")
+    with pytest.raises(StoreError, match=r"store.json: .* \(it has more than 8,000,000 bytes\)"):
+        read_manifest(path)
 
 
 def test_a_list_of_failures_is_read_as_it_was_written(tmp_path):
@@ -50,13 +49,15 @@ def test_a_list_of_failures_is_read_as_it_was_written(tmp_path):
         (b"key\terror\n\xff\tb\n../a\tb\n", {}, [2, 3]),
     ],
 )
-def test_damaged_lines_are_told(content, listed, damaged):
-    assert parse_failures(content) == (listed, damaged)
+def test_damaged_lines_are_reported(content, listed, damaged, tmp_path):
+    (tmp_path / "failures.tsv").write_bytes(content)
+    assert read_failures(tmp_path / "failures.tsv") == (listed, damaged)
 
 
-def test_of_damaged_lines_only_the_first_are_told(tmp_path, monkeypatch):
-    assert parse_failures(b"\n" * 1000) == ({}, [*range(1, 101)])
-    monkeypatch.setattr(file_format, "MOST_FAILURES_BYTES", 20)
+def test_of_damaged_lines_only_the_first_are_reported(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"\n" * 1000)
+    assert read_failures(tmp_path / "a") == ({}, [*range(1, 101)])
+    monkeypatch.setattr(embedding_store, "MAX_FAILURES_BYTES", 20)
     (tmp_path / "a").write_bytes(bytes(21))
     with pytest.raises(ValueError, match="more than 20 bytes"):
         read_failures(tmp_path / "a")

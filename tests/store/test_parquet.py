@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.store import parquet, parquet_reader
+from jamendo_mood.store import parquet
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.store.parquet import METADATA_KEY, ParquetReport, export_parquet, import_parquet
 from jamendo_mood.util.errors import DiskFullError, StoreError, UsageError
@@ -299,10 +299,10 @@ def test_every_flipped_byte_is_found_or_does_no_harm(store, exported, tmp_path):
     for place in range(0, len(whole), 7):
         flipped.append(tmp_path / f"{place}.parquet")
         flipped[-1].write_bytes(whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :])
-    footers = dict(zip(flipped, parquet_reader.read_footers(flipped), strict=True))
+    footers = dict(zip(flipped, parquet.read_footers(flipped), strict=True))
     found = [str(footer) for footer in footers.values() if isinstance(footer, StoreError)]
     sound = [path for path, footer in footers.items() if not isinstance(footer, StoreError)]
-    for said, numbers in parquet_reader._ask("tracks", sound, SPEC):  # one process for all of them
+    for said, numbers in parquet._ask("tracks", sound, SPEC):  # one process for all of them
         if "key" in said:
             assert right[said["key"]] == numbers
         found += [said["error"]] if "error" in said else []
@@ -325,10 +325,10 @@ def test_a_file_at_which_the_reader_dies_is_named_and_the_others_are_read(
 ):
     bad, whole = tmp_path / "bad.parquet", exported / names(exported)[0]
     bad.write_bytes(b"PAR1")
-    usual = parquet_reader._PROGRAM.replace("sys.stdin.buffer", "__import__('io').BytesIO(question)")
+    usual = parquet._PROGRAM.replace("sys.stdin.buffer", "__import__('io').BytesIO(question)")
     dies = f"question = sys.stdin.buffer.read()\nif b'bad.parquet' in question:\n    {program}\n    sys.exit()\n"
-    monkeypatch.setattr(parquet_reader, "_PROGRAM", f"import sys\n{dies}{usual}")
-    failed, footer = parquet_reader.read_footers([bad, whole])
+    monkeypatch.setattr(parquet, "_PROGRAM", f"import sys\n{dies}{usual}")
+    failed, footer = parquet.read_footers([bad, whole])
     assert str(failed) == f"{bad}: cannot be read (its reader was ended {ended})"
     assert footer.rows == 4
     with pytest.raises(StoreError, match=rf"bad\.parquet: cannot be read \(its reader was ended {ended}\)$"):
@@ -344,7 +344,7 @@ def test_a_link_to_nothing_is_named_and_not_its_neighbours(exported, tmp_path):
 
 def test_a_reader_ends_with_who_asks(exported):
     before = set(psutil.Process().children())  # such as a server of other tests
-    tracks = parquet_reader.read_tracks([exported / name for name in names(exported)], SPEC)
+    tracks = parquet.read_tracks([exported / name for name in names(exported)], SPEC)
     next(tracks)
     assert set(psutil.Process().children()) - before
     tracks.close()
@@ -354,8 +354,8 @@ def test_a_reader_ends_with_who_asks(exported):
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is not bounded")
 @pytest.mark.thorough
 def test_a_reader_that_wants_too_much_memory_is_told_of(exported, monkeypatch):
-    monkeypatch.setattr(parquet_reader, "MEMORY_BYTES", 50_000_000)
-    (failed,) = parquet_reader.read_footers([exported / names(exported)[0]])
+    monkeypatch.setattr(parquet, "MEMORY_BYTES", 50_000_000)
+    (failed,) = parquet.read_footers([exported / names(exported)[0]])
     assert isinstance(failed, StoreError)
 
 
@@ -380,7 +380,7 @@ def test_what_is_no_parquet_is_named(tmp_path, content):
 def test_a_file_that_does_not_name_its_embedder_is_refused(exported, tmp_path, change):
     path = exported / names(exported)[0]
     rewrite(path, change)
-    with pytest.raises(StoreError, match="does not say what its embeddings were made with"):
+    with pytest.raises(StoreError, match="does not say what made its embeddings"):
         import_parquet([exported], tmp_path / "back")
     assert not (tmp_path / "back").exists()
 
@@ -452,8 +452,6 @@ def test_without_pyarrow_it_says_what_brings_it(run, store, exported, tmp_path, 
     for command in (("export", store.root, tmp_path / "p"), ("import", exported, "--store", tmp_path / "back")):
         outcome = run(*command)
         assert outcome.status == 2
-        assert outcome.err == (
-            f"jamendo-mood {command[0]}: there is no pyarrow: `pip install jamendo-mood[parquet]` brings it\n"
-        )
+        assert outcome.err == (f"jamendo-mood {command[0]}: pyarrow is missing: pip install 'jamendo-mood[parquet]'\n")
     assert not (tmp_path / "p").exists()
     assert not Path(tmp_path / "back").exists()

@@ -156,7 +156,7 @@ def test_stores_of_several_machines_copied_together_are_one(tmp_path):
 
 
 def test_a_hostile_entry_leads_nowhere(store, tmp_path):
-    from jamendo_mood.store.file_format import encode_entry
+    from jamendo_mood.store.embedding_store import encode_entry
 
     for key in ("../../escaped", "/escaped", ".hidden"):
         (store.root / "14/2.npy").write_bytes(b"".join(encode_entry(key, frames_of("14/2"), SPEC)))

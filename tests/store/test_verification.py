@@ -92,7 +92,7 @@ def test_drafts_of_live_writers_and_files_of_others_are_only_noted(store):
     write_atomically(store.root / "14" / "new.npy", lambda _: found.append(verify_store(store.root)))
     assert found[0].findings == ()
     assert set(found[0].notes) == {
-        "files that are none of the store's: 2",
+        "files that are not the store's: 2",
         "files set aside by a repair: 1",
         "files that are being written, or another user's: 1",
     }

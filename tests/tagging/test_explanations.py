@@ -7,7 +7,7 @@ import pytest
 from toy_examples import COURSES, DIM, QUADRANTS, SPEC, TASK, VALUES
 from toy_examples import make_tagger as make_toy
 
-from jamendo_mood.cli import synthesis
+from jamendo_mood.cli import demo
 from jamendo_mood.extraction.streaming import embed_files
 from jamendo_mood.tagging import analysis
 from jamendo_mood.tagging.analysis import Explanation, explain
@@ -145,11 +145,11 @@ def test_the_happy_seconds_of_a_song_carry_happy(corpus_tagger, logmel, make_aud
     """Sad, happy, sad: four songs each."""
 
     def render(mood, number):
-        return synthesis.render(synthesis.Song(number, 0, "test", (mood,), (99, number)))
+        return demo.render(demo.Song(number, 0, "test", (mood,), (99, number)))
 
     moods = ["sad"] * 4 + ["happy"] * 4 + ["sad"] * 4
     wave = np.concatenate([render(mood, number) for number, mood in enumerate(moods)]).astype(np.float32)
-    path = make_audio(tmp_path / "spliced.mp3", wave, rate_hz=synthesis.RATE_HZ)
+    path = make_audio(tmp_path / "spliced.mp3", wave, rate_hz=demo.RATE_HZ)
     (result,) = embed_files({"spliced": path}, logmel)
     found = explain(corpus_tagger, result.frames)
     happy, sad = (corpus_tagger.task.targets.index(mood) for mood in ("happy", "sad"))

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from jamendo_mood.datasets import mirex, quadrants, turkish
-from jamendo_mood.tagging import emotions
 from jamendo_mood.tagging.emotions import (
     CLASS_PLACES,
     PLACES,
@@ -12,9 +11,9 @@ from jamendo_mood.tagging.emotions import (
     place_of,
     quadrant_of,
     read_places,
-    va_of_scores,
 )
-from jamendo_mood.tasks.kinds import KINDS, Task
+from jamendo_mood.tasks.tags import place_tags
+from jamendo_mood.tasks.task import Task
 from jamendo_mood.training.model import load_builtin
 from jamendo_mood.util.errors import DataError
 
@@ -23,7 +22,7 @@ TAGS = ("happy", "sad", "calm")
 
 
 def va(scores, thresholds=THRESHOLDS, targets=TAGS):
-    return va_of_scores(np.array(scores, np.float32), np.asarray(thresholds, float), targets)
+    return place_tags(targets, np.asarray(thresholds, float), np.array(scores, np.float32), PLACES)
 
 
 @pytest.mark.shared
@@ -141,9 +140,9 @@ def test_another_table_is_read_in_its_scale(tmp_path):
     places = read_places(table)
     assert places == {"calm": (0, -1), "happy": (0.75, 1), "odd one": (-1, 0)}
     scores = np.array([0.0, 0.0, 0.1], np.float32)
-    np.testing.assert_allclose(va_of_scores(scores, THRESHOLDS, TAGS, places), places["calm"], atol=1e-6)
+    np.testing.assert_allclose(place_tags(TAGS, THRESHOLDS, scores, places), places["calm"], atol=1e-6)
     # A tag that the table does not have has no place in it.
-    assert va_of_scores(np.array([0.9], np.float32), np.array([0.5]), ("sad",), places) is None
+    assert place_tags(("sad",), np.array([0.5]), np.array([0.9], np.float32), places) is None
 
 
 @pytest.mark.parametrize(
@@ -169,10 +168,6 @@ def test_a_table_that_is_wrong_is_refused_with_its_line(tmp_path, lines, message
 def test_a_table_that_is_not_there_is_told(tmp_path):
     with pytest.raises(DataError, match=r"nosuch\.csv"):
         read_places(tmp_path / "nosuch.csv")
-
-
-def test_every_kind_of_task_says_where_its_places_come_from():
-    assert emotions.PLACE_SOURCES.keys() == emotions._PLACINGS.keys() == KINDS.keys()
 
 
 def test_tags_are_placed_by_their_scores():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jamendo_mood.tasks import bootstrap, metrics
+from jamendo_mood.tasks import bootstrap, calibration, metrics, tags
 from jamendo_mood.tasks.bootstrap import centred_interval, draw_figures
 
 
@@ -49,7 +49,7 @@ def test_draws_in_which_nothing_can_be_measured_are_left_out():
 def test_the_interval_holds_the_figure_and_the_seed_decides(example):
     truth, scores, artists = example
     draws = draw_figures(truth, scores, artists, rounds=300)
-    figures = metrics.score_tags(truth, scores)
+    figures = tags.score_tags(truth, scores)
     intervals = draws.intervals(figures)
     for name in figures.keys() - {"prior-macro"}:
         assert intervals[name][0] < figures[name] < intervals[name][1] or name.startswith("hit@")
@@ -95,7 +95,7 @@ def test_a_figure_of_rare_tags_lies_in_its_own_interval():
     truth = rng.random((1000, 300)) < 0.004
     scores = rng.random(truth.shape, np.float32)
     draws = draw_figures(truth, scores, list(map(str, range(1000))), rounds=50)
-    figures = metrics.score_tags(truth, scores)
+    figures = tags.score_tags(truth, scores)
     assert np.mean(draws.figures["PR-AUC-macro"] > figures["PR-AUC-macro"]) > 0.9
     low, high = draws.intervals(figures)["PR-AUC-macro"]
     assert low < figures["PR-AUC-macro"] < high
@@ -107,7 +107,7 @@ def test_a_comparison_is_paired(example):
     better = scores + 0.02 * truth
     draws, other = (draw_figures(truth, array, artists, rounds=300) for array in (better, scores))
     figures, others = (
-        {**metrics.score_tags(truth, array), **metrics.score_calibration(truth, array)} for array in (better, scores)
+        {**tags.score_tags(truth, array), **calibration.score_calibration(truth, array)} for array in (better, scores)
     )
     compared = {row.figure: row for row in draws.compare(other, figures, others)}
     for comparison in (compared["PR-AUC-macro"], compared["ROC-AUC-macro"]):
@@ -133,8 +133,8 @@ def test_every_figure_of_a_draw_is_that_of_so_many_copies(example, monkeypatch, 
     drawn = np.random.default_rng(5).multinomial(len(names), np.full(len(names), 1 / len(names)), size=4)
     for row, weights in enumerate(drawn[:, group]):
         copies = [repeat(array, weights) for array in (truth, scores, decisions)]
-        expected = metrics.score_tags(*copies)
-        expected["Brier-skill-macro"] = float(np.nanmean(metrics.brier_skill(*copies[:2])))
+        expected = tags.score_tags(*copies)
+        expected["Brier-skill-macro"] = float(np.nanmean(calibration.brier_skill(*copies[:2])))
         del expected["prior-macro"]
         assert expected.keys() == draws.figures.keys() - {"ECE"}
         for name, figure in expected.items():
@@ -148,7 +148,7 @@ def test_the_calibration_error_of_an_even_draw_is_that_of_the_tracks(example):
     """With one artist every draw is the whole."""
     truth, scores, _ = example
     draws = draw_figures(truth, scores * np.float32(0.9), ["one"] * len(truth), rounds=2)
-    expected = metrics.score_calibration(truth, scores * np.float32(0.9))
+    expected = calibration.score_calibration(truth, scores * np.float32(0.9))
     for name, figure in expected.items():
         assert draws.figures[name].tolist() == pytest.approx([figure] * 2, rel=1e-5)
 
@@ -167,7 +167,7 @@ def test_each_tag_has_an_interval_unless_it_is_in_no_draw(example):
 def test_a_comparison_the_other_way_round_is_its_mirror_image(example):
     truth, scores, artists = example
     both = [draw_figures(truth, array, artists, rounds=100) for array in (scores + 0.2 * truth, scores)]
-    figures = [metrics.score_tags(truth, array) for array in (scores + 0.2 * truth, scores)]
+    figures = [tags.score_tags(truth, array) for array in (scores + 0.2 * truth, scores)]
     forth, back = both[0].compare(both[1], *figures), both[1].compare(both[0], *figures[::-1])
     for there, here in zip(forth, back, strict=True):
         assert (there.difference, *there.interval) == pytest.approx(
@@ -181,7 +181,7 @@ def test_resampling_finds_the_same_intervals_as_the_quick_way():
     scores = rng.random((300, 2)) * 0.7 + 0.3 * truth
     artists = [str(row // 3) for row in range(300)]
     quick = bootstrap.draw_figures(truth, scores, artists, rounds=60)
-    slow = bootstrap.resample_figures(metrics.score_tags, truth, scores, artists, rounds=60)
+    slow = bootstrap.resample_figures(tags.score_tags, truth, scores, artists, rounds=60)
     for name in ("PR-AUC-macro", "ROC-AUC-macro", "hit@1"):
         np.testing.assert_allclose(slow.figures[name], quick.figures[name], rtol=1e-5)
 

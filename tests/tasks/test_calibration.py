@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jamendo_mood.tasks import metrics
+from jamendo_mood.tasks import calibration, metrics
 from jamendo_mood.tasks.calibration import IDENTITY, apply_platt, fit_platt, log_odds
 
 
@@ -24,8 +24,8 @@ def test_scores_become_shares():
     truth, scores = sample(20_000, np.array([0.5, 1.6]), np.array([-0.7, 0.4]))
     test_truth, test_scores = sample(20_000, np.array([0.5, 1.6]), np.array([-0.7, 0.4]), seed=1)
     calibrated = apply_platt(test_scores, fit_platt(truth, scores))
-    assert metrics.calibration_error(test_truth, test_scores) > 0.02
-    assert metrics.calibration_error(test_truth, calibrated) < 0.01
+    assert calibration.calibration_error(test_truth, test_scores) > 0.02
+    assert calibration.calibration_error(test_truth, calibrated) < 0.01
 
 
 def test_a_tag_with_few_examples_follows_the_others():

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from jamendo_mood.tasks.losses import TAG_LOSSES, make_class_loss, make_tag_loss, make_value_loss
-from jamendo_mood.tasks.value_metrics import ccc
+from jamendo_mood.tasks.classes import make_class_loss
+from jamendo_mood.tasks.tags import TAG_LOSSES, make_tag_loss
+from jamendo_mood.tasks.values import ccc, make_value_loss
 from jamendo_mood.util.errors import UsageError
 
 Y = np.array([[1, 0], [0, 0], [0, 1], [0, 0]], np.float32)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jamendo_mood.tasks import metrics
-from jamendo_mood.tasks.kinds import KINDS
+from jamendo_mood.tasks import calibration, metrics, tags
+from jamendo_mood.tasks.task import KINDS
 from jamendo_mood.util.errors import DataError
 
 HERE = Path(__file__).parents[1]
@@ -24,7 +24,7 @@ def example():
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_figures_are_those_of_the_definitions(case):
     truth, decisions = np.array(case["truth"], bool), np.array(case["decisions"], bool)
-    found = metrics.score_tags(truth, np.array(case["scores"]), decisions)
+    found = tags.score_tags(truth, np.array(case["scores"]), decisions)
     assert found == pytest.approx(case["figures"], abs=1e-9)
 
 
@@ -51,7 +51,7 @@ def test_reversed_scores_turn_the_roc_auc_round(example):
 
 def test_perfect_scores_are_worth_one(example):
     truth, _ = example
-    figures = metrics.score_tags(truth, truth.astype(np.float32), truth)
+    figures = tags.score_tags(truth, truth.astype(np.float32), truth)
     assert {name: figure for name, figure in figures.items() if name != "prior-macro"} == pytest.approx(
         {name: 1.0 for name in figures if name != "prior-macro"}
     )
@@ -60,12 +60,12 @@ def test_perfect_scores_are_worth_one(example):
 def test_the_order_of_examples_does_not_matter(example):
     truth, scores = example
     order = np.random.default_rng(0).permutation(len(truth))
-    assert metrics.score_tags(truth[order], scores[order]) == pytest.approx(metrics.score_tags(truth, scores))
+    assert tags.score_tags(truth[order], scores[order]) == pytest.approx(tags.score_tags(truth, scores))
 
 
 def test_only_the_ranking_of_scores_matters(example):
     truth, scores = example
-    plain, bent = metrics.score_tags(truth, scores), metrics.score_tags(truth, np.exp(3 * scores.astype(float)) - 7)
+    plain, bent = tags.score_tags(truth, scores), tags.score_tags(truth, np.exp(3 * scores.astype(float)) - 7)
     assert {name: bent[name] for name in RANKING} == pytest.approx({name: plain[name] for name in RANKING})
 
 
@@ -75,7 +75,7 @@ def test_a_tag_that_all_or_none_have_is_nan_and_left_out(example):
     for metric, macro in ((metrics.average_precision, "PR-AUC-macro"), (metrics.roc_auc, "ROC-AUC-macro")):
         per_target = metric(truth, scores)
         assert np.isnan(per_target[:2]).all()
-        assert metrics.score_tags(truth, scores)[macro] == pytest.approx(per_target[2:].mean())
+        assert tags.score_tags(truth, scores)[macro] == pytest.approx(per_target[2:].mean())
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ def test_a_tag_that_all_or_none_have_is_nan_and_left_out(example):
 )
 def test_what_cannot_be_scored_is_a_data_error(truth, scores, decisions, message):
     with pytest.raises(DataError, match=message):
-        metrics.score_tags(truth, scores, decisions)
+        tags.score_tags(truth, scores, decisions)
 
 
 def test_the_threshold_has_the_best_f_score_there_is(example):
     truth, scores = example
-    thresholds = metrics.best_thresholds(truth, scores)
+    thresholds = tags.best_thresholds(truth, scores)
     reached = metrics.decision_figures(truth, scores >= thresholds)[2]
     candidates = [metrics.decision_figures(truth, scores >= value)[2] for value in np.unique(scores)]
     assert reached == pytest.approx(np.max(candidates, axis=0))
@@ -107,21 +107,21 @@ def test_the_threshold_has_the_best_f_score_there_is(example):
 def test_the_threshold_lies_half_way_to_the_next_lower_score():
     scores = np.array([[0.9], [0.8], [0.2], [0.1]])
     truth = np.array([[True], [True], [False], [False]])
-    assert metrics.best_thresholds(truth, scores) == pytest.approx([0.5])
+    assert tags.best_thresholds(truth, scores) == pytest.approx([0.5])
 
 
 def test_the_threshold_decides_the_same_in_the_precision_of_the_scores():
     low = np.linspace(0.1, 0.999, 500, dtype=np.float32)
     neighbours = np.stack([low, np.nextafter(low, np.float32(1))])  # nothing lies half-way between them
     truth = np.array([[False], [True]]) & np.ones(500, bool)
-    thresholds = metrics.best_thresholds(truth, neighbours)
+    thresholds = tags.best_thresholds(truth, neighbours)
     np.testing.assert_array_equal(KINDS["tags"].decide(neighbours, thresholds), truth)
 
 
 def test_a_tag_without_positives_is_never_decided(example):
     truth, scores = example[0].copy(), example[1]
     truth[:, 2] = False
-    assert not (scores >= metrics.best_thresholds(truth, scores))[:, 2].any()
+    assert not (scores >= tags.best_thresholds(truth, scores))[:, 2].any()
 
 
 @pytest.mark.shared
@@ -132,10 +132,10 @@ def test_the_official_figures_of_the_mediaeval_baseline(shared):
     lines = (folder / "baseline_vggish_thresholds.txt").read_text().splitlines()
     thresholds = np.array([float(line.split("\t")[1]) for line in lines])
     published = dict(line.split("\t") for line in (folder / "baseline_vggish_results.tsv").read_text().splitlines())
-    above = metrics.score_tags(truth, predictions, predictions > thresholds)
+    above = tags.score_tags(truth, predictions, predictions > thresholds)
     assert {name: f"{above[name]:.6f}" for name in published} == published
     # Its script decides above its thresholds, though it found them as lowest scores to be decided.
-    at_least = metrics.score_tags(truth, predictions, predictions >= thresholds)
+    at_least = tags.score_tags(truth, predictions, predictions >= thresholds)
     other = {name for name in published if f"{at_least[name]:.6f}" != published[name]}
     assert other == {f"{name}-{kind}" for name in ("precision", "recall", "F-score") for kind in ("macro", "micro")}
 
@@ -143,22 +143,22 @@ def test_the_official_figures_of_the_mediaeval_baseline(shared):
 def test_calibration_error_is_that_of_a_plain_loop(example):
     truth, scores = example
     values = sorted(zip(scores[scores > 0.1].tolist(), truth[scores > 0.1].tolist(), strict=True))
-    size, total = len(values) / metrics.BINS, 0.0
-    for number in range(metrics.BINS):
+    size, total = len(values) / calibration.BINS, 0.0
+    for number in range(calibration.BINS):
         inside = values[round(number * size) : round((number + 1) * size)]
         total += abs(sum(score for score, _ in inside) - sum(true for _, true in inside))
-    assert metrics.calibration_error(truth, scores, 0.1) == pytest.approx(total / len(values), abs=0.01)
-    assert metrics.calibration_error(truth, scores, 0.1) > 0.1
+    assert calibration.calibration_error(truth, scores, 0.1) == pytest.approx(total / len(values), abs=0.01)
+    assert calibration.calibration_error(truth, scores, 0.1) > 0.1
 
 
 def test_scores_that_are_shares_have_no_calibration_error():
     rng = np.random.default_rng(0)
     scores = rng.random((20_000, 3))
     truth = rng.random(scores.shape) < scores
-    assert metrics.calibration_error(truth, scores) < 0.01
-    assert metrics.calibration_error(truth, scores**2) > 0.1
-    mean, share, count = metrics.reliability_curve(truth, scores, 0.1)
-    assert len(mean) == metrics.BINS
+    assert calibration.calibration_error(truth, scores) < 0.01
+    assert calibration.calibration_error(truth, scores**2) > 0.1
+    mean, share, count = calibration.reliability_curve(truth, scores, 0.1)
+    assert len(mean) == calibration.BINS
     assert count.sum() == (scores > 0.1).sum()
     assert mean.tolist() == sorted(mean)
     np.testing.assert_allclose(mean, share, atol=0.03)
@@ -167,7 +167,7 @@ def test_scores_that_are_shares_have_no_calibration_error():
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_constant_scores_are_one_bin(value):
     truth = np.array([[True], [False], [False], [False]])
-    assert metrics.calibration_error(truth, np.full((4, 1), value)) == pytest.approx(
+    assert calibration.calibration_error(truth, np.full((4, 1), value)) == pytest.approx(
         abs(value - 0.25) if value else np.nan, nan_ok=True
     )
 
@@ -176,16 +176,16 @@ def test_brier_skill_is_against_the_prior():
     truth = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0]], bool)
     scores = np.array([[0.25, 1.0, 0.1]] * 4)
     scores[:, 1] = truth[:, 1]
-    skill = metrics.brier_skill(truth, scores)
+    skill = calibration.brier_skill(truth, scores)
     assert skill[:2] == pytest.approx([0.0, 1.0])
     assert np.isnan(skill[2])
-    assert metrics.brier_skill(truth, 1 - scores)[1] == pytest.approx(-3.0)
+    assert calibration.brier_skill(truth, 1 - scores)[1] == pytest.approx(-3.0)
 
 
 def test_figures_of_calibration_that_are_not_defined_are_left_out(example):
     truth, scores = example
-    assert metrics.score_calibration(truth, scores).keys() == {"ECE", "Brier-skill-macro"}
-    assert metrics.score_calibration(truth, scores * 0.1).keys() == {"Brier-skill-macro"}
+    assert calibration.score_calibration(truth, scores).keys() == {"ECE", "Brier-skill-macro"}
+    assert calibration.score_calibration(truth, scores * 0.1).keys() == {"Brier-skill-macro"}
 
 
 def graded(positives, count, share):

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 from toy_examples import COURSES, QUADRANTS, SPEC, TASK, VALUES, make_examples, make_tagger
 
-from jamendo_mood.tasks.kinds import KINDS
-from jamendo_mood.tasks.metrics import GRADES
+from jamendo_mood.tasks.kind import GRADES
+from jamendo_mood.tasks.task import KINDS
 from jamendo_mood.training import model
 from jamendo_mood.training.fit import TrainConfig, fit
 from jamendo_mood.training.heads import HeadConfig
@@ -52,11 +52,10 @@ def test_scores_on_a_test_part_stand_beside_those_on_the_validation_part(manifes
 
 
 def test_there_are_words_for_every_kind_and_grade():
-    assert model.WORDS.keys() == KINDS.keys()
-    for kind, words in model.WORDS.items():
-        assert words.plural == KINDS[kind].plural
+    for kind in KINDS.values():
+        words = kind.card
         assert words.grades.keys() == set(GRADES)
-        assert KINDS[kind].monitor in words.figures
+        assert kind.monitor in words.figures
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ import pytest
 from toy_examples import DIM, OTHER_SPEC, SPEC, TASK, ToyStore, make_tracks
 
 from jamendo_mood.audio import conversion
-from jamendo_mood.datasets.dataset import Curve, Dataset
-from jamendo_mood.datasets.parts import FOLDS, assign_folds, find_leaks, make_parts
+from jamendo_mood.datasets.dataset import FOLDS, Curve, Dataset, assign_folds, find_leaks, make_parts
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import StreamConfig, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from toy_examples import CLASSES, SPEC, TASK, VALUES, label_anew, make_examples
 
-from jamendo_mood.tasks import metrics
-from jamendo_mood.tasks.losses import TAG_LOSSES
+from jamendo_mood.tasks import calibration, metrics, tags
+from jamendo_mood.tasks.tags import TAG_LOSSES
 from jamendo_mood.training.augmentation import Augmentation
 from jamendo_mood.training.fit import DEFAULTS, TrainConfig, fit
 from jamendo_mood.training.heads import HEADS, HeadConfig
@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same_files_and_another_seed_others(few, other_s
 
 def figures_of(tagger, examples):
     scores = tagger.score(examples.frames)
-    return metrics.score_tags(examples.Y > 0, scores, tagger.decide(scores))
+    return tags.score_tags(examples.Y > 0, scores, tagger.decide(scores))
 
 
 IN_ORDER = ("conv1d", "gru")  # which see no order in one row
@@ -183,7 +183,7 @@ def test_the_best_epochs_weights_are_kept():
     assert [epoch.number for epoch in epochs if epoch.best][-1] == best
     assert tagger.scores["PR-AUC-macro"] == pytest.approx(max(figures), abs=1e-6)
     # The weights themselves are that epoch's, not only the figure.
-    again = metrics.score_tags(validation.Y > 0, tagger.score(validation.frames))
+    again = tags.score_tags(validation.Y > 0, tagger.score(validation.frames))
     assert again["PR-AUC-macro"] == pytest.approx(max(figures), abs=1e-6)
     assert figures[-1] < max(figures)
 
@@ -271,7 +271,7 @@ def test_scores_are_calibrated_on_the_validation_part():
     tagger = train(config, train=noisy(300, 0), validation=noisy(990, 1))
     test = noisy(990, 2)
     raw = replace(tagger, calibration=np.tile([1.0, 0.0], (3, 1)))
-    before, after = (metrics.calibration_error(test.Y > 0, which.score(test.frames)) for which in (raw, tagger))
+    before, after = (calibration.calibration_error(test.Y > 0, which.score(test.frames)) for which in (raw, tagger))
     assert after < 0.05 < before
 
 

@@ -1,0 +1,221 @@
+"""`evaluate`, `compare`, `vote` and `score`: how good taggers are, or predictions in files."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jamendo_mood.cli import shared
+from jamendo_mood.cli.shared import DONE, Command
+from jamendo_mood.tasks.metrics import LOWER_IS_BETTER
+from jamendo_mood.tasks.task import KINDS
+from jamendo_mood.util.errors import UsageError
+from jamendo_mood.util.plaintext import note, say
+
+if TYPE_CHECKING:
+    from jamendo_mood.evaluation.evaluate import Scores
+    from jamendo_mood.tasks.bootstrap import Comparison
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Options of `evaluate`."""
+    parser.add_argument("tagger", type=Path, metavar="TAGGER_DIR", help="folder that `train` wrote")
+    shared.add_data(parser)
+    shared.add_part(parser, shared.whole)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
+    parser.add_argument("--mediaeval", type=Path, metavar="DIR", help="also write MediaEval's files (task jamendo)")
+    shared.add_format(parser, "table", "json")
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Evaluate a tagger on a part of its data."""
+    from jamendo_mood.evaluation import experiment
+
+    scores = experiment.evaluate(
+        *(arguments.tagger, arguments.data, arguments.store),
+        split=arguments.split,
+        part=arguments.part,
+        rounds=arguments.rounds,
+        out=arguments.out,
+        mediaeval=arguments.mediaeval,
+    )
+    shared.print_scores(scores, arguments.format)
+    return DONE
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """Options of `compare`."""
+    parser.add_argument("first", type=Path, metavar="A", help="folder of a tagger")
+    parser.add_argument("second", type=Path, metavar="B", help="folder of another, for the same task")
+    shared.add_data(parser)
+    parser.add_argument("--second-store", type=Path, metavar="DIR", help="embeddings for B (default: those for A)")
+    shared.add_part(parser, shared.positive)
+    shared.add_format(parser, "table", "json")
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Say whether one tagger is better than another."""
+    from jamendo_mood.evaluation.evaluate import compare
+    from jamendo_mood.evaluation.experiment import load_examples
+    from jamendo_mood.training.model import Tagger
+
+    first, second = Tagger.load(arguments.first), Tagger.load(arguments.second)
+    stores = (arguments.store, arguments.second_store or arguments.store)
+    which = {"split": arguments.split, "part": arguments.part}
+    pair = (
+        load_examples(first, arguments.data, stores[0], **which),
+        load_examples(second, arguments.data, stores[1], **which, note=lambda _: None),  # said already
+    )
+    print_comparison(
+        compare(first, second, pair, rounds=arguments.rounds),
+        str(arguments.first),
+        str(arguments.second),
+        arguments.format,
+    )
+    return DONE
+
+
+def print_comparison(comparisons: list[Comparison], first: str, second: str, form: str) -> None:
+    """Print for each figure by how much the first tagger is better, and how sure that is."""
+    if form == "json":
+        shared.print_json({row.figure: asdict(row) for row in comparisons})
+        return
+    say(f"A = {first}, B = {second}: A - B, with the 95 % interval of a paired bootstrap over artists")
+    for row in comparisons:
+        low, high = row.interval
+        low, high = (-high, -low) if row.figure in LOWER_IS_BETTER else (low, high)
+        verdict = "A is better" if low > 0 else "B is better" if high < 0 else "no clear difference"
+        difference = f"{row.difference:+.6f}{shared.interval(row.interval)}"
+        print(f"{row.figure:16} {difference}  A higher in {row.ahead:.0%}: {verdict}")
+
+
+def add_vote(parser: argparse.ArgumentParser) -> None:
+    """Options of `vote`."""
+    from jamendo_mood.tasks.bootstrap import ROUNDS
+
+    parser.add_argument(
+        "members",
+        type=shared.setting,
+        nargs="+",
+        metavar="TAGGER_DIR=STORE",
+        help="two taggers or more for one task, each with the embeddings that it needs",
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data set's tables, as published")
+    parser.add_argument("--split", type=int, metavar="N", help="split (default: the one they were trained on)")
+    parser.add_argument("--part", metavar="NAME", help="part to judge by (default: the test part)")
+    parser.add_argument(
+        "--rounds",
+        type=shared.whole,
+        default=ROUNDS,
+        metavar="N",
+        help=f"of the bootstrap over artists (default {ROUNDS})",
+    )
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="of the output (default table)")
+
+
+def vote(arguments: argparse.Namespace) -> int:
+    """Evaluate taggers, and their majority."""
+    from jamendo_mood.evaluation.evaluate import vote
+    from jamendo_mood.evaluation.experiment import load_examples
+    from jamendo_mood.training.model import Tagger
+
+    folders = [folder for folder, _ in arguments.members]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise UsageError(f"{folder} has one vote, and was given {folders.count(folder)} times")
+    members = {}
+    for number, (folder, store) in enumerate(arguments.members):
+        tagger = Tagger.load(folder)
+        examples = load_examples(
+            *(tagger, arguments.data, Path(store)),
+            split=arguments.split,
+            part=arguments.part,
+            note=(lambda _: None) if number else note,
+        )
+        members[folder] = (tagger, examples)
+    print_vote(vote(members, rounds=arguments.rounds), arguments.format)
+    return DONE
+
+
+def print_vote(found: Mapping[str, Scores], form: str) -> None:
+    """Print the figures of several taggers, and of what they decide together, side by side."""
+    if form == "json":
+        shared.print_json({name: scores.to_json() for name, scores in found.items()})
+        return
+    *members, together = found
+    letters = [chr(ord("A") + number) for number in range(len(members))]
+    for letter, name in zip(letters, members, strict=True):
+        say(f"{letter} = {name}")
+    scores = found[together]
+    print(f"{scores.examples} examples, {len(scores.per_target)} {KINDS[scores.kind].plural}")
+    print(" " * 17 + "".join(f"{name:>10}" for name in [*letters, together]))
+    for name in scores.figures:
+        figures = [own.figures.get(name) for own in found.values()]  # one that is not defined is not there
+        print(f"{name:17}" + "".join("         -" if figure is None else f"{figure:10.4f}" for figure in figures))
+
+
+def add_score(parser: argparse.ArgumentParser) -> None:
+    """Options of `score`."""
+    parser.add_argument("--truth", type=Path, required=True, metavar="T.npy", help="booleans (tracks, tags)")
+    parser.add_argument("--predictions", type=Path, required=True, metavar="P.npy", help="scores (tracks, tags)")
+    decided = parser.add_mutually_exclusive_group()
+    decided.add_argument("--thresholds", type=Path, metavar="FILE", help="a tag and its threshold in each line")
+    decided.add_argument("--decisions", type=Path, metavar="D.npy", help="booleans (tracks, tags)")
+    parser.add_argument(
+        "--official",
+        action="store_true",
+        help="reproduce MTG's published P/R/F, which count scores above their threshold, not at it",
+    )
+    parser.add_argument("--tags", type=Path, metavar="TAGS.txt", help="names of the tags, one a line")
+    shared.add_format(parser, "table", "json")
+
+
+def score(arguments: argparse.Namespace) -> int:
+    """Score predictions that are in files."""
+    from jamendo_mood.evaluation import evaluate
+    from jamendo_mood.evaluation.evaluate import score_predictions
+    from jamendo_mood.tasks.tags import reaches_threshold
+
+    if arguments.official and not arguments.thresholds:
+        raise UsageError("--official is about thresholds: give them with --thresholds")
+    truth = evaluate.read_bools(arguments.truth)
+    predictions = evaluate.read_array(arguments.predictions).astype(float)
+    decisions = evaluate.read_bools(arguments.decisions) if arguments.decisions else None
+    tags, thresholds = None, None
+    if arguments.tags:
+        tags = evaluate.read_tags(arguments.tags)
+    if arguments.thresholds:
+        named, thresholds = evaluate.read_thresholds(arguments.thresholds)
+        if tags not in (None, named):
+            raise UsageError(f"{arguments.tags} and {arguments.thresholds} name different tags, or in another order")
+        tags = named
+        if len(thresholds) != predictions.shape[1]:
+            raise UsageError(f"{arguments.thresholds}: {len(thresholds)} thresholds for {predictions.shape[1]} tags")
+        decisions = predictions > thresholds if arguments.official else reaches_threshold(predictions, thresholds)
+    names = tags or tuple(f"tag {number}" for number in range(truth.shape[1]))
+    scores = score_predictions(truth, predictions, names, decisions=decisions, tuned=thresholds)
+    shared.print_scores(scores, arguments.format)
+    if arguments.official:
+        print_quirks(evaluate.QUIRKS)
+    return DONE
+
+
+def print_quirks(quirks: Sequence[str]) -> None:
+    """Say in what these figures are the published ones, and not what this project would compute."""
+    for quirk in quirks:
+        note(f"as published: {quirk}")
+
+
+COMMANDS = {
+    "evaluate": Command(
+        add_evaluate, evaluate, "Judge a tagger by a part of its data: headline figures and a row for each tag."
+    ),
+    "compare": Command(add_compare, compare, "Say whether tagger A is better than B, by a paired bootstrap."),
+    "vote": Command(
+        add_vote, vote, "Judge several taggers on different inputs, and what the majority of them decides."
+    ),
+    "score": Command(add_score, score, "Score predictions in .npy files, whoever made them, by the official figures."),
+}

@@ -1,0 +1,341 @@
+"""`extract`: audio files, from a folder, from MTG or on a cluster, into a store."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jamendo_mood.cli import shared
+from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
+from jamendo_mood.util.errors import UsageError
+from jamendo_mood.util.plaintext import say
+
+if TYPE_CHECKING:
+    from jamendo_mood.embedders.registry import Embedder
+    from jamendo_mood.extraction.streaming import ExtractReport, Feed, StreamConfig
+    from jamendo_mood.training.augmentation import WaveAugmentation
+
+T = TypeVar("T")
+
+
+def add_extract(parser: argparse.ArgumentParser) -> None:
+    """Options of `extract`."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "audio_dir", type=shared.place, nargs="?", metavar="AUDIO_DIR", help="folder of audio files, any depth"
+    )
+    source.add_argument(
+        "--from-jamendo",
+        nargs="?",
+        const="low",
+        choices=("low", "full"),
+        help="fetch the MP3s of --tracks from MTG's server, in low quality (46 GB in all) or full (152 GB); each is "
+        "deleted once it is embedded",
+    )
+    _add_download(parser)
+    parser.add_argument("--store", type=shared.place, required=True, metavar="DIR", help="store to write or go on with")
+    parser.add_argument(
+        "--embedder",
+        default="vggish",
+        help="vggish (default), vggish-pca, yamnet, yamnet-scores, or without weights logmel, handcrafted, and "
+        "mel-patches, spectrogram-patches, mfcc-patches",
+    )
+    parser.add_argument(
+        "--hop", type=float, metavar="SECONDS", help="step from window to window, such as 0.5 (default: the embedder's)"
+    )
+    shared.add_weights(parser)
+    parser.add_argument("--tracks", type=Path, metavar="TSV", help="only the tracks of this table (MTG's TSV)")
+    parser.add_argument("--shard", type=shared.shard, metavar="I/N", help="only part I of N, the same on every machine")
+    parser.add_argument("--limit", type=shared.positive, metavar="N", help="only the first N of these tracks")
+    parser.add_argument("--retry-failed", action="store_true", help="try tracks again that failed in earlier runs")
+    parser.add_argument(
+        "--scratch", type=Path, metavar="DIR", help="where WAVs live for a moment (default: temp folder)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="of VGGish: bfloat16 is about twice as fast where CPU or GPU has it; auto (default) takes it there",
+    )
+    parser.add_argument(
+        "--decoder",
+        choices=("pydub", "libsndfile"),
+        default="pydub",
+        help="pydub (default) reads any usual format of sound; libsndfile, of the extra `fast`, takes less work for "
+        "MP3, FLAC, Ogg and WAV, and leaves other files to pydub",
+    )
+    parser.add_argument(
+        "--batch", type=shared.positive, default=64, metavar="N", help="windows a network batch (default 64)"
+    )
+    _add_augment(parser)
+    _add_ray(parser)
+
+
+def _add_download(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tars", action="store_true", help="fetch MTG's 100 tars, of a folder of tracks each, instead of single files"
+    )
+    parser.add_argument(
+        "--base-url",
+        metavar="URL",
+        help="a mirror: the folder that holds 48/948.low.mp3 (full: 48/948.mp3) and the others, or with --tars "
+        "autotagging_moodtheme_audio-low-48.tar (full: autotagging_moodtheme_audio-48.tar)",
+    )
+    parser.add_argument("--connections", type=shared.positive, metavar="N", help="downloads at a time (default 3)")
+    parser.add_argument(
+        "--max-scratch-gb",
+        type=shared.gigabytes,
+        metavar="X",
+        help="the most that downloads and WAVs may take on disk; downloads wait when it is full (default 2)",
+    )
+
+
+def _add_augment(parser: argparse.ArgumentParser) -> None:
+    """Options of `extract` that make copies."""
+    parser.add_argument(
+        "--augment",
+        type=shared.positive,
+        metavar="COPIES",
+        help="embed so many altered copies (noise, later start, gain, pitch) of each training track of --task and "
+        "--data, into a store of their own for `train --augmented`",
+    )
+    parser.add_argument("--task", help="with --augment: the task whose training part is copied, see `train --help`")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="with --augment: the data set's tables")
+    parser.add_argument("--split", type=int, metavar="N", help="with --augment: the split (default 0)")
+
+
+def _add_ray(parser: argparse.ArgumentParser) -> None:
+    """Options of `extract` about clusters."""
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="run on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; local starts Ray on this machine. AUDIO_DIR "
+        "and --store are then folders that all its machines share, or URLs, such as s3://bucket/audio",
+    )
+    parser.add_argument(
+        "--ray-actors", type=shared.positive, metavar="N", help="processes (default: as many as there is room for)"
+    )
+    parser.add_argument("--ray-cpus", type=shared.positive, metavar="N", help="cores a process (default: up to 4)")
+    parser.add_argument(
+        "--ray-gpus", type=shared.share, metavar="X", help="GPUs a process, 0.5 puts two on each (default 0)"
+    )
+
+
+def extract(arguments: argparse.Namespace) -> int:
+    """Embed audio files into a store."""
+    from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
+    from jamendo_mood.extraction.streaming import StreamConfig, extract
+    from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
+    from jamendo_mood.util.files import remove_drafts
+
+    _check_places(arguments)
+    augmentation = _read_augmentation(arguments)
+    feed = _choose_feed(arguments)
+    tracks, missing = _select_tracks(arguments)
+    config = StreamConfig(batch=arguments.batch, scratch=arguments.scratch, decoder=arguments.decoder, feed=feed)
+    if arguments.ray is not None:
+        return _extract_on_ray(arguments, tracks, missing, config)
+    options = EmbedderOptions.of(arguments)
+    if options.precision == "auto" and (arguments.store / MANIFEST_NAME).is_file():
+        # Continue a run that this or another machine started.
+        options = replace(options, precision=EmbeddingStore(arguments.store).spec.precision)
+    embedder = load_embedder(arguments.embedder, options)
+    tracks, embedder, config = _turn_to_copies(tracks, embedder, config, augmentation)
+    store = EmbeddingStore(arguments.store, embedder.spec)
+    remove_drafts(store.root)  # of runs that were killed
+    given_up = set() if arguments.retry_failed else set(store.failures())
+    with shared.TrackProgress(sum(key not in store and key not in given_up for key in tracks)) as progress:
+        report = extract(
+            tracks,
+            embedder,
+            store,
+            config,
+            retry_failed=arguments.retry_failed,
+            on_track=lambda result: progress.advance(result.duration_s, result.error),
+        )
+    print_extraction(report, missing, arguments.store)
+    return SOME_FAILED if report.failed or missing else DONE
+
+
+def _choose_feed(arguments: argparse.Namespace) -> Feed:
+    """Where the decoders get their files: from a folder, or from MTG."""
+    from jamendo_mood.extraction.streaming import local_files
+
+    given = {name: getattr(arguments, name) for name in ("base_url", "connections", "max_scratch_gb")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if arguments.from_jamendo is None:
+        for name in given or ["tars"] * arguments.tars:
+            raise UsageError(f"--{name.replace('_', '-')} is about downloads: it goes with --from-jamendo")
+        return local_files
+    if arguments.tracks is None:
+        raise UsageError("--from-jamendo needs --tracks, MTG's table of tracks; `jamendo-mood splits` gets it")
+
+    from jamendo_mood.datasets.jamendo import QUALITIES, read_list
+    from jamendo_mood.extraction.downloads import DownloadConfig, Downloads
+
+    quality = QUALITIES[arguments.from_jamendo]
+    if "max_scratch_gb" in given:
+        given["max_scratch_bytes"] = round(given.pop("max_scratch_gb") * 1e9)
+    base_url = given.pop("base_url", quality.tars_url if arguments.tars else quality.files_url)
+    tar_name = quality.tar_name if arguments.tars else ""
+    return partial(Downloads, DownloadConfig(base_url, read_list(quality, arguments.tracks), tar_name, **given))
+
+
+def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """The files to embed, and the keys of the table that have none."""
+    from jamendo_mood.audio import conversion
+    from jamendo_mood.datasets.jamendo import QUALITIES, read_list, read_tracks
+    from jamendo_mood.extraction.object_store import find_tracks
+    from jamendo_mood.extraction.streaming import select_shard
+
+    if arguments.from_jamendo is not None:
+        quality = QUALITIES[arguments.from_jamendo]
+        found: dict[str, Any] = {key: quality.path_of(key) for key in read_list(quality, arguments.tracks)}
+    else:
+        found = dict(find_tracks(arguments.audio_dir))
+    if not found:
+        raise UsageError(
+            f"{arguments.audio_dir}: no audio files there ({', '.join(sorted(conversion.AUDIO_SUFFIXES))})"
+        )
+    keys = list(found) if arguments.tracks is None else [track.key for track, _ in read_tracks(arguments.tracks)]
+    if arguments.augment is not None:
+        keys = _read_training_keys(arguments)
+    if not any(key in found for key in keys):
+        where = arguments.audio_dir or "MTG's list"
+        raise UsageError(f"none of the {len(keys)} tracks of {arguments.tracks or arguments.data} is in {where}")
+    if arguments.shard is not None:
+        keys = select_shard(keys, *arguments.shard)
+    keys = keys[: arguments.limit]
+    if not keys:
+        raise UsageError("no tracks are left to embed: this shard is empty")
+    return {key: found[key] for key in keys if key in found}, [key for key in keys if key not in found]
+
+
+def _read_augmentation(arguments: argparse.Namespace) -> WaveAugmentation | None:
+    """What copies `extract` is to make; None if none.
+
+    Raises
+    ------
+    UsageError
+        Options are missing, or do not go with each other.
+    """
+    given = [name for name in ("task", "data", "split") if getattr(arguments, name) is not None]
+    if arguments.augment is None:
+        for name in given:
+            raise UsageError(f"--{name} says whose copies to make: it goes with --augment")
+        return None
+    if not {"task", "data"} <= set(given):
+        raise UsageError("--augment needs --task and --data, which say what the training part is")
+    for name in ("from_jamendo", "ray", "tracks"):
+        if getattr(arguments, name) is not None:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} does not go with --augment, which takes the training part from AUDIO_DIR")
+    from jamendo_mood.training.augmentation import WaveAugmentation
+
+    return WaveAugmentation(copies=arguments.augment)
+
+
+def _read_training_keys(arguments: argparse.Namespace) -> list[str]:
+    """The keys of the tracks that `extract --augment` may copy."""
+    from jamendo_mood.datasets import load_dataset
+    from jamendo_mood.training.augmentation import training_keys
+
+    return training_keys(load_dataset(arguments.task, arguments.data, split=arguments.split or 0))
+
+
+def _turn_to_copies(
+    tracks: Mapping[str, T], embedder: Embedder, config: StreamConfig, augmentation: WaveAugmentation | None
+) -> tuple[dict[str, T], Embedder, StreamConfig]:
+    """What to extract instead of the tracks: their copies; everything as it is if there are to be none."""
+    if augmentation is None:
+        return dict(tracks), embedder, config
+    from jamendo_mood.training.augmentation import CopyMaker, list_copies, mark_embedder
+
+    copies = list_copies(tracks, tracks, augmentation)
+    return copies, mark_embedder(embedder, augmentation), replace(config, alter=CopyMaker(augmentation))
+
+
+def _check_places(arguments: argparse.Namespace) -> None:
+    """Refuse what only goes with `--ray`, and what does not.
+
+    Raises
+    ------
+    UsageError
+        URLs or other options of a cluster without `--ray`, or downloads with it.
+    """
+    if arguments.ray is not None:
+        if arguments.from_jamendo is not None:
+            raise UsageError("--from-jamendo downloads to one machine: it does not go with --ray")
+        return
+    for place in (arguments.audio_dir, arguments.store):
+        if isinstance(place, str):
+            raise UsageError(f"{place}: URLs go with --ray (--ray local runs on this machine alone)")
+    for name in ("ray_actors", "ray_cpus", "ray_gpus"):
+        if getattr(arguments, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')} goes with --ray")
+
+
+def _extract_on_ray(
+    arguments: argparse.Namespace, tracks: Mapping[str, Path | str], missing: list[str], stream: StreamConfig
+) -> int:
+    """Embed tracks on a Ray cluster."""
+    from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
+    from jamendo_mood.extraction import cluster
+    from jamendo_mood.extraction.object_store import find_store
+
+    options = EmbedderOptions.of(arguments)
+    there = find_store(arguments.store)
+    if options.precision == "auto" and there is not None:
+        options = replace(options, precision=there.spec.precision)
+    config = cluster.ClusterConfig(
+        address=arguments.ray,
+        actors=arguments.ray_actors,
+        cpus=arguments.ray_cpus,
+        gpus=arguments.ray_gpus or 0.0,
+        retry_failed=arguments.retry_failed,
+        stream=stream,
+    )
+    bars: list[shared.TrackProgress] = []
+    # Ray prints what it has to say of its machines to stdout.
+    with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as stack:
+        report = cluster.extract_on_ray(
+            {key: place.absolute() if isinstance(place, Path) else place for key, place in tracks.items()},
+            partial(load_embedder, arguments.embedder, options),
+            arguments.store.absolute() if isinstance(arguments.store, Path) else arguments.store,
+            config,
+            on_start=lambda total: bars.append(stack.enter_context(shared.TrackProgress(total))),
+            on_track=lambda result: bars[0].advance(result.duration_s, result.error),
+        )
+    print_extraction(report, missing, arguments.store)
+    return SOME_FAILED if report.failed or missing else DONE
+
+
+def print_extraction(report: ExtractReport, missing: list[str], store: Path | str) -> None:
+    """Say what became of a run, and list what failed."""
+    speed = f" ({report.audio_s / report.wall_s:.0f}x real time)" if report.done else ""
+    say(
+        f"{store}: {report.done} tracks embedded, {report.skipped} were there already, {len(report.failed)} failed; "
+        f"{report.audio_s / 60:.1f} min of sound in {report.wall_s:.1f} s{speed}"
+    )
+    if report.failed:
+        lines = [f"  {key}: {error}" for key, error in report.failed.items()]
+        listed = store / "failures.tsv" if isinstance(store, Path) else f"{store}/_failures/"
+        shared.print_list(f"failed, see {listed}; --retry-failed tries them again:", lines)
+    if missing:
+        shared.print_list(f"{len(missing)} tracks of the table have no audio file:", [f"  {key}" for key in missing])
+
+
+COMMANDS = {
+    "extract": Command(
+        add_extract,
+        extract,
+        "Embed audio files into a store, one .npy a track; go on where an earlier run stopped.",
+        "what was finished is kept, the tracks in hand are not, and the same command continues from there",
+    ),
+}

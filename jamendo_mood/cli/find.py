@@ -1,0 +1,331 @@
+"""`similar`, `playlist` and `history`: music of a library by sound, by mood, by emotion, and what was asked for."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jamendo_mood.cli import shared
+from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
+from jamendo_mood.library import mood_log
+from jamendo_mood.tagging import emotions
+from jamendo_mood.tagging.emotions import Place, place_of
+from jamendo_mood.util import plaintext
+from jamendo_mood.util.errors import UsageError
+
+if TYPE_CHECKING:
+    from jamendo_mood.library.similarity import Array, Found, Library
+    from jamendo_mood.store.embedding_store import EmbeddingStore
+    from jamendo_mood.training.model import Tagger
+
+PICTURE_DPI = 150
+
+
+def add_similar(parser: argparse.ArgumentParser) -> None:
+    """Options of `similar`."""
+    parser.add_argument("track", metavar="TRACK", help="a track of the store, such as 48/948, or any audio file")
+    _add_library(parser)
+    shared.add_weights(parser)
+
+
+def _add_library(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="embeddings of the library")
+    built_in = "7 moods, built in, on embeddings of vggish-pca"
+    parser.add_argument("--tagger", type=Path, metavar="DIR", help=f"folder `train` wrote (default: {built_in})")
+    parser.add_argument("--audio", type=Path, metavar="DIR", help="the folder that was extracted, to name the files")
+    parser.add_argument("--count", type=shared.positive, default=20, metavar="N", help="tracks to find (default 20)")
+    parser.add_argument(
+        "--format", choices=("table", "json", "csv", "m3u8"), help="of the output (default table, or as --out ends)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
+
+
+def similar(arguments: argparse.Namespace) -> int:
+    """Find the tracks of a store that sound like one."""
+    from jamendo_mood.store.embedding_store import EmbeddingStore
+    from jamendo_mood.util.errors import AudioError
+
+    form, store = _choose_format(arguments), EmbeddingStore(arguments.store)
+    tagger = _choose_tagger(arguments, store)
+    if tagger is None:
+        plaintext.note("without tags, for no tagger is given that knows these embeddings (--tagger DIR)")
+    try:
+        track = arguments.track if _is_key(arguments.track, store) else _embed(Path(arguments.track), store, arguments)
+    except AudioError as error:
+        plaintext.note(f"failed: {error}")
+        return SOME_FAILED
+    library = shared.open_library(arguments, store, tagger)
+    return _hand_out(library.similar(track, arguments.count), form, arguments)
+
+
+def add_playlist(parser: argparse.ArgumentParser) -> None:
+    """Options of `playlist`."""
+    parser._negative_number_matcher = re.compile(r"-[\d.]")  # `--at -0.6,-0.4` is a point and no option
+    start = parser.add_mutually_exclusive_group(required=True)
+    start.add_argument(
+        "--mood",
+        type=shared.level,
+        action="append",
+        default=[],
+        metavar="NAME=LEVEL",
+        help="how much of a tag is wanted, from 0, the least of all tracks, to 1; may be given several times",
+    )
+    start.add_argument("--at", type=shared.point, metavar="V,A", help="valence and arousal wanted, each from -1 to 1")
+    _add_wishes(parser, start)
+    end = parser.add_mutually_exclusive_group()
+    end.add_argument("--to", type=shared.point, metavar="V,A", help="go from there to this valence and arousal")
+    end.add_argument("--to-emotion", metavar="NAME", help="go from there to this emotion")
+    shared.add_places(parser)
+    _add_library(parser)
+
+
+def _add_wishes(parser: argparse.ArgumentParser, start: argparse._MutuallyExclusiveGroup) -> None:
+    """Options of `playlist` about emotions, `start` being the group of those that say where it starts."""
+    start.add_argument(
+        "--emotion",
+        metavar="NAME",
+        help="the same by an emotion of Plutchik's wheel, such as serenity, or of a face, such as happy or neutral",
+    )
+    start.add_argument("--emotion-of", metavar="TRACK", help="the same by the place of a track of the store")
+    parser.add_argument(
+        "--remember",
+        action="store_true",
+        help="keep which emotion was asked for and when, on this machine; `jamendo-mood history` shows and deletes it",
+    )
+
+
+def playlist(arguments: argparse.Namespace) -> int:
+    """Find tracks by moods, by a place on the plane of valence and arousal, or along a path through it."""
+    from jamendo_mood.library.similarity import find_target
+    from jamendo_mood.store.embedding_store import EmbeddingStore
+
+    form, store = _choose_format(arguments), EmbeddingStore(arguments.store)
+    path = _choose_path(arguments)
+    tagger = _choose_tagger(arguments, store)
+    if tagger is None:
+        raise UsageError(f"the built-in tagger does not know {store.spec}: give one that does with --tagger DIR")
+    wanted = {tagger.task.targets[find_target(name, tagger.task.targets)]: level for name, level in arguments.mood}
+    for name in wanted:
+        grade = tagger.grades[tagger.task.targets.index(name)]
+        if grade in shared.DOUBTFUL:
+            plaintext.note(f"{name} is graded {grade} (see `jamendo-mood tag`), so it counts less than other moods")
+    tag_places = shared.read_tag_places(tagger, arguments.places)
+    library = shared.open_library(arguments, store, tagger)
+    if arguments.places is not None:
+        library = replace(library, va=place_of(tagger.task, tagger.tuned, library.scores, tag_places)).prepare()
+    places, given = [end.place_in(library) for end in path], {end.track for end in path if end.track}
+    if wanted:
+        found = library.by_moods(wanted, arguments.count)
+    elif len(places) == 1:
+        found = library.near(*places[0], arguments.count, given)
+    else:
+        found = library.along(places, arguments.count, given)
+    status = _hand_out(found, form, arguments)
+    if arguments.remember:
+        _remember(path, library)
+    return status
+
+
+@dataclass(frozen=True)
+class End:
+    """Where a playlist's path through the plane begins or ends.
+
+    Attributes
+    ----------
+    asked_by : str
+        The option's name.
+    place : Place or None
+        None: that of `track`, which only its library knows.
+    emotion : str or None
+        None: what the place is called.
+    track : str
+    """
+
+    asked_by: str
+    place: Place | None = None
+    emotion: str | None = None
+    track: str = ""
+
+    def place_in(self, library: Library) -> Place:
+        """Where it lies, in a library."""
+        if self.place is not None:
+            return self.place
+        row = library.row(self.track)
+        if library.plane is None:
+            raise UsageError(
+                f"{self.track}: this tagger's moods say nothing of valence and arousal, so it has no place"
+            )
+        valence, arousal = library.plane[row].tolist()
+        return Place(valence, arousal)
+
+
+def _choose_path(arguments: argparse.Namespace) -> list[End]:
+    """The ends of `playlist`'s path through the plane: none for one by moods, one for a place.
+
+    Raises
+    ------
+    UsageError
+        An emotion is unknown, or the options contradict each other.
+    """
+    path = []
+    for option in ("at", "emotion", "emotion_of", "to", "to_emotion"):
+        value = getattr(arguments, option)
+        if value is not None:
+            path.append(_END[option.removeprefix("to_")](option.replace("_", "-"), value))
+    if arguments.mood and path:
+        raise UsageError("--to and --to-emotion end a path that --at or --emotion begins; --mood begins none")
+    if arguments.remember and not path:
+        raise UsageError("--remember keeps emotions: ask with --emotion, --emotion-of or --at, not with --mood")
+    return path
+
+
+def _end_by_name(asked_by: str, name: str) -> End:
+    emotion = emotions.find_emotion(name)
+    return End(asked_by, emotion.place, emotion.name)
+
+
+_END: dict[str, Callable[[str, Any], End]] = {
+    "at": lambda asked_by, point: End(asked_by, Place(*point)),
+    "to": lambda asked_by, point: End(asked_by, Place(*point)),
+    "emotion": _end_by_name,
+    "emotion_of": lambda asked_by, track: End(asked_by, track=track),
+}
+
+
+def _remember(path: Sequence[End], library: Library) -> None:
+    """Keep what was asked for, and say where."""
+    time = mood_log.now()
+    places = [(end, end.place_in(library)) for end in path]
+    wishes = [mood_log.wish_for(place, end.asked_by, time, end.emotion) for end, place in places]
+    plaintext.note(f"{mood_log.remember(wishes)}: remembered (`jamendo-mood history --forget` deletes all of it)")
+
+
+def _choose_format(arguments: argparse.Namespace) -> str:
+    """The format asked for, or that of --out's ending, or a table."""
+    from jamendo_mood.library.similarity import FORMATS
+
+    ending = "" if arguments.out is None else arguments.out.suffix.removeprefix(".").lower()
+    form: str = arguments.format or (ending if ending in FORMATS else "table")
+    if form == "m3u8" and arguments.audio is None:
+        # A playlist of keys would open in a player and play nothing.
+        raise UsageError("an m3u8 playlist names audio files: give the folder that was extracted with --audio DIR")
+    return form
+
+
+def _choose_tagger(arguments: argparse.Namespace, store: EmbeddingStore) -> Tagger | None:
+    """The tagger given, or the built-in one if it knows the store's embeddings."""
+    from jamendo_mood.training.model import Tagger, load_builtin
+
+    if arguments.tagger is not None:
+        tagger = Tagger.load(arguments.tagger)
+        tagger.check_spec(store.spec)
+        return tagger
+    builtin = load_builtin()
+    return builtin if builtin.spec.accepts(store.spec) else None
+
+
+def _is_key(track: str, store: EmbeddingStore) -> bool:
+    """Whether this is a track of the store, and not an audio file."""
+    from jamendo_mood.util.errors import StoreError
+
+    try:
+        if track in store:
+            return True
+    except StoreError:  # a path that can be no key, such as ../song.mp3
+        pass
+    if not Path(track).exists():
+        raise UsageError(f"{track}: no track of {store.root}, and no audio file")
+    return False
+
+
+def _embed(path: Path, store: EmbeddingStore, arguments: argparse.Namespace) -> Array:
+    """The mean embedding of an audio file, made as the store's were."""
+    from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
+    from jamendo_mood.extraction.streaming import embed_files
+    from jamendo_mood.util.errors import AudioError
+
+    embedder = load_embedder(store.spec, EmbedderOptions.of(arguments))
+    if not store.spec.accepts(embedder.spec):
+        raise UsageError(f"{store.root} holds embeddings of {store.spec}, which cannot be compared to {embedder.spec}")
+    (result,) = embed_files({path.name: path}, embedder)
+    if result.frames is None:
+        raise AudioError(result.error)
+    mean: Array = result.frames.mean(axis=0)
+    return mean
+
+
+def _hand_out(found: list[Found], form: str, arguments: argparse.Namespace) -> int:
+    """Print tracks, or write them to a file."""
+    from jamendo_mood.library.similarity import FORMATS, describe
+    from jamendo_mood.util.files import write_atomically
+
+    silent = sum(track.file is None for track in found)
+    if form == "m3u8" and silent:
+        plaintext.warn(f"{silent} of {len(found)} tracks have no file in {arguments.audio} and are left out")
+    text = FORMATS[form](describe(found))
+    if arguments.out is None:
+        print(text, end="")
+    else:
+        write_atomically(arguments.out, lambda file: file.write(text.encode()))
+        plaintext.note(f"{arguments.out}: {len(found)} tracks written")
+    return DONE
+
+
+def add_history(parser: argparse.ArgumentParser) -> None:
+    """Options of `history`."""
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--format", choices=tuple(mood_log.FORMATS), default="table", help="of the output (default table)"
+    )
+    what.add_argument("--plot", type=Path, metavar="PNG", help="draw valence and arousal over time there instead")
+    what.add_argument("--forget", action="store_true", help="delete all that was kept")
+
+
+def history(arguments: argparse.Namespace) -> int:
+    """Show, draw or delete the emotions that were kept."""
+    path = mood_log.default_path()
+    if arguments.forget:
+        print(f"{path}: deleted" if mood_log.forget(path) else f"{path}: there was nothing to delete")
+        return DONE
+    kept = mood_log.read(path)
+    for problem in kept.problems:
+        plaintext.warn(problem)
+    if arguments.plot is not None:
+        return _draw_history(kept.wishes, arguments.plot)
+    if not kept.wishes:
+        plaintext.note(f"{path}: nothing is kept (`jamendo-mood playlist --remember` keeps the emotions asked for)")
+    print(mood_log.FORMATS[arguments.format](kept.wishes), end="")
+    return DONE
+
+
+def _draw_history(wishes: tuple[mood_log.Wish, ...], target: Path) -> int:
+    from jamendo_mood.util.files import write_atomically
+
+    if target.suffix.lower() != ".png":
+        raise UsageError(f"{target}: curves are drawn as PNG, so its name must end in .png")
+    if not wishes:
+        raise UsageError("nothing is kept, so there is nothing to draw")
+    try:
+        from jamendo_mood.library.mood_log import plot_history
+    except ModuleNotFoundError as error:
+        raise UsageError(f"no {error.name} to draw with: `pip install jamendo-mood[notebook]` brings it") from error
+    content = plot_history(wishes).to_png(PICTURE_DPI)
+    write_atomically(target, lambda file: file.write(content))
+    first, last = (f"{edge(wish.time for wish in wishes):%Y-%m-%d}" for edge in (min, max))
+    print(f"{target}: {plaintext.count(len(wishes), 'emotion')} from {first} to {last}")
+    return DONE
+
+
+COMMANDS = {
+    "similar": Command(add_similar, similar, "Find the tracks of a library that sound like one."),
+    "playlist": Command(add_playlist, playlist, "Find tracks by mood, by emotion, or on a path of moods."),
+    "history": Command(
+        add_history,
+        history,
+        "Show the emotions that you asked for and had remembered, draw them as curves, or delete them.",
+    ),
+}

@@ -1,0 +1,339 @@
+"""What commands share: types and groups of options, progress bars, tables of scores, exit statuses.
+
+What is slow to import is imported inside functions, here and in the commands, so that `jamendo-mood --help` loads
+neither TensorFlow nor pandas.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jamendo_mood.tasks.task import KINDS
+from jamendo_mood.util import plaintext
+from jamendo_mood.util.errors import UsageError
+
+if TYPE_CHECKING:
+    from jamendo_mood.evaluation.evaluate import Scores
+    from jamendo_mood.library.similarity import Library
+    from jamendo_mood.store.embedding_store import EmbeddingStore
+    from jamendo_mood.training.model import Tagger
+
+DONE, SOME_FAILED = 0, 1  # exit statuses
+WRONG_USAGE = 2
+
+Places = Mapping[str, tuple[float, float]]
+
+
+DOUBTFUL = {"weak", "unknown"}
+SHOWN = (
+    *("tag", "class", "value", "grade", "positives", "artists", "prior", "decided", "PR-AUC", "ROC-AUC"),
+    *("precision", "recall", "F-score", "threshold", "ECE-all", "CCC", "Pearson", "R2", "RMSE", "mean", "sd"),
+)
+"""Columns of the table of targets that fit on a screen; JSON and CSV have all."""
+LISTED = 10  # tracks named before "and N more"
+
+
+class Command(NamedTuple):
+    """A command: what adds its options and what runs it.
+
+    Attributes
+    ----------
+    add_options : callable (parser)
+    run : callable (arguments) -> exit status
+    summary : str
+        Its line in ``jamendo-mood --help``.
+    interrupted : str
+        What it says of what is kept where it is interrupted, and of how to continue.
+    """
+
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    summary: str
+    interrupted: str = "the same command starts again from the beginning"
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def setting(text: str) -> tuple[str, str]:
+    """``NAME=VALUE``."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
+
+
+def level(text: str) -> tuple[str, float]:
+    """``NAME=LEVEL``, the level from 0 to 1."""
+    name, level = setting(text)
+    try:
+        if 0 <= float(level) <= 1:
+            return name, float(level)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r}: a level is a number from 0, the least of all tracks, to 1, the most")
+
+
+def point(text: str) -> tuple[float, float]:
+    """``V,A``, valence and arousal from -1 to 1."""
+    try:
+        valence, arousal = map(float, text.split(","))
+        if -1 <= valence <= 1 and -1 <= arousal <= 1:
+            return valence, arousal
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not valence and arousal, two numbers from -1 to 1 such as 0.8,-0.5")
+
+
+def whole(text: str) -> int:
+    """A whole number from 0 up."""
+    return 0 if text == "0" else positive(text)
+
+
+def shard(text: str) -> tuple[int, int]:
+    """``I/N``, I from 1 to N."""
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form I/N with I from 1 to N")
+    return int(index), int(count)
+
+
+def place(text: str) -> Path | str:
+    """A path, or a URL as it is; ``file://`` is a path too."""
+    if text.startswith("file://"):
+        return Path(text.removeprefix("file://"))
+    return text if "://" in text else Path(text)
+
+
+def share(text: str) -> float:
+    """GPUs: a number above 0, whole from 1 up."""
+    try:
+        number = float(text)
+        if 0 < number < 1 or (number >= 1 and number.is_integer()):
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of GPUs, such as 1 or 0.5")
+
+
+def gigabytes(text: str) -> float:
+    """A number of gigabytes above 0."""
+    try:
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of gigabytes, such as 2 or 0.5")
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Where an embedder's weights are."""
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="PATH",
+        help="TF-Hub module's folder; or Google's file: VGGish's vggish_model.ckpt, YAMNet's yamnet.tflite",
+    )
+    parser.add_argument("--pca", type=Path, metavar="FILE", help="Google's vggish_pca_params.npz, for vggish-pca")
+    parser.add_argument("--allow-untrained", action="store_true", help="take weights that are not Google's")
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Where the data set and the embeddings are."""
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data set's tables, as published")
+    parser.add_argument("--store", type=Path, metavar="DIR", help="embeddings (default: those released with the data)")
+
+
+def add_format(parser: argparse.ArgumentParser, *formats: str) -> None:
+    """The format of the output."""
+    parser.add_argument("--format", choices=formats, default=formats[0], help=f"of the output (default {formats[0]})")
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """How to train."""
+    parser.add_argument(
+        "--head",
+        default="attention",
+        help="attention (default), mlp or linear; conv1d or gru, which follow the order; cnn, on patches",
+    )
+    parser.add_argument("--pooling", help="what it sees of a track: frames, mean or mean+std (default: the head's own)")
+    parser.add_argument("--ensemble", type=positive, metavar="N", help="heads to train and average")
+    parser.add_argument("--epochs", type=positive, metavar="N", help="passes over the training part")
+    parser.add_argument("--seed", type=int, metavar="N", help="same seed, same tagger (default 0)")
+    parser.add_argument(
+        "--set",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other setting of TrainConfig, HeadConfig or Augmentation, such as dropout=0.3 or mixup=0",
+    )
+
+
+def add_part(parser: argparse.ArgumentParser, rounds: Callable[[str], int]) -> None:
+    """The part to evaluate on."""
+    from jamendo_mood.tasks.bootstrap import ROUNDS
+
+    parser.add_argument("--split", type=int, metavar="N", help="official split (default: the one it was trained on)")
+    parser.add_argument("--part", metavar="NAME", help="part to judge by (default: the test part)")
+    parser.add_argument(
+        "--rounds", type=rounds, default=ROUNDS, metavar="N", help=f"of the bootstrap over artists (default {ROUNDS})"
+    )
+
+
+def load_tagger(arguments: argparse.Namespace) -> Tagger:
+    """The tagger that ``--tagger`` names, or the built-in one."""
+    from jamendo_mood.training.model import Tagger, load_builtin
+
+    if arguments.tagger is not None:
+        return Tagger.load(arguments.tagger)
+    plaintext.note("with the tagger that comes with jamendo-mood: AudioSet's 7 music moods (--tagger takes another)")
+    return load_builtin()
+
+
+class TrackProgress:
+    """A progress bar: tracks, x real time, failures, time left; with a `verb` there is a line at the end, too."""
+
+    def __init__(self, total: int, verb: str = "") -> None:
+        self._total, self._verb, self._audio_s, self._failed = total, verb, 0.0, 0
+
+    def __enter__(self) -> TrackProgress:
+        from tqdm import tqdm
+
+        # A log file gets a line now and then, a terminal a bar that moves.
+        interval_s = 0.1 if sys.stderr.isatty() else 10.0
+        self._bar = tqdm(
+            total=self._total,
+            unit="track",
+            file=sys.stderr,
+            mininterval=interval_s,
+            dynamic_ncols=True,
+            disable=self._total == 0,
+        )
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.leave = self._bar.n > 0  # a run that could not start leaves its error alone on the screen
+        self._bar.close()
+        if self._verb and kind is None:
+            wall_s = time.perf_counter() - self._started
+            speed = self._audio_s / wall_s
+            plaintext.note(f"{self._audio_s:.0f} s of sound {self._verb} in {wall_s:.2f} s ({speed:.0f}x real time)")
+
+    def advance(self, duration_s: float, error: str = "") -> None:
+        """Count one more track; a failure is told at once."""
+        self._audio_s += duration_s
+        if error:
+            self._failed += 1
+            self._bar.write(plaintext.show(f"failed: {error}"), file=sys.stderr)
+        speed = self._audio_s / (time.perf_counter() - self._started)
+        self._bar.set_postfix_str(f"{speed:.0f}x real time, {self._failed} failed", refresh=False)
+        self._bar.update()
+
+
+class CountProgress:
+    """A progress bar of tracks scored, exported or the like; none appears where there is nothing to do."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Say how many tracks are done, of how many."""
+        from tqdm import tqdm
+
+        if self._bar is None:
+            interval_s = 0.1 if sys.stderr.isatty() else 10.0
+            self._bar = tqdm(
+                total=total, desc=self._doing, unit="track", file=sys.stderr, mininterval=interval_s, leave=False
+            )
+        self._bar.update(done - self._bar.n)
+        if done == total:
+            self._bar.close()
+
+
+def print_scores(scores: Scores, form: str) -> None:
+    """Print the headline figures and the rows per target."""
+    if form == "json":
+        print_json(scores.to_json())
+        return
+    print(f"{scores.examples} examples, {len(scores.per_target)} {KINDS[scores.kind].plural}")
+    for name, figure in scores.figures.items():
+        number = str(figure) if isinstance(figure, int) else f"{figure:.6f}"  # a count, or a figure
+        print(f"{name:16} {number}{interval(scores.intervals.get(name))}")
+    if scores.intervals:
+        print("(in brackets: 95 % intervals by a bootstrap over artists)")
+    print()
+    table = scores.table()
+    shown = [name for name in SHOWN if name in table]
+    text = table[shown].to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}")
+    print(plaintext.show_lines(text))
+
+
+def interval(ends: tuple[float, float] | None) -> str:
+    """An interval behind its figure; nothing where there is none."""
+    return "" if ends is None else f"  [{ends[0]:.4f}, {ends[1]:.4f}]"
+
+
+def print_list(heading: str, lines: list[str]) -> None:
+    """Lines below a heading, the first few."""
+    more = [f"  and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    plaintext.note_all([heading, *lines[:LISTED], *more])
+
+
+def print_json(values: Any) -> None:
+    """JSON as the result."""
+    print(plaintext.to_json(values))
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """The option of `tag` and `playlist` that names another table of tags."""
+    parser.add_argument(
+        "--places",
+        type=Path,
+        metavar="CSV",
+        help="where tags lie: a table with the columns MoodTag, Valence and Arousal, 1 to 9 (default: our own)",
+    )
+
+
+def read_tag_places(tagger: Tagger, file: Path | None) -> Places:
+    """The table of tags that `--places` names, or our own.
+
+    Raises
+    ------
+    DataError
+        The file is no such table.
+    UsageError
+        It has none of the tagger's tags.
+    """
+    from jamendo_mood.tagging.emotions import PLACES, read_places
+
+    if file is None:
+        return PLACES
+    places = read_places(file)
+    if places.keys().isdisjoint(tagger.task.targets):
+        raise UsageError(f"{file}: places none of the tagger's tags, which are {', '.join(tagger.task.targets)}")
+    return places
+
+
+def open_library(arguments: argparse.Namespace, store: EmbeddingStore, tagger: Tagger | None) -> Library:
+    """The tracks of a store, scored, with their files where ``--audio`` names the folder."""
+    from jamendo_mood.library.similarity import open_library
+
+    library = open_library(store, tagger, arguments.audio, CountProgress("scoring"))
+    if arguments.audio is not None and not library.files:
+        raise UsageError(f"{arguments.audio}: none of the {len(library)} tracks of {store.root} has its file there")
+    return library

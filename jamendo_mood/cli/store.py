@@ -1,0 +1,148 @@
+"""`export`, `import`, `pack` and `verify`: a store as Parquet files, as one file, and looked at for damage."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from jamendo_mood.cli import shared
+from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
+from jamendo_mood.util import plaintext
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Options of `export`."""
+    parser.add_argument("store", type=Path, metavar="STORE", help="folder that `extract` wrote")
+    parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the Parquet files")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--shard-rows", type=shared.positive, metavar="N", help="tracks a file (default: by --shard-mb)")
+    size.add_argument(
+        "--shard-mb",
+        type=shared.positive,
+        default=256,
+        metavar="N",
+        help="megabytes of embeddings a file, before compression (default 256)",
+    )
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write a store as Parquet files."""
+    from jamendo_mood.store.embedding_store import EmbeddingStore
+    from jamendo_mood.store.parquet import export_parquet
+
+    report = export_parquet(
+        EmbeddingStore(arguments.store),
+        arguments.out,
+        shard_rows=arguments.shard_rows,
+        shard_mb=arguments.shard_mb,
+        on_progress=shared.CountProgress("exporting"),
+    )
+    print(
+        f"{arguments.out}: {plaintext.count(report.tracks, 'track')} exported, {report.skipped} were there already; "
+        f"{plaintext.count(report.files, 'Parquet file')}"
+    )
+    return DONE
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """Options of `import`."""
+    parser.add_argument(
+        "files", type=Path, nargs="+", metavar="PARQUET", help="files that `export` wrote, or folders of them"
+    )
+    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="store to write or go on with")
+
+
+def import_(arguments: argparse.Namespace) -> int:
+    """Put the embeddings of Parquet files into a store."""
+    from jamendo_mood.store.parquet import import_parquet
+    from jamendo_mood.util.files import remove_drafts
+
+    remove_drafts(arguments.store)  # of runs that were killed
+    report = import_parquet(arguments.files, arguments.store, on_progress=shared.CountProgress("importing"))
+    print(
+        f"{arguments.store}: {plaintext.count(report.tracks, 'track')} imported, {report.skipped} were there already; "
+        f"from {plaintext.count(report.files, 'Parquet file')}"
+    )
+    return DONE
+
+
+def add_pack(parser: argparse.ArgumentParser) -> None:
+    """Options of `pack`."""
+    parser.add_argument("store", type=Path, metavar="STORE", help="folder that `extract` wrote")
+
+
+def pack(arguments: argparse.Namespace) -> int:
+    """Write all embeddings of a store into one file to be memory-mapped."""
+    from jamendo_mood.store.embedding_store import INDEX_NAME, PACKED_NAME, EmbeddingStore
+    from jamendo_mood.util.files import remove_drafts
+
+    store = EmbeddingStore(arguments.store)
+    remove_drafts(store.root)  # of runs that were killed
+    packed = store.pack()
+    rows, dim = packed.frames.shape
+    print(
+        f"{arguments.store / PACKED_NAME}: {plaintext.count(len(packed), 'track')} in one array of {rows} x {dim}, "
+        f"{packed.frames.nbytes / 1e6:.1f} MB; their keys and lengths are in {INDEX_NAME}"
+    )
+    return DONE
+
+
+def add_verify(parser: argparse.ArgumentParser) -> None:
+    """Options of `verify`."""
+    parser.add_argument("store", type=Path, metavar="STORE", help="folder that `extract` wrote")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="put right what is wrong; what is damaged stays as NAME.npy.bad, and `extract` embeds the track anew",
+    )
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Look at every file of a store, and put right what is wrong if that is asked for."""
+    from jamendo_mood.store.verification import repair_store, verify_store
+
+    store: Path = arguments.store
+    if arguments.repair:
+        repair = repair_store(store, lambda: shared.CountProgress("verifying"))
+        found, done, lost = repair.left, repair.done, repair.lost
+    else:
+        found, done, lost = verify_store(store, shared.CountProgress("verifying")), (), ()
+    for finding, remedy in [*done, *((finding, "") for finding in found.findings)]:
+        print("\t".join(plaintext.show(text) for text in (finding.name, finding.problem, remedy) if text))
+    for text in found.notes:
+        plaintext.note(f"note: {plaintext.show(text)}")
+    bare = f", {found.unchecked} of them without a checksum" if found.unchecked else ""
+    mended = f"{len(done)} things mended, " if done else ""
+    plaintext.note(
+        f"{store}: {plaintext.count(found.sound, 'embedding')} sound{bare}; {mended}{len(found.findings)} things wrong"
+        + (" (--repair mends what can be mended)" if found.findings and not arguments.repair else "")
+    )
+    if lost:
+        plaintext.note(
+            f"without an embedding now: {len(lost)} of these; "
+            f"`jamendo-mood extract AUDIO_DIR --store {store}` embeds those that are tracks"
+        )
+    return SOME_FAILED if done or found.findings else DONE
+
+
+COMMANDS = {
+    "export": Command(
+        add_export,
+        export,
+        "Write a store as Parquet files, for datasets, DuckDB or Spark.",
+        "the files that were finished are kept, and the same command continues from there",
+    ),
+    "import": Command(
+        add_import,
+        import_,
+        "Put the embeddings of such Parquet files into a store.",
+        "the tracks that were finished are kept, and the same command continues from there",
+    ),
+    "pack": Command(
+        add_pack,
+        pack,
+        "Write a store into one file to be memory-mapped, for training.",
+        "the embeddings are as they were, and the same command packs them again",
+    ),
+    "verify": Command(add_verify, verify, "Look at every file of a store for damage, and with --repair put it right."),
+}

@@ -1,0 +1,260 @@
+"""`tag` and `spectrogram`: what songs sound like, in moods and in a picture."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jamendo_mood.cli import shared
+from jamendo_mood.cli.shared import DONE, DOUBTFUL, SOME_FAILED, Command
+from jamendo_mood.tagging.emotions import Place, describe_place, place_of
+from jamendo_mood.tasks.task import KINDS
+from jamendo_mood.util import plaintext
+from jamendo_mood.util.errors import UsageError
+from jamendo_mood.util.plaintext import say
+
+if TYPE_CHECKING:
+    from jamendo_mood.audio.spectrograms import Spectrogram
+    from jamendo_mood.store.embedding_store import EmbeddingStore
+    from jamendo_mood.tagging.prediction import Prediction
+    from jamendo_mood.training.model import Tagger
+    from jamendo_mood.util.files import Scratch
+
+PICTURE_COLUMNS, PICTURE_DPI = 2_000, 150  # of a spectrogram with axes: more columns than pixels would not be seen
+NUMBER_WIDTH = 5  # of a score over time, with a sign and two decimals
+
+
+def add_tag(parser: argparse.ArgumentParser) -> None:
+    """Options of `tag`."""
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio files, folders of them, or a store")
+    parser.add_argument("--tagger", type=Path, metavar="DIR", help="folder `train` wrote (default: 7 moods, built in)")
+    shared.add_weights(parser)
+    parser.add_argument("--top", type=shared.positive, default=10, metavar="N", help="tags to show (default 10)")
+    parser.add_argument("--timeline", action="store_true", help="scores over time, of each frame, too")
+    shared.add_places(parser)
+    shared.add_format(parser, "table", "json", "csv")
+
+
+def tag(arguments: argparse.Namespace) -> int:
+    """Tag files, folders of them, or stores."""
+    from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
+    from jamendo_mood.tagging.prediction import predict_files, predict_stored
+
+    tagger = shared.load_tagger(arguments)
+    files, stores = _sort_inputs(arguments.files)
+    for store in stores:
+        tagger.check_spec(store.spec)
+    places = shared.read_tag_places(tagger, arguments.places)
+    predictions = [prediction for store in stores for prediction in predict_stored(store, tagger)]
+    failed = 0
+    if files:
+        embedder = load_embedder(tagger.spec, EmbedderOptions.of(arguments))
+        tagger.warm_up()
+        results = {}
+        with shared.TrackProgress(len(files), "decoded, embedded and scored") as progress:
+            for path, result in predict_files(files, tagger, embedder):
+                results[path] = result
+                if isinstance(result, str):
+                    failed += 1
+                    progress.advance(0.0, result)
+                else:
+                    progress.advance(result.duration_s)
+        predictions += [result for path in files if not isinstance(result := results[path], str)]
+    if arguments.places is not None:
+        predictions = _place_predictions(predictions, tagger, places)
+    print_predictions(predictions, arguments.format, arguments.top, timeline=arguments.timeline)
+    return SOME_FAILED if failed else DONE
+
+
+def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
+    """The audio files and the stores among the paths; folders are searched, and a path given twice counts once."""
+    from jamendo_mood.audio import conversion
+    from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
+
+    files: list[Path] = []
+    stores = []
+    for path in dict.fromkeys(paths):
+        if (path / MANIFEST_NAME).is_file():
+            stores.append(EmbeddingStore(path))
+        elif path.is_dir():
+            files += conversion.find_audio(path).values()
+        elif path.exists():
+            files.append(path)
+        else:
+            raise UsageError(f"{path}: no such file, folder or store")
+    if not files and not stores:
+        raise UsageError(f"no audio files in {', '.join(map(str, paths))}")
+    return list(dict.fromkeys(files)), stores
+
+
+def _place_predictions(predictions: Sequence[Prediction], tagger: Tagger, places: shared.Places) -> list[Prediction]:
+    """Predictions where a table of tags puts them."""
+    placed = []
+    for prediction in predictions:
+        va = place_of(tagger.task, tagger.tuned, prediction.track_scores, places)
+        placed.append(replace(prediction, place=None if va is None else Place(*va.tolist())))
+    return placed
+
+
+def print_predictions(predictions: list[Prediction], form: str, count: int, *, timeline: bool) -> None:
+    """Print the highest tags or classes of each track, or its values; with `timeline` over time too."""
+    if form == "json":
+        shared.print_json([prediction.to_json(count, timeline=timeline) for prediction in predictions])
+    elif form == "csv":
+        from jamendo_mood.tagging.prediction import write_csv
+
+        write_csv(predictions, count, sys.stdout, timeline=timeline)
+    else:
+        for prediction in predictions:
+            _print_targets(prediction, count)
+            if timeline:
+                _print_timeline(prediction, count)
+
+
+def _print_targets(prediction: Prediction, count: int) -> None:
+    named = " - ".join(text for text in (prediction.artist, prediction.title) if text)
+    minutes, seconds = divmod(round(prediction.duration_s), 60)
+    say(f"{prediction.source}  {named}  ({minutes}:{seconds:02d})".replace("    ", "  "))
+    *_, decides = KINDS[prediction.kind].columns
+    for target, score, decided in prediction.top(count):
+        bar = "█" * round(20 * prediction.share(score))
+        grade = prediction.grade(target)
+        doubt = f"  ({grade})" if grade in DOUBTFUL else ""
+        say(f"  {target:20} {score:.3f} {'*' if decides and decided else ' '} {bar}".rstrip() + doubt)
+    any_decided, none_decided = KINDS[prediction.kind].footnotes
+    note_below = any_decided if prediction.decided.any() else none_decided
+    print(f"  ({note_below.format(*prediction.scale or ())})")
+    if DOUBTFUL & {prediction.grade(tag) for tag, _, _ in prediction.top(count)}:
+        print("  (weak: hardly told from chance when the tagger was graded; unknown: too few examples there to say)")
+    if prediction.place is not None:
+        print(f"  {describe_place(*prediction.place)}")
+    print()
+
+
+def _print_timeline(prediction: Prediction, count: int) -> None:
+    columns = prediction.order[:count]
+    widths = [max(len(prediction.targets[column]), NUMBER_WIDTH) for column in columns]
+    named = zip(columns, widths, strict=True)
+    say("  seconds  " + "  ".join(f"{prediction.targets[column]:>{width}}" for column, width in named))
+    for start_s, row in zip(prediction.times_s, prediction.frame_scores[:, columns], strict=True):
+        cells = (f"{score:{width}.2f}" for width, score in zip(widths, row, strict=True))
+        print(f"  {start_s:7.2f}  " + "  ".join(cells))
+    print()
+
+
+def add_spectrogram(parser: argparse.ArgumentParser) -> None:
+    """Options of `spectrogram`."""
+    parser.add_argument("source", type=Path, metavar="IN", help="an audio file, or a folder of them")
+    parser.add_argument(
+        "target", type=Path, metavar="OUT", help="a file .png; a folder if IN is one: IN/a.mp3, OUT/a.png"
+    )
+    parser.add_argument(
+        "--start",
+        type=float,
+        metavar="S",
+        help="draw from second S on (without --start and --duration: the minute from 1:00, and files that end before "
+        "2:00 whole; --start 0 draws every file whole)",
+    )
+    parser.add_argument("--duration", type=float, metavar="S", help="draw so many seconds (from the start, or --start)")
+    parser.add_argument("--grey", action="store_true", help="in greys, not in colour")
+    parser.add_argument(
+        "--bare", action="store_true", help="without axes: a pixel for each 10 ms and mel band, 64 pixels high"
+    )
+
+
+def spectrogram(arguments: argparse.Namespace) -> int:
+    """Draw the spectrogram of a file, or of each file of a folder."""
+    from jamendo_mood.audio import ffmpeg, spectrograms
+    from jamendo_mood.util.errors import AudioError
+    from jamendo_mood.util.files import Scratch
+
+    source, target = arguments.source, arguments.target
+    _check_matplotlib()
+    ffmpeg.find_ffmpeg()
+    spectrograms.check_stretch(arguments.start or 0.0, arguments.duration)
+    if source.is_dir():
+        return _draw_folder(arguments)
+    if not source.exists():
+        raise UsageError(f"{source}: no such file or folder")
+    if target.suffix.lower() != ".png":
+        raise UsageError(f"{target}: spectrograms are written as PNG, so its name must end in .png")
+    try:
+        with Scratch() as scratch:
+            shown = _draw(source, target, arguments, scratch)
+    except AudioError as error:
+        plaintext.note(f"failed: {error}")
+        return SOME_FAILED
+    print(
+        f"{target}: {shown.duration_s:.1f} s of {source} from {shown.start_s:g} s on, "
+        f"{len(shown.values)} columns of {shown.frame_s:g} s"
+    )
+    return DONE
+
+
+def _draw_folder(arguments: argparse.Namespace) -> int:
+    """Draw each file of a folder that has no picture yet, and list what failed."""
+    from jamendo_mood.audio import conversion
+    from jamendo_mood.util.errors import AudioError
+    from jamendo_mood.util.files import Scratch
+
+    folder = arguments.target
+    if folder.is_file() or folder.suffix.lower() == ".png":
+        raise UsageError(f"{folder}: {arguments.source} is a folder, so name a folder for its pictures")
+    files = conversion.find_audio(arguments.source)
+    if not files:
+        raise UsageError(f"no audio files in {arguments.source}")
+    pictures = {path: folder / f"{key}.png" for key, path in files.items()}
+    missing = {path: picture for path, picture in pictures.items() if not picture.exists()}
+    failed = 0
+    with Scratch() as scratch, shared.TrackProgress(len(missing)) as progress:
+        for path, picture in missing.items():
+            try:
+                progress.advance(_draw(path, picture, arguments, scratch).duration_s)
+            except (AudioError, UsageError) as error:  # UsageError: this one ends before the stretch
+                failed += 1
+                progress.advance(0.0, str(error))
+    there = len(pictures) - len(missing)
+    print(f"{folder}: {len(missing) - failed} pictures drawn, {there} were there already, {failed} failed")
+    return SOME_FAILED if failed else DONE
+
+
+def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Scratch) -> Spectrogram:
+    """Write the picture of one file, and return what it shows."""
+    from jamendo_mood.audio import conversion, spectrograms
+    from jamendo_mood.tagging import song_plots
+    from jamendo_mood.util.files import write_atomically
+
+    start_s, duration_s = arguments.start or 0.0, arguments.duration
+    if arguments.start is None and duration_s is None:
+        start_s, duration_s = spectrograms.default_stretch(conversion.probe(source).duration_s)
+    columns = None if arguments.bare else PICTURE_COLUMNS
+    shown = spectrograms.compute(source, scratch, start_s=start_s, duration_s=duration_s, columns=columns)
+    colour = not arguments.grey
+    if arguments.bare:
+        content = spectrograms.png_bytes(shown, colour)
+    else:
+        content = song_plots.plot_spectrogram(shown, colour).to_png(PICTURE_DPI)
+    write_atomically(target, lambda file: file.write(content))
+    return shown
+
+
+def _check_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UsageError(f"no {error.name} to draw with: `pip install jamendo-mood[notebook]` brings it") from error
+
+
+COMMANDS = {
+    "tag": Command(
+        add_tag,
+        tag,
+        "Tag audio files, folders of them, or a store.",
+        "the same command starts again; scores that a store has kept are not computed again",
+    ),
+    "spectrogram": Command(add_spectrogram, spectrogram, "Draw what the network hears of a song."),
+}

@@ -1,0 +1,186 @@
+"""`train` and `cross-validate`: a tagger, or one for each fold, from stored embeddings."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jamendo_mood.cli import shared
+from jamendo_mood.cli.shared import DONE, Command
+from jamendo_mood.util import plaintext
+from jamendo_mood.util.plaintext import say
+
+if TYPE_CHECKING:
+    from jamendo_mood.evaluation.experiment import CrossValidation
+    from jamendo_mood.training.fit import Epoch, TrainConfig
+    from jamendo_mood.training.model import Tagger
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """Options of `train`."""
+    parser.add_argument("--task", required=True, help="such as jamendo; `jamendo-mood tasks` lists them")
+    shared.add_data(parser)
+    parser.add_argument(
+        "--split", type=int, default=0, metavar="N", help="official split, or the fold to test on (default 0)"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="TAGGER_DIR", help="folder for the tagger")
+    shared.add_training(parser)
+    parser.add_argument(
+        "--single-task",
+        action="store_true",
+        help="learn the task's own tags alone, where its data has more to learn from (audioset-moods)",
+    )
+    parser.add_argument(
+        "--augmented",
+        type=Path,
+        metavar="DIR",
+        help="learn from altered copies of the training tracks too: a store that `extract --augment` wrote",
+    )
+    parser.add_argument(
+        "--leaks",
+        choices=("refuse", "drop", "keep"),
+        default="refuse",
+        help="tracks, artists or bit-identical audio that parts share: refuse to train (default), leave such tracks "
+        "out of training and validation, or keep them",
+    )
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train a tagger."""
+    from jamendo_mood.evaluation import experiment
+
+    config = read_training(arguments)
+    tagger = experiment.train(
+        *(arguments.task, arguments.data, arguments.store, config),
+        split=arguments.split,
+        leaks=arguments.leaks,
+        broader=not arguments.single_task,
+        copies=arguments.augmented,
+        out=arguments.out,
+        on_epoch=EpochLines(config),
+    )
+    print_training(tagger, arguments.out)
+    return DONE
+
+
+def read_training(arguments: argparse.Namespace) -> TrainConfig:
+    """The settings of training that a command line names."""
+    from jamendo_mood.training.fit import TrainConfig
+
+    settings = dict(arguments.set)
+    for name in ("pooling", "ensemble", "epochs", "seed"):
+        if getattr(arguments, name) is not None:
+            settings[name] = str(getattr(arguments, name))
+    return TrainConfig.for_head(arguments.head).updated(settings)
+
+
+class EpochLines:
+    """One line of training progress for each epoch."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._config, self._started = config, time.perf_counter()
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Print the line of an epoch."""
+        members, epochs = self._config.ensemble, self._config.epochs
+        head = f"head {epoch.member + 1}/{members}, " if members > 1 else ""
+        done = epoch.member * epochs + epoch.number
+        left_s = (time.perf_counter() - self._started) / done * (members * epochs - done)
+        mark = "  best so far" if epoch.best else ""
+        print(
+            f"{head}epoch {epoch.number:2d}/{epochs}  loss {epoch.loss:.4f}  "
+            f"validation {epoch.monitor} {epoch.figure:.4f}  {left_s:.0f} s left{mark}",
+            file=sys.stderr,
+        )
+
+
+def print_training(tagger: Tagger, out: Path) -> None:
+    """Say how training ended and where the tagger is."""
+    monitor = tagger.task.rules.monitor
+    heads = (
+        f"{tagger.head.name} head" if len(tagger.weights) == 1 else f"{len(tagger.weights)} {tagger.head.name} heads"
+    )
+    best = ", ".join(map(str, tagger.record["best_epochs"]))
+    say(
+        f"{out}: {heads} for {len(tagger.task.targets)} {tagger.task.rules.plural} on {tagger.spec}; "
+        f"best epoch {best}, validation {monitor} {tagger.scores[monitor]:.4f}"
+    )
+
+
+def add_cross_validate(parser: argparse.ArgumentParser) -> None:
+    """Options of `cross-validate`."""
+    from jamendo_mood.tasks.bootstrap import ROUNDS
+
+    parser.add_argument("--task", required=True, help="one with folds, such as mirex; `jamendo-mood tasks` lists them")
+    shared.add_data(parser)
+    parser.add_argument("--folds", type=shared.positive, metavar="N", help="only the first N folds (default: all)")
+    parser.add_argument(
+        "--validations",
+        type=shared.positive,
+        default=1,
+        metavar="N",
+        help="taggers a fold, each with another fold to stop training by, that are averaged (default 1)",
+    )
+    parser.add_argument(
+        "--group",
+        choices=("artist", "song"),
+        default="artist",
+        help="what folds do not share; song, which flatters, is for figures beside published ones (default artist)",
+    )
+    shared.add_training(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
+    parser.add_argument(
+        "--rounds", type=shared.whole, default=ROUNDS, metavar="N", help=f"of the bootstrap over artists ({ROUNDS})"
+    )
+    shared.add_format(parser, "table", "json")
+
+
+def cross_validate(arguments: argparse.Namespace) -> int:
+    """Train and test a tagger on each fold."""
+    from jamendo_mood.evaluation import experiment
+
+    def tell(split: int, figures: Mapping[str, float]) -> None:
+        shown = "  ".join(f"{name} {figure:.4f}" for name, figure in list(figures.items())[:3])
+        plaintext.note(f"fold {split}: {shown}")
+
+    found = experiment.cross_validate(
+        *(arguments.task, arguments.data, arguments.store, read_training(arguments)),
+        folds=arguments.folds,
+        validations=arguments.validations,
+        group=arguments.group,
+        rounds=arguments.rounds,
+        out=arguments.out,
+        on_fold=tell,
+    )
+    print_folds(found, arguments.format)
+    return DONE
+
+
+def print_folds(found: CrossValidation, form: str) -> None:
+    """Print what a cross-validation found: the figures of all folds together, and their spread."""
+    if form == "json":
+        shared.print_json(found.to_json())
+        return
+    shared.print_scores(found.pooled, form)
+    print(f"\nover {len(found.folds)} folds, mean and standard deviation:")
+    for name, (mean, sd) in found.spread().items():
+        print(f"{name:16} {mean:.6f}  {sd:.6f}")
+
+
+COMMANDS = {
+    "train": Command(
+        add_train,
+        train,
+        "Train a tagger on stored embeddings, and calibrate and grade it on the validation part.",
+        "a tagger that was there before still is, and the same command trains again",
+    ),
+    "cross-validate": Command(
+        add_cross_validate,
+        cross_validate,
+        "Test every track once, on folds by artist: for data sets without official parts.",
+    ),
+}

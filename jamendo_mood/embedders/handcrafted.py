@@ -1,0 +1,142 @@
+"""The embedder ``handcrafted``: 57 numbers a track that have names (tempo, key, timbre), by librosa."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
+from jamendo_mood.embedders.registry import COEFFICIENTS, Array, Embedder, EmbedderOptions, EmbedderSpec
+from jamendo_mood.util.errors import UsageError
+
+_MEASURED = ("rms", "mel", "tonnetz", "chroma", "zero_crossings", "rolloff", "centroid")
+NAMES = (
+    *("tempo", "key", "scale"),
+    *(f"mfcc{number}_{what}" for number in range(1, COEFFICIENTS + 1) for what in ("mean", "variance")),
+    *(f"{name}_{what}" for name in _MEASURED for what in ("mean", "variance")),
+)
+"""The numbers in order: tempo in beats a minute; the key's pitch class, 0 (C) to 11 (B); its scale, 1 major, 0 minor;
+of the spectrum in hertz ``rolloff`` and ``centroid``, a rate in [0, 1] of ``zero_crossings``."""
+
+MIN_SAMPLES = SAMPLE_RATE_HZ
+MAX_SAMPLES = 10 * 60 * SAMPLE_RATE_HZ  # of a longer track the first ten minutes count
+
+FFT_LENGTH, HOP_SAMPLES = 2048, 512  # 128 ms, every 32 ms
+_STRETCH = 1024  # frames whose spectra are in memory at a time
+
+MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
+MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
+
+
+def load_handcrafted(_: EmbedderOptions) -> Embedder:
+    """57 numbers a track that have names: `NAMES`."""
+    _librosa()  # now rather than at the first track
+    return Embedder(
+        spec=EmbedderSpec("handcrafted", "", SAMPLE_RATE_HZ, None, None, len(NAMES)),
+        frontend=measure,
+        network=np.asarray,
+        window_samples=MIN_SAMPLES,
+        hop_samples=MAX_SAMPLES,
+    )
+
+
+def measure(wave: Wave) -> Array:
+    """Measure a track.
+
+    Parameters
+    ----------
+    wave : float32 array (samples,)
+        16 kHz, range [-1, 1]. Only the first ten minutes count; less than a second is padded with silence.
+
+    Returns
+    -------
+    float32 array (1, 57)
+        As `NAMES` says; finite, whatever the wave.
+
+    Raises
+    ------
+    UsageError
+        librosa is not installed.
+    """
+    librosa = _librosa()
+    wave = wave[:MAX_SAMPLES]
+    wave = np.pad(wave, (0, max(0, MIN_SAMPLES - len(wave))))
+    stretches = [_measure_stretch(librosa, stretch) for stretch in _cut(wave)]
+    measured = {name: np.concatenate([each[name] for each in stretches], axis=-1) for name in stretches[0]}
+    mel_db = librosa.power_to_db(measured["mel"])
+    mfcc = librosa.feature.mfcc(S=mel_db, n_mfcc=COEFFICIENTS)
+    numbers = [_find_tempo(librosa, mel_db), *find_key(measured["chroma"].mean(axis=1))]
+    numbers += np.stack([mfcc.mean(axis=1), mfcc.var(axis=1)], axis=1).ravel().tolist()
+    for name in _MEASURED:
+        values = measured[name].astype(np.float64)
+        numbers += [values.mean(), values.var()]
+    return np.array([numbers], np.float32)
+
+
+def find_key(chroma: npt.NDArray[np.floating[Any]]) -> tuple[int, int]:
+    """The key whose profile correlates best with how strong each pitch class is.
+
+    Parameters
+    ----------
+    chroma : float array (12,)
+        From C on.
+
+    Returns
+    -------
+    key : int
+        Pitch class of the tonic, 0 (C) to 11 (B).
+    scale : int
+        1 major, 0 minor. Where no key fits better than another, as in silence, it is C major.
+    """
+    profiles = np.array([np.roll(profile, key) for profile in (MAJOR, MINOR) for key in range(12)])
+    profiles -= profiles.mean(axis=1, keepdims=True)
+    profiles /= np.linalg.norm(profiles, axis=1, keepdims=True)
+    best = int(np.argmax(np.round(profiles @ (chroma - chroma.mean()), 6)))
+    return best % 12, 1 - best // 12
+
+
+def _cut(wave: Wave) -> Iterator[Wave]:
+    """Stretches that have all samples of their frames; the first frame's middle is the first sample."""
+    padded = np.pad(wave, FFT_LENGTH // 2)
+    frames = 1 + len(wave) // HOP_SAMPLES
+    for start in range(0, frames, _STRETCH):
+        end = min(start + _STRETCH, frames)
+        yield padded[start * HOP_SAMPLES : (end - 1) * HOP_SAMPLES + FFT_LENGTH]
+
+
+def _measure_stretch(librosa: Any, wave: Wave) -> dict[str, Array]:
+    """What is measured of each frame: arrays (numbers, frames)."""
+    feature = librosa.feature
+    framing = {"frame_length": FFT_LENGTH, "hop_length": HOP_SAMPLES, "center": False}
+    magnitude = np.abs(librosa.stft(wave, n_fft=FFT_LENGTH, hop_length=HOP_SAMPLES, center=False))
+    spectrum = {"sr": SAMPLE_RATE_HZ, "n_fft": FFT_LENGTH}
+    # A spectrum's tuning would be that of its stretch: pitch classes are those of A = 440 Hz.
+    chroma = feature.chroma_stft(S=magnitude**2, tuning=0.0, **spectrum)
+    return {
+        "rms": feature.rms(y=wave, **framing),
+        "mel": feature.melspectrogram(S=magnitude**2, **spectrum),
+        "tonnetz": feature.tonnetz(chroma=chroma),
+        "chroma": chroma,
+        "zero_crossings": feature.zero_crossing_rate(wave, **framing),
+        "rolloff": feature.spectral_rolloff(S=magnitude, **spectrum),
+        "centroid": feature.spectral_centroid(S=magnitude, **spectrum),
+    }
+
+
+def _find_tempo(librosa: Any, mel_db: Array) -> float:
+    onsets = librosa.onset.onset_strength(S=mel_db, sr=SAMPLE_RATE_HZ, hop_length=HOP_SAMPLES)
+    (tempo,) = librosa.feature.tempo(onset_envelope=onsets, sr=SAMPLE_RATE_HZ, hop_length=HOP_SAMPLES)
+    return float(tempo)
+
+
+def _librosa() -> Any:
+    try:
+        import librosa
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"the embedder handcrafted needs the package {error.name}: pip install 'jamendo-mood[classical]'"
+        ) from error
+    return librosa

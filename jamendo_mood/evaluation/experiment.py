@@ -1,0 +1,512 @@
+"""A whole experiment as one call: train a task, evaluate a tagger, cross-validate a task.
+
+This is what a training really is: which targets are learned, what happens to tracks that parts share, what the record
+says. The command line, the notebooks and the scripts call these functions and have no procedure of their own. What a
+reader should know of the data (remarks, tracks without labels) goes to `note`; what may make the result wrong is logged
+as a warning.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.datasets import find_source, load_dataset
+from jamendo_mood.datasets.dataset import Dataset, assign_folds, check_leaks, drop_leaks, find_leaks, make_parts
+from jamendo_mood.datasets.jamendo import TAG_PREFIX
+from jamendo_mood.evaluation.evaluate import Evaluation, judge, save_mediaeval
+from jamendo_mood.evaluation.evaluate import evaluate as evaluate_examples
+from jamendo_mood.evaluation.report import save_report
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.tasks.bootstrap import ROUNDS
+from jamendo_mood.training import data
+from jamendo_mood.training.augmentation import add_copies, check_whole
+from jamendo_mood.training.data import Embeddings, Examples
+from jamendo_mood.training.fit import Epoch, TrainConfig, fit
+from jamendo_mood.training.model import Tagger, check_tagger_folder, describe_targets
+from jamendo_mood.util import plaintext
+from jamendo_mood.util.errors import UsageError
+
+Note = Callable[[str], None]
+Store = Embeddings | Path | str | None
+
+LEAKS = ("refuse", "drop", "keep")
+"""What to do with tracks, artists or recordings that parts share: refuse to train, leave such tracks out of the earlier
+part, or train all the same."""
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    task: str,
+    folder: Path | str,
+    store: Store = None,
+    config: TrainConfig | None = None,
+    *,
+    split: int = 0,
+    leaks: str = "refuse",
+    broader: bool = True,
+    copies: Path | str | None = None,
+    out: Path | str | None = None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    note: Note = plaintext.note,
+) -> Tagger:
+    """Train a tagger for a task, calibrate and grade it on the validation part.
+
+    Parameters
+    ----------
+    task : str
+        A key of `datasets.DATASETS`, such as ``jamendo``.
+    folder : Path
+        The data set's tables, as published.
+    store : Embeddings, Path or None
+        The embeddings; None takes those released with the data.
+    config : TrainConfig or None
+    split : int
+        The official split, or the fold that is kept for the test.
+    leaks : str
+        One of `LEAKS`: what to do with tracks of the training and validation part that have their match in a later one.
+    broader : bool
+        Learn the targets of a broader task too, where the data set has one (``audioset-moods``).
+    copies : Path or None
+        A store of altered copies of the training tracks, to be learned from as well.
+    out : Path or None
+        Where to save the tagger.
+    on_epoch : callable
+        Called after each epoch.
+    note : callable (str)
+        Told what a reader should know of the data.
+
+    Raises
+    ------
+    UsageError
+        No such task, folder or split; there are no embeddings; `out` holds something else.
+    DataError
+        The data are damaged, the parts share tracks and `leaks` is ``refuse``, or nothing can be learned.
+    """
+    if leaks not in LEAKS:
+        raise UsageError(f"unknown policy for leaks {leaks!r} (known: {', '.join(LEAKS)})")
+    if out is not None:
+        check_tagger_folder(Path(out))
+    config = replace(config or TrainConfig(), allow_leaks=leaks == "keep")
+    dataset = load_dataset(task, folder, split=split)
+    learned = dataset.broader if dataset.broader is not None and broader else dataset
+    embeddings = data.choose_embeddings(learned, open_store(store))
+    for remark in dataset.remarks:
+        note(remark)
+    parts = _apart(
+        data.load_part(learned, learned.train, embeddings),
+        data.load_part(learned, learned.validation, embeddings),
+        leaks,
+    )
+    _note_unlabelled(learned, store, note)
+    training, watched = parts
+    if copies is not None:
+        check_whole(learned)
+        training = add_copies(training, embeddings.spec, EmbeddingStore(copies))
+    validation = watched
+    if learned is not dataset:
+        kept = {track.key for track in watched.tracks}
+        validation = data.load_part(dataset, dataset.validation, embeddings)
+        validation = validation.select(np.array([track.key in kept for track in validation.tracks]))
+    record = {"split": split, "licence": dataset.licence, "citation": dataset.citation}
+    if not find_source(task).official:
+        record["parts"] = dataset.fingerprint_parts()
+    tagger = fit(
+        *(training, validation, dataset.task, embeddings.spec, config),
+        watched=watched,
+        record=record,
+        on_epoch=on_epoch,
+    )
+    if out is not None:
+        tagger.save(out)
+    return tagger
+
+
+def evaluate(
+    tagger: Tagger | Path | str,
+    folder: Path | str,
+    store: Store = None,
+    *,
+    split: int | None = None,
+    part: str | None = None,
+    rounds: int = ROUNDS,
+    out: Path | str | None = None,
+    mediaeval: Path | str | None = None,
+    note: Note = plaintext.note,
+) -> Evaluation:
+    """Evaluate a tagger on a part of its data.
+
+    Parameters
+    ----------
+    tagger : Tagger, or the folder of one
+    folder, store, note
+        As for `train`.
+    split : int or None
+        None: the one it was trained on.
+    part : str or None
+        None: the test part.
+    rounds : int
+        Bootstrap samples that the 95 % intervals come from; 0 for none.
+    out : Path or None
+        Where to write ``scores.json``, ``per_target.csv`` and, where matplotlib is installed, ``report.html``.
+    mediaeval : Path or None
+        Where to write MediaEval's files; task ``jamendo`` only.
+
+    Raises
+    ------
+    UsageError
+        No such folder, split or part; other embeddings or targets than the tagger was trained on; tracks are missing
+        that MediaEval's files need.
+    DataError
+        The data are damaged, or there is nothing to measure.
+    """
+    name = tagger if isinstance(tagger, str | Path) else "this tagger"
+    tagger = open_tagger(tagger)
+    if mediaeval is not None and tagger.task.name != "jamendo":
+        raise UsageError(f"MediaEval's files are those of task jamendo; {name} was trained for {tagger.task.name}")
+    examples = load_examples(tagger, folder, store, split=split, part=part, whole=mediaeval is not None, note=note)
+    found = evaluate_examples(tagger, examples, rounds=rounds)
+    if mediaeval is not None:
+        arrays = {"predictions": found.predictions, "decisions": found.decisions, "groundtruth": found.truth}
+        tags = tuple(TAG_PREFIX + tag for tag in tagger.task.targets)
+        for path in save_mediaeval(Path(mediaeval), arrays, tags, tagger.tuned):
+            note(f"{path} written")
+    if out is not None:
+        learned = (tagger.record.get("tracks") or {}).get("train", "an unknown number of")
+        facts = {
+            "Task": f"{tagger.task.name}: {describe_targets(asdict(tagger.task))}",
+            "Part": part or "test",
+            "Tagger": str(name),
+            "Embeddings": str(tagger.spec),
+            "Learned from": f"{learned} tracks",
+        }
+        title = f"How good is {Path(name).resolve().name if isinstance(name, str | Path) else name}?"
+        _save_scores(Path(out), found, title, facts, note)
+    return found
+
+
+def load_examples(
+    tagger: Tagger,
+    folder: Path | str,
+    store: Store = None,
+    *,
+    split: int | None = None,
+    part: str | None = None,
+    whole: bool = False,
+    note: Note = plaintext.note,
+) -> Examples:
+    """The part of the data that a tagger is to be evaluated on; it warns of what the tagger may have learned from.
+
+    Parameters, Raises: as `evaluate`; `whole` insists on every track of the part, in order.
+    """
+    trained_on = int(tagger.record.get("split", 0))
+    split = trained_on if split is None else split
+    if split != trained_on:
+        log.warning("trained on split %d, whose training tracks may be in split %d", trained_on, split)
+    dataset = load_dataset(tagger.task.name, folder, split=split, part=part)
+    if dataset.task != tagger.task:
+        wanted, found = describe_targets(asdict(tagger.task)), dataset.task.rules.plural
+        raise UsageError(f"{folder}: its {found} are not those that the tagger was trained for, {wanted}")
+    known = tagger.record.get("parts")
+    if known is not None and split == trained_on and known != dataset.fingerprint_parts():
+        log.warning(
+            "%s has changed since the tagger was trained, and with it which track is in which part: it may be tested "
+            "on what it has learned; train it again",
+            folder,
+        )
+    for remark in dataset.remarks:
+        note(remark)
+    embeddings = data.choose_embeddings(dataset, open_store(store))
+    tagger.check_spec(embeddings.spec)
+    part = part or dataset.test
+    examples = data.load_part(dataset, part, embeddings)
+    if whole and len(examples) < len(dataset.rows(part)):
+        raise UsageError(
+            f"MediaEval's files need every track of part {part!r}, in order: extract the missing ones first"
+        )
+    return examples
+
+
+def cross_validate(
+    task: str,
+    folder: Path | str,
+    store: Store = None,
+    config: TrainConfig | None = None,
+    *,
+    folds: int | None = None,
+    validations: int = 1,
+    group: str = "artist",
+    rounds: int = ROUNDS,
+    out: Path | str | None = None,
+    on_fold: Callable[[int, Mapping[str, float]], None] = lambda *_: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    note: Note = plaintext.note,
+) -> CrossValidation:
+    """Test every track once: a tagger for each fold, trained on the others.
+
+    Parameters
+    ----------
+    task, folder, store, config, on_epoch, note
+        As for `train`.
+    folds : int or None
+        Only so many of the folds.
+    validations : int
+        Taggers a fold, each with another fold as its validation part, whose scores are averaged.
+    group : str
+        What folds do not share: ``artist``, or ``song``, which flatters and is for comparison with published figures.
+    rounds : int
+        Bootstrap samples, as for `evaluate`.
+    out : Path or None
+        As for `evaluate`.
+    on_fold : callable (fold, its figures)
+
+    Raises
+    ------
+    UsageError
+        The task has official parts, or fewer folds than asked for.
+    DataError
+        As `train`.
+    """
+    source = find_source(task)
+    if source.official:
+        kind = "splits" if source.splits > 1 else "parts"
+        raise UsageError(f"task {task!r} has official {kind} and no folds: use `train` and `evaluate`")
+    config, opened = config or TrainConfig(), open_store(store)
+    load: Callable[..., Dataset] = partial(load_dataset, task, folder)
+    first = load()
+    if group == "song":
+        load = partial(forget_artists, first)
+    for remark in first.remarks:
+        note(remark)
+    _note_unlabelled(first, store, note)
+    count = _count_folds(load, source.splits)
+    found = run_folds(
+        lambda split: load(split=split % count),
+        range(min(folds or count, count)),
+        lambda dataset: data.choose_embeddings(dataset, opened),
+        config,
+        validations=validations,
+        rounds=rounds,
+        on_fold=on_fold,
+        on_epoch=on_epoch,
+    )
+    if out is not None:
+        facts = {
+            "Task": task,
+            "Tested": f"each track once, over {len(found.folds)} folds that share no {group}",
+            "Heads": f"{config.head.name}, trained on {config.head.pooling}",
+            "Embeddings": "released with the data" if opened is None else str(opened.spec),
+        }
+        _save_scores(Path(out), found.pooled, f"How well can {task} be learned?", facts, note)
+    return found
+
+
+def open_store(store: Store) -> Embeddings | None:
+    """A store by its folder; embeddings as they are."""
+    return EmbeddingStore(store) if isinstance(store, str | Path) else store
+
+
+def open_tagger(tagger: Tagger | Path | str) -> Tagger:
+    """A tagger by its folder, or as it is."""
+    return Tagger.load(tagger) if isinstance(tagger, str | Path) else tagger
+
+
+def _apart(training: Examples, validation: Examples, leaks: str) -> tuple[Examples, Examples]:
+    """Training and validation part without what they share with each other and with the test part, or an error."""
+    named = {"training": training.tracks, "validation": validation.tracks, "test": training.held_out}
+    found = find_leaks(named)
+    if leaks == "refuse":
+        check_leaks(found)
+    elif leaks == "drop" and found:
+        parts = {"training": training, "validation": validation}
+        kept = {name: drop_leaks(name, part.tracks, found) for name, part in parts.items()}
+        left = {track.key for name, part in parts.items() for track in part.select(~kept[name]).tracks}
+        log.warning("left out for --leaks drop: %d tracks", len(left))
+        return training.select(kept["training"]), validation.select(kept["validation"])
+    return training, validation
+
+
+def _note_unlabelled(dataset: Dataset, store: Store, note: Note) -> None:
+    """Say how many tracks of a store are not used, for want of labels."""
+    opened = open_store(store)
+    unused = data.count_unlabelled(dataset, opened) if isinstance(opened, EmbeddingStore) else 0
+    if unused:
+        note(f"{plaintext.count(unused, 'track')} of the store without a label for {dataset.task.name}: not used")
+
+
+def _save_scores(folder: Path, scores: Evaluation, title: str, facts: Mapping[str, str], note: Note) -> None:
+    """Write scores, and the page with pictures if there is matplotlib to draw them with."""
+    scores.save(folder)
+    try:
+        note(f"{save_report(scores, folder, title=title, facts=facts)} written")
+    except ModuleNotFoundError as error:
+        log.warning("no %s, no pictures: `pip install jamendo-mood[notebook]` brings it", error.name)
+
+
+def _count_folds(load: Callable[..., Dataset], most: int) -> int:
+    """How many splits there are until a track is tested a second time: few artists make fewer folds."""
+    seen: set[int] = set()
+    for split in range(most):
+        dataset = load(split=split)
+        tested = set(dataset.rows(dataset.test).tolist())
+        if tested & seen:
+            return split
+        seen |= tested
+    return most
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What all folds found.
+
+    Attributes
+    ----------
+    pooled : Evaluation
+        Of the test examples of all folds together, each predicted by the tagger that did not know it.
+    folds : tuple of dict of float
+        The headline figures of each fold.
+    """
+
+    pooled: Evaluation
+    folds: tuple[Mapping[str, float], ...]
+
+    def spread(self) -> dict[str, tuple[float, float]]:
+        """Mean and standard deviation over the folds of each figure that all of them have."""
+        names = [name for name in self.folds[0] if all(name in figures for figures in self.folds)]
+        found = {name: np.array([figures[name] for figures in self.folds]) for name in names}
+        return {name: (float(values.mean()), float(values.std(ddof=1))) for name, values in found.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """One object: the figures of all examples at its top level, those of the folds below ``folds``."""
+        spread = {name: {"mean": mean, "sd": sd} for name, (mean, sd) in self.spread().items()}
+        return {**self.pooled.to_json(), "folds": [dict(figures) for figures in self.folds], "over_folds": spread}
+
+
+def run_folds(
+    load: Callable[[int], Dataset],
+    splits: Sequence[int],
+    embeddings: Callable[[Dataset], Embeddings],
+    config: TrainConfig,
+    *,
+    validations: int = 1,
+    rounds: int = ROUNDS,
+    on_fold: Callable[[int, Mapping[str, float]], None] = lambda *_: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> CrossValidation:
+    """Train and test a tagger for each fold; see `cross_validate`, which finds the folds of a task.
+
+    A recording that is in the data twice is left out of what a tagger learns from, if it is tested on it too.
+
+    Parameters
+    ----------
+    load : callable
+        Gives the data set whose test part is the fold of this number; after the last comes the first again.
+    splits : sequence of int
+        The folds, at least two.
+    embeddings : callable
+        Gives the embeddings for a data set, see `data.choose_embeddings`.
+    config : TrainConfig
+        The same for all folds; epochs, calibration and thresholds are chosen on each fold's own validation part.
+    validations : int
+        Taggers for each fold, each with another fold as its validation part, whose scores are averaged: so nearly all
+        that is not tested is learned from, which counts where the data are few.
+    rounds : int
+        Of the bootstrap over artists that the pooled figures' intervals come from.
+    on_fold : callable (split, its figures)
+    on_epoch : callable
+
+    Raises
+    ------
+    UsageError
+        There are fewer than two folds, or fewer others than `validations`, or a track is tested twice: the parts are no
+        folds.
+    DataError
+        As `training.fit.fit`.
+    """
+    if len(splits) < 2:
+        raise UsageError("cross-validation needs two folds at least")
+    parts: list[tuple[Examples, Evaluation]] = []
+    for split in splits:
+        dataset = load(split)
+        source = embeddings(dataset)
+        taggers = []
+        for turned in _turn_validation(dataset, load, split, validations):
+            train, validation, test = _part_cleanly(
+                [data.load_part(turned, part, source) for part in (turned.train, turned.validation, turned.test)]
+            )
+            taggers.append(fit(train, validation, dataset.task, source.spec, config, on_epoch=on_epoch))
+        found = _judge_together(taggers, test)
+        on_fold(split, found.figures)
+        parts.append((test, found))
+    examples = _join([test for test, _ in parts])
+    arrays = [np.concatenate([getattr(found, name) for _, found in parts]) for name in ("predictions", "decisions")]
+    return CrossValidation(
+        judge(dataset.task, examples, *arrays, rounds=rounds), tuple(found.figures for _, found in parts)
+    )
+
+
+def forget_artists(dataset: Dataset, split: int) -> Dataset:
+    """The data as if every song were by an artist of its own, dealt out anew into as many folds as usual.
+
+    Songs of one artist then lie on both sides of a split, which flatters. Equal recordings still stay together.
+    """
+    groups = [track.content or track.id for track in dataset.tracks]
+    tracks = tuple(replace(track, artist=group) for track, group in zip(dataset.tracks, groups, strict=True))
+    return replace(dataset, tracks=tracks, parts=make_parts(assign_folds(groups), split))
+
+
+def _turn_validation(
+    dataset: Dataset, load: Callable[[int], Dataset], split: int, validations: int
+) -> Iterator[Dataset]:
+    """The same test part with one validation part after another: its own, then the folds that come next."""
+    yield dataset
+    for step in range(1, validations):
+        following = load(split + step)
+        parts = {dataset.test: dataset.rows(dataset.test), dataset.validation: following.rows(following.validation)}
+        if np.isin(parts[dataset.validation], parts[dataset.test]).any():
+            raise UsageError(f"split {split} has fewer than {validations} other folds to stop training by")
+        rest = np.setdiff1d(np.arange(len(dataset.tracks)), np.concatenate(list(parts.values())))
+        yield replace(dataset, parts={dataset.train: rest, **parts})
+
+
+def _judge_together(taggers: Sequence[Tagger], test: Examples) -> Evaluation:
+    """Judge the mean of the taggers' scores, decided by the mean of what they decide by."""
+    task = taggers[0].task
+    scores = np.asarray(np.mean([tagger.score(test.frames) for tagger in taggers], axis=0), np.float32)
+    tuned = _mean_of_finite(np.array([tagger.tuned for tagger in taggers]))
+    return judge(task, test, scores, task.rules.decide(scores, tuned), tuned=tuned, rounds=0)
+
+
+def _mean_of_finite(tuned: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Mean over the taggers, (m, k) -> (k,), of those that could tune; infinite where none could."""
+    known = np.isfinite(tuned)
+    total = np.where(known, tuned, 0).sum(axis=0)
+    mean = np.divide(total, known.sum(axis=0), out=np.full(tuned.shape[1], np.inf), where=known.any(axis=0))
+    return np.asarray(mean, np.float64)
+
+
+def _part_cleanly(parts: Sequence[Examples]) -> list[Examples]:
+    """Training, validation and test part, each without what a later one has too: a recording may be there twice."""
+    named = dict(zip(("training", "validation", "test"), (part.tracks for part in parts), strict=True))
+    found = find_leaks(named)
+    pairs = zip(named.items(), parts, strict=True)
+    return [part.select(drop_leaks(name, tracks, found)) if found else part for (name, tracks), part in pairs]
+
+
+def _join(parts: Sequence[Examples]) -> Examples:
+    keys = [{track.key for track in part.tracks} for part in parts]
+    if sum(map(len, keys)) != len(set.union(*keys)):
+        raise UsageError("some tracks are in several test parts: these splits are no folds to cross-validate over")
+    frames = tuple(frames for part in parts for frames in part.frames)
+    tracks = tuple(track for part in parts for track in part.tracks)
+    times_s = [part.times_s for part in parts if part.times_s is not None]
+    Y = np.concatenate([part.Y for part in parts])
+    return Examples(frames, Y, tracks, parts[0].targets, np.concatenate(times_s) if times_s else None)

@@ -1,0 +1,538 @@
+"""Values: numbers on a scale, such as valence and arousal, of a whole track or of each moment of it.
+
+A figure that is not defined, because the truth does not vary, is NaN and left out of the means.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.tasks import bootstrap
+from jamendo_mood.tasks.kind import BAR_LEGEND, CardWords, Evaluated, Kind, PageWords, ReportWords, Scale, Section
+from jamendo_mood.util.errors import DataError, UsageError
+from jamendo_mood.util.figures import CONTRAST, DECIDED, PRIOR, WIDTH, Picture, make_picture, shorten
+from jamendo_mood.util.process import import_quietly
+
+Array = npt.NDArray[np.floating[Any]]
+PerTarget = npt.NDArray[np.float64]
+GOOD, FAIR = 0.6, 0.4  # concordance from which a value can be relied on
+FEWEST = 5  # examples that tell anything
+_HEADLINE = ("CCC", "Pearson", "R2", "RMSE")
+_EPSILON = 1e-7
+ACROSS = 2  # panels beside each other
+PANEL_HEIGHT = 2.6  # inches
+GROUPS = 8  # of the truth, whose mean error is drawn
+SOLID_POINTS = 150  # so many points are drawn as they are; of more, each is paler
+MOST_SONGS = 5
+TAU_BINS = np.linspace(-1, 1, 21)
+AXES = ("valence", "arousal")
+
+
+def make_value_loss(name: str, _Y: Array, _: float) -> Callable[[Any, Any], Any]:
+    """The loss of a batch of values: the mean over its targets.
+
+    Parameters
+    ----------
+    name : str
+        ``mse`` (or empty), the squared error; or ``ccc``, 1 minus the concordance correlation of the batch.
+
+    Raises
+    ------
+    UsageError
+        There is no such loss.
+    """
+    if name not in ("", "mse", "ccc"):
+        raise UsageError(f"unknown loss {name!r} for values (known: mse, ccc)")
+    ops = import_quietly("keras").ops
+
+    def mse(truth: Any, scores: Any) -> Any:
+        return ops.mean(ops.square(truth - scores))
+
+    def concordance(truth: Any, scores: Any) -> Any:
+        means = [ops.mean(table, axis=0) for table in (truth, scores)]
+        apart = [table - mean for table, mean in zip((truth, scores), means, strict=True)]
+        spread = ops.mean(ops.square(apart[0]) + ops.square(apart[1]), axis=0) + ops.square(means[0] - means[1])
+        return 1 - ops.mean(2 * ops.mean(apart[0] * apart[1], axis=0) / (spread + _EPSILON))
+
+    return concordance if name == "ccc" else mse
+
+
+def smooth_values(targets: Array, share: float) -> Array:
+    """Values are what they are; `UsageError` for any share but 0."""
+    if share:
+        raise UsageError("smoothing is for tags and classes; values have no certainty to take from")
+    return targets
+
+
+def vary(values: Array) -> npt.NDArray[np.bool_]:
+    """Which values are not the same in all examples: (n, k) -> bool (k,)."""
+    return np.asarray((values != values[:1]).any(axis=0))
+
+
+def keep_to_scale(_truth: Array, scores: Array, scale: Scale) -> PerTarget:
+    """What `clip` needs: the ends of the scale for each target, (k, 2)."""
+    return np.tile(np.array(scale or (-np.inf, np.inf), np.float64), (scores.shape[1], 1))
+
+
+def clip(values: Array, ends: PerTarget) -> Array:
+    """Values on their scale: (..., k) and (k, 2) -> (..., k)."""
+    return np.asarray(np.clip(values, ends[:, 0], ends[:, 1]), np.float32)
+
+
+def rmse(truth: Array, predictions: Array) -> PerTarget:
+    """Root of the mean squared error of each target, in the units of its scale."""
+    return np.asarray(np.sqrt(np.square(_errors(truth, predictions)).mean(axis=0)))
+
+
+def r2(truth: Array, predictions: Array) -> PerTarget:
+    """Share of the variance that is explained: 1 is perfect, 0 is the mean of these examples, less is worse.
+
+    References
+    ----------
+    scikit-learn's ``r2_score``.
+    """
+    error = np.square(_errors(truth, predictions)).mean(axis=0)
+    return np.where(vary(truth), 1 - _divide(error, truth.var(axis=0, dtype=np.float64)), np.nan)
+
+
+def pearson(truth: Array, predictions: Array) -> PerTarget:
+    """Pearson's correlation; 0 where only the prediction is constant."""
+    spread = truth.std(axis=0, dtype=np.float64) * predictions.std(axis=0, dtype=np.float64)
+    found = np.where(vary(predictions), _divide(_covariance(truth, predictions), spread), 0.0)
+    return np.where(vary(truth), found, np.nan)
+
+
+def ccc(truth: Array, predictions: Array) -> PerTarget:
+    """Concordance correlation: 1 only where predictions equal the truth, in place and in spread.
+
+    References
+    ----------
+    Lin, "A concordance correlation coefficient to evaluate reproducibility", Biometrics 45 (1), 1989.
+    """
+    apart = np.square(truth.mean(axis=0, dtype=np.float64) - predictions.mean(axis=0, dtype=np.float64))
+    spread = truth.var(axis=0, dtype=np.float64) + predictions.var(axis=0, dtype=np.float64) + apart
+    found = _divide(2 * _covariance(truth, predictions), spread)
+    return np.where(vary(truth), found, np.nan)
+
+
+def mean_r2(truth: Array, predictions: Array) -> float:
+    """The mean of `r2` over the targets that have one."""
+    return _mean(r2(truth, predictions))
+
+
+def score_values(truth: Array, predictions: Array, _: object = None) -> dict[str, float]:
+    """The headline figures of predicted values, each the mean over the targets: ``CCC``, ``Pearson``, ``R2``, ``RMSE``.
+
+    Raises
+    ------
+    DataError
+        Shapes differ, a prediction is not a number, or no target varies.
+    """
+    check_values(truth, predictions)
+    return {name: _mean(figures) for name, figures in value_rows(truth, predictions).items() if name in _HEADLINE}
+
+
+def value_rows(
+    truth: Array, predictions: Array, _decisions: object = None, _tuned: object = None
+) -> dict[str, PerTarget]:
+    """Columns of the table of targets: the four figures, and the truth's mean and standard deviation."""
+    return {
+        "CCC": ccc(truth, predictions),
+        "Pearson": pearson(truth, predictions),
+        "R2": r2(truth, predictions),
+        "RMSE": rmse(truth, predictions),
+        "mean": truth.mean(axis=0, dtype=np.float64),
+        "sd": truth.std(axis=0, dtype=np.float64),
+    }
+
+
+def score_curves(truth: Array, predictions: Array, songs: Sequence[str]) -> dict[str, float]:
+    """How well the course of each song is followed, whatever its level.
+
+    Parameters
+    ----------
+    truth, predictions : float arrays (n, k)
+        Moments, those of a song in their order.
+    songs : n names
+
+    Returns
+    -------
+    dict of float
+        ``Kendall`` and ``Kendall-sd``: mean and standard deviation over songs and targets of Kendall's tau-b;
+        ``constant-curves``: how many annotated curves never change, and have none. Where only the prediction is
+        constant tau is 0: it tells nothing of the course.
+
+    References
+    ----------
+    Kendall, "The treatment of ties in ranking problems", Biometrika 33 (3), 1945.
+    """
+    taus = np.array(list(rank_correlations(truth, predictions, songs).values()))
+    known = taus[np.isfinite(taus)]
+    figures = {"Kendall": float(known.mean()), "Kendall-sd": float(known.std())} if len(known) else {}
+    return {**figures, "constant-curves": int(np.isnan(taus).sum())}
+
+
+def rank_correlations(truth: Array, predictions: Array, songs: Sequence[str]) -> dict[str, PerTarget]:
+    """Kendall's tau-b of each song and target, (k,) by song, NaN where the truth never changes; see `score_curves`."""
+    return {
+        str(songs[rows[0]]): np.array([_tau(*pair) for pair in zip(truth[rows].T, predictions[rows].T, strict=True)])
+        for rows in rows_of(songs)
+    }
+
+
+def _tau(true: Array, predicted: Array) -> float:
+    from scipy.stats import kendalltau
+
+    if np.ptp(true) == 0:
+        return float("nan")
+    return 0.0 if np.ptp(predicted) == 0 else float(kendalltau(true, predicted).statistic)
+
+
+def grade_values(truth: Array, predictions: Array) -> tuple[str, ...]:
+    """How far each target can be relied on, one of `metrics.GRADES`: good from a concordance of 0.6, fair from 0.4."""
+    if len(truth) < FEWEST:
+        return ("unknown",) * int(truth.shape[1])
+    found = ccc(truth, predictions)
+    chosen = [np.isnan(found), found < FAIR, found < GOOD]
+    grades: list[str] = np.select(chosen, ["unknown", "weak", "fair"], "good").tolist()
+    return tuple(grades)
+
+
+def check_values(truth: Array, predictions: Array) -> None:
+    """Raise `DataError` unless the arrays can be compared: same 2-D shape, finite, something that varies."""
+    if truth.ndim != 2 or predictions.shape != truth.shape:
+        raise DataError(f"predictions have the shape {predictions.shape}, the truth has {truth.shape}")
+    for name, array in (("truth", truth), ("predictions", predictions)):
+        bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        if len(bad):
+            raise DataError(f"{len(bad)} of {len(array)} rows of the {name} hold NaN or infinity, first row {bad[0]}")
+    if not vary(truth).any():
+        raise DataError(f"no target among {truth.shape[1]} varies in {len(truth)} examples")
+
+
+def rows_of(songs: Sequence[str]) -> list[npt.NDArray[np.intp]]:
+    """The rows of each song, in the order of their names: n names -> an int array for each song."""
+    _, numbers = np.unique(np.asarray(songs), return_inverse=True)
+    order = np.argsort(numbers, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
+
+
+def _errors(truth: Array, predictions: Array) -> PerTarget:
+    return np.asarray(predictions, np.float64) - truth
+
+
+def _covariance(truth: Array, predictions: Array) -> PerTarget:
+    true, predicted = (np.asarray(table, np.float64) for table in (truth, predictions))
+    return np.asarray(((true - true.mean(axis=0)) * (predicted - predicted.mean(axis=0))).mean(axis=0))
+
+
+def _divide(part: PerTarget, whole: PerTarget) -> PerTarget:
+    return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0))
+
+
+def _mean(figures: PerTarget) -> float:
+    return float(np.nanmean(figures)) if np.isfinite(figures).any() else float("nan")
+
+
+def place_values(targets: Sequence[str], scale: Scale, values: Array) -> Array | None:
+    """Valence and arousal of tracks where these are the values: (..., k) -> (..., 2), from the scale to [-1, 1]."""
+    if scale is None or not {*AXES} <= {*targets}:
+        return None
+    low, high = scale
+    chosen = np.asarray(values)[..., [targets.index(axis) for axis in AXES]]
+    return np.asarray(np.clip(2 * (chosen - low) / (high - low) - 1, -1, 1), np.float32)
+
+
+def plot_scatter(evaluation: Evaluated) -> Picture:
+    """Predicted against true values, a panel a target; where they are equal is a line."""
+    figure, panels = _make_panels(evaluation)
+    for axes, row, true, predicted in panels:
+        low, high = _extremes(true, predicted)
+        axes.plot([low, high], [low, high], color=PRIOR, linewidth=2, label="where both are equal")
+        _draw_points(axes, true, predicted)
+        axes.set(xlim=(low, high), ylim=(low, high), xlabel="true", ylabel="predicted", aspect="equal")
+        axes.set_title(f"{shorten(row['value'])}: {_describe(row)}", fontsize=9, parse_math=False)
+    _add_legend(figure)
+    return figure
+
+
+def plot_residuals(evaluation: Evaluated) -> Picture:
+    """Errors, predicted less true, against the truth, with their mean in groups of equal number; a panel a target."""
+    figure, panels = _make_panels(evaluation)
+    for axes, row, true, predicted in panels:
+        errors = predicted - true
+        _draw_points(axes, true, errors)
+        axes.axhline(0, color=PRIOR, linewidth=2, label="no error")
+        order = np.array_split(np.argsort(true, kind="stable"), min(GROUPS, len(true)))
+        means = [[values[group].mean() for group in order] for values in (true, errors)]
+        axes.plot(*means, "o-", color=CONTRAST, markersize=4, label="mean error of a group")
+        most = 1.05 * max(float(np.abs(errors).max()), 1e-6)
+        axes.set(ylim=(-most, most), xlabel="true", ylabel="predicted - true")
+        axes.set_title(f"{shorten(row['value'])}: RMSE {row['RMSE']:.3f}", fontsize=9, parse_math=False)
+    _add_legend(figure)
+    return figure
+
+
+def choose_songs(evaluation: Evaluated, count: int = MOST_SONGS) -> tuple[str, ...]:
+    """The song that is followed best, the worst, and some between at equal steps of rank, at most `count`; best first.
+
+    By the mean of Kendall's tau over the targets; songs whose curves never change are left out. Of a task that is no
+    dynamic one there are none.
+    """
+    if not evaluation.songs:
+        return ()
+    taus = rank_correlations(evaluation.truth, evaluation.predictions, evaluation.songs)
+    means = {song: own[np.isfinite(own)].mean() for song, own in taus.items() if np.isfinite(own).any()}
+    ranked = sorted(means, key=lambda song: -means[song])
+    places = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))
+    return tuple(ranked[place] for place in places)
+
+
+def plot_courses(evaluation: Evaluated, songs: Sequence[str] = ()) -> Picture:
+    """The truth and the prediction over time, a row a song and a column a target.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        Of a dynamic task.
+    songs : sequence of str
+        Keys of tracks; those of `choose_songs` if there are none.
+
+    Raises
+    ------
+    UsageError
+        The task is no dynamic one, no song's curve changes, or a song is not there.
+    """
+    chosen = tuple(songs) or choose_songs(evaluation)
+    if evaluation.times_s is None or not chosen:
+        raise UsageError("no courses to draw: these are no moments of songs, or no song's curve changes")
+    missing = [song for song in chosen if song not in evaluation.songs]
+    if missing:
+        raise UsageError(f"no song {missing[0]!r} in this evaluation")
+    taus = rank_correlations(evaluation.truth, evaluation.predictions, evaluation.songs)
+    names = np.array(evaluation.songs)
+    figure = make_picture(WIDTH, 0.7 + 1.25 * len(chosen))
+    grid = figure.subplots(len(chosen), len(evaluation.per_target), sharey="col", squeeze=False)
+    for song, line in zip(chosen, grid, strict=True):
+        rows = np.flatnonzero(names == song)
+        rows = rows[np.argsort(evaluation.times_s[rows], kind="stable")]
+        for column, axes in enumerate(line):
+            times_s = evaluation.times_s[rows]
+            axes.plot(times_s, evaluation.truth[rows, column], color="#1d2623", linewidth=1.3, label="true")
+            predicted = evaluation.predictions[rows, column]
+            axes.plot(times_s, predicted, color=DECIDED, linewidth=1.6, linestyle="--", label="predicted")
+            tau = taus[song][column]
+            says = f"tau {tau:.2f}" if np.isfinite(tau) else "never changes"
+            axes.set_title(f"{shorten(song, 16)}: {says}", fontsize=8, loc="left", parse_math=False)
+            axes.tick_params(labelsize=8)
+            axes.spines[["top", "right"]].set_visible(False)
+    for axes, row in zip(grid[-1], evaluation.per_target, strict=True):
+        axes.set_xlabel(f"seconds  ({shorten(row['value'])})", fontsize=9, parse_math=False)
+    _add_legend(figure)
+    return figure
+
+
+def plot_taus(evaluation: Evaluated) -> Picture:
+    """How many songs are followed how well: a histogram of Kendall's tau, a panel a target."""
+    taus = np.array(list(rank_correlations(evaluation.truth, evaluation.predictions, evaluation.songs).values()))
+    figure, panels = _make_panels(evaluation, 2.0)
+    for (axes, row, _, _), own in zip(panels, taus.T, strict=True):
+        known = own[np.isfinite(own)]
+        axes.hist(known, TAU_BINS, color=DECIDED)
+        axes.axvline(0, color=PRIOR, linewidth=2, label="guessing")
+        if len(known):
+            axes.axvline(known.mean(), color=CONTRAST, linewidth=2, linestyle="--", label="mean")
+        axes.set(xlim=(-1, 1), xlabel="Kendall's tau of a song", ylabel="songs")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.set_title(shorten(row["value"]), fontsize=9, parse_math=False)
+    _add_legend(figure)
+    return figure
+
+
+def _make_panels(
+    evaluation: Evaluated, height: float = PANEL_HEIGHT
+) -> tuple[Picture, list[tuple[Any, Any, Array, Array]]]:
+    """A picture, and for each target its axes, its row, and its true and predicted values."""
+    count = len(evaluation.per_target)
+    across = min(count, ACROSS)
+    down = -(-count // across)
+    figure = make_picture(WIDTH if across > 1 else 3.6, 0.5 + height * down)
+    grid = figure.subplots(down, across, squeeze=False).ravel()
+    for axes in grid[count:]:
+        axes.remove()
+    for axes in grid[:count]:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, list(
+        zip(grid[:count], evaluation.per_target, evaluation.truth.T, evaluation.predictions.T, strict=True)
+    )
+
+
+def _draw_points(axes: Any, across: Array, up: Array) -> None:
+    alpha = float(np.clip(0.8 * np.sqrt(SOLID_POINTS / len(across)), 0.06, 0.8))
+    axes.plot(across, up, "o", color=DECIDED, markersize=3.5, alpha=alpha, markeredgewidth=0)
+
+
+def _add_legend(figure: Picture) -> None:
+    """One legend for all panels."""
+    pairs = [axes.get_legend_handles_labels() for axes in figure.axes]
+    by_label = {label: handle for pair in pairs for handle, label in zip(*pair, strict=True)}
+    figure.legend(by_label.values(), by_label.keys(), loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+
+
+def _extremes(*values: Array) -> tuple[float, float]:
+    low, high = float(np.min(values)), float(np.max(values))
+    margin = 0.04 * (high - low) or 0.5
+    return low - margin, high + margin
+
+
+def _describe(row: Any) -> str:
+    return f"CCC {row['CCC']:.2f}, R² {row['R2']:.2f}" if row["CCC"] is not None else "it does not vary"
+
+
+def show(evaluation: Evaluated) -> Iterator[Section]:
+    """The sections of a report on values."""
+    what = "moment of a song" if evaluation.songs else "track"
+    yield Section(
+        "Predicted against true",
+        [plot_scatter(evaluation)],
+        [
+            f"Each dot is a {what}. On the orange line it is predicted as it was rated, above it too high, below too "
+            "low. A cloud that lies flatter than the line keeps to the middle: the order is told better than the "
+            "extremes.",
+            "CCC, concordance, is 1 where all dots are on the line. R² is 1 there too, and 0 where naming the mean "
+            "every time would come as near.",
+        ],
+    )
+    yield Section(
+        "Where it errs",
+        [plot_residuals(evaluation)],
+        [
+            "The same dots by their error. The red line is the mean error of groups of equal number: above 0 on the "
+            "left and below it on the right means that low values are predicted too high and high ones too low, as a "
+            "cautious prediction does.",
+        ],
+    )
+    if choose_songs(evaluation):
+        yield from _show_courses(evaluation)
+
+
+def _show_courses(evaluation: Evaluated) -> Iterator[Section]:
+    yield Section(
+        "Songs over time",
+        [plot_courses(evaluation)],
+        [
+            "The song that is followed best at the top, the worst at the bottom, and some between. Black is how the "
+            "song was rated from moment to moment, green the prediction.",
+            "Tau, Kendall's, says whether both rise and fall together: 1 is always, 0 no more than by chance, below 0 "
+            "against each other. It does not see whether the level is right; the figures further up do.",
+        ],
+    )
+    yield Section(
+        "How many songs are followed how well",
+        [plot_taus(evaluation)],
+        [
+            "Kendall's tau of each song. Bars right of the orange line are songs whose course is followed better than "
+            "by guessing. A song whose rating never changes has no course, and is not here.",
+        ],
+    )
+
+
+VALUE_GRADES = {
+    "good": "concordance (CCC) of 0.6 or more: near the truth",
+    "fair": "concordance of 0.4 or more: the tendency is right",
+    "weak": "concordance below 0.4: hardly better than naming the mean",
+    "unknown": "too few examples, or all rated alike, to say",
+}
+
+CARD = CardWords(
+    title="Predictor of values",
+    says="Predictions are kept to the scale.",
+    chosen="Epochs were",
+    validated="its best epoch chosen on",
+    figures={
+        "CCC": "concordance with the truth, mean over the values; 1 is perfect, 0 tells nothing",
+        "Pearson": "correlation with the truth, mean over the values",
+        "R2": "share of the variance that is explained; 0 is naming the mean every time",
+        "RMSE": "root of the mean squared error, in units of the scale; lower is better",
+        "Kendall": "how well the course of a song is followed, mean over songs; 0 is guessing",
+    },
+    grades=VALUE_GRADES,
+)
+
+PAGE = PageWords(
+    undecided="What is heard in it, on a scale from {1:g} to {2:g}:",
+    choose="Choose one to see the seconds that raised it.",
+    carried="was raised most by",
+    nothing="is much the same all through the song",
+    legend=BAR_LEGEND.format("value", ", from {1:g} to {2:g}"),
+    states=("", "", "on a scale from {1:g} to {2:g}"),
+)
+
+FIGURES = {
+    "CCC": "Concordance, the mean over the targets: how near points of truth and prediction lie to the line where "
+    "both are equal. 1 is perfect, 0 tells nothing; predictions that keep to the middle lower it.",
+    "Pearson": "Correlation, the mean over the targets: do predictions rise with the truth, on whatever scale? 1 "
+    "is perfect, 0 is none, below 0 the wrong way round.",
+    "R2": "The share of the truth's variance that is explained, the mean over the targets. 1 is perfect, 0 is no "
+    "better than naming the mean of these examples every time, below 0 is worse.",
+    "RMSE": "How far off a prediction is, in the units of the scale: the root of the mean squared error, the mean "
+    "over the targets. 0 is perfect, lower is better.",
+    "Kendall": "Is the course of a song followed, whatever its level? Take two moments of it: Kendall's tau is how "
+    "much oftener both curves order them alike than not; the mean over songs and targets. 1 is perfect, 0 is "
+    "guessing, below 0 the wrong way round.",
+    "Kendall-sd": "The standard deviation of Kendall's tau over songs and targets: how much songs differ in it.",
+    "constant-curves": "Annotated curves that never change, so that there is no course to follow: they are left "
+    "out of Kendall. A prediction that never changes counts as 0 there.",
+}
+"""The headline figures, each in a sentence or two."""
+
+COLUMNS = {
+    "value": "what is predicted",
+    "grade": "how far it can be relied on by these examples, as explained at the top",
+    "CCC": "concordance with the truth: 1 is perfect, 0 tells nothing",
+    "Pearson": "correlation with the truth",
+    "R2": "share of the truth's variance that is explained, 0 is naming the mean every time",
+    "RMSE": "root of the mean squared error, in the units of the scale",
+    "mean": "of the truth",
+    "sd": "the truth's standard deviation: the RMSE of naming the mean every time",
+}
+"""The columns of the table of targets, in order, each in a few words."""
+
+KIND = Kind(
+    target="value",
+    plural="values",
+    columns=("name", "value", None),
+    on_scale=True,
+    activation="linear",
+    make_loss=make_value_loss,
+    to_truth=lambda targets: targets,
+    is_defined=vary,
+    monitor="R2",  # what the squared error aims at; concordance would prefer what spreads more than it knows
+    watch=mean_r2,
+    smooth=smooth_values,
+    start=lambda targets: np.asarray(targets.mean(axis=0), np.float32),
+    calibrate=keep_to_scale,
+    calibrated=clip,
+    tune=lambda _, scores: np.zeros(scores.shape[1]),
+    decide=lambda scores, _: np.ones(scores.shape, bool),
+    grade=grade_values,
+    score=score_values,
+    check_calibration=lambda _truth, _scores: {},
+    rows=value_rows,
+    ranked_by="CCC",
+    draw=functools.partial(bootstrap.resample_figures, score_values),
+    vote=lambda decisions, _: np.asarray(decisions.any(axis=0)),
+    place=lambda task, _tuned, scores, *_: place_values(task.targets, task.scale, scores),
+    place_source="predicted",
+    card=CARD,
+    page=PAGE,
+    report=ReportWords(FIGURES, COLUMNS, show),
+    score_name="value",
+    score_axis="value, on a scale from {0:g} to {1:g}",
+    footnotes=("on a scale from {0:g} to {1:g}", ""),
+)

@@ -1,0 +1,135 @@
+"""`export`, `import`, `pack` and `verify` as their users meet them."""
+
+import numpy as np
+import pytest
+from damaged_stores import SPEC
+
+from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
+
+pytest_plugins = ["toy_commands"]
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = EmbeddingStore(tmp_path / "store", SPEC)
+    for key in ("14/2", "48/948", "48/949"):
+        made.add(key, np.full((5, SPEC.dim), len(key), np.float32))
+    return made
+
+
+def test_a_store_goes_to_parquet_and_back(run, store, tmp_path):
+    pytest.importorskip("pyarrow", reason="needs the extra `parquet`")
+    folder, back = tmp_path / "parquet", tmp_path / "back"
+    outcome = run("export", store.root, folder, "--shard-rows", 2)
+    assert outcome.status == 0
+    assert outcome.out == f"{folder}: 3 tracks exported, 0 were there already; 2 Parquet files\n"
+    outcome = run("import", folder, "--store", back)
+    assert outcome.status == 0
+    assert outcome.out == f"{back}: 3 tracks imported, 0 were there already; from 2 Parquet files\n"
+    assert dict(EmbeddingStore(back)).keys() == dict(store).keys()
+    one = sorted(folder.iterdir())[1]
+    outcome = run("import", one, "--store", back)
+    assert outcome.out == f"{back}: 0 tracks imported, 1 were there already; from 1 Parquet file\n"
+
+
+def test_the_usual_export_is_one_file(run, store, tmp_path):
+    pytest.importorskip("pyarrow", reason="needs the extra `parquet`")
+    outcome = run("export", store.root, tmp_path / "parquet")
+    assert outcome.out.endswith("1 Parquet file\n")
+    assert [path.name for path in (tmp_path / "parquet").iterdir()] == ["embeddings-00000-of-00001.parquet"]
+
+
+@pytest.mark.parametrize("option", ["--shard-rows", "--shard-mb"])
+@pytest.mark.parametrize("value", ["0", "-1", "many"])
+def test_sizes_of_files_are_whole_numbers(run, store, tmp_path, option, value):
+    outcome = run("export", store.root, tmp_path / "parquet", f"{option}={value}")
+    assert outcome.status == 2
+    assert f"{value!r} is not a whole number from 1 up" in outcome.err
+    assert not (tmp_path / "parquet").exists()
+
+
+def test_only_one_size_is_given(run, store, tmp_path):
+    outcome = run("export", store.root, tmp_path / "parquet", "--shard-rows", 1, "--shard-mb", 1)
+    assert outcome.status == 2
+    assert "not allowed with" in outcome.err
+
+
+@pytest.mark.parametrize("command", [("export", "{}", "parquet"), ("pack", "{}")])
+def test_a_folder_that_is_no_store_is_refused(run, tmp_path, command):
+    outcome = run(*(word.format(tmp_path) for word in command))
+    assert outcome.status == 2
+    assert outcome.err == f"jamendo-mood {command[0]}: {tmp_path}: no embedding store there (no store.json)\n"
+
+
+def test_pack_writes_what_training_maps(run, store):
+    outcome = run("pack", store.root)
+    assert outcome.status == 0
+    assert outcome.out == (
+        f"{store.root}/frames.npy: 3 tracks in one array of 15 x 4, 0.0 MB; their keys and lengths are in index.tsv\n"
+    )
+    packed = PackedEmbeddings(store.root)
+    assert isinstance(packed.frames, np.memmap)
+    np.testing.assert_array_equal(packed["48/948"], store["48/948"])
+
+
+def test_a_sound_store_is_verified(run, store):
+    np.save(store.root / "14" / "2.npy", store["14/2"])  # as earlier versions wrote it
+    (store.root / "notes.txt").touch()
+    outcome = run("verify", store.root)
+    assert (outcome.status, outcome.out) == (0, "")
+    assert outcome.err.splitlines()[-2:] == [
+        "note: files that are not the store's: 1",
+        f"{store.root}: 3 embeddings sound, 1 of them without a checksum; 0 things wrong",
+    ]
+
+
+def test_each_bad_key_is_named_and_repaired_when_asked(run, store):
+    whole = (store.root / "48/948.npy").read_bytes()
+    (store.root / "48/948.npy").write_bytes(whole[:-1])
+    (store.root / "48/949.npy").rename(store.root / "48/950\x1b[2J.npy")
+    outcome = run("verify", store.root)
+    assert outcome.status == 1
+    expected = ["48/948\tits checksum does not fit", "48/950\\x1b[2J\tthe embedding of '48/949'"]
+    assert outcome.out.splitlines() == expected
+    assert outcome.err.splitlines()[-1] == (
+        f"{store.root}: 1 embedding sound; 2 things wrong (--repair mends what can be mended)"
+    )
+    outcome = run("verify", store.root, "--repair")
+    assert outcome.status == 1
+    done = ["set aside as 948.npy.bad", "moved to '48/949'"]
+    assert outcome.out.splitlines() == [f"{line}\t{how}" for line, how in zip(expected, done, strict=True)]
+    assert outcome.err.splitlines()[-2:] == [
+        f"{store.root}: 2 embeddings sound; 2 things mended, 0 things wrong",
+        "without an embedding now: 1 of these; "
+        f"`jamendo-mood extract AUDIO_DIR --store {store.root}` embeds those that are tracks",
+    ]
+    outcome = run("verify", store.root)
+    assert (outcome.status, outcome.out) == (0, "")
+
+
+def test_only_stores_are_verified(run, tmp_path):
+    for path, why in ((tmp_path / "nowhere", "no such folder"), (tmp_path, "store.json is missing")):
+        outcome = run("verify", path, "--repair")
+        assert outcome.status == 2
+        assert outcome.err.startswith(f"jamendo-mood verify: {path}: no embedding store there")
+        assert why in outcome.err
+
+
+def test_after_repair_and_extract_a_store_is_what_it_was(run, make_audio, noise, tmp_path):
+    keys = [f"{number}/song" for number in range(4)]
+    for number, key in enumerate(keys):
+        make_audio(tmp_path / "songs" / f"{key}.flac", noise(1.5, seed=number), rate_hz=16_000)
+    extract = ("extract", tmp_path / "songs", "--store", tmp_path / "s", "--embedder", "logmel")
+    assert run(*extract).status == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "s").rglob("*") if path.is_file()}
+    paths = [tmp_path / "s" / f"{key}.npy" for key in keys]
+    paths[0].write_bytes(before[paths[0]][:300])
+    paths[1].write_bytes(before[paths[2]])
+    paths[3].rename(tmp_path / "s" / "other.npy")
+    (tmp_path / "s" / "store.json").write_text("{}")
+    assert run(*extract).status == 2
+    outcome = run("verify", tmp_path / "s", "--repair")
+    assert {line.split("\t")[0] for line in outcome.out.splitlines()} == {"store.json", "0/song", "1/song", "other"}
+    assert "2 tracks embedded, 2 were there already, 0 failed" in run(*extract).out
+    assert {path: path.read_bytes() for path in before} == before
+    assert run("verify", tmp_path / "s").status == 0

@@ -1,0 +1,205 @@
+"""MTG's tables, lists and names of files: fetched, checked, found again."""
+
+import hashlib
+import socket
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from jamendo_mood.audio.conversion import key_of
+from jamendo_mood.cli.main import main
+from jamendo_mood.datasets import jamendo, load_dataset
+from jamendo_mood.datasets.jamendo import QUALITIES, read_list
+from jamendo_mood.util.errors import DataError, UsageError
+
+COUNT = 20
+SPOILED = "data/splits/split-3/autotagging_moodtheme-train.tsv"
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Serve a folder on this machine; gives its address and the list of paths that were asked for."""
+    monkeypatch.setenv("no_proxy", "*")
+    servers = []
+
+    def start(folder):
+        asked = []
+
+        class Handler(SimpleHTTPRequestHandler):
+            def log_message(self, *_):
+                asked.append(self.path)
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}", asked
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """Files of other contents in the layout of MTG's repository, and the checksums to match."""
+    folder = tmp_path / "mirror"
+    checksums = {}
+    for path in jamendo.read_published_checksums():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(f"contents of {path}\r\n".encode())
+        checksums[path] = hashlib.sha256((folder / path).read_bytes()).hexdigest()
+    monkeypatch.setattr(jamendo, "read_published_checksums", lambda: checksums)
+    return folder
+
+
+def written(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_checksums_are_of_five_lists_and_five_splits():
+    checksums = jamendo.read_published_checksums()
+    assert len(checksums) == COUNT == 20
+    assert {len(bytes.fromhex(sha256)) for sha256 in checksums.values()} == {32}
+    parts = {f"data/splits/split-{n}/autotagging_moodtheme-{part}.tsv" for n in range(5) for part in jamendo.PARTS}
+    lists = {"data/autotagging_moodtheme.tsv", "data/tags/moodtheme.txt", "data/tags/moodtheme_split.txt"}
+    lists |= {f"data/download/autotagging_moodtheme_{audio}_sha256_tracks.txt" for audio in ("audio", "audio-low")}
+    assert set(checksums) == parts | lists
+
+
+def test_all_files_are_written_in_the_layout_that_the_data_set_reads(mirror, serve, tmp_path):
+    address, asked = serve(mirror)
+    seen = []
+    paths = jamendo.get_splits(tmp_path / "out", address, on_file=lambda path, fetched: seen.append((path, fetched)))
+    files = written(tmp_path / "out")
+    assert files["autotagging_moodtheme.tsv"] == b"contents of data/autotagging_moodtheme.tsv\r\n"
+    assert files["moodtheme_split.txt"] == b"contents of data/tags/moodtheme_split.txt\r\n"
+    assert files["splits/split-4/autotagging_moodtheme-test.tsv"].startswith(b"contents of data/splits/split-4")
+    assert len(files) == len(asked) == COUNT
+    assert seen == [(path, True) for path in paths]
+    assert {path.relative_to(tmp_path / "out").as_posix() for path in paths} == set(files)
+
+
+def test_a_second_call_fetches_nothing_and_a_third_only_what_was_changed(mirror, serve, tmp_path):
+    address, asked = serve(mirror)
+    jamendo.get_splits(tmp_path / "out", address)
+    before = written(tmp_path / "out")
+    asked.clear()
+    seen = []
+    jamendo.get_splits(tmp_path / "out", address + "/", on_file=lambda _, fetched: seen.append(fetched))
+    assert asked == []
+    assert seen == [False] * COUNT
+    (tmp_path / "out" / "moodtheme.txt").write_text("edited by hand")
+    jamendo.get_splits(tmp_path / "out", address)
+    assert asked == ["/data/tags/moodtheme.txt"]
+    assert written(tmp_path / "out") == before
+
+
+def test_a_wrong_byte_is_refused_naming_both_hashes_and_not_kept(mirror, serve, tmp_path):
+    expected = jamendo.read_published_checksums()[SPOILED]
+    content = bytearray((mirror / SPOILED).read_bytes())
+    content[3] ^= 1
+    (mirror / SPOILED).write_bytes(content)
+    address, _ = serve(mirror)
+    got = hashlib.sha256(content).hexdigest()
+    with pytest.raises(DataError, match=rf"{SPOILED}: not the official file \(SHA-256 {got}, expected {expected}\)"):
+        jamendo.get_splits(tmp_path / "out", address)
+    kept = written(tmp_path / "out")
+    assert SPOILED.removeprefix("data/") not in kept
+    assert kept
+    assert bytes(content) not in kept.values()  # under no other name either
+
+
+def unused_address():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{unused.getsockname()[1]}"
+
+
+def address_of(case, serve, folder):
+    return {
+        "404": lambda: serve(folder)[0],
+        "refused": unused_address,
+        "no address": lambda: "not an address",
+    }[case]()
+
+
+@pytest.mark.parametrize("case", ["404", "refused", "no address"])
+def test_what_cannot_be_fetched_is_one_clear_line(case, serve, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("no_proxy", "*")
+    (tmp_path / "nothing").mkdir()
+    address = address_of(case, serve, tmp_path / "nothing")
+    assert main(["splits", "--out", str(tmp_path / "out"), "--base-url", address]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith(f"jamendo-mood splits: {address}/data/autotagging_moodtheme.tsv: cannot be fetched (")
+    assert "--base-url names a mirror" in err
+    assert case != "404" or "404" in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.shared
+def test_the_real_files_pass_and_load(shared, serve, tmp_path, capsys, monkeypatch):
+    source = shared / "data" / "jamendo"
+    mirror = tmp_path / "mirror"
+    # The list of the full quality is not among the shared data.
+    checksums = {
+        path: sha256 for path, sha256 in jamendo.read_published_checksums().items() if "audio_sha256" not in path
+    }
+    monkeypatch.setattr(jamendo, "read_published_checksums", lambda: checksums)
+    for path in checksums:
+        (mirror / path).parent.mkdir(parents=True, exist_ok=True)
+        (mirror / path).symlink_to(source / path.removeprefix("data/").removeprefix("tags/").removeprefix("download/"))
+    address, asked = serve(mirror)
+    for word, requests in (("fetched", COUNT - 1), ("already there", 0)):
+        asked.clear()
+        assert main(["splits", "--out", str(tmp_path / "out"), "--base-url", address]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        assert [line.endswith(f"  {word}, SHA-256 right") for line in out.splitlines()] == [True] * (COUNT - 1)
+        assert len(asked) == requests
+    dataset = load_dataset("jamendo", tmp_path / "out", split=4)
+    assert dataset.targets.shape == (17_982, 56)
+    assert load_dataset("jamendo-59", tmp_path / "out").targets.shape == (18_486, 59)
+
+
+def test_names_and_addresses_are_mtgs():
+    low, full = QUALITIES["low"], QUALITIES["full"]
+    assert low.path_of("48/948").as_posix() == "48/948.low.mp3"
+    assert full.path_of("48/948").as_posix() == "48/948.mp3"
+    assert low.files_url == "https://cdn.freesound.org/mtg-jamendo/raw_30s/audio-low"
+    assert full.tars_url == "https://cdn.freesound.org/mtg-jamendo/autotagging_moodtheme/audio"
+    assert low.tar_name.format("48") == "autotagging_moodtheme_audio-low-48.tar"
+    assert full.tar_name.format("48") == "autotagging_moodtheme_audio-48.tar"
+    assert [key_of(quality.path_of("48/948").as_posix()) for quality in (low, full)] == ["48/948"] * 2
+
+
+@pytest.mark.parametrize("table", ["a.tsv", "splits/split-0/a.tsv"])
+def test_the_list_is_found_beside_the_table_and_above_the_splits(table, tmp_path):
+    (tmp_path / QUALITIES["full"].checksums_name).write_text("abc 48/948.mp3\n")
+    assert read_list(QUALITIES["full"], tmp_path / table) == {"48/948": "abc"}
+    with pytest.raises(
+        UsageError, match=r"no autotagging_moodtheme_audio-low_sha256_tracks.txt beside it; `jamendo-mood"
+    ):
+        read_list(QUALITIES["low"], tmp_path / table)
+
+
+def test_a_damaged_list_is_named(tmp_path):
+    (tmp_path / QUALITIES["low"].checksums_name).write_text("not a list at all\n")
+    with pytest.raises(DataError, match="not a list of checksums"):
+        read_list(QUALITIES["low"], tmp_path / "a.tsv")
+
+
+@pytest.mark.shared
+def test_the_real_list_fits_the_real_table_and_the_real_tars(shared):
+    table = shared / "data" / "jamendo" / "autotagging_moodtheme.tsv"
+    low = QUALITIES["low"]
+    checksums = read_list(low, table)
+    assert {track.key for track, _ in jamendo.read_tracks(table)} == checksums.keys()
+    lines = (table.parent / "autotagging_moodtheme_audio-low_sha256_tars.txt").read_text().split("\n")
+    assert {low.tar_name.format(key.split("/")[0]) for key in checksums} == {line.split()[1] for line in lines if line}

@@ -1,0 +1,146 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from toy_examples import CLASSES, CURVES, DIM, ToyStore, label_anew, make_examples, make_tagger
+
+from jamendo_mood.datasets.dataset import Curve, Dataset, assign_folds, make_parts
+from jamendo_mood.evaluation import experiment
+from jamendo_mood.evaluation.experiment import forget_artists, run_folds
+from jamendo_mood.training.fit import TrainConfig
+from jamendo_mood.training.heads import HeadConfig
+from jamendo_mood.util.errors import UsageError
+
+EXAMPLES = label_anew(make_examples(120), CLASSES)
+STORE = ToyStore({track.key: frames for track, frames in zip(EXAMPLES.tracks, EXAMPLES.frames, strict=True)})
+FOLDS = assign_folds([track.artist for track in EXAMPLES.tracks], count=4)
+CONFIG = TrainConfig(HeadConfig("linear", "mean"), ensemble=1, epochs=8, batch=16, learning_rate=0.05)
+
+
+def load(split):
+    return Dataset(CLASSES, EXAMPLES.tracks, EXAMPLES.Y, make_parts(FOLDS, split % 4), "none", "none")
+
+
+@pytest.fixture
+def learned(monkeypatch):
+    """What each fold's tagger is given to learn from and to be watched on; it learns nothing, which takes no time."""
+    parts = []
+
+    def note(train, validation, task, spec, config, **_):
+        parts.append(tuple({track.key for track in part.tracks} for part in (train, validation)))
+        seed = sum(int(key.partition("/")[2]) for key in parts[-1][1])
+        return make_tagger(task, spec, config.head, seed)
+
+    monkeypatch.setattr(experiment, "fit", note)
+    return parts
+
+
+def test_every_track_is_tested_once_by_a_tagger_that_did_not_know_it():
+    seen = []
+    found = run_folds(
+        load, range(4), lambda _: STORE, CONFIG, rounds=20, on_fold=lambda split, figures: seen.append((split, figures))
+    )
+    assert [split for split, _ in seen] == [0, 1, 2, 3]
+    assert found.folds == tuple(figures for _, figures in seen)
+    assert found.pooled.examples == 120
+    order = np.concatenate([load(split).rows("test") for split in range(4)])
+    np.testing.assert_array_equal(found.pooled.truth, EXAMPLES.Y[order] > 0)
+    assert found.pooled.figures["accuracy"] > 0.8
+    accuracy = np.average([figures["accuracy"] for figures in found.folds], weights=np.bincount(FOLDS))
+    assert found.pooled.figures["accuracy"] == pytest.approx(accuracy)
+    low, high = found.pooled.intervals["accuracy"]
+    assert low < found.pooled.figures["accuracy"] < high
+    mean, sd = found.spread()["accuracy"]
+    assert mean == pytest.approx(np.mean([figures["accuracy"] for figures in found.folds]))
+    assert sd == pytest.approx(np.std([figures["accuracy"] for figures in found.folds], ddof=1))
+    values = found.to_json()
+    assert values["accuracy"] == found.pooled.figures["accuracy"]
+    assert values["over_folds"]["accuracy"] == {"mean": mean, "sd": sd}
+    assert len(values["folds"]) == 4
+
+
+@pytest.mark.thorough
+def test_labels_that_mean_nothing_are_not_learned():
+    """If a fold's tagger had seen what it is tested on, it would do better than guessing here."""
+    rng = np.random.default_rng(0)
+    noise = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 120)]
+    store = ToyStore({key: rng.standard_normal((1, DIM), dtype=np.float32) for key in STORE})
+
+    def load_noise(split):
+        return Dataset(CLASSES, EXAMPLES.tracks, noise, make_parts(FOLDS, split), "none", "none")
+
+    found = run_folds(load_noise, range(4), lambda _: store, CONFIG, rounds=0)
+    assert found.pooled.figures["accuracy"] < 0.5
+
+
+def test_a_recording_that_is_there_twice_is_not_learned_where_it_is_tested(learned):
+    twice = {**STORE, EXAMPLES.tracks[1].key: STORE[EXAMPLES.tracks[0].key]}
+    rows = [int(FOLDS[row]) for row in (0, 1)]
+    assert rows[0] != rows[1]
+    run_folds(load, range(4), lambda _: ToyStore(twice), CONFIG, rounds=0)
+    for split, other in zip(rows, (1, 0), strict=True):
+        assert EXAMPLES.tracks[other].key not in set.union(*learned[split])
+        assert len(set.union(*learned[split])) == 120 - len(load(split).rows("test")) - 1
+
+
+def test_several_validation_folds_leave_no_track_unheard_but_those_that_are_tested(learned):
+    one = run_folds(load, range(2), lambda _: STORE, CONFIG, rounds=0)
+    first = learned[:]
+    learned.clear()
+    found = run_folds(load, range(2), lambda _: STORE, CONFIG, validations=3, rounds=0)
+    assert learned[::3] == first
+    everything = {track.key for track in EXAMPLES.tracks}
+    for split in range(2):
+        tested = {EXAMPLES.tracks[row].key for row in load(split).rows("test")}
+        own = learned[3 * split : 3 * split + 3]
+        assert set.union(*(train for train, _ in own)) == everything - tested
+        assert all(train | validation == everything - tested for train, validation in own)
+        assert len({frozenset(validation) for _, validation in own}) == 3
+    assert np.abs(found.pooled.predictions - one.pooled.predictions).max() > 1e-3
+    with pytest.raises(UsageError, match="fewer than 4 other folds"):
+        run_folds(load, range(4), lambda _: STORE, CONFIG, validations=4)
+
+
+def test_folds_of_songs_share_artists_but_no_recording():
+    few = [replace(track, artist=f"artist {row % 20}") for row, track in enumerate(EXAMPLES.tracks)]
+    tracks = (*(replace(track, content="same") for track in few[:2]), *few[2:])
+    dataset = Dataset(CLASSES, tracks, EXAMPLES.Y, make_parts(FOLDS, 0), "none", "none")
+    tests = [forget_artists(dataset, split).rows("test") for split in range(10)]
+    assert sorted(np.concatenate(tests)) == list(range(120))
+    assert {len(rows) for rows in tests} <= {11, 12, 13}
+    fold_of = {row: fold for fold, rows in enumerate(tests) for row in rows}
+    assert fold_of[0] == fold_of[1]
+    artists = [{tracks[row].artist for row in rows} for rows in tests]
+    assert any(one & other for one in artists for other in artists if one is not other)
+    assert len({track.artist for track in forget_artists(dataset, 0).tracks}) == 119
+
+
+def test_splits_that_are_no_folds_are_refused(learned):
+    with pytest.raises(UsageError, match="two folds at least"):
+        run_folds(load, [0], lambda _: STORE, CONFIG)
+    with pytest.raises(UsageError, match="in several test parts"):
+        run_folds(lambda _: load(0), [0, 1], lambda _: STORE, CONFIG)
+
+
+def test_moments_of_all_folds_keep_their_songs_and_times(learned):
+    labelled = label_anew(EXAMPLES, CURVES)
+    rng = np.random.default_rng(0)
+    curves = tuple(
+        Curve(np.array([0.5, 1.0], np.float32), np.clip(own + rng.normal(0, 0.1, (2, 2)), -1, 1).astype(np.float32))
+        for own in labelled.Y
+    )
+
+    def load_curves(split):
+        parts = make_parts(FOLDS, split)
+        return Dataset(CURVES, EXAMPLES.tracks, labelled.Y, parts, "none", "none", curves=curves)
+
+    found = run_folds(load_curves, range(4), lambda _: STORE, CONFIG, rounds=0).pooled
+    rows = np.concatenate([load_curves(split).rows("test") for split in range(4)])
+    assert found.songs == tuple(EXAMPLES.tracks[row].key for row in rows for _ in range(2))
+    assert found.times_s.tolist() == [0.5, 1.0] * 120
+    np.testing.assert_array_equal(found.truth, np.concatenate([curves[row].values for row in rows]))
+
+
+def test_a_threshold_that_one_tagger_could_not_tune_is_that_of_the_others():
+    tuned = np.array([[0.3, np.inf], [np.inf, np.inf], [0.5, np.inf]])
+    np.testing.assert_allclose(experiment._mean_of_finite(tuned), [0.4, np.inf])

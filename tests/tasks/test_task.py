@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+
+from jamendo_mood.tasks import tags
+from jamendo_mood.tasks.kind import GRADES
+from jamendo_mood.tasks.task import KINDS, Task
+from jamendo_mood.util.errors import UsageError
+
+SCALES = {"values": (-1.0, 1.0)}
+
+
+def make_tags(generator):
+    targets = (generator.random((80, 4)) < [0.5, 0.2, 0.1, 0.3]).astype(np.float32)
+    return targets, (generator.random((80, 4)) * 0.7 + 0.3 * targets).astype(np.float32)
+
+
+def make_classes(generator):
+    targets = np.eye(4, dtype=np.float32)[generator.choice(4, 80, p=[0.4, 0.3, 0.2, 0.1])]
+    scores = generator.random((80, 4)) + targets
+    return targets, (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def make_values(generator):
+    targets = generator.uniform(-1, 1, (80, 4)).astype(np.float32)
+    return targets, (targets + generator.standard_normal((80, 4)) / 2).astype(np.float32)
+
+
+MAKERS = {"tags": make_tags, "classes": make_classes, "values": make_values}
+
+
+@pytest.fixture(scope="module")
+def tagged():
+    return make_tags(np.random.default_rng(5))
+
+
+def make(kind):
+    """Targets and scores of a kind; a maker for each is needed."""
+    return MAKERS[kind](np.random.default_rng(5))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_activation_and_loss_of_a_kind_are_there(kind):
+    import keras
+
+    assert callable(keras.activations.get(KINDS[kind].activation))
+    targets, scores = make(kind)
+    loss = KINDS[kind].make_loss("", targets, 0.0)
+    assert float(loss(targets, scores)) > float(loss(targets, targets)) >= 0
+    with pytest.raises(UsageError, match="unknown loss 'nosuch'"):
+        KINDS[kind].make_loss("nosuch", targets, 0.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_tunes_decides_and_scores_what_it_monitors(kind):
+    targets, scores = make(kind)
+    rules = Task("any", kind, ("a", "b", "c", "d"), SCALES.get(kind)).rules
+    truth = rules.to_truth(targets)
+    assert rules.is_defined(truth).all()
+    assert not rules.is_defined(truth[:1]).any()
+    calibrated = rules.calibrated(scores, rules.calibrate(truth, scores, SCALES.get(kind)))
+    assert calibrated.shape == scores.shape
+    assert calibrated.dtype == np.float32
+    assert set(rules.grade(truth, calibrated)) <= set(GRADES)
+    assert len(rules.grade(truth, calibrated)) == targets.shape[1]
+    assert rules.start(targets).shape == (targets.shape[1],)
+    tuned = rules.tune(truth, scores)
+    decisions = rules.decide(scores, tuned)
+    assert decisions.shape == scores.shape
+    figures = rules.score(truth, scores, decisions)
+    assert figures[rules.monitor] == rules.watch(truth, scores)
+    assert all(isinstance(figure, float) and np.isfinite(figure) for figure in figures.values())
+    better = rules.score(truth, (scores + 3 * targets) / 4, rules.decide((scores + 3 * targets) / 4, tuned))
+    assert better[rules.monitor] > figures[rules.monitor]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_fills_a_table_and_draws_intervals(kind):
+    targets, scores = make(kind)
+    rules = KINDS[kind]
+    truth, decisions = rules.to_truth(targets), rules.decide(scores, np.full(4, 0.5))
+    rows = rules.rows(truth, scores, decisions, np.full(4, 0.5))
+    assert rules.ranked_by in rows
+    assert all(len(column) == 4 for column in rows.values())
+    draws = rules.draw(truth, scores, [str(row // 4) for row in range(80)], decisions=decisions, rounds=50)
+    figures = rules.score(truth, scores, decisions)
+    low, high = draws.intervals(figures)[rules.monitor]
+    assert low < figures[rules.monitor] < high
+
+
+def test_values_are_kept_to_their_scale_and_to_no_other():
+    task = Task("any", "values", ("valence", "arousal"), (1.0, 9.0))
+    ends = task.rules.calibrate(np.zeros((1, 2)), np.zeros((1, 2), np.float32), task.scale)
+    np.testing.assert_array_equal(task.rules.calibrated(np.array([[0.5, 9.5], [2.0, 8.0]]), ends), [[1, 9], [2, 8]])
+
+
+def test_tags_are_decided_by_a_majority_and_classes_by_the_most_votes():
+    votes = np.array([[[1, 0, 1]], [[1, 1, 0]], [[1, 0, 0]], [[0, 1, 0]]], bool)
+    np.testing.assert_array_equal(KINDS["tags"].vote(votes, np.zeros((1, 3))), [[True, False, False]])
+    choices = np.eye(3, dtype=bool)[[[0], [1], [1], [0], [2]]]
+    for scores, winner in (([0.4, 0.3, 0.9], 0), ([0.3, 0.4, 0.9], 1)):
+        voted = KINDS["classes"].vote(choices, np.array([scores]))
+        np.testing.assert_array_equal(voted, np.eye(3, dtype=bool)[[winner]])
+
+
+@pytest.mark.parametrize(
+    "wrong", [("values", None, None), ("values", (1.0, 1.0), None), ("tags", (0.0, 1.0), None), ("classes", None, 2.0)]
+)
+def test_a_scale_and_a_rate_belong_to_values(wrong):
+    kind, scale, rate_hz = wrong
+    with pytest.raises(UsageError, match="values, and they alone"):
+        Task("any", kind, ("a", "b"), scale, rate_hz)
+
+
+def test_a_score_at_its_threshold_is_decided_whatever_its_precision():
+    decimals = np.array([0.1, 0.7])  # the one is less in float64 than in float32, the other more
+    scores = decimals.astype(np.float32)
+    assert tags.reaches_threshold(scores, scores.astype(np.float64)).all()
+    assert tags.reaches_threshold(scores, decimals).all()
+    assert not tags.reaches_threshold(scores, decimals + 1e-4).any()
+
+
+def test_biases_start_at_the_log_odds_of_the_prior(tagged):
+    targets, _ = tagged
+    prior = 1 / (1 + np.exp(-tags.prior_log_odds(targets)))
+    assert prior == pytest.approx((targets.sum(axis=0) + 1) / (len(targets) + 2))
+    assert np.isfinite(tags.prior_log_odds(np.zeros((5, 2), np.float32))).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "message"),
+    [
+        ("nosuch", ("a",), "unknown kind 'nosuch'.*tags"),
+        ("tags", (), "at least one"),
+        ("tags", ("a", "a"), "different"),
+    ],
+)
+def test_a_task_that_makes_no_sense_is_a_usage_error(kind, targets, message):
+    with pytest.raises(UsageError, match=message):
+        Task("any", kind, targets)
+
+
+def test_smoothing_takes_certainty_from_tags_and_classes_and_is_refused_for_values():
+    targets = np.eye(4, dtype=np.float32)
+    np.testing.assert_allclose(KINDS["tags"].smooth(targets, 0.2), 0.1 + 0.8 * targets)
+    smooth = KINDS["classes"].smooth(targets, 0.2)
+    np.testing.assert_allclose(smooth, 0.05 + 0.8 * targets)
+    np.testing.assert_allclose(smooth.sum(axis=1), 1)
+    np.testing.assert_array_equal(KINDS["values"].smooth(targets, 0.0), targets)
+    with pytest.raises(UsageError, match="smoothing is for tags and classes"):
+        KINDS["values"].smooth(targets, 0.2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_examples_nothing_is_defined(kind):
+    truth = KINDS[kind].to_truth(np.zeros((0, 3), np.float32))
+    assert not KINDS[kind].is_defined(truth).any()
