@@ -46,13 +46,17 @@ MODULES_OF_EXTRAS = {
 NOT_DECLARED = {"google.colab"}  # there on Colab alone
 RUN_OR_NEEDED = {
     "build": "python -m build",
+    "furo": "make docs",
     "jupyter": "what notebooks are opened with",
     "mypy": "make types",
+    "myst-parser": "make docs",
     "nbmake": "pytest --nbmake",
     "pandas-stubs": "make types",
     "pytest-xdist": "make test",
     "ruff": "make lint",
     "setuptools": "tensorflow-hub imports its pkg_resources",
+    "sphinx": "make docs",
+    "sphinx-argparse": "make docs",
     "types-tqdm": "make types",
 }
 """Requirements that nothing imports, and what they are for."""
