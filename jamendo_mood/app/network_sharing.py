@@ -117,7 +117,7 @@ def serve(tagger: Tagger, embedder: Embedder, folder: Path, offer: Offer | None 
     Raises
     ------
     UsageError
-        The tagger was trained on other embeddings, the front end is no function of a module, or the folder's path is
+        The tagger was trained on other embeddings, the front end is not a function of a module, or the folder's path is
         too long for a socket.
     """
     tagger.check_spec(embedder.spec)
@@ -232,7 +232,7 @@ def _name_of(frontend: Callable[..., Any]) -> str:
     except (ImportError, AttributeError, ValueError):
         found = None
     if found is not frontend:
-        raise UsageError(f"the embedder's front end {name} is no function of a module: other processes can't run it")
+        raise UsageError(f"the embedder's front end {name} is not a function of a module: other processes can't run it")
     return name
 
 

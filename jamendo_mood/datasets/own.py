@@ -91,7 +91,7 @@ def read_table(path: Path) -> Table:
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: cannot be read as cells ({error})") from error
     if len(cells) < 2:
-        raise DataError(f"{path}: there are no tracks in it: it needs a line of column names and a line for each track")
+        raise DataError(f"{path}: there are no tracks; it needs a line of column names and a line for each track")
     columns = _split_header(first, delimiter)
     _check_columns(path, columns)
     for line, row in cells[1:]:

@@ -196,7 +196,7 @@ def plot_cooccurrence(Y: npt.NDArray[Any], names: Sequence[str]) -> Picture:
     Raises
     ------
     DataError
-        `Y` is no table of 0 and 1, or `names` does not fit it.
+        `Y` is not a table of 0 and 1, or `names` does not fit it.
     """
     if Y.ndim != 2 or Y.shape[1] != len(names):
         raise DataError(f"a table of the shape {Y.shape} does not fit {len(names)} names of tags")
