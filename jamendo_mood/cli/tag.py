@@ -96,7 +96,7 @@ def _place_predictions(predictions: Sequence[Prediction], tagger: Tagger, places
     """Predictions where a table of tags puts them."""
     placed = []
     for prediction in predictions:
-        va = place_of(tagger.task, tagger.tuned, prediction.track_scores, places)
+        va = place_of(tagger.task, tagger.thresholds, prediction.track_scores, places)
         placed.append(replace(prediction, place=None if va is None else Place(*va.tolist())))
     return placed
 
@@ -158,7 +158,7 @@ def add_spectrogram(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="S",
         help="draw from second S on (without --start and --duration: the minute from 1:00, and files that end before "
-        "2:00 whole; --start 0 draws every file whole)",
+        "2:00 whole; --start 0 samples every file whole)",
     )
     parser.add_argument("--duration", type=float, metavar="S", help="draw so many seconds (from the start, or --start)")
     parser.add_argument("--grey", action="store_true", help="in greys, not in colour")

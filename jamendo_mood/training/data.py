@@ -34,7 +34,7 @@ class Embeddings(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """What a head trains on and is judged by.
+    """What a head trains on and is evaluated by.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ def thin(tracks: Sequence[Array], count: int, rng: np.random.Generator | None = 
     tracks : n float32 arrays (rows, width)
     count : int
     rng : Generator or None
-        Draws a row of each stretch; None takes the middle one.
+        Samples a row of each stretch; None takes the middle one.
 
     Returns
     -------
