@@ -60,10 +60,7 @@ def open_store(root: PathOrUrl, spec: EmbedderSpec) -> EmbeddingStore | ObjectSt
 def find_tracks(root: str) -> dict[str, str]:
     """Find the audio files below a URL by key, as `audio.decoding.find_audio` does below a folder.
 
-    Raises
-    ------
-    UsageError
-        The URL cannot be listed, or two files have one key.
+    UsageError if the URL cannot be listed, or two files have one key.
     """
     system, base = _open(root)
     with _naming(root):

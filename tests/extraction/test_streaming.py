@@ -91,7 +91,7 @@ def test_a_track_shorter_than_a_window_is_padded_and_said(songs, stub_embedder, 
     wide = replace(wide, frontend=lambda wave: wave[np.newaxis])
     (result,) = embed_files({"short": short}, wide, config)
     assert len(result.frames) == 1
-    assert "two.wav: shorter than" in caplog.text
+    assert "short: shorter than 0.02 s" in caplog.text
 
 
 def test_windows_with_gaps_are_those_of_the_whole(stub_embedder, config, make_audio, noise, read_wav, tmp_path):
