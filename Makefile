@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # For `make test-versions`: the oldest and the newest Python that there is, and the tests of what others' packages do.
 OLDEST_PYTHON ?= python3.10
 NEWEST_PYTHON ?= python3.13
-VERSION_TESTS ?= $(patsubst %, tests/%.py, audio/test_conversion audio/test_decoders embedders/test_registry embedders/test_handcrafted \
+VERSION_TESTS ?= $(patsubst %, tests/%.py, audio/test_decoding audio/test_decoders embedders/test_registry embedders/test_handcrafted \
 	training/test_heads training/test_model extraction/test_object_store \
 	evaluation/test_report_page store/test_parquet tagging/test_prediction extraction/test_remote \
 	evaluation/test_score_plots audio/test_spectrograms training/test_fit embedders/test_vggish \
@@ -22,11 +22,11 @@ VERSION_TESTS ?= $(patsubst %, tests/%.py, audio/test_conversion audio/test_deco
 NUMERIC_TESTS ?= $(patsubst %, tests/%.py, training/test_batches tasks/test_calibration training/test_cnn evaluation/test_cross_validation \
 	training/test_data audio/test_decoders embedders/test_registry evaluation/test_evaluate \
 	tagging/test_explanations extraction/test_extractor embedders/test_handcrafted \
-	training/test_heads audio/test_melspec tasks/test_metrics training/test_model \
+	training/test_heads audio/test_spectrograms tasks/test_metrics training/test_model \
 	embedders/test_patches tagging/test_prediction library/test_scoring extraction/test_streaming \
 	training/test_fit embedders/test_vggish embedders/test_yamnet) tests/faults/test_determinism.py tests/faults/test_degenerate_sound.py
 
-.PHONY: demo test test-all test-slow lint types test-processors test-versions audit notebooks wheel screenshots format clean
+.PHONY: demo test test-all docs test-slow lint types test-processors test-versions audit notebooks wheel screenshots format clean
 
 demo: $(VENV)/.package  ## the whole way, from MP3s to mood tags
 	$(BIN)/jamendo-mood demo --out build/demo
@@ -47,6 +47,13 @@ $(VENV)/.tools: $(VENV)/.package
 	$(INSTALL) --editable ".[dev]"
 	$(BIN)/uv pip check --quiet --python $(BIN)/python
 	touch $@
+
+$(VENV)/.docs: $(VENV)/.package
+	$(INSTALL) --editable ".[docs]"
+	touch $@
+
+docs: $(VENV)/.docs  ## the documentation, build/docs/index.html; any warning is an error
+	$(BIN)/sphinx-build --fail-on-warning --quiet docs build/docs
 
 lint: $(VENV)/.tools
 	$(BIN)/ruff check .

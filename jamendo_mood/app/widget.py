@@ -26,13 +26,12 @@ import ipywidgets as widgets
 
 from jamendo_mood.app import song_view
 from jamendo_mood.app.song_queue import Song, SongQueue, Uploads, fail
-from jamendo_mood.audio import conversion, ffmpeg
-from jamendo_mood.audio.conversion import AUDIO_SUFFIXES
+from jamendo_mood.audio import decoding, ffmpeg
+from jamendo_mood.audio.decoding import AUDIO_SUFFIXES
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.library.similarity import Library
-from jamendo_mood.tagging import song_plots
 from jamendo_mood.tagging.analysis import MEGABYTE, Limits
-from jamendo_mood.tagging.prediction import Prediction
+from jamendo_mood.tagging.prediction import Prediction, plot_song
 from jamendo_mood.training.model import Tagger, load_builtin
 from jamendo_mood.util.errors import AudioError, CancelledError, MoodError
 
@@ -123,7 +122,7 @@ def encode_excerpt(path: Path, length_s: float | None = EXCERPT_S) -> bytes:
     AudioError
         It cannot be decoded, or this ffmpeg cannot write MP3.
     """
-    duration_s = conversion.probe(path).duration_s
+    duration_s = decoding.probe(path).duration_s
     span: tuple[str, ...] = ()
     if length_s is not None:
         start_s = 0.0 if duration_s is None else max(0.0, (duration_s - length_s) / 2)
@@ -131,7 +130,7 @@ def encode_excerpt(path: Path, length_s: float | None = EXCERPT_S) -> bytes:
     done = ffmpeg.run(
         *("-v", "error", *span, "-i", str(path.absolute()), "-vn", "-sn", "-dn"),
         *("-map_metadata", "-1", "-ac", "1", "-c:a", "libmp3lame", "-b:a", f"{KBPS}k", "-f", "mp3", "-"),
-        most_bytes=MAX_SOUND_BYTES,
+        max_bytes=MAX_SOUND_BYTES,
     )
     if done.status != 0 or not done.output:
         raise AudioError(f"{path}: no excerpt can be made of it ({done.reason(path) if done.report else 'no sound'})")
@@ -308,8 +307,8 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
     def _tell(self, song: Song, kind: str, buffers: tuple[bytes, ...] = (), **content: Any) -> None:
         """Report what becomes of a song; also called from the thread that analyses."""
         content = {"id": song.id, "name": song.name, **content}
-        if kind == "tags" and song.heard is not None:
-            self.predictions.append(song.heard.prediction)
+        if kind == "tags" and song.prediction is not None:
+            self.predictions.append(song.prediction)
         with self._lock:
             if kind in LAST_MESSAGES:
                 song.finished = True
@@ -325,8 +324,8 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
         if self.fallback.in_use:
             if kind == "failed":
                 self.fallback.say(f"{content['sentence']} {content['advice']}")
-            elif kind == "tags" and song.heard is not None:
-                self.fallback.show(song.name, song.heard.prediction)
+            elif kind == "tags" and song.prediction is not None:
+                self.fallback.show(song.name, song.prediction)
 
     def _forget(self, identity: str) -> None:
         self._songs.pop(identity, None)
@@ -396,7 +395,7 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
 
     def _on_cancel(self, message: Message, _: Buffers) -> None:
         song = self._songs.get(str(message["id"]))
-        if song is not None and song.heard is None:
+        if song is not None and song.prediction is None:
             song.cancelled.set()
             if song.uploaded and song.id in self._uploads and not self._uploads.is_complete(song.id):
                 self._tell(song, "cancelled")
@@ -414,8 +413,8 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
 
     def _on_save(self, message: Message, _: Buffers) -> None:
         song = self._songs[str(message["id"])]
-        if song.heard is not None:
-            name, media, content = song_view.export(song.heard.prediction, str(message["format"]), song.name)
+        if song.prediction is not None:
+            name, media, content = song_view.export(song.prediction, str(message["format"]), song.name)
             self.browser.tell("file", (content,), view=str(message.get("view", "")), name=name, media=media)
 
     def _on_piece(self, message: Message, _: Buffers) -> None:
@@ -473,7 +472,7 @@ class Fallback(widgets.VBox):  # type: ignore[misc]
     def show(self, name: str, prediction: Prediction) -> None:
         """Show the moods of a song as a picture, the newest on top."""
         self.say("")
-        content = song_plots.plot_song(prediction).to_png(dpi=110)
+        content = plot_song(prediction).to_png(dpi=110)
         heading = widgets.HTML(f"<h3>{html.escape(name)}</h3>")
         image = widgets.Image(value=content, format="png", layout=widgets.Layout(max_width="100%"))
         self.results.children = (widgets.VBox([heading, image]), *self.results.children)

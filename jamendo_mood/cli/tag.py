@@ -16,6 +16,7 @@ from jamendo_mood.tasks.task import KINDS
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import say
+from jamendo_mood.util.progress import TrackProgress
 
 if TYPE_CHECKING:
     from jamendo_mood.audio.spectrograms import Spectrogram
@@ -55,7 +56,7 @@ def tag(arguments: argparse.Namespace) -> int:
         embedder = load_embedder(tagger.spec, EmbedderOptions.of(arguments))
         tagger.warm_up()
         results = {}
-        with shared.TrackProgress(len(files), "decoded, embedded and scored") as progress:
+        with TrackProgress(len(files), "decoded, embedded and scored") as progress:
             for path, result in predict_files(files, tagger, embedder):
                 results[path] = result
                 if isinstance(result, str):
@@ -72,7 +73,7 @@ def tag(arguments: argparse.Namespace) -> int:
 
 def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
     """The audio files and the stores among the paths; folders are searched, and a path given twice counts once."""
-    from jamendo_mood.audio import conversion
+    from jamendo_mood.audio import decoding
     from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
 
     files: list[Path] = []
@@ -81,7 +82,7 @@ def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
         if (path / MANIFEST_NAME).is_file():
             stores.append(EmbeddingStore(path))
         elif path.is_dir():
-            files += conversion.find_audio(path).values()
+            files += decoding.find_audio(path).values()
         elif path.exists():
             files.append(path)
         else:
@@ -197,20 +198,20 @@ def spectrogram(arguments: argparse.Namespace) -> int:
 
 def _draw_folder(arguments: argparse.Namespace) -> int:
     """Draw each file of a folder that has no picture yet, and list what failed."""
-    from jamendo_mood.audio import conversion
+    from jamendo_mood.audio import decoding
     from jamendo_mood.util.errors import AudioError
     from jamendo_mood.util.files import Scratch
 
     folder = arguments.target
     if folder.is_file() or folder.suffix.lower() == ".png":
         raise UsageError(f"{folder}: {arguments.source} is a folder, so name a folder for its pictures")
-    files = conversion.find_audio(arguments.source)
+    files = decoding.find_audio(arguments.source)
     if not files:
         raise UsageError(f"no audio files in {arguments.source}")
     pictures = {path: folder / f"{key}.png" for key, path in files.items()}
     missing = {path: picture for path, picture in pictures.items() if not picture.exists()}
     failed = 0
-    with Scratch() as scratch, shared.TrackProgress(len(missing)) as progress:
+    with Scratch() as scratch, TrackProgress(len(missing)) as progress:
         for path, picture in missing.items():
             try:
                 progress.advance(_draw(path, picture, arguments, scratch).duration_s)
@@ -224,20 +225,20 @@ def _draw_folder(arguments: argparse.Namespace) -> int:
 
 def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Scratch) -> Spectrogram:
     """Write the picture of one file, and return what it shows."""
-    from jamendo_mood.audio import conversion, spectrograms
-    from jamendo_mood.tagging import song_plots
+    from jamendo_mood.audio import decoding, spectrograms
     from jamendo_mood.util.files import write_atomically
 
+    info = decoding.probe(source)
     start_s, duration_s = arguments.start or 0.0, arguments.duration
     if arguments.start is None and duration_s is None:
-        start_s, duration_s = spectrograms.default_stretch(conversion.probe(source).duration_s)
+        start_s, duration_s = spectrograms.default_stretch(info.duration_s)
     columns = None if arguments.bare else PICTURE_COLUMNS
-    shown = spectrograms.compute(source, scratch, start_s=start_s, duration_s=duration_s, columns=columns)
+    shown = spectrograms.compute(source, scratch, start_s=start_s, duration_s=duration_s, columns=columns, info=info)
     colour = not arguments.grey
     if arguments.bare:
         content = spectrograms.png_bytes(shown, colour)
     else:
-        content = song_plots.plot_spectrogram(shown, colour).to_png(PICTURE_DPI)
+        content = spectrograms.plot_spectrogram(shown, colour).to_png(PICTURE_DPI)
     write_atomically(target, lambda file: file.write(content))
     return shown
 

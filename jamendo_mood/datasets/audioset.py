@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ
+from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ
 from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, consecutive_parts
 from jamendo_mood.embedders.registry import PATCH_S, RELEASED, EmbedderSpec
 from jamendo_mood.embedders.vggish import DIM

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio.conversion import key_of
+from jamendo_mood.audio.decoding import key_of
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks.task import Task
 from jamendo_mood.util import plaintext

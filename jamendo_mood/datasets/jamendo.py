@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from jamendo_mood import __version__
-from jamendo_mood.audio.conversion import key_of
+from jamendo_mood.audio.decoding import key_of
 from jamendo_mood.datasets.dataset import PARTS, Dataset, DataSource, Track, consecutive_parts
 from jamendo_mood.tasks.task import Task
 from jamendo_mood.util.errors import DataError, UsageError

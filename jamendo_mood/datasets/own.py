@@ -27,7 +27,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio.conversion import AUDIO_SUFFIXES, key_of
+from jamendo_mood.audio.decoding import AUDIO_SUFFIXES, key_of
 from jamendo_mood.datasets.dataset import PARTS, SEED, Dataset, DataSource, Track, assign_folds, make_parts, to_one_hot
 from jamendo_mood.datasets.ratings import TARGETS
 from jamendo_mood.tasks.task import Task

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import conversion
+from jamendo_mood.audio import decoding
 from jamendo_mood.library.scoring import OnProgress, score_store
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.emotions import place_of
@@ -275,7 +275,7 @@ def open_library(
     DataError
         An embedding holds NaN or infinity.
     """
-    found = {} if audio_dir is None else conversion.find_audio(audio_dir)
+    found = {} if audio_dir is None else decoding.find_audio(audio_dir)
     scored = score_store(store, tagger, on_progress)
     targets = () if tagger is None else tagger.task.targets
     return Library(
@@ -364,7 +364,7 @@ def _describe(track: Found) -> Found:
     if track.file is None:
         return track
     try:
-        info = conversion.probe(track.file)
+        info = decoding.probe(track.file)
     except (MoodError, OSError):  # a missing file must not hide the other tracks
         return track
     return replace(track, title=info.title, artist=info.artist, duration_s=info.duration_s)

@@ -152,7 +152,7 @@ def test_a_song_can_be_cancelled_while_it_is_heard(widget, page, corpus, monkeyp
         raise song_queue.CancelledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(song_queue, "listen", until_cancelled)
+        patch.setattr(song_queue, "analyse", until_cancelled)
         page.upload("a.mp3", corpus.path(0).read_bytes(), "x")
         page.wait_for("cancelled", id="x")
     page.upload("a.mp3", corpus.path(0).read_bytes(), "y")
@@ -300,7 +300,7 @@ def test_an_error_of_ours_is_told_and_logged(widget, page, corpus, monkeypatch, 
         raise RuntimeError("out of order")
 
     with monkeypatch.context() as patch:
-        patch.setattr(song_queue, "listen", broken)
+        patch.setattr(song_queue, "analyse", broken)
         page.upload("a.mp3", corpus.path(0).read_bytes(), "1")
         assert "something broke" in page.wait_for("failed")[0]["sentence"]
     assert "out of order" in caplog.text
@@ -328,7 +328,7 @@ def test_without_weights_a_song_fails_with_advice(corpus, make_widget, monkeypat
     page.say("hello")
     page.upload("a.mp3", corpus.path(0).read_bytes())
     content, _ = page.wait_for("failed")
-    assert content["sentence"].startswith("The network that does the listening is not on this machine")
+    assert content["sentence"].startswith("The network that analyses songs is not on this machine")
     assert "README" in content["advice"]
 
 

