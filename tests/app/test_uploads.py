@@ -54,10 +54,10 @@ def test_of_the_name_only_a_known_ending_is_used(uploads, tmp_path, name):
 @pytest.mark.parametrize(("offset", "piece"), [(1, b"a"), (0, b"too much"), (-1, b"a"), (0, b"")])
 def test_a_piece_out_of_turn_is_refused(uploads, offset, piece):
     uploads.begin("one", "song.mp3", 3)
-    with pytest.raises(UsageError, match="out of turn"):
+    with pytest.raises(UsageError, match="out of order"):
         uploads.add("one", offset, piece)
     assert uploads.add("one", 0, b"abc") == 3
-    with pytest.raises(UsageError, match="out of turn"):
+    with pytest.raises(UsageError, match="out of order"):
         uploads.add("nobody", 0, b"abc")
 
 
@@ -84,7 +84,7 @@ def test_a_size_beyond_all_floats_is_refused_as_any_other(uploads):
 def test_all_uploads_together_have_a_bound(uploads):
     for number in range(5):
         uploads.begin(f"{number}", "song.mp3", 1_000_000)
-    with pytest.raises(LimitError, match=r"song.mp3 has to wait: too many songs"):
+    with pytest.raises(LimitError, match=r"song.mp3 has to wait: there are too many songs"):
         uploads.begin("6", "song.mp3", 1)
     uploads.drop("0")
     uploads.begin("6", "song.mp3", 1)
@@ -132,6 +132,6 @@ def test_nothing_is_left_when_the_owner_goes(limits, tmp_path):
 def test_a_full_disk_is_named(limits, small_disk):
     uploads = Uploads(replace(limits, scratch=small_disk, size_bytes=10**9))
     uploads.begin("one", "song.mp3", 10**8)
-    with pytest.raises(DiskFullError, match=r"no room left for song.mp3"):
+    with pytest.raises(DiskFullError, match=r"no space left for song.mp3"):
         uploads.add("one", 0, bytes(10**8))
     uploads.close()
