@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jamendo_mood.tasks.task import KINDS
+from jamendo_mood.tasks import KINDS
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.progress import CountProgress
@@ -180,7 +180,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 
 def add_part(parser: argparse.ArgumentParser, rounds: Callable[[str], int]) -> None:
     """The part to evaluate on."""
-    from jamendo_mood.tasks.bootstrap import ROUNDS
+    from jamendo_mood.tasks.metrics import ROUNDS
 
     parser.add_argument("--split", type=int, metavar="N", help="official split (default: the one it was trained on)")
     parser.add_argument("--part", metavar="NAME", help="part to judge by (default: the test part)")

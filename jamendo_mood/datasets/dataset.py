@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from jamendo_mood.audio.decoding import key_of
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import DataError, UsageError
 

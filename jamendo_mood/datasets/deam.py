@@ -47,7 +47,7 @@ from jamendo_mood.datasets.ratings import (
     read_texts,
 )
 from jamendo_mood.embedders.registry import RELEASED, EmbedderSpec
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError
 
 SCALE = (1.0, 9.0)

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from jamendo_mood.audio.decoding import AUDIO_SUFFIXES, key_of
 from jamendo_mood.datasets.dataset import PARTS, SEED, Dataset, DataSource, Track, assign_folds, make_parts, to_one_hot
 from jamendo_mood.datasets.ratings import TARGETS
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.untrusted import read_text
 

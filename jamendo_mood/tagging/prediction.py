@@ -17,7 +17,7 @@ from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.emotions import Place, describe_place, place_of
-from jamendo_mood.tasks.task import KINDS
+from jamendo_mood.tasks import KINDS
 from jamendo_mood.training.data import check_finite
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
@@ -55,7 +55,7 @@ class Prediction:
     place : Place or None
         Valence and arousal of the track, see `emotions.place_of`; None where its targets say nothing of them.
     kind : str
-        A key of `task.KINDS`.
+        A key of `tasks.KINDS`.
     scale : (float, float) or None
         Of values: the least and the greatest there can be.
     """

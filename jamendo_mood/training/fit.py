@@ -15,7 +15,7 @@ import numpy.typing as npt
 from jamendo_mood import __version__
 from jamendo_mood.datasets.dataset import check_leaks, find_leaks
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.training.augmentation import Augmentation, draw_batches
 from jamendo_mood.training.data import POOLINGS, Examples, thin
 from jamendo_mood.training.heads import SCORES, STANDARDISE, HeadConfig, build_head, run_heads

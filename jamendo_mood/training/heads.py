@@ -39,7 +39,7 @@ class HeadConfig:
     name : str
         A key of `HEADS`.
     pooling : str
-        What it sees of a track, a key of `data.POOLINGS`: ``frames``, ``mean`` or ``mean+std``.
+        What it sees of a track, a key of `train.POOLINGS`: ``frames``, ``mean`` or ``mean+std``.
     hidden : int
         Units of a hidden layer, where there are any; channels of the last one of ``cnn``.
     layers : int

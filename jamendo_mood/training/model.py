@@ -19,8 +19,8 @@ import numpy.typing as npt
 import safetensors.numpy
 
 from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.tasks import KINDS, Task
 from jamendo_mood.tasks.kind import GRADES, CardWords
-from jamendo_mood.tasks.task import KINDS, Task
 from jamendo_mood.training.data import POOLINGS, centred_windows, context_of, windows
 from jamendo_mood.training.heads import STANDARDISE, HeadConfig, build_head, count_weights, run_heads
 from jamendo_mood.util import plaintext, untrusted

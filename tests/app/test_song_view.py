@@ -14,7 +14,7 @@ from jamendo_mood.library.similarity import Found
 from jamendo_mood.tagging.analysis import Analysis, Limits, analyse
 from jamendo_mood.tagging.emotions import place_of
 from jamendo_mood.tagging.prediction import score_embedding
-from jamendo_mood.tasks.task import KINDS
+from jamendo_mood.tasks import KINDS
 
 pytest_plugins = ["demo_corpus"]
 

@@ -11,7 +11,7 @@ from toy_examples import SPEC, TASK, make_class_prediction, make_prediction, mak
 from jamendo_mood.cli import evaluate, extract, shared, tag, train
 from jamendo_mood.evaluation.evaluate import Scores
 from jamendo_mood.extraction.streaming import ExtractReport
-from jamendo_mood.tasks.bootstrap import Comparison
+from jamendo_mood.tasks.metrics import Comparison
 from jamendo_mood.training.fit import Epoch, TrainConfig
 from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.training.model import Tagger

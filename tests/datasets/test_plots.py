@@ -6,8 +6,7 @@ from matplotlib import colors
 from jamendo_mood import load_dataset
 from jamendo_mood.datasets import plots
 from jamendo_mood.datasets.dataset import Dataset, Track
-from jamendo_mood.tasks import metrics
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task, metrics
 from jamendo_mood.util.errors import DataError, UsageError
 
 pytestmark = pytest.mark.usefixtures("no_pyplot")

@@ -19,13 +19,13 @@ from jamendo_mood.audio.decoding import key_of
 from jamendo_mood.cli import main, shared, tag
 from jamendo_mood.datasets import plots
 from jamendo_mood.datasets.dataset import Dataset, Track
-from jamendo_mood.evaluation import report
+from jamendo_mood.evaluation import evaluate
 from jamendo_mood.library import similarity
 from jamendo_mood.library.mood_log import Wish, now, to_csv, to_table
 from jamendo_mood.library.similarity import Found
 from jamendo_mood.store.embedding_store import EmbeddingStore, check_key
 from jamendo_mood.tagging import prediction
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.training import model
 from jamendo_mood.util import plaintext
 
@@ -174,11 +174,11 @@ class Outline(HTMLParser):
 
 def test_the_report_is_as_many_elements_whatever_the_names_are(monkeypatch):
     monkeypatch.setattr(
-        report, "_image", lambda picture, text: f'<img alt="{html.escape(text)}">'
+        evaluate, "_image", lambda picture, text: f'<img alt="{html.escape(text)}">'
     )  # not drawn, for time
     first, second = UGLY["HTML"], UGLY["quotes of HTML"]
-    plain = Outline(report.write_page(make_evaluation(3, names=["a", "b", "blue"]), "a", {"a": "a"}))
-    found = Outline(report.write_page(make_evaluation(3, names=[first, second, "blue"]), first, {first: second}))
+    plain = Outline(evaluate.write_page(make_evaluation(3, names=["a", "b", "blue"]), "a", {"a": "a"}))
+    found = Outline(evaluate.write_page(make_evaluation(3, names=[first, second, "blue"]), first, {first: second}))
     assert found.tags == plain.tags
     assert not found.handlers
 
@@ -239,7 +239,7 @@ def test_a_title_with_an_escape_draws_without_a_warning():
 )
 def test_the_report_s_figures_typeset_nothing(make):
     names = [UGLY["mathematics"], UGLY["half of mathematics"], "$x$"][: 2 if make is make_value_evaluation else 3]
-    assert "$x$" in report.write_page(make(len(names), names=names), "$x$", {"$": "$\\frac"})
+    assert "$x$" in evaluate.write_page(make(len(names), names=names), "$x$", {"$": "$\\frac"})
 
 
 def test_figures_of_data_sets_typeset_nothing():
