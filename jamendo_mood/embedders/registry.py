@@ -184,7 +184,9 @@ class EmbedderOptions:
     allow_untrained : bool
         Take weights that are not the true ones.
     precision : str
-        What VGGish computes in, see `vggish.choose_precision`.
+        What VGGish computes in: ``float32``, ``bfloat16``, or ``auto``, which is bfloat16 where the machine multiplies
+        it natively (see `vggish.choose_precision`). A store takes embeddings of one precision alone: to add to one that
+        was begun elsewhere, give its ``spec.precision``.
     hop_s : float or None
         Step from window to window, a multiple of 10 ms; None is the embedder's own.
     """
@@ -192,13 +194,13 @@ class EmbedderOptions:
     weights: Path | None = None
     pca: Path | None = None
     allow_untrained: bool = False
-    precision: str = "float32"
+    precision: str = "auto"
     hop_s: float | None = None
 
     @classmethod
     def of(cls, arguments: Any) -> EmbedderOptions:
-        """Those that a parsed command line names; where it has no word for the precision, that is ``auto``."""
-        precision = getattr(arguments, "precision", "auto")
+        """The options of a parsed command line."""
+        precision = getattr(arguments, "precision", cls.precision)
         hop_s = getattr(arguments, "hop", None)
         return cls(arguments.weights, arguments.pca, arguments.allow_untrained, precision, hop_s)
 
