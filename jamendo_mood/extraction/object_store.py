@@ -6,7 +6,6 @@ A place is a `Path`, or a URL as text. fsspec brings S3 with ``s3fs``, Google's 
 from __future__ import annotations
 
 import contextlib
-import errno
 import queue
 import threading
 from collections.abc import Iterator, Mapping
@@ -32,8 +31,8 @@ from jamendo_mood.store.embedding_store import (
     parse_entry,
     parse_manifest,
 )
-from jamendo_mood.util.errors import AudioError, DiskFullError, StoreError, UsageError
-from jamendo_mood.util.files import Scratch
+from jamendo_mood.util.errors import AudioError, StoreError, UsageError
+from jamendo_mood.util.files import Scratch, is_disk_full, scratch_full
 
 FAILURES_FOLDER = "_failures"
 WAITS_S = (1.0, 5.0, 25.0)  # after a fetch that failed; fsspec's own file systems have retried before
@@ -237,8 +236,8 @@ def _fetch(url: str, path: Path, stop: threading.Event, waits_s: tuple[float, ..
         except FileNotFoundError:
             return AudioError(f"{url}: no such file")
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                return DiskFullError(f"no space left in the scratch folder {path.parent.parent}: free some")
+            if is_disk_full(error):
+                return scratch_full(path)
             failure: Exception = error
         except Exception as error:  # each kind of storage has errors of its own
             failure = error

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import csv
 import datetime
-import errno
 import io
 import json
 import os
@@ -27,9 +26,9 @@ from typing import Any
 
 from jamendo_mood.tagging.emotions import EMOTIONS, NEUTRAL, Place, describe_place
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import DiskFullError, UsageError
+from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.figures import Picture, make_picture
-from jamendo_mood.util.files import append
+from jamendo_mood.util.files import append, disk_errors
 
 FILE_NAME = "emotions.jsonl"
 _KNOWN = {*EMOTIONS, NEUTRAL.name}
@@ -105,12 +104,9 @@ def remember(wishes: Sequence[Wish], path: Path | None = None) -> Path:
     """
     path = default_path() if path is None else path
     text = "".join(json.dumps({**asdict(wish), "time": wish.time.isoformat()}) + "\n" for wish in wishes)
-    try:
+    with disk_errors(path, UsageError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         append(path, text.encode(), mode=0o600)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise (DiskFullError if full else UsageError)(f"{path}: cannot be written ({error.strerror})") from error
     return path
 
 
