@@ -73,7 +73,7 @@ class ScriptWidget(anywidget.AnyWidget):  # type: ignore[misc]
     scripts : sequence of str
         Their names; they are joined into one module.
     render : str
-        The function of theirs that samples the widget.
+        The function of theirs that draws the widget.
     handlers : mapping of str to callable (message, buffers)
         What to call for each type of message. Messages come from outside: one that makes no sense is logged and
         dropped. The browser gets a message ``failed`` if a handler raises a `MoodError`.

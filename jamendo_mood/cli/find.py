@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,7 +63,6 @@ def similar(arguments: argparse.Namespace) -> int:
 
 def add_playlist(parser: argparse.ArgumentParser) -> None:
     """Options of `playlist`."""
-    parser._negative_number_matcher = re.compile(r"-[\d.]")  # `--at -0.6,-0.4` is a point and no option
     start = parser.add_mutually_exclusive_group(required=True)
     start.add_argument(
         "--mood",

@@ -7,7 +7,8 @@ neither TensorFlow nor pandas.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -91,6 +92,17 @@ def point(text: str) -> tuple[float, float]:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is not valence and arousal, two numbers from -1 to 1 such as 0.8,-0.5")
+
+
+def attach_points(arguments: Sequence[str]) -> list[str]:
+    """Write ``--at -0.6,-0.4`` as ``--at=-0.6,-0.4``: argparse takes a point that begins with a minus for an option."""
+    attached: list[str] = []
+    for argument in arguments:
+        if attached and attached[-1] in ("--at", "--to") and re.match(r"-[\d.]", argument):
+            attached[-1] += f"={argument}"
+        else:
+            attached.append(argument)
+    return attached
 
 
 def whole(text: str) -> int:

@@ -158,7 +158,7 @@ def add_spectrogram(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="S",
         help="draw from second S on (without --start and --duration: the minute from 1:00, and files that end before "
-        "2:00 whole; --start 0 samples every file whole)",
+        "2:00 whole; --start 0 draws every file whole)",
     )
     parser.add_argument("--duration", type=float, metavar="S", help="draw so many seconds (from the start, or --start)")
     parser.add_argument("--grey", action="store_true", help="in greys, not in colour")

@@ -122,7 +122,7 @@ def evaluate(tagger: Tagger, examples: Examples, *, rounds: int = ROUNDS) -> Eva
     tagger : Tagger
     examples : Examples
     rounds : int
-        Samples bootstrap samples of artists that the intervals come from; 0 makes none.
+        Bootstrap samples of artists that the intervals come from; 0 makes none.
 
     Raises
     ------

@@ -242,7 +242,7 @@ class _Watch:
     peak: float = 0.0
 
     def waves(self, blocks: Iterable[Array], overlap: int, drawing: Drawing) -> Iterator[Array]:
-        """The same blocks of sound; takes their peak and samples them."""
+        """The same blocks of sound; takes their peak and draws them."""
         for number, block in enumerate(blocks):
             self.stop_if_cancelled()
             self.peak = max(self.peak, float(np.abs(block).max(initial=0)))

@@ -156,7 +156,7 @@ class Kind:
         Columns of the table of targets, the first metric of which it is sorted by.
     ranked_by : str
         That column.
-    bootstrap : callable (truth, scores, artists, decisions=, rounds=) -> bootstrap.Samples
+    bootstrap : callable (truth, scores, artists, decisions=, rounds=) -> metrics.Samples
     vote : callable (decisions (m, n, k), mean scores (n, k)) -> (n, k)
         What m taggers decide together.
     place : callable (task, thresholds, scores (..., k), places of tags, places of classes) -> (..., 2) or None

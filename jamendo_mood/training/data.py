@@ -99,7 +99,7 @@ def thin(tracks: Sequence[Array], count: int, rng: np.random.Generator | None = 
     tracks : n float32 arrays (rows, width)
     count : int
     rng : Generator or None
-        Samples a row of each stretch; None takes the middle one.
+        Draws a row of each stretch; None takes the middle one.
 
     Returns
     -------

@@ -305,7 +305,7 @@ def _train_member(
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Keras samples the seeds of new layers from Python's `random`, whose state is put back."""
+    """Keras draws the seeds of new layers from Python's `random`, whose state is put back."""
     state = random.getstate()
     random.seed(seed)
     try:
