@@ -1,5 +1,6 @@
 """README and docs: short, complete, and every command in them is one that there is."""
 
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -39,6 +40,17 @@ def test_the_commands_of_a_page_can_be_typed(name):
     parser = build_parser()
     for command in read_commands((ROOT / name).read_text(encoding="utf-8")):
         parser.parse_args(shlex.split(command))
+
+
+@pytest.mark.parametrize("name", PAGE_NAMES)
+def test_names_of_the_package_are_there(name):
+    """In prose, and what a block of code imports; `import` leads to a module, the rest to what is in it."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    names = set(re.findall(r"\bjamendo_mood(?:\.\w+)+", text))
+    for module, imported in re.findall(r"^from (jamendo_mood[\w.]*) import (.+)$", text, re.MULTILINE):
+        names |= {f"{module}.{each.strip()}" for each in imported.split(",")}
+    for dotted in names:
+        pkgutil.resolve_name(dotted)
 
 
 def test_the_tutorials_have_commands():
