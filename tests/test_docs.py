@@ -18,21 +18,22 @@ PAGE_NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 
 
 def read_commands(text: str) -> list[str]:
-    """The commands that a page tells to type: in blocks marked ``sh``, or indented by four, with or without a prompt."""
+    """The commands that a page tells to type: in blocks marked ``sh``, or indented by four, some with a prompt."""
     lines = re.sub(r"\\\n\s*", "", text).splitlines()
     found, fence = [], None
     for line in lines:
         if match := re.match(r"```(\w*)", line):
             fence = None if fence is not None else match[1]
-        elif match := re.match(r"(    )?(?:\$ )?jamendo-mood (.*)", line):
-            if fence == "sh" or (fence is None and match[1]):
-                found.append(match[2].partition(" > ")[0].partition("  #")[0])
+        elif match := re.match(
+            r"(?:\$ )?jamendo-mood (.*)" if fence == "sh" else r"    (?:\$ )?jamendo-mood (.*)", line
+        ):
+            found += [match[1].partition(" > ")[0].partition("  #")[0]] if fence in ("sh", None) else []
     return found
 
 
 def test_commands_are_found_in_a_page():
-    text = "\n    $ jamendo-mood tasks\n    mirex  \n```sh\njamendo-mood tag a \\\n    b > c\n```\njamendo-mood is\n```text\n"
-    assert read_commands(text + "jamendo-mood no\n```\n") == ["tasks", "tag a b"]
+    text = "    $ jamendo-mood tasks\n    mirex\n```sh\njamendo-mood tag a \\\n    b > c\n```\njamendo-mood is\n"
+    assert read_commands(text + "```text\njamendo-mood no\n```\n") == ["tasks", "tag a b"]
 
 
 @pytest.mark.parametrize("name", PAGE_NAMES)
