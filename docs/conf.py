@@ -1,7 +1,7 @@
 """The documentation site: `make docs` builds it into build/docs, and fails on any warning.
 
-Nothing is kept by hand that the package knows: the options of the commands come from their parsers (sphinx-argparse), and
-a page for each room from what is in its folder.
+Nothing is kept by hand that the package knows: the options of the commands come from their parsers (sphinx-argparse),
+and a page for each room from what is in its folder.
 """
 
 import importlib
@@ -66,8 +66,8 @@ def _describe_room(room: str) -> str:
 def _describe_public(rooms: list[str]) -> str:
     parts = [
         _title("Python API", "="),
-        "What ``from jamendo_mood import ...`` gives; the names that stay. Each comes from one of the rooms below, whose",
-        "other names may change from version to version.\n",
+        "What ``from jamendo_mood import ...`` gives; the names that stay. Each comes from one of the rooms below,",
+        "whose other names may change from version to version.\n",
     ]
     for name in jamendo_mood.__all__:
         public = getattr(jamendo_mood, name)
