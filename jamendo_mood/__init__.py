@@ -20,7 +20,7 @@ _HOMES = {
     "TrainConfig": "training.fit",
     "evaluate": "evaluation.evaluate",
     "extract": "extraction.streaming",
-    "find_audio": "audio.conversion",
+    "find_audio": "audio.decoding",
     "fit": "training.fit",
     "load_dataset": "datasets",
     "load_embedder": "embedders.registry",

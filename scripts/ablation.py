@@ -18,7 +18,7 @@ import numpy as np
 from jamendo_mood import load_dataset, load_part
 from jamendo_mood.datasets.audioset import MOODS, MUSIC, N_LABELS
 from jamendo_mood.tasks import metrics
-from jamendo_mood.tasks.bootstrap import centred_interval, draw_figures
+from jamendo_mood.tasks.metrics import centred_interval, draw_figures
 from jamendo_mood.training.fit import TrainConfig, fit
 
 FOUND = Path("build/ablation.json")

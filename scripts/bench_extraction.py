@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 from pydub import AudioSegment
 
-from jamendo_mood.audio import conversion, spectrograms
+from jamendo_mood.audio import decoding, spectrograms
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
 from jamendo_mood.embedders.registry import Embedder, EmbedderOptions, load_embedder
 from jamendo_mood.extraction.streaming import StreamConfig, decode, extract
@@ -203,7 +203,7 @@ def usual_recipe(weights: Path, folder: Path) -> Callable[[Files], None]:
             wav = folder / "usual.wav"
             segment = AudioSegment.from_file(path, format="mp3", codec="mp3")
             segment.export(wav, format="wav", parameters=["-ac", "1", "-ar", "16000"]).close()
-            (wave,) = conversion.read_blocks(wav, conversion.count_samples(wav))
+            (wave,) = decoding.read_blocks(wav, decoding.count_samples(wav))
             np.save(folder / "usual.npy", module(wave).numpy())
 
     return run
@@ -219,7 +219,7 @@ def torch_recipe() -> Callable[[Files], None]:
 
     def run(files: Files) -> None:
         for path in files.values():
-            with Scratch() as scratch, conversion.converted(path, scratch) as wav:
+            with Scratch() as scratch, decoding.converted(path, scratch) as wav:
                 examples = vggish_input.wavfile_to_examples(str(wav))
             with torch.no_grad():
                 model(examples)
@@ -229,7 +229,7 @@ def torch_recipe() -> Callable[[Files], None]:
 
 def find_files(given: Path | None, folder: Path, *, quick: bool) -> tuple[Files, Files]:
     """Whole tracks and clips of 30 s."""
-    tracks = dict(conversion.find_audio(given)) if given else {}
+    tracks = dict(decoding.find_audio(given)) if given else {}
     if not given:
         for number in range(2 if quick else 6):
             tracks[f"track{number}"] = synthesise(folder / f"track{number}.mp3", 60 if quick else 180, number)
@@ -257,7 +257,7 @@ def ffmpeg(*arguments: str) -> None:
 
 def total_s(files: Files) -> float:
     """Seconds of sound."""
-    return sum(conversion.probe(path).duration_s or 0.0 for path in files.values())
+    return sum(decoding.probe(path).duration_s or 0.0 for path in files.values())
 
 
 def make_weights(folder: Path) -> Path:

@@ -14,8 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from jamendo_mood.audio import spectrograms
-from jamendo_mood.audio.conversion import find_audio
-from jamendo_mood.audio.decoders import DECODERS, DEFAULT
+from jamendo_mood.audio.decoding import DECODERS, DEFAULT_DECODER, find_audio
 from jamendo_mood.embedders import vggish, yamnet
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files
@@ -86,11 +85,11 @@ def print_sizes() -> None:
 
 def print_agreement(weights: Path, songs: list[Path]) -> None:
     """How near the embeddings of TFLite's interpreter are to ours, over a window every 10 s of each song."""
-    network, _, _ = yamnet.load(weights)
+    network = load_embedder("yamnet", EmbedderOptions(weights)).network
     ours, theirs = [], []
     with Scratch() as scratch:
         for song in songs:
-            for wave in DECODERS[DEFAULT](song, scratch, 160_000):
+            for wave in DECODERS[DEFAULT_DECODER](song, scratch, 160_000):
                 if len(wave) >= spectrograms.PATCH_SAMPLES:
                     ours.append(network(yamnet.patches(wave[: spectrograms.PATCH_SAMPLES]))[0])
                     theirs.append(wave[: spectrograms.PATCH_SAMPLES])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jamendo_mood.audio import conversion
+from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec
 from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
@@ -120,7 +120,7 @@ def stub_embedder() -> Embedder:
     def network(windows: np.ndarray) -> np.ndarray:
         return np.stack([windows.mean(axis=1), windows.std(axis=1), windows[:, 0]], axis=1)
 
-    spec = EmbedderSpec("stub", "", conversion.SAMPLE_RATE_HZ, STUB_WINDOW / 16_000, STUB_HOP / 16_000, 3)
+    spec = EmbedderSpec("stub", "", decoding.SAMPLE_RATE_HZ, STUB_WINDOW / 16_000, STUB_HOP / 16_000, 3)
     return Embedder(spec, frontend, network, STUB_WINDOW, STUB_HOP)
 
 
@@ -129,7 +129,7 @@ def read_wav() -> Callable[[Path], Wave]:
     """Read a 16 kHz mono WAV whole."""
 
     def read(wav: Path) -> Wave:
-        return np.concatenate(list(conversion.read_blocks(wav, block=1 << 16)))
+        return np.concatenate(list(decoding.read_blocks(wav, block=1 << 16)))
 
     return read
 

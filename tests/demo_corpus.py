@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jamendo_mood.audio import conversion
+from jamendo_mood.audio import decoding
 from jamendo_mood.cli import demo
 from jamendo_mood.datasets import load_dataset
 from jamendo_mood.datasets.dataset import Dataset
@@ -56,7 +56,7 @@ def logmel() -> Embedder:
 @pytest.fixture(scope="session")
 def corpus_store(corpus: Corpus, logmel: Embedder, tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
     store = EmbeddingStore(tmp_path_factory.mktemp("store") / "logmel", logmel.spec)
-    report = extract(conversion.find_audio(corpus.audio), logmel, store)
+    report = extract(decoding.find_audio(corpus.audio), logmel, store)
     assert report.done == len(corpus.songs)
     return store
 

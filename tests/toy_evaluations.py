@@ -4,8 +4,7 @@ import numpy as np
 
 from jamendo_mood.datasets.dataset import Track
 from jamendo_mood.evaluation.evaluate import Evaluation, judge, score_predictions
-from jamendo_mood.tasks import calibration, metrics
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task, calibration, metrics
 from jamendo_mood.training.data import Examples
 
 NO_POSITIVES, NEVER_GIVEN = 2, 1

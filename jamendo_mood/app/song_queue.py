@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jamendo_mood.app import song_view
-from jamendo_mood.audio.conversion import AUDIO_SUFFIXES
+from jamendo_mood.audio.decoding import AUDIO_SUFFIXES
 from jamendo_mood.embedders.registry import Embedder, load_embedder
 from jamendo_mood.library.similarity import Library
-from jamendo_mood.tagging.analysis import Heard, Limits, Progress, explain_error, listen
+from jamendo_mood.tagging.analysis import Analysis, Limits, Progress, analyse, explain_error
 from jamendo_mood.tagging.prediction import Prediction
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.errors import CancelledError, DiskFullError, LimitError, MoodError, UsageError
@@ -42,7 +42,7 @@ class Song:
         Whether `path` is a copy that goes when the song is done.
     cancelled, done : threading.Event
         Set by its owner, and by the thread that listens: its moods are there, or an error is.
-    heard : Heard or None
+    prediction : Prediction or None
     error : Exception or None
     removed : bool
         Whether its owner wants to hear no more of it.
@@ -56,7 +56,7 @@ class Song:
     uploaded: bool
     cancelled: threading.Event = field(default_factory=threading.Event)
     done: threading.Event = field(default_factory=threading.Event)
-    heard: Heard | None = None
+    prediction: Prediction | None = None
     error: Exception | None = None
     removed: bool = False
     finished: bool = False
@@ -114,9 +114,9 @@ class SongQueue:
         except KeyboardInterrupt:
             song.cancelled.set()
             raise
-        if song.heard is None:
+        if song.prediction is None:
             raise song.error or CancelledError(f"{song.name}: cancelled")
-        return song.heard.prediction
+        return song.prediction
 
     def _put(self, task: Callable[[], None]) -> None:
         if self._worker is None:
@@ -133,7 +133,7 @@ class SongQueue:
 
     def _try(self, song: Song) -> None:
         try:
-            self._listen(song)
+            self._analyse(song)
         except Exception as error:  # the one place that records a failed song: the thread lives for the next
             song.error = error
             if isinstance(error, CancelledError):
@@ -143,12 +143,12 @@ class SongQueue:
         finally:
             song.done.set()
 
-    def _listen(self, song: Song) -> None:
+    def _analyse(self, song: Song) -> None:
         if song.cancelled.is_set():
             raise CancelledError(f"{song.name}: cancelled")
         if self._embedder is None:
             self._tell(song, "progress", stage="load")
-        heard = listen(
+        analysis = analyse(
             *(song.path, self._tagger, self._load_embedder(), self._limits),
             name=song.name,
             on_progress=_Throttled(lambda progress: self._tell(song, "progress", **asdict(progress))),
@@ -156,15 +156,15 @@ class SongQueue:
         )
         if song.cancelled.is_set():
             raise CancelledError(f"{song.name}: cancelled")
-        description, timeline = song_view.describe(heard, self._tagger, song.name)
-        song.heard = heard
+        description, timeline = song_view.describe(analysis, self._tagger, song.name)
+        song.prediction = analysis.prediction
         self._tell(song, "tags", (timeline,), playable=not song.uploaded, **description)
-        song.done.set()  # whoever waits has what they wait for; what follows is looked at later
-        self._tell_details(song, heard)
+        song.done.set()  # whoever waits has what they wait for; what follows is for the page
+        self._tell_details(song, analysis)
 
-    def _tell_details(self, song: Song, heard: Heard) -> None:
+    def _tell_details(self, song: Song, analysis: Analysis) -> None:
         try:
-            details, picture = song_view.describe_details(song.path, heard, self._tagger, self._library, self._limits)
+            details, picture = song_view.describe_details(analysis, self._tagger, self._library)
         except Exception as error:  # the moods are there, and stay: a picture less is no failure
             log.warning("%s: no details (%s)", song.name, error)
             self._tell(song, "details", why={}, similar=[])
@@ -207,9 +207,9 @@ class _Throttled:
             self._tell(progress)
 
 
-MOST_AT_ONCE = 5
+MAX_AT_ONCE = 5
 """Times the largest file: what all uploads that are there at the same time may have together."""
-MOST_FILES = 100
+MAX_FILES = 100
 
 
 @dataclass
@@ -261,7 +261,7 @@ class Uploads:
         if size_bytes < 0 or identity in self._files:
             raise UsageError(f"{name}: an upload of {size_bytes} bytes that cannot begin")
         held = sum(upload.size_bytes for upload in list(self._files.values()))
-        if held + size_bytes > MOST_AT_ONCE * self._limits.size_bytes or len(self._files) >= MOST_FILES:
+        if held + size_bytes > MAX_AT_ONCE * self._limits.size_bytes or len(self._files) >= MAX_FILES:
             raise LimitError(f"{name} has to wait: too many songs are here already; drop it again when some are done")
         try:
             self._files[identity] = self._make(name, size_bytes)

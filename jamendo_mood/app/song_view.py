@@ -10,21 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import spectrograms
+from jamendo_mood.audio.spectrograms import png_bytes
 from jamendo_mood.library import similarity
 from jamendo_mood.library.similarity import Found, Library
-from jamendo_mood.tagging import emotions, song_plots
-from jamendo_mood.tagging.analysis import Heard, Limits, explain
-from jamendo_mood.tagging.prediction import Prediction, write_csv
+from jamendo_mood.tagging import emotions
+from jamendo_mood.tagging.analysis import Analysis, explain
+from jamendo_mood.tagging.prediction import Prediction, plot_song, write_csv
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.files import Scratch
 
 SENT_TAGS = 60
 """Tags sent to the browser: all of Jamendo's, the highest of AudioSet's 527."""
 
 SPREAD_PERCENT = (10, 90)
-PICTURE_COLUMNS = 1_200
 COURSE_POINTS = 60
 CARRIED_STRETCHES = 4
 SIMILAR = 6
@@ -32,7 +30,7 @@ SIMILAR = 6
 Array = npt.NDArray[np.float32]
 
 
-def describe(heard: Heard, tagger: Tagger, name: str) -> tuple[dict[str, Any], bytes]:
+def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, Any], bytes]:
     """What the card of a song shows, as JSON, and the timeline.
 
     Returns
@@ -44,7 +42,7 @@ def describe(heard: Heard, tagger: Tagger, name: str) -> tuple[dict[str, Any], b
     timeline : bytes
         uint8 (frames, columns): scores, from 0, the low end of the scale, to 255, the high end.
     """
-    prediction, words = heard.prediction, tagger.task.rules.page
+    prediction, words = analysis.prediction, tagger.task.rules.page
     best = prediction.order[:SENT_TAGS].tolist()
     scale = prediction.scale or (0.0, 1.0)
     low, high = np.percentile(prediction.frame_scores, SPREAD_PERCENT, axis=0)
@@ -91,9 +89,7 @@ def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, 
     }
 
 
-def describe_details(
-    path: Path, heard: Heard, tagger: Tagger, library: Library | None, limits: Limits
-) -> tuple[dict[str, Any], bytes]:
+def describe_details(analysis: Analysis, tagger: Tagger, library: Library | None) -> tuple[dict[str, Any], bytes]:
     """What takes longer than the tags: why each of them, and similar tracks; and the spectrogram.
 
     Returns
@@ -104,15 +100,13 @@ def describe_details(
     spectrogram : bytes
         PNG of the whole file, without axes.
     """
-    with Scratch(limits.scratch) as scratch:
-        picture = spectrograms.png_bytes(spectrograms.compute(path, scratch, columns=PICTURE_COLUMNS))
-    explanation = explain(tagger, heard.frames)
+    explanation = explain(tagger, analysis.frames)
     why = {
         tag: sorted([start_s, end_s] for start_s, end_s, _ in explanation.carried(column, CARRIED_STRETCHES))
-        for column, tag in enumerate(heard.prediction.targets)
+        for column, tag in enumerate(analysis.prediction.targets)
     }
-    found = [] if library is None else similarity.describe(library.similar(heard.frames.mean(axis=0), SIMILAR))
-    return {"why": why, "similar": [describe_track(track) for track in found]}, picture
+    found = [] if library is None else similarity.describe(library.similar(analysis.frames.mean(axis=0), SIMILAR))
+    return {"why": why, "similar": [describe_track(track) for track in found]}, png_bytes(analysis.spectrogram)
 
 
 def describe_track(track: Found) -> dict[str, Any]:
@@ -159,7 +153,7 @@ def _write_json(prediction: Prediction) -> bytes:
 
 
 def _write_png(prediction: Prediction) -> bytes:
-    return song_plots.plot_song(prediction).to_png(dpi=150)
+    return plot_song(prediction).to_png(dpi=150)
 
 
 _EXPORTS = {

@@ -49,12 +49,12 @@ GRACE_S = 60.0
 """Seconds that ffmpeg has to begin with, on a busy machine and a slow disk. From then on it must make sound as fast as
 it plays: ten hours of music may take ten hours, a file that gives nothing a minute, whatever its header says."""
 BYTES_PER_S = 32_000  # of 16 kHz mono in 16 bits, as which nearly everything comes out
-LONGEST_S = 24 * 3600.0
-MOST_BYTES = round(LONGEST_S * BYTES_PER_S)
+MAX_S = 24 * 3600.0
+MAX_BYTES = round(MAX_S * BYTES_PER_S)
 """What one run may write: a day of sound, 2.8 GB; a WAV ends at 4."""
 MEMORY_BYTES = 1 << 30  # decoding takes some 50 MB
 _KEPT_BYTES = 1 << 17  # of what ffmpeg says: so much of the beginning, and of the end
-_LONGEST_REASON = 300
+_MAX_REASON_LENGTH = 300
 _POLL_S = 0.1
 
 _READING_A_FILE = (
@@ -102,7 +102,7 @@ class Done:
             return "not a format of sound that is read here"
         last = useful[-1] if useful else "no reason given"
         last = last.removeprefix(f"Error opening input file {path.absolute()}").strip(". :")
-        return plaintext.show(last[:_LONGEST_REASON]) or "unknown format"
+        return plaintext.show(last[:_MAX_REASON_LENGTH]) or "unknown format"
 
 
 @functools.cache
@@ -148,7 +148,7 @@ def stoppable(work: Callable[[], None], is_stopped: Callable[[], bool]) -> Calla
         return functools.partial(contextvars.copy_context().run, work)
 
 
-def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, most_bytes: int = MOST_BYTES) -> Done:
+def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, max_bytes: int = MAX_BYTES) -> Done:
     """Run ffmpeg to its end.
 
     Parameters
@@ -159,7 +159,7 @@ def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, most_byte
         Given to its standard input.
     writes : Path or None
         The file that it writes, if it does.
-    most_bytes : int
+    max_bytes : int
         What it may write, there and to its standard output.
 
     Raises
@@ -167,7 +167,7 @@ def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, most_byte
     AudioError
         It took longer than it may (see `GRACE_S`).
     TooMuchError
-        It wrote more than `most_bytes`.
+        It wrote more than `max_bytes`.
     CancelledError
         See `stopped_by`.
     UsageError
@@ -180,8 +180,8 @@ def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, most_byte
         talk = _Talk(child, fed, writes)
         try:
             # The time is for one whose parent was killed; `_check` is much stricter.
-            process.bound(child.pid, MEMORY_BYTES, GRACE_S + LONGEST_S)
-            talk.listen(functools.partial(_check, talk, source, most_bytes, time.monotonic()))
+            process.bound(child.pid, MEMORY_BYTES, GRACE_S + MAX_S)
+            talk.listen(functools.partial(_check, talk, source, max_bytes, time.monotonic()))
         finally:
             child.kill()  # which is nothing to one that has ended
     return Done(child.returncode, bytes(talk.output), talk.report())
@@ -196,13 +196,13 @@ def _guard(arguments: tuple[str, ...]) -> Iterator[str]:
         yield argument
 
 
-def _check(talk: _Talk, source: str, most_bytes: int, started: float) -> None:
+def _check(talk: _Talk, source: str, max_bytes: int, started: float) -> None:
     """Raise if a run must end now."""
     written, taken_s = talk.written(), time.monotonic() - started
     if _is_stopped.get()():
         raise CancelledError(f"{source}: cancelled")
-    if written > most_bytes:
-        raise TooMuchError(f"{source}: it goes on after {most_bytes / BYTES_PER_S / 3600:g} hours; cut it into parts")
+    if written > max_bytes:
+        raise TooMuchError(f"{source}: it goes on after {max_bytes / BYTES_PER_S / 3600:g} hours; cut it into parts")
     if taken_s > GRACE_S + written / BYTES_PER_S:
         raise AudioError(
             f"{source}: cannot be decoded (given up after {taken_s:.0f} s, for {written / BYTES_PER_S:.0f} s of sound)"

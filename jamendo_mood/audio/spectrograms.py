@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import conversion
-from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
+from jamendo_mood.audio import decoding
+from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, AudioInfo, Wave
 from jamendo_mood.util.errors import TooShortError, UsageError
+from jamendo_mood.util.figures import Picture, empty_axes
 from jamendo_mood.util.files import Scratch
 
 WINDOW_S = 0.025
@@ -148,8 +149,7 @@ def hz_to_mel(hz: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float6
 MINUTE_S = 60.0
 """Where the default stretch of a song starts, and how long it is: past the intro, and the same length for all songs."""
 
-BLOCK_FRAMES = 3_000  # half a minute of sound at a time: 20 MB on the way to its bands
-OVERLAP_SAMPLES = WINDOW_SAMPLES - HOP_SAMPLES  # 240: so that blocks give the frames of the whole
+_BLOCK_SAMPLES = 3_000 * HOP_SAMPLES  # half a minute of sound at a time: 20 MB on the way to its bands
 
 LOWEST_VALUE = math.log(LOG_OFFSET)
 """Digital silence: black."""
@@ -159,6 +159,8 @@ HIGHEST_VALUE = math.log(WINDOW_SAMPLES / 4)
 
 Nothing in ten loud songs of Jamendo came above 4.5; more than that is drawn as this is.
 """
+
+MARKED_HZ = (250, 500, 1000, 2000, 4000, 7000)  # on the axis of a plot
 
 COLOURS = "magma"  # evenly brighter from black up, and readable without colour vision, as viridis is
 
@@ -188,7 +190,13 @@ class Spectrogram:
 
 
 def compute(
-    path: Path, scratch: Scratch, *, start_s: float = 0.0, duration_s: float | None = None, columns: int | None = None
+    path: Path,
+    scratch: Scratch,
+    *,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    columns: int | None = None,
+    info: AudioInfo | None = None,
 ) -> Spectrogram:
     """Compute the log-mel spectrogram of a file, or of a stretch of it, in memory that does not grow with the file.
 
@@ -205,6 +213,8 @@ def compute(
     columns : int or None
         At most so many columns: the values of neighbouring frames are averaged, as many to each column but the last.
         None is a column for each frame.
+    info : AudioInfo or None
+        What `decoding.probe` says of the file; None asks it.
 
     Raises
     ------
@@ -217,31 +227,52 @@ def compute(
     if columns is not None and columns < 1:
         raise UsageError(f"a spectrogram of {columns} columns: it has at least one")
     start_s = round(start_s, 2)
-    with conversion.converted(path, scratch, start_s, duration_s) as wav:
-        samples = conversion.count_samples(wav)
-        frames = 1 + (samples - WINDOW_SAMPLES) // HOP_SAMPLES
+    with decoding.converted(path, scratch, start_s, duration_s, info) as wav:
+        samples = decoding.count_samples(wav)
         if samples < WINDOW_SAMPLES:
-            milliseconds = 1000 * samples / conversion.SAMPLE_RATE_HZ
+            milliseconds = 1000 * samples / SAMPLE_RATE_HZ
             raise TooShortError(f"{path}: {milliseconds:.1f} ms of sound; a spectrogram needs {WINDOW_S} s")
-        width = 1 if columns is None else math.ceil(frames / columns)
-        values = _average(wav, frames, width)
-    return Spectrogram(values, start_s, samples / conversion.SAMPLE_RATE_HZ, width * HOP_S)
+        drawing = Drawing(samples, columns)
+        for wave in decoding.read_blocks(wav, _BLOCK_SAMPLES):
+            drawing.add(wave)
+    return drawing.spectrogram(start_s)
 
 
-def _average(wav: Path, frames: int, width: int) -> Array:
-    """The spectrogram of a WAV, each `width` frames averaged to one column: float32 (columns, 64)."""
-    sums = np.zeros((math.ceil(frames / width), MEL_BANDS), np.float32)
-    block = OVERLAP_SAMPLES + BLOCK_FRAMES * HOP_SAMPLES
-    for number, wave in enumerate(conversion.read_blocks(wav, block, overlap=OVERLAP_SAMPLES)):
+class Drawing:
+    """A spectrogram of sound that comes piece by piece, in memory that does not grow with it.
+
+    Parameters
+    ----------
+    samples : int
+        Of all the sound that will come.
+    columns : int or None
+        See `compute`.
+    """
+
+    def __init__(self, samples: int, columns: int | None) -> None:
+        self._samples = samples
+        self._frames = max(0, 1 + (samples - WINDOW_SAMPLES) // HOP_SAMPLES)
+        self._width = 1 if columns is None else max(1, math.ceil(self._frames / columns))
+        self._sums = np.zeros((math.ceil(self._frames / self._width), MEL_BANDS), np.float32)
+        self._drawn = 0  # frames
+        self._rest = np.zeros(0, np.float32)  # sound that begins the next frame
+
+    def add(self, wave: Wave) -> None:
+        """Add the next piece of the sound, of any length."""
+        wave = np.concatenate([self._rest, wave])
         values = log_mel(wave)
-        if not len(values):  # a rest at the end that fills no window
-            break
-        first = number * BLOCK_FRAMES
-        column = np.arange(first, first + len(values)) // width
-        starts = np.flatnonzero(np.diff(column, prepend=-1))
-        sums[column[starts]] += np.add.reduceat(values, starts, axis=0)
-    counts = np.minimum(width, frames - width * np.arange(len(sums)))
-    return np.asarray(sums / counts[:, None], np.float32)
+        self._rest = wave[len(values) * HOP_SAMPLES :]
+        if len(values):
+            column = np.arange(self._drawn, self._drawn + len(values)) // self._width
+            starts = np.flatnonzero(np.diff(column, prepend=-1))
+            self._sums[column[starts]] += np.add.reduceat(values, starts, axis=0)
+            self._drawn += len(values)
+
+    def spectrogram(self, start_s: float = 0.0) -> Spectrogram:
+        """The spectrogram of all the sound, which starts at `start_s` of its song."""
+        counts = np.minimum(self._width, self._frames - self._width * np.arange(len(self._sums)))
+        values = np.asarray(self._sums / counts[:, None], np.float32)
+        return Spectrogram(values, start_s, self._samples / SAMPLE_RATE_HZ, self._width * HOP_S)
 
 
 def check_stretch(start_s: float, duration_s: float | None) -> None:
@@ -302,3 +333,28 @@ def png_bytes(spectrogram: Spectrogram, colour: bool = True) -> bytes:
     buffer = io.BytesIO()
     PIL.Image.fromarray(pixels if colour else pixels[:, :, 0]).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def plot_spectrogram(spectrogram: Spectrogram, colour: bool = True) -> Picture:
+    """The log-mel spectrogram of a song over time, low notes at the bottom; the scale is that of `to_image`.
+
+    Returns
+    -------
+    Picture
+        A matplotlib figure.
+    """
+    figure, axes = empty_axes(11, 3.4)
+    start_s, (columns, bands) = spectrogram.start_s, spectrogram.values.shape
+    image = axes.imshow(
+        spectrogram.values.T,
+        aspect="auto",
+        origin="lower",
+        extent=(start_s, start_s + columns * spectrogram.frame_s, -0.5, bands - 0.5),
+        vmin=LOWEST_VALUE,
+        vmax=HIGHEST_VALUE,
+        cmap=COLOURS if colour else "gray",
+    )
+    axes.set_yticks([band_of(hz) for hz in MARKED_HZ], [f"{hz:,}" for hz in MARKED_HZ])
+    axes.set(xlabel="seconds", ylabel="Hz (mel scale)", xlim=(start_s, start_s + spectrogram.duration_s))
+    figure.colorbar(image, ax=axes, label=f"log(magnitude + {LOG_OFFSET})")
+    return figure

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import conversion, ffmpeg
+from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import Command
 from jamendo_mood.datasets.dataset import PARTS
@@ -229,7 +229,7 @@ def _write_song(path: Path, song: Song) -> None:
         *(option for entry in metadata for option in ("-metadata", entry)),
         *("-c:a", "libmp3lame", "-b:a", "96k", "-f", "mp3", "-"),
     ]
-    pcm = (render(song) * (conversion.PCM_SCALE - 1)).astype("<i2").tobytes()
+    pcm = (render(song) * (decoding.PCM_SCALE - 1)).astype("<i2").tobytes()
     done = ffmpeg.run(*command, fed=pcm)
     if done.status != 0:
         raise UsageError(f"ffmpeg cannot write MP3 files: {done.report.strip()}")

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, Command
+from jamendo_mood.tasks import KINDS
 from jamendo_mood.tasks.metrics import LOWER_IS_BETTER
-from jamendo_mood.tasks.task import KINDS
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import note, say
 
 if TYPE_CHECKING:
     from jamendo_mood.evaluation.evaluate import Scores
-    from jamendo_mood.tasks.bootstrap import Comparison
+    from jamendo_mood.tasks.metrics import Comparison
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +94,7 @@ def print_comparison(comparisons: list[Comparison], first: str, second: str, for
 
 def add_vote(parser: argparse.ArgumentParser) -> None:
     """Options of `vote`."""
-    from jamendo_mood.tasks.bootstrap import ROUNDS
+    from jamendo_mood.tasks.metrics import ROUNDS
 
     parser.add_argument(
         "members",

@@ -21,11 +21,10 @@ import numpy.typing as npt
 from jamendo_mood.datasets import find_source, load_dataset
 from jamendo_mood.datasets.dataset import Dataset, assign_folds, check_leaks, drop_leaks, find_leaks, make_parts
 from jamendo_mood.datasets.jamendo import TAG_PREFIX
-from jamendo_mood.evaluation.evaluate import Evaluation, judge, save_mediaeval
+from jamendo_mood.evaluation.evaluate import Evaluation, judge, save_mediaeval, save_report
 from jamendo_mood.evaluation.evaluate import evaluate as evaluate_examples
-from jamendo_mood.evaluation.report import save_report
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.tasks.bootstrap import ROUNDS
+from jamendo_mood.tasks.metrics import ROUNDS
 from jamendo_mood.training import data
 from jamendo_mood.training.augmentation import add_copies, check_whole
 from jamendo_mood.training.data import Embeddings, Examples
@@ -156,7 +155,7 @@ def evaluate(
     rounds : int
         Bootstrap samples that the 95 % intervals come from; 0 for none.
     out : Path or None
-        Where to write ``scores.json``, ``per_target.csv`` and, where matplotlib is installed, ``report.html``.
+        Where to write ``scores.json``, ``per_target.csv`` and, where matplotlib is installed, ``evaluate.html``.
     mediaeval : Path or None
         Where to write MediaEval's files; task ``jamendo`` only.
 
@@ -412,7 +411,7 @@ def run_folds(
     splits : sequence of int
         The folds, at least two.
     embeddings : callable
-        Gives the embeddings for a data set, see `data.choose_embeddings`.
+        Gives the embeddings for a data set, see `train.choose_embeddings`.
     config : TrainConfig
         The same for all folds; epochs, calibration and thresholds are chosen on each fold's own validation part.
     validations : int

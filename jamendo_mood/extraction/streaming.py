@@ -1,4 +1,4 @@
-"""Audio files -> embeddings in a store: streaming, resumable, in shards, with every failure on record.
+"""Audio files -> embeddings in a store: streaming, resumable, in shards, with a list of what failed.
 
 Decoding overlaps with the network: threads convert, read and run the embedder's front end; the calling thread runs the
 network on full batches, which cross the borders of blocks and tracks. Bounded queues keep memory flat however long a
@@ -22,15 +22,15 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import decoders, ffmpeg
-from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
+from jamendo_mood.audio import decoding, ffmpeg
+from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec, pad_to_window
 from jamendo_mood.util.errors import DataError, DiskFullError, NetworkError, UsageError
 from jamendo_mood.util.files import Scratch
 
 BLOCK_FRAMES = 64  # windows a block: about a minute of sound, 4 MB
 STRETCH_SAMPLES = 60 * SAMPLE_RATE_HZ  # what `StreamConfig.alter` is given at a time, whatever the embedder
-_NOT_FINITE = "its embedding holds NaN or infinity, which sound never gives: check the weights and the precision"
+_NOT_FINITE = "its embedding holds NaN or infinity, which no sound causes: check the weights and the precision"
 
 Array = npt.NDArray[np.float32]
 log = logging.getLogger(__name__)
@@ -38,38 +38,27 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """A file to be decoded.
-
-    Attributes
-    ----------
-    key : str
-    path : Path
-        Where it is; of no meaning when there is an error.
-    error : Exception or None
-        Why it cannot be had.
-    release : callable
-        Called when its decoding has ended, however it ended.
-    """
+    """A file to be decoded, or the error that is the reason why there is none."""
 
     key: str
     path: Path = Path()
     error: Exception | None = None
-    release: Callable[[], object] = lambda: None
+    release: Callable[[], object] = lambda: None  # called when its decoding has ended, well or badly
 
 
 Take = Callable[[threading.Event], Source | None]
-"""Gives the next file, waiting for it if need be; None after the last, or once the event is set. For many threads."""
+"""Returns the next file, waiting for it if need be; None after the last, or once the event is set. For many threads."""
 
 Feed = Callable[[Mapping[str, Path], Scratch], AbstractContextManager[Take]]
-"""Starts to get the files of some tracks, into a scratch folder if need be."""
+"""Starts to get the files of tracks, into a scratch folder if need be."""
 
 Alter = Callable[[str, Iterator[Wave]], Iterator[Wave]]
-"""Changes the sound of a track, by its key: stretches of a minute, the last shorter, to stretches of any length."""
+"""Changes the sound of a track, by its key: from stretches of a minute to stretches of any length."""
 
 
 @contextlib.contextmanager
 def local_files(tracks: Mapping[str, Path], _: Scratch) -> Iterator[Take]:
-    """Feed the decoders with files that are there already; `downloads.Downloads` is the other feed."""
+    """The feed for files that are there already; the others are `downloads.Downloads` and `object_store.fetched`."""
     todo: queue.SimpleQueue[Source] = queue.SimpleQueue()
     for key, path in tracks.items():
         todo.put(Source(key, path))
@@ -85,44 +74,24 @@ def local_files(tracks: Mapping[str, Path], _: Scratch) -> Iterator[Take]:
 
 @dataclass(frozen=True)
 class StreamConfig:
-    """How to stream audio through an embedder.
+    """How to stream audio through an embedder."""
 
-    Attributes
-    ----------
-    batch : int
-        Windows the network takes at once.
-    prefetch : int
-        Threads that decode ahead of the network: each holds at most one WAV.
-    scratch : Path or None
-        Where WAVs live for the moments they exist; None is the system's folder for temporary files.
-    longest_s : float or None
-        Of files from strangers, decode no more than that many seconds, whatever their headers say: a track that goes on
-        fails with a `LimitError`. That is one ffmpeg pass, without pydub.
-    decoder : str
-        One of `decoders.DECODERS`.
-    feed : callable
-        What gives the decoders the files of the tracks, one by one, as they come.
-    alter : callable or None
-        What is done to the sound between decoder and embedder; ``augmentation`` makes copies by it.
-    """
-
-    batch: int = 64
-    prefetch: int = 2
-    scratch: Path | None = None
-    longest_s: float | None = None
-    decoder: str = decoders.DEFAULT
-    feed: Feed = local_files
-    alter: Alter | None = None
+    batch: int = 64  # windows that the network takes at once
+    prefetch: int = 2  # threads that decode ahead of the network; each holds at most one WAV
+    scratch: Path | None = None  # where WAVs live for a moment; None is the system's folder for temporary files
+    decoder: str = decoding.DEFAULT_DECODER  # one of `decoding.DECODERS`
+    feed: Feed = local_files  # where the decoders get the files from
+    alter: Alter | None = None  # changes the sound between decoder and embedder
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.prefetch < 1:
             raise UsageError(f"batch and prefetch must be at least 1, not {self.batch} and {self.prefetch}")
-        decoders.check_decoder(self.decoder)
+        decoding.check_decoder(self.decoder)
 
 
 @dataclass(frozen=True)
 class TrackResult:
-    """What became of one track: `frames` (frames, dim), or None and an `error`, which `cause` has raised."""
+    """The result of one track: float32 `frames` (frames, dim), or None, an `error` message and the exception."""
 
     key: str
     frames: Array | None
@@ -134,18 +103,18 @@ class TrackResult:
 def embed_files(
     tracks: Mapping[str, Path], embedder: Embedder, config: StreamConfig | None = None
 ) -> Generator[TrackResult, None, None]:
-    """Embed audio files, each in its turn but overlapped; yields each track once, roughly in order.
+    """Embed audio files; yields each track once, with its frames or its error, roughly in order.
 
-    A track that fails is yielded with its error. Close the generator to stop: threads end and the scratch folder goes.
+    Close the generator to stop: the threads end and the scratch folder is removed.
 
     Raises
     ------
     DiskFullError
-        The scratch folder is full: no one track's fault.
+        The scratch folder is full.
     UsageError
-        There is no ffmpeg, or no scratch folder can be made.
+        There is no ffmpeg, or the scratch folder cannot be made.
     NetworkError
-        The feed's server gives nothing.
+        Nothing can be downloaded.
     """
     config = config or StreamConfig()
     with (
@@ -153,8 +122,7 @@ def embed_files(
         config.feed(tracks, scratch) as take,
         _Decoders(take, embedder, scratch, config) as chunks,
     ):
-        # What is one row a track is not kept waiting for a batch of tracks.
-        yield from embed_chunks(chunks, embedder, 1 if embedder.spec.hop_s is None else config.batch)
+        yield from embed_chunks(chunks, embedder, config.batch)
 
 
 @dataclass(frozen=True)
@@ -171,33 +139,33 @@ class Chunk:
 def decode(
     key: str, path: Path, embedder: Embedder, scratch: Scratch, config: StreamConfig | None = None
 ) -> Iterator[Chunk]:
-    """Turn one audio file into inputs of the network, block by block; the WAV is gone when the last is out.
+    """Turn one audio file into inputs of the network, block by block; the WAV is deleted after the last.
 
-    Of `config` it is the decoder, the limit and what alters the sound that count.
-
-    Raises
-    ------
-    AudioError
-        It cannot be decoded.
-    LimitError
-        It is longer than `config.longest_s`.
+    AudioError if it cannot be decoded. Of `config` only the decoder and what alters the sound count.
     """
-    config = config or StreamConfig()
+    with _sound_of(key, path, scratch, config or StreamConfig(), *blocks_of(embedder)) as waves:
+        yield from apply_frontend(key, waves, embedder)
+
+
+def blocks_of(embedder: Embedder) -> tuple[int, int]:
+    """The samples of a block that an embedder's front end is given, and how many of them are of the block before."""
     window, hop = embedder.window_samples, embedder.hop_samples
-    whole = embedder.spec.hop_s is None
-    block = hop if whole else (BLOCK_FRAMES - 1) * hop + max(window, hop)
-    overlap = 0 if whole else max(0, window - hop)
+    if embedder.spec.hop_s is None:  # a row describes as much of the track as its first block has
+        return hop, 0
+    return (BLOCK_FRAMES - 1) * hop + max(window, hop), max(0, window - hop)
+
+
+def apply_frontend(key: str, waves: Iterable[Wave], embedder: Embedder) -> Iterator[Chunk]:
+    """Turn the sound of a track, in blocks as `blocks_of` says, into inputs of the network."""
+    window, (_, overlap) = embedder.window_samples, blocks_of(embedder)
     samples = 0
-    with _sound_of(key, path, scratch, config, block, overlap) as waves:
-        for wave in waves:
-            first = samples == 0
-            samples += len(wave) - (0 if first else overlap)
-            if first and len(wave) < window:
-                log.warning("%s: shorter than %.2f s, padded with silence", path, window / SAMPLE_RATE_HZ)
-            if whole and not first:
-                continue  # a row describes as much of the track as its first block has
-            if first or len(wave) >= window:
-                yield Chunk(key, embedder.frontend(pad_to_window(wave, window)))
+    for wave in waves:
+        first = samples == 0
+        samples += len(wave) - (0 if first else overlap)
+        if first and len(wave) < window:
+            log.warning("%s: shorter than %.2f s, padded with silence", key, window / SAMPLE_RATE_HZ)
+        if first or (len(wave) >= window and embedder.spec.hop_s is not None):
+            yield Chunk(key, embedder.frontend(pad_to_window(wave, window)))
     yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ)
 
 
@@ -205,27 +173,27 @@ def decode(
 def _sound_of(
     key: str, path: Path, scratch: Scratch, config: StreamConfig, block: int, overlap: int
 ) -> Iterator[Iterator[Wave]]:
-    """A file's blocks, as they are or altered."""
-    read = decoders.DECODERS[config.decoder]
+    """The blocks of a file, altered if the config says so."""
+    read = decoding.DECODERS[config.decoder]
     if config.alter is None:
-        with contextlib.closing(read(path, scratch, block, overlap, config.longest_s)) as waves:
+        with contextlib.closing(read(path, scratch, block, overlap)) as waves:
             yield waves
     else:
-        with contextlib.closing(read(path, scratch, STRETCH_SAMPLES, 0, config.longest_s)) as waves:
-            yield decoders.cut(config.alter(key, waves), path, block, overlap)
+        with contextlib.closing(read(path, scratch, STRETCH_SAMPLES, 0)) as waves:
+            yield decoding.cut(config.alter(key, waves), path, block, overlap)
 
 
-def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int) -> Iterator[TrackResult]:
-    """Run the network on full batches of whatever comes, and yield each track when its last frame is there.
+def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int = StreamConfig.batch) -> Iterator[TrackResult]:
+    """Run the network on full batches of chunks, and yield each track when its last frame is computed.
 
-    A chunk with an error ends its track. Every batch has `batch` rows, the very last being filled up, so that an
-    embedding does not depend on what it was computed with.
+    A chunk with an error ends its track. The last batch is filled up: so an embedding does not depend on what else was
+    embedded. Where a row describes a whole track, it does not wait for a batch of tracks.
     """
-    assembly = _Assembly(embedder.network, batch)
+    assembly = _Assembly(embedder.network, 1 if embedder.spec.hop_s is None else batch)
     for chunk in chunks:
         if chunk.error is not None:
             assembly.drop(chunk.key)
-            yield TrackResult(chunk.key, None, 0.0, str(chunk.error), chunk.error)
+            yield TrackResult(chunk.key, None, 0.0, str(chunk.error) or type(chunk.error).__name__, chunk.error)
         else:
             assembly.add(chunk)
             yield from assembly.finished()
@@ -234,7 +202,7 @@ def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int) -> Ite
 
 
 class _Assembly:
-    """Inputs waiting for the network, and the outputs of tracks that are not complete."""
+    """Inputs that wait for the network, and the outputs of incomplete tracks."""
 
     def __init__(self, network: Callable[[Array], Array], batch: int) -> None:
         self._network, self._batch = network, batch
@@ -267,7 +235,7 @@ class _Assembly:
             yield TrackResult(key, None if error else frames, duration_s, str(error or ""), error)
 
     def _run(self) -> None:
-        """One batch: take rows from the front, pad if they are too few, hand the results to their tracks."""
+        """One batch: take rows from the front, pad if they are too few, give the results to their tracks."""
         room = self._batch
         taken: list[tuple[str, Array]] = []
         while room and self._waiting:
@@ -285,7 +253,7 @@ class _Assembly:
 
 
 class _StopError(Exception):
-    """The run ends: a decoding thread must drop what it has in hand."""
+    """The run ends: a decoding thread must stop."""
 
 
 class _Decoders:
@@ -343,7 +311,7 @@ class _Decoders:
                 self._put(chunk)
         except _StopError:
             raise
-        except Exception as error:  # the one place that records a failed track: whatever it is, the others go on
+        except Exception as error:  # the one place that records a failed track; the others go on
             self._put(Chunk(source.key, error=error))
 
     def _put(self, chunk: Chunk) -> None:
@@ -358,29 +326,26 @@ T = TypeVar("T")
 
 @dataclass
 class ExtractReport:
-    """What became of a run.
+    """The result of a run."""
 
-    Attributes
-    ----------
-    done : int
-        Tracks embedded in this run.
-    skipped : int
-        Tracks that were in the store already.
-    failed : dict
-        Error by key, of this run's tracks and of earlier failures that were not tried again.
-    audio_s, wall_s : float
-        Seconds of sound embedded, and seconds it took.
-    """
+    done: int = 0  # tracks embedded in this run
+    skipped: int = 0  # tracks that were in the store already
+    failed: dict[str, str] = field(default_factory=dict)  # errors by key, also of failed tracks that were not retried
+    audio_s: float = 0.0  # seconds of sound embedded
+    wall_s: float = 0.0  # seconds it took
 
-    done: int = 0
-    skipped: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    audio_s: float = 0.0
-    wall_s: float = 0.0
+    def count(self, result: TrackResult, store: Store) -> None:
+        """Count one more track; a failure goes into the store's list too."""
+        if result.error:
+            self.failed[result.key] = result.error
+            store.record_failure(result.key, result.error)
+        else:
+            self.done += 1
+            self.audio_s += result.duration_s
 
 
 class Store(Protocol):
-    """Where embeddings go; `EmbeddingStore` is the one on disk, and says what each of these does."""
+    """Where embeddings go; see `EmbeddingStore`, the one on disk."""
 
     spec: EmbedderSpec
 
@@ -405,7 +370,7 @@ def extract(
     Parameters
     ----------
     tracks : mapping of key to audio file
-        As `audio.conversion.find_audio` gives it.
+        As `audio.decoding.find_audio` gives it.
     embedder : Embedder
     store : EmbeddingStore
     config : StreamConfig or None
@@ -423,7 +388,7 @@ def extract(
     UsageError
         The store holds another embedder's embeddings.
     DiskFullError
-        There is no room left; what was done is kept.
+        The disk is full; what was done is kept.
     """
     if store.spec != embedder.spec:
         raise UsageError(f"the store is of {store.spec}, the embedder is {embedder.spec}")
@@ -431,13 +396,9 @@ def extract(
     pending, report = select_pending(tracks, store, store, retry_failed=retry_failed)
     with contextlib.closing(embed_files(pending, embedder, config)) as results:
         for result in results:
-            if result.frames is None:
-                report.failed[result.key] = result.error
-                store.record_failure(result.key, result.error)
-            else:
+            if result.frames is not None:
                 store.add(result.key, result.frames)
-                report.done += 1
-                report.audio_s += result.duration_s
+            report.count(result, store)
             on_track(result)
     report.wall_s = time.perf_counter() - started
     return report
@@ -448,34 +409,22 @@ def select_pending(
 ) -> tuple[dict[str, T], ExtractReport]:
     """The tracks that a run is to embed, and the report that it begins with.
 
-    Parameters
-    ----------
-    tracks : mapping of key to file
-    store : Store
-        Whose failures count; `retry_failed` takes those of `tracks` out of its list.
-    there : container of str
-        The keys that are done: the store itself, or a list of what it has where looking up each would be slow.
-    retry_failed : bool
+    `there` has the keys that are done: it is the store itself, or a set where looking up each key would be slow.
+    `retry_failed` takes the tracks out of the store's list of failures.
     """
-    pending = {key: place for key, place in tracks.items() if key not in there}
+    pending = {key: file for key, file in tracks.items() if key not in there}
     report = ExtractReport(skipped=len(tracks) - len(pending))
     earlier = {key: error for key, error in store.failures().items() if key in pending}
     if retry_failed and earlier:
         store.forget_failures(set(earlier))
     elif earlier:
         report.failed.update(earlier)
-        pending = {key: place for key, place in pending.items() if key not in earlier}
+        pending = {key: file for key, file in pending.items() if key not in earlier}
     return pending, report
 
 
 def select_shard(keys: Iterable[str], index: int, count: int) -> list[str]:
-    """The keys of shard `index` (from 1) of `count`: decided by each key alone, so the same on every machine.
-
-    Raises
-    ------
-    UsageError
-        Not ``1 <= index <= count``.
-    """
+    """The keys of shard `index` (from 1) of `count`: each key alone decides, so they are the same on every machine."""
     if not 1 <= index <= count:
         raise UsageError(f"shard {index}/{count}: it must be between 1/{count} and {count}/{count}")
     return [key for key in keys if zlib.crc32(key.encode(errors="surrogateescape")) % count == index - 1]

@@ -27,7 +27,7 @@ from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.util import plaintext, untrusted
 from jamendo_mood.util.errors import DataError, StoreError, UsageError
 from jamendo_mood.util.files import append, disk_errors, locked, write_atomically, write_together
-from jamendo_mood.util.untrusted import MOST_TABLE_BYTES, read_table
+from jamendo_mood.util.untrusted import MAX_TABLE_BYTES, read_table
 
 FORMAT = 1
 MANIFEST_NAME = "store.json"
@@ -97,6 +97,12 @@ class EmbeddingStore(Mapping[str, Array]):
 
     def __repr__(self) -> str:
         return plaintext.show(f"<EmbeddingStore {self.root}: {len(self):,} tracks of {self.spec}>")
+
+    def _repr_html_(self) -> str:
+        sizes = [self.stat(key).st_size for key in self]
+        size = f"{sum(sizes) / 1e6:,.1f} MB" if sum(sizes) >= 1e6 else f"{sum(sizes) / 1e3:,.1f} kB"
+        rows = [("embedder", self.spec), ("tracks", f"{len(sizes):,}"), ("size on disk", size)]
+        return plaintext.to_html(f"Embedding store {self.root}", rows)
 
     def __getitem__(self, key: str) -> Array:
         return self.read(key).frames
@@ -258,7 +264,7 @@ class PackedEmbeddings(Mapping[str, Array]):
         try:
             self.frames: Array = map_array(root / PACKED_NAME)
             # No track is without a frame: so no more is read of an index than there are frames for.
-            most = min(max(_INDEX_LINE_BYTES * len(self.frames), MOST_TABLE_BYTES), MAX_INDEX_BYTES)
+            most = min(max(_INDEX_LINE_BYTES * len(self.frames), MAX_TABLE_BYTES), MAX_INDEX_BYTES)
             rows = read_table(root / INDEX_NAME, ("key", "frames"), most)
             self._lengths = {key: int(length) for key, length, *_ in rows}
             sealed = _is_sealed(root / PACKED_NAME, untrusted.read_bytes(root / INDEX_NAME, most), self.frames)
@@ -282,18 +288,7 @@ class PackedEmbeddings(Mapping[str, Array]):
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """What the file of a track holds; entries of earlier versions do not say whose they are, and have no checksum.
-
-    Attributes
-    ----------
-    frames : float32 array (frames, dim)
-    key : str or None
-        The track it is the embedding of.
-    spec : EmbedderSpec or None
-        What made it.
-    sha256 : str
-        The checksum, or empty.
-    """
+    """What the file of a track holds; in those of earlier versions, float32 frames (frames, dim) alone."""
 
     frames: Array
     key: str | None = None
@@ -356,7 +351,7 @@ def parse_manifest(content: bytes, where: Path | str) -> EmbedderSpec:
 def read_manifest(path: Path) -> EmbedderSpec:
     """Read a ``store.json`` as `parse_manifest` does; OSError if the file cannot be read."""
     try:
-        content = untrusted.read_bytes(path, untrusted.MOST_JSON_BYTES)
+        content = untrusted.read_bytes(path, untrusted.MAX_JSON_BYTES)
     except ValueError as error:
         raise StoreError(f"{path}: not the manifest of a store ({error})") from error
     return parse_manifest(content, path)

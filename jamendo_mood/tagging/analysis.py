@@ -1,4 +1,4 @@
-"""A song listened to once: its prediction, and why each tag was given.
+"""A song decoded once: its prediction, its spectrogram, and why each tag was given.
 
 A stretch carried a tag if the tag's score falls when the stretch is left out. That asks nothing of the tagger but
 scores, so it works with any head and any pooling. Where moments are scored by themselves, the track's score is their
@@ -11,19 +11,18 @@ Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 20
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import conversion, ffmpeg
+from jamendo_mood.audio import decoding, ffmpeg
+from jamendo_mood.audio.spectrograms import Drawing, Spectrogram
 from jamendo_mood.embedders.registry import Embedder
-from jamendo_mood.extraction.streaming import StreamConfig, embed_files
+from jamendo_mood.extraction.streaming import apply_frontend, blocks_of, embed_chunks
 from jamendo_mood.tagging.prediction import Prediction, score_embedding
 from jamendo_mood.tasks.calibration import log_odds
 from jamendo_mood.training.data import context_of, thin
@@ -40,10 +39,14 @@ from jamendo_mood.util.errors import (
     UsageError,
     WeightsError,
 )
+from jamendo_mood.util.files import Scratch
 
 STAGES = ("load", "decode", "embed", "score")
 SILENCE = 10 ** (-80 / 20)
 """Peak amplitude, of 1, below which a file is called silent: -80 dBFS, under the noise of 14 bits."""
+
+PICTURE_COLUMNS = 1_200
+"""Of the spectrogram: a song longer than 12 s has neighbouring frames averaged."""
 
 MEGABYTE = 1_000_000
 
@@ -98,7 +101,7 @@ def clock(length_s: float) -> str:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far it is: a stage of `STAGES`, the seconds of sound embedded so far and in all, and times real time."""
+    """A stage of `STAGES`, the seconds of sound embedded so far and in all, and how many times real time that is."""
 
     stage: str
     done_s: float = 0.0
@@ -107,14 +110,15 @@ class Progress:
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
-    """A song that was listened to: its prediction, and its embeddings (frames, dim)."""
+class Analysis:
+    """What is known of a song: its prediction, embeddings (frames, dim), and spectrogram, of at most 1,200 columns."""
 
     prediction: Prediction
     frames: Array
+    spectrogram: Spectrogram
 
 
-def listen(
+def analyse(
     path: Path,
     tagger: Tagger,
     embedder: Embedder,
@@ -123,8 +127,8 @@ def listen(
     name: str | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     is_cancelled: Callable[[], bool] = lambda: False,
-) -> Heard:
-    """Score one audio file.
+) -> Analysis:
+    """Decode one audio file, embed it and score it, in memory that does not grow with it.
 
     Parameters
     ----------
@@ -133,13 +137,13 @@ def listen(
     embedder : Embedder
         What the tagger was trained on.
     limits : Limits
-        Of which only the length counts here.
+        All but the size counts here.
     name : str or None
         What errors call the file; None is its own name.
     on_progress : callable
-        Told of each stage, and of each batch of the network.
+        Called at each stage, and before and after each batch of the network.
     is_cancelled : callable
-        Asked before each batch, and while ffmpeg decodes; from several threads.
+        Asked while ffmpeg decodes, before each block of sound and before each batch.
 
     Raises
     ------
@@ -156,39 +160,41 @@ def listen(
     """
     tagger.check_spec(embedder.spec)
     name = name or path.name
+    watch = _Watch(name, embedder.spec.duration_s(1), on_progress, is_cancelled)
     on_progress(Progress("decode"))
-    with ffmpeg.stopped_by(is_cancelled):
-        info = conversion.probe(path)
-    limits.check_length(name, info.duration_s)
-    check_length = functools.partial(limits.check_length, name)  # also as it goes: some files don't know their length
-    watch = _Watch(embedder.spec.duration_s(1), info.duration_s, on_progress, is_cancelled, check_length)
-    watched = replace(embedder, frontend=watch.hearing(embedder.frontend), network=watch.counting(embedder.network))
     # A small file from a stranger may hold days of silence, and say in its header that it is short.
-    longest_s = None if limits.paths else limits.length_s
-    config = StreamConfig(prefetch=1, scratch=limits.scratch, longest_s=longest_s)
-    with ffmpeg.stopped_by(is_cancelled), contextlib.closing(embed_files({name: path}, watched, config)) as results:
-        result = next(results)
-    if is_cancelled():
-        raise CancelledError(f"{name}: cancelled")
-    if isinstance(result.cause, LimitError):
-        raise LimitError(f"{name} goes on after {clock(limits.length_s)}, which is the limit here")
+    max_s = None if limits.paths else limits.length_s + 1
+    with ffmpeg.stopped_by(is_cancelled), Scratch(limits.scratch) as scratch:
+        info = decoding.probe(path)
+        limits.check_length(name, info.duration_s)
+        with decoding.converted(path, scratch, duration_s=max_s, info=info) as wav:
+            samples = decoding.count_samples(wav)
+            watch.total_s = samples / decoding.SAMPLE_RATE_HZ
+            if max_s is not None and watch.total_s > limits.length_s:
+                raise LimitError(f"{name} goes on after {clock(limits.length_s)}, which is the limit here")
+            limits.check_length(name, watch.total_s)
+            min_s = embedder.spec.window_s or embedder.window_samples / embedder.spec.sample_rate_hz
+            if watch.total_s < min_s:
+                raise TooShortError(f"{name} lasts {watch.total_s:.2f} s; it takes {min_s:g} s at least")
+            block, overlap = blocks_of(embedder)
+            drawing = Drawing(samples, PICTURE_COLUMNS)
+            waves = watch.waves(decoding.read_blocks(wav, block, overlap), overlap, drawing)
+            watched = replace(embedder, network=watch.network(embedder.network))
+            (result,) = embed_chunks(apply_frontend(name, waves, watched), watched)
+    watch.stop_if_cancelled()
     if result.frames is None:
-        raise result.cause if isinstance(result.cause, MoodError) else AudioError(result.error)
-    limits.check_length(name, result.duration_s)
-    least_s = embedder.spec.window_s or embedder.window_samples / embedder.spec.sample_rate_hz
-    if result.duration_s < least_s:
-        raise TooShortError(f"{name} lasts {result.duration_s:.2f} s; the least to judge by is {least_s:g} s")
+        raise AudioError(result.error) if result.cause is None else result.cause
     if watch.peak < SILENCE:
         raise NoSoundError(f"{name} is silent from beginning to end")
     on_progress(Progress("score", result.duration_s, result.duration_s, watch.speed(result.duration_s)))
     described = (str(path), info.title, info.artist, result.duration_s)
-    return Heard(score_embedding(described, result.frames, tagger), result.frames)
+    return Analysis(score_embedding(described, result.frames, tagger), result.frames, drawing.spectrogram())
 
 
 def explain_error(error: Exception, name: str, limits: Limits) -> tuple[str, str]:
     """What went wrong with a song, and what to do about it, in words that need no programmer.
 
-    Where `limits` allow no paths, nothing is told of those of this machine.
+    Where `limits` allow no paths, no path of this machine is mentioned.
     """
     what = str(error)
     if isinstance(error, LimitError):
@@ -207,15 +213,15 @@ def explain_error(error: Exception, name: str, limits: Limits) -> tuple[str, str
         )
     if isinstance(error, WeightsError):
         return (
-            "The network that does the listening is not on this machine.",
-            "It is a download from Google, which did not work here; the README tells other ways to get it.",
+            "The network that analyses songs is not on this machine.",
+            "It is a download from Google, which did not work here; the README describes other ways to get it.",
         )
     if isinstance(error, DiskFullError):
-        return "There is no room left on the machine that does the listening.", "Free some, and try again."
+        return "There is no room left on the machine that analyses songs.", "Free some, and try again."
     if isinstance(error, MoodError) and limits.paths:
-        return f"{name} can't be listened to here.", what
+        return f"{name} can't be analysed here.", what
     if isinstance(error, MoodError):
-        return f"{name} can't be listened to here.", "Try again later, or tell who runs this page."
+        return f"{name} can't be analysed here.", "Try again later, or tell whoever runs this page."
     return (
         f"{name}: something broke that should not ({type(error).__name__}).",
         "Please report it, with the file's name.",
@@ -224,59 +230,55 @@ def explain_error(error: Exception, name: str, limits: Limits) -> tuple[str, str
 
 @dataclass
 class _Watch:
-    """Looks on while a song goes through an embedder."""
+    """Follows a song through an embedder."""
 
+    name: str
     hop_s: float
-    total_s: float | None
     on_progress: Callable[[Progress], None]
     is_cancelled: Callable[[], bool]
-    check_length: Callable[[float], None]
+    total_s: float = 0.0
     started: float = field(default_factory=time.perf_counter)
     inputs: int = 0
     peak: float = 0.0
 
-    def hearing(self, frontend: Callable[[Array], Array]) -> Callable[[Array], Array]:
-        """The same front end, which notes how loud it gets, and stops early."""
+    def waves(self, blocks: Iterable[Array], overlap: int, drawing: Drawing) -> Iterator[Array]:
+        """The same blocks of sound; takes their peak and draws them."""
+        for number, block in enumerate(blocks):
+            self.stop_if_cancelled()
+            self.peak = max(self.peak, float(np.abs(block).max(initial=0)))
+            drawing.add(block[overlap:] if number else block)
+            yield block
 
-        def heard(wave: Array) -> Array:
-            self._stop_if_cancelled()
-            self.peak = max(self.peak, float(np.abs(wave).max(initial=0)))
-            return frontend(wave)
+    def network(self, network: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        """The same network, which reports its progress."""
 
-        return heard
-
-    def counting(self, network: Callable[[Array], Array]) -> Callable[[Array], Array]:
-        """The same network, which tells of its progress, and stops early."""
-
-        def counted(inputs: Array) -> Array:
-            self._stop_if_cancelled()
-            self._tell()
+        def run(inputs: Array) -> Array:
+            self.stop_if_cancelled()
+            self._report()
             outputs = network(inputs)
             self.inputs += len(inputs)
-            self._tell()
+            self._report()
             return outputs
 
-        return counted
+        return run
 
     def speed(self, done_s: float) -> float:
         """Times real time so far."""
         return done_s / max(time.perf_counter() - self.started, 1e-6)
 
-    def _stop_if_cancelled(self) -> None:
+    def stop_if_cancelled(self) -> None:
+        """Raise `CancelledError` if the song was cancelled."""
         if self.is_cancelled():
-            raise CancelledError
+            raise CancelledError(f"{self.name}: cancelled")
 
-    def _tell(self) -> None:
-        done_s = self.inputs * self.hop_s
-        self.check_length(done_s)
-        if self.total_s is not None:
-            done_s = min(done_s, self.total_s)  # the last batch is filled up
+    def _report(self) -> None:
+        done_s = min(self.inputs * self.hop_s, self.total_s)  # the last batch is filled up
         self.on_progress(Progress("embed", done_s, self.total_s, self.speed(done_s) if done_s else None))
 
 
 STRETCHES = 40
-LONGEST_FRAMES = 1_200
-"""Of a longer track (19 minutes of VGGish) only so many frames are listened to, evenly spread: it is heard 40 times."""
+MAX_EXPLAINED_FRAMES = 1_200
+"""Of a longer track (19 minutes of VGGish) only so many frames count, evenly spread: it is scored 40 times."""
 
 SCORED_FRAMES = 4_096  # of copies of a track that are scored together: more costs memory and gains little
 
@@ -347,7 +349,7 @@ def explain(tagger: Tagger, frames: Array, *, stretches: int = STRETCHES) -> Exp
     Raises
     ------
     UsageError
-        `stretches` is below 2, or `frames` are no embeddings of the tagger's.
+        `stretches` is below 2, or `frames` are not embeddings of the tagger's.
     """
     if stretches < 2:
         raise UsageError(f"a track cannot be explained by {stretches} stretches: it takes 2 or more")
@@ -355,15 +357,15 @@ def explain(tagger: Tagger, frames: Array, *, stretches: int = STRETCHES) -> Exp
         raise UsageError(f"embeddings of shape {frames.shape}: the tagger needs (frames, {tagger.spec.dim})")
     duration_s = tagger.spec.duration_s(len(frames))
     dynamic = tagger.task.rate_hz is not None
-    heard = thin([frames], LONGEST_FRAMES)[0] if len(frames) > LONGEST_FRAMES and not dynamic else frames
-    count = min(stretches, len(heard), len(frames) // context_of(tagger.spec))
+    kept = thin([frames], MAX_EXPLAINED_FRAMES)[0] if len(frames) > MAX_EXPLAINED_FRAMES and not dynamic else frames
+    count = min(stretches, len(kept), len(frames) // context_of(tagger.spec))
     if count < 2:
         none = np.zeros(0, np.float32)
         return Explanation(none, none, np.zeros((0, len(tagger.task.targets)), np.float32))
-    borders = np.linspace(0, len(heard), count + 1).round().astype(int)
-    borders_s = (borders * (duration_s / len(heard))).astype(np.float32)
+    borders = np.linspace(0, len(kept), count + 1).round().astype(int)
+    borders_s = (borders * (duration_s / len(kept))).astype(np.float32)
     leave_out = _leave_out_of_mean if dynamic else _leave_out
-    return Explanation(borders_s[:-1], borders_s[1:], leave_out(tagger, heard, borders))
+    return Explanation(borders_s[:-1], borders_s[1:], leave_out(tagger, kept, borders))
 
 
 def _leave_out_of_mean(tagger: Tagger, frames: Array, borders: npt.NDArray[np.int_]) -> Array:

@@ -1,4 +1,4 @@
-"""A file or a stored track and a tagger -> `Prediction`."""
+"""A file or a stored track and a tagger -> `Prediction`, and its plots, which need matplotlib."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from typing import IO, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import conversion
+from jamendo_mood.audio import decoding
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.emotions import Place, describe_place, place_of
-from jamendo_mood.tasks.task import KINDS
+from jamendo_mood.tasks import KINDS
 from jamendo_mood.training.data import check_finite
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import AudioError
+from jamendo_mood.util.figures import DECIDED, ROW_HEIGHT, UNDECIDED, Picture, bar_axes, make_picture
+
+MAX_SHOWN_TARGETS = 10
 
 Array = npt.NDArray[np.float32]
 Number = TypeVar("Number", float, npt.NDArray[np.float32])
@@ -52,7 +55,7 @@ class Prediction:
     place : Place or None
         Valence and arousal of the track, see `emotions.place_of`; None where its targets say nothing of them.
     kind : str
-        A key of `task.KINDS`.
+        A key of `tasks.KINDS`.
     scale : (float, float) or None
         Of values: the least and the greatest there can be.
     """
@@ -74,6 +77,16 @@ class Prediction:
     def __repr__(self) -> str:
         best = ", ".join(f"{target} {score:.2f}" for target, score, _ in self.top(3))
         return plaintext.show(f"<Prediction of {self.source} ({self.duration_s:.0f} s): {best}>")
+
+    def _repr_html_(self) -> str:
+        rules = KINDS[self.kind]
+        rows = [
+            (target, f"{score:.3f}{' *' if decided and rules.columns[2] else ''}", self.grade(target))
+            for target, score, decided in self.top(MAX_SHOWN_TARGETS)
+        ]
+        name = " - ".join(filter(None, (self.artist, self.title))) or self.source
+        minutes, seconds = divmod(round(self.duration_s), 60)
+        return plaintext.to_html(f"{name} ({minutes}:{seconds:02d})", rows, (rules.plural, rules.score_name, "grade"))
 
     @property
     def order(self) -> npt.NDArray[np.intp]:
@@ -155,7 +168,7 @@ def predict_files(
             if result.frames is None:
                 yield path, result.error
                 continue
-            info = conversion.probe(path)
+            info = decoding.probe(path)
             described = (str(path), info.title, info.artist, result.duration_s)
             yield path, score_embedding(described, result.frames, tagger)
 
@@ -228,3 +241,80 @@ def write_csv(predictions: list[Prediction], count: int, file: IO[str], *, timel
         for row in prediction.rows(count):
             cells = [int(cell) if isinstance(cell, bool) else cell for cell in row.values()]
             writer.writerow(plaintext.cells([*described, *cells, *(prediction.scale or ())]))
+
+
+MARKED_HZ = (250, 500, 1000, 2000, 4000, 7000)  # on the axis of a spectrogram
+
+
+def plot_tags(prediction: Prediction, count: int = 10) -> Picture:
+    """The highest tags of a track as bars; those that reach their threshold are dark. Classes and values likewise.
+
+    Returns
+    -------
+    Picture
+        A matplotlib figure.
+    """
+    figure, axes = bar_axes(min(count, len(prediction.targets)))
+    _draw_tags(axes, prediction, count)
+    axes.set_title(plaintext.show(prediction.title or ""), parse_math=False)  # a dollar sign in it is no formula
+    return figure
+
+
+def _draw_tags(axes: Any, prediction: Prediction, count: int) -> None:
+    top = prediction.top(count)[::-1]
+    names = [f"{tag} (weak)" if prediction.grade(tag) == "weak" else tag for tag, _, _ in top]
+    low, high = scale = prediction.scale or (0.0, 1.0)
+    places = range(len(names))
+    axes.barh(places, [score - low for _, score, _ in top], left=low, color=[_colour(row[2]) for row in top])
+    axes.set_yticks(places, names, parse_math=False)
+    for row, (_, score, _) in enumerate(top):
+        axes.text(score + 0.01 * (high - low), row, f"{score:.2f}", va="center", fontsize=9)
+    axes.set(xlim=(low, high + 0.08 * (high - low)), xlabel=KINDS[prediction.kind].score_axis.format(*scale))
+
+
+def plot_timeline(prediction: Prediction, count: int = 8) -> Picture:
+    """The highest tags of a track over time, as a heat map.
+
+    Returns
+    -------
+    Picture
+        A matplotlib figure.
+    """
+    figure, axes = bar_axes(min(count, len(prediction.targets)))
+    _draw_timeline(figure, axes, prediction, count)
+    return figure
+
+
+def _draw_timeline(figure: Picture, axes: Any, prediction: Prediction, count: int) -> None:
+    columns = [prediction.targets.index(tag) for tag, _, _ in prediction.top(count)]
+    extent = (0.0, prediction.duration_s, len(columns) - 0.5, -0.5)
+    scores = prediction.frame_scores[:, columns].T
+    low, high = prediction.scale or (0.0, 1.0)
+    ends = {"vmin": low, "vmax": high}
+    image = axes.imshow(scores, aspect="auto", extent=extent, cmap="viridis", interpolation="nearest", **ends)
+    axes.set_yticks(range(len(columns)), [prediction.targets[column] for column in columns], parse_math=False)
+    axes.set_xlabel("seconds")
+    figure.colorbar(image, ax=axes, label=KINDS[prediction.kind].score_name)
+
+
+def plot_song(prediction: Prediction, count: int = 10) -> Picture:
+    """A song on one picture to take away: its highest tags as bars, and below them over time.
+
+    Returns
+    -------
+    Picture
+        A matplotlib figure.
+    """
+    count = min(count, len(prediction.targets))
+    figure = make_picture(8, 2.2 + 2 * ROW_HEIGHT * count)
+    upper, lower = figure.subplots(2, 1)
+    upper.spines[["top", "right"]].set_visible(False)
+    _draw_tags(upper, prediction, count)
+    _draw_timeline(figure, lower, prediction, count)
+    named = " - ".join(text for text in (prediction.artist, prediction.title) if text)
+    upper.set_title(plaintext.show(named or prediction.source), parse_math=False, loc="left")
+    return figure
+
+
+def _colour(decided: bool) -> str:
+    return DECIDED if decided else UNDECIDED

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.tasks import bootstrap, metrics
+from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.calibration import describe_reliability, score_calibration
 from jamendo_mood.tasks.kind import (
     BAR_LEGEND,
@@ -312,7 +312,7 @@ KIND = Kind(
     check_calibration=score_calibration,
     rows=class_rows,
     ranked_by="F-score",
-    draw=functools.partial(bootstrap.resample_figures, score_classes),
+    draw=functools.partial(metrics.resample_figures, score_classes),
     vote=decide_by_plurality,
     place=lambda task, _, scores, places, of_classes: place_classes(task.targets, scores, {**of_classes, **places}),
     place_source="from the classes",

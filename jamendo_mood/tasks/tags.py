@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.tasks import bootstrap, metrics
+from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.calibration import SCORE_BINS, apply_platt, describe_reliability, fit_platt, score_calibration
 from jamendo_mood.tasks.kind import (
     BAR_LEGEND,
@@ -606,7 +606,7 @@ KIND = Kind(
     check_calibration=score_calibration,
     rows=tag_rows,
     ranked_by="PR-AUC",
-    draw=bootstrap.draw_figures,
+    draw=metrics.draw_figures,
     vote=decide_by_majority,
     place=lambda task, tuned, scores, places, _: place_tags(task.targets, tuned, scores, places),
     place_source="from the tags",

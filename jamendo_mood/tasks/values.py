@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.tasks import bootstrap
+from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.kind import BAR_LEGEND, CardWords, Evaluated, Kind, PageWords, ReportWords, Scale, Section
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.figures import CONTRAST, DECIDED, PRIOR, WIDTH, Picture, make_picture, shorten
@@ -525,7 +525,7 @@ KIND = Kind(
     check_calibration=lambda _truth, _scores: {},
     rows=value_rows,
     ranked_by="CCC",
-    draw=functools.partial(bootstrap.resample_figures, score_values),
+    draw=functools.partial(metrics.resample_figures, score_values),
     vote=lambda decisions, _: np.asarray(decisions.any(axis=0)),
     place=lambda task, _tuned, scores, *_: place_values(task.targets, task.scale, scores),
     place_source="predicted",

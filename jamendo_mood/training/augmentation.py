@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio import ffmpeg
-from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ, Wave
+from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.datasets.dataset import Dataset
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec
 from jamendo_mood.training.data import Embeddings, Examples, check_finite, thin

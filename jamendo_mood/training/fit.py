@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy.typing as npt
 from jamendo_mood import __version__
 from jamendo_mood.datasets.dataset import check_leaks, find_leaks
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.training.augmentation import Augmentation, draw_batches
 from jamendo_mood.training.data import POOLINGS, Examples, thin
 from jamendo_mood.training.heads import SCORES, STANDARDISE, HeadConfig, build_head, run_heads
@@ -268,14 +270,13 @@ def _train_member(
     on_epoch: Callable[[Epoch], None],
 ) -> tuple[Any, int]:
     """Train one head of the ensemble; the head with its best epoch's weights, and that epoch."""
-    keras = import_quietly("keras")
     seed = config.seed + member
-    keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)
     rows = [POOLINGS[config.head.pooling](frames) for frames in train.frames]
     count = min(config.augment.crop, max(map(len, rows)))
     dim, targets = train.frames[0].shape[-1], len(train.targets)
-    head = build_head(config.head, dim, targets, task.rules.activation, len(rows))
+    with _seeded(seed):
+        head = build_head(config.head, dim, targets, task.rules.activation, len(rows))
     known = rows if len(rows) <= ADAPTED_TO else [rows[row] for row in rng.permutation(len(rows))[:ADAPTED_TO]]
     head.get_layer(STANDARDISE).adapt(thin(known, count))
     # Values are learned in units of their spread: a learning rate then means the same on every scale.
@@ -300,6 +301,17 @@ def _train_member(
     head.set_weights([*weights, kernel * spread, bias * spread + middle])
     head.get_layer(STANDARDISE).finalize_state()
     return head, watcher.best_epoch
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Keras draws the seeds of new layers from Python's `random`, whose state is put back."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def _units(Y: Array) -> tuple[Array, Array]:

@@ -31,10 +31,10 @@ import numpy.typing as npt
 
 from jamendo_mood.util.errors import DataError
 
-MOST_JSON_BYTES = 8_000_000
+MAX_JSON_BYTES = 8_000_000
 """Of a manifest; parsed, the worst of them takes 220 MB."""
 
-MOST_INDEX_BYTES = 1_000_000
+MAX_INDEX_BYTES = 1_000_000
 """Of the table of contents of an ``.npz``: some 15,000 arrays."""
 
 DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -42,7 +42,7 @@ DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zip
 
 _KINDS = "biufSU"  # numbers and texts: no objects, which would be unpickled, no records
 _LARGEST_CODE_POINT = 0x10FFFF
-_LONGEST_REASON = 300
+_MAX_REASON_LENGTH = 300
 
 Array = npt.NDArray[Any]
 
@@ -86,8 +86,8 @@ def read_up_to(file: IO[bytes], size: int) -> memoryview:
 
 def parse_json(content: bytes) -> Any:
     """Parse JSON; NaN and infinity, which JSON does not have, and what is nested too deep are refused."""
-    if len(content) > MOST_JSON_BYTES:
-        raise ValueError(f"JSON of more than {MOST_JSON_BYTES:,} bytes")
+    if len(content) > MAX_JSON_BYTES:
+        raise ValueError(f"JSON of more than {MAX_JSON_BYTES:,} bytes")
     try:
         return json.loads(content, parse_constant=_refuse_constant)
     except RecursionError:
@@ -137,7 +137,7 @@ def read_npy(file: IO[bytes], size: int) -> Array:
 def read_npz(file: IO[bytes], most: int) -> dict[str, Array]:
     """Read the arrays of an ``.npz`` file by name, if they have at most `most` bytes in all, inflated."""
     ends = zipfile._EndRecData(file)  # type: ignore[attr-defined]
-    if ends is None or not 0 <= ends[zipfile._ECD_SIZE] <= MOST_INDEX_BYTES:  # type: ignore[attr-defined]
+    if ends is None or not 0 <= ends[zipfile._ECD_SIZE] <= MAX_INDEX_BYTES:  # type: ignore[attr-defined]
         raise ValueError("no .npz file, or its table of contents is too long")
     arrays = {}
     with zipfile.ZipFile(file) as archive:
@@ -159,14 +159,14 @@ def brief(error: BaseException) -> str:
     """What an error says, in its first line, cut where it repeats too much of a file."""
     text = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
     line = " ".join(text.split("\n")[0].split()).rstrip(".")
-    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]} ..."
+    return line if len(line) <= _MAX_REASON_LENGTH else f"{line[:_MAX_REASON_LENGTH]} ..."
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
 
-MOST_TABLE_BYTES = 64_000_000
+MAX_TABLE_BYTES = 64_000_000
 """Of a table; the largest of the data sets here has 2.7 million."""
 
 
@@ -174,7 +174,7 @@ class _PlainTabs(csv.Dialect):
     delimiter, quoting, lineterminator = "\t", csv.QUOTE_NONE, "\n"
 
 
-def read_table(path: Path, columns: tuple[str, ...], most: int = MOST_TABLE_BYTES) -> list[list[str]]:
+def read_table(path: Path, columns: tuple[str, ...], most: int = MAX_TABLE_BYTES) -> list[list[str]]:
     """Read a table whose header starts with `columns` (none: it has no header); a row may have more cells than that.
 
     A ``.csv`` file has commas and quotes, any other has tabs and takes quotes as they are. It may have `most` bytes.
@@ -243,7 +243,7 @@ def _read_rows(text: str, path: Path, dialect: type[csv.Dialect], delimiter: str
         raise DataError(f"{path}: cannot be read as a table ({error})") from error
 
 
-def read_text(path: Path, encoding: str = "utf-8-sig", most: int = MOST_TABLE_BYTES) -> str:
+def read_text(path: Path, encoding: str = "utf-8-sig", most: int = MAX_TABLE_BYTES) -> str:
     """Read the text of a table.
 
     Raises

@@ -12,7 +12,7 @@ SCRIPTS = {"tagging": widget, "finding": finder}
 @pytest.fixture
 def page(monkeypatch):
     sent = []
-    page = ScriptWidget("export default {}", ".jm {}", lambda *_: None)
+    page = ScriptWidget(("dom.js",), "draw", {})
     monkeypatch.setattr(page, "send", lambda content, buffers: sent.append((content, buffers)))
     page.sent = sent
     return page
@@ -20,10 +20,11 @@ def page(monkeypatch):
 
 def test_messages_go_both_ways():
     heard = []
-    page = ScriptWidget("export default {}", ".jm {}", lambda message, buffers: heard.append((message, buffers)))
+    page = ScriptWidget(("dom.js",), "draw", {"hello": lambda message, buffers: heard.append((message, buffers))})
     page._handle_custom_msg({"type": "hello"}, [b"x"])
     assert heard == [({"type": "hello"}, [b"x"])]
-    assert (page._esm, page._css) == ("export default {}", ".jm {}")
+    assert page._esm == read_static("dom.js") + "export default { render: draw };"
+    assert page._css == read_static("style.css")
 
 
 def test_what_is_told_has_a_kind(page):
@@ -58,7 +59,7 @@ def test_no_sound_and_a_piece_past_the_end_are_empty(page):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_script_is_one_module_that_needs_no_other(name, tmp_path):
     module = SCRIPTS[name]
-    script = read_static(*module.SCRIPTS) + module.EXPORT
+    script = ScriptWidget(module.SCRIPTS, "draw", {})._esm
     assert "innerHTML" not in script  # text from outside must stay text
     assert "http://" not in script.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in script + read_static("style.css")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jamendo_mood.app.widget import Sounds, encode_excerpt
-from jamendo_mood.audio import conversion
+from jamendo_mood.audio import decoding
 from jamendo_mood.util.errors import AudioError
 
 
@@ -18,10 +18,10 @@ def song(make_audio, tone, tmp_path):
 def pitch_and_length(mp3, tmp_path, read_wav):
     path, wav = tmp_path / "excerpt.mp3", tmp_path / "excerpt.wav"
     path.write_bytes(mp3)
-    conversion.convert_to_wav(path, wav)
+    decoding.convert_to_wav(path, wav)
     wave = read_wav(wav)
     spectrum = np.abs(np.fft.rfft(wave))
-    return np.argmax(spectrum) * conversion.SAMPLE_RATE_HZ / len(wave), len(wave) / conversion.SAMPLE_RATE_HZ
+    return np.argmax(spectrum) * decoding.SAMPLE_RATE_HZ / len(wave), len(wave) / decoding.SAMPLE_RATE_HZ
 
 
 def test_an_excerpt_is_the_middle_of_a_song(song, tmp_path, read_wav):

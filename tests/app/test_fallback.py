@@ -35,7 +35,7 @@ def test_uploaded_bytes_are_handed_on_and_dropped(fallback, added):
     assert fallback.upload.value == ()
     upload(fallback, ("a.mp3", b"one"))  # the very same file again is another upload
     assert len(added) == 3
-    assert fallback.status.value == "Listening to a.mp3 ..."
+    assert fallback.status.value == "Analysing a.mp3 ..."
 
 
 def test_a_path_is_handed_on(fallback, added):

@@ -1,3 +1,4 @@
+import subprocess
 import threading
 
 import pytest
@@ -33,8 +34,20 @@ def test_a_song_goes_from_queue_to_details(songs, told, corpus):
     kinds = [kind for _, kind, _, _ in told]
     assert kinds[0] == "progress"
     assert kinds[-2:] == ["tags", "details"]
-    assert song.heard.prediction is prediction
+    assert song.prediction is prediction
     assert {thread for _, kind, _, thread in told if kind in ("tags", "details")} == {"jamendo-mood-songs"}
+
+
+def test_a_song_takes_two_processes_from_queue_to_details(songs, told, corpus, monkeypatch):
+    """One looks at the header, one decodes; the spectrogram of the details needs no other."""
+    popen, commands = subprocess.Popen, []
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda command, **given: commands.append(command) or popen(command, **given)
+    )
+    songs.put(Song("1", "a.mp3", corpus.path(0), uploaded=True))
+    songs.close()
+    assert [kind for _, kind, _, _ in told][-1] == "details"
+    assert len(commands) == 2
 
 
 def test_what_came_in_the_way_is_raised_to_who_waits(songs, told, tmp_path):
@@ -58,7 +71,7 @@ def test_the_thread_lives_on_though_nobody_can_be_told(corpus_tagger, logmel, tm
         songs.put(song)
     assert second.done.wait(60)
     songs.close()
-    assert second.heard is not None
+    assert second.prediction is not None
     assert isinstance(first.error, AudioError)
     assert "the page has gone" in caplog.text
 
@@ -81,7 +94,7 @@ def test_ctrl_c_cancels_the_song_that_is_waited_for(songs, corpus, monkeypatch):
         assert is_cancelled()
         raise CancelledError
 
-    monkeypatch.setattr(song_queue, "listen", held)
+    monkeypatch.setattr(song_queue, "analyse", held)
     song = Song("1", "a.mp3", corpus.path(0), uploaded=False)
     songs.put(song)
     assert begun.wait(60)

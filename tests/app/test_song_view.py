@@ -9,24 +9,25 @@ from matplotlib import image
 from toy_examples import COURSES, QUADRANTS, VALUES, make_tagger
 
 from jamendo_mood.app import song_view
+from jamendo_mood.audio.spectrograms import Spectrogram
 from jamendo_mood.library.similarity import Found
-from jamendo_mood.tagging.analysis import Heard, Limits, listen
+from jamendo_mood.tagging.analysis import Analysis, Limits, analyse
 from jamendo_mood.tagging.emotions import place_of
 from jamendo_mood.tagging.prediction import score_embedding
-from jamendo_mood.tasks.task import KINDS
+from jamendo_mood.tasks import KINDS
 
 pytest_plugins = ["demo_corpus"]
 
 
 @pytest.fixture(scope="module")
-def heard(corpus, corpus_tagger, logmel):
-    return listen(corpus.path(0), corpus_tagger, logmel, Limits())
+def analysis(corpus, corpus_tagger, logmel):
+    return analyse(corpus.path(0), corpus_tagger, logmel, Limits())
 
 
-def test_a_song_is_described_for_the_browser(heard, corpus_tagger):
-    description, timeline = song_view.describe(heard, corpus_tagger, "a.mp3")
+def test_a_song_is_described_for_the_browser(analysis, corpus_tagger):
+    description, timeline = song_view.describe(analysis, corpus_tagger, "a.mp3")
     json.dumps(description, allow_nan=False)
-    prediction = heard.prediction
+    prediction = analysis.prediction
     assert description["name"] == "a.mp3"
     assert [tag["tag"] for tag in description["tags"]] == [name for name, _, _ in prediction.top(5)]
     for tag in description["tags"]:
@@ -40,33 +41,31 @@ def test_a_song_is_described_for_the_browser(heard, corpus_tagger):
     assert len(description["va_course"]) <= 60
 
 
-def test_a_tag_that_is_never_decided_has_no_threshold(heard, corpus_tagger):
+def test_a_tag_that_is_never_decided_has_no_threshold(analysis, corpus_tagger):
     tagger = replace(corpus_tagger, tuned=np.full(5, np.inf))
-    description, _ = song_view.describe(heard, tagger, "a.mp3")
+    description, _ = song_view.describe(analysis, tagger, "a.mp3")
     assert [tag["threshold"] for tag in description["tags"]] == [None] * 5
     assert description["va"] is None  # such tags say nothing of it
     json.dumps(description, allow_nan=False)
 
 
-def test_of_many_tags_only_the_highest_are_sent(heard, corpus_tagger, monkeypatch):
+def test_of_many_tags_only_the_highest_are_sent(analysis, corpus_tagger, monkeypatch):
     monkeypatch.setattr(song_view, "SENT_TAGS", 2)
-    description, timeline = song_view.describe(heard, corpus_tagger, "a.mp3")
+    description, timeline = song_view.describe(analysis, corpus_tagger, "a.mp3")
     assert (len(description["tags"]), description["columns"]) == (2, 2)
-    assert len(timeline) == 2 * len(heard.prediction.times_s)
+    assert len(timeline) == 2 * len(analysis.prediction.times_s)
 
 
-def test_details_say_why_and_draw_the_sound(heard, corpus, corpus_tagger, tmp_path):
-    limits = Limits(scratch=tmp_path)
-    details, picture = song_view.describe_details(corpus.path(0), heard, corpus_tagger, None, limits)
+def test_details_say_why_and_draw_the_sound(analysis, corpus_tagger):
+    details, picture = song_view.describe_details(analysis, corpus_tagger, None)
     assert details["similar"] == []
-    assert details["why"].keys() == set(heard.prediction.targets)
+    assert details["why"].keys() == set(analysis.prediction.targets)
     for stretches in details["why"].values():
         assert stretches == sorted(stretches)
-        assert all(0 <= start < end <= heard.prediction.duration_s + 1 for start, end in stretches)
+        assert all(0 <= start < end <= analysis.prediction.duration_s + 1 for start, end in stretches)
     pixels = image.imread(io.BytesIO(picture))
     assert pixels.shape[0] == 64
-    assert pixels.shape[1] == pytest.approx(heard.prediction.duration_s * 50, abs=5)  # two frames of 10 ms a column
-    assert list(tmp_path.iterdir()) == []
+    assert pixels.shape[1] == pytest.approx(analysis.prediction.duration_s * 50, abs=5)  # two frames of 10 ms a column
 
 
 def test_a_track_is_described_without_its_path():
@@ -77,8 +76,8 @@ def test_a_track_is_described_without_its_path():
 
 
 @pytest.mark.parametrize("name", ["my song.mp3", "../x.mp3", ""])
-def test_exports(heard, name):
-    prediction = heard.prediction
+def test_exports(analysis, name):
+    prediction = analysis.prediction
     file, media, content = song_view.export(prediction, "csv", name)
     assert "/" not in file
     assert file.endswith(" moods.csv")
@@ -97,10 +96,11 @@ def test_exports(heard, name):
 
 @pytest.fixture(params=[QUADRANTS, VALUES, COURSES], ids=["classes", "values", "courses"])
 def other(request):
-    """A tagger of another kind than tags, and what it hears."""
+    """A tagger of another kind than tags, and a song that it analysed."""
     frames = np.random.default_rng(0).standard_normal((100, 4), dtype=np.float32)
     tagger = make_tagger(request.param)
-    return Heard(score_embedding(("a.mp3", None, None, 96.0), frames, tagger), frames), tagger
+    picture = Spectrogram(np.zeros((1, 64), np.float32), 0.0, 96.0, 96.0)
+    return Analysis(score_embedding(("a.mp3", None, None, 96.0), frames, tagger), frames, picture), tagger
 
 
 def test_there_are_words_for_every_kind():
@@ -110,10 +110,10 @@ def test_there_are_words_for_every_kind():
 
 
 def test_classes_and_values_are_described_without_thresholds(other):
-    heard, tagger = other
-    description, timeline = song_view.describe(heard, tagger, "a.mp3")
+    analysis, tagger = other
+    description, timeline = song_view.describe(analysis, tagger, "a.mp3")
     json.dumps(description, allow_nan=False)
-    prediction, rules = heard.prediction, tagger.task.rules
+    prediction, rules = analysis.prediction, tagger.task.rules
     low, high = tagger.task.scale or (0.0, 1.0)
     assert description["scale"] == [low, high]
     assert [tag["tag"] for tag in description["tags"]] == [name for name, _, _ in prediction.top(4)]
@@ -132,8 +132,8 @@ def test_classes_and_values_are_described_without_thresholds(other):
 
 
 def test_a_tagger_of_valence_and_arousal_puts_a_song_where_it_says(other):
-    heard, tagger = other
-    description, _ = song_view.describe(heard, tagger, "a.mp3")
+    analysis, tagger = other
+    description, _ = song_view.describe(analysis, tagger, "a.mp3")
     assert description["va_source"] == {"classes": "from the classes", "values": "predicted"}[tagger.task.kind]
     assert len(description["va_course"]) == 60
     if tagger.task.scale is not None:
@@ -145,5 +145,5 @@ def test_a_tagger_of_valence_and_arousal_puts_a_song_where_it_says(other):
 
 @pytest.mark.parametrize("form", ["csv", "json", "png"])
 def test_classes_and_values_can_be_taken_away(other, form):
-    heard, _ = other
-    assert song_view.export(heard.prediction, form, "a.mp3")[2]
+    analysis, _ = other
+    assert song_view.export(analysis.prediction, form, "a.mp3")[2]

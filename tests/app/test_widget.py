@@ -77,7 +77,7 @@ def test_nothing_of_an_upload_is_saved_with_the_notebook(widget, page, corpus):
     content = corpus.path(0).read_bytes()
     page.upload("a.mp3", content)
     page.wait_for("details")
-    state = {**widget.get_state(), **widget.page.get_state()}
+    state = {**widget.get_state(), **widget.browser.get_state()}
     assert not any(isinstance(value, bytes | memoryview) for value in state.values())
     assert "a.mp3" not in str(state)
 
@@ -152,7 +152,7 @@ def test_a_song_can_be_cancelled_while_it_is_heard(widget, page, corpus, monkeyp
         raise song_queue.CancelledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(song_queue, "listen", until_cancelled)
+        patch.setattr(song_queue, "analyse", until_cancelled)
         page.upload("a.mp3", corpus.path(0).read_bytes(), "x")
         page.wait_for("cancelled", id="x")
     page.upload("a.mp3", corpus.path(0).read_bytes(), "y")
@@ -217,7 +217,7 @@ def test_messages_that_make_no_sense_do_no_harm(widget, page, corpus):
     ):
         page.told.clear()
         page.say("begin", id="up", name="a.mp3", size=10)
-        widget._answer(message, [])
+        widget.browser._receive(message, [])
         page.say("cancel", id="up")
         assert page.wait_for("cancelled", id="up"), message
     assert widget.tag_file(corpus.path(0)).title
@@ -278,7 +278,7 @@ def test_what_a_view_asks_for_comes_to_it_alone(page, corpus):
 def test_a_widget_can_be_closed(make_widget, corpus, temporary):
     widget = make_widget()
     widget.tag_bytes("a.mp3", corpus.path(0).read_bytes())
-    widget._answer({"type": "begin", "id": "x", "name": "half.mp3", "size": 10}, [])
+    widget.browser._receive({"type": "begin", "id": "x", "name": "half.mp3", "size": 10}, [])
     assert list(temporary.iterdir()) != []
     widget.close()
     assert list(temporary.iterdir()) == []
@@ -300,7 +300,7 @@ def test_an_error_of_ours_is_told_and_logged(widget, page, corpus, monkeypatch, 
         raise RuntimeError("out of order")
 
     with monkeypatch.context() as patch:
-        patch.setattr(song_queue, "listen", broken)
+        patch.setattr(song_queue, "analyse", broken)
         page.upload("a.mp3", corpus.path(0).read_bytes(), "1")
         assert "something broke" in page.wait_for("failed")[0]["sentence"]
     assert "out of order" in caplog.text
@@ -328,7 +328,7 @@ def test_without_weights_a_song_fails_with_advice(corpus, make_widget, monkeypat
     page.say("hello")
     page.upload("a.mp3", corpus.path(0).read_bytes())
     content, _ = page.wait_for("failed")
-    assert content["sentence"].startswith("The network that does the listening is not on this machine")
+    assert content["sentence"].startswith("The network that analyses songs is not on this machine")
     assert "README" in content["advice"]
 
 

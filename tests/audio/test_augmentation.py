@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jamendo_mood.audio import ffmpeg
-from jamendo_mood.audio.conversion import SAMPLE_RATE_HZ
+from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ
 from jamendo_mood.training.augmentation import (
     Alteration,
     WaveAugmentation,

@@ -138,7 +138,7 @@ def test_what_is_no_music_is_told_in_plain_words(tag_page, sent, tmp_path, corpu
     }
     assert said == {
         "lyrics.mp3": "lyrics.mp3 can't be read as music.",
-        "blip.wav": "blip.wav lasts 0.40 s; the least to judge by is 0.96 s.",
+        "blip.wav": "blip.wav lasts 0.40 s; it takes 0.96 s at least.",
         "silence.wav": "There is no sound in silence.wav.",
         "empty.mp3": "empty.mp3 can't be read as music.",
     }

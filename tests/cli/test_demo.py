@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jamendo_mood.audio import conversion, ffmpeg
+from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.cli import demo
 from jamendo_mood.cli.main import build_parser
 from jamendo_mood.embedders.registry import EmbedderOptions
@@ -254,7 +254,7 @@ def test_a_corpus_is_a_jamendo_of_its_own(corpus):
             assert song.part == part
             assert {demo.MOODS[tag] for tag in np.flatnonzero(corpus.dataset.targets[row])} == {*song.moods}
             assert track.duration_s == demo.SONG_S
-    assert set(conversion.find_audio(corpus.audio)) == {track.key for track in corpus.dataset.tracks}
+    assert set(decoding.find_audio(corpus.audio)) == {track.key for track in corpus.dataset.tracks}
 
 
 def test_the_tables_are_in_mtgs_own_format(corpus):
@@ -267,7 +267,7 @@ def test_the_tables_are_in_mtgs_own_format(corpus):
 
 def test_a_song_says_what_it_is(corpus):
     song = corpus.songs[0]
-    info = conversion.probe(corpus.path(0))
+    info = decoding.probe(corpus.path(0))
     assert info.codec == "mp3"
     assert info.duration_s == pytest.approx(demo.SONG_S, abs=0.1)
     assert info.title == f"Study in {' and '.join(song.moods)} no. {song.id}"
@@ -275,7 +275,7 @@ def test_a_song_says_what_it_is(corpus):
 
 
 def test_the_mp3_is_the_song_that_was_rendered(corpus, read_wav, tmp_path):
-    conversion.convert_to_wav(corpus.path(0), tmp_path / "song.wav")
+    decoding.convert_to_wav(corpus.path(0), tmp_path / "song.wav")
     decoded = read_wav(tmp_path / "song.wav")
     rendered = demo.render(corpus.songs[0])
     assert len(decoded) / 16_000 == pytest.approx(len(rendered) / demo.RATE_HZ, abs=0.1)

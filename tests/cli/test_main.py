@@ -21,7 +21,7 @@ import PIL.Image
 import pytest
 from toy_examples import OTHER_SPEC
 
-from jamendo_mood.audio import conversion
+from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
 from jamendo_mood.cli.main import COMMANDS, main
 from jamendo_mood.datasets import audioset, jamendo
@@ -58,7 +58,7 @@ def songs(corpus, tmp_path):
 
 
 def keys_of(folder):
-    return set(conversion.find_audio(folder))
+    return set(decoding.find_audio(folder))
 
 
 def contents(store):
@@ -449,7 +449,7 @@ def test_a_seeded_module_is_embedded_as_by_itself(run, seeded_module, make_audio
     arguments += ("--precision", "float32")
     check_one_line(run(*arguments), "extract", "not Google's VGGish weights .* use --allow-untrained")
     assert run(*arguments, "--allow-untrained").status == 0
-    conversion.convert_to_wav(path, tmp_path / "1.wav")
+    decoding.convert_to_wav(path, tmp_path / "1.wav")
     expected = tf.saved_model.load(str(seeded_module))(read_wav(tmp_path / "1.wav")).numpy()
     store = EmbeddingStore(tmp_path / "s")
     assert store.spec.variant == "untrained"

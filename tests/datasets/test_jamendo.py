@@ -8,7 +8,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from jamendo_mood.audio.conversion import key_of
+from jamendo_mood.audio.decoding import key_of
 from jamendo_mood.cli.main import main
 from jamendo_mood.datasets import jamendo, load_dataset
 from jamendo_mood.datasets.jamendo import QUALITIES, read_list

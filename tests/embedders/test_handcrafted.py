@@ -6,12 +6,12 @@ import pytest
 from toy_examples import TASK, make_tracks
 
 from jamendo_mood.app.song_view import describe, export
-from jamendo_mood.audio import conversion
+from jamendo_mood.audio import decoding
 from jamendo_mood.embedders import handcrafted
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.tagging.analysis import Limits, explain, listen
+from jamendo_mood.tagging.analysis import Limits, analyse, explain
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.fit import TrainConfig, fit
 from jamendo_mood.training.model import Tagger
@@ -170,7 +170,7 @@ def test_a_tagger_of_whole_tracks_tags_files_and_stores(tagger, run, make_audio,
     assert Tagger.load(tmp_path / "tagger").spec == tagger.spec
     assert "57 numbers a track" in (tmp_path / "tagger" / "README.md").read_text()
     store = EmbeddingStore(tmp_path / "store", tagger.spec)
-    assert extract(conversion.find_audio(tmp_path / "music"), load_embedder("handcrafted"), store).done == 1
+    assert extract(decoding.find_audio(tmp_path / "music"), load_embedder("handcrafted"), store).done == 1
     assert store.times("song").tolist() == [0]
     for source in (song, tmp_path / "store"):
         for form in ("table", "json", "csv"):
@@ -183,11 +183,11 @@ def test_a_tagger_of_whole_tracks_tags_files_and_stores(tagger, run, make_audio,
 def test_a_song_on_the_page_is_one_moment(tagger, make_audio, noise, tmp_path):
     song = make_audio(tmp_path / "song.mp3", noise(4), rate_hz=16_000)
     told = []
-    heard = listen(song, tagger, load_embedder("handcrafted"), Limits(scratch=tmp_path), on_progress=told.append)
+    analysis = analyse(song, tagger, load_embedder("handcrafted"), Limits(scratch=tmp_path), on_progress=told.append)
     assert [step.stage for step in told][-1] == "score"
-    assert heard.prediction.frame_scores.shape == (1, 3)
-    assert describe(heard, tagger, "song")[0]["frames"] == 1
-    assert len(explain(tagger, heard.frames).starts_s) == 0
+    assert analysis.prediction.frame_scores.shape == (1, 3)
+    assert describe(analysis, tagger, "song")[0]["frames"] == 1
+    assert len(explain(tagger, analysis.frames).starts_s) == 0
     pytest.importorskip("matplotlib")
     for form in ("csv", "json", "png"):
-        assert export(heard.prediction, form, "song.mp3")[2]
+        assert export(analysis.prediction, form, "song.mp3")[2]

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jamendo_mood.audio.conversion import convert_to_wav
+from jamendo_mood.audio.decoding import convert_to_wav
 from jamendo_mood.embedders import registry, vggish
 from jamendo_mood.embedders.registry import EMBEDDERS, EmbedderOptions, EmbedderSpec, load_embedder
 from jamendo_mood.extraction import streaming

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from toy_examples import make_tagger, make_tracks
 
-from jamendo_mood.audio.conversion import find_audio
+from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.evaluation.evaluate import evaluate, vote
 from jamendo_mood.extraction.streaming import extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.training.model import Tagger

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from jamendo_mood.audio import conversion
+from jamendo_mood.audio import decoding
 from jamendo_mood.cli.main import main
 from jamendo_mood.datasets.jamendo import QUALITIES
 from jamendo_mood.extraction import downloads
@@ -49,7 +49,7 @@ def library(make_audio, noise, tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(library, stub_embedder):
     """The embeddings of the same files on disk."""
-    results = embed_files(conversion.find_audio(library.root / "files"), stub_embedder, StreamConfig(batch=16))
+    results = embed_files(decoding.find_audio(library.root / "files"), stub_embedder, StreamConfig(batch=16))
     return {result.key: result.frames for result in results}
 
 
@@ -469,7 +469,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_embeddings(form, command, pla
     whole = EmbeddingStore(tmp_path / "whole", store.spec)
     from jamendo_mood.embedders.registry import load_embedder
 
-    extract(conversion.find_audio(library.root / "files"), load_embedder("logmel"), whole)
+    extract(decoding.find_audio(library.root / "files"), load_embedder("logmel"), whole)
     assert sorted(store) == sorted(whole)
     assert all(np.array_equal(store[key], whole[key]) for key in whole)
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from jamendo_mood.audio.conversion import find_audio
+from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.extraction import streaming
 from jamendo_mood.extraction.streaming import StreamConfig, extract, select_shard
 from jamendo_mood.store.embedding_store import EmbeddingStore
@@ -17,7 +17,7 @@ import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background is born deaf to it
 import sys
 from pathlib import Path
-from jamendo_mood.audio.conversion import find_audio
+from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.extraction.streaming import extract
 from jamendo_mood.store.embedding_store import EmbeddingStore

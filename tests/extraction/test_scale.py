@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jamendo_mood.audio import decoders
+from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
@@ -35,11 +35,11 @@ def instant_decoder(monkeypatch):
     """Three seconds of noise for whatever file, so that what is left is the cost of a track."""
     wave = np.random.default_rng(0).standard_normal(48_000).astype(np.float32)
 
-    def decode(path, scratch, block, overlap, longest_s) -> Iterator[np.ndarray]:
+    def decode(path, scratch, block, overlap) -> Iterator[np.ndarray]:
         with scratch.folder():
             yield wave
 
-    monkeypatch.setitem(decoders.DECODERS, decoders.DEFAULT, decode)
+    monkeypatch.setitem(decoding.DECODERS, decoding.DEFAULT_DECODER, decode)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from jamendo_mood.audio.conversion import find_audio
+from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.store.embedding_store import EmbeddingStore
 
 pytest_plugins = ["toy_commands"]

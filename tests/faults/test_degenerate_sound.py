@@ -9,11 +9,11 @@ import pytest
 from toy_examples import CLASSES, TASK, VALUES, make_tagger
 from trying import refusing
 
-from jamendo_mood.audio.decoders import DECODERS, check_decoder
+from jamendo_mood.audio.decoding import DECODERS, check_decoder
 from jamendo_mood.embedders.registry import EMBEDDERS, Embedder, EmbedderOptions, EmbedderSpec, load_embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.tagging.analysis import Limits, explain_error, listen
+from jamendo_mood.tagging.analysis import Limits, analyse, explain_error
 from jamendo_mood.tagging.prediction import predict, predict_files
 from jamendo_mood.tasks.calibration import IDENTITY
 from jamendo_mood.training.heads import HEADS, HeadConfig
@@ -159,8 +159,8 @@ def test_files_of_it_are_scored_or_refused(decoder, logmel_tagger, make_audio, a
         tried["refused" if isinstance(prediction, str) else "files"] += 1
     for path in paths:
         with refusing() as refused:
-            heard = listen(path, tagger, embedder, Limits(scratch=tmp_path / "scratch"))
-            check_scores(heard.prediction.track_scores, TASK)
+            analysis = analyse(path, tagger, embedder, Limits(scratch=tmp_path / "scratch"))
+            check_scores(analysis.prediction.track_scores, TASK)
         tried["refused" if refused else "files"] += 1
         if path.stem in ("silence", "negative silence", "denormal", "faint", "one sample"):
             assert refused, "what is no music gets no moods where somebody waits for them"
@@ -200,7 +200,7 @@ def test_nobody_is_shown_scores_of_it(failing, make_audio, tmp_path):
     with pytest.raises(AudioError, match="NaN or infinity"):
         predict(path, tagger, failing)
     with refusing() as refused:
-        listen(path, tagger, failing, Limits(scratch=tmp_path / "scratch"))
+        analyse(path, tagger, failing, Limits(scratch=tmp_path / "scratch"))
     assert "NaN or infinity" in refused[0]
     what, advice = explain_error(Exception(refused[0]), "loud.wav", Limits())
     assert what

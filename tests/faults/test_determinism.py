@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trying import tries
 
-from jamendo_mood.audio.conversion import find_audio
+from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.datasets.dataset import assign_folds
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.extraction.streaming import StreamConfig, extract, select_shard
@@ -165,7 +165,7 @@ def test_another_seed_is_another_tagger(songs, store, amount, tmp_path):
     folders = {seed: tmp_path / str(seed) for seed in (1, 2)}
     options = ("--task", "own", "--data", songs, "--store", store.root, "--epochs", 2)
     finish(*(start("train", *options, "--seed", n, "--out", folder, hash_seed=0) for n, folder in folders.items()))
-    assert len({path.read_bytes() for path in tmp_path.glob("*/weights*.npz")}) == 2
+    assert len({path.read_bytes() for path in tmp_path.glob("*/weights*.safetensors")}) == 2
 
 
 @tries(20, 500)

@@ -15,7 +15,7 @@ import hostile_audio
 import numpy as np
 import pytest
 
-from jamendo_mood.audio import conversion, ffmpeg
+from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.util.errors import AudioError
 from jamendo_mood.util.files import Scratch
@@ -103,7 +103,7 @@ def test_hostile_files_are_embedded_or_named(seeds, start, amount, figure, tmp_p
     count = amount(170, 2_000)
     music, scratch, store = tmp_path / "music", tmp_path / "scratch", tmp_path / "store"
     write_all(music, [*swollen.items(), *hostile_audio.damaged(seeds, count)])
-    files = conversion.find_audio(music)
+    files = decoding.find_audio(music)
     assert len(files) == len(swollen) + count
     extract = ("extract", music, "--embedder", "logmel", "--store", store, "--scratch", scratch)
     heard = set(list(files.values())[:: amount(4, 1)])
@@ -135,12 +135,12 @@ def hear(tmp_path):
     def run(path):
         with Scratch(tmp_path) as scratch:
             try:
-                with conversion.converted(path, scratch) as wav:
-                    sound = np.concatenate(list(conversion.read_blocks(wav, 1 << 16)))
+                with decoding.converted(path, scratch) as wav:
+                    sound = np.concatenate(list(decoding.read_blocks(wav, 1 << 16)))
             except AudioError:
                 return None
         power = np.abs(np.fft.rfft(sound)) ** 2
-        hz = np.fft.rfftfreq(len(sound), 1 / conversion.SAMPLE_RATE_HZ)
+        hz = np.fft.rfftfreq(len(sound), 1 / decoding.SAMPLE_RATE_HZ)
         return float(power[np.abs(hz - SECRET_HZ) < 20].sum() / max(power.sum(), 1e-9))
 
     return run
@@ -230,10 +230,10 @@ def test_what_is_no_file_is_refused_at_once(hear, tmp_path):
     started = time.monotonic()
     for name in ("pipe.mp3", "zero.mp3", "memory.mp3", "folder.mp3"):
         with pytest.raises(AudioError, match=name):
-            conversion.convert_to_wav(tmp_path / name, tmp_path / "out.wav")
+            decoding.convert_to_wav(tmp_path / name, tmp_path / "out.wav")
         assert hear(tmp_path / name) is None
     assert time.monotonic() - started < 5
-    assert conversion.find_audio(tmp_path).keys() == {"memory"}
+    assert decoding.find_audio(tmp_path).keys() == {"memory"}
 
 
 def make_silence(path, hours):
@@ -273,7 +273,7 @@ def test_libsndfile_reads_hostile_files_in_this_process(seeds, start, amount, fi
     count = amount(80, 2_000)
     music, store = tmp_path / "music", tmp_path / "store"
     write_all(music, [*hostile_audio.swollen(seeds).items(), *hostile_audio.damaged(seeds, count)])
-    files = conversion.find_audio(music)
+    files = decoding.find_audio(music)
     options = ("--embedder", "logmel", "--store", store, "--scratch", tmp_path / "scratch")
     cost, _, _ = start(("extract", music, *options, "--decoder", "libsndfile"))
     embedded, failures = set(EmbeddingStore(store)), EmbeddingStore(store).failures()

@@ -10,21 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jamendo_mood.store.parquet_reader import read_footers
 from toy_examples import SPEC
 from trying import refusing
 
-from jamendo_mood.audio.conversion import find_audio
+from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.datasets import own
 from jamendo_mood.datasets.dataset import Track
 from jamendo_mood.datasets.jamendo import COLUMNS, QUALITIES, read_list, read_tracks
 from jamendo_mood.embedders import engines
 from jamendo_mood.evaluation.evaluate import read_array
 from jamendo_mood.store.embedding_store import EmbeddingStore, check_key
-from jamendo_mood.store.parquet import METADATA_KEY, import_parquet
+from jamendo_mood.store.parquet import METADATA_KEY, import_parquet, read_footers
 from jamendo_mood.util import untrusted
 from jamendo_mood.util.errors import DataError, StoreError
-from jamendo_mood.util.untrusted import MOST_TABLE_BYTES, read_columns, read_table
+from jamendo_mood.util.untrusted import MAX_TABLE_BYTES, read_columns, read_table
 
 pytest_plugins = ["toy_commands"]
 
@@ -92,14 +91,14 @@ def test_a_table_of_any_bytes_is_read_or_one_line(tmp_path, name, read):
 def test_a_table_that_is_too_large_is_not_read(tmp_path):
     path = tmp_path / "table.csv"
     with path.open("wb") as file:
-        file.truncate(100 * MOST_TABLE_BYTES)
+        file.truncate(100 * MAX_TABLE_BYTES)
     tracemalloc.start()
     with refusing() as said:
         read_table(path, ("a",))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert "more than 64,000,000 bytes" in said[0]
-    assert peak < 3 * MOST_TABLE_BYTES
+    assert peak < 3 * MAX_TABLE_BYTES
 
 
 def test_labels_that_would_fill_memory_are_refused(tmp_path):

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nst
 from trying import tries
 
-from jamendo_mood.tasks import kind, tags
+from jamendo_mood.tasks import KINDS, kind, tags
 from jamendo_mood.tasks.calibration import MIN_SLOPE, apply_platt, fit_platt
 from jamendo_mood.tasks.tags import reaches_threshold
-from jamendo_mood.tasks.task import KINDS
 
 EDGES = (0.0, 1.0, 0.5, 1e-45, 1e-30, 1e-6, 1 - 2**-24, 0.1)
 FINER = np.linspace(0, 1, 501, dtype=np.float32)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nst
 from trying import refusing, tries
 
-from jamendo_mood.audio.conversion import key_of
+from jamendo_mood.audio.decoding import key_of
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
 from jamendo_mood.store.parquet import export_parquet, import_parquet

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trying import tries
 
-from jamendo_mood.audio import conversion, decoders
+from jamendo_mood.audio import decoding
 from jamendo_mood.embedders.registry import Embedder, EmbedderOptions, EmbedderSpec, load_embedder
 from jamendo_mood.extraction import streaming
 from jamendo_mood.extraction.streaming import Chunk, StreamConfig, decode, embed_chunks
@@ -71,11 +71,11 @@ def split(wave, where):
 def playing(waves, where, block_frames):
     """A decoder that gives these waves by the name of the file, cut anyhow."""
 
-    def read(path, _scratch, block, overlap=0, longest_s=None):
-        yield from decoders.cut(iter(split(waves[path.name], where)), path, block, overlap, longest_s)
+    def read(path, _scratch, block, overlap=0):
+        yield from decoding.cut(iter(split(waves[path.name], where)), path, block, overlap)
 
     with (
-        mock.patch.dict(decoders.DECODERS, {"toy": read}),
+        mock.patch.dict(decoding.DECODERS, {"toy": read}),
         mock.patch.object(streaming, "BLOCK_FRAMES", block_frames),
     ):
         yield
@@ -161,8 +161,8 @@ def test_a_track_that_breaks_off_anywhere_costs_the_others_nothing(tried, data, 
 @given(size=lengths, where=cuts, block=st.integers(1, 400), share=st.floats(0, 0.999), limit=st.none() | lengths)
 def test_blocks_are_the_wave_and_what_a_wav_file_gives(tried, size, where, block, share, limit):
     wave, overlap = count_up(size), int(block * share)
-    longest_s = None if limit is None else limit / 16_000
-    found = decoders.cut(iter(split(wave, where)), Path("wave"), block, overlap, longest_s)
+    limits = {} if limit is None else {"max_s": limit / 16_000}
+    found = decoding.cut(iter(split(wave, where)), Path("wave"), block, overlap, **limits)
     if size == 0 or (limit is not None and size > limit):
         with pytest.raises(LimitError if size else NoSoundError):
             list(found)
@@ -178,9 +178,9 @@ def test_blocks_are_the_wave_and_what_a_wav_file_gives(tried, size, where, block
         with wav_files.open(str(path), "wb") as file:
             file.setparams((1, 2, 16_000, size, "NONE", ""))
             file.writeframes(wave.astype("<i2").tobytes())
-        of_file = list(conversion.read_blocks(path, block, overlap))
+        of_file = list(decoding.read_blocks(path, block, overlap))
     for ours, theirs in itertools.zip_longest(blocks, of_file, fillvalue=np.zeros(0)):
-        np.testing.assert_array_equal(ours, theirs * np.float32(conversion.PCM_SCALE))
+        np.testing.assert_array_equal(ours, theirs * np.float32(decoding.PCM_SCALE))
     tried["cuts"] += 1
 
 

@@ -9,8 +9,8 @@ from toy_examples import make_tagger
 from webclient import LIMIT_MB, TOKEN, Visitor, serve
 
 from jamendo_mood.embedders.registry import load_embedder
+from jamendo_mood.tasks import Task
 from jamendo_mood.tasks.calibration import IDENTITY
-from jamendo_mood.tasks.task import Task
 
 TASK = Task("moods", "tags", ("calm", "dark", "happy", "sad"))
 

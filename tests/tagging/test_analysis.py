@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from toy_examples import OTHER_SPEC
 
-from jamendo_mood.audio import conversion
-from jamendo_mood.tagging.analysis import STAGES, Limits, explain_error, listen
+from jamendo_mood.audio import decoding, ffmpeg, spectrograms
+from jamendo_mood.tagging.analysis import STAGES, Limits, analyse, explain_error
 from jamendo_mood.tagging.prediction import predict
 from jamendo_mood.util.errors import (
     AudioError,
@@ -19,6 +19,7 @@ from jamendo_mood.util.errors import (
     UsageError,
     WeightsError,
 )
+from jamendo_mood.util.files import Scratch
 
 pytest_plugins = ["demo_corpus"]
 
@@ -30,25 +31,40 @@ def limits(tmp_path):
     assert not scratch.exists() or list(scratch.iterdir()) == []
 
 
-def test_a_song_is_heard_as_the_command_line_hears_it(corpus, corpus_tagger, logmel, limits):
-    heard = listen(corpus.path(0), corpus_tagger, logmel, limits)
+def test_a_song_is_scored_as_on_the_command_line(corpus, corpus_tagger, logmel, limits):
+    analysis = analyse(corpus.path(0), corpus_tagger, logmel, limits)
     expected = predict(corpus.path(0), corpus_tagger, logmel)
-    assert np.array_equal(heard.prediction.track_scores, expected.track_scores)
-    assert np.array_equal(heard.prediction.frame_scores, expected.frame_scores)
-    assert heard.prediction.title == expected.title
-    assert heard.frames.shape == (len(expected.times_s), logmel.spec.dim)
+    assert np.array_equal(analysis.prediction.track_scores, expected.track_scores)
+    assert np.array_equal(analysis.prediction.frame_scores, expected.frame_scores)
+    assert analysis.prediction.title == expected.title
+    assert analysis.frames.shape == (len(expected.times_s), logmel.spec.dim)
 
 
 def test_progress_goes_through_the_stages(corpus, corpus_tagger, logmel, limits):
     seen = []
-    heard = listen(corpus.path(0), corpus_tagger, logmel, limits, on_progress=seen.append)
+    analysis = analyse(corpus.path(0), corpus_tagger, logmel, limits, on_progress=seen.append)
     order = [STAGES.index(progress.stage) for progress in seen]
     assert order == sorted(order)
     assert {progress.stage for progress in seen} == {"decode", "embed", "score"}
     done = [progress.done_s for progress in seen if progress.stage == "embed"]
     assert done == sorted(done)
-    assert done[-1] == pytest.approx(heard.prediction.duration_s, abs=1.0)
+    assert done[-1] == pytest.approx(analysis.prediction.duration_s, abs=1.0)
     assert all(progress.speed > 0 for progress in seen if progress.done_s)
+
+
+def test_a_song_is_decoded_once_and_its_spectrogram_is_that_of_the_file(
+    corpus, corpus_tagger, logmel, limits, monkeypatch, tmp_path
+):
+    run, runs = ffmpeg.run, []
+    monkeypatch.setattr(ffmpeg, "run", lambda *given, **options: runs.append(given) or run(*given, **options))
+    analysis = analyse(corpus.path(0), corpus_tagger, logmel, limits)
+    assert len(runs) == 2  # to look at its header, and to decode it
+    assert [given[-1] for given in runs] == [str(corpus.path(0)), "-"]
+    with Scratch(tmp_path / "other") as scratch:
+        expected = spectrograms.compute(corpus.path(0), scratch, columns=1_200)
+    np.testing.assert_allclose(analysis.spectrogram.values, expected.values, rtol=0, atol=1e-4)
+    assert analysis.spectrogram.frame_s == expected.frame_s
+    assert analysis.spectrogram.duration_s == expected.duration_s
 
 
 @pytest.mark.parametrize("after", [0, 1, 2], ids=["at once", "while decoding", "while embedding"])
@@ -56,7 +72,7 @@ def test_it_can_be_cancelled_at_any_time(make_audio, noise, corpus_tagger, logme
     song = make_audio(tmp_path / "song.wav", noise(200.0), rate_hz=16_000)
     asked = []
     with pytest.raises(CancelledError):
-        listen(song, corpus_tagger, logmel, limits, is_cancelled=lambda: asked.append(1) or len(asked) > after)
+        analyse(song, corpus_tagger, logmel, limits, is_cancelled=lambda: asked.append(1) or len(asked) > after)
     assert len(asked) <= after + 4
 
 
@@ -64,33 +80,33 @@ def test_a_file_that_is_no_music(corpus_tagger, logmel, limits, tmp_path):
     path = tmp_path / "notes.mp3"
     path.write_text("just some text\n")
     with pytest.raises(AudioError, match="not a readable audio file"):
-        listen(path, corpus_tagger, logmel, limits)
+        analyse(path, corpus_tagger, logmel, limits)
 
 
 def test_a_file_that_breaks_off_while_it_is_decoded(corpus, corpus_tagger, logmel, limits, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise AudioError("the stream ends here")
 
-    monkeypatch.setattr("jamendo_mood.audio.conversion.convert_to_wav", broken)
+    monkeypatch.setattr("jamendo_mood.audio.decoding.convert_to_wav", broken)
     with pytest.raises(AudioError, match="the stream ends here"):
-        listen(corpus.path(0), corpus_tagger, logmel, limits)
+        analyse(corpus.path(0), corpus_tagger, logmel, limits)
 
 
 def test_silence_is_no_music(make_audio, tone, corpus_tagger, logmel, limits, tmp_path):
     for name, amplitude in (("silent", 0.0), ("nearly", 5e-5)):
         path = make_audio(tmp_path / f"{name}.wav", tone(amplitude=amplitude))
         with pytest.raises(NoSoundError, match=f"{name}.wav is silent"):
-            listen(path, corpus_tagger, logmel, limits)
-    assert listen(make_audio(tmp_path / "low.wav", tone(amplitude=0.001)), corpus_tagger, logmel, limits)
+            analyse(path, corpus_tagger, logmel, limits)
+    assert analyse(make_audio(tmp_path / "low.wav", tone(amplitude=0.001)), corpus_tagger, logmel, limits)
 
 
 def test_a_blip_is_too_short(make_audio, tone, corpus_tagger, logmel, limits, tmp_path):
     path = make_audio(tmp_path / "x.wav", tone(seconds=0.5, rate_hz=16_000), rate_hz=16_000)
-    with pytest.raises(TooShortError, match=r"blip.wav lasts 0.50 s; the least to judge by is 0.96 s"):
-        listen(path, corpus_tagger, logmel, limits, name="blip.wav")
+    with pytest.raises(TooShortError, match=r"blip.wav lasts 0.50 s; it takes 0.96 s at least"):
+        analyse(path, corpus_tagger, logmel, limits, name="blip.wav")
 
 
-def test_a_file_too_long_is_refused_before_and_while_it_is_heard(
+def test_a_file_too_long_is_refused_before_and_after_it_is_decoded(
     make_audio, noise, corpus_tagger, logmel, limits, tmp_path, monkeypatch
 ):
     path = make_audio(tmp_path / "x.mp3", noise(120.0), rate_hz=16_000)
@@ -98,13 +114,13 @@ def test_a_file_too_long_is_refused_before_and_while_it_is_heard(
     calls = []
     counted = replace(logmel, network=lambda inputs: calls.append(len(inputs)) or logmel.network(inputs))
     with pytest.raises(LimitError, match=r"mix.mp3 lasts 2:00; the limit here is 0:30"):
-        listen(path, corpus_tagger, counted, short, name="mix.mp3")
+        analyse(path, corpus_tagger, counted, short, name="mix.mp3")
     assert calls == []
-    info = conversion.probe(path)
-    monkeypatch.setattr(conversion, "probe", lambda _: replace(info, duration_s=None))  # it does not know its length
+    info = decoding.probe(path)
+    monkeypatch.setattr(decoding, "probe", lambda _: replace(info, duration_s=None))  # it does not know its length
     with pytest.raises(LimitError, match="lasts"):
-        listen(path, corpus_tagger, counted, short)
-    assert len(calls) < 2
+        analyse(path, corpus_tagger, counted, short)
+    assert calls == []
 
 
 @pytest.mark.thorough
@@ -118,20 +134,20 @@ def test_a_file_that_lies_about_its_length_is_not_decoded_to_its_end(
     content[21] &= 0xF0
     content[22:26] = (160_000).to_bytes(4, "big")
     path.write_bytes(content)
-    assert conversion.probe(path).duration_s == pytest.approx(10, abs=0.1)
+    assert decoding.probe(path).duration_s == pytest.approx(10, abs=0.1)
     strict = replace(limits, length_s=30.0, paths=False)
     sizes = []
     watched = replace(logmel, frontend=lambda wave: sizes.append(len(wave)) or logmel.frontend(wave))
     with pytest.raises(LimitError, match=r"song.flac goes on after 0:30, which is the limit here"):
-        listen(path, corpus_tagger, watched, strict, name="song.flac")
+        analyse(path, corpus_tagger, watched, strict, name="song.flac")
     assert sizes == []  # not embedded; of its WAV there were 31 s
     with pytest.raises(LimitError):  # one's own files, too, but their headers are believed
-        listen(path, corpus_tagger, logmel, replace(limits, length_s=30.0))
+        analyse(path, corpus_tagger, logmel, replace(limits, length_s=30.0))
 
 
 def test_files_of_strangers_sound_like_ones_own(corpus, corpus_tagger, logmel, limits):
-    own = listen(corpus.path(0), corpus_tagger, logmel, limits)
-    theirs = listen(corpus.path(0), corpus_tagger, logmel, replace(limits, paths=False))
+    own = analyse(corpus.path(0), corpus_tagger, logmel, limits)
+    theirs = analyse(corpus.path(0), corpus_tagger, logmel, replace(limits, paths=False))
     assert theirs.prediction.track_scores == pytest.approx(own.prediction.track_scores, abs=0.01)
 
 
@@ -139,14 +155,14 @@ def test_a_file_without_sound_in_its_track_is_told_as_such(corpus, corpus_tagger
     def silent(*_, **__):
         raise NoSoundError("0 samples")
 
-    monkeypatch.setattr("jamendo_mood.audio.conversion.convert_to_wav", silent)
+    monkeypatch.setattr("jamendo_mood.audio.decoding.convert_to_wav", silent)
     with pytest.raises(NoSoundError):
-        listen(corpus.path(0), corpus_tagger, logmel, limits)
+        analyse(corpus.path(0), corpus_tagger, logmel, limits)
 
 
 def test_another_embedder_is_refused(corpus, corpus_tagger, logmel, limits):
     with pytest.raises(UsageError, match="this tagger needs embeddings of logmel"):
-        listen(corpus.path(0), corpus_tagger, replace(logmel, spec=OTHER_SPEC), limits)
+        analyse(corpus.path(0), corpus_tagger, replace(logmel, spec=OTHER_SPEC), limits)
 
 
 @pytest.mark.parametrize(
@@ -156,9 +172,9 @@ def test_another_embedder_is_refused(corpus, corpus_tagger, logmel, limits):
         (NoSoundError("whatever"), "There is no sound in a.mp3."),
         (TooShortError("a.mp3 lasts 0.50 s; the least"), "a.mp3 lasts 0.50 s; the least."),
         (NoFileError("/music/a.mp3: no such file"), "There is no file a.mp3 at this place."),
-        (StoreError("/secret/x: damaged"), "a.mp3 can't be listened to here."),
+        (StoreError("/secret/x: damaged"), "a.mp3 can't be analysed here."),
         (LimitError("a.mp3 has 312 MB; the limit here is 200 MB"), "a.mp3 has 312 MB; the limit here is 200 MB."),
-        (WeightsError("VGGish's weights are not here"), "The network that does the listening is not"),
+        (WeightsError("VGGish's weights are not here"), "The network that analyses songs is not"),
         (DiskFullError("/tmp/secret: full"), "There is no room left on the machine"),
         (RuntimeError("/secret/path"), "a.mp3: something broke that should not (RuntimeError)."),
     ],

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib import colors
 from toy_examples import (
     COURSES,
     OTHER_SPEC,
@@ -17,7 +18,15 @@ from toy_examples import (
 
 from jamendo_mood.extraction.streaming import StreamConfig
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.tagging.prediction import predict, predict_files, predict_stored, score_embedding
+from jamendo_mood.tagging.prediction import (
+    plot_tags,
+    plot_timeline,
+    predict,
+    predict_files,
+    predict_stored,
+    score_embedding,
+)
+from jamendo_mood.util import figures
 from jamendo_mood.util.errors import AudioError, DataError, UsageError
 
 pytest_plugins = ["demo_corpus"]
@@ -174,3 +183,68 @@ def test_a_prediction_knows_its_kind_and_its_scale(task):
         valence, arousal = (prediction.track_scores[task.targets.index(name)] for name in ("valence", "arousal"))
         expected = [2 * (value - low) / (high - low) - 1 for value in (valence, arousal)]
         np.testing.assert_allclose(prediction.place, expected, rtol=1e-5)
+
+
+def bars(axes):
+    """Length and colour of each bar, the topmost first, by its label."""
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    found = dict(zip(labels, axes.patches, strict=True))
+    return {label: (bar.get_width(), colors.to_hex(bar.get_facecolor())) for label, bar in reversed(found.items())}
+
+
+@pytest.mark.usefixtures("no_pyplot")
+def test_tags_are_bars_dark_where_the_threshold_is_reached():
+    figure = plot_tags(make_prediction(), 3)
+    (axes,) = figure.axes
+    assert list(bars(axes)) == ["green", "red", "blue (weak)"]
+    assert bars(axes) == {
+        "green": (0.75, figures.DECIDED),
+        "red": (pytest.approx(0.45), figures.DECIDED),
+        "blue (weak)": (pytest.approx(0.3), figures.UNDECIDED),
+    }
+    assert [text.get_text() for text in axes.texts] == ["0.30", "0.45", "0.75"]
+    assert axes.get_title() == "Blue & Green <live>"
+    assert "score" in axes.get_xlabel()
+
+
+@pytest.mark.usefixtures("no_pyplot")
+def test_only_the_wanted_number_of_tags_is_drawn():
+    assert list(bars(plot_tags(make_prediction(), 1).axes[0])) == ["green"]
+
+
+@pytest.mark.usefixtures("no_pyplot")
+def test_a_track_without_a_title_is_drawn_too(tmp_path):
+    figure = plot_tags(make_prediction(title=None, artist=None))
+    assert figure.axes[0].get_title() == ""
+    figure.savefig(tmp_path / "tags.png")
+
+
+@pytest.mark.usefixtures("no_pyplot")
+def test_a_title_in_dollars_is_no_formula(tmp_path):
+    figure = plot_tags(make_prediction(title="Cash $^_{$"))
+    figure.savefig(tmp_path / "tags.png")
+    assert figure.axes[0].get_title() == "Cash $^_{$"
+
+
+@pytest.mark.usefixtures("no_pyplot")
+def test_the_timeline_is_a_heat_map_of_the_highest_tags():
+    shown = make_prediction()
+    axes, colour_bar = plot_timeline(shown, 2).axes
+    (image,) = axes.get_images()
+    np.testing.assert_array_equal(image.get_array(), shown.frame_scores[:, [1, 0]].T)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["green", "red"]
+    assert image.get_extent()[:2] == [0.0, 61.5] or image.get_extent()[:2] == (0.0, 61.5)
+    assert image.get_clim() == (0, 1)
+    assert axes.get_xlabel() == "seconds"
+    assert colour_bar.get_ylabel() == "score"
+
+
+@pytest.mark.usefixtures("no_pyplot")
+def test_a_figure_grows_with_its_rows():
+    low, high = (plot_tags(make_prediction(), count).get_size_inches()[1] for count in (1, 3))
+    assert high - low == pytest.approx(2 * figures.ROW_HEIGHT)
+
+
+@pytest.mark.usefixtures("no_pyplot")
+def test_a_notebook_shows_a_picture_by_itself():
+    assert plot_tags(make_prediction(), 3)._repr_png_().startswith(b"\x89PNG")

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 from toy_examples import COURSES, QUADRANTS, SPEC, TASK, VALUES, make_examples, make_tagger
 
+from jamendo_mood.tasks import KINDS
 from jamendo_mood.tasks.kind import GRADES
-from jamendo_mood.tasks.task import KINDS
 from jamendo_mood.training import model
 from jamendo_mood.training.fit import TrainConfig, fit
 from jamendo_mood.training.heads import HeadConfig

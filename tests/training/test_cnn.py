@@ -6,7 +6,7 @@ from toy_examples import make_tracks
 
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.evaluation.evaluate import evaluate
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.training import heads
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.fit import TrainConfig, fit

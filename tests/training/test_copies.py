@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from toy_examples import DIM, OTHER_SPEC, SPEC, TASK, ToyStore, make_tracks
 
-from jamendo_mood.audio import conversion
+from jamendo_mood.audio import decoding
 from jamendo_mood.datasets.dataset import FOLDS, Curve, Dataset, assign_folds, find_leaks, make_parts
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import StreamConfig, extract
@@ -162,7 +162,7 @@ def test_labels_of_moments_are_refused():
 def test_a_copy_is_the_same_in_any_order_and_company(make_audio, noise, stub_embedder, tmp_path):
     for number in range(3):
         make_audio(tmp_path / "audio" / f"{number}.mp3", noise(4 + number, number), rate_hz=16_000)
-    files = conversion.find_audio(tmp_path / "audio")
+    files = decoding.find_audio(tmp_path / "audio")
     embedder = mark_embedder(stub_embedder, AUGMENTATION)
     copies = list_copies(files, files, AUGMENTATION)
     assert list(copies) == ["0~1", "1~1", "2~1", "0~2", "1~2", "2~2"]

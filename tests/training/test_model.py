@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from toy_examples import CURVES, DIM, OTHER_SPEC, SPEC, TASK, label_anew, make_examples, make_tagger
 
 from jamendo_mood.tasks.calibration import apply_platt
@@ -230,8 +231,10 @@ def test_weights_that_give_no_numbers_are_told_of(tagger):
         huge.score_track(np.ones((3, tagger.spec.dim), np.float32))
 
 
-def test_weights_under_the_name_they_had_before_are_read_and_replaced(tagger, saved):
-    weights_in(saved).rename(saved / "weights.npz")
+def test_weights_of_earlier_versions_are_read_and_replaced(tagger, saved, tmp_path):
+    arrays = safetensors.numpy.load_file(weights_in(saved))
+    np.savez(tmp_path / "weights.npz", **arrays)
+    replace_weights(saved, (tmp_path / "weights.npz").read_bytes())
     np.testing.assert_array_equal(Tagger.load(saved).weights[0][0], tagger.weights[0][0])
     tagger.save(saved)
     assert not (saved / "weights.npz").exists()
@@ -268,7 +271,7 @@ def test_a_folder_without_a_tagger_is_wrong_usage(tmp_path):
 
 
 def weights_in(folder):
-    (path,) = folder.glob("weights-*.npz")
+    (path,) = folder.glob("weights-*.safetensors")
     return path
 
 
@@ -278,7 +281,7 @@ def test_one_flipped_byte_of_the_weights_is_noticed(saved, place):
     content = bytearray(path.read_bytes())
     content[int(place * (len(content) - 1))] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"weights-[0-9a-f]{12}\.npz: damaged, or of another training"):
+    with pytest.raises(DataError, match=r"weights-[0-9a-f]{12}\.safetensors: damaged, or of another training"):
         Tagger.load(saved)
 
 
@@ -355,7 +358,7 @@ def test_a_manifest_that_is_no_tagger_is_refused_with_its_name(saved, content):
 
 def test_a_tagger_without_its_weights_is_refused(saved):
     weights_in(saved).unlink()
-    with pytest.raises(DataError, match=r"weights\.npz"):
+    with pytest.raises(DataError, match=r"weights-[0-9a-f]{12}\.safetensors"):
         Tagger.load(saved)
 
 

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from jamendo_mood.tasks import tags
+from jamendo_mood.tasks import KINDS, Task, tags
 from jamendo_mood.tasks.kind import GRADES
-from jamendo_mood.tasks.task import KINDS, Task
 from jamendo_mood.util.errors import UsageError
 
 SCALES = {"values": (-1.0, 1.0)}

@@ -12,28 +12,33 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from jamendo_mood.audio import conversion, pydub_conversion
+from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
-from jamendo_mood.util.errors import AudioError, DiskFullError, UsageError
+from jamendo_mood.util.errors import (
+    AudioError,
+    CancelledError,
+    DiskFullError,
+    UsageError,
+)
 from jamendo_mood.util.files import Scratch
 
 ROADS = {"pydub": "_convert_with_pydub", "ffmpeg": "_convert_with_ffmpeg"}
 pydub_leaves_its_output_open = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # when it fails
-LONGEST_PYDUB_S = {"pydub": conversion.LONGEST_PYDUB_S, "ffmpeg": 0.0}
+MAX_PYDUB_S = {"pydub": decoding.MAX_PYDUB_S, "ffmpeg": 0.0}
 
 
 @pytest.fixture
 def take_road(monkeypatch):
     """Send files of 16-bit or compressed sound down one of the two roads, and see to it that they take no other."""
 
-    functions = {name: getattr(conversion, function) for name, function in ROADS.items()}
+    functions = {name: getattr(decoding, function) for name, function in ROADS.items()}
 
     def take(wanted):
-        monkeypatch.setattr(conversion, "LONGEST_PYDUB_S", LONGEST_PYDUB_S[wanted])
+        monkeypatch.setattr(decoding, "MAX_PYDUB_S", MAX_PYDUB_S[wanted])
         for name, function in functions.items():
             refuse = functools.partial(pytest.fail, f"took the road {name}, not {wanted}")
             monkeypatch.setattr(
-                conversion, ROADS[name], function if name == wanted else lambda *_, refuse=refuse: refuse()
+                decoding, ROADS[name], function if name == wanted else lambda *_, refuse=refuse: refuse()
             )
 
     return take
@@ -50,7 +55,7 @@ def convert(tmp_path, read_wav):
     """Convert a file and read the samples back, range [-1, 1)."""
 
     def run(source):
-        conversion.convert_to_wav(source, tmp_path / "out.wav")
+        decoding.convert_to_wav(source, tmp_path / "out.wav")
         return read_wav(tmp_path / "out.wav")
 
     return run
@@ -62,11 +67,9 @@ def without_programs(monkeypatch, tmp_path):
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     monkeypatch.delenv("IMAGEIO_FFMPEG_EXE", raising=False)
-    for remembered in (find_ffmpeg, pydub_conversion.audio_segment):
-        remembered.cache_clear()
+    find_ffmpeg.cache_clear()
     yield
-    for remembered in (find_ffmpeg, pydub_conversion.audio_segment):
-        remembered.cache_clear()
+    find_ffmpeg.cache_clear()
 
 
 def ffmpeg(*arguments):
@@ -80,7 +83,7 @@ def decibel(ratio):
 def assert_tone(samples, frequency_hz, amplitude):
     """Away from its ends the sound is a sine of this amplitude (to 5 %), and little else (-26 dB)."""
     middle = samples[len(samples) // 4 : -len(samples) // 4]
-    phase = 2 * np.pi * frequency_hz * np.arange(len(middle)) / conversion.SAMPLE_RATE_HZ
+    phase = 2 * np.pi * frequency_hz * np.arange(len(middle)) / decoding.SAMPLE_RATE_HZ
     waves = np.stack([np.sin(phase), np.cos(phase)], axis=1)
     weights, *_ = np.linalg.lstsq(waves, middle, rcond=None)
     assert np.hypot(*weights) == pytest.approx(amplitude, rel=0.05)
@@ -116,19 +119,21 @@ def test_each_kind_of_wav_gives_the_sound_that_went_in(codec, rate_hz, extensibl
     assert_tone(convert(source), 440, 0.5)
 
 
-@pytest.mark.parametrize("name", ["-dash.mp3", "per%03dcent.mp3", "two  blanks.mp3", 'Mötley: "Crüe".mp3', "fake.txt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "-dash.mp3",
+        "per%03dcent.mp3",
+        "two  blanks.mp3",
+        'Mötley: "Crüe".mp3',
+        "fake.txt",
+        "fake.wav",
+        "fake.RAW",
+        "fake.pcm",
+    ],
+)
 def test_odd_names_and_wrong_suffixes_do_not_matter(name, road, convert, make_audio, tone, tmp_path):
     mp3 = make_audio(tmp_path / "plain.mp3", tone())
-    assert_tone(convert(mp3.rename(tmp_path / name)), 440, 0.5)
-
-
-@pytest.mark.parametrize("name", ["fake.wav", "fake.RAW", "fake.pcm"])
-def test_what_pydub_would_read_by_itself_goes_to_ffmpeg(
-    name, monkeypatch, take_road, convert, make_audio, tone, tmp_path
-):
-    mp3 = make_audio(tmp_path / "plain.mp3", tone())
-    take_road("ffmpeg")
-    monkeypatch.setattr(conversion, "LONGEST_PYDUB_S", LONGEST_PYDUB_S["pydub"])
     assert_tone(convert(mp3.rename(tmp_path / name)), 440, 0.5)
 
 
@@ -203,8 +208,8 @@ def road_difference(take_road, convert):
 def test_both_roads_give_the_same_samples_but_for_rounding(suffix, road_difference, make_audio, noise, tmp_path):
     source = make_audio(tmp_path / f"noise.{suffix}", noise(20.0, channels=2, rate_hz=44_100))
     samples, difference = road_difference(source)
-    assert np.abs(difference).max() * conversion.PCM_SCALE <= 2
-    assert samples.std() * conversion.PCM_SCALE > 500
+    assert np.abs(difference).max() * decoding.PCM_SCALE <= 2
+    assert samples.std() * decoding.PCM_SCALE > 500
 
 
 @pytest.mark.shared
@@ -218,14 +223,14 @@ def test_files_above_15_minutes_and_of_unknown_length_take_the_long_road(monkeyp
     source = make_audio(tmp_path / "tone.mp3", tone())
     for name in ROADS:
         monkeypatch.setattr(
-            conversion, ROADS[name], lambda _, wav, *trim, name=name: (taken.append(name), shutil.copy(made, wav))
+            decoding, ROADS[name], lambda _, __, wav, name=name: (taken.append(name), shutil.copy(made, wav))
         )
     made = make_audio(tmp_path / "made.wav", tone())
     for duration_s in (899.0, 901.0, None):
         monkeypatch.setattr(
-            conversion, "probe", lambda _, duration_s=duration_s: conversion.AudioInfo("mp3", duration_s, "", "")
+            decoding, "probe", lambda _, duration_s=duration_s: decoding.AudioInfo("mp3", duration_s, "", "")
         )
-        conversion.convert_to_wav(source, tmp_path / "out.wav")
+        decoding.convert_to_wav(source, tmp_path / "out.wav")
     assert taken == ["pydub", "ffmpeg", "ffmpeg"]
 
 
@@ -240,7 +245,7 @@ def test_a_stretch_is_that_part_of_the_whole(
     source = make_audio(tmp_path / f"noise.{suffix}", noise(3.0, channels=2, rate_hz=48_000), rate_hz=48_000)
     take_road("ffmpeg")
     whole = convert(source)
-    conversion.convert_to_wav(source, tmp_path / "stretch.wav", *stretch)
+    decoding.convert_to_wav(source, tmp_path / "stretch.wav", *stretch)
     start_s, duration_s = stretch
     start = round(start_s * 16_000)
     expected = whole[start:] if duration_s is None else whole[start : start + round(duration_s * 16_000)]
@@ -252,27 +257,27 @@ def test_a_stretch_of_a_short_song_takes_the_long_road(
 ):
     source = make_audio(tmp_path / "tone.mp3", tone())
     take_road("ffmpeg")
-    monkeypatch.setattr(conversion, "LONGEST_PYDUB_S", LONGEST_PYDUB_S["pydub"])
-    with Scratch(empty_scratch) as scratch, conversion.converted(source, scratch, 0.5, 1.0) as wav:
-        assert conversion.count_samples(wav) == 16_000
+    monkeypatch.setattr(decoding, "MAX_PYDUB_S", MAX_PYDUB_S["pydub"])
+    with Scratch(empty_scratch) as scratch, decoding.converted(source, scratch, 0.5, 1.0) as wav:
+        assert decoding.count_samples(wav) == 16_000
 
 
 def test_a_stretch_past_the_end_is_a_usage_error_that_says_so(make_audio, tone, tmp_path):
     source = make_audio(tmp_path / "tone.mp3", tone())
     with pytest.raises(UsageError, match=r"tone\.mp3: it ends before 61\.5 s"):
-        conversion.convert_to_wav(source, tmp_path / "out.wav", 61.5, 10.0)
+        decoding.convert_to_wav(source, tmp_path / "out.wav", 61.5, 10.0)
 
 
 def test_probe_tells_codec_length_title_and_artist(make_audio, tone, tmp_path):
     tags = ("-metadata", "title=Séculaire: nuit", "-metadata", "artist=LE NEZ TORDU")
     for suffix, codec in {"mp3": "mp3", "ogg": "vorbis", "flac": "flac", "m4a": "aac"}.items():
-        info = conversion.probe(make_audio(tmp_path / f"tagged.{suffix}", tone(seconds=3.0), options=tags))
+        info = decoding.probe(make_audio(tmp_path / f"tagged.{suffix}", tone(seconds=3.0), options=tags))
         assert (info.codec, info.title, info.artist) == (codec, "Séculaire: nuit", "LE NEZ TORDU")
         assert info.duration_s == pytest.approx(3.0, abs=0.1)
 
 
 def test_probe_gives_none_for_what_a_file_does_not_say(make_audio, tone, tmp_path):
-    info = conversion.probe(make_audio(tmp_path / "plain.wav", tone()))
+    info = decoding.probe(make_audio(tmp_path / "plain.wav", tone()))
     assert (info.codec, info.title, info.artist) == ("pcm_s16le", None, None)
 
 
@@ -280,7 +285,7 @@ def test_the_title_of_a_chapter_is_not_the_title_of_the_file(make_audio, tone, t
     chapter = "[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=1000\ntitle=Intro\n"
     (tmp_path / "chapters.txt").write_text(f";FFMETADATA1\nartist=Someone\n{chapter}")
     options = ("-i", str(tmp_path / "chapters.txt"), "-map_metadata", "1", "-map_chapters", "1")
-    info = conversion.probe(make_audio(tmp_path / "chapters.m4a", tone(), options=options))
+    info = decoding.probe(make_audio(tmp_path / "chapters.m4a", tone(), options=options))
     assert (info.title, info.artist) == (None, "Someone")
 
 
@@ -292,13 +297,13 @@ def test_a_title_is_the_files_or_its_sounds_in_every_version_of_ffmpeg(stream, c
     )
     cover = "  Stream #0:1: Video: mjpeg, yuvj420p (attached pic)\n    Metadata:\n      title           : Front\n"
     said = f"Input #0, ogg, from 'a.ogg':\n  Duration: 00:00:01.00, start: 0.0\n  Chapters:\n{chapters}{cover}"
-    assert conversion._parse_tag(said, "title") is None
+    assert decoding._parse_tag(said, "title") is None
     sound = (
         f"  Stream #0:0[0x1](und): Audio: vorbis, mono\n{' ' * stream}Metadata:\n{' ' * stream}  TITLE       : Mine\n"
     )
-    assert conversion._parse_tag(said + sound, "title") == "Mine"
+    assert decoding._parse_tag(said + sound, "title") == "Mine"
     assert (
-        conversion._parse_tag(said.replace("  Duration", "  Metadata:\n    title  : Ours\n  Duration") + sound, "title")
+        decoding._parse_tag(said.replace("  Duration", "  Metadata:\n    title  : Ours\n  Duration") + sound, "title")
         == "Ours"
     )
 
@@ -306,23 +311,23 @@ def test_a_title_is_the_files_or_its_sounds_in_every_version_of_ffmpeg(stream, c
 def test_a_title_is_cut_and_is_not_taken_for_what_ffmpeg_says(make_audio, tone, tmp_path):
     tags = ("-metadata", "title=Duration: 99:00:00.00", "-metadata", "Stream #0:0: Audio: none=x")
     tags += ("-metadata", "artist=\n  Duration: 98:00:00.00\n" + "x" * 10_000)
-    info = conversion.probe(make_audio(tmp_path / "forged.mp3", tone(), options=tags))
+    info = decoding.probe(make_audio(tmp_path / "forged.mp3", tone(), options=tags))
     assert (info.codec, info.title) == ("mp3", "Duration: 99:00:00.00")
     assert info.duration_s == pytest.approx(2.0, abs=0.1)
-    info = conversion.probe(make_audio(tmp_path / "long.mp3", tone(), options=("-metadata", "title=" + "y" * 10_000)))
+    info = decoding.probe(make_audio(tmp_path / "long.mp3", tone(), options=("-metadata", "title=" + "y" * 10_000)))
     assert info.title is not None
     assert set(info.title) == {"y"}
-    assert 100 < len(info.title) <= conversion.LONGEST_TITLE
+    assert 100 < len(info.title) <= decoding.MAX_TITLE_LENGTH
 
 
 def test_a_file_longer_than_it_says_takes_the_long_road(monkeypatch, make_audio, noise, tmp_path):
     source = make_audio(tmp_path / "noise.mp3", noise(6.0, channels=2, rate_hz=44_100))
-    whole = conversion.probe(source)
-    conversion.convert_to_wav(source, tmp_path / "expected.wav")
-    monkeypatch.setattr(conversion, "LONGEST_PYDUB_S", 3.0)
-    monkeypatch.setattr(conversion, "probe", lambda _: dataclasses.replace(whole, duration_s=1.0))
-    conversion.convert_to_wav(source, tmp_path / "lying.wav")
-    assert conversion.count_samples(tmp_path / "lying.wav") == conversion.count_samples(tmp_path / "expected.wav")
+    whole = decoding.probe(source)
+    decoding.convert_to_wav(source, tmp_path / "expected.wav")
+    monkeypatch.setattr(decoding, "MAX_PYDUB_S", 3.0)
+    monkeypatch.setattr(decoding, "probe", lambda _: dataclasses.replace(whole, duration_s=1.0))
+    decoding.convert_to_wav(source, tmp_path / "lying.wav")
+    assert decoding.count_samples(tmp_path / "lying.wav") == decoding.count_samples(tmp_path / "expected.wav")
 
 
 def test_ffmpeg_comes_from_the_wheel_where_the_path_has_none(without_programs, convert, make_audio, tone, tmp_path):
@@ -349,20 +354,20 @@ def test_no_ffmpeg_anywhere_is_a_usage_error_that_says_what_to_do(without_progra
 
 @pytest.mark.parametrize(
     "longest_pydub_s",
-    [LONGEST_PYDUB_S["ffmpeg"], pytest.param(LONGEST_PYDUB_S["pydub"], marks=pytest.mark.thorough)],
+    [MAX_PYDUB_S["ffmpeg"], pytest.param(MAX_PYDUB_S["pydub"], marks=pytest.mark.thorough)],
     ids=["ffmpeg", "pydub"],
 )
 def test_ffmpeg_does_not_read_what_is_typed(longest_pydub_s, make_audio, noise, tmp_path):
     # 'q' on its standard input makes ffmpeg stop and call what it has the whole.
     source = make_audio(tmp_path / "long.mp3", noise(400.0), 16_000, ("-b:a", "32k"))
     program = (
-        "import pathlib, sys; from jamendo_mood.audio import conversion\n"
-        "conversion.LONGEST_PYDUB_S = float(sys.argv[3])\n"
-        "conversion.convert_to_wav(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))"
+        "import pathlib, sys; from jamendo_mood.audio import decoding\n"
+        "decoding.MAX_PYDUB_S = float(sys.argv[3])\n"
+        "decoding.convert_to_wav(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))"
     )
     arguments = [str(source), str(tmp_path / "out.wav"), str(longest_pydub_s)]
     subprocess.run([sys.executable, "-c", program, *arguments], input=b"q" * 1000, check=True)
-    assert conversion.count_samples(tmp_path / "out.wav") == pytest.approx(400 * 16_000, abs=1_000)
+    assert decoding.count_samples(tmp_path / "out.wav") == pytest.approx(400 * 16_000, abs=1_000)
 
 
 def test_pydub_writes_nothing_but_the_wav(monkeypatch, convert, make_audio, tone, tmp_path):
@@ -372,11 +377,55 @@ def test_pydub_writes_nothing_but_the_wav(monkeypatch, convert, make_audio, tone
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.wav", "tone.mp3"]
 
 
-def test_pydub_is_untouched_for_others_in_the_process(convert, make_audio, noise, tmp_path):
+def test_an_mp3_becomes_a_wav_by_pydub_which_starts_no_process(convert, monkeypatch, make_audio, noise, tmp_path):
+    import pydub
+
     source = make_audio(tmp_path / "noise.mp3", noise(2.0, channels=2, rate_hz=44_100))
+    exported, export = [], pydub.AudioSegment.export
+    monkeypatch.setattr(
+        pydub.AudioSegment,
+        "export",
+        lambda sound, *given, **named: exported.append(sound) or export(sound, *given, **named),
+    )
+    monkeypatch.setattr(pydub.audio_segment, "subprocess", None)
     assert len(convert(source)) == pytest.approx(32_000, abs=10)
-    segment = pydub_conversion.audio_segment(find_ffmpeg()).from_file(str(source), codec="mp3")
-    assert (segment.frame_rate, segment.channels) == (44_100, 2)
+    (sound,) = exported
+    assert (sound.frame_rate, sound.channels, sound.sample_width) == (16_000, 1, 2)
+
+
+def test_pydub_is_untouched_for_others_in_the_process(convert, make_audio, noise, tmp_path):
+    import pydub
+
+    converter = pydub.AudioSegment.converter
+    source = make_audio(tmp_path / "noise.mp3", noise(2.0, channels=2, rate_hz=44_100))
+    convert(source)
+    assert pydub.audio_segment.subprocess is subprocess
+    assert pydub.audio_segment.mediainfo_json is pydub.utils.mediainfo_json
+    assert pydub.AudioSegment.converter == converter
+
+
+@pytest.mark.parametrize("error", [AudioError, CancelledError, OSError])
+def test_what_ends_a_run_of_ffmpeg_is_the_error_of_the_file(
+    error, road, convert, make_audio, tone, monkeypatch, tmp_path
+):
+    source = make_audio(tmp_path / "tone.mp3", tone())
+    info = decoding.probe(source)
+
+    def fail(*_, **__):
+        raise error("why")
+
+    monkeypatch.setattr(decoding.ffmpeg, "run", fail)
+    with pytest.raises(AudioError if error is OSError else error, match="why"):
+        decoding.convert_to_wav(source, tmp_path / "out.wav", info=info)
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_a_file_is_probed_once(make_audio, tone, monkeypatch, tmp_path):
+    source = make_audio(tmp_path / "tone.mp3", tone())
+    info = decoding.probe(source)
+    monkeypatch.setattr(decoding, "probe", lambda _: pytest.fail("probed again"))
+    decoding.convert_to_wav(source, tmp_path / "out.wav", info=info)
+    assert decoding.count_samples(tmp_path / "out.wav") == pytest.approx(32_000, abs=10)
 
 
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
@@ -384,7 +433,7 @@ def test_the_wav_is_gone_when_its_reader_is_done_or_fails(error, road, empty_scr
     source = make_audio(tmp_path / "tone.mp3", tone())
 
     def read():
-        with Scratch(empty_scratch) as scratch, conversion.converted(source, scratch) as wav:
+        with Scratch(empty_scratch) as scratch, decoding.converted(source, scratch) as wav:
             assert wav.is_file()
             if error:
                 raise error
@@ -399,7 +448,7 @@ def test_the_wav_is_gone_when_its_reader_is_done_or_fails(error, road, empty_scr
 def test_nothing_is_left_of_a_file_that_cannot_be_decoded(road, empty_scratch, tmp_path):
     BROKEN["noise.mp3"](tmp_path / "noise.mp3")
     with Scratch(empty_scratch) as scratch:
-        with pytest.raises(AudioError), conversion.converted(tmp_path / "noise.mp3", scratch):
+        with pytest.raises(AudioError), decoding.converted(tmp_path / "noise.mp3", scratch):
             pytest.fail("there is no sound to give")
         assert [path.name for path in scratch.path.iterdir()] == ["owner.lock"]
 
@@ -414,8 +463,8 @@ def test_nothing_is_left_when_a_conversion_is_interrupted(
         Path(wav).write_bytes(b"RIFF")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pydub_conversion.audio_segment(find_ffmpeg()), "export", write_half)
-    with pytest.raises(KeyboardInterrupt), Scratch(empty_scratch) as scratch, conversion.converted(source, scratch):
+    monkeypatch.setattr("pydub.AudioSegment.export", write_half)
+    with pytest.raises(KeyboardInterrupt), Scratch(empty_scratch) as scratch, decoding.converted(source, scratch):
         pytest.fail("the conversion was interrupted")
 
 
@@ -423,16 +472,16 @@ def test_nothing_is_left_when_a_conversion_is_interrupted(
 def test_a_full_scratch_folder_is_a_disk_full_error(road, small_disk, make_audio, noise, tmp_path):
     source = make_audio(tmp_path / "noise.flac", noise(60.0), rate_hz=16_000)
     with pytest.raises(DiskFullError, match="no space left in the scratch folder"):
-        conversion.convert_to_wav(source, small_disk / "out.wav")
+        decoding.convert_to_wav(source, small_disk / "out.wav")
 
 
 @pytest.mark.parametrize(("samples", "block", "overlap"), [(1000, 100, 0), (1000, 300, 60), (1001, 500, 1), (7, 10, 3)])
 def test_blocks_without_their_overlap_are_the_whole(samples, block, overlap, noise, make_audio, tmp_path):
     whole = noise(samples / 16_000)
     wav = make_audio(tmp_path / "whole.wav", whole, rate_hz=16_000)
-    blocks = list(conversion.read_blocks(wav, block, overlap))
+    blocks = list(decoding.read_blocks(wav, block, overlap))
     together = np.concatenate([blocks[0], *(later[overlap:] for later in blocks[1:])])
-    np.testing.assert_allclose(together, whole, rtol=0, atol=1 / conversion.PCM_SCALE)
+    np.testing.assert_allclose(together, whole, rtol=0, atol=1 / decoding.PCM_SCALE)
     assert {len(made) for made in blocks[:-1]} <= {block}
     assert all(len(later) > overlap for later in blocks[1:])
     for before, after in itertools.pairwise(blocks):
@@ -442,7 +491,7 @@ def test_blocks_without_their_overlap_are_the_whole(samples, block, overlap, noi
 
 def test_full_scale_is_one(make_audio, tmp_path):
     wav = make_audio(tmp_path / "loud.wav", np.array([-1.0, 0.0, 0.5], np.float32), rate_hz=16_000)
-    np.testing.assert_array_equal(next(conversion.read_blocks(wav, 10)), np.array([-1.0, 0.0, 0.5], np.float32))
+    np.testing.assert_array_equal(next(decoding.read_blocks(wav, 10)), np.array([-1.0, 0.0, 0.5], np.float32))
 
 
 @pytest.mark.parametrize(
@@ -459,7 +508,7 @@ def test_full_scale_is_one(make_audio, tmp_path):
     ],
 )
 def test_a_key_is_the_path_without_suffix_and_low(path, key):
-    assert conversion.key_of(path) == key
+    assert decoding.key_of(path) == key
 
 
 def test_audio_is_found_by_key_in_order(tmp_path):
@@ -468,7 +517,7 @@ def test_audio_is_found_by_key_in_order(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.mp3").mkdir()
-    assert list(conversion.find_audio(tmp_path).items()) == [
+    assert list(decoding.find_audio(tmp_path).items()) == [
         ("14/2", tmp_path / "14/2.FLAC"),
         ("48/948", tmp_path / "48/948.low.mp3"),
         ("9", tmp_path / "9.ogg"),
@@ -480,11 +529,11 @@ def test_two_files_of_one_key_are_named_both(second, tmp_path):
     for name in ("a.mp3", second):
         (tmp_path / name).touch()
     with pytest.raises(UsageError) as caught:
-        conversion.find_audio(tmp_path)
+        decoding.find_audio(tmp_path)
     assert str(tmp_path / "a.mp3") in str(caught.value)
     assert str(tmp_path / second) in str(caught.value)
 
 
 def test_a_folder_that_is_not_there_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match="no such folder"):
-        conversion.find_audio(tmp_path / "nowhere")
+        decoding.find_audio(tmp_path / "nowhere")

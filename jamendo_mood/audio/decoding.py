@@ -1,0 +1,437 @@
+"""Any audio file -> a 16 kHz mono WAV in a scratch folder -> blocks of float32.
+
+ffmpeg decodes and resamples, in a process of its own and within the bounds of `ffmpeg.run`; pydub takes what comes out
+and writes the WAV. It holds the whole sound in memory, so files over 15 minutes are written by ffmpeg itself.
+
+`DECODERS` names this way, ``pydub``, and another: ``libsndfile`` decodes and resamples in one pass in this process,
+without a WAV. That is two thirds of the work, so a run gains where decoding weighs most, in short clips. What it does
+not read, and surround sound, is left to ``pydub``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import os
+import re
+import shutil
+import warnings
+import wave
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.audio import ffmpeg
+from jamendo_mood.util.errors import AudioError, DiskFullError, LimitError, NoFileError, NoSoundError, UsageError
+from jamendo_mood.util.files import Scratch
+
+SAMPLE_RATE_HZ = 16_000
+PCM_SCALE = 32_768.0  # 16-bit PCM to [-1, 1)
+MAX_PYDUB_S = 15 * 60.0
+MAX_TITLE_LENGTH = 500
+
+AUDIO_SUFFIXES = frozenset({
+    ".3gp", ".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mp2",
+    ".mp3", ".mp4", ".mpc", ".oga", ".ogg", ".opus", ".tta", ".wav", ".webm", ".wma", ".wv",
+})  # fmt: skip
+"""What a folder is searched for. A file named explicitly may have any suffix."""
+
+Wave = npt.NDArray[np.float32]
+
+_AS_PCM = ("-map_metadata", "-1", "-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-c:a", "pcm_s16le")
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file says of itself.
+
+    Attributes
+    ----------
+    codec : str
+        ffmpeg's name of the audio codec, such as ``mp3`` or ``pcm_s16le``.
+    duration_s : float or None
+        Seconds, from the header: an estimate for some formats, None where there is none.
+    title, artist : str or None
+        From the file's own metadata.
+    """
+
+    codec: str
+    duration_s: float | None
+    title: str | None
+    artist: str | None
+
+
+def probe(path: Path) -> AudioInfo:
+    """Read codec, length, title and artist of an audio file.
+
+    ffmpeg itself is asked, not ffprobe, which the ``imageio-ffmpeg`` wheel does not have.
+
+    Raises
+    ------
+    AudioError
+        The file is missing, empty or not an audio file.
+    NoSoundError
+        There is no sound in it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise NoFileError(f"{path}: no such file")
+    if not path.is_file():
+        raise AudioError(f"{path}: a folder, a device or a pipe, not a file")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes)")
+    done = ffmpeg.run("-i", str(path.absolute()))
+    # What it says of the file is indented by more, so that no title is taken for this.
+    length = re.search(r"^  Duration: (?:(\d+):(\d\d):(\d\d(?:\.\d+)?))?", done.report, re.MULTILINE)
+    streams = done.report[length.end() :] if length else ""
+    stream = re.search(r"^\s*Stream #.*?: Audio: (\w+).*$", streams, re.MULTILINE)
+    if stream is not None and re.search(r"\((drms|enca|aavd) /", stream[0]):
+        raise AudioError(f"{path}: protected against copying (DRM), nobody but its shop's player can decode it")
+    if stream is None or stream[1] == "none":
+        if "Stream #" in streams:
+            raise NoSoundError(f"{path}: not a readable audio file (there is no sound in it)")
+        reason = "there is nothing in it" if length else done.reason(path)
+        raise AudioError(f"{path}: not a readable audio file ({reason})")
+    return AudioInfo(
+        codec=stream[1],
+        duration_s=_parse_duration(length),
+        title=_parse_tag(done.report, "title"),
+        artist=_parse_tag(done.report, "artist"),
+    )
+
+
+def convert_to_wav(
+    source: Path,
+    wav: Path,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    info: AudioInfo | None = None,
+) -> None:
+    """Write a file, or a stretch of it, as a 16 kHz mono 16-bit WAV.
+
+    A stretch is the same samples as that part of the whole file.
+
+    Parameters
+    ----------
+    source, wav : Path
+    start_s : float
+        Where the stretch starts, in seconds from 0 up.
+    duration_s : float or None
+        Its length in seconds, above 0; shorter where the file ends before. None is up to the end.
+    info : AudioInfo or None
+        What `probe` says of the file; None asks it.
+
+    Raises
+    ------
+    AudioError
+        The file is missing, cannot be decoded, or goes on for more than a day (see `ffmpeg.run` for its other bounds).
+    UsageError
+        The file ends before the stretch starts.
+    DiskFullError
+        The scratch folder has no room for the WAV.
+    """
+    length_s = (info or probe(source)).duration_s
+    trim = _trim_options(start_s, duration_s)
+    reading = ("-v", "error", "-y", "-i", str(source.absolute()), "-vn", "-sn", "-dn", *trim, *_AS_PCM)
+    try:
+        fits_in_memory = length_s is not None and length_s <= MAX_PYDUB_S and not trim
+        if not (fits_in_memory and _convert_with_pydub(source, reading, wav)):
+            _convert_with_ffmpeg(source, reading, wav)
+    except OSError as error:
+        raise _decoding_error(source, wav, str(error)) from error
+    if not wav.is_file() or count_samples(wav) == 0:
+        if start_s > 0:
+            raise UsageError(f"{source}: it ends before {start_s:g} s")
+        raise NoSoundError(f"{source}: there is no sound in it (0 samples after decoding)")
+
+
+def count_samples(wav: Path) -> int:
+    """Length of a WAV in samples."""
+    with wave.open(str(wav), "rb") as reader:
+        return reader.getnframes()
+
+
+def read_blocks(wav: Path, block: int, overlap: int = 0) -> Iterator[Wave]:
+    """Yield a 16 kHz mono WAV as consecutive blocks that overlap.
+
+    Parameters
+    ----------
+    wav : Path
+        As `convert_to_wav` writes it.
+    block, overlap : int
+        Samples a block has, and how many of them it shares with the block before it; ``overlap < block``.
+
+    Yields
+    ------
+    float32 array (n,)
+        Range [-1, 1). ``n == block`` but for the last, which is shorter and has more than `overlap` samples.
+    """
+    kept = np.zeros(0, np.float32)
+    with wave.open(str(wav), "rb") as reader:
+        while True:
+            fresh = np.frombuffer(reader.readframes(block - len(kept)), "<i2")
+            if not len(fresh):
+                return
+            samples = np.concatenate([kept, fresh.astype(np.float32) / np.float32(PCM_SCALE)])
+            yield samples
+            kept = samples[len(samples) - overlap :] if overlap else samples[:0]
+
+
+@contextlib.contextmanager
+def converted(
+    source: Path,
+    scratch: Scratch,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    info: AudioInfo | None = None,
+) -> Iterator[Path]:
+    """Give the WAV of a file, or of a stretch of it, in a folder of its own below `scratch`.
+
+    Both are gone when the block ends. See `convert_to_wav`.
+    """
+    with scratch.folder() as folder:
+        wav = folder / "track.wav"
+        convert_to_wav(source, wav, start_s, duration_s, info)
+        yield wav
+
+
+def find_audio(root: Path) -> dict[str, Path]:
+    """Find the audio files below `root`, by key, sorted by key.
+
+    A file's key is its path below `root` without the suffix, and without MTG's ``.low``: ``48/948.low.mp3`` and
+    ``48/948.mp3`` are the same track, ``48/948``. Hidden files and folders, such as the ``._948.mp3`` that macOS leaves
+    on foreign disks, are passed over.
+
+    Raises
+    ------
+    UsageError
+        `root` is not a folder, or two files have the same key.
+    """
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such folder of audio files")
+    found: dict[str, Path] = {}
+    for path in sorted(root.rglob("*")):
+        below = path.relative_to(root)
+        hidden = any(part.startswith(".") for part in below.parts)
+        if hidden or path.suffix.lower() not in AUDIO_SUFFIXES or not path.is_file():
+            continue
+        key = key_of(below.as_posix())
+        if key in found:
+            raise UsageError(f"two files are the track {key!r}: {found[key]} and {path}; keep one of them")
+        found[key] = path
+    return dict(sorted(found.items()))
+
+
+def key_of(relative_path: str) -> str:
+    """The key of a track from its path below the audio folder: ``48/948.low.mp3`` -> ``48/948``.
+
+    What has no place in a table or in another system's file names (control characters, backslashes, bytes that are not
+    UTF-8) is written as in a URL: a line feed is ``%0A``.
+    """
+    folder, slash, name = relative_path.rpartition("/")
+    stem = name[: name.rindex(".")] if "." in name[1:] else name
+    return _UNFIT_FOR_KEYS.sub(_as_in_url, folder + slash + stem.removesuffix(".low"))
+
+
+_UNFIT_FOR_KEYS = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def _as_in_url(unfit: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in unfit[0].encode("utf-8", "surrogateescape"))
+
+
+def _convert_with_pydub(source: Path, reading: tuple[str, ...], wav: Path) -> bool:
+    """Return False where the file is longer than its header says, and too long for memory."""
+    try:
+        done = ffmpeg.run(*reading, "-f", "s16le", "-", max_bytes=round(MAX_PYDUB_S * ffmpeg.BYTES_PER_S))
+    except ffmpeg.TooMuchError:
+        return False
+    _check(done, source, wav)
+    # Samples, not a WAV: where pydub cannot read a WAV it starts an ffmpeg of its own, without bounds.
+    samples = {"format": "raw", "sample_width": 2, "frame_rate": SAMPLE_RATE_HZ, "channels": 1}
+    _audio_segment().from_file(io.BytesIO(done.output), **samples).export(str(wav), format="wav").close()
+    return True
+
+
+@functools.cache
+def _audio_segment() -> Any:
+    """pydub's AudioSegment. As it is imported it complains where no ffmpeg is on the PATH; it is not to start one."""
+    warnings.filterwarnings("ignore", module=r".*\bpydub\b")
+    from pydub import AudioSegment
+
+    return AudioSegment
+
+
+def _convert_with_ffmpeg(source: Path, reading: tuple[str, ...], wav: Path) -> None:
+    _check(ffmpeg.run(*reading, "-f", "wav", str(wav), writes=wav), source, wav)
+
+
+def _trim_options(start_s: float, duration_s: float | None) -> tuple[str, ...]:
+    """What tells ffmpeg to write a stretch: nothing for the whole.
+
+    Samples are counted, after resampling: -ss and -t go by time stamps, which in AAC, Ogg and WMA are not where the
+    samples are. ffmpeg decodes from the start of the file, and stops at the end of the stretch.
+    """
+    if start_s == 0 and duration_s is None:
+        return ()
+    start = round(start_s * SAMPLE_RATE_HZ)
+    end = "" if duration_s is None else f":end_sample={start + max(1, round(duration_s * SAMPLE_RATE_HZ))}"
+    same = f"aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE_HZ}:channel_layouts=mono"
+    return ("-af", f"{same},atrim=start_sample={start}{end}")
+
+
+def _check(done: ffmpeg.Done, source: Path, wav: Path) -> None:
+    if done.status != 0:
+        raise _decoding_error(source, wav, done.reason(source))
+
+
+def _decoding_error(source: Path, wav: Path, reason: str) -> AudioError | DiskFullError:
+    """The error of the track, or of the disk if that is full."""
+    if "No space left" in reason or shutil.disk_usage(wav.parent).free == 0:
+        return DiskFullError(f"no space left in the scratch folder {wav.parent.parent}: free some, or name another")
+    return AudioError(f"{source}: cannot be decoded ({reason})")
+
+
+def _parse_duration(match: re.Match[str] | None) -> float | None:
+    if match is None or match[1] is None:
+        return None
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+
+
+def _parse_tag(text: str, name: str) -> str | None:
+    # What is said of the file or of its sound (Ogg's tags), not of a chapter or a cover. How far each is indented is
+    # another matter in every version of ffmpeg.
+    parts = re.split(r"^(?= *(?:Input|Program|Chapter|Stream) #)", text, flags=re.MULTILINE)
+    ours = "".join(part for part in parts if re.match(r"Input| *Stream #\S+ Audio:", part))
+    match = re.search(rf"^ +{name}\s*: (.+)$", ours, re.MULTILINE | re.IGNORECASE)
+    return None if match is None else match[1].strip()[:MAX_TITLE_LENGTH]
+
+
+DEFAULT_DECODER = "pydub"
+_FRAMES_AT_ONCE = 1 << 18  # 6 s of CD sound, 2 MB
+_MAX_CHANNELS = 2  # how more of them are mixed is ffmpeg's knowledge
+_RATES_HZ = range(1_000, 1_000_000)  # from a header that says 1 Hz, 262,144 samples would become 17 GB
+
+Blocks = Generator[Wave, None, None]
+Decode = Callable[[Path, Scratch, int, int], Blocks]
+
+
+def decode_with_pydub(path: Path, scratch: Scratch, block: int, overlap: int = 0) -> Blocks:
+    """Yield a file as blocks that overlap; the WAV they are read from is gone after the last.
+
+    Parameters
+    ----------
+    path : Path
+    scratch : Scratch
+    block, overlap : int
+        Samples, see `read_blocks`, which also says what the blocks are.
+
+    Raises
+    ------
+    AudioError
+        The file is missing or cannot be decoded.
+    DiskFullError
+        The scratch folder has no room for it.
+    """
+    with converted(path, scratch) as wav:
+        yield from read_blocks(wav, block, overlap)
+
+
+def decode_with_libsndfile(path: Path, scratch: Scratch, block: int, overlap: int = 0) -> Blocks:
+    """Yield a file as blocks that overlap, decoded as they are asked for; see `decode_with_pydub`.
+
+    A flaw of this decoder would be a flaw of this process: for files from strangers take the other.
+
+    Raises
+    ------
+    UsageError
+        The extra ``fast`` is not installed.
+    LimitError
+        The file goes on for more than a day.
+    """
+    soundfile, soxr = _libraries()
+    if not path.is_file() or path.stat().st_size == 0:
+        probe(path)  # says so
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(soundfile.SoundFile(os.fsencode(path)))
+        except soundfile.LibsndfileError:
+            file = None  # a format that it does not read, or no audio: the other decoder reads it, or says what it is
+        if file is not None and file.channels <= _MAX_CHANNELS and file.samplerate in _RATES_HZ:
+            try:
+                yield from cut(_resample(file, soxr), path, block, overlap)
+            except soundfile.LibsndfileError as error:
+                raise AudioError(f"{path}: cannot be decoded ({error.error_string.strip('. ')})") from error
+            return
+    yield from decode_with_pydub(path, scratch, block, overlap)
+
+
+DECODERS: dict[str, Decode] = {DEFAULT_DECODER: decode_with_pydub, "libsndfile": decode_with_libsndfile}
+
+
+def check_decoder(name: str) -> None:
+    """Say early what is in the way of a decoder.
+
+    Raises
+    ------
+    UsageError
+        It is not one of `DECODERS`, or what it needs is not installed.
+    """
+    if name not in DECODERS:
+        raise UsageError(f"unknown decoder {name!r} (known: {', '.join(DECODERS)})")
+    if DECODERS[name] is decode_with_libsndfile:
+        _libraries()
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import soundfile
+        import soxr
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"the decoder libsndfile needs the package {error.name}: pip install 'jamendo-mood[fast]'"
+        ) from error
+    return soundfile, soxr
+
+
+def _resample(file: Any, soxr: Any) -> Iterator[Wave]:
+    """The whole file at 16 kHz in one channel, as it comes."""
+    resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE_HZ, 1, "float32", "HQ")
+    last = False
+    while not last:
+        sound = file.read(_FRAMES_AT_ONCE, dtype="float32", always_2d=True)
+        last = len(sound) < _FRAMES_AT_ONCE
+        mono = sound[:, 0] if sound.shape[1] == 1 else sound.sum(axis=1) * np.float32(1 / sound.shape[1])
+        # A decoder of 16 bits, such as pydub's, clips what is louder than full scale; samples that are no numbers
+        # would spread.
+        yield np.clip(np.nan_to_num(resampler.resample_chunk(np.ascontiguousarray(mono), last=last)), -1, 1)
+
+
+def cut(waves: Iterable[Wave], path: Path, block: int, overlap: int = 0, max_s: float = ffmpeg.MAX_S) -> Iterator[Wave]:
+    """Cut waves of any length into blocks that overlap, as `read_blocks` gives them; errors name `path`.
+
+    Raises
+    ------
+    NoSoundError
+        There are no samples.
+    LimitError
+        There are more than `max_s` seconds.
+    """
+    kept, fresh = np.zeros(0, np.float32), 0
+    for samples in waves:
+        kept = np.concatenate([kept, samples])
+        fresh += len(samples)
+        if fresh > max_s * SAMPLE_RATE_HZ:
+            raise LimitError(f"{path.name} goes on after {max_s / 60:g} minutes, which is the limit here")
+        while len(kept) >= block:
+            yield kept[:block]
+            kept = kept[block - overlap :]
+    if not fresh:
+        raise NoSoundError(f"{path}: there is no sound in it (0 samples after decoding)")
+    if len(kept) > (overlap if fresh >= block else 0):
+        yield kept
