@@ -206,7 +206,7 @@ def test_nothing_of_it_is_loaded_or_written_by_importing(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2, 60])
-def test_curves_are_drawn(count, no_pyplot):
+def test_curves_are_drawn_and_the_ends_of_a_path_named_together(count, no_pyplot):
     wishes = [
         Wish(TIME + datetime.timedelta(hours=n), "joy", (n % 5) / 5, -(n % 7) / 7, "emotion") for n in range(count)
     ]
@@ -217,10 +217,7 @@ def test_curves_are_drawn(count, no_pyplot):
     assert arousal.get_ydata().tolist() == [wish.arousal for wish in wishes]
     assert 0 < len(axes.texts) <= min(count, MAX_NAMES + 1)
     assert figure._repr_png_().startswith(b"\x89PNG")
-
-
-def test_the_ends_of_a_path_are_named_together():
-    wishes = [Wish(TIME, "sadness", -0.8, -0.4, "emotion"), Wish(TIME, "joy", 0.8, 0.5, "to-emotion")]
+    ends = [Wish(TIME, "sadness", -0.8, -0.4, "emotion"), Wish(TIME, "joy", 0.8, 0.5, "to-emotion")]
     later = Wish(TIME + datetime.timedelta(days=1), "neutral", 0.0, 0.0, "emotion")
-    (axes,) = plot_history([*wishes, later]).axes
+    (axes,) = plot_history([*ends, later]).axes
     assert [text.get_text() for text in axes.texts] == ["sadness → joy", "neutral"]

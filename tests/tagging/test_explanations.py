@@ -87,14 +87,6 @@ def test_stretches_are_the_whole_track_and_have_10_frames_or_more(linear, frames
     assert (found.ends_s - found.starts_s).min() >= 10 * SPEC.hop_s - 1e-3
 
 
-@pytest.mark.parametrize("frames", [0, 1, 19])
-def test_a_track_too_short_to_be_cut_has_no_stretches(linear, frames):
-    found = explain(linear, make_frames(frames))
-    assert len(found.starts_s) == len(found.ends_s) == 0
-    assert found.weights.shape == (0, 3)
-    assert found.carried(0) == []
-
-
 def test_of_a_long_track_evenly_spread_frames_tell_where(linear):
     """One tag's evidence lies in one stretch of two hours."""
     frames = np.zeros((7_500, DIM), np.float32)
@@ -126,7 +118,12 @@ def test_the_stretches_that_carried_a_tag_are_merged_and_the_heaviest_comes_firs
     assert replace(found, weights=-np.abs(weights)).carried(0) == []
 
 
-def test_wrong_frames_and_stretches_are_usage_errors(linear):
+def test_a_track_too_short_to_be_cut_has_no_stretches_and_wrong_frames_are_usage_errors(linear):
+    for frames in (0, 1, 19):
+        found = explain(linear, make_frames(frames))
+        assert len(found.starts_s) == len(found.ends_s) == 0
+        assert found.weights.shape == (0, 3)
+        assert found.carried(0) == []
     with pytest.raises(UsageError, match="by 1 stretches"):
         explain(linear, make_frames(50), stretches=1)
     with pytest.raises(UsageError, match=r"shape \(50, 3\): the tagger needs \(frames, 4\)"):

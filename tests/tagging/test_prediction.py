@@ -113,12 +113,9 @@ def test_the_top_is_the_highest_scores_in_order():
     assert prediction.top(2) == [("green", 0.75, True), ("red", pytest.approx(0.45), True)]
     assert [tag for tag, _, _ in prediction.top(10)] == ["green", "red", "blue"]
     assert [decided for _, _, decided in prediction.top(10)] == [True, True, False]
-
-
-def test_equal_scores_keep_the_order_of_the_tags():
     tags = tuple(f"tag {number}" for number in range(100))
-    scores = np.tile(np.array([0.25, 0.5], np.float32), 50)
-    prediction = replace(make_prediction(), targets=tags, track_scores=scores, decided=scores > 1)
+    scores = np.tile(np.array([0.25, 0.5], np.float32), 50)  # of equal ones, tags keep their order
+    prediction = replace(prediction, targets=tags, track_scores=scores, decided=scores > 1)
     assert [tag for tag, _, _ in prediction.top(100)] == [*tags[1::2], *tags[::2]]
 
 

@@ -15,18 +15,14 @@ PREDICTIONS = (0.6 * TRUTH + RNG.standard_normal((200, 3)) + 2).astype(np.float3
 CONSTANT = np.full((200, 3), 4, np.float32)
 
 
-def test_figures_are_those_of_scikit_learn_and_scipy():
+def test_figures_are_those_of_scikit_learn_and_scipy_and_concordance_is_by_its_definition():
     pairs = list(zip(TRUTH.T.astype(float), PREDICTIONS.T.astype(float), strict=True))
     np.testing.assert_allclose(values.r2(TRUTH, PREDICTIONS), [r2_score(*pair) for pair in pairs], rtol=1e-5)
     expected = [root_mean_squared_error(*pair) for pair in pairs]
     np.testing.assert_allclose(values.rmse(TRUTH, PREDICTIONS), expected, rtol=1e-5)
     np.testing.assert_allclose(values.pearson(TRUTH, PREDICTIONS), [pearsonr(*pair)[0] for pair in pairs])
-
-
-def test_concordance_by_its_definition():
-    for true, predicted, found in zip(TRUTH.T, PREDICTIONS.T, values.ccc(TRUTH, PREDICTIONS), strict=True):
-        covariance = np.cov(true, predicted, bias=True)
-        apart = (true.mean(dtype=float) - predicted.mean(dtype=float)) ** 2
+    for (true, predicted), found in zip(pairs, values.ccc(TRUTH, PREDICTIONS), strict=True):
+        covariance, apart = np.cov(true, predicted, bias=True), (true.mean() - predicted.mean()) ** 2
         assert found == pytest.approx(2 * covariance[0, 1] / (covariance[0, 0] + covariance[1, 1] + apart), rel=1e-5)
 
 
