@@ -20,7 +20,7 @@ from pathlib import Path
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files
 
-embedder = load_embedder(sys.argv[1], EmbedderOptions(Path(sys.argv[2]), allow_untrained=True))
+embedder = load_embedder(sys.argv[1], EmbedderOptions(Path(sys.argv[2]), allow_untrained=True, precision="float32"))
 Path("/proc/self/clear_refs").write_text("5")  # the peak from here on: loading the weights needs more
 files = {path: Path(path) for path in sys.argv[4:]}
 frames = [len(result.frames) for result in embed_files(files, embedder, StreamConfig(scratch=Path(sys.argv[3])))]
