@@ -1,4 +1,4 @@
-"""Songs that wait for their turn: one thread listens to them, one after the other, and tells what becomes of each."""
+"""Songs in a queue: one thread analyses them, one after the other, and reports what becomes of each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Song:
-    """A song on its way: what it is, and what has become of it.
+    """A song in the queue, and what has become of it.
 
     Attributes
     ----------
@@ -40,13 +40,13 @@ class Song:
     uploaded : bool
         Whether `path` is a copy that goes when the song is done.
     cancelled, done : threading.Event
-        Set by its owner, and by the thread that listens: its moods are there, or an error is.
+        Set by its owner, and by the thread that analyses it once there is a prediction or an error.
     prediction : Prediction or None
     error : Exception or None
     removed : bool
-        Whether its owner wants to hear no more of it.
+        Whether its owner wants no more messages about it.
     finished : bool
-        Whether nothing more comes: its file is needed no longer.
+        Whether nothing more comes, so that its file is no longer needed.
     """
 
     id: str
@@ -62,14 +62,14 @@ class Song:
 
 
 class Tell(Protocol):
-    """Whoever wants to know what becomes of songs."""
+    """A callback that is given every message about a song."""
 
     def __call__(self, song: Song, kind: str, buffers: tuple[bytes, ...] = (), **content: Any) -> None:
-        """Take word of a song: ``progress``, ``tags``, ``details``, ``failed`` or ``cancelled``."""
+        """Take a message of a kind: ``progress``, ``tags``, ``details``, ``failed`` or ``cancelled``."""
 
 
 class SongQueue:
-    """Listens to songs in a thread of its own, which starts with the first of them.
+    """Analyses songs in a thread of its own, which starts with the first of them.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class SongQueue:
         self._put(lambda: self._try(song))
 
     def warm_up(self) -> None:
-        """Load what the first song will need, unless there was one already; returns at once."""
+        """Load what the first song will need, unless there was a song already; returns at once."""
         if self._worker is None:
             self._put(self._load_all)
 
@@ -107,7 +107,7 @@ class SongQueue:
             self._worker = None
 
     def wait(self, song: Song) -> Prediction:
-        """Wait for the moods of a song, or raise what came in their way; Ctrl-C cancels it."""
+        """Wait for the prediction of a song, or raise its error; Ctrl-C cancels it."""
         try:
             song.done.wait()
         except KeyboardInterrupt:
@@ -127,13 +127,13 @@ class SongQueue:
         while (task := self._waiting.get()) is not None:
             try:
                 task()
-            except Exception as error:  # there was nobody to tell: the thread lives for the next song
-                log.error("a song could not be told of: %s", error, exc_info=error)
+            except Exception as error:  # it could not be reported: the thread lives on for the next song
+                log.error("a song could not be reported: %s", error, exc_info=error)
 
     def _try(self, song: Song) -> None:
         try:
             self._analyse(song)
-        except Exception as error:  # the one place that records a failed song: the thread lives for the next
+        except Exception as error:  # the one place that records a failed song: the thread lives on for the next
             song.error = error
             if isinstance(error, CancelledError):
                 self._tell(song, "cancelled")
@@ -164,7 +164,7 @@ class SongQueue:
     def _tell_details(self, song: Song, analysis: Analysis) -> None:
         try:
             details, picture = song_view.describe_details(analysis, self._tagger, self._library)
-        except Exception as error:  # the moods are there, and stay: a picture less is no failure
+        except Exception as error:  # the moods are there and stay: without the details the song has not failed
             log.warning("%s: no details (%s)", song.name, error)
             self._tell(song, "details", why={}, similar=[])
         else:
@@ -180,12 +180,12 @@ class SongQueue:
         try:
             self._tagger.warm_up()
             self._load_embedder()
-        except Exception as error:  # nobody waits for it yet: it is told when the first song comes
+        except Exception as error:  # nobody waits for it yet: the first song will report it
             log.info("not loaded yet: %s", error)
 
 
 def fail(song: Song, error: Exception, limits: Limits, tell: Tell) -> None:
-    """Tell that a song failed; an error that is no fault of the song goes to the log with its traceback too."""
+    """Report that a song failed; an error that is not ours goes to the log with its traceback too."""
     if not isinstance(error, MoodError):
         log.error("%s: %s", song.name, error, exc_info=error)
     sentence, advice = explain_error(error, song.name, limits)
@@ -194,7 +194,7 @@ def fail(song: Song, error: Exception, limits: Limits, tell: Tell) -> None:
 
 
 class _Throttled:
-    """Passes on what changes the stage, and of the rest ten a second."""
+    """Passes on every change of the stage, and ten other messages a second."""
 
     def __init__(self, tell: Callable[[Progress], None]) -> None:
         self._tell, self._stage, self._last = tell, "", 0.0
@@ -207,7 +207,7 @@ class _Throttled:
 
 
 MAX_AT_ONCE = 5
-"""Times the largest file: what all uploads that are there at the same time may have together."""
+"""Times the size of the largest file: the limit on all uploads that are there at the same time."""
 MAX_FILES = 100
 
 
@@ -304,7 +304,7 @@ class Uploads:
         return upload.received
 
     def is_complete(self, identity: str) -> bool:
-        """Whether all of a file has come."""
+        """Whether the whole file has arrived."""
         upload = self._files[identity]
         return upload.received == upload.size_bytes
 
@@ -313,7 +313,7 @@ class Uploads:
         return self._files[identity].path
 
     def drop(self, identity: str) -> None:
-        """Delete a file, complete or not; nothing happens if there is none."""
+        """Delete a file, complete or not, if there is one."""
         upload = self._files.pop(identity, None)
         if upload is not None:
             upload.folder.close()

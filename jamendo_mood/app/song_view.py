@@ -1,4 +1,4 @@
-"""What is shown of a song: a `Prediction` -> what the browser draws, and the files to take away."""
+"""What the browser shows of a song: a `Prediction` -> messages for the page, and files to download."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, A
 
 
 def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, Any]:
-    """Whether a target is decided, by which threshold, and how that is said."""
+    """Whether a target is decided, by which threshold, and the words for it."""
     words, value = tagger.task.rules.page, float(tagger.tuned[target])
     threshold = value if words.thresholds and np.isfinite(value) else None
     decided = tagger.task.rules.columns[2] is not None and bool(prediction.decided[target])
@@ -90,7 +90,7 @@ def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, 
 
 
 def describe_details(analysis: Analysis, tagger: Tagger, library: Library | None) -> tuple[dict[str, Any], bytes]:
-    """What takes longer than the tags: why each of them, and similar tracks; and the spectrogram.
+    """What takes longer than the tags: why each was given, similar tracks, and the spectrogram.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def describe_track(track: Found) -> dict[str, Any]:
 
 
 def export(prediction: Prediction, form: str, name: str) -> tuple[str, str, bytes]:
-    """A file to take away: its name, its media type and its content.
+    """A file to download: its name, its media type and its content.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def export(prediction: Prediction, form: str, name: str) -> tuple[str, str, byte
     Raises
     ------
     KeyError
-        There is no such form.
+        `form` is not one of these.
     """
     media, write = _EXPORTS[form]
     return f"{Path(name).stem or 'song'} moods.{form}", media, write(replace(prediction, source=name))
@@ -164,7 +164,7 @@ _EXPORTS = {
 
 
 def _on_plane(prediction: Prediction, tagger: Tagger) -> dict[str, Any]:
-    """Valence and arousal of the song and its course, if its targets say anything of them."""
+    """Valence and arousal of the song and its course, if its targets determine them."""
     whole = emotions.place_of(tagger.task, tagger.tuned, prediction.track_scores)
     if whole is None:
         return {"va": None}
