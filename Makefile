@@ -26,7 +26,7 @@ NUMERIC_TESTS ?= $(patsubst %, tests/%.py, training/test_batches tasks/test_cali
 	embedders/test_patches tagging/test_prediction library/test_scoring extraction/test_streaming \
 	training/test_fit embedders/test_vggish embedders/test_yamnet) tests/faults/test_determinism.py tests/faults/test_degenerate_sound.py
 
-.PHONY: demo test test-all test-slow lint types test-processors test-versions audit notebooks wheel screenshots format clean
+.PHONY: demo test test-all docs test-slow lint types test-processors test-versions audit notebooks wheel screenshots format clean
 
 demo: $(VENV)/.package  ## the whole way, from MP3s to mood tags
 	$(BIN)/jamendo-mood demo --out build/demo
@@ -47,6 +47,13 @@ $(VENV)/.tools: $(VENV)/.package
 	$(INSTALL) --editable ".[dev]"
 	$(BIN)/uv pip check --quiet --python $(BIN)/python
 	touch $@
+
+$(VENV)/.docs: $(VENV)/.package
+	$(INSTALL) --editable ".[docs]"
+	touch $@
+
+docs: $(VENV)/.docs  ## the documentation, build/docs/index.html; any warning is an error
+	$(BIN)/sphinx-build --fail-on-warning --quiet docs build/docs
 
 lint: $(VENV)/.tools
 	$(BIN)/ruff check .

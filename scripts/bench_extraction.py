@@ -109,7 +109,7 @@ def measure(tracks: Files, clips: Files, weights: Path, folder: Path, rounds: in
         del decoders["_fast_decoder"]
     for setting in settings:
         tell(f"extraction{setting.suffix or ' of whole tracks'}")
-        runs = [functools.partial(run_extraction, setting, folder, decoder) for decoder in decoding.values()]
+        runs = [functools.partial(run_extraction, setting, folder, decoder) for decoder in decoders.values()]
         runs += [functools.partial(recipe, setting.files) for recipe in recipes.values()]
         times = alternate(runs, rounds)
         walls, others = dict(zip(decoders, times, strict=False)), times[len(decoders) :]

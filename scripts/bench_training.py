@@ -16,7 +16,7 @@ import numpy as np
 from jamendo_mood.cli.train import EpochLines
 from jamendo_mood.datasets.dataset import Track
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.fit import TrainConfig, fit
 

@@ -36,7 +36,7 @@ def main() -> None:
     started = time.perf_counter()
     results = list(embed_files(find_audio(arguments.music), embedder, StreamConfig()))
     wall_s = time.perf_counter() - started
-    print_table({result.key: result.frames.mean(axis=0) for result in results}, names, titles)
+    print_songs({result.key: result.frames.mean(axis=0) for result in results}, names, titles)
     seconds, rows = sum(result.duration_s for result in results), sum(len(result.frames) for result in results)
     print(
         f"\n{rows} windows of {seconds / 60:.1f} min of sound in {wall_s:.1f} s: {seconds / wall_s:.0f}x real time.\n"
@@ -61,13 +61,14 @@ def read_titles(table: Path) -> dict[str, str]:
     }
 
 
-def print_table(means: dict[str, np.ndarray], names: tuple[str, ...], titles: dict[str, str]) -> None:
+def print_songs(means: dict[str, np.ndarray], names: tuple[str, ...], titles: dict[str, str]) -> None:
     moods = range(names.index("Happy music"), names.index("Scary music") + 1)
     genres = range(names.index("Pop music"), moods.start)
-    print("| track | of all 521 classes | genres and uses | moods |\n|---|---|---|---|")
+    groups = {"all classes": range(len(names)), "genres and uses": genres, "moods": moods}
     for key, scores in sorted(means.items()):
-        cells = [list_highest(scores, names, group) for group in (range(len(names)), genres, moods)]
-        print(f"| {titles.get(key, key)} | {' | '.join(cells)} |")
+        print(f"- {titles.get(key, key)}")
+        for name, group in groups.items():
+            print(f"  - {name}: {list_highest(scores, names, group)}")
 
 
 def list_highest(scores: np.ndarray, names: tuple[str, ...], group: range) -> str:
@@ -84,7 +85,7 @@ def print_sizes() -> None:
 
 def print_agreement(weights: Path, songs: list[Path]) -> None:
     """How near the embeddings of TFLite's interpreter are to ours, over a window every 10 s of each song."""
-    network, _, _ = yamnet.load(weights)
+    network = load_embedder("yamnet", EmbedderOptions(weights)).network
     ours, theirs = [], []
     with Scratch() as scratch:
         for song in songs:

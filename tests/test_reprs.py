@@ -1,5 +1,6 @@
-"""What a person sees who types the name of an object: one line, whatever is in it."""
+"""What a person sees who types the name of an object: one line, and in a notebook a small table."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -34,3 +35,49 @@ def test_a_store(corpus_store):
 
 def test_a_data_set(corpus):
     assert repr(corpus.dataset) == "<Dataset jamendo: 48 tracks, 5 tags; train 24, validation 12, test 12>"
+
+
+def cells(shown):
+    """The cells of a table by row, and its caption first."""
+    (caption,) = re.findall(r"<caption[^>]*>(.*?)</caption>", shown)
+    return [caption, *(re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", shown))]
+
+
+def test_the_table_of_a_tagger(corpus_tagger):
+    caption, *rows = cells(corpus_tagger._repr_html_())
+    rows = dict(rows)
+    assert caption == "Tagger"
+    assert rows["task"] == "jamendo: 5 tags"
+    assert rows["embedder"] == str(corpus_tagger.spec)
+    assert rows["heads"] == "1 x attention on frames"
+    assert rows["validation PR-AUC-macro"] == f"{corpus_tagger.scores['PR-AUC-macro']:.3f}"
+    assert sum(map(int, re.findall(r"\d+", rows["grades"]))) == 5
+    assert "validation PR-AUC-macro" not in dict(cells(replace(corpus_tagger, scores={})._repr_html_())[1:])
+
+
+def test_the_table_of_a_prediction(prediction):
+    caption, heading, *rows = cells(prediction._repr_html_())
+    assert caption == f"{prediction.source} (0:12)"
+    assert heading == ["tags", "score", "grade"]
+    for row, (tag, score, decided) in zip(rows, prediction.top(10), strict=True):
+        assert row == [tag, f"{score:.3f}{' *' if decided else ''}", prediction.grade(tag)]
+    named = replace(prediction, title="Song", artist="Some & One")
+    assert cells(named._repr_html_())[0] == "Some &amp; One - Song (0:12)"
+
+
+def test_the_table_of_a_store(corpus_store):
+    caption, *rows = cells(corpus_store._repr_html_())
+    rows = dict(rows)
+    assert caption == f"Embedding store {corpus_store.root}"
+    assert (rows["embedder"], rows["tracks"]) == (str(corpus_store.spec), "48")
+    size = sum(path.stat().st_size for path in corpus_store.root.glob("*/*.npy"))
+    assert rows["size on disk"] == f"{size / 1e3:,.1f} kB"
+
+
+def test_the_table_of_a_data_set(corpus):
+    caption, heading, *rows = cells(corpus.dataset._repr_html_())
+    assert caption == "Data set jamendo: 5 tags"
+    assert heading == ["part", "tracks", "artists"]
+    assert [row[:2] for row in rows] == [["train", "24"], ["validation", "12"], ["test", "12"]]
+    artists = {corpus.dataset.tracks[row].artist for row in corpus.dataset.rows("train")}
+    assert rows[0][2] == str(len(artists))

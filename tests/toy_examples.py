@@ -7,7 +7,7 @@ import numpy as np
 from jamendo_mood.datasets.dataset import Dataset, Track
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tagging.prediction import Prediction
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.heads import HeadConfig, build_head
 from jamendo_mood.training.model import Tagger

@@ -4,13 +4,13 @@ import threading
 
 
 class ToyPage:
-    """Takes the place of ``widget.page``'s way out."""
+    """Takes the place of ``widget.browser``'s way out."""
 
     def __init__(self, widget, monkeypatch):
         self.told = []
         self._widget = widget
         self._news = threading.Condition()
-        monkeypatch.setattr(widget.page, "send", self._receive)
+        monkeypatch.setattr(widget.browser, "send", self._receive)
 
     def _receive(self, content, buffers=None):
         with self._news:
@@ -18,7 +18,7 @@ class ToyPage:
             self._news.notify_all()
 
     def say(self, kind, *buffers, **content):
-        self._widget._answer({"type": kind, **content}, [memoryview(buffer) for buffer in buffers])
+        self._widget.browser._receive({"type": kind, **content}, [memoryview(buffer) for buffer in buffers])
 
     def upload(self, name, content, identity="up", piece=400_000):
         self.say("begin", id=identity, name=name, size=len(content))

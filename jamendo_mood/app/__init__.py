@@ -1,5 +1,5 @@
-"""The widgets for notebooks and the web page: what a browser sends, and what it is shown.
+"""The widgets for notebooks, and the web page that shows them.
 
-`static/` is the browser's half of the widgets, scripts without libraries and without a build step; `page/` are the
-templates around them. Whatever comes from a browser is checked here before anything else sees it.
+`static/` is the browser's half of the widgets: scripts without libraries and without a build step; `page/` has the
+templates of the web page. Whatever comes from a browser is checked here before anything else gets it.
 """

@@ -1,14 +1,12 @@
-"""The widget that finds music by mood, in notebooks and on the web page. It asks a `Library` and shows what it says.
+"""`FindWidget` finds music by mood, in notebooks and on the web page: it asks a `Library` and shows the answer.
 
-Messages from the page: ``hello``, ``query``, ``save`` (a download), ``piece`` (of a sound), ``forget`` (what was
-remembered). To the page: ``setup``, ``results``, ``failed``, ``file``, ``piece``, ``history``.
+It receives ``hello``, ``query``, ``save`` (a download), ``piece`` (of a sound) and ``forget`` (remembered emotions). It
+sends ``setup``, ``results``, ``failed``, ``file``, ``piece`` and ``history``.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import Any
@@ -16,24 +14,18 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from jamendo_mood.app import song_view, widget
-from jamendo_mood.app.widget import Sounds
+from jamendo_mood.app import song_view
+from jamendo_mood.app.widget import Buffers, Message, ScriptWidget, Sounds
 from jamendo_mood.library import mood_log, similarity
 from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.tagging.emotions import EMOTIONS, find_emotion
-from jamendo_mood.util.errors import MoodError
 
 SCRIPTS = ("dom.js", "charts.js", "finding.js")
-EXPORT = "export default { render: renderFinding };"
-MOST = 200  # tracks a query
-SHOWN_POINTS = 1_500  # of the library, on the plane
-SHOWN_WISHES = 60  # of what was remembered, on the curve
+MAX_TRACKS = 200  # a query
+MAX_POINTS = 1_500  # of the library, on the plane
+MAX_WISHES = 60  # remembered emotions on the curve
 MEDIA = {"csv": "text/csv", "m3u8": "audio/x-mpegurl"}
-
-log = logging.getLogger(__name__)
-
-_Message = Mapping[str, Any]
 
 
 class FindWidget(widgets.VBox):  # type: ignore[misc]
@@ -42,15 +34,15 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
     Parameters
     ----------
     library : Library
-        What is searched; with files, tracks can be played and playlists saved.
+        Where to search; if it has files, tracks can be played and playlists saved.
     limits : Limits or None
-        Of which `paths` says whether this is the user's own machine, so that playlists may name its files and emotions
-        may be remembered on it, and `page` whether this is a web page.
+        `paths` says whether this is the user's own machine, so that playlists may name its files and emotions may be
+        remembered on it; `page` whether this is a web page.
 
     Attributes
     ----------
     found : list of Found
-        What the last query found.
+        The result of the last query.
     """
 
     def __init__(self, library: Library, *, limits: Limits | None = None) -> None:
@@ -60,21 +52,6 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
         self._results: dict[str, Any] = {}
         self._reader = ThreadPoolExecutor(1, "jamendo-mood-names")
         self._named: dict[str, Found] = {}
-        self.page = widget.ScriptWidget(
-            widget.read_static(*SCRIPTS) + EXPORT, widget.read_static("style.css"), self._answer
-        )
-        self._sounds = Sounds(self.page.send_piece, library.files)
-        super().__init__([self.page])
-
-    def close(self) -> None:
-        """End the widget."""
-        if "_sounds" in self.__dict__:  # Python closes what could not be made, too
-            self._reader.shutdown(cancel_futures=True)
-            self._sounds.close()
-        super().close()
-
-    def _answer(self, message: _Message, _: widget.Buffers) -> None:
-        """Act on a message of the page. It comes from outside: what makes no sense is noted and dropped."""
         handlers = {
             "hello": self._on_hello,
             "query": self._on_query,
@@ -82,36 +59,40 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
             "piece": self._on_piece,
             "forget": self._on_forget,
         }
-        try:
-            handlers[message["type"]](message)
-        except MoodError as error:
-            self.page.tell("failed", sentence=f"{error}.")
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            log.warning("a message that makes no sense was dropped (%s: %s)", type(error).__name__, error)
+        self.browser = ScriptWidget(SCRIPTS, "renderFinding", handlers)
+        self._sounds = Sounds(self.browser.send_piece, library.files)
+        super().__init__([self.browser])
 
-    def _on_hello(self, message: _Message) -> None:
+    def close(self) -> None:
+        """End the widget."""
+        if "_sounds" in self.__dict__:  # Python also closes a widget that could not be made
+            self._reader.shutdown(cancel_futures=True)
+            self._sounds.close()
+        super().close()
+
+    def _on_hello(self, message: Message, _: Buffers) -> None:
         view = str(message.get("view", ""))
         library = self._library
         grades = library.grades or ("",) * len(library.targets)
         moods = [{"tag": tag, "reliability": grade} for tag, grade in zip(library.targets, grades, strict=True)]
         plane = np.zeros((0, 2)) if library.plane is None else library.plane
-        self.page.tell(
+        self.browser.tell(
             "setup",
             view=view,
             moods=sorted(moods, key=lambda mood: mood["tag"].lower()),
             emotions=[asdict(emotion) for emotion in EMOTIONS.values()],
             plane=library.plane is not None,
-            points=plane[:: max(1, len(plane) // SHOWN_POINTS)].round(2).tolist(),
+            points=plane[:: max(1, len(plane) // MAX_POINTS)].round(2).tolist(),
             tracks=len(library),
             page=[list(tab) for tab in self._limits.page],
             remembers=self._limits.paths,
         )
         if self._results:
-            self.page.tell("results", view=view, **self._results)
+            self.browser.tell("results", view=view, **self._results)
 
-    def _on_query(self, message: _Message) -> None:
+    def _on_query(self, message: Message, _: Buffers) -> None:
         started = time.perf_counter()
-        title, self.found = self._find(message, min(MOST, max(1, int(message["count"]))))
+        title, self.found = self._find(message, min(MAX_TRACKS, max(1, int(message["count"]))))
         ms = 1000 * (time.perf_counter() - started)
         self._query += 1
         self._show(self._query, title, ms)
@@ -122,16 +103,16 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
             self._tell_history()
 
     def _tell_history(self) -> None:
-        wishes = mood_log.read().wishes[-SHOWN_WISHES:]
-        self.page.tell("history", wishes=mood_log.as_rows(wishes))
+        wishes = mood_log.read().wishes[-MAX_WISHES:]
+        self.browser.tell("history", wishes=mood_log.as_rows(wishes))
 
-    def _on_forget(self, _: _Message) -> None:
+    def _on_forget(self, _: Message, __: Buffers) -> None:
         if self._limits.paths:
             mood_log.forget()
             self._tell_history()
 
     def _name(self, query: int, found: list[Found], title: str, ms: float) -> None:
-        """Read names from the files, which takes its time, and show them unless something else was asked for."""
+        """Read names from the files, which takes a while, and show them unless there is a newer query."""
         for track in found:
             if query != self._query:
                 return
@@ -141,7 +122,7 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
             self.found = [replace(self._named[track.key], fit=track.fit) for track in found]
             self._show(query, title, ms)
 
-    def _find(self, message: _Message, count: int) -> tuple[str, list[Found]]:
+    def _find(self, message: Message, count: int) -> tuple[str, list[Found]]:
         mode, library = message["mode"], self._library
         if mode == "moods":
             wanted = {str(tag): float(level) for tag, level in message["wanted"].items()}
@@ -162,16 +143,16 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
         tracks = [song_view.describe_track(track) for track in self.found]
         formats = list(MEDIA) if self._limits.paths else ["csv"]
         self._results = {"number": number, "title": title, "tracks": tracks, "ms": ms, "formats": formats}
-        self.page.tell("results", **self._results)
+        self.browser.tell("results", **self._results)
 
-    def _on_save(self, message: _Message) -> None:
+    def _on_save(self, message: Message, _: Buffers) -> None:
         form = str(message["format"])
-        # What is not one's own machine keeps its paths to itself.
+        # On other people's machines paths are nobody's business.
         tracks = self.found if self._limits.paths else [replace(track, file=None) for track in self.found]
         content = similarity.FORMATS[form](tracks).encode()
-        self.page.tell(
+        self.browser.tell(
             "file", (content,), view=str(message.get("view", "")), name=f"playlist.{form}", media=MEDIA[form]
         )
 
-    def _on_piece(self, message: _Message) -> None:
+    def _on_piece(self, message: Message, _: Buffers) -> None:
         self._sounds.send(str(message["key"]), max(0, int(message["index"])))

@@ -40,15 +40,15 @@ SECURITY = {
 
 MESSAGES = {
     403: (
-        "Not this way",
-        "Open the address that was printed when the page was started, with its token if it has one.",
+        "No access",
+        "Open the address that was printed when the page was started, including its token if it has one.",
     ),
-    404: ("Nothing here", "There is no such page."),
-    503: ("All places are taken", "All {places} places are taken. This page tries again by itself in {retry} seconds."),
+    404: ("Not found", "There is no such page."),
+    503: ("All places are taken", "All {places} places are taken. This page tries again in {retry} seconds."),
 }
 """Of a status: title and text of its page."""
 
-MOST_CONNECTIONS = 256
+MAX_CONNECTIONS = 256
 """Open at once, besides visitors' websockets; a browser opens six."""
 FILES_PER_KERNEL = 32  # of this process: three websockets, eight sockets to the kernel behind each, and pipes
 OTHER_FILES = 512
@@ -87,7 +87,7 @@ def set_headers(handler: Any) -> None:
 def allow_files(kernels: int) -> None:
     """Let this process have as many files open as its connections and so many kernels take, if the system does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OTHER_FILES + MOST_CONNECTIONS + FILES_PER_KERNEL * kernels
+    wanted = OTHER_FILES + MAX_CONNECTIONS + FILES_PER_KERNEL * kernels
     if soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
@@ -114,7 +114,7 @@ class Server(HTTPServer):  # type: ignore[misc]
 
     def handle_stream(self, stream: Any, address: Any) -> None:
         """Take a connection."""
-        if len(self._order) >= MOST_CONNECTIONS:
+        if len(self._order) >= MAX_CONNECTIONS:
             oldest = next(iter(self._order))
             self._order.pop(oldest)
             oldest.close()
@@ -194,9 +194,9 @@ MESSAGE_BYTES = 4_000_000  # of a browser's message to a kernel: four pieces of 
 BYTES_AHEAD = MESSAGE_BYTES
 MESSAGES_AHEAD = 16
 """What a kernel has got, and has not done with: while it is more, no more is read from its visitor."""
-MOST_PARTS = 16
+MAX_PARTS = 16
 JSON_BYTES = 32_768  # of a message without its buffers: a page takes hundreds
-MOST_SOCKETS = 3
+MAX_SOCKETS = 3
 """Of one kernel: a page has one, and another for a moment when it has lost the first."""
 TYPES = {"kernel_info_request", "comm_info_request", "comm_open", "comm_msg", "comm_close"}
 METHODS = ("custom", "request_state", "request_states")
@@ -226,7 +226,7 @@ def split_message(message: bytes | str) -> list[bytes]:
     if isinstance(message, str) or len(message) < 8:
         raise NonsenseError("too short, or text")
     (count,) = struct.unpack_from("<Q", message)
-    if not 6 <= count <= MOST_PARTS or len(message) < 8 * (count + 1):  # before anything is made of that size
+    if not 6 <= count <= MAX_PARTS or len(message) < 8 * (count + 1):  # before anything is made of that size
         raise NonsenseError(f"{count} offsets")
     offsets = struct.unpack_from(f"<{count}Q", message, 8)
     if offsets[0] != 8 * (count + 1) or offsets[-1] != len(message) or list(offsets) != sorted(offsets):
@@ -290,7 +290,7 @@ class ChannelsHandler(KernelWebsocketHandler):  # type: ignore[misc]
     async def open(self, kernel_id: str) -> None:
         """Connect to the kernel, if it is still there, and not too many others are connected to it."""
         kernels = self.kernel_manager
-        if not kernels.has_visitor(kernel_id) or len(kernels.sockets(kernel_id)) >= MOST_SOCKETS:
+        if not kernels.has_visitor(kernel_id) or len(kernels.sockets(kernel_id)) >= MAX_SOCKETS:
             self.close(TRY_AGAIN)
             return
         kernels.sockets(kernel_id).add(self)

@@ -35,7 +35,7 @@ SETTINGS_VARIABLE = "JAMENDO_MOOD_SETTINGS"
 
 SETTINGS_NAME, SOCKET_NAME, TAGGER_NAME, LIBRARY_NAME = "settings.json", "network.sock", "tagger", "library"
 LIBRARY_NAMES = "library.json"  # beside its arrays
-LONGEST_SOCKET_PATH = 100  # bytes; the system's limit is 108 on Linux, 104 on macOS
+MAX_SOCKET_PATH_BYTES = 100  # bytes; the system's limit is 108 on Linux, 104 on macOS
 _KEY_BYTES = 32
 _LIBRARY_ARRAYS, _LIBRARY_PREPARED = ("scores", "means", "va"), ("levels", "plane", "directions")
 
@@ -117,12 +117,12 @@ def serve(tagger: Tagger, embedder: Embedder, folder: Path, offer: Offer | None 
     Raises
     ------
     UsageError
-        The tagger was trained on other embeddings, the front end is no function of a module, or the folder's path is
+        The tagger was trained on other embeddings, the front end is not a function of a module, or the folder's path is
         too long for a socket.
     """
     tagger.check_spec(embedder.spec)
     address = Address(folder / SOCKET_NAME, os.urandom(_KEY_BYTES))
-    if len(os.fsencode(address.path)) > LONGEST_SOCKET_PATH:
+    if len(os.fsencode(address.path)) > MAX_SOCKET_PATH_BYTES:
         raise UsageError(f"{address.path}: too long a path for a socket; set TMPDIR to a shorter one, such as /tmp")
     settings = _write_settings(tagger, embedder, address, offer or Offer())
     server = _Server(tagger, embedder, address)
@@ -232,7 +232,7 @@ def _name_of(frontend: Callable[..., Any]) -> str:
     except (ImportError, AttributeError, ValueError):
         found = None
     if found is not frontend:
-        raise UsageError(f"the embedder's front end {name} is no function of a module: other processes can't run it")
+        raise UsageError(f"the embedder's front end {name} is not a function of a module: other processes can't run it")
     return name
 
 

@@ -1,4 +1,4 @@
-"""Songs in a queue: one thread analyses them, one after the other, and reports what becomes of each."""
+"""Uploads, and the queue of songs: one thread analyses them one after the other and reports on each."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Song:
-    """A song in the queue, and what has become of it.
+    """A song in the queue, and the result of its analysis.
 
     Attributes
     ----------
     id, name : str
-        Who it is, and what its owner calls it.
+        The widget's name for it, and its file's name for people.
     path : Path
     uploaded : bool
-        Whether `path` is a copy that goes when the song is done.
+        Whether `path` is a copy that is deleted when the song is done.
     cancelled, done : threading.Event
-        Set by its owner, and by the thread that analyses it once there is a prediction or an error.
+        Set by the user, and by the analysing thread once `prediction` or `error` is there.
     prediction : Prediction or None
     error : Exception or None
     removed : bool
-        Whether its owner wants no more messages about it.
+        Whether the user has removed it, so that nothing more is shown.
     finished : bool
-        Whether nothing more comes, so that its file is no longer needed.
+        Whether no more messages follow, so that its file can be deleted.
     """
 
     id: str
@@ -62,22 +62,22 @@ class Song:
 
 
 class Tell(Protocol):
-    """A callback that is given every message about a song."""
+    """A function that is told how songs get on."""
 
     def __call__(self, song: Song, kind: str, buffers: tuple[bytes, ...] = (), **content: Any) -> None:
-        """Take a message of a kind: ``progress``, ``tags``, ``details``, ``failed`` or ``cancelled``."""
+        """Take a report on a song; its kind is ``progress``, ``tags``, ``details``, ``failed`` or ``cancelled``."""
 
 
 class SongQueue:
-    """Analyses songs in a thread of its own, which starts with the first of them.
+    """Analyses songs in a thread of its own, which starts with the first song.
 
     Parameters
     ----------
     tagger : Tagger
     embedder : Embedder or None
-        None loads the tagger's own when the first song comes.
+        None loads the tagger's embedder with the first song.
     library : Library or None
-        Where similar tracks are looked for.
+        Where to look for similar tracks.
     limits : Limits
     tell : callable
     """
@@ -90,24 +90,24 @@ class SongQueue:
         self._worker: threading.Thread | None = None
 
     def put(self, song: Song) -> None:
-        """Take a song; returns at once."""
+        """Queue a song; returns at once."""
         self._tell(song, "progress", stage="queue")
         self._put(lambda: self._try(song))
 
     def warm_up(self) -> None:
-        """Load what the first song will need, unless there was a song already; returns at once."""
+        """Load what the first song needs, unless it has come already; returns at once."""
         if self._worker is None:
             self._put(self._load_all)
 
     def close(self) -> None:
-        """End the thread, once it is done with the songs that are there."""
+        """End the thread once it is done with the queued songs."""
         if self._worker is not None:
             self._waiting.put(None)
             self._worker.join()
             self._worker = None
 
     def wait(self, song: Song) -> Prediction:
-        """Wait for the prediction of a song, or raise its error; Ctrl-C cancels it."""
+        """Wait for the prediction of a song, or raise the error; Ctrl-C cancels the song."""
         try:
             song.done.wait()
         except KeyboardInterrupt:
@@ -127,13 +127,13 @@ class SongQueue:
         while (task := self._waiting.get()) is not None:
             try:
                 task()
-            except Exception as error:  # it could not be reported: the thread lives on for the next song
-                log.error("a song could not be reported: %s", error, exc_info=error)
+            except Exception as error:  # reporting failed: the thread goes on with the next song
+                log.error("a song could not be reported on: %s", error, exc_info=error)
 
     def _try(self, song: Song) -> None:
         try:
             self._analyse(song)
-        except Exception as error:  # the one place that records a failed song: the thread lives on for the next
+        except Exception as error:  # the one place that records a failed song: the thread goes on with the next
             song.error = error
             if isinstance(error, CancelledError):
                 self._tell(song, "cancelled")
@@ -158,13 +158,13 @@ class SongQueue:
         description, timeline = song_view.describe(analysis, self._tagger, song.name)
         song.prediction = analysis.prediction
         self._tell(song, "tags", (timeline,), playable=not song.uploaded, **description)
-        song.done.set()  # whoever waits has what they wait for; what follows is for the page
+        song.done.set()  # `wait` returns now; what follows is only shown in the browser
         self._tell_details(song, analysis)
 
     def _tell_details(self, song: Song, analysis: Analysis) -> None:
         try:
             details, picture = song_view.describe_details(analysis, self._tagger, self._library)
-        except Exception as error:  # the moods are there and stay: without the details the song has not failed
+        except Exception as error:  # the moods are known: a missing picture is not a failure
             log.warning("%s: no details (%s)", song.name, error)
             self._tell(song, "details", why={}, similar=[])
         else:
@@ -180,12 +180,12 @@ class SongQueue:
         try:
             self._tagger.warm_up()
             self._load_embedder()
-        except Exception as error:  # nobody waits for it yet: the first song will report it
+        except Exception as error:  # nobody waits for it yet: the first song reports it
             log.info("not loaded yet: %s", error)
 
 
 def fail(song: Song, error: Exception, limits: Limits, tell: Tell) -> None:
-    """Report that a song failed; an error that is not ours goes to the log with its traceback too."""
+    """Report that a song failed; an error that is not the song's fault is logged with its traceback, too."""
     if not isinstance(error, MoodError):
         log.error("%s: %s", song.name, error, exc_info=error)
     sentence, advice = explain_error(error, song.name, limits)
@@ -194,7 +194,7 @@ def fail(song: Song, error: Exception, limits: Limits, tell: Tell) -> None:
 
 
 class _Throttled:
-    """Passes on every change of the stage, and ten other messages a second."""
+    """Passes on the first report of each stage, and then ten a second."""
 
     def __init__(self, tell: Callable[[Progress], None]) -> None:
         self._tell, self._stage, self._last = tell, "", 0.0
@@ -207,7 +207,7 @@ class _Throttled:
 
 
 MAX_AT_ONCE = 5
-"""Times the size of the largest file: the limit on all uploads that are there at the same time."""
+"""All uploads together may be so many times as large as the largest file allowed."""
 MAX_FILES = 100
 
 
@@ -221,10 +221,10 @@ class _Upload:
 
 
 class Uploads:
-    """Files on their way from the browser to a private folder, of which nothing is left when this object is.
+    """Uploads in a private folder, which is deleted with this object.
 
-    Each arrives in pieces, in order. The folder is made with the first file, and of a process that was killed it is
-    removed by the next one that makes its own (see `Scratch`).
+    Each upload comes in pieces, in order. The folder is made with the first file; that of a killed process is removed
+    by the next process that makes one (see `Scratch`).
 
     Parameters
     ----------
@@ -244,9 +244,9 @@ class Uploads:
         Parameters
         ----------
         identity : str
-            The browser's name for this upload; never a part of a path.
+            The browser's id of this upload; never part of a path.
         name : str
-            What its owner calls it. Only a known ending is used: it comes from outside.
+            The file's name. It comes from outside, so only its suffix is used, if it is a known one.
         size_bytes : int
 
         Raises
@@ -254,19 +254,19 @@ class Uploads:
         LimitError
             It is too large, or too much is there already.
         UsageError
-            It has no size, or this upload has begun already; or there is no place for it, of which the log says more.
+            Its size is negative, this upload has already begun, or it cannot be stored; the log says why.
         """
         self._limits.check_size(name, size_bytes)
         if size_bytes < 0 or identity in self._files:
-            raise UsageError(f"{name}: an upload of {size_bytes} bytes that cannot begin")
+            raise UsageError(f"{name}: an upload of {size_bytes} bytes cannot begin")
         held = sum(upload.size_bytes for upload in list(self._files.values()))
         if held + size_bytes > MAX_AT_ONCE * self._limits.size_bytes or len(self._files) >= MAX_FILES:
-            raise LimitError(f"{name} has to wait: too many songs are here already; drop it again when some are done")
+            raise LimitError(f"{name} has to wait: there are too many songs; upload it again when some are done")
         try:
             self._files[identity] = self._make(name, size_bytes)
         except (OSError, UsageError) as error:
-            log.error("no place for uploads: %s", error)
-            raise UsageError("there is no place for uploads") from error
+            log.error("uploads cannot be stored: %s", error)
+            raise UsageError("uploads cannot be stored") from error
 
     def _make(self, name: str, size_bytes: int) -> _Upload:
         if self._scratch is None:
@@ -279,19 +279,19 @@ class Uploads:
         return _Upload(path, name, size_bytes, folder)
 
     def add(self, identity: str, offset: int, piece: bytes | memoryview) -> int:
-        """Append a piece; returns how many bytes are there now.
+        """Append a piece; returns the number of bytes received so far.
 
         Raises
         ------
         UsageError
-            There is no such upload, or the piece is not the next one of it.
+            There is no such upload, or this is not its next piece.
         DiskFullError
-            There is no room.
+            The disk is full.
         """
         upload = self._files.get(identity)
         fits = upload is not None and offset == upload.received and offset + len(piece) <= upload.size_bytes
         if upload is None or not fits or not len(piece):
-            raise UsageError("a piece of an upload came out of turn; try the upload again")
+            raise UsageError("a piece of an upload came out of order; try the upload again")
         try:
             with upload.path.open("ab") as file:
                 file.write(piece)
@@ -299,21 +299,21 @@ class Uploads:
             if is_disk_full(error):
                 raise scratch_full(upload.path) from error
             log.error("%s: %s", upload.path, error)
-            raise UsageError("there is no place for uploads") from error
+            raise UsageError("uploads cannot be stored") from error
         upload.received += len(piece)
         return upload.received
 
     def is_complete(self, identity: str) -> bool:
-        """Whether the whole file has arrived."""
+        """Whether all of a file has been received."""
         upload = self._files[identity]
         return upload.received == upload.size_bytes
 
     def path(self, identity: str) -> Path:
-        """Where a file is."""
+        """The path of a file."""
         return self._files[identity].path
 
     def drop(self, identity: str) -> None:
-        """Delete a file, complete or not, if there is one."""
+        """Delete a file, complete or not; does nothing if it is not there."""
         upload = self._files.pop(identity, None)
         if upload is not None:
             upload.folder.close()

@@ -1,4 +1,4 @@
-"""What the browser shows of a song: a `Prediction` -> messages for the page, and files to download."""
+"""What the browser shows of a song, and the files to download."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 
 SENT_TAGS = 60
-"""Tags sent to the browser: all of Jamendo's, the highest of AudioSet's 527."""
+"""Tags sent to the browser: all of MTG-Jamendo's, the highest of AudioSet's 527."""
 
 SPREAD_PERCENT = (10, 90)
 COURSE_POINTS = 60
@@ -36,11 +36,10 @@ def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, A
     Returns
     -------
     description : dict
-        Names, tags (or classes or values, in `Prediction.order`: score, threshold or None, what is to be said of it,
-        grade, spread over time, column of the timeline), the scale, words, and the place on the plane of valence and
-        arousal.
+        Names; tags, classes or values in `Prediction.order` (score, threshold or None, state in words, grade, spread
+        over time, column of the timeline); the scale, texts, and valence and arousal.
     timeline : bytes
-        uint8 (frames, columns): scores, from 0, the low end of the scale, to 255, the high end.
+        uint8 (frames, columns): scores from 0, the low end of the scale, to 255, the high end.
     """
     prediction, words = analysis.prediction, tagger.task.rules.page
     best = prediction.order[:SENT_TAGS].tolist()
@@ -77,8 +76,8 @@ def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, A
 
 
 def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, Any]:
-    """Whether a target is decided, by which threshold, and the words for it."""
-    words, value = tagger.task.rules.page, float(tagger.tuned[target])
+    """Whether a target is decided, by which threshold, and that in words."""
+    words, value = tagger.task.rules.page, float(tagger.thresholds[target])
     threshold = value if words.thresholds and np.isfinite(value) else None
     decided = tagger.task.rules.columns[2] is not None and bool(prediction.decided[target])
     state = words.states[0 if decided else 1 if threshold is not None else 2]
@@ -95,8 +94,8 @@ def describe_details(analysis: Analysis, tagger: Tagger, library: Library | None
     Returns
     -------
     details : dict
-        ``why``: of each tag the stretches that carried it, at most 4 in their order, start and end in seconds;
-        ``similar``: tracks of the library.
+        ``why``: for each tag at most 4 stretches that carried it, in order, start and end in seconds; ``similar``:
+        tracks of the library.
     spectrogram : bytes
         PNG of the whole file, without axes.
     """
@@ -110,7 +109,7 @@ def describe_details(analysis: Analysis, tagger: Tagger, library: Library | None
 
 
 def describe_track(track: Found) -> dict[str, Any]:
-    """A track of a library, as the browser lists it."""
+    """A track of a library for the browser's lists."""
     return {
         "key": track.key,
         "title": track.title,
@@ -130,12 +129,12 @@ def export(prediction: Prediction, form: str, name: str) -> tuple[str, str, byte
     form : str
         ``csv`` (all tags, as `jamendo-mood tag --format csv` prints them), ``json`` (with the timeline) or ``png``.
     name : str
-        What the song's owner calls its file.
+        The name of the song's file.
 
     Raises
     ------
     KeyError
-        `form` is not one of these.
+        There is no such format.
     """
     media, write = _EXPORTS[form]
     return f"{Path(name).stem or 'song'} moods.{form}", media, write(replace(prediction, source=name))
@@ -164,11 +163,11 @@ _EXPORTS = {
 
 
 def _on_plane(prediction: Prediction, tagger: Tagger) -> dict[str, Any]:
-    """Valence and arousal of the song and its course, if its targets determine them."""
-    whole = emotions.place_of(tagger.task, tagger.tuned, prediction.track_scores)
+    """Valence and arousal of the song, and their course over it; None if the targets say nothing about them."""
+    whole = emotions.place_of(tagger.task, tagger.thresholds, prediction.track_scores)
     if whole is None:
         return {"va": None}
-    frames = emotions.place_of(tagger.task, tagger.tuned, prediction.frame_scores)
+    frames = emotions.place_of(tagger.task, tagger.thresholds, prediction.frame_scores)
     stretches = np.array_split(np.asarray(frames), min(COURSE_POINTS, len(prediction.frame_scores)))
     course = [stretch.mean(axis=0).round(3).tolist() for stretch in stretches]
     return {"va": whole.tolist(), "va_course": course, "va_source": tagger.task.rules.place_source}

@@ -15,6 +15,7 @@ from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import say
+from jamendo_mood.util.progress import TrackProgress
 
 if TYPE_CHECKING:
     from jamendo_mood.embedders.registry import Embedder
@@ -43,8 +44,8 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embedder",
         default="vggish",
-        help="vggish (default), vggish-pca, yamnet, yamnet-scores, or without weights logmel, handcrafted, and "
-        "mel-patches, spectrogram-patches, mfcc-patches",
+        help="vggish (default), vggish-pca, yamnet, yamnet-scores, without weights logmel, handcrafted, mel-patches, "
+        "spectrogram-patches and mfcc-patches, or one that another package brings",
     )
     parser.add_argument(
         "--hop", type=float, metavar="SECONDS", help="step from window to window, such as 0.5 (default: the embedder's)"
@@ -150,7 +151,7 @@ def extract(arguments: argparse.Namespace) -> int:
     store = EmbeddingStore(arguments.store, embedder.spec)
     remove_drafts(store.root)  # of runs that were killed
     given_up = set() if arguments.retry_failed else set(store.failures())
-    with shared.TrackProgress(sum(key not in store and key not in given_up for key in tracks)) as progress:
+    with TrackProgress(sum(key not in store and key not in given_up for key in tracks)) as progress:
         report = extract(
             tracks,
             embedder,
@@ -191,13 +192,16 @@ def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[
     """The files to embed, and the keys of the table that have none."""
     from jamendo_mood.audio import decoding
     from jamendo_mood.datasets.jamendo import QUALITIES, read_list, read_tracks
-    from jamendo_mood.extraction.object_store import find_tracks
     from jamendo_mood.extraction.streaming import select_shard
 
     if arguments.from_jamendo is not None:
         quality = QUALITIES[arguments.from_jamendo]
         found: dict[str, Any] = {key: quality.path_of(key) for key in read_list(quality, arguments.tracks)}
+    elif isinstance(arguments.audio_dir, Path):
+        found = dict(decoding.find_audio(arguments.audio_dir))
     else:
+        from jamendo_mood.extraction.object_store import find_tracks
+
         found = dict(find_tracks(arguments.audio_dir))
     if not found:
         raise UsageError(f"{arguments.audio_dir}: no audio files there ({', '.join(sorted(decoding.AUDIO_SUFFIXES))})")
@@ -299,7 +303,7 @@ def _extract_on_ray(
         retry_failed=arguments.retry_failed,
         stream=stream,
     )
-    bars: list[shared.TrackProgress] = []
+    bars: list[TrackProgress] = []
     # Ray prints what it has to say of its machines to stdout.
     with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as stack:
         report = cluster.extract_on_ray(
@@ -307,7 +311,7 @@ def _extract_on_ray(
             partial(load_embedder, arguments.embedder, options),
             arguments.store.absolute() if isinstance(arguments.store, Path) else arguments.store,
             config,
-            on_start=lambda total: bars.append(stack.enter_context(shared.TrackProgress(total))),
+            on_start=lambda total: bars.append(stack.enter_context(TrackProgress(total))),
             on_track=lambda result: bars[0].advance(result.duration_s, result.error),
         )
     print_extraction(report, missing, arguments.store)

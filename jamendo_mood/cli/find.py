@@ -114,7 +114,7 @@ def playlist(arguments: argparse.Namespace) -> int:
     tag_places = shared.read_tag_places(tagger, arguments.places)
     library = shared.open_library(arguments, store, tagger)
     if arguments.places is not None:
-        library = replace(library, va=place_of(tagger.task, tagger.tuned, library.scores, tag_places)).prepare()
+        library = replace(library, va=place_of(tagger.task, tagger.thresholds, library.scores, tag_places)).prepare()
     places, given = [end.place_in(library) for end in path], {end.track for end in path if end.track}
     if wanted:
         found = library.by_moods(wanted, arguments.count)

@@ -9,7 +9,7 @@ import sys
 from typing import NoReturn
 
 from jamendo_mood import __version__
-from jamendo_mood.cli import data, demo, evaluate, extract, find, store, tag, train, web
+from jamendo_mood.cli import demo, evaluate, extract, find, store, tag, train
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, WRONG_USAGE, Command, attach_points
 from jamendo_mood.util import plaintext, process
 from jamendo_mood.util.errors import MoodError
@@ -116,9 +116,7 @@ COMMANDS: dict[str, Command] = {
     **evaluate.COMMANDS,
     **tag.COMMANDS,
     **find.COMMANDS,
-    **web.COMMANDS,
     **store.COMMANDS,
-    **data.COMMANDS,
     **demo.COMMANDS,
 }
 """Each command by its name, in the order of the help."""

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jamendo_mood.tasks.task import KINDS
+from jamendo_mood.tasks import KINDS
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
+from jamendo_mood.util.progress import CountProgress
 
 if TYPE_CHECKING:
     from jamendo_mood.evaluation.evaluate import Scores
@@ -194,12 +192,12 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 
 def add_part(parser: argparse.ArgumentParser, rounds: Callable[[str], int]) -> None:
     """The part to evaluate on."""
-    from jamendo_mood.tasks.bootstrap import ROUNDS
+    from jamendo_mood.tasks.metrics import ROUNDS
 
     parser.add_argument("--split", type=int, metavar="N", help="official split (default: the one it was trained on)")
-    parser.add_argument("--part", metavar="NAME", help="part to judge by (default: the test part)")
+    parser.add_argument("--part", metavar="NAME", help="part to evaluate on (default: the test part)")
     parser.add_argument(
-        "--rounds", type=rounds, default=ROUNDS, metavar="N", help=f"of the bootstrap over artists (default {ROUNDS})"
+        "--rounds", type=rounds, default=ROUNDS, metavar="N", help=f"bootstrap samples of artists (default {ROUNDS})"
     )
 
 
@@ -213,77 +211,13 @@ def load_tagger(arguments: argparse.Namespace) -> Tagger:
     return load_builtin()
 
 
-class TrackProgress:
-    """A progress bar: tracks, x real time, failures, time left; with a `verb` there is a line at the end, too."""
-
-    def __init__(self, total: int, verb: str = "") -> None:
-        self._total, self._verb, self._audio_s, self._failed = total, verb, 0.0, 0
-
-    def __enter__(self) -> TrackProgress:
-        from tqdm import tqdm
-
-        # A log file gets a line now and then, a terminal a bar that moves.
-        interval_s = 0.1 if sys.stderr.isatty() else 10.0
-        self._bar = tqdm(
-            total=self._total,
-            unit="track",
-            file=sys.stderr,
-            mininterval=interval_s,
-            dynamic_ncols=True,
-            disable=self._total == 0,
-        )
-        self._started = time.perf_counter()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.leave = self._bar.n > 0  # a run that could not start leaves its error alone on the screen
-        self._bar.close()
-        if self._verb and kind is None:
-            wall_s = time.perf_counter() - self._started
-            speed = self._audio_s / wall_s
-            plaintext.note(f"{self._audio_s:.0f} s of sound {self._verb} in {wall_s:.2f} s ({speed:.0f}x real time)")
-
-    def advance(self, duration_s: float, error: str = "") -> None:
-        """Count one more track; a failure is told at once."""
-        self._audio_s += duration_s
-        if error:
-            self._failed += 1
-            self._bar.write(plaintext.show(f"failed: {error}"), file=sys.stderr)
-        speed = self._audio_s / (time.perf_counter() - self._started)
-        self._bar.set_postfix_str(f"{speed:.0f}x real time, {self._failed} failed", refresh=False)
-        self._bar.update()
-
-
-class CountProgress:
-    """A progress bar of tracks scored, exported or the like; none appears where there is nothing to do."""
-
-    def __init__(self, doing: str) -> None:
-        self._doing = doing
-        self._bar: Any = None
-
-    def __call__(self, done: int, total: int) -> None:
-        """Say how many tracks are done, of how many."""
-        from tqdm import tqdm
-
-        if self._bar is None:
-            interval_s = 0.1 if sys.stderr.isatty() else 10.0
-            self._bar = tqdm(
-                total=total, desc=self._doing, unit="track", file=sys.stderr, mininterval=interval_s, leave=False
-            )
-        self._bar.update(done - self._bar.n)
-        if done == total:
-            self._bar.close()
-
-
 def print_scores(scores: Scores, form: str) -> None:
-    """Print the headline figures and the rows per target."""
+    """Print the headline metrics and the rows per target."""
     if form == "json":
         print_json(scores.to_json())
         return
     print(f"{scores.examples} examples, {len(scores.per_target)} {KINDS[scores.kind].plural}")
-    for name, figure in scores.figures.items():
+    for name, figure in scores.metrics.items():
         number = str(figure) if isinstance(figure, int) else f"{figure:.6f}"  # a count, or a figure
         print(f"{name:16} {number}{interval(scores.intervals.get(name))}")
     if scores.intervals:

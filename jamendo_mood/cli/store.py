@@ -8,6 +8,7 @@ from pathlib import Path
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
 from jamendo_mood.util import plaintext
+from jamendo_mood.util.progress import CountProgress
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,7 @@ def export(arguments: argparse.Namespace) -> int:
         arguments.out,
         shard_rows=arguments.shard_rows,
         shard_mb=arguments.shard_mb,
-        on_progress=shared.CountProgress("exporting"),
+        on_progress=CountProgress("exporting"),
     )
     print(
         f"{arguments.out}: {plaintext.count(report.tracks, 'track')} exported, {report.skipped} were there already; "
@@ -58,7 +59,7 @@ def import_(arguments: argparse.Namespace) -> int:
     from jamendo_mood.util.files import remove_drafts
 
     remove_drafts(arguments.store)  # of runs that were killed
-    report = import_parquet(arguments.files, arguments.store, on_progress=shared.CountProgress("importing"))
+    report = import_parquet(arguments.files, arguments.store, on_progress=CountProgress("importing"))
     print(
         f"{arguments.store}: {plaintext.count(report.tracks, 'track')} imported, {report.skipped} were there already; "
         f"from {plaintext.count(report.files, 'Parquet file')}"
@@ -103,10 +104,10 @@ def verify(arguments: argparse.Namespace) -> int:
 
     store: Path = arguments.store
     if arguments.repair:
-        repair = repair_store(store, lambda: shared.CountProgress("verifying"))
+        repair = repair_store(store, lambda: CountProgress("verifying"))
         found, done, lost = repair.left, repair.done, repair.lost
     else:
-        found, done, lost = verify_store(store, shared.CountProgress("verifying")), (), ()
+        found, done, lost = verify_store(store, CountProgress("verifying")), (), ()
     for finding, remedy in [*done, *((finding, "") for finding in found.findings)]:
         print("\t".join(plaintext.show(text) for text in (finding.name, finding.problem, remedy) if text))
     for text in found.notes:

@@ -1,4 +1,4 @@
-"""`tag` and `spectrogram`: what songs sound like, in moods and in a picture."""
+"""`tag`, `spectrogram` and `web`: songs in, moods out, in a terminal or on a page."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, DOUBTFUL, SOME_FAILED, Command
 from jamendo_mood.tagging.emotions import Place, describe_place, place_of
-from jamendo_mood.tasks.task import KINDS
+from jamendo_mood.tasks import KINDS
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import say
+from jamendo_mood.util.progress import TrackProgress
 
 if TYPE_CHECKING:
     from jamendo_mood.audio.spectrograms import Spectrogram
@@ -55,7 +56,7 @@ def tag(arguments: argparse.Namespace) -> int:
         embedder = load_embedder(tagger.spec, EmbedderOptions.of(arguments))
         tagger.warm_up()
         results = {}
-        with shared.TrackProgress(len(files), "decoded, embedded and scored") as progress:
+        with TrackProgress(len(files), "decoded, embedded and scored") as progress:
             for path, result in predict_files(files, tagger, embedder):
                 results[path] = result
                 if isinstance(result, str):
@@ -95,7 +96,7 @@ def _place_predictions(predictions: Sequence[Prediction], tagger: Tagger, places
     """Predictions where a table of tags puts them."""
     placed = []
     for prediction in predictions:
-        va = place_of(tagger.task, tagger.tuned, prediction.track_scores, places)
+        va = place_of(tagger.task, tagger.thresholds, prediction.track_scores, places)
         placed.append(replace(prediction, place=None if va is None else Place(*va.tolist())))
     return placed
 
@@ -210,7 +211,7 @@ def _draw_folder(arguments: argparse.Namespace) -> int:
     pictures = {path: folder / f"{key}.png" for key, path in files.items()}
     missing = {path: picture for path, picture in pictures.items() if not picture.exists()}
     failed = 0
-    with Scratch() as scratch, shared.TrackProgress(len(missing)) as progress:
+    with Scratch() as scratch, TrackProgress(len(missing)) as progress:
         for path, picture in missing.items():
             try:
                 progress.advance(_draw(path, picture, arguments, scratch).duration_s)
@@ -249,6 +250,61 @@ def _check_matplotlib() -> None:
         raise UsageError(f"no {error.name} to draw with: `pip install jamendo-mood[notebook]` brings it") from error
 
 
+def add_web(parser: argparse.ArgumentParser) -> None:
+    """Options of `web`."""
+    parser.add_argument("--tagger", type=Path, metavar="DIR", help="folder `train` wrote (default: 7 moods, built in)")
+    shared.add_weights(parser)
+    parser.add_argument("--store", type=Path, metavar="DIR", help="embeddings of a library, to find music in")
+    parser.add_argument("--audio", type=Path, metavar="DIR", help="the folder that was extracted, to play its music")
+    parser.add_argument("--port", type=shared.whole, default=8866, metavar="N", help="default 8866; 0: any free one")
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="H", help="default 127.0.0.1; 0.0.0.0 serves others too, with a token"
+    )
+    for name, default, what in (
+        ("--kernels", 8, "visitors at the same time"),
+        ("--max-mb", 200, "the largest upload"),
+        ("--max-minutes", 120, "the longest song"),
+        ("--idle-minutes", 20, "until the place of an idle visitor is given to others"),
+    ):
+        parser.add_argument(name, type=shared.positive, default=default, metavar="N", help=f"{what} ({default})")
+    parser.add_argument(
+        "--warm", type=shared.whole, default=1, metavar="N", help="kernels kept ready, of each page (default 1)"
+    )
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
+
+
+def web(arguments: argparse.Namespace) -> int:
+    """Serve the notebooks as a web page."""
+    from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
+    from jamendo_mood.store.embedding_store import EmbeddingStore
+    from jamendo_mood.tagging.analysis import MEGABYTE, Limits
+
+    try:
+        from jamendo_mood.app.web import WebConfig, run_web
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        raise UsageError(f"the web page needs {name}: `pip install jamendo-mood[web]` brings it") from error
+    if arguments.audio is not None and arguments.store is None:
+        raise UsageError("--audio is the music of a library: give its embeddings with --store DIR")
+    tagger = shared.load_tagger(arguments)
+    library = None
+    if arguments.store is not None:
+        store = EmbeddingStore(arguments.store)
+        tagger.check_spec(store.spec)
+        library = shared.open_library(arguments, store, tagger)
+    config = WebConfig(
+        host=arguments.host,
+        port=arguments.port,
+        kernels=arguments.kernels,
+        warm=arguments.warm,
+        idle_s=60.0 * arguments.idle_minutes,
+        limits=Limits(arguments.max_mb * MEGABYTE, 60.0 * arguments.max_minutes, paths=False),
+        browser=not arguments.no_browser,
+    )
+    run_web(tagger, load_embedder(tagger.spec, EmbedderOptions.of(arguments)), library, config)
+    return DONE
+
+
 COMMANDS = {
     "tag": Command(
         add_tag,
@@ -257,4 +313,5 @@ COMMANDS = {
         "the same command starts again; scores that a store has kept are not computed again",
     ),
     "spectrogram": Command(add_spectrogram, spectrogram, "Draw what the network hears of a song."),
+    "web": Command(add_web, web, "Serve a page where anybody can upload a song and see its moods."),
 }

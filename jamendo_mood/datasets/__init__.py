@@ -1,4 +1,4 @@
-"""Data sets: one file each, and what they share: tracks, folds that no artist crosses, artists' names, ratings, leaks.
+"""Data sets: a loader each; `dataset` and `ratings` have what loaders share, `plots` shows what a data set holds.
 
 Only tables are read here, no audio; no data set is part of the package.
 """
@@ -23,11 +23,11 @@ DATASETS: dict[str, DataSource] = {
     **deam.SOURCES,
     **own.SOURCES,
 }
-"""By task: one line a file, with an entry for each task that its data set comes with."""
+"""By task. A loader may have several tasks: `SOURCES` has an entry for each."""
 
 
 def find_source(task: str) -> DataSource:
-    """What is known of a task's data set; `UsageError` if there is no such task."""
+    """The data set of a task; `UsageError` if there is no such task."""
     if task not in DATASETS:
         raise UsageError(f"unknown task {task!r} (known: {', '.join(DATASETS)})")
     return DATASETS[task]
@@ -41,11 +41,11 @@ def load_dataset(task: str, root: Path | str, *, split: int = 0, part: str | Non
     task : str
         A key of `DATASETS`.
     root : Path
-        Where its files are, in the layout its authors publish; of task ``own`` the table itself is enough.
+        Where its files are, in the layout its authors publish; for task ``own`` it may be the table itself.
     split : int
-        Which division into parts, where there are several: official ones, or that whose test part is this fold.
+        Which division into parts, if there are several: the number of the official split, or of the test fold.
     part : str or None
-        A part that is wanted beyond the usual ones.
+        A part to load in addition to the usual ones.
 
     Raises
     ------

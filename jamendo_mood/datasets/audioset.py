@@ -24,7 +24,7 @@ from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ
 from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, consecutive_parts
 from jamendo_mood.embedders.registry import PATCH_S, RELEASED, EmbedderSpec
 from jamendo_mood.embedders.vggish import DIM
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.util import untrusted
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.process import import_quietly

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from jamendo_mood.audio.decoding import key_of
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import DataError, UsageError
 
@@ -36,6 +36,7 @@ FOLDS = 10
 SEED = 0
 PARTS = ("train", "validation", "test")
 MAX_LISTED = 3
+MAX_SHOWN_PARTS = 12
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,14 @@ class Dataset:
         parts = ", ".join(f"{name} {len(rows):,}" for name, rows in self.parts.items())
         what = f"{len(self.tracks):,} tracks, {len(self.task.targets)} {self.task.rules.plural}"
         return plaintext.show(f"<Dataset {self.task.name}: {what}; {parts}>")
+
+    def _repr_html_(self) -> str:
+        artists = [track.artist for track in self.tracks]
+        parts = [
+            (name, f"{len(rows):,}", f"{len({artists[row] for row in rows}):,}") for name, rows in self.parts.items()
+        ]
+        caption = f"Data set {self.task.name}: {len(self.task.targets)} {self.task.rules.plural}"
+        return plaintext.to_html(caption, parts[:MAX_SHOWN_PARTS], ("part", "tracks", "artists"))
 
     def rows(self, part: str) -> npt.NDArray[np.intp]:
         """The rows of a part, in the order of the data set's files.

@@ -8,7 +8,7 @@ The 744 songs numbered 2 to 1000 are emoMusic's, under the same numbers (`in_emo
 the other. Of these the published table has valence under ``arousal_mean`` and arousal under ``valence_mean``: so says
 emoMusic's own table (738 of 744 songs are the same within 0.05), so do its curves (correlation 0.95), and the loudness
 goes with ``valence_mean`` there (0.68) and with ``arousal_mean`` in the songs of 2014 (0.70). The task ``deam`` is what
-is published, ``deam-corrected`` has these columns put right.
+is published, ``deam-corrected`` has these columns corrected.
 
 References
 ----------
@@ -47,7 +47,7 @@ from jamendo_mood.datasets.ratings import (
     read_texts,
 )
 from jamendo_mood.embedders.registry import RELEASED, EmbedderSpec
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError
 
 SCALE = (1.0, 9.0)
@@ -175,5 +175,5 @@ _DEAM = DataSource(
 )
 SOURCES = {
     "deam": _DEAM,
-    "deam-corrected": replace(_DEAM, load=load_corrected, predicts=f"{_DEAM.predicts}, with two columns put right"),
+    "deam-corrected": replace(_DEAM, load=load_corrected, predicts=f"{_DEAM.predicts}, with two columns corrected"),
 }

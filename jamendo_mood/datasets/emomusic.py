@@ -35,7 +35,7 @@ from jamendo_mood.datasets.ratings import (
     read_ratings,
     read_texts,
 )
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError, UsageError
 
 SCALE = (1.0, 9.0)

@@ -23,7 +23,7 @@ import numpy as np
 from jamendo_mood import __version__
 from jamendo_mood.audio.decoding import key_of
 from jamendo_mood.datasets.dataset import PARTS, Dataset, DataSource, Track, consecutive_parts
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.files import write_atomically
 from jamendo_mood.util.untrusted import read_table, read_text

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from jamendo_mood.audio.decoding import AUDIO_SUFFIXES, key_of
 from jamendo_mood.datasets.dataset import PARTS, SEED, Dataset, DataSource, Track, assign_folds, make_parts, to_one_hot
 from jamendo_mood.datasets.ratings import TARGETS
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.untrusted import read_text
 
@@ -91,7 +91,7 @@ def read_table(path: Path) -> Table:
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: cannot be read as cells ({error})") from error
     if len(cells) < 2:
-        raise DataError(f"{path}: there are no tracks in it: it needs a line of column names and a line for each track")
+        raise DataError(f"{path}: there are no tracks; it needs a line of column names and a line for each track")
     columns = _split_header(first, delimiter)
     _check_columns(path, columns)
     for line, row in cells[1:]:

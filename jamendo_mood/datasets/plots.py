@@ -1,4 +1,4 @@
-"""A `Dataset` -> tables and figures of what is in it: tags, artists, durations, parts."""
+"""Tables and figures of what is in a `Dataset`: tags, artists, durations, parts."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-MOST_TAGS = 60  # so many rows can still be read, and MTG-Jamendo's 59 are all there
-TAG_HEIGHT = 0.19  # inches a row where there may be 60
+MAX_TAGS = 60  # so many rows are still legible, and MTG-Jamendo has 59
+TAG_HEIGHT = 0.19  # inches a row, of up to 60
 PART_STYLES = ((DECIDED, "o"), (PRIOR, "D"), ("#5b4db0", "^"), ("#666666", "v"))
 DURATION_TICKS_S: dict[float, str] = {
     **{seconds: f"{seconds} s" for seconds in (1, 2, 5, 10, 20, 30)},
@@ -32,7 +32,7 @@ SHARE_TICKS = {tenth * digit: f"{tenth * digit:g}" for tenth in (0.01, 0.1, 1, 1
 
 
 def tag_table(dataset: Dataset) -> pd.DataFrame:
-    """A row for each tag, the most frequent first.
+    """A row per tag, the most frequent first.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def tag_table(dataset: Dataset) -> pd.DataFrame:
 
 
 def part_table(dataset: Dataset) -> pd.DataFrame:
-    """A row for each part, and one for all tracks.
+    """A row per part, and one for all tracks.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def part_table(dataset: Dataset) -> pd.DataFrame:
 
 
 def shared_artists(dataset: Dataset) -> pd.DataFrame:
-    """How many artists each part shares with each; the diagonal is how many it has, all else must be 0."""
+    """How many artists any two parts share; the diagonal is the number of artists in a part, all else must be 0."""
     import pandas as pd
 
     artists = _artists(dataset)
@@ -84,7 +84,7 @@ def shared_artists(dataset: Dataset) -> pd.DataFrame:
     return table
 
 
-def plot_tag_counts(dataset: Dataset, count: int = MOST_TAGS) -> Picture:
+def plot_tag_counts(dataset: Dataset, count: int = MAX_TAGS) -> Picture:
     """How many tracks and artists the most frequent tags have, as bars."""
     table = tag_table(dataset).head(count)[::-1]
     figure, axes = _tag_axes([*table.index])
@@ -113,19 +113,19 @@ def plot_tags_per_track(dataset: Dataset) -> Picture:
 
 
 def plot_artists(dataset: Dataset) -> Picture:
-    """How many artists made how many tracks, in bins that double, and how many tracks that is, as shares of all."""
+    """How many artists have how many tracks, in bins that double, and the share of all tracks in each bin."""
     tracks = np.array([*Counter(_artists(dataset).tolist()).values()])
     bins = np.ceil(np.log2(tracks)).astype(int)  # 1 | 2 | 3-4 | 5-8 | ...
-    places = np.arange(bins.min(), bins.max() + 1)
-    artists, made = (np.bincount(bins, weights)[places] for weights in (None, tracks))
-    figure, axes = bar_axes(len(places), 0.4)
+    exponents = np.arange(bins.min(), bins.max() + 1)
+    artists, made = (np.bincount(bins, weights)[exponents] for weights in (None, tracks))
+    figure, axes = bar_axes(len(exponents), 0.4)
     who = f"{len(tracks):,} artists, half of them with at most {np.median(tracks):g} tracks"
     what = f"their {tracks.sum():,} tracks"
     for counts, side, colour, label in ((artists, -0.2, DECIDED, who), (made, 0.2, UNDECIDED, what)):
-        bars = axes.barh(places + side, 100 * counts / counts.sum(), 0.4, color=colour, label=label)
+        bars = axes.barh(exponents + side, 100 * counts / counts.sum(), 0.4, color=colour, label=label)
         axes.bar_label(bars, [f"{number:,.0f}" for number in counts], padding=3, fontsize=8)
-    axes.set_yticks(places, [_bin_name(place) for place in places])
-    axes.set_ylim(places[-1] + 0.6, places[0] - 0.6)  # the most tracks at the bottom
+    axes.set_yticks(exponents, [_bin_name(exponent) for exponent in exponents])
+    axes.set_ylim(exponents[-1] + 0.6, exponents[0] - 0.6)  # the most tracks at the bottom
     axes.set(xlabel="% of all artists, % of all tracks", ylabel="tracks of an artist")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     return figure
@@ -142,10 +142,10 @@ def plot_durations(dataset: Dataset, bins: int = 51) -> Picture:
     durations_s = _durations_s(dataset)
     known_s = durations_s[durations_s > 0]  # NaN is not
     if not len(known_s):
-        raise UsageError(f"the data of task {dataset.task.name!r} says no durations: there is nothing to plot")
+        raise UsageError(f"the data of task {dataset.task.name!r} has no durations: there is nothing to plot")
     median_s = float(np.median(known_s))
     minutes, seconds = divmod(round(median_s), 60)
-    # At least an octave either side: equal durations would leave no axis at all.
+    # At least an octave on either side: equal durations would leave no axis at all.
     low_s, high_s = min(known_s.min(), median_s / 2), max(known_s.max(), median_s * 2)
     figure, axes = empty_axes(7, 3.2)
     axes.hist(known_s, np.geomspace(low_s, high_s, bins + 1), color=DECIDED)
@@ -159,8 +159,8 @@ def plot_durations(dataset: Dataset, bins: int = 51) -> Picture:
     return figure
 
 
-def plot_parts(dataset: Dataset, count: int = MOST_TAGS) -> Picture:
-    """The share of each part's tracks that have a tag, for the most frequent tags: one mark a part."""
+def plot_parts(dataset: Dataset, count: int = MAX_TAGS) -> Picture:
+    """The share of each part's tracks that have a tag, for the most frequent tags: one mark per part."""
     flags, table = metrics.to_flags(dataset.targets), part_table(dataset)
     columns = np.argsort(-flags.sum(axis=0), kind="stable")[:count][::-1]
     shares = {part: 100 * flags[of][:, columns].sum(axis=0) / max(len(of), 1) for part, of in dataset.parts.items()}
@@ -196,7 +196,7 @@ def plot_cooccurrence(Y: npt.NDArray[Any], names: Sequence[str]) -> Picture:
     Raises
     ------
     DataError
-        `Y` is no table of 0 and 1, or `names` does not fit it.
+        `Y` is not a table of 0 and 1, or `names` does not fit it.
     """
     if Y.ndim != 2 or Y.shape[1] != len(names):
         raise DataError(f"a table of the shape {Y.shape} does not fit {len(names)} names of tags")
@@ -209,12 +209,12 @@ def _artists(dataset: Dataset) -> npt.NDArray[np.str_]:
 
 
 def _durations_s(dataset: Dataset) -> Floats:
-    """NaN where it is not known."""
+    """NaN if not known."""
     return np.array([track.duration_s for track in dataset.tracks], np.float64)
 
 
 def _tag_axes(names: Sequence[str]) -> tuple[Picture, Any]:
-    """Axes with a row for each tag, the last at the top; as names, which are no formulas."""
+    """Axes with a row per tag, the last at the top; names are not read as formulas."""
     figure, axes = bar_axes(len(names), TAG_HEIGHT)
     axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
     axes.set_ylim(-0.7, len(names) - 0.3)
@@ -223,10 +223,10 @@ def _tag_axes(names: Sequence[str]) -> tuple[Picture, Any]:
 
 
 def _scale_by_logarithm(axes: Any, limits: tuple[float, float], ticks: Mapping[float, str]) -> None:
-    """Make the x axis logarithmic, with those of the ticks that are within its limits."""
+    """Make the x axis logarithmic, with the ticks that are within its limits."""
     axes.set_xscale("log")
     axes.set_xlim(*limits)
-    within = {place: name for place, name in ticks.items() if limits[0] <= place <= limits[1]}
+    within = {tick: name for tick, name in ticks.items() if limits[0] <= tick <= limits[1]}
     axes.set_xticks([*within], [*within.values()])
     axes.set_xticks([], minor=True)
 

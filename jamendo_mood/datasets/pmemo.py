@@ -29,7 +29,7 @@ from jamendo_mood.datasets.ratings import (
     read_ratings,
     read_texts,
 )
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 
 SCALE = (0.0, 1.0)
 RATE_HZ = 2.0

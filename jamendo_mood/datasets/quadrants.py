@@ -23,7 +23,7 @@ from jamendo_mood.datasets.dataset import (
     make_parts,
     to_one_hot,
 )
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError
 from jamendo_mood.util.untrusted import read_columns
 

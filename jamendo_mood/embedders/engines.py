@@ -1,14 +1,13 @@
-"""What runs a network: TF-Hub modules, and TFLite files read as data, without the interpreter."""
+"""Weights of networks: found, and read as data from TF-Hub modules, checkpoints and TFLite files; nothing is run."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import os
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,20 +78,10 @@ def cache_folder(handle: str) -> Path:
 
 
 def read_variables(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
-    """Read variables, by their names in Google's code, from a TF-Hub module's folder or a checkpoint.
+    """Read the variables of `shapes`, by their names in Google's code, from a TF-Hub module's folder or a checkpoint.
 
-    Parameters
-    ----------
-    path : Path
-    name : str
-        What errors call the network.
-    shapes : mapping
-        The variables wanted.
-
-    Raises
-    ------
-    WeightsError
-        The file cannot be read, or a variable is missing or of another shape.
+    Errors call the network `name`. WeightsError if the file cannot be read, or a variable is missing or has another
+    shape.
     """
     tf = import_quietly("tensorflow")
     from google.protobuf.message import DecodeError
@@ -143,14 +132,8 @@ def _keys_by_name(reader: Any, stored: list[str]) -> dict[str, str]:
     return {attribute.full_name.partition(":")[0]: attribute.checkpoint_key for attribute in attributes}
 
 
-IDENTIFIER = b"TFL3"
-_TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 7: "<i2", 9: "i1", 10: "<f8"}
-_SUBGRAPHS, _BUFFERS = 2, 4  # of a model
-_TENSORS = 0  # of a subgraph
-_SHAPE, _TYPE, _BUFFER, _NAME, _QUANTIZATION = range(5)  # of a tensor
-_SCALES, _ZEROS, _DIMENSION = 2, 3, 6  # of a quantization
-_DATA = 0  # of a buffer
-_MAX_TENSORS = 10_000  # of all subgraphs together, for many offsets may lead to one place
+_TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 7: "<i2", 9: "i1", 10: "<f8"}  # by their number in TFLite
+_MAX_TENSORS = 10_000  # of all subgraphs together, for many offsets may lead to the same tensor
 _MAX_NAME_LENGTH, _MAX_DIMENSIONS = 10_000, 8
 
 
@@ -190,97 +173,52 @@ class Constant:
 
 
 def read_constants(content: bytes) -> list[Constant]:
-    """Read the constants of a TFLite file.
-
-    Raises
-    ------
-    ValueError
-        It is none, or damaged.
-    """
-    if content[4:8] != IDENTIFIER:
+    """Read the constants of a TFLite file; ValueError if it is damaged or another file."""
+    if content[4:8] != b"TFL3":
         raise ValueError("it does not begin as one")
+    schema = import_quietly("tensorflow.lite.python.schema_py_generated")
     try:
-        model = _Table(content, _read(content, "<I", 0))
-        buffers = list(model.tables(_BUFFERS))
-        tensors = (tensor for graph in model.tables(_SUBGRAPHS) for tensor in graph.tables(_TENSORS))
-        constants = [_read_constant(tensor, buffers) for tensor in itertools.islice(tensors, _MAX_TENSORS)]
-        if next(tensors, None) is not None:
+        model = schema.Model.GetRootAs(content)
+        graphs = [model.Subgraphs(number) for number in range(_count(model, "Subgraphs"))]
+        buffers = [model.Buffers(number) for number in range(_count(model, "Buffers"))]
+        if sum(_count(graph, "Tensors") for graph in graphs) > _MAX_TENSORS:
             raise ValueError(f"damaged: more than {_MAX_TENSORS} tensors")
+        tensors = [graph.Tensors(number) for graph in graphs for number in range(graph.TensorsLength())]
+        constants = [_read_constant(tensor, buffers[tensor.Buffer()]) for tensor in tensors]
         return [constant for constant in constants if constant is not None]
-    except (struct.error, IndexError, UnicodeDecodeError, OverflowError) as error:
+    except (struct.error, IndexError, UnicodeDecodeError, OverflowError, TypeError) as error:
         raise ValueError(f"damaged: {error}") from error
 
 
-def _read_constant(tensor: _Table, buffers: list[_Table]) -> Constant | None:
-    """A tensor with its numbers; None if it has none, for it is computed, or they are of no type of numbers."""
-    data = buffers[tensor.number("<I", _BUFFER)].array("u1", _DATA)
-    kind = _TYPES.get(tensor.number("<b", _TYPE))
+def _read_constant(tensor: Any, buffer: Any) -> Constant | None:
+    """A tensor with its numbers; None if they are computed, or not of a type of numbers."""
+    data, kind = _vector(buffer, "Data", "u1"), _TYPES.get(tensor.Type())
     if kind is None or not len(data):
         return None
-    lengths, letters = tensor.array("<i4", _SHAPE), tensor.array("u1", _NAME)
-    if len(letters) > _MAX_NAME_LENGTH or len(lengths) > _MAX_DIMENSIONS:
-        raise ValueError(f"damaged: a name of {len(letters)} bytes, {len(lengths)} dimensions")
-    shape = tuple(lengths.tolist())
+    letters, shape = tensor.Name() or b"", tuple(_vector(tensor, "Shape", "<i4").tolist())
+    if len(letters) > _MAX_NAME_LENGTH or len(shape) > _MAX_DIMENSIONS:
+        raise ValueError(f"damaged: a name of {len(letters)} bytes, {len(shape)} dimensions")
     if any(length < 0 for length in shape) or math.prod(shape) * np.dtype(kind).itemsize != len(data):
         raise ValueError(f"damaged: {len(data)} bytes for the shape {shape}")
-    rounding = next(tensor.inner(_QUANTIZATION), None)
-    scales = np.zeros(0, np.float32) if rounding is None else rounding.array("<f4", _SCALES)
-    zeros = np.zeros(0, np.int64) if rounding is None else rounding.array("<i8", _ZEROS)
-    axis = 0 if rounding is None else rounding.number("<i", _DIMENSION)
+    rounding = tensor.Quantization()
+    scales, zeros, axis = np.zeros(0, np.float32), np.zeros(0, np.int64), 0
+    if rounding is not None:
+        scales, zeros = _vector(rounding, "Scale", "<f4"), _vector(rounding, "ZeroPoint", "<i8")
+        axis = rounding.QuantizedDimension()
     if len(zeros) != len(scales) or (len(scales) > 1 and (not 0 <= axis < len(shape) or shape[axis] != len(scales))):
         raise ValueError(f"damaged: {len(scales)} scales and {len(zeros)} zeros for the shape {shape}")
-    return Constant(letters.tobytes().decode(), data.view(kind).reshape(shape), scales, zeros, axis)
+    return Constant(letters.decode(), data.view(kind).reshape(shape), scales, zeros, axis)
 
 
-class _Table:
-    """A table of FlatBuffers: fields by number, each of which may be missing."""
-
-    def __init__(self, content: bytes, start: int) -> None:
-        self._content, self._start = content, start
-        self._index = start - _read(content, "<i", start)
-        self._index_size = _read(content, "<H", self._index)
-
-    def number(self, kind: str, field: int) -> int:
-        """A whole number; 0 where it is missing."""
-        place = self._place(field)
-        return 0 if place is None else _read(self._content, kind, place)
-
-    def array(self, kind: str, field: int) -> npt.NDArray[Any]:
-        """A vector of numbers; an empty one where it is missing."""
-        place = self._place(field)
-        if place is None:
-            return np.zeros(0, kind)
-        start = place + _read(self._content, "<I", place)
-        count = _read(self._content, "<I", start)
-        if start + 4 + count * np.dtype(kind).itemsize > len(self._content):
-            raise IndexError(f"{count} numbers from byte {start} on")
-        return np.frombuffer(self._content, kind, count, start + 4)
-
-    def tables(self, field: int) -> Iterator[_Table]:
-        """The tables of a vector of them."""
-        place = self._place(field)
-        offsets = self.array("<u4", field)
-        if place is None or len(offsets) > _MAX_TENSORS:
-            raise ValueError(f"damaged: {len(offsets)} parts where there are 1 to {_MAX_TENSORS}")
-        start = place + _read(self._content, "<I", place) + 4
-        for number, offset in enumerate(offsets.tolist()):
-            yield _Table(self._content, start + 4 * number + offset)
-
-    def inner(self, field: int) -> Iterator[_Table]:
-        """The table that a field is; nothing where it is missing."""
-        place = self._place(field)
-        if place is not None:
-            yield _Table(self._content, place + _read(self._content, "<I", place))
-
-    def _place(self, field: int) -> int | None:
-        slot = 4 + 2 * field
-        offset = _read(self._content, "<H", self._index + slot) if slot < self._index_size else 0
-        return self._start + offset if offset else None
+def _count(table: Any, name: str) -> int:
+    """How many parts of that name a table of the file says it has."""
+    count: int = getattr(table, f"{name}Length")()
+    if not 0 < count <= _MAX_TENSORS:
+        raise ValueError(f"damaged: {count} {name.lower()} instead of 1 to {_MAX_TENSORS}")
+    return count
 
 
-def _read(content: bytes, kind: str, place: int) -> int:
-    """A whole number that stands somewhere; `struct.error` or IndexError if the file ends before."""
-    if place < 0:
-        raise IndexError(f"byte {place}")
-    number: int = struct.unpack_from(kind, content, place)[0]
-    return number
+def _vector(table: Any, name: str, kind: str) -> npt.NDArray[Any]:
+    """The numbers of that name; an empty array where they are missing."""
+    numbers: npt.NDArray[Any] = getattr(table, f"{name}AsNumpy")() if getattr(table, f"{name}Length")() else np.zeros(0)
+    return numbers.astype(kind, copy=False)

@@ -44,22 +44,9 @@ def load_handcrafted(_: EmbedderOptions) -> Embedder:
 
 
 def measure(wave: Wave) -> Array:
-    """Measure a track.
+    """Measure a track: float32 (samples,) at 16 kHz, range [-1, 1] -> float32 (1, 57), finite, as `NAMES` says.
 
-    Parameters
-    ----------
-    wave : float32 array (samples,)
-        16 kHz, range [-1, 1]. Only the first ten minutes count; less than a second is padded with silence.
-
-    Returns
-    -------
-    float32 array (1, 57)
-        As `NAMES` says; finite, whatever the wave.
-
-    Raises
-    ------
-    UsageError
-        librosa is not installed.
+    Only the first ten minutes count; less than a second is padded with silence. UsageError if librosa is missing.
     """
     librosa = _librosa()
     wave = wave[:MAX_SAMPLES]
@@ -77,19 +64,10 @@ def measure(wave: Wave) -> Array:
 
 
 def find_key(chroma: npt.NDArray[np.floating[Any]]) -> tuple[int, int]:
-    """The key whose profile correlates best with how strong each pitch class is.
+    """The key whose profile correlates best with the strength of each pitch class, from C on: float (12,).
 
-    Parameters
-    ----------
-    chroma : float array (12,)
-        From C on.
-
-    Returns
-    -------
-    key : int
-        Pitch class of the tonic, 0 (C) to 11 (B).
-    scale : int
-        1 major, 0 minor. Where no key fits better than another, as in silence, it is C major.
+    Returns the pitch class of the tonic, 0 (C) to 11 (B), and the scale, 1 major or 0 minor; C major if no key fits
+    better than another, as in silence.
     """
     profiles = np.array([np.roll(profile, key) for profile in (MAJOR, MINOR) for key in range(12)])
     profiles -= profiles.mean(axis=1, keepdims=True)

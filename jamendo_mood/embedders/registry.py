@@ -60,32 +60,18 @@ Array = npt.NDArray[np.float32]
 class EmbedderSpec:
     """What an embedding was made with: written into every store and every tagger.
 
-    Attributes
-    ----------
-    name : str
-        A key of `EMBEDDERS`.
-    weights_sha256 : str
-        Of the network's weights; empty where there are none, ``released`` where Google made the embeddings.
-    sample_rate_hz : int
-    window_s, hop_s : float or None
-        Length of the sound one row describes, and the step to the next row's; None: one row describes a whole track.
-    dim : int
-        Numbers a row.
-    variant : str
-        Empty, or what makes these embeddings other than the usual ones.
-    precision : str
-        What the network computed in: ``float32`` or ``bfloat16``. A store has embeddings of one precision; a tagger
-        takes both, for they differ by less than a tag score shows (cosine 0.9999).
+    A store has embeddings of one precision, ``float32`` or ``bfloat16``; a tagger takes both, as they differ by less
+    than a tag score shows (cosine 0.9999).
     """
 
-    name: str
-    weights_sha256: str
+    name: str  # a key of `EMBEDDERS`, or an entry point of another package
+    weights_sha256: str  # of the network; empty if it has no weights, ``released`` if Google made the embeddings
     sample_rate_hz: int
-    window_s: float | None
-    hop_s: float | None
-    dim: int
-    variant: str = ""
-    precision: str = "float32"
+    window_s: float | None  # length of the sound that a row describes; None: a whole track
+    hop_s: float | None  # step to the sound of the next row; None: a whole track
+    dim: int  # numbers a row
+    variant: str = ""  # what makes these embeddings other than the usual ones
+    precision: str = "float32"  # of the network
 
     def accepts(self, other: EmbedderSpec) -> bool:
         """Whether embeddings of `other` may stand where this spec's are expected."""
@@ -111,7 +97,7 @@ class EmbedderSpec:
         return (np.arange(count) * (self.hop_s or 0.0)).astype(np.float32)
 
     def duration_s(self, count: int) -> float:
-        """About how long a track of `count` rows is; 0 where rows do not tell."""
+        """About how long a track of `count` rows is; 0 if a row is a whole track."""
         return count * (self.hop_s or 0.0)
 
     @classmethod
@@ -156,24 +142,16 @@ class Embedder:
     hop_samples: int
 
     def embed(self, wave: Wave) -> Array:
-        """Embed a whole wave at once; a wave shorter than a window is padded with silence.
+        """Embed a whole wave at once: float32 (samples,), range [-1, 1] -> float32 (frames, dim), at least one frame.
 
-        Parameters
-        ----------
-        wave : float32 array (samples,)
-            At ``spec.sample_rate_hz``, range [-1, 1].
-
-        Returns
-        -------
-        float32 array (frames, dim)
-            At least one frame.
+        A wave shorter than a window is padded with silence.
         """
         return self.network(self.frontend(pad_to_window(wave, self.window_samples)))
 
 
 @dataclass(frozen=True)
 class EmbedderOptions:
-    """Where an embedder finds its weights.
+    """How to make an embedder.
 
     Attributes
     ----------
@@ -319,19 +297,9 @@ def flatten(patches: Array) -> Array:
 
 
 def linear_patches(wave: Wave, hop_frames: int = PATCH_FRAMES) -> Array:
-    """Patches of the log-magnitude spectrogram in bands of equal width.
+    """Patches of the spectrogram in bands of equal width, cut as by `spectrograms.patches`: float32 (patches, 96, 64).
 
-    Parameters
-    ----------
-    wave : float32 array (samples,)
-        16 kHz, range [-1, 1].
-    hop_frames : int
-        See `spectrograms.patches`.
-
-    Returns
-    -------
-    float32 array (patches, 96, 64)
-        ``log(magnitude + 0.01)``, the magnitude being the mean of four bins; the bin at 0 Hz is left out.
+    They are ``log(magnitude + 0.01)``, where a magnitude is the mean of four bins; the bin at 0 Hz is left out.
     """
     return spectrograms.cut_patches(spectrograms.log_bands(wave, _linear_matrix()), hop_frames)
 

@@ -69,10 +69,26 @@ Network = Callable[[Array], Array]
 
 
 def load_vggish(options: EmbedderOptions) -> Embedder:
-    """VGGish as TF-Hub gives it: 128 numbers, before any activation."""
+    """VGGish as TF-Hub gives it: 128 numbers, before any activation.
+
+    Raises
+    ------
+    WeightsError
+        There are no weights, or they fail the smoke test and ``allow_untrained`` is False.
+    """
     precision = choose_precision(options.precision)
-    network, sha256, trained = load(options.weights, allow_untrained=options.allow_untrained, precision=precision)
-    variant = "" if trained else UNTRAINED
+    path = find_weights(options.weights)
+    variables = read_variables(path)
+    network = build_network(variables)
+    trained = is_trained(network)  # in float32: the mean that it looks at is smaller than a step of bfloat16
+    if not trained and not options.allow_untrained:
+        raise WeightsError(
+            f"{path}: these are not Google's VGGish weights (3 s of a 1 kHz sine do not give mean 0.000657 and "
+            "standard deviation 0.343); use --allow-untrained to use them all the same"
+        )
+    if precision != "float32":
+        network = build_network(variables, precision)
+    sha256, variant = engines.fingerprint(variables), "" if trained else UNTRAINED
     embedder = patch_embedder("vggish", network, DIM, weights_sha256=sha256, variant=variant)
     return replace(embedder, spec=replace(embedder.spec, precision=precision))
 
@@ -97,20 +113,7 @@ def load_vggish_pca(options: EmbedderOptions) -> Embedder:
 
 
 def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
-    """Find the weights: `path`, else ``JAMENDO_MOOD_VGGISH``, else TF-Hub's cache, else a download of 275 MB.
-
-    Parameters
-    ----------
-    path : Path or None
-        Folder of the TF-Hub module, or Google's ``vggish_model.ckpt``.
-    download : bool
-        Whether TF-Hub may download the module if its cache (``TFHUB_CACHE_DIR``) does not have it.
-
-    Raises
-    ------
-    WeightsError
-        There are none; the message gives the three ways to get them.
-    """
+    """Find the weights: the TF-Hub module's folder, or Google's ``vggish_model.ckpt``; see `engines.find_weights`."""
     checkpoint = f"Google's checkpoint with --weights vggish_model.ckpt ({CHECKPOINT_URL})"
     return engines.find_weights(path, "VGGish", WEIGHTS_VARIABLE, HUB_HANDLE, checkpoint, download=download)
 
@@ -121,7 +124,7 @@ def read_variables(path: Path) -> dict[str, Array]:
 
 
 def choose_precision(precision: str) -> str:
-    """What to compute in: ``auto`` is ``bfloat16`` where the machine multiplies it natively, else ``float32``.
+    """What to compute in: ``auto`` is ``bfloat16`` if the machine multiplies it natively, else ``float32``.
 
     A CPU does with AVX512-BF16 or AMX-BF16 (as Linux says), unless ``ONEDNN_MAX_CPU_ISA`` limits it; a GPU does from
     compute capability 8 (Ampere) on.
@@ -151,19 +154,9 @@ def choose_precision(precision: str) -> str:
 
 
 def build_network(variables: Mapping[str, Array], precision: str = "float32") -> Network:
-    """Build the network.
+    """Build the network: float32 log-mel patches (batch, 96, 64) -> embeddings before any activation (batch, 128).
 
-    Parameters
-    ----------
-    variables : mapping of float32 arrays
-        As `read_variables` gives them.
-    precision : str
-        ``float32``, or ``bfloat16``: weights and activations of 8 significant bits, sums of 24.
-
-    Returns
-    -------
-    callable, float32 (batch, 96, 64) -> float32 (batch, 128)
-        Log-mel patches to embeddings before any activation, as TF-Hub's module gives them.
+    In ``bfloat16`` weights and activations have 8 significant bits, sums 24.
     """
     tf = import_quietly("tensorflow")
 
@@ -198,62 +191,11 @@ def is_trained(network: Network) -> bool:
     return bool(np.allclose([embedding.mean(), embedding.std()], [0.000657, 0.343], rtol=0.1, atol=0))
 
 
-def load(
-    path: Path | None = None, *, allow_untrained: bool = False, precision: str = "float32"
-) -> tuple[Network, str, bool]:
-    """Find, read and check the weights.
-
-    Parameters
-    ----------
-    path : Path or None
-        See `find_weights`.
-    allow_untrained : bool
-    precision : str
-        What the network is to compute in, see `build_network`; the weights are checked in float32.
-
-    Returns
-    -------
-    network : callable, float32 (batch, 96, 64) -> (batch, 128)
-    sha256 : str
-        `engines.fingerprint` of the weights.
-    trained : bool
-        Whether they pass the smoke test.
-
-    Raises
-    ------
-    WeightsError
-        There are none, or they fail the smoke test and `allow_untrained` is False.
-    """
-    found = find_weights(path)
-    variables = read_variables(found)
-    network = build_network(variables)
-    trained = is_trained(network)  # in float32: the mean that it looks at is smaller than a step of bfloat16
-    if not trained and not allow_untrained:
-        raise WeightsError(
-            f"{found}: these are not Google's VGGish weights (3 s of a 1 kHz sine do not give mean 0.000657 and "
-            "standard deviation 0.343); use --allow-untrained if that is meant"
-        )
-    if precision != "float32":
-        network = build_network(variables, precision)
-    return network, engines.fingerprint(variables), trained
-
-
 def read_pca(path: Path | None, weights: Path | None = None, *, allow_untrained: bool = False) -> tuple[Array, Array]:
     """Read AudioSet's PCA parameters: means (128,) and eigenvectors (128, 128), one a row.
 
-    Parameters
-    ----------
-    path : Path or None
-        None looks beside the weights, then downloads them.
-    weights : Path or None
-        See `find_weights`.
-    allow_untrained : bool
-        Take parameters that are not Google's.
-
-    Raises
-    ------
-    WeightsError
-        They are missing, or not Google's file while `allow_untrained` is False.
+    Without a `path` they are looked for beside the weights, then downloaded. WeightsError if they are missing, or not
+    Google's and `allow_untrained` is False.
     """
     path = path or _find_pca(find_weights(weights))
     try:

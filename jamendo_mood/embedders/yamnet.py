@@ -69,65 +69,53 @@ Weights = dict[str, tuple[Array, Array]]
 
 
 def load_yamnet(options: EmbedderOptions) -> Embedder:
-    """YAMNet's embeddings: 1,024 numbers."""
+    """YAMNet's embeddings: 1,024 numbers; WeightsError if there are no weights, or not Google's and not allowed."""
     return _load_embedder("yamnet", options, scores=False)
 
 
 def load_yamnet_scores(options: EmbedderOptions) -> Embedder:
-    """YAMNet's scores of 521 classes of sound, range [0, 1]."""
+    """YAMNet's scores of 521 classes of sound, range [0, 1]; raises as `load_yamnet` does."""
     return _load_embedder("yamnet-scores", options, scores=True)
 
 
 def _load_embedder(name: str, options: EmbedderOptions, *, scores: bool) -> Embedder:
-    network, sha256, variant = load(options.weights, allow_untrained=options.allow_untrained, scores=scores)
+    path = find_weights(options.weights)
+    weights, sha256, rounded = read_weights(path)
+    classify = build_network(weights, scores=True)
+    trained = is_trained(classify)
+    if not trained and not options.allow_untrained:
+        raise WeightsError(
+            f"{path}: these are not Google's YAMNet weights (silence, white noise and a sine are not recognised as "
+            "what they are); use --allow-untrained to use them all the same"
+        )
+    variant = ", ".join([INT8] * rounded + [UNTRAINED] * (not trained))
     dim, hop_s = CLASSES if scores else DIM, HOP_FRAMES * spectrograms.HOP_S
     return Embedder(
         spec=EmbedderSpec(name, sha256, SAMPLE_RATE_HZ, WINDOW_S, hop_s, dim, variant),
         frontend=patches,
-        network=network,
+        network=classify if scores else build_network(weights),
         window_samples=spectrograms.PATCH_SAMPLES,
         hop_samples=HOP_FRAMES * spectrograms.HOP_SAMPLES,
     )
 
 
 def find_weights(path: Path | None = None) -> Path:
-    """Find the weights: `path`, else ``JAMENDO_MOOD_YAMNET``, else TF-Hub's cache, else a download.
-
-    Parameters
-    ----------
-    path : Path or None
-        Folder of the TF-Hub module, or a TFLite file.
-
-    Raises
-    ------
-    WeightsError
-        There are none; the message gives the three ways to get them.
-    """
+    """Find the weights: the TF-Hub module's folder, or a TFLite file; see `engines.find_weights`."""
     tflite = f"Google's TFLite file with --weights yamnet.tflite ({TFLITE_ADDRESS})"
     return engines.find_weights(path, "YAMNet", WEIGHTS_VARIABLE, HUB_HANDLE, tflite)
 
 
 def patches(wave: Wave, hop_frames: int = HOP_FRAMES) -> Array:
-    """Cut the log-mel spectrogram of a wave into patches of 0.96 s, by default one every 0.48 s.
+    """Cut the log-mel spectrogram of a wave into patches, by default one every 0.48 s: float32 (patches, 96, 64).
 
-    Parameters
-    ----------
-    wave : float32 array (samples,)
-        16 kHz, range [-1, 1].
-    hop_frames : int
-        Frames of 10 ms from the start of a patch to the start of the next.
-
-    Returns
-    -------
-    float32 array (patches, 96, 64)
-        As `spectrograms.patches`, of ``log(magnitude + 0.001)``. What is left at the end is dropped; Google's module
-        lengthens it with silence to one patch more.
+    As `spectrograms.patches`, but of ``log(magnitude + 0.001)``. What is left at the end is dropped; Google's module
+    pads it with silence to one more patch.
     """
     return spectrograms.cut_patches(spectrograms.log_mel(wave, LOG_OFFSET), hop_frames)
 
 
 def read_weights(path: Path) -> tuple[Weights, str, bool]:
-    """Read the weights from a TF-Hub module's folder or a TFLite file.
+    """Read the weights from a TF-Hub module's folder or a TFLite file; WeightsError if they are not YAMNet's.
 
     Returns
     -------
@@ -135,12 +123,7 @@ def read_weights(path: Path) -> tuple[Weights, str, bool]:
     sha256 : str
         Of the module's variables (`engines.fingerprint`), or of the TFLite file.
     rounded : bool
-        Whether some of them are of 8 bits.
-
-    Raises
-    ------
-    WeightsError
-        They cannot be read, or are not YAMNet's.
+        Whether some of them have 8 bits.
     """
     if path.is_dir():
         variables = engines.read_variables(path, "YAMNet", variable_shapes())
@@ -154,19 +137,7 @@ def read_weights(path: Path) -> tuple[Weights, str, bool]:
 
 
 def build_network(weights: Weights, *, scores: bool = False) -> Network:
-    """Build the network.
-
-    Parameters
-    ----------
-    weights : Weights
-        As `read_weights` gives them.
-    scores : bool
-        Whether it is to give the scores of the classes, range [0, 1], instead of the embeddings.
-
-    Returns
-    -------
-    callable, float32 (batch, 96, 64) -> float32 (batch, 1024), or (batch, 521) with `scores`
-    """
+    """Build the network: float32 (batch, 96, 64) -> embeddings (batch, 1024), or scores in [0, 1] (batch, 521)."""
     tf = import_quietly("tensorflow")
 
     constants = {name: (tf.constant(kernel), tf.constant(bias)) for name, (kernel, bias) in weights.items()}
@@ -195,7 +166,7 @@ def stride_of(name: str) -> int:
 
 
 def is_trained(scores: Network) -> bool:
-    """Google's three tests: whether silence, white noise and a sine are taken for what they are."""
+    """Google's three tests: whether silence, white noise and a sine are recognised as what they are."""
     time_s = np.arange(3 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
     waves = {
         "silence": np.zeros_like(time_s),
@@ -204,42 +175,6 @@ def is_trained(scores: Network) -> bool:
     }
     means = {name: scores(patches(wave.astype(np.float32))).mean(axis=0) for name, wave in waves.items()}
     return all(right in np.argsort(-means[name], kind="stable")[:_TEST_TOP] for name, right in _TESTS.items())
-
-
-def load(path: Path | None = None, *, allow_untrained: bool = False, scores: bool = False) -> tuple[Network, str, str]:
-    """Find, read and check the weights.
-
-    Parameters
-    ----------
-    path : Path or None
-        See `find_weights`.
-    allow_untrained : bool
-    scores : bool
-        See `build_network`.
-
-    Returns
-    -------
-    network : callable, float32 (batch, 96, 64) -> (batch, 1024) or (batch, 521)
-    sha256 : str
-    variant : str
-        ``int8``, ``untrained``, both or empty.
-
-    Raises
-    ------
-    WeightsError
-        There are none, or they fail Google's tests and `allow_untrained` is False.
-    """
-    found = find_weights(path)
-    weights, sha256, rounded = read_weights(found)
-    classify = build_network(weights, scores=True)
-    trained = is_trained(classify)
-    if not trained and not allow_untrained:
-        raise WeightsError(
-            f"{found}: these are not Google's YAMNet weights (silence, white noise and a sine are not taken for what "
-            "they are); use --allow-untrained if that is meant"
-        )
-    variant = ", ".join([INT8] * rounded + [UNTRAINED] * (not trained))
-    return (classify if scores else build_network(weights)), sha256, variant
 
 
 def variable_shapes() -> dict[str, tuple[int, ...]]:

@@ -1,27 +1,37 @@
-"""How good a tagger is: `Scores`, the headline figures and a row for each target."""
+"""How good a tagger is: `Scores` with intervals, comparison, votes, MediaEval's files, and the report.
+
+The report is one HTML file with its pictures inside. It asks the network for nothing and runs no script. No time is in
+it: the same evaluation gives the same file.
+"""
 
 from __future__ import annotations
 
+import base64
 import functools
+import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.tasks import metrics
-from jamendo_mood.tasks.bootstrap import ROUNDS, Comparison, Draws
-from jamendo_mood.tasks.calibration import brier_skill, calibration_error
-from jamendo_mood.tasks.task import KINDS, Task
+import jamendo_mood
+from jamendo_mood.tasks import KINDS, Task, metrics
+from jamendo_mood.tasks.calibration import calibration_error
+from jamendo_mood.tasks.kind import Section, rank_targets
+from jamendo_mood.tasks.metrics import ROUNDS, Comparison, Samples, brier_skill
 from jamendo_mood.tasks.values import score_curves
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext, untrusted
 from jamendo_mood.util.errors import DataError, UsageError
+from jamendo_mood.util.figures import Picture
 from jamendo_mood.util.files import write_atomically
+from jamendo_mood.util.plaintext import count
 from jamendo_mood.util.untrusted import read_table
 
 if TYPE_CHECKING:
@@ -37,33 +47,33 @@ class Scores:
 
     Attributes
     ----------
-    figures : dict of float
-        The headline figures by their official names, such as ``PR-AUC-macro``.
+    metrics : dict of float
+        The headline metrics by their official names, such as ``PR-AUC-macro``.
     per_target : tuple of dict
-        For each class or value: its name, as ``class`` or ``value``, and the figures of its kind, see `task.KINDS`.
+        For each class or value: its name, as ``class`` or ``value``, and the metrics of its kind, see `tasks.KINDS`.
         For each tag: ``tag``, ``positives``, ``prior``, ``PR-AUC``, ``ROC-AUC`` and, where decisions are known,
         ``precision``, ``recall``, ``F-score`` and ``threshold``; of a tagger also ``grade``, ``artists`` (how many the
         positives are by), ``ECE-all`` (over all its scores), ``Brier-skill``, and the interval of its PR-AUC as
-        ``PR-AUC-low`` and ``PR-AUC-high``. None where a figure is not defined.
+        ``PR-AUC-low`` and ``PR-AUC-high``. None where a metric is not defined.
     examples : int
         Tracks; moments of tracks where the task is a dynamic one.
     intervals : dict of (float, float)
-        For each figure but the prior, the 95 % interval of a bootstrap over artists; empty where it was not made.
+        For each metric but the prior, the 95 % interval of a bootstrap over artists; empty where it was not made.
     kind : str
-        A key of `task.KINDS`.
+        A key of `tasks.KINDS`.
     """
 
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     per_target: tuple[Mapping[str, Any], ...]
     examples: int
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     kind: str = "tags"
 
     def to_json(self) -> dict[str, Any]:
-        """One object, unrounded, headline figures at its top level."""
+        """One object, unrounded, headline metrics at its top level."""
         intervals = {"intervals": {name: list(interval) for name, interval in self.intervals.items()}}
         rows = [dict(row) for row in self.per_target]
-        return {**self.figures, **(intervals if self.intervals else {}), "examples": self.examples, "per_target": rows}
+        return {**self.metrics, **(intervals if self.intervals else {}), "examples": self.examples, "per_target": rows}
 
     def table(self) -> pd.DataFrame:
         """The rows per target, best first."""
@@ -105,14 +115,14 @@ class Evaluation(Scores):
 
 
 def evaluate(tagger: Tagger, examples: Examples, *, rounds: int = ROUNDS) -> Evaluation:
-    """Judge a tagger by examples it was not trained on.
+    """Evaluate a tagger on examples it was not trained on.
 
     Parameters
     ----------
     tagger : Tagger
     examples : Examples
     rounds : int
-        Draws of the bootstrap over artists that the intervals come from; 0 makes none.
+        Bootstrap samples of artists that the intervals come from; 0 makes none.
 
     Raises
     ------
@@ -120,19 +130,21 @@ def evaluate(tagger: Tagger, examples: Examples, *, rounds: int = ROUNDS) -> Eva
         There is nothing to measure: no tag has positives and negatives, no value varies.
     """
     predictions = tagger.score(examples.frames)
-    return judge(tagger.task, examples, predictions, tagger.decide(predictions), tuned=tagger.tuned, rounds=rounds)
+    return evaluate_predictions(
+        tagger.task, examples, predictions, tagger.decide(predictions), thresholds=tagger.thresholds, rounds=rounds
+    )
 
 
-def judge(
+def evaluate_predictions(
     task: Task,
     examples: Examples,
     predictions: Array,
     decisions: Bools,
     *,
-    tuned: npt.NDArray[np.float64] | None = None,
+    thresholds: npt.NDArray[np.float64] | None = None,
     rounds: int = ROUNDS,
 ) -> Evaluation:
-    """Judge calibrated predictions of examples, whoever made them.
+    """Evaluate calibrated predictions of examples, whoever made them.
 
     Parameters
     ----------
@@ -140,14 +152,16 @@ def judge(
     examples : n Examples
     predictions : float32 array (n, k)
     decisions : bool array (n, k)
-    tuned : float64 array (k,) or None
+    thresholds : float64 array (k,) or None
         What the decisions were made by, to be listed.
     rounds : int
         As for `evaluate`.
     """
     rules, truth = task.rules, task.rules.to_truth(examples.Y)
-    scores = score_predictions(truth, predictions, task.targets, kind=task.kind, decisions=decisions, tuned=tuned)
-    figures = {**scores.figures, **rules.check_calibration(truth, predictions)}
+    scores = score_predictions(
+        truth, predictions, task.targets, kind=task.kind, decisions=decisions, thresholds=thresholds
+    )
+    figures = {**scores.metrics, **rules.check_calibration(truth, predictions)}
     songs = () if task.rate_hz is None else tuple(track.key for track in examples.tracks)
     if songs:
         figures |= score_curves(truth, predictions, songs)
@@ -157,10 +171,10 @@ def judge(
     intervals = {}
     if rounds:
         artists = [track.artist for track in examples.tracks]
-        draws = rules.draw(truth, predictions, artists, decisions=decisions, rounds=rounds)
-        intervals = draws.intervals(figures)
+        samples = rules.bootstrap(truth, predictions, artists, decisions=decisions, rounds=rounds)
+        intervals = samples.intervals(figures)
         if rules.ranked_by == "PR-AUC":
-            by_tag = draws.tag_intervals(metrics.average_precision(truth, predictions))
+            by_tag = samples.tag_intervals(metrics.average_precision(truth, predictions))
             for number, end in enumerate(("PR-AUC-low", "PR-AUC-high")):
                 columns[end] = [interval[number] if interval else None for interval in by_tag]
     rows = tuple(
@@ -190,7 +204,7 @@ def _columns_of_scores(truth: Bools, scores: Array, artists: npt.NDArray[np.str_
 def compare(
     first: Tagger, second: Tagger, pair: tuple[Examples, Examples], *, rounds: int = ROUNDS
 ) -> list[Comparison]:
-    """Is the first tagger better than the second? A bootstrap over artists, paired: both meet the same draws.
+    """Is the first tagger better than the second? A bootstrap over artists, paired: both meet the same samples.
 
     Parameters
     ----------
@@ -209,18 +223,20 @@ def compare(
         raise UsageError(f"the two taggers are for different {first.task.rules.plural} and cannot be compared")
     if [track.key for track in pair[0].tracks] != [track.key for track in pair[1].tracks]:
         raise UsageError("the two stores do not hold the same tracks of this part: extract the missing ones first")
-    figures, draws = [], []
+    figures, samples = [], []
     for tagger, examples in zip((first, second), pair, strict=True):
-        judged = evaluate(tagger, examples, rounds=0)
-        figures.append(judged.figures)
-        draws.append(_draw(tagger.task, examples, judged, rounds))
-    return draws[0].compare(draws[1], figures[0], figures[1])
+        evaluated = evaluate(tagger, examples, rounds=0)
+        figures.append(evaluated.metrics)
+        samples.append(_bootstrap(tagger.task, examples, evaluated, rounds))
+    return samples[0].compare(samples[1], figures[0], figures[1])
 
 
-def _draw(task: Task, examples: Examples, judged: Evaluation, rounds: int) -> Draws:
+def _bootstrap(task: Task, examples: Examples, evaluated: Evaluation, rounds: int) -> Samples:
     artists = [track.artist for track in examples.tracks]
-    draws: Draws = task.rules.draw(judged.truth, judged.predictions, artists, decisions=judged.decisions, rounds=rounds)
-    return draws
+    samples: Samples = task.rules.bootstrap(
+        evaluated.truth, evaluated.predictions, artists, decisions=evaluated.decisions, rounds=rounds
+    )
+    return samples
 
 
 def score_predictions(
@@ -230,7 +246,7 @@ def score_predictions(
     *,
     kind: str = "tags",
     decisions: Bools | None = None,
-    tuned: npt.NDArray[np.float64] | None = None,
+    thresholds: npt.NDArray[np.float64] | None = None,
 ) -> Scores:
     """Score predictions, whoever made them.
 
@@ -241,9 +257,9 @@ def score_predictions(
     targets : tuple of str
         The k names.
     kind : str
-        A key of `task.KINDS`.
+        A key of `tasks.KINDS`.
     decisions : bool array (n, k)
-    tuned : float array (k,)
+    thresholds : float array (k,)
         The thresholds of tags, listed in the table; it is `decisions` that is scored.
 
     Raises
@@ -255,7 +271,7 @@ def score_predictions(
     figures = rules.score(truth, predictions, decisions)
     if len(targets) != truth.shape[1]:
         raise DataError(f"{len(targets)} names of {rules.plural} for {truth.shape[1]} columns")
-    columns = rules.rows(truth, predictions, decisions, tuned)
+    columns = rules.rows(truth, predictions, decisions, thresholds)
     rows = [
         {rules.target: target, **{name: _plain(values[number]) for name, values in columns.items()}}
         for number, target in enumerate(targets)
@@ -274,7 +290,7 @@ VOTE = "vote"
 
 
 def vote(members: Mapping[str, tuple[Tagger, Examples]], *, rounds: int = ROUNDS) -> dict[str, Evaluation]:
-    """Judge taggers, and what they decide together, by the same tracks.
+    """Evaluate taggers, and what they decide together, by the same tracks.
 
     The scores of the vote are the means of the members' scores; what it decides is by the kind of task: tags that more
     than half of the members decide; the class that most of them decide, of equals the one with the higher mean score.
@@ -304,13 +320,13 @@ def vote(members: Mapping[str, tuple[Tagger, Examples]], *, rounds: int = ROUNDS
     scores = [tagger.score(examples.frames) for tagger, examples in members.values()]
     decisions = [tagger.decide(own) for (tagger, _), own in zip(members.values(), scores, strict=True)]
     found = {
-        name: judge(task, examples, own, decided, tuned=tagger.tuned, rounds=rounds)
+        name: evaluate_predictions(task, examples, own, decided, thresholds=tagger.thresholds, rounds=rounds)
         for (name, (tagger, examples)), own, decided in zip(members.items(), scores, decisions, strict=True)
     }
     mean = np.asarray(np.mean(scores, axis=0), np.float32)
     together = task.rules.vote(np.stack(decisions), mean)
     some = next(iter(members.values()))[1]
-    return {**found, VOTE: judge(task, some, mean, together, rounds=rounds)}
+    return {**found, VOTE: evaluate_predictions(task, some, mean, together, rounds=rounds)}
 
 
 def _check(members: Sequence[tuple[Tagger, Examples]], names: Sequence[str]) -> None:
@@ -324,8 +340,8 @@ def _check(members: Sequence[tuple[Tagger, Examples]], names: Sequence[str]) -> 
             raise UsageError(f"{names[0]} and {name} are for different tasks and cannot vote together")
         if [track.key for track in own.tracks] != [track.key for track in examples.tracks]:
             raise UsageError(
-                f"{names[0]} and {name} are not judged by the same tracks: they were trained on different splits, or "
-                "tracks are missing in a store"
+                f"{names[0]} and {name} are not evaluated on the same tracks: they were trained on different splits, "
+                "or tracks are missing in a store"
             )
 
 
@@ -409,3 +425,186 @@ def read_thresholds(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float64
         return tuple(tag for tag, _ in rows), np.array([float(value) for _, value in rows])
     except ValueError as error:
         raise DataError(f"{path}: each line must be a tag, a tab and a number ({error})") from error
+
+
+REPORT_NAME = "report.html"
+_WORDS = {"grade", *(rules.target for rules in KINDS.values())}  # columns of words; all others are numbers
+PICTURE_DPI, SCREEN_DPI = 144, 96
+WIDE = 700  # pixels of a screen; a wider picture is scrolled on a phone, where its text would else be too small
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1d2623; --soft: #55635d; --line: #d5deda; --back: #fff; --tint: #f1f5f3; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6ecea; --soft: #a5b3ad; --line: #3a4642; --back: #151a18; --tint: #1f2623; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1rem; max-width: 66rem; background: var(--back); color: var(--ink);
+  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
+h1 { font-size: 1.7rem; line-height: 1.2; } h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
+p, figcaption { max-width: 44rem; } .soft, dt { color: var(--soft); }
+dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .2rem 1rem; } dd { margin: 0; }
+table { border-collapse: collapse; } th, td { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0; }
+tr { border-bottom: 1px solid var(--line); }
+.figures .number { font-variant-numeric: tabular-nums; white-space: nowrap; } .figures th { white-space: nowrap; }
+figure { margin: 1rem 0; display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; }
+.picture { max-width: 100%; overflow-x: auto; border-radius: .4rem; align-self: flex-start; }
+.picture img { display: block; max-width: 100%; height: auto; background: #fff; }
+figcaption { flex: 1 1 20rem; } figcaption p { margin: 0 0 .7rem; }
+.scroll { overflow: auto; max-height: 85vh; border: 1px solid var(--line); border-radius: .4rem; }
+.targets { font-size: .85rem; font-variant-numeric: tabular-nums; border-collapse: separate; border-spacing: 0; }
+.targets th, .targets td { padding: .25rem .35rem; text-align: right; border-bottom: 1px solid var(--line); }
+.targets .word { text-align: left; }
+.targets thead th { position: sticky; top: 0; background: var(--tint); vertical-align: bottom; z-index: 1; }
+.targets tbody th { position: sticky; left: 0; background: var(--back); min-width: 8rem; font-weight: 600; }
+@media (max-width: 40rem) {
+  .figures thead { display: none; } .figures, .figures tbody { display: block; }
+  .figures tr { display: grid; grid-template-columns: auto 1fr; gap: 0 .8rem; padding: .4rem 0; }
+  .figures th, .figures td { padding: 0; } .figures .number { text-align: right; white-space: normal; }
+  .figures td:last-child { grid-column: 1 / -1; color: var(--soft); font-size: .9rem; }
+  dl { display: block; } dd { margin-bottom: .5rem; }
+  .wide img { max-width: none; }
+}
+@media print {
+  :root { --ink: #000; --soft: #444; --line: #bbb; --back: #fff; --tint: #eee; }
+  body { max-width: none; padding: 0; font-size: 10pt; } h2, h2 + p { break-after: avoid; }
+  figure { display: block; } .picture, tr { break-inside: avoid; }
+  .picture img { max-height: 19cm; object-fit: contain; object-position: left top; }
+  .scroll { overflow: visible; max-height: none; border: 0; } .targets { font-size: 6.5pt; }
+  .targets th, .targets td { padding: .15rem .3rem; position: static; }
+}
+"""
+
+
+def save_report(evaluation: Evaluation, folder: Path | str, *, title: str, facts: Mapping[str, str]) -> Path:
+    """Write ``report.html``: the metrics of an evaluation as a page with pictures, in one file.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    folder : Path
+        Made if it is not there.
+    title : str
+    facts : dict of str
+        What was evaluated, and by what: task, data, part, tagger. Any text; it is escaped.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    StoreError, DiskFullError
+        It cannot be written.
+    """
+    page = write_page(evaluation, title, facts)
+    path = Path(folder) / REPORT_NAME
+    # A folder's name may be no Unicode, which a page can't hold.
+    write_atomically(path, lambda file: file.write(page.encode("utf-8", "replace")))
+    return path
+
+
+def write_page(evaluation: Evaluation, title: str, facts: Mapping[str, str]) -> str:
+    """The text of ``report.html``; parameters as for `save_report`."""
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        _list(facts),
+        *_grades(evaluation),
+        *_headline(evaluation),
+        *(part for section in KINDS[evaluation.kind].report.sections(evaluation) for part in _section(section)),
+        *_targets(evaluation),
+        f'<p class="soft">Made by jamendo-mood {escape(jamendo_mood.__version__)}.</p>',
+    ]
+    head = [
+        '<meta charset="utf-8">',
+        # Nothing but what is in this file, even if a name of a tag were let through unescaped.
+        '<meta http-equiv="Content-Security-Policy"',
+        "  content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="color-scheme" content="light dark">',
+        f"<title>{escape(title)}</title>",
+        f"<style>{STYLE}</style>",
+    ]
+    lines = ["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", *body, "</body>", "</html>"]
+    return "\n".join(lines) + "\n"
+
+
+def _grades(evaluation: Evaluation) -> Iterator[str]:
+    """How many targets there are of each grade: the answer in short."""
+    given = [row["grade"] for row in evaluation.per_target]
+    songs = len(set(evaluation.songs))
+    by = f"{evaluation.examples:,} moments of {count(songs, 'song')}" if songs else f"{evaluation.examples:,} tracks"
+    evaluated = f"<p>Evaluated on {by}, how far can its {KINDS[evaluation.kind].plural} be relied on?</p>"
+    yield f"<h2>In short</h2>\n{evaluated}"
+    meanings = KINDS[evaluation.kind].card.grades
+    yield _list({f"{given.count(grade)} {grade}": meaning for grade, meaning in meanings.items()})
+
+
+def _headline(evaluation: Evaluation) -> Iterator[str]:
+    yield "<h2>Metrics</h2>"
+    if evaluation.intervals:
+        yield (
+            "<p>In brackets: the 95 % interval, within which a figure would mostly stay had other artists been drawn "
+            "to be evaluated by.</p>"
+        )
+    yield '<table class="figures">\n<thead><tr><th>metric</th><th>value</th><th>what it is</th></tr></thead>\n<tbody>'
+    for name, figure in evaluation.metrics.items():
+        interval = evaluation.intervals.get(name)
+        value = _cell(figure) + (f" [{_cell(interval[0])}, {_cell(interval[1])}]" if interval else "")
+        meaning = KINDS[evaluation.kind].report.metrics.get(name, "")
+        yield f'<tr><th>{escape(name)}</th><td class="number">{value}</td><td>{escape(meaning)}</td></tr>'
+    yield "</tbody>\n</table>"
+
+
+def _section(section: Section) -> Iterator[str]:
+    yield f"<h2>{escape(section.heading)}</h2>\n<figure>"
+    for picture in section.pictures:
+        yield _image(picture, section.heading)
+    paragraphs = "".join(f"<p>{escape(text)}</p>" for text in section.caption)
+    yield f"<figcaption>{paragraphs}</figcaption>\n</figure>"
+
+
+def _image(picture: Picture, text: str) -> str:
+    """A picture within the page, as wide on a screen as it was drawn."""
+    buffer = io.BytesIO()
+    # Without metadata, which name matplotlib's version.
+    picture.savefig(buffer, format="png", dpi=PICTURE_DPI, bbox_inches="tight", metadata={"Software": None})
+    png = buffer.getvalue()
+    width, height = (int.from_bytes(png[at : at + 4], "big") * SCREEN_DPI // PICTURE_DPI for at in (16, 20))
+    data = base64.b64encode(png).decode()
+    kind = "picture wide" if width > WIDE else "picture"
+    image = f'<img alt="{escape(text)}" width="{width}" height="{height}" src="data:image/png;base64,{data}">'
+    return f'<div class="{kind}">{image}</div>'
+
+
+def _targets(evaluation: Evaluation) -> Iterator[str]:
+    """The whole table, best first, and what its columns are."""
+    rules, columns = KINDS[evaluation.kind], KINDS[evaluation.kind].report.columns
+    ranked = rank_targets(evaluation, rules.ranked_by)
+    order = ranked + [column for column in range(len(evaluation.per_target)) if column not in ranked]
+    there = {name: None for row in evaluation.per_target for name in row}
+    names = [name for name in columns if name in there] + [name for name in there if name not in columns]
+    best_first = f"The best {rules.ranked_by} first; “-” is what these tracks cannot tell."
+    yield f"<h2>All {rules.plural}</h2>\n<p>{best_first}</p>"
+    yield '<div class="scroll" tabindex="0">\n<table class="targets">'
+    yield f"<thead><tr>{''.join(f'<th{_kind(name)}>{escape(name)}</th>' for name in names)}</tr></thead>\n<tbody>"
+    for column in order:
+        row = evaluation.per_target[column]
+        first, *others = ((_kind(name), escape(_cell(row.get(name)))) for name in names)
+        cells = "".join(f"<td{kind}>{text}</td>" for kind, text in others)
+        yield f"<tr><th{first[0]}>{first[1]}</th>{cells}</tr>"
+    yield "</tbody>\n</table>\n</div>"
+    yield _list({name: columns[name] for name in names if name in columns})
+
+
+def _kind(column: str) -> str:
+    return ' class="word"' if column in _WORDS else ""
+
+
+def _list(entries: Mapping[str, str]) -> str:
+    rows = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in entries.items())
+    return f"<dl>\n{rows}\n</dl>"
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)

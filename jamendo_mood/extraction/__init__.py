@@ -1,5 +1,4 @@
-"""Audio files -> a store, streaming: decoding beside the network, resume, shards, downloads, object stores, Ray.
+"""Audio files -> a store: decoding beside the network, resume, shards, downloads, object stores, Ray.
 
-`streaming` turns files into embeddings in flat memory, `extractor` puts them into a store. Each track is
-durable when it is done.
+`streaming` embeds files in flat memory and puts them into a store; each track is safe on disk as soon as it is done.
 """

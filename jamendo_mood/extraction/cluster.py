@@ -1,7 +1,7 @@
-"""Extraction on many machines, with Ray: actors that each load the network once and take tracks by the chunk.
+"""Extraction on many machines, with Ray: actors that each load the network once and are given tracks in chunks.
 
-The stages are those of one machine (`streaming`), in each actor. An actor writes every embedding to the store as soon
-as it is done, so what dies with a process or a machine are the tracks it had in hand; they go to others.
+Each actor works as one machine does (`streaming`), and writes every embedding to the store as soon as it is computed.
+If a process or a machine dies, only the tracks that it was working on are lost; other actors get them.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec
-from jamendo_mood.extraction.object_store import ObjectStore, Place, fetched, open_store
+from jamendo_mood.extraction.object_store import ObjectStore, PathOrUrl, fetched, open_store
 from jamendo_mood.extraction.streaming import ExtractReport, StreamConfig, TrackResult, embed_files, select_pending
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.util.errors import MoodError, UsageError
 from jamendo_mood.util.files import remove_drafts
+from jamendo_mood.util.untrusted import brief
 
-CHUNK_TRACKS = 32  # an actor takes at most: an hour or two of music
-MOST_CPUS = 4  # an actor by default: more of them are better spent on more actors
-MOST_DEATHS = 3  # of the actors that had a track in hand, before it counts as failed
-KNOCK_S = 10.0  # that a cluster has to answer
+CHUNK_TRACKS = 32  # at most, for an actor: an hour or two of music
+MAX_CPUS = 4  # of an actor by default: more of them are better spent on more actors
+MAX_DEATHS = 3  # of actors that worked on a track, before it counts as failed
+CONNECT_S = 10.0
 WARN_AFTER_S = 60.0  # without any actor at work
 LOCAL_OBJECT_BYTES = 80_000_000  # Ray's own memory on this machine: results are a few hundred bytes
 
@@ -38,35 +39,22 @@ log = logging.getLogger(__name__)
 class ClusterConfig:
     """Where to run, and on how much of it.
 
-    Attributes
-    ----------
-    address : str
-        Of Ray: ``local`` starts it on this machine, ``auto`` finds the cluster this machine belongs to; or
-        ``HOST:PORT``, or ``ray://HOST:PORT``.
-    actors : int or None
-        None: as many as the cluster has room for now.
-    cpus : int or None
-        Cores an actor; None: up to 4, if each node has them.
-    gpus : float
-        GPUs an actor, such as 0.5 for two actors on each.
-    retry_failed : bool
-        Try tracks again that are in the store's list of failures.
-    stream : StreamConfig
-        Of each actor; ``prefetch`` is raised to its cores.
+    The address is ``local``, which starts Ray on this machine, ``auto``, which finds the cluster of this machine,
+    ``HOST:PORT`` or ``ray://HOST:PORT``.
     """
 
     address: str
-    actors: int | None = None
-    cpus: int | None = None
-    gpus: float = 0.0
-    retry_failed: bool = False
-    stream: StreamConfig = field(default_factory=StreamConfig)
+    actors: int | None = None  # None: as many as the cluster has room for now
+    cpus: int | None = None  # cores of an actor; None: up to 4, if each node has them
+    gpus: float = 0.0  # of an actor, such as 0.5 for two actors on each
+    retry_failed: bool = False  # try tracks again that are in the store's list of failures
+    stream: StreamConfig = field(default_factory=StreamConfig)  # of an actor; `prefetch` is raised to its cores
 
 
 def extract_on_ray(
-    tracks: Mapping[str, Place],
+    tracks: Mapping[str, PathOrUrl],
     load: Callable[[], Embedder],
-    place: Place,
+    store_root: PathOrUrl,
     config: ClusterConfig,
     *,
     on_start: Callable[[int], object] = lambda _: None,
@@ -77,16 +65,14 @@ def extract_on_ray(
     Parameters
     ----------
     tracks : mapping of key to path or URL
-        As `object_store.find_tracks` gives it. A path must lead to the file on every machine.
+        Every machine must see the same file at a path.
     load : callable
-        Gives the embedder; called once in each actor.
-    place : Path or str
-        The store: a folder that every machine shares, or a URL.
+        Returns the embedder; called once in each actor.
+    store_root : Path or str
+        A folder that all machines share, or a URL.
     config : ClusterConfig
-    on_start : callable
-        Called with the number of tracks that this run will try.
-    on_track : callable
-        Called after each of them; the result has no frames, those are in the store.
+    on_start, on_track : callable
+        Called with the number of tracks that this run will try, and after each with its result, without its frames.
 
     Raises
     ------
@@ -97,21 +83,16 @@ def extract_on_ray(
     """
     started = time.perf_counter()
     with _connected(config.address) as ray:
-        pool = _Pool(ray, _fit(config, ray), load, place)
+        pool = _Pool(ray, _fit(config, ray), load, store_root)
         try:
-            store = open_store(place, pool.spec())
-            if isinstance(place, Path):
-                remove_drafts(place)  # of runs that were killed
+            store = open_store(store_root, pool.spec())
+            if isinstance(store_root, Path):
+                remove_drafts(store_root)  # of runs that were killed
             pending, report = select_pending(tracks, store, set(store), retry_failed=config.retry_failed)
             on_start(len(pending))
-            for outcome in pool.embed(pending):
-                if outcome.error:
-                    report.failed[outcome.key] = outcome.error
-                    store.record_failure(outcome.key, outcome.error)
-                else:
-                    report.done += 1
-                    report.audio_s += outcome.duration_s
-                on_track(outcome)
+            for result in pool.embed(pending):
+                report.count(result, store)
+                on_track(result)
         finally:
             pool.stop()
     report.wall_s = time.perf_counter() - started
@@ -119,28 +100,28 @@ def extract_on_ray(
 
 
 class Worker:
-    """What runs in an actor: an embedder, loaded once, and the way from a chunk of tracks to the store."""
+    """What runs in an actor: an embedder, loaded once, puts chunks of tracks into the store."""
 
-    def __init__(self, load: Callable[[], Embedder], place: Place, config: ClusterConfig) -> None:
-        self._load, self._place, self._config = load, place, config
+    def __init__(self, load: Callable[[], Embedder], store_root: PathOrUrl, config: ClusterConfig) -> None:
+        self._load, self._store_root, self._config = load, store_root, config
         self._store: EmbeddingStore | ObjectStore | None = None
 
     def start(self) -> EmbedderSpec:
         """Load the embedder."""
         cpus = self._config.cpus or 1
-        # TensorFlow takes all cores and all of a GPU's memory, unless it is told.
+        # By default TensorFlow takes all cores, and all memory of a GPU.
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(cpus))
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         self._embedder = self._load()
         return self._embedder.spec
 
-    def embed(self, tracks: dict[str, Place], *, tried: bool) -> list[TrackResult]:
+    def embed(self, tracks: dict[str, PathOrUrl], *, tried: bool) -> list[TrackResult]:
         """Embed tracks into the store; with `tried`, those that are there already are not done again."""
-        self._store = self._store or open_store(self._place, self._embedder.spec)
+        self._store = self._store or open_store(self._store_root, self._embedder.spec)
         there = [key for key in tracks if tried and key in self._store]
         results = [TrackResult(key, None, self._store.spec.duration_s(len(self._store[key]))) for key in there]
-        places = {key: place for key, place in tracks.items() if key not in there}
-        stream = replace(self._config.stream, feed=lambda _, scratch: fetched(places, scratch))
+        missing = {key: source for key, source in tracks.items() if key not in there}
+        stream = replace(self._config.stream, feed=lambda _, scratch: fetched(missing, scratch))
         with contextlib.closing(embed_files({}, self._embedder, stream)) as embedded:
             for result in embedded:
                 if result.frames is not None:
@@ -152,17 +133,17 @@ class Worker:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Tracks that go to one actor, and how many actors have died with them in hand."""
+    """Tracks for one actor, and how many actors died while they worked on them."""
 
-    tracks: dict[str, Place]
+    tracks: dict[str, PathOrUrl]
     deaths: int = 0
 
 
 class _Pool:
     """Actors, and what each of them is doing: starting (None) or a chunk."""
 
-    def __init__(self, ray: Any, config: ClusterConfig, load: Callable[[], Embedder], place: Place) -> None:
-        self._ray, self._config, self._arguments = ray, config, (load, place, config)
+    def __init__(self, ray: Any, config: ClusterConfig, load: Callable[[], Embedder], store_root: PathOrUrl) -> None:
+        self._ray, self._config, self._arguments = ray, config, (load, store_root, config)
         self._kind = ray.remote(num_cpus=config.cpus, num_gpus=config.gpus, max_restarts=0)(Worker)
         self._running: dict[Any, tuple[Any, _Chunk | None]] = {}
         self._idle: list[Any] = []
@@ -172,13 +153,13 @@ class _Pool:
             self._start()
 
     def spec(self) -> EmbedderSpec:
-        """What the embeddings will be made with: waits for the first actor."""
+        """The spec of the actors' embedder; waits for the first actor."""
         while self._spec is None:
             for _ in self._wait(deque()):
                 pass
         return self._spec
 
-    def embed(self, tracks: Mapping[str, Place]) -> Iterator[TrackResult]:
+    def embed(self, tracks: Mapping[str, PathOrUrl]) -> Iterator[TrackResult]:
         """Embed tracks; yields each once, without its frames, when its chunk is done."""
         items = list(tracks.items())
         size = max(1, min(CHUNK_TRACKS, len(items) // (4 * (self._config.actors or 1))))
@@ -200,7 +181,7 @@ class _Pool:
         self._running[actor.start.remote()] = (actor, None)
 
     def _wait(self, todo: deque[_Chunk]) -> Iterator[TrackResult]:
-        """Wait for an actor to finish what it does; chunks that were lost go back to `todo`."""
+        """Wait until an actor has finished; chunks of dead actors go back to `todo`."""
         errors = self._ray.exceptions
         ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=WARN_AFTER_S)
         if not ready and not any(chunk for _, chunk in self._running.values()):
@@ -212,7 +193,7 @@ class _Pool:
             except errors.RayTaskError as error:
                 raise (error.cause if isinstance(error.cause, MoodError) else error) from None
             except errors.RayError as error:
-                with contextlib.suppress(Exception):  # lost from sight, perhaps, but alive
+                with contextlib.suppress(Exception):  # it may be out of reach, but alive
                     self._ray.kill(actor)
                 yield from self._take_back(chunk, todo, error)
                 self._start()
@@ -225,18 +206,18 @@ class _Pool:
                     yield from result
 
     def _take_back(self, chunk: _Chunk | None, todo: deque[_Chunk], error: Exception) -> Iterator[TrackResult]:
-        """What an actor had in hand goes to others, track by track: one of them may be what killed it."""
+        """Give a dead actor's tracks to others, one by one: one of them may be what killed it."""
         self._deaths += 1
         if chunk is None:
-            if self._deaths >= MOST_DEATHS * (self._config.actors or 1):
-                raise UsageError(f"the actors die before they can work: {_first_line(error)}") from error
+            if self._deaths >= MAX_DEATHS * (self._config.actors or 1):
+                raise UsageError(f"the actors die before they can work: {brief(error)}") from error
             return
-        log.warning("an actor died, %d tracks go to others (%s)", len(chunk.tracks), _first_line(error))
-        for key, place in chunk.tracks.items():
-            if len(chunk.tracks) == 1 and chunk.deaths + 1 >= MOST_DEATHS:
-                yield TrackResult(key, None, 0.0, f"{place}: {MOST_DEATHS} processes died of it, or with it in hand")
+        log.warning("an actor died, %d tracks go to others (%s)", len(chunk.tracks), brief(error))
+        for key, source in chunk.tracks.items():
+            if len(chunk.tracks) == 1 and chunk.deaths + 1 >= MAX_DEATHS:
+                yield TrackResult(key, None, 0.0, f"{source}: {MAX_DEATHS} processes died while they worked on it")
             else:
-                todo.append(_Chunk({key: place}, chunk.deaths + 1))
+                todo.append(_Chunk({key: source}, chunk.deaths + 1))
 
     def _agree(self, spec: EmbedderSpec) -> None:
         """All actors must make the same embeddings."""
@@ -246,10 +227,10 @@ class _Pool:
 
 
 def _fit(config: ClusterConfig, ray: Any) -> ClusterConfig:
-    """Decide what was left open, by the machines that are there."""
+    """Fill in the actors and cores that were left open, by the machines of the cluster."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
-    cpus = config.cpus or min([MOST_CPUS, *cores])
+    cpus = config.cpus or min([MAX_CPUS, *cores])
     room = 0
     for node in nodes:
         by_cpu = int(node.get("CPU", 0) // cpus)
@@ -271,11 +252,11 @@ def _describe(config: ClusterConfig) -> str:
 
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    """The module ``ray``, connected; a connection that was there is used, and left there."""
+    """The module ``ray``, connected; a connection that exists is used, and kept."""
     try:
         import ray
     except ImportError:
-        raise UsageError("there is no Ray: `pip install jamendo-mood[ray]` brings it") from None
+        raise UsageError("ray is missing: pip install 'jamendo-mood[ray]'") from None
     if ray.is_initialized():
         yield ray
         return
@@ -284,29 +265,25 @@ def _connected(address: str) -> Iterator[Any]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         local = {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_BYTES}
     try:
-        _knock(address)
+        _check_address(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except Exception as error:  # no cluster there, another version of Ray or Python, ...
-        raise UsageError(f"cannot reach a Ray cluster at {address!r} ({_first_line(error)})") from error
+        raise UsageError(f"cannot reach a Ray cluster at {address!r} ({brief(error)})") from error
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """OSError if nobody listens there: Ray itself would try for many minutes."""
+def _check_address(address: str) -> None:
+    """OSError if nothing listens there: Ray itself would try for many minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
 
 
-def _rename(error: str, place: Place) -> str:
-    """The error of a file that was fetched, with its URL for the place in the scratch folder, which is gone."""
-    name = str(place).rpartition("/")[2]
+def _rename(error: str, source: PathOrUrl) -> str:
+    """An error that names the source of a file instead of its copy in the scratch folder, which is gone."""
+    name = str(source).rpartition("/")[2]
     _, found, reason = error.partition(f"/{name}: ")
-    return f"{place}: {reason}" if found else error
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join((str(error).strip() or type(error).__name__).split("\n")[0].split())
+    return f"{source}: {reason}" if found else error

@@ -62,32 +62,15 @@ class _WrongBytesError(Exception):
 
 @dataclass(frozen=True)
 class DownloadConfig:
-    """What to download from where.
+    """What to download from where."""
 
-    Attributes
-    ----------
-    base_url : str
-        The folder that holds ``48/948.low.mp3`` and the others, or the tars.
-    checksums : mapping of key to SHA-256
-    tar_name : str
-        Name of the tars, with ``{}`` for the folder of tracks in each, such as ``48``; empty for single files.
-    connections : int
-        Downloads at the same time, from 1 to 16.
-    max_scratch_bytes : int
-        The most that files and WAVs may take on disk; more than `decoding_bytes`.
-    decoding_bytes : int
-        The share of it that decoding one track may take.
-    sleep : callable or None
-        Waits so many seconds, for tests; None waits no longer than the run lasts.
-    """
-
-    base_url: str
-    checksums: Mapping[str, str] = field(repr=False)
-    tar_name: str = ""
-    connections: int = 3
-    max_scratch_bytes: int = 2 * 10**9
-    decoding_bytes: int = DECODING_BYTES
-    sleep: Callable[[float], object] | None = None
+    base_url: str  # the folder that holds ``48/948.low.mp3`` and the others, or the tars
+    checksums: Mapping[str, str] = field(repr=False)  # SHA-256 by key
+    tar_name: str = ""  # with ``{}`` for the folder of tracks in a tar, such as ``48``; empty for single files
+    connections: int = 3  # at the same time, from 1 to 16
+    max_scratch_bytes: int = 2 * 10**9  # for downloads and WAVs on disk together
+    decoding_bytes: int = DECODING_BYTES  # of them, for decoding one track
+    sleep: Callable[[float], object] | None = None  # waits so many seconds, for tests
 
     def __post_init__(self) -> None:
         if not self.base_url.startswith(("http://", "https://")):
@@ -112,12 +95,7 @@ class _Job:
 class Downloads:
     """A feed for `streaming`: entering it starts the downloads and returns the function that hands out the files.
 
-    Parameters
-    ----------
-    config : DownloadConfig
-    tracks : mapping of key to path
-        Relative to the base URL, such as ``48/948.low.mp3``.
-    scratch : Scratch
+    The paths of `tracks` are relative to the base URL, such as ``48/948.low.mp3``.
     """
 
     def __init__(self, config: DownloadConfig, tracks: Mapping[str, Path], scratch: Scratch) -> None:
@@ -321,15 +299,7 @@ class _Room:
 
 
 class Link:
-    """One thread's connection: one request at a time.
-
-    Parameters
-    ----------
-    stop : Event
-        Once it is set, waits and reads end with `StoppedError`.
-    sleep : callable or None
-        Waits so many seconds instead of `stop`, for tests.
-    """
+    """One thread's connection, for one request at a time; once `stop` is set, waits and reads end in `StoppedError`."""
 
     def __init__(self, stop: threading.Event, sleep: Callable[[float], object] | None = None) -> None:
         self._stop, self._sleep = stop, sleep or stop.wait
@@ -397,11 +367,7 @@ class RemoteFile:
     """A file on a web server, a tar too, read from byte `start` on as if the connection never broke.
 
     What fails for a while (no connection, a broken one, status 429 or 5xx) is asked for again from where it stopped.
-
-    Attributes
-    ----------
-    offset : int
-        The next byte to be read.
+    The next byte to be read is at `offset`.
     """
 
     def __init__(self, link: Link, url: str, start: int = 0) -> None:
@@ -417,15 +383,7 @@ class RemoteFile:
         return self._size
 
     def read_blocks(self, count: int) -> Iterator[bytes]:
-        """Read `count` bytes, or up to the end of the file, in blocks.
-
-        Raises
-        ------
-        DownloadError
-            The server does not have the file, or breaks off again and again.
-        StoppedError
-            The run ends.
-        """
+        """Read `count` bytes, or up to the end of the file, in blocks; DownloadError if they cannot be had."""
         end = min(self.offset + count, self.open())
         while self.offset < end:
             if data := self._attempt(min(_BLOCK_BYTES, end - self.offset)):

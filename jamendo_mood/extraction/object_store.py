@@ -1,6 +1,6 @@
-"""Audio and embeddings that lie elsewhere than on a disk: s3://, gs:// and whatever else fsspec knows.
+"""Audio and embeddings that are not on a disk: s3://, gs:// and whatever else fsspec knows.
 
-A place is a `Path`, or a URL as text. fsspec brings S3 with ``s3fs``, Google's storage with ``gcsfs``, and so on.
+fsspec needs ``s3fs`` for S3, ``gcsfs`` for Google's storage, and so on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio.decoding import AUDIO_SUFFIXES, find_audio, key_of
+from jamendo_mood.audio.decoding import AUDIO_SUFFIXES, key_of
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.extraction.streaming import Source, Take
 from jamendo_mood.store.embedding_store import (
@@ -33,42 +33,38 @@ from jamendo_mood.store.embedding_store import (
 )
 from jamendo_mood.util.errors import AudioError, StoreError, UsageError
 from jamendo_mood.util.files import Scratch, is_disk_full, scratch_full
+from jamendo_mood.util.untrusted import brief
 
 FAILURES_FOLDER = "_failures"
 WAITS_S = (1.0, 5.0, 25.0)  # after a fetch that failed; fsspec's own file systems have retried before
 
 Array = npt.NDArray[np.float32]
-Place = Path | str
+PathOrUrl = Path | str
 
 
-def find_store(place: Place) -> EmbeddingStore | ObjectStore | None:
+def find_store(root: PathOrUrl) -> EmbeddingStore | ObjectStore | None:
     """Open the store at a path or URL, if there is one."""
-    if isinstance(place, Path):
-        return EmbeddingStore(place) if (place / MANIFEST_NAME).is_file() else None
-    system, root = _open(place)
-    with _told(place):
-        return ObjectStore(place) if system.exists(f"{root}/{MANIFEST_NAME}") else None
-
-
-def open_store(place: Place, spec: EmbedderSpec) -> EmbeddingStore | ObjectStore:
-    """Open or make the store at a path or URL; see there for what it raises."""
-    return EmbeddingStore(place, spec) if isinstance(place, Path) else ObjectStore(place, spec)
-
-
-def find_tracks(root: Place) -> dict[str, Place]:
-    """Find the audio files below a folder or URL by key, as `audio.decoding.find_audio` does.
-
-    Raises
-    ------
-    UsageError
-        There is no such folder, it cannot be listed, or two files have one key.
-    """
     if isinstance(root, Path):
-        return dict(find_audio(root))
+        return EmbeddingStore(root) if (root / MANIFEST_NAME).is_file() else None
+    system, path = _open(root)
+    with _naming(root):
+        return ObjectStore(root) if system.exists(f"{path}/{MANIFEST_NAME}") else None
+
+
+def open_store(root: PathOrUrl, spec: EmbedderSpec) -> EmbeddingStore | ObjectStore:
+    """Open or make the store at a path or URL; raises as the two classes do."""
+    return EmbeddingStore(root, spec) if isinstance(root, Path) else ObjectStore(root, spec)
+
+
+def find_tracks(root: str) -> dict[str, str]:
+    """Find the audio files below a URL by key, as `audio.decoding.find_audio` does below a folder.
+
+    UsageError if the URL cannot be listed, or two files have one key.
+    """
     system, base = _open(root)
-    with _told(root):
+    with _naming(root):
         paths = system.find(base)
-    found: dict[str, Place] = {}
+    found: dict[str, str] = {}
     for path in sorted(paths):
         below = path.removeprefix(base).lstrip("/")
         suffix = Path(below).suffix.lower()
@@ -82,25 +78,25 @@ def find_tracks(root: Place) -> dict[str, Place]:
 
 
 @contextlib.contextmanager
-def fetched(tracks: Mapping[str, Place], scratch: Scratch, waits_s: tuple[float, ...] = WAITS_S) -> Iterator[Take]:
-    """Feed the decoders with files from anywhere: those that are not on this machine's disks are fetched first.
+def fetched(tracks: Mapping[str, PathOrUrl], scratch: Scratch, waits_s: tuple[float, ...] = WAITS_S) -> Iterator[Take]:
+    """A feed for `streaming`: files from anywhere; those at URLs are copied into the scratch folder first.
 
-    Each decoding thread fetches its own file when it is its turn, so that there are never more of them than threads.
+    Each decoding thread copies its own file just before it decodes it, so there are never more copies than threads.
     """
-    todo: queue.SimpleQueue[tuple[str, Place]] = queue.SimpleQueue()
+    todo: queue.SimpleQueue[tuple[str, PathOrUrl]] = queue.SimpleQueue()
     for item in tracks.items():
         todo.put(item)
 
     def take(stop: threading.Event) -> Source | None:
         try:
-            key, place = todo.get_nowait()
+            key, source = todo.get_nowait()
         except queue.Empty:
             return None
-        if isinstance(place, Path):
-            return Source(key, place)
+        if isinstance(source, Path):
+            return Source(key, source)
         cleaning = contextlib.ExitStack()
-        path = cleaning.enter_context(scratch.folder()) / place.rpartition("/")[2]
-        error = _fetch(place, path, stop, waits_s)
+        path = cleaning.enter_context(scratch.folder()) / source.rpartition("/")[2]
+        error = _fetch(source, path, stop, waits_s)
         if stop.is_set():
             cleaning.close()
             return None
@@ -110,52 +106,42 @@ def fetched(tracks: Mapping[str, Place], scratch: Scratch, waits_s: tuple[float,
 
 
 class ObjectStore(Mapping[str, Array]):
-    """Embeddings in an object store, by track key: the layout of `EmbeddingStore`, so a copy of it on disk is one.
+    """Embeddings in an object store, by track key, in the files of `EmbeddingStore`: a copy of it on disk is one.
 
-    An object appears when it is whole, so none is ever torn. Failures are objects below ``_failures/``.
-
-    Parameters
-    ----------
-    url : str
-        Such as ``s3://bucket/embeddings/vggish``.
-    spec : EmbedderSpec or None
-        As for `EmbeddingStore`.
-
-    Raises
-    ------
-    UsageError
-        The place cannot be read, or there is a store of another embedder; or none, and there is no `spec`.
+    An object appears when it is whole. Failures are objects below ``_failures/``, as objects cannot be appended to.
+    `url` is such as ``s3://bucket/embeddings/vggish``. UsageError if it cannot be read, if there is no store and no
+    `spec`, or if it is a store of another embedder.
     """
 
     def __init__(self, url: str, spec: EmbedderSpec | None = None) -> None:
         self.url = url.rstrip("/")
         self._system, self._root = _open(self.url)
         manifest = f"{self._root}/{MANIFEST_NAME}"
-        with _told(self.url):
+        with _naming(self.url):
             there = self._system.exists(manifest)
         if not there:
             if spec is None:
                 raise UsageError(f"{self.url}: no embedding store there (no {MANIFEST_NAME})")
             self._write(manifest, format_manifest(spec))
-        with _told(self.url):
+        with _naming(self.url):
             content = self._system.cat_file(manifest)
         self.spec = parse_manifest(content, f"{self.url}/{MANIFEST_NAME}")
         if spec not in (None, self.spec):
-            raise UsageError(f"{self.url} is a store of {self.spec}, not of {spec}: use another place")
+            raise UsageError(f"{self.url} is a store of {self.spec}, not of {spec}: use another URL")
 
     def __getitem__(self, key: str) -> Array:
-        place = f"{self.url}/{key}.npy"
+        where = f"{self.url}/{key}.npy"
         try:
             content = self._system.cat_file(self._path(key))
         except FileNotFoundError:
             raise KeyError(key) from None
         except OSError as error:
-            raise StoreError(f"{place}: cannot be read ({error})") from error
+            raise StoreError(f"{where}: cannot be read ({error})") from error
         try:
             entry = parse_entry(bytearray(content))
         except ValueError as error:
-            raise describe_damage(error, place) from error
-        return check_entry(entry, key, self.spec, place).frames
+            raise describe_damage(error, where) from error
+        return check_entry(entry, key, self.spec, where).frames
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and bool(self._system.exists(self._path(key)))
@@ -179,13 +165,13 @@ class ObjectStore(Mapping[str, Array]):
         """The tracks that could not be embedded, and why."""
         folder = f"{self._root}/{FAILURES_FOLDER}"
         self._system.invalidate_cache()
-        with _told(self.url):
+        with _naming(self.url):
             texts = self._system.cat(self._system.find(folder)) if self._system.exists(folder) else {}
         keys = {path.removeprefix(folder).lstrip("/").removesuffix(".txt"): text for path, text in texts.items()}
         return {key: text.decode() for key, text in sorted(keys.items()) if key not in self}
 
     def record_failure(self, key: str, error: str) -> None:
-        """Note a failed track."""
+        """Add a failed track to the list."""
         self._write(self._failure_path(key), " ".join(error.split()).encode())
 
     def forget_failures(self, keys: set[str]) -> None:
@@ -203,7 +189,7 @@ class ObjectStore(Mapping[str, Array]):
     def _write(self, path: str, content: bytes) -> None:
         try:
             self._system.pipe_file(path, content)
-        except Exception as error:  # each kind of storage has errors of its own
+        except Exception as error:  # every kind of storage has errors of its own
             raise StoreError(f"{self._system.unstrip_protocol(path)}: cannot be written ({error})") from error
 
 
@@ -212,23 +198,23 @@ def _open(url: str) -> tuple[Any, str]:
     try:
         import fsspec
     except ImportError:
-        raise UsageError(f"{url}: there is no fsspec: `pip install jamendo-mood[ray]` brings it") from None
-    with _told(url):
+        raise UsageError(f"{url}: fsspec is missing: pip install 'jamendo-mood[ray]'") from None
+    with _naming(url):
         system, path = fsspec.core.url_to_fs(url)
     return system, path.rstrip("/")
 
 
 @contextlib.contextmanager
-def _told(url: str) -> Iterator[None]:
-    """Tell in one line what is wrong with a place, whatever its file system raises."""
+def _naming(url: str) -> Iterator[None]:
+    """Turn whatever a file system raises into one line that names the URL."""
     try:
         yield
-    except Exception as error:  # each kind of storage has errors of its own: no credentials, no package, no bucket
-        raise UsageError(f"{url}: cannot be opened ({' '.join(str(error).split()) or type(error).__name__})") from error
+    except Exception as error:  # of many kinds: no credentials, no package, no bucket
+        raise UsageError(f"{url}: cannot be opened ({brief(error)})") from error
 
 
 def _fetch(url: str, path: Path, stop: threading.Event, waits_s: tuple[float, ...]) -> Exception | None:
-    """Copy a file to this machine, trying several times; gives the error of the last."""
+    """Copy a file to this machine, trying several times; returns the error of the last."""
     for wait_s in (*waits_s, None):
         try:
             system, source = _open(url)
@@ -239,7 +225,7 @@ def _fetch(url: str, path: Path, stop: threading.Event, waits_s: tuple[float, ..
             if is_disk_full(error):
                 return scratch_full(path)
             failure: Exception = error
-        except Exception as error:  # each kind of storage has errors of its own
+        except Exception as error:  # every kind of storage has errors of its own
             failure = error
         else:
             return None

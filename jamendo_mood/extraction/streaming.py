@@ -1,4 +1,4 @@
-"""Audio files -> embeddings in a store: streaming, resumable, in shards, with every failure on record.
+"""Audio files -> embeddings in a store: streaming, resumable, in shards, with a list of what failed.
 
 Decoding overlaps with the network: threads convert, read and run the embedder's front end; the calling thread runs the
 network on full batches, which cross the borders of blocks and tracks. Bounded queues keep memory flat however long a
@@ -30,7 +30,7 @@ from jamendo_mood.util.files import Scratch
 
 BLOCK_FRAMES = 64  # windows a block: about a minute of sound, 4 MB
 STRETCH_SAMPLES = 60 * SAMPLE_RATE_HZ  # what `StreamConfig.alter` is given at a time, whatever the embedder
-_NOT_FINITE = "its embedding holds NaN or infinity, which sound never gives: check the weights and the precision"
+_NOT_FINITE = "its embedding holds NaN or infinity, which no sound causes: check the weights and the precision"
 
 Array = npt.NDArray[np.float32]
 log = logging.getLogger(__name__)
@@ -38,38 +38,27 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """A file to be decoded.
-
-    Attributes
-    ----------
-    key : str
-    path : Path
-        Where it is; of no meaning when there is an error.
-    error : Exception or None
-        Why it cannot be had.
-    release : callable
-        Called when its decoding has ended, however it ended.
-    """
+    """A file to be decoded, or the error that is the reason why there is none."""
 
     key: str
     path: Path = Path()
     error: Exception | None = None
-    release: Callable[[], object] = lambda: None
+    release: Callable[[], object] = lambda: None  # called when its decoding has ended, well or badly
 
 
 Take = Callable[[threading.Event], Source | None]
-"""Gives the next file, waiting for it if need be; None after the last, or once the event is set. For many threads."""
+"""Returns the next file, waiting for it if need be; None after the last, or once the event is set. For many threads."""
 
 Feed = Callable[[Mapping[str, Path], Scratch], AbstractContextManager[Take]]
-"""Starts to get the files of some tracks, into a scratch folder if need be."""
+"""Starts to get the files of tracks, into a scratch folder if need be."""
 
 Alter = Callable[[str, Iterator[Wave]], Iterator[Wave]]
-"""Changes the sound of a track, by its key: stretches of a minute, the last shorter, to stretches of any length."""
+"""Changes the sound of a track, by its key: from stretches of a minute to stretches of any length."""
 
 
 @contextlib.contextmanager
 def local_files(tracks: Mapping[str, Path], _: Scratch) -> Iterator[Take]:
-    """Feed the decoders with files that are there already; `downloads.Downloads` is the other feed."""
+    """The feed for files that are there already; the others are `downloads.Downloads` and `object_store.fetched`."""
     todo: queue.SimpleQueue[Source] = queue.SimpleQueue()
     for key, path in tracks.items():
         todo.put(Source(key, path))
@@ -85,30 +74,14 @@ def local_files(tracks: Mapping[str, Path], _: Scratch) -> Iterator[Take]:
 
 @dataclass(frozen=True)
 class StreamConfig:
-    """How to stream audio through an embedder.
+    """How to stream audio through an embedder."""
 
-    Attributes
-    ----------
-    batch : int
-        Windows the network takes at once.
-    prefetch : int
-        Threads that decode ahead of the network: each holds at most one WAV.
-    scratch : Path or None
-        Where WAVs live for the moments they exist; None is the system's folder for temporary files.
-    decoder : str
-        One of `decoding.DECODERS`.
-    feed : callable
-        What gives the decoders the files of the tracks, one by one, as they come.
-    alter : callable or None
-        What is done to the sound between decoder and embedder; ``augmentation`` makes copies by it.
-    """
-
-    batch: int = 64
-    prefetch: int = 2
-    scratch: Path | None = None
-    decoder: str = decoding.DEFAULT_DECODER
-    feed: Feed = local_files
-    alter: Alter | None = None
+    batch: int = 64  # windows that the network takes at once
+    prefetch: int = 2  # threads that decode ahead of the network; each holds at most one WAV
+    scratch: Path | None = None  # where WAVs live for a moment; None is the system's folder for temporary files
+    decoder: str = decoding.DEFAULT_DECODER  # one of `decoding.DECODERS`
+    feed: Feed = local_files  # where the decoders get the files from
+    alter: Alter | None = None  # changes the sound between decoder and embedder
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.prefetch < 1:
@@ -118,7 +91,7 @@ class StreamConfig:
 
 @dataclass(frozen=True)
 class TrackResult:
-    """What became of one track: `frames` (frames, dim), or None and an `error`, which `cause` has raised."""
+    """The result of one track: float32 `frames` (frames, dim), or None, an `error` message and the exception."""
 
     key: str
     frames: Array | None
@@ -130,18 +103,18 @@ class TrackResult:
 def embed_files(
     tracks: Mapping[str, Path], embedder: Embedder, config: StreamConfig | None = None
 ) -> Generator[TrackResult, None, None]:
-    """Embed audio files, each in its turn but overlapped; yields each track once, roughly in order.
+    """Embed audio files; yields each track once, with its frames or its error, roughly in order.
 
-    A track that fails is yielded with its error. Close the generator to stop: threads end and the scratch folder goes.
+    Close the generator to stop: the threads end and the scratch folder is removed.
 
     Raises
     ------
     DiskFullError
-        The scratch folder is full: no one track's fault.
+        The scratch folder is full.
     UsageError
-        There is no ffmpeg, or no scratch folder can be made.
+        There is no ffmpeg, or the scratch folder cannot be made.
     NetworkError
-        The feed's server gives nothing.
+        Nothing can be downloaded.
     """
     config = config or StreamConfig()
     with (
@@ -166,14 +139,9 @@ class Chunk:
 def decode(
     key: str, path: Path, embedder: Embedder, scratch: Scratch, config: StreamConfig | None = None
 ) -> Iterator[Chunk]:
-    """Turn one audio file into inputs of the network, block by block; the WAV is gone when the last is out.
+    """Turn one audio file into inputs of the network, block by block; the WAV is deleted after the last.
 
-    Of `config` only the decoder and what alters the sound count.
-
-    Raises
-    ------
-    AudioError
-        It cannot be decoded.
+    AudioError if it cannot be decoded. Of `config` only the decoder and what alters the sound count.
     """
     with _sound_of(key, path, scratch, config or StreamConfig(), *blocks_of(embedder)) as waves:
         yield from apply_frontend(key, waves, embedder)
@@ -205,28 +173,24 @@ def apply_frontend(key: str, waves: Iterable[Wave], embedder: Embedder) -> Itera
 def _sound_of(
     key: str, path: Path, scratch: Scratch, config: StreamConfig, block: int, overlap: int
 ) -> Iterator[Iterator[Wave]]:
-    """A file's blocks, as they are or altered."""
+    """The blocks of a file, altered if the config says so."""
     read = decoding.DECODERS[config.decoder]
-    if config.alter is None:
-        with contextlib.closing(read(path, scratch, block, overlap)) as waves:
-            yield waves
-    else:
-        with contextlib.closing(read(path, scratch, STRETCH_SAMPLES, 0)) as waves:
-            yield decoding.cut(config.alter(key, waves), path, block, overlap)
+    size = (block, overlap) if config.alter is None else (STRETCH_SAMPLES, 0)
+    with contextlib.closing(read(path, scratch, *size)) as waves:
+        yield waves if config.alter is None else decoding.cut(config.alter(key, waves), path, block, overlap)
 
 
 def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int = StreamConfig.batch) -> Iterator[TrackResult]:
-    """Run the network on full batches of whatever comes, and yield each track when its last frame is there.
+    """Run the network on full batches of chunks, and yield each track when its last frame is computed.
 
-    A chunk with an error ends its track. Every batch has `batch` rows, the very last being filled up, so that an
-    embedding does not depend on what it was computed with. Where a row describes a whole track it does not wait for a
-    batch of tracks.
+    A chunk with an error ends its track. The last batch is filled up: so an embedding does not depend on what else was
+    embedded. Where a row describes a whole track, it does not wait for a batch of tracks.
     """
     assembly = _Assembly(embedder.network, 1 if embedder.spec.hop_s is None else batch)
     for chunk in chunks:
         if chunk.error is not None:
             assembly.drop(chunk.key)
-            yield TrackResult(chunk.key, None, 0.0, str(chunk.error), chunk.error)
+            yield TrackResult(chunk.key, None, 0.0, str(chunk.error) or type(chunk.error).__name__, chunk.error)
         else:
             assembly.add(chunk)
             yield from assembly.finished()
@@ -235,7 +199,7 @@ def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int = Strea
 
 
 class _Assembly:
-    """Inputs waiting for the network, and the outputs of tracks that are not complete."""
+    """Inputs that wait for the network, and the outputs of incomplete tracks."""
 
     def __init__(self, network: Callable[[Array], Array], batch: int) -> None:
         self._network, self._batch = network, batch
@@ -268,7 +232,7 @@ class _Assembly:
             yield TrackResult(key, None if error else frames, duration_s, str(error or ""), error)
 
     def _run(self) -> None:
-        """One batch: take rows from the front, pad if they are too few, hand the results to their tracks."""
+        """One batch: take rows from the front, pad if they are too few, give the results to their tracks."""
         room = self._batch
         taken: list[tuple[str, Array]] = []
         while room and self._waiting:
@@ -286,7 +250,7 @@ class _Assembly:
 
 
 class _StopError(Exception):
-    """The run ends: a decoding thread must drop what it has in hand."""
+    """The run ends: a decoding thread must stop."""
 
 
 class _Decoders:
@@ -344,7 +308,7 @@ class _Decoders:
                 self._put(chunk)
         except _StopError:
             raise
-        except Exception as error:  # the one place that records a failed track: whatever it is, the others go on
+        except Exception as error:  # the one place that records a failed track; the others go on
             self._put(Chunk(source.key, error=error))
 
     def _put(self, chunk: Chunk) -> None:
@@ -359,29 +323,26 @@ T = TypeVar("T")
 
 @dataclass
 class ExtractReport:
-    """What became of a run.
+    """The result of a run."""
 
-    Attributes
-    ----------
-    done : int
-        Tracks embedded in this run.
-    skipped : int
-        Tracks that were in the store already.
-    failed : dict
-        Error by key, of this run's tracks and of earlier failures that were not tried again.
-    audio_s, wall_s : float
-        Seconds of sound embedded, and seconds it took.
-    """
+    done: int = 0  # tracks embedded in this run
+    skipped: int = 0  # tracks that were in the store already
+    failed: dict[str, str] = field(default_factory=dict)  # errors by key, also of failed tracks that were not retried
+    audio_s: float = 0.0  # seconds of sound embedded
+    wall_s: float = 0.0  # seconds it took
 
-    done: int = 0
-    skipped: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    audio_s: float = 0.0
-    wall_s: float = 0.0
+    def count(self, result: TrackResult, store: Store) -> None:
+        """Count one more track; a failure goes into the store's list too."""
+        if result.error:
+            self.failed[result.key] = result.error
+            store.record_failure(result.key, result.error)
+        else:
+            self.done += 1
+            self.audio_s += result.duration_s
 
 
 class Store(Protocol):
-    """Where embeddings go; `EmbeddingStore` is the one on disk, and says what each of these does."""
+    """Where embeddings go; see `EmbeddingStore`, the one on disk."""
 
     spec: EmbedderSpec
 
@@ -424,7 +385,7 @@ def extract(
     UsageError
         The store holds another embedder's embeddings.
     DiskFullError
-        There is no room left; what was done is kept.
+        The disk is full; what was done is kept.
     """
     if store.spec != embedder.spec:
         raise UsageError(f"the store is of {store.spec}, the embedder is {embedder.spec}")
@@ -432,13 +393,9 @@ def extract(
     pending, report = select_pending(tracks, store, store, retry_failed=retry_failed)
     with contextlib.closing(embed_files(pending, embedder, config)) as results:
         for result in results:
-            if result.frames is None:
-                report.failed[result.key] = result.error
-                store.record_failure(result.key, result.error)
-            else:
+            if result.frames is not None:
                 store.add(result.key, result.frames)
-                report.done += 1
-                report.audio_s += result.duration_s
+            report.count(result, store)
             on_track(result)
     report.wall_s = time.perf_counter() - started
     return report
@@ -449,34 +406,22 @@ def select_pending(
 ) -> tuple[dict[str, T], ExtractReport]:
     """The tracks that a run is to embed, and the report that it begins with.
 
-    Parameters
-    ----------
-    tracks : mapping of key to file
-    store : Store
-        Whose failures count; `retry_failed` takes those of `tracks` out of its list.
-    there : container of str
-        The keys that are done: the store itself, or a list of what it has where looking up each would be slow.
-    retry_failed : bool
+    `there` has the keys that are done: it is the store itself, or a set where looking up each key would be slow.
+    `retry_failed` takes the tracks out of the store's list of failures.
     """
-    pending = {key: place for key, place in tracks.items() if key not in there}
+    pending = {key: file for key, file in tracks.items() if key not in there}
     report = ExtractReport(skipped=len(tracks) - len(pending))
     earlier = {key: error for key, error in store.failures().items() if key in pending}
     if retry_failed and earlier:
         store.forget_failures(set(earlier))
     elif earlier:
         report.failed.update(earlier)
-        pending = {key: place for key, place in pending.items() if key not in earlier}
+        pending = {key: file for key, file in pending.items() if key not in earlier}
     return pending, report
 
 
 def select_shard(keys: Iterable[str], index: int, count: int) -> list[str]:
-    """The keys of shard `index` (from 1) of `count`: decided by each key alone, so the same on every machine.
-
-    Raises
-    ------
-    UsageError
-        Not ``1 <= index <= count``.
-    """
+    """The keys of shard `index` (from 1) of `count`: each key alone decides, so they are the same on every machine."""
     if not 1 <= index <= count:
         raise UsageError(f"shard {index}/{count}: it must be between 1/{count} and {count}/{count}")
     return [key for key in keys if zlib.crc32(key.encode(errors="surrogateescape")) % count == index - 1]

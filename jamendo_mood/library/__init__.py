@@ -1,1 +1,1 @@
-"""Many songs: scores kept beside a store, similar tracks, playlists, and which emotions were asked for."""
+"""Many songs: scores kept beside a store, similar tracks, playlists, and the emotions that a user asked for."""

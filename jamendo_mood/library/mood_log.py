@@ -1,22 +1,20 @@
-"""The emotions that somebody asked for, kept on this machine and only where that was asked for too.
+"""The emotions that the user asked for, remembered on this machine if the user wants that.
 
-A file of the user's own, with a line of JSON for each wish: when, which emotion, where it lies, and which option asked.
-Which track or which library is not kept. Nothing is written unless the user said so (`playlist --remember`, a box in
-the widget), nothing leaves the machine, and `forget` deletes all of it.
+A file with a line of JSON for each wish: when, which emotion, its valence and arousal, and which option asked. Neither
+tracks nor libraries are recorded. Nothing is written unless the user said so (`playlist --remember`, a box in the
+widget), nothing leaves the machine, and `forget` deletes all of it.
 
 Several processes may write at a time: each takes a lock, and a line is one write. A line that was cut short, by a full
-disk or a crash, is closed by the next and passed over in reading.
+disk or a crash, is ended by the next one and skipped in reading.
 
 References
 ----------
-XDG Base Directory Specification: where data of a user go.
+XDG Base Directory Specification: where a user's data belong.
 """
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -47,7 +45,7 @@ class Wish:
     valence, arousal : float
         Range [-1, 1].
     asked_by : str
-        How: the option's name without its dashes, or ``widget``.
+        The option's name without its dashes, or ``widget``.
     """
 
     time: datetime.datetime
@@ -59,14 +57,14 @@ class Wish:
 
 @dataclass(frozen=True)
 class History:
-    """What was kept.
+    """What was remembered.
 
     Attributes
     ----------
     wishes : tuple of Wish
         In the order in which they were written.
     problems : tuple of str
-        One line for each line of the file that is no wish, with its number and why.
+        One for each line of the file that is not a wish: its number, and what is wrong with it.
     """
 
     wishes: tuple[Wish, ...]
@@ -76,18 +74,18 @@ class History:
 def default_path() -> Path:
     """``jamendo-mood/emotions.jsonl`` in the user's data folder: XDG_DATA_HOME, or ~/.local/share."""
     home = Path(os.environ.get("XDG_DATA_HOME") or "")
-    # A relative path is to be passed over, says the specification.
+    # The specification says to ignore a relative path.
     folder = home if home.is_absolute() else Path.home() / ".local" / "share"
     return folder / "jamendo-mood" / FILE_NAME
 
 
 def now() -> datetime.datetime:
-    """The time, in UTC, to the second."""
+    """The time in UTC, to the second."""
     return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
 
 
 def wish_for(place: Place, asked_by: str, time: datetime.datetime, emotion: str | None = None) -> Wish:
-    """The wish for a place; its emotion is what `emotions` calls the place, unless it was asked for by name."""
+    """The wish for a valence and arousal; `emotion` is the name that was asked for, or None to look one up."""
     if emotion is None:
         described = describe_place(*place)
         emotion = NEUTRAL.name if described.face == NEUTRAL.face else described.emotion
@@ -95,12 +93,12 @@ def wish_for(place: Place, asked_by: str, time: datetime.datetime, emotion: str 
 
 
 def remember(wishes: Sequence[Wish], path: Path | None = None) -> Path:
-    """Add wishes to the file, which only its owner can read; returns where it is.
+    """Add wishes to the file, which only its owner can read; returns its path.
 
     Raises
     ------
     DiskFullError, UsageError
-        It cannot be written; nothing of these wishes was.
+        The file cannot be written; none of these wishes was.
     """
     path = default_path() if path is None else path
     text = "".join(json.dumps({**asdict(wish), "time": wish.time.isoformat()}) + "\n" for wish in wishes)
@@ -111,7 +109,7 @@ def remember(wishes: Sequence[Wish], path: Path | None = None) -> Path:
 
 
 def read(path: Path | None = None) -> History:
-    """What was kept; nothing if there is no file.
+    """What was remembered; nothing if there is no file.
 
     Raises
     ------
@@ -133,7 +131,7 @@ def read(path: Path | None = None) -> History:
             wishes.append(_parse(line))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             why = "it was cut short" if number == len(lines) else _reason(error)
-            problems.append(f"{path}, line {number} is passed over: {why}")
+            problems.append(f"{path}, line {number} is skipped: {why}")
     return History(tuple(wishes), tuple(problems))
 
 
@@ -142,22 +140,22 @@ def _parse(line: bytes) -> Wish:
     if not isinstance(row, dict) or row.keys() != {field.name for field in fields(Wish)}:
         raise ValueError("not an object with " + ", ".join(field.name for field in fields(Wish)))
     if row["emotion"] not in _KNOWN:
-        raise ValueError(f"no emotion {row['emotion']!r}")
+        raise ValueError(f"unknown emotion {row['emotion']!r}")
     for axis in ("valence", "arousal"):
         if isinstance(row[axis], bool) or not isinstance(row[axis], (int, float)) or not -1 <= row[axis] <= 1:
             raise ValueError(f"{axis} {row[axis]!r} is not a number from -1 to 1")
     time = datetime.datetime.fromisoformat(row["time"])
     if time.tzinfo is None or not isinstance(row["asked_by"], str):
-        raise ValueError("a time without its zone" if time.tzinfo is None else "asked_by is no text")
+        raise ValueError("a time without its zone" if time.tzinfo is None else "asked_by is not text")
     return Wish(**{**row, "time": time.astimezone(datetime.timezone.utc)})
 
 
 def _reason(error: Exception) -> str:
-    return "no JSON" if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) else str(error)
+    return "not JSON" if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) else str(error)
 
 
 def forget(path: Path | None = None) -> bool:
-    """Delete all that was kept; whether there was anything.
+    """Delete all that was remembered; returns whether there was anything.
 
     Raises
     ------
@@ -175,7 +173,7 @@ def forget(path: Path | None = None) -> bool:
 
 
 def to_table(wishes: Sequence[Wish]) -> str:
-    """A line a wish, oldest first, in the time of this place."""
+    """A line per wish, oldest first, in local time."""
     return "".join(
         f"{wish.time.astimezone():%Y-%m-%d %H:%M}  {wish.emotion:14} "
         f"valence {wish.valence:+.2f}  arousal {wish.arousal:+.2f}  {plaintext.show(wish.asked_by)}\n"
@@ -184,18 +182,13 @@ def to_table(wishes: Sequence[Wish]) -> str:
 
 
 def to_json(wishes: Sequence[Wish]) -> str:
-    """A list with an object for each wish, times in UTC."""
+    """A list with an object per wish, times in UTC."""
     return plaintext.to_json(as_rows(wishes)) + "\n"
 
 
 def to_csv(wishes: Sequence[Wish]) -> str:
     """A table for spreadsheets, times in UTC."""
-    buffer = io.StringIO()
-    names = [field.name for field in fields(Wish)]
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(plaintext.cells(row[name] for name in names) for row in as_rows(wishes))
-    return buffer.getvalue()
+    return plaintext.to_csv([field.name for field in fields(Wish)], [row.values() for row in as_rows(wishes)])
 
 
 def as_rows(wishes: Sequence[Wish]) -> list[dict[str, Any]]:
@@ -204,12 +197,12 @@ def as_rows(wishes: Sequence[Wish]) -> list[dict[str, Any]]:
 
 
 FORMATS: dict[str, Callable[[Sequence[Wish]], str]] = {"table": to_table, "json": to_json, "csv": to_csv}
-"""All ways to write a history down."""
+"""Formats for a history."""
 
 
 VALENCE, AROUSAL = "#2a7f62", "#f2a33a"
-NAMED = 24
-"""About the most names of emotions on a picture: those that would lie on each other are left out."""
+MAX_NAMES = 24
+"""About so many names of emotions fit on a figure; others are left out."""
 
 
 def plot_history(wishes: Sequence[Wish]) -> Picture:
@@ -238,9 +231,9 @@ def plot_history(wishes: Sequence[Wish]) -> Picture:
 
 
 def _names(wishes: Sequence[Wish]) -> dict[datetime.datetime, str]:
-    """What to write at which times: the emotions of a path, which were asked for at one time, in one."""
+    """Names by time: emotions asked for at the same time, as a path, are one name."""
     names: dict[datetime.datetime, str] = {}
-    least = (wishes[-1].time - wishes[0].time) / NAMED
+    least = (wishes[-1].time - wishes[0].time) / MAX_NAMES
     last = wishes[0].time
     for wish in wishes:
         if wish.time in names:

@@ -1,8 +1,8 @@
-"""Every track of a store scored once: what is known of it is kept beside the store's embeddings.
+"""Scores of all tracks of a store, computed once and kept beside the embeddings.
 
-``STORE/library-<12 hex of the tagger>.npz`` holds keys, scores and mean embeddings. It is derived, written whole or not
-at all, and may be deleted at any time. Tracks that came later are scored and added, those that went are dropped, and
-one that was extracted anew (its file has another time) is scored anew.
+``STORE/library-<12 hex of the tagger>.npz`` holds keys, scores and mean embeddings. It may be deleted at any time. New
+tracks are added to it, deleted ones removed, and one that was extracted again (its file has another time) is scored
+again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """What is known of the tracks of a store.
+    """Scores and mean embeddings of the tracks of a store.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Scored:
     means : float32 array (n, dim)
         The mean of each embedding over its frames.
     scores : float32 array (n, targets)
-        Range [0, 1]; no columns without a tagger.
+        Range [0, 1], or on the scale of values; no columns without a tagger.
     """
 
     keys: tuple[str, ...]
@@ -56,29 +56,29 @@ class Scored:
     scores: Array
 
     def select(self, rows: list[int]) -> Scored:
-        """Those of the tracks."""
+        """The tracks in these rows."""
         keys = tuple(self.keys[row] for row in rows)
         return Scored(keys, self.stamps[rows], self.means[rows], self.scores[rows])
 
 
 def score_store(store: EmbeddingStore, tagger: Tagger | None, on_progress: OnProgress | None = None) -> Scored:
-    """Scores and mean embeddings of all tracks of a store, sorted by key; computed where they are not kept already.
+    """Scores and mean embeddings of all tracks of a store, sorted by key; only those not kept yet are computed.
 
     Parameters
     ----------
     store : EmbeddingStore
-        Where they are kept; if it can't be written, that is logged and nothing is kept.
+        They are kept there; if it can't be written, that is logged and nothing is kept.
     tagger : Tagger or None
         Without one there are only the means.
     on_progress : callable (tracks done, tracks to do) or None
-        Called as tracks are scored; not at all if there is nothing to do.
+        Called as tracks are scored; never if there is nothing to do.
 
     Raises
     ------
     UsageError
-        The store is empty, or of another embedder than the tagger's.
+        The store is empty, or its embedder is not the tagger's.
     StoreError
-        An embedding is damaged, or went away.
+        An embedding is damaged, or was deleted meanwhile.
     DataError
         An embedding holds NaN or infinity.
     """
@@ -99,7 +99,7 @@ def score_store(store: EmbeddingStore, tagger: Tagger | None, on_progress: OnPro
             parts.append(_score(store, tagger, {key: stamps[key] for key in keys}))
             if on_progress is not None:
                 on_progress(start + len(keys), len(todo))
-    finally:  # what was done before an interruption is kept
+    finally:  # an interruption keeps what was done
         scored = _join(parts)
         if len(parts) > 1 or len(current) < len(kept.keys):
             _write(path, scored)
@@ -107,7 +107,7 @@ def score_store(store: EmbeddingStore, tagger: Tagger | None, on_progress: OnPro
 
 
 def identify_tagger(tagger: Tagger | None) -> str:
-    """12 hex digits of all that a tagger's scores depend on; ``none`` without one."""
+    """12 hex digits for everything that a tagger's scores depend on; ``none`` without a tagger."""
     if tagger is None:
         return "none"
     what = [asdict(tagger.task), asdict(tagger.spec), asdict(tagger.head), tagger.calibration.tolist()]
@@ -129,7 +129,7 @@ def _score(store: EmbeddingStore, tagger: Tagger | None, stamps: dict[str, int])
         try:
             tracks.append(store[key])
         except KeyError:
-            raise StoreError(f"{store.root}: track {key} went away while it was scored; start again") from None
+            raise StoreError(f"{store.root}: track {key} was deleted while it was scored; start again") from None
         check_finite(key, tracks[-1])
     return Scored(
         tuple(stamps),
@@ -158,11 +158,11 @@ def _write(path: Path, scored: Scored) -> None:
         write_atomically(path, lambda file: file.write(buffer.getvalue()))
         remove_drafts(path.parent)  # of runs that were killed
     except (StoreError, DiskFullError) as error:
-        log.warning("what was computed is not kept, and will be computed anew next time: %s", error)
+        log.warning("the scores cannot be kept, and will be computed again next time: %s", error)
 
 
 def _read(path: Path, empty: Scored) -> Scored | None:
-    """What was kept, or None if there is nothing or it is damaged."""
+    """The kept scores, or None if there are none or they are damaged."""
     try:
         with untrusted.open_file(path) as file:
             arrays = untrusted.read_npz(file, os.fstat(file.fileno()).st_size)
@@ -177,6 +177,6 @@ def _read(path: Path, empty: Scored) -> Scored | None:
     except FileNotFoundError:
         return None
     except untrusted.DAMAGES as error:
-        log.warning("%s: damaged, made anew (%s)", path, untrusted.brief(error))
+        log.warning("%s: damaged, computed again (%s)", path, untrusted.brief(error))
         return None
     return kept

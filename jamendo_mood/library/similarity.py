@@ -1,13 +1,11 @@
-"""A store and a tagger -> `Library`: tracks that sound alike, tracks by mood, and paths through the plane of moods.
+"""`Library`: finds similar tracks, tracks by mood, and playlists along a path of moods, in a store of embeddings.
 
-At the size of MTG-Jamendo a query is one pass over small arrays; it needs no index.
+With as many tracks as MTG-Jamendo has, a query is one pass over small arrays; it needs no index.
 """
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,12 +25,12 @@ from jamendo_mood.util.errors import MoodError, UsageError
 
 TOP_TAGS = 3
 RELIANCE = {"good": 1.0, "fair": 1.0, "weak": 0.25, "unknown": 0.25}
-"""How much a wished-for level counts, by the tag's grade: little where the tagger hardly tells the tag from chance."""
+"""How much a tag counts in a query, by its grade: little if the tagger hardly does better than guessing."""
 
-_WIDEST = 2 * np.sqrt(2)  # from one corner of the plane to the opposite
+_DIAGONAL = 2 * np.sqrt(2)  # of the plane
 
 Array = npt.NDArray[np.float32]
-Places = npt.NDArray[np.float64]
+Points = npt.NDArray[np.float64]
 Point = tuple[float, float]
 
 
@@ -47,10 +45,10 @@ class Found:
         In [0, 1]; 1 is exactly what was asked for.
     file : Path or None
     tags : tuple of (str, float)
-        Its highest tags, and their scores; values in the order of their task.
+        Its highest tags with their scores; values in the order of their task.
     title, artist : str or None
     duration_s : float or None
-        What its file says of itself, once `similarity.describe` has looked.
+        From the file's metadata; None until `describe` has read them.
     """
 
     key: str
@@ -64,7 +62,7 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class Library:
-    """What is known of all tracks of a store, ready to be searched.
+    """All tracks of a store, ready to be searched.
 
     Attributes
     ----------
@@ -77,13 +75,13 @@ class Library:
     means : float32 array (n, dim)
         The mean of each track's embedding.
     va : float32 array (n, 2) or None
-        Valence and arousal, see `tagging.emotions.place_of`; None where the targets say nothing of them.
+        Valence and arousal, see `tagging.emotions.place_of`; None if the targets say nothing about them.
     grades : tuple of str
         How far each tag can be relied on: a value of `metrics.GRADES`.
     files : mapping of str to Path
-        The audio of the tracks whose audio is at hand.
+        The audio of tracks, as far as it is available.
     scale : (float, float) or None
-        Of scores that are values.
+        Of values; None for tags and classes.
     """
 
     keys: tuple[str, ...]
@@ -100,25 +98,25 @@ class Library:
 
     @functools.cached_property
     def levels(self) -> Array:
-        """Each track's rank by each tag, float32 (n, k): 1 the most of all tracks, 0 the least, ties their mean."""
+        """Each track's rank by each tag, float32 (n, k): 1 the most of all tracks, 0 the least; ties their mean."""
         return spread_by_rank(self.scores)
 
     @functools.cached_property
     def plane(self) -> Array | None:
-        """Where the tracks lie, float32 (n, 2): valence and arousal spread by rank over [-1, 1], each by itself.
+        """Valence and arousal of each track, float32 (n, 2), each spread by rank over [-1, 1]; None as `va`.
 
-        Tags' means crowd around the middle. Spread out, the whole plane is used, and a position is relative: valence 1
-        is the most pleasant track of this library, 0 the one in the middle.
+        The means of tags crowd around the middle. Spread out, they use the whole plane, and are relative: valence 1 is
+        the most pleasant track of this library, 0 the one in the middle.
         """
         return None if self.va is None else spread_by_rank(self.va) * 2 - 1
 
     @functools.cached_property
     def directions(self) -> Array:
-        """The mean embeddings, each number standardised over the library, as vectors of length 1; float32 (n, dim)."""
+        """The mean embeddings, standardised over the library and scaled to length 1; float32 (n, dim)."""
         return self._directions_of(self.means)
 
     def prepare(self) -> Library:
-        """Compute now what queries need, so that the first is as fast as the others; returns the library itself."""
+        """Compute what queries need, so that the first is as fast as the others; returns the library itself."""
         _ = self.levels, self.plane, self.directions, self._row_of
         return self
 
@@ -131,7 +129,7 @@ class Library:
             A key of the library, which then is not among the results, or the mean embedding of any sound.
         count : int
         exclude : collection of str
-            Keys that are not wanted.
+            Keys to leave out.
 
         Returns
         -------
@@ -141,7 +139,7 @@ class Library:
         Raises
         ------
         UsageError
-            There is no such track, or this is no mean embedding of the library's kind.
+            There is no such track, or the mean embedding is not one of this library's embedder.
         """
         if isinstance(track, str):
             direction, exclude = self.directions[self.row(track)], {track, *exclude}
@@ -152,7 +150,7 @@ class Library:
         return self._best(_dot(self.directions, direction), count, exclude)
 
     def by_moods(self, wanted: Mapping[str, float], count: int, exclude: Collection[str] = ()) -> list[Found]:
-        """The tracks whose levels come nearest to those that are wanted, best first.
+        """The tracks whose levels are closest to the wanted ones, best first.
 
         Parameters
         ----------
@@ -164,7 +162,7 @@ class Library:
         Returns
         -------
         list of Found
-            `fit` is 1 less the root of the mean squared difference, in which each tag weighs its `RELIANCE`.
+            `fit` is 1 minus the root of the mean squared difference, with each tag weighted by its `RELIANCE`.
 
         Raises
         ------
@@ -172,7 +170,7 @@ class Library:
             There is no such tag, or a level is out of range.
         """
         if not wanted:
-            raise UsageError(f"no mood is asked for; there are {', '.join(self.targets)}")
+            raise UsageError(f"name at least one mood; there are {', '.join(self.targets)}")
         for name, level in wanted.items():
             if not 0 <= level <= 1:
                 raise UsageError(f"{name}={level:g}: a level is from 0, the least of all tracks, to 1, the most")
@@ -186,24 +184,24 @@ class Library:
         return self._best(self._closeness(_as_points([(valence, arousal)])[0]), count, exclude)
 
     def along(self, points: Sequence[Point], count: int, exclude: Collection[str] = ()) -> list[Found]:
-        """Tracks along a path through `plane`, in the order of the path: a playlist that goes from mood to mood.
+        """Tracks along a path through `plane`: a playlist that goes from mood to mood.
 
         Parameters
         ----------
         points : sequence of (float, float)
             Valence and arousal of the path's corners, range [-1, 1].
         count : int
-            Tracks, from places at equal distances on the path; at each the nearest that was not taken before.
+            So many points at equal distances on the path; each gets the nearest track that is not taken yet.
         exclude : collection of str
 
         Raises
         ------
         UsageError
-            The moods say nothing of valence and arousal, or a point is out of range.
+            The targets say nothing about valence and arousal, or a point is out of range.
         """
         unwanted, found = self._rows(exclude), []
-        for place in _walk(_as_points(points), min(count, len(self) - len(unwanted))):
-            closeness = self._closeness(place)
+        for point in _walk(_as_points(points), min(count, len(self) - len(unwanted))):
+            closeness = self._closeness(point)
             closeness[unwanted] = -np.inf
             row = int(closeness.argmax())
             found.append(self._found(row, float(closeness[row])))
@@ -211,18 +209,18 @@ class Library:
         return found
 
     def row(self, key: str) -> int:
-        """Where a track is in `keys`; `UsageError` if it is not."""
+        """The index of a track in `keys`; `UsageError` if it is not there."""
         if key not in self._row_of:
             raise UsageError(f"{key}: no such track among the {len(self)} of the library")
         return self._row_of[key]
 
-    def _closeness(self, place: Places) -> Array:
+    def _closeness(self, point: Points) -> Array:
         if self.plane is None:
             raise UsageError(
-                "this tagger's moods say nothing of valence and arousal, so its tracks have no place on the plane: "
-                f"ask for moods, of which there are {', '.join(self.targets)}"
+                "this tagger's moods say nothing about valence and arousal, so tracks cannot be found by them: "
+                f"ask for moods; there are {', '.join(self.targets)}"
             )
-        return np.asarray(1 - np.linalg.norm(self.plane - place, axis=1) / _WIDEST, np.float32)
+        return np.asarray(1 - np.linalg.norm(self.plane - point, axis=1) / _DIAGONAL, np.float32)
 
     def _best(self, fit: Array, count: int, exclude: Collection[str]) -> list[Found]:
         unwanted = set(self._rows(exclude))
@@ -245,7 +243,7 @@ class Library:
     @functools.cached_property
     def _scale(self) -> tuple[Array, Array]:
         centre, spread = self.means.mean(axis=0), self.means.std(axis=0)
-        return centre, np.where(spread > 1e-6 * np.abs(centre), spread, np.inf)  # what never varies says nothing
+        return centre, np.where(spread > 1e-6 * np.abs(centre), spread, np.inf)  # a constant says nothing
 
     def _directions_of(self, means: Array) -> Array:
         centre, spread = self._scale
@@ -257,14 +255,14 @@ class Library:
 def open_library(
     store: EmbeddingStore, tagger: Tagger | None, audio_dir: Path | None = None, on_progress: OnProgress | None = None
 ) -> Library:
-    """Score the tracks of a store that are not scored yet, and make them searchable.
+    """Make the tracks of a store searchable; those that are not scored yet are scored first.
 
     Parameters
     ----------
     store : EmbeddingStore
-        Where the results are kept too; if it can't be written, that is logged and they are computed anew each time.
+        The results are kept there, too; if it can't be written, that is logged and they are computed each time.
     tagger : Tagger or None
-        Without one, tracks are found by sound alone.
+        Without one, tracks can only be found by their sound.
     audio_dir : Path or None
         The folder that was extracted, for `Library.files`.
     on_progress : callable (tracks done, tracks to do) or None
@@ -273,7 +271,7 @@ def open_library(
     Raises
     ------
     UsageError
-        The store is empty or of another embedder than the tagger's, or there is no such folder.
+        The store is empty, its embedder is not the tagger's, or there is no such folder.
     DataError
         An embedding holds NaN or infinity.
     """
@@ -285,7 +283,7 @@ def open_library(
         targets=targets,
         scores=scored.scores,
         means=scored.means,
-        va=None if tagger is None else place_of(tagger.task, tagger.tuned, scored.scores),
+        va=None if tagger is None else place_of(tagger.task, tagger.thresholds, scored.scores),
         grades=() if tagger is None else tagger.grades,
         files={key: found[key] for key in scored.keys if key in found},
         scale=None if tagger is None else tagger.task.scale,
@@ -293,7 +291,7 @@ def open_library(
 
 
 def spread_by_rank(values: Array) -> Array:
-    """Each column's values by their rank, evenly over [0, 1]; equal values get the mean of their ranks.
+    """Replace each column's values by their ranks, evenly over [0, 1]; equal values get their mean rank.
 
     Parameters
     ----------
@@ -302,24 +300,24 @@ def spread_by_rank(values: Array) -> Array:
     Returns
     -------
     float32 array (n, k)
-        0 for the least and 1 for the highest of a column, if no other equals it; 0.5 where all are equal.
+        0 for a column's lowest value and 1 for its highest, if no other is equal; 0.5 if all are equal.
     """
     spread = np.full(values.shape, 0.5, np.float32)
     if len(values) > 1:
         for column, own in enumerate(values.T):
-            _, place, counts = np.unique(own, return_inverse=True, return_counts=True)
+            _, index, counts = np.unique(own, return_inverse=True, return_counts=True)
             ranks = counts.cumsum() - (counts + 1) / 2
-            spread[:, column] = ranks[place] / (len(values) - 1)
+            spread[:, column] = ranks[index] / (len(values) - 1)
     return spread
 
 
 def find_target(name: str, targets: Sequence[str]) -> int:
-    """Where a tag is among `targets`: by its name in upper or lower case, or AudioSet's without "music".
+    """The index of a tag in `targets`, ignoring case and AudioSet's "music" at its end.
 
     Raises
     ------
     UsageError
-        There is none of that name; the message names those there are.
+        There is no such tag; the message lists all tags.
     """
     plain = [_plain(target) for target in targets]
     if _plain(name) not in plain:
@@ -332,21 +330,21 @@ def _plain(name: str) -> str:
 
 
 def _dot(table: Array, row: Array) -> Array:
-    # Not by BLAS, whose threads wait for each other: on busy processors 8 ms where this takes 0.3.
+    # Without BLAS, whose threads wait for each other: on busy processors 8 ms, while this takes 0.3.
     return np.asarray(np.einsum("ij,j->i", table, row))
 
 
-def _as_points(points: Sequence[Point]) -> Places:
+def _as_points(points: Sequence[Point]) -> Points:
     for valence, arousal in points:
         if not (-1 <= valence <= 1 and -1 <= arousal <= 1):
             raise UsageError(f"({valence:g}, {arousal:g}): valence and arousal are from -1 to 1")
     if not len(points):
-        raise UsageError("a path needs a point at least: valence and arousal, from -1 to 1")
+        raise UsageError("a path needs at least one point: valence and arousal, from -1 to 1")
     return np.array(points, np.float64)
 
 
-def _walk(points: Places, count: int) -> Places:
-    """`count` places at equal distances on the path through the points, from its first to its last; (count, 2)."""
+def _walk(points: Points, count: int) -> Points:
+    """`count` points at equal distances on the path from the first point to the last; (count, 2)."""
     passed = np.concatenate([[0.0], np.linalg.norm(np.diff(points, axis=0), axis=1).cumsum()])
     at = np.linspace(0, passed[-1], count)
     return np.stack([np.interp(at, passed, points[:, axis]) for axis in (0, 1)], axis=1)
@@ -357,7 +355,7 @@ COLUMNS = ("key", "fit", "title", "artist", "duration_s", "file", "tags")
 
 
 def describe(tracks: Sequence[Found]) -> list[Found]:
-    """Add title, artist and length from the tracks' own files; what can't be read is left as it is."""
+    """Add title, artist and duration from the tracks' files; tracks whose file can't be read stay as they are."""
     with ThreadPoolExecutor(THREADS) as threads:
         return list(threads.map(_describe, tracks))
 
@@ -367,19 +365,19 @@ def _describe(track: Found) -> Found:
         return track
     try:
         info = decoding.probe(track.file)
-    except (MoodError, OSError):  # a file that has gone is no reason to show none of the others
+    except (MoodError, OSError):  # a missing file must not hide the other tracks
         return track
     return replace(track, title=info.title, artist=info.artist, duration_s=info.duration_s)
 
 
 def name_of(track: Found) -> str:
-    """Artist and title on one line, or else the key."""
+    """Artist and title on one line, or the key if neither is known."""
     names = (_on_one_line(text) for text in (track.artist, track.title) if text)
     return " - ".join(name for name in names if name) or track.key
 
 
 def to_table(tracks: Sequence[Found]) -> str:
-    """A line a track, best first."""
+    """A line per track."""
     rows = []
     for number, track in enumerate(tracks, start=1):
         tags = ", ".join(f"{tag} {score:.2f}" for tag, score in track.tags)
@@ -391,14 +389,14 @@ def to_table(tracks: Sequence[Found]) -> str:
 
 
 def _named(track: Found) -> str:
-    """What the key does not say: name and length, as far as they are known."""
+    """Name and duration, as far as they are known."""
     minutes, seconds = divmod(round(track.duration_s or 0), 60)
     length = "" if track.duration_s is None else f"({minutes}:{seconds:02d})"
     return f"{'' if name_of(track) == track.key else name_of(track)}  {length}".strip()
 
 
 def to_json(tracks: Sequence[Found]) -> str:
-    """A list with an object for each track."""
+    """A list with an object per track."""
     values = [
         {
             **{name: getattr(track, name) for name in ("key", "fit", "title", "artist", "duration_s")},
@@ -411,19 +409,16 @@ def to_json(tracks: Sequence[Found]) -> str:
 
 
 def to_csv(tracks: Sequence[Found]) -> str:
-    """A table for spreadsheets; an apostrophe before a cell keeps them from running it as a formula."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    """A table for spreadsheets."""
+    rows = []
     for track in tracks:
         tags = "; ".join(f"{tag} {score:.3f}" for tag, score in track.tags)
-        cells = [track.key, f"{track.fit:.4f}", track.title, track.artist, track.duration_s, _path_of(track), tags]
-        writer.writerow(plaintext.cells(cells))
-    return buffer.getvalue()
+        rows.append((track.key, f"{track.fit:.4f}", track.title, track.artist, track.duration_s, _path_of(track), tags))
+    return plaintext.to_csv(COLUMNS, rows)
 
 
 def to_m3u8(tracks: Sequence[Found]) -> str:
-    """An extended M3U playlist, to be saved as UTF-8; tracks without a file are left out.
+    """An extended M3U playlist, to be saved in UTF-8; tracks without a file are left out.
 
     References
     ----------
@@ -444,20 +439,20 @@ FORMATS: dict[str, Callable[[Sequence[Found]], str]] = {
     "csv": to_csv,
     "m3u8": to_m3u8,
 }
-"""All ways to write tracks down."""
+"""Formats for lists of tracks."""
 
 
 def _location(path: Path) -> str:
-    """An absolute path; as a URI where a line of text can't hold it."""
+    """An absolute path; as a URI if it has characters that a line of text can't hold."""
     absolute = path.absolute()
     return str(absolute) if str(absolute).isprintable() else absolute.as_uri()
 
 
 def _path_of(track: Found) -> str | None:
-    # A file's name may be no Unicode; text must be.
+    # A file's name need not be Unicode; text must.
     return None if track.file is None else os.fsencode(track.file).decode("utf-8", "replace")
 
 
 def _on_one_line(text: str) -> str:
-    # Line breaks of all kinds, and what would move a terminal's cursor.
+    # Without line breaks of any kind, and what would move a terminal's cursor.
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

@@ -98,6 +98,12 @@ class EmbeddingStore(Mapping[str, Array]):
     def __repr__(self) -> str:
         return plaintext.show(f"<EmbeddingStore {self.root}: {len(self):,} tracks of {self.spec}>")
 
+    def _repr_html_(self) -> str:
+        sizes = [self.stat(key).st_size for key in self]
+        size = f"{sum(sizes) / 1e6:,.1f} MB" if sum(sizes) >= 1e6 else f"{sum(sizes) / 1e3:,.1f} kB"
+        rows = [("embedder", self.spec), ("tracks", f"{len(sizes):,}"), ("size on disk", size)]
+        return plaintext.to_html(f"Embedding store {self.root}", rows)
+
     def __getitem__(self, key: str) -> Array:
         return self.read(key).frames
 
@@ -282,18 +288,7 @@ class PackedEmbeddings(Mapping[str, Array]):
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """What the file of a track holds; entries of earlier versions do not say whose they are, and have no checksum.
-
-    Attributes
-    ----------
-    frames : float32 array (frames, dim)
-    key : str or None
-        The track it is the embedding of.
-    spec : EmbedderSpec or None
-        What made it.
-    sha256 : str
-        The checksum, or empty.
-    """
+    """What the file of a track holds; in those of earlier versions, float32 frames (frames, dim) alone."""
 
     frames: Array
     key: str | None = None

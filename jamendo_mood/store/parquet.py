@@ -58,26 +58,16 @@ _ROW_GROUP_BYTES = 16_000_000  # what is held in memory at once, more or less
 _NUMBERS = "embedding.list.element.list.element"  # as Parquet calls the column
 
 Array = npt.NDArray[np.float32]
-Tell = Callable[..., None]
+Send = Callable[..., None]
 
 
 @dataclass(frozen=True)
 class ParquetReport:
-    """The result of an export or an import.
+    """The result of an export or an import."""
 
-    Attributes
-    ----------
-    tracks : int
-        Tracks written in this run.
-    skipped : int
-        Tracks that were there already.
-    files : int
-        All files, also those of an earlier run.
-    """
-
-    tracks: int
-    skipped: int
-    files: int
+    tracks: int  # written in this run
+    skipped: int  # that were there already
+    files: int  # all of them, also those of an earlier run
 
 
 @dataclass(frozen=True)
@@ -103,11 +93,9 @@ def export_parquet(
     ----------
     store : EmbeddingStore
     folder : Path
-        Gets ``embeddings-00000-of-00009.parquet`` and so on.
-    shard_rows : int or None
-        Tracks a file, from 1 up; None goes by `shard_mb`.
-    shard_mb : int
-        Megabytes (10**6 bytes) of embeddings a file before compression, from 1 up; a track is never cut.
+        For ``embeddings-00000-of-00009.parquet`` and so on.
+    shard_rows, shard_mb : int
+        Tracks a file; if None, megabytes (10**6 bytes) of embeddings a file before compression. A track is never cut.
     on_progress : callable
         Called with the tracks done and all tracks, after each file.
 
@@ -384,7 +372,7 @@ def answer(question: IO[bytes], answers: IO[bytes]) -> None:
     asked = json.loads(question.read())
     paths = [Path(path) for path in asked["paths"]]
 
-    def tell(numbers: Array | None = None, **said: Any) -> None:
+    def send(numbers: Array | None = None, **said: Any) -> None:
         size = 0 if numbers is None else numbers.nbytes
         answers.write(json.dumps({"bytes": size, **said}).encode() + b"\n")
         if numbers is not None:
@@ -392,20 +380,20 @@ def answer(question: IO[bytes], answers: IO[bytes]) -> None:
         answers.flush()  # what is not flushed is lost if Arrow aborts
 
     if asked["what"] == "footers":
-        _tell_footers(paths, tell)
+        _send_footers(paths, send)
     else:
-        _tell_tracks(paths, EmbedderSpec.from_json(asked["embedder"]), tell)
-    tell(end=True)
+        _send_tracks(paths, EmbedderSpec.from_json(asked["embedder"]), send)
+    send(end=True)
 
 
-def _tell_footers(paths: Sequence[Path], tell: Tell) -> None:
+def _send_footers(paths: Sequence[Path], send: Send) -> None:
     for path in paths:
         try:
             footer = _read_footer(path)
         except StoreError as error:
-            tell(error=str(error))
+            send(error=str(error))
         else:
-            tell(embedder=asdict(footer.spec), rows=footer.rows, entries=footer.entries)
+            send(embedder=asdict(footer.spec), rows=footer.rows, entries=footer.entries)
 
 
 def _read_footer(path: Path) -> Footer:
@@ -430,18 +418,18 @@ def _read_footer(path: Path) -> Footer:
     return Footer(spec, int(about.num_rows), str(ours.get("entries", "")))
 
 
-def _tell_tracks(paths: Sequence[Path], spec: EmbedderSpec, tell: Tell) -> None:
+def _send_tracks(paths: Sequence[Path], spec: EmbedderSpec, send: Send) -> None:
     _, parquet = import_pyarrow()
     for number, path in enumerate(paths):
-        tell(file=number)
+        send(file=number)
         try:
             with parquet.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
                 for batch in file.iter_batches(_READ_ROWS, columns=_COLUMNS, use_threads=False):  # those that are there
                     for row in range(batch.num_rows):
                         key, frames = _read_row(batch, row, spec)
-                        tell(frames, key=key)
+                        send(frames, key=key)
         except _damages() as error:
-            tell(error=f"damaged, or not what `jamendo-mood export` writes ({brief(error)})")
+            send(error=f"damaged, or not what `jamendo-mood export` writes ({brief(error)})")
 
 
 def _read_row(batch: Any, row: int, spec: EmbedderSpec) -> tuple[str, Array]:

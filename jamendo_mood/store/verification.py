@@ -51,67 +51,38 @@ _SET_ASIDE = tuple(name + ASIDE for name in (PACKED_NAME, INDEX_NAME, FAILURES_N
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong with a store.
+    """Something that is wrong with a store."""
 
-    Attributes
-    ----------
-    kind : str
-        A key of `verification.REMEDIES`, or another word if there is no remedy.
-    name : str
-        The key of a track, or else the path of a file below the store.
-    problem : str
-    path : Path
-    detail : Any
-        What a remedy needs: the right spec, or the key of the track that an embedding is of.
-    """
-
-    kind: str
-    name: str
+    kind: str  # a key of `REMEDIES`, or another word if there is no remedy
+    name: str  # the key of a track, or else the path of a file below the store
     problem: str
     path: Path
-    detail: Any = None
+    detail: Any = None  # what a remedy needs: the right spec, or the key of the track that an embedding is of
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found.
+    """What was found."""
 
-    Attributes
-    ----------
-    sound : int
-        Embeddings that are whole and in their place.
-    unchecked : int
-        Those of them that have no checksum, because an earlier version wrote them.
-    findings : tuple of Finding
-    notes : tuple of str
-        What is worth knowing, but not wrong.
-    """
-
-    sound: int
-    unchecked: int
+    sound: int  # embeddings that are whole and in their place
+    unchecked: int  # those of them that have no checksum, because an earlier version wrote them
     findings: tuple[Finding, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # what is worth knowing, but not wrong
 
 
 @dataclass(frozen=True)
 class _Whole:
-    """An embedding: its file, the key that the file's name gives, the key and spec that it gives itself, its width."""
+    """An embedding that can be read."""
 
     path: Path
-    key: str
-    own: str
+    key: str  # by the name of the file
+    own: str  # as it says itself
     spec: EmbedderSpec | None
     dim: int
 
 
 def verify_store(root: Path, on_progress: OnProgress = lambda _done, _total: None) -> Verification:
-    """Check every file of a store.
-
-    Parameters
-    ----------
-    root : Path
-    on_progress : callable
-        Called with the embeddings done and all of them, after each.
+    """Check every file of a store; `on_progress` is called with the embeddings done and all of them, after each.
 
     Raises
     ------
@@ -336,21 +307,11 @@ def _differ(one: EmbedderSpec, other: EmbedderSpec) -> str:
 
 @dataclass(frozen=True)
 class Repair:
-    """The result of a repair.
+    """The result of a repair."""
 
-    Attributes
-    ----------
-    done : tuple of (Finding, str)
-        What was wrong, and what was done about it.
-    left : Verification
-        Of the store after it.
-    lost : tuple of str
-        Tracks that have no embedding any more.
-    """
-
-    done: tuple[tuple[Finding, str], ...]
-    left: Verification
-    lost: tuple[str, ...]
+    done: tuple[tuple[Finding, str], ...]  # what was wrong, and what was done about it
+    left: Verification  # of the store after it
+    lost: tuple[str, ...]  # tracks that have no embedding any more
 
 
 def repair_store(root: Path, progress: Callable[[], OnProgress] = lambda: lambda _done, _total: None) -> Repair:

@@ -17,12 +17,14 @@ from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.emotions import Place, describe_place, place_of
-from jamendo_mood.tasks.task import KINDS
+from jamendo_mood.tasks import KINDS
 from jamendo_mood.training.data import check_finite
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import AudioError
 from jamendo_mood.util.figures import DECIDED, ROW_HEIGHT, UNDECIDED, Picture, bar_axes, make_picture
+
+MAX_SHOWN_TARGETS = 10
 
 Array = npt.NDArray[np.float32]
 Number = TypeVar("Number", float, npt.NDArray[np.float32])
@@ -53,7 +55,7 @@ class Prediction:
     place : Place or None
         Valence and arousal of the track, see `emotions.place_of`; None if its targets do not determine them.
     kind : str
-        A key of `task.KINDS`.
+        A key of `tasks.KINDS`.
     scale : (float, float) or None
         Of values: the least and the greatest there can be.
     """
@@ -75,6 +77,16 @@ class Prediction:
     def __repr__(self) -> str:
         best = ", ".join(f"{target} {score:.2f}" for target, score, _ in self.top(3))
         return plaintext.show(f"<Prediction of {self.source} ({self.duration_s:.0f} s): {best}>")
+
+    def _repr_html_(self) -> str:
+        rules = KINDS[self.kind]
+        rows = [
+            (target, f"{score:.3f}{' *' if decided and rules.columns[2] else ''}", self.grade(target))
+            for target, score, decided in self.top(MAX_SHOWN_TARGETS)
+        ]
+        name = " - ".join(filter(None, (self.artist, self.title))) or self.source
+        minutes, seconds = divmod(round(self.duration_s), 60)
+        return plaintext.to_html(f"{name} ({minutes}:{seconds:02d})", rows, (rules.plural, rules.score_name, "grade"))
 
     @property
     def order(self) -> npt.NDArray[np.intp]:
@@ -189,7 +201,7 @@ def score_embedding(described: tuple[str, str | None, str | None, float], frames
     tagger : Tagger
     """
     track_scores = tagger.score_track(frames)
-    va = place_of(tagger.task, tagger.tuned, track_scores)
+    va = place_of(tagger.task, tagger.thresholds, track_scores)
     return Prediction(
         *described,
         targets=tagger.task.targets,

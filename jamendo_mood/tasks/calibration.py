@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.tasks.kind import Evaluated, Section
-from jamendo_mood.tasks.metrics import is_defined, mean_of_defined
+from jamendo_mood.tasks.metrics import LOOKED_AT, brier_skill, mean_of_defined, score_bins
 from jamendo_mood.util.figures import DECIDED, PRIOR, UNDECIDED, WIDTH, Picture, make_picture
 
 Array = npt.NDArray[np.float32]
@@ -32,8 +32,6 @@ MIN_SLOPE = 0.05
 IDENTITY = (1.0, 0.0)
 _NEWTON_STEPS = 30
 _CLIP = 1e-6  # scores of 0 and 1 have no log-odds
-BINS = 15  # of a calibration error
-LOOKED_AT = 0.1  # scores above it are those that a user looks at
 SCORE_BINS = 30
 SCORE_TICKS = (1e-4, 3e-4, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -117,7 +115,7 @@ def score_calibration(truth: Truth, scores: Array) -> dict[str, float]:
     -------
     dict of float
         ``ECE``, the `calibration_error` of all scores above 0.1 (lower is better), and ``Brier-skill-macro``, the mean
-        of `brier_skill`. A figure that is not defined is left out.
+        of `brier_skill`. A metric that is not defined is left out.
     """
     figures = {
         "ECE": calibration_error(truth, scores, LOOKED_AT),
@@ -160,35 +158,6 @@ def reliability_curve(truth: Truth, scores: Array, above: float = 0.0) -> tuple[
     filled = count > 0
     total, positive = (np.bincount(bins[used], values[used], minlength=1) for values in (scores, truth))
     return total[filled] / count[filled], positive[filled] / count[filled], count[filled]
-
-
-def score_bins(scores: Array, above: float) -> npt.NDArray[np.intp]:
-    """The bin of each score, 0 ... 14, of the same shape as `scores`; -1 for one that is not above `above`."""
-    used = scores > above
-    values = scores[used]
-    bins = np.full(scores.shape, -1)
-    if len(values):
-        bins[used] = np.searchsorted(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]), values)
-    return bins
-
-
-def brier_skill(truth: Truth, scores: Array) -> PerTag:
-    """Brier skill of each tag: how much better its scores are than its prior, in squared error.
-
-    Parameters
-    ----------
-    truth : bool array (n, k)
-    scores : float array (n, k)
-        Range [0, 1].
-
-    Returns
-    -------
-    float64 array (k,)
-        1 for perfect scores, 0 for the constant prior, less for worse; NaN where all examples have the tag, or none.
-    """
-    prior = truth.mean(axis=0)
-    error = np.square(scores - truth).mean(axis=0, dtype=np.float64)
-    return np.where(is_defined(truth), 1 - error / np.maximum(prior * (1 - prior), 1e-12), np.nan)
 
 
 def plot_reliability(evaluation: Evaluated) -> Picture:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from jamendo_mood.datasets.dataset import Curve, Dataset, Track
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError, UsageError
 
 Array = npt.NDArray[np.float32]
@@ -34,7 +34,7 @@ class Embeddings(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """What a head trains on and is judged by.
+    """What a head trains on and is evaluated by.
 
     Attributes
     ----------

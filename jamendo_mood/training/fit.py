@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy.typing as npt
 from jamendo_mood import __version__
 from jamendo_mood.datasets.dataset import check_leaks, find_leaks
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.training.augmentation import Augmentation, draw_batches
 from jamendo_mood.training.data import POOLINGS, Examples, thin
 from jamendo_mood.training.heads import SCORES, STANDARDISE, HeadConfig, build_head, run_heads
@@ -43,7 +45,7 @@ class TrainConfig:
     epochs : int
         Passes over the training part; the learning rate falls to nothing over them (half a cosine).
     patience : int
-        Stop after so many epochs without a validation figure as good as the best; the best epoch's weights are kept,
+        Stop after so many epochs without a validation metric as good as the best; the best epoch's weights are kept,
         of equal ones the last.
     batch : int
         Examples a step; fewer where the training part is small, so that a pass has ten steps or more.
@@ -144,7 +146,7 @@ def _settings(owner: object) -> set[str]:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of progress: training loss, the figure watched on the validation part, whether it is the best so far."""
+    """One line of progress: training loss, the metric watched on the validation part, whether it is the best so far."""
 
     member: int
     number: int
@@ -204,8 +206,8 @@ def fit(
     raw = run_heads([head for head, _ in trained], rows)[:, columns]
     calibration = rules.calibrate(truth, raw, task.scale)
     scores = rules.calibrated(raw, calibration)
-    tuned = rules.tune(truth, scores)
-    decisions = rules.decide(scores, tuned)
+    thresholds = rules.choose_thresholds(truth, scores)
+    decisions = rules.decide(scores, thresholds)
     figures = {**rules.score(truth, scores, decisions), **rules.check_calibration(truth, scores)}
     artists = [track.artist for track in validation.tracks]
     return Tagger(
@@ -214,7 +216,7 @@ def fit(
         head=config.head,
         weights=tuple(_cut(head, columns) for head, _ in trained),
         calibration=calibration,
-        tuned=tuned,
+        thresholds=thresholds,
         grades=rules.grade(truth, scores),
         record={
             "version": __version__,
@@ -226,7 +228,7 @@ def fit(
             **(record or {}),
         },
         scores=figures,
-        intervals=rules.draw(truth, scores, artists, decisions=decisions).intervals(figures),
+        intervals=rules.bootstrap(truth, scores, artists, decisions=decisions).intervals(figures),
     )
 
 
@@ -268,14 +270,13 @@ def _train_member(
     on_epoch: Callable[[Epoch], None],
 ) -> tuple[Any, int]:
     """Train one head of the ensemble; the head with its best epoch's weights, and that epoch."""
-    keras = import_quietly("keras")
     seed = config.seed + member
-    keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)
     rows = [POOLINGS[config.head.pooling](frames) for frames in train.frames]
     count = min(config.augment.crop, max(map(len, rows)))
     dim, targets = train.frames[0].shape[-1], len(train.targets)
-    head = build_head(config.head, dim, targets, task.rules.activation, len(rows))
+    with _seeded(seed):
+        head = build_head(config.head, dim, targets, task.rules.activation, len(rows))
     known = rows if len(rows) <= ADAPTED_TO else [rows[row] for row in rng.permutation(len(rows))[:ADAPTED_TO]]
     head.get_layer(STANDARDISE).adapt(thin(known, count))
     # Values are learned in units of their spread: a learning rate then means the same on every scale.
@@ -300,6 +301,17 @@ def _train_member(
     head.set_weights([*weights, kernel * spread, bias * spread + middle])
     head.get_layer(STANDARDISE).finalize_state()
     return head, watcher.best_epoch
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Keras draws the seeds of new layers from Python's `random`, whose state is put back."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def _units(Y: Array) -> tuple[Array, Array]:
@@ -336,7 +348,7 @@ def _make_watcher(
     units: tuple[Array | float, Array | float],
     on_epoch: Callable[[int, float, str, float, bool], None],
 ) -> Any:
-    """A Keras callback that judges each epoch by the task's own figure and stops when it no longer rises."""
+    """A Keras callback that evaluates each epoch by the task's own metric and stops when it no longer rises."""
     keras = import_quietly("keras")
 
     rows = [POOLINGS[config.head.pooling](frames) for frames in watched.frames]
@@ -347,7 +359,7 @@ def _make_watcher(
 
         def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
             as_trained = self.model.get_weights()
-            if self.model.optimizer.use_ema:  # judge and keep the averaged weights, train on with the others
+            if self.model.optimizer.use_ema:  # evaluate and keep the averaged weights, train on with the others
                 self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
             scores = (run_heads([self.model], heard) * units[1] + units[0])[:, columns]
             if not np.isfinite(scores).all():

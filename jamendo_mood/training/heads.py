@@ -7,7 +7,7 @@ says which of them are padding.
 from __future__ import annotations
 
 import functools
-import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +39,7 @@ class HeadConfig:
     name : str
         A key of `HEADS`.
     pooling : str
-        What it sees of a track, a key of `data.POOLINGS`: ``frames``, ``mean`` or ``mean+std``.
+        What it sees of a track, a key of `train.POOLINGS`: ``frames``, ``mean`` or ``mean+std``.
     hidden : int
         Units of a hidden layer, where there are any; channels of the last one of ``cnn``.
     layers : int
@@ -63,9 +63,11 @@ class HeadConfig:
     clip: float = 0.0
 
     def __post_init__(self) -> None:
-        for kind, name, known in (("head", self.name, HEADS), ("pooling", self.pooling, data.POOLINGS)):
-            if name not in known:
-                raise UsageError(f"unknown {kind} {name!r} (known: {', '.join(known)})")
+        if self.name not in HEADS:
+            known = ", ".join(HEADS)
+            raise UsageError(f"unknown head {self.name!r} (known: {known}; import the package that registers it)")
+        if self.pooling not in data.POOLINGS:
+            raise UsageError(f"unknown pooling {self.pooling!r} (known: {', '.join(data.POOLINGS)})")
         fine = 0 <= self.dropout < 1 and 0 <= self.l2 < np.inf and 0 <= self.clip < np.inf
         if min(self.hidden, self.layers) < 1 or not fine:
             raise UsageError("a head needs hidden and layers from 1 up, dropout in [0, 1), l2 and clip from 0 up")
@@ -99,7 +101,10 @@ def build_head(config: HeadConfig, dim: int, targets: int, activation: str, exam
     # Keras' losses are means over examples and targets, a penalty is a sum over all weights.
     penalty = keras.regularizers.L2(config.l2 / targets / examples) if config.l2 else None
     scores = keras.layers.Dense(targets, activation, kernel_regularizer=penalty, name=SCORES)
-    return keras.Model([rows, mask], HEADS[config.name](config, x, weights, scores))
+    found = HEADS[config.name](config, x, weights, scores)
+    if found.shape != (None, targets):
+        raise UsageError(f"the head {config.name!r} makes scores of the shape {found.shape}, not (tracks, {targets})")
+    return keras.Model([rows, mask], found)
 
 
 def run_heads(heads: Sequence[Any], tracks: Sequence[Array]) -> Array:
@@ -200,7 +205,9 @@ def _add_cnn(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
     return scores(import_quietly("keras").layers.Dropout(config.dropout)(_mean(features, weights)))
 
 
-HEADS: dict[str, Callable[[HeadConfig, Any, Any, Any], Any]] = {
+Build = Callable[[HeadConfig, Any, Any, Any], Any]
+
+HEADS: dict[str, Build] = {
     "linear": _add_linear,
     "mlp": _add_mlp,
     "attention": _add_attention,
@@ -211,27 +218,35 @@ HEADS: dict[str, Callable[[HeadConfig, Any, Any, Any], Any]] = {
 """What stands between the standardised rows and the scores: (config, rows, row weights, last layer) -> scores."""
 
 
-def count_weights(config: HeadConfig, dim: int, targets: int) -> int:
-    """How many numbers a head has, told before it is built: building one takes their memory, whoever asked for it.
+def register_head(name: str, build: Build) -> None:
+    """Add a head of your own, before it is trained or a tagger that has it is loaded.
 
     Parameters
     ----------
-    config : HeadConfig
-    dim, targets : int
-        As for `build_head`.
+    name : str
+        What `HeadConfig` and ``tagger.json`` call it.
+    build : callable (config, rows, weights, scores) -> Keras tensor (n, targets)
+        `rows` are the standardised rows (n, rows, width), `weights` (n, rows, 1) are 0 where a row is padding, `scores`
+        is the last layer, to be called once. Of `HeadConfig` it may use what it likes.
+
+    Raises
+    ------
+    UsageError
+        There is a head of this name already.
     """
-    width, hidden, more = data.width_of(config.pooling, dim), config.hidden, config.layers - 1
-    layer = hidden * hidden + 3 * hidden  # from the hidden layer before it: kernel, bias, scale and offset
-    of_hidden = {
-        "linear": 0,
-        "mlp": width * hidden + 3 * hidden + more * layer,
-        "attention": width * hidden + 3 * hidden + (more + 1) * layer,
-        "conv1d": CONV_ROWS * (width + more * hidden) * hidden + 3 * hidden * config.layers,
-        "gru": 6 * hidden * (width + hidden + 2 + more * (3 * hidden + 2)),
-        "cnn": count_cnn_weights(data.width_of(config.pooling, 1), hidden, config.layers),
-    }
-    seen = {"linear": width, "gru": 2 * hidden}.get(config.name, hidden)  # by the last layer
-    return 2 * width + 1 + of_hidden[config.name] + (seen + 1) * targets
+    if HEADS.setdefault(name, build) is not build:
+        raise UsageError(f"there is a head {name!r} already")
+
+
+@functools.cache
+def count_weights(config: HeadConfig, dim: int, targets: int, activation: str) -> int:
+    """How many numbers a head has, found without the memory that they would take.
+
+    Parameters: as for `build_head`.
+    """
+    with import_quietly("keras").StatelessScope(initialize_variables=False):
+        weights = build_head(config, dim, targets, activation).weights
+        return sum(math.prod(weight.shape) for weight in weights)
 
 
 ROWS_AT_ONCE = 256  # when scoring: the first block's pictures take 100 MB
@@ -278,12 +293,6 @@ def _build(stacks: int, bands: int, channels: int, blocks: int) -> Any:
         steps.append(layers.Activation("relu"))
         steps.append(layers.MaxPooling2D(2, padding="same"))
     return keras.Sequential([*steps, layers.GlobalAveragePooling2D()])
-
-
-def count_cnn_weights(stacks: int, channels: int, blocks: int) -> int:
-    """How many numbers `convolve` learns or measures: 3 x 3 kernels, biases, and four of normalisation a channel."""
-    widths = [stacks, *(_width(channels, left) for left in reversed(range(blocks)))]
-    return sum(9 * inputs * outputs + 5 * outputs for inputs, outputs in itertools.pairwise(widths))
 
 
 def _width(channels: int, left: int) -> int:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from operator import methodcaller
@@ -15,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import safetensors.numpy
 
 from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.tasks import KINDS, Task
 from jamendo_mood.tasks.kind import GRADES, CardWords
-from jamendo_mood.tasks.task import KINDS, Task
 from jamendo_mood.training.data import POOLINGS, centred_windows, context_of, windows
 from jamendo_mood.training.heads import STANDARDISE, HeadConfig, build_head, count_weights, run_heads
 from jamendo_mood.util import plaintext, untrusted
@@ -33,10 +35,10 @@ OLD_WEIGHTS_NAME = "weights.npz"
 
 BUILTIN = Path(__file__).parent / "taggers" / "moods"
 
-_WEIGHTS_NAME = re.compile(r"weights-[0-9a-f]{12}\.npz")
+_WEIGHTS_NAME = re.compile(r"weights-[0-9a-f]{12}\.(safetensors|npz)")
 
-MOST_WEIGHTS_BYTES = 2 * 10**9
-MOST_TARGETS, MOST_LAYERS, LONGEST_NAME = 10_000, 100, 200
+MAX_WEIGHTS_BYTES = 2 * 10**9
+MAX_TARGETS, MAX_LAYERS, MAX_NAME_LENGTH = 10_000, 100, 200
 """Of a tagger that is loaded, whoever made it: AudioSet has 527 targets, and no head here ten layers."""
 
 Array = npt.NDArray[np.float32]
@@ -57,7 +59,7 @@ class Tagger:
         Of each member of the ensemble, in Keras' order.
     calibration : float64 array (targets, 2)
         What turns the heads' scores into calibrated ones: for tags, slope and offset on the log-odds.
-    tuned : float64 array (targets,)
+    thresholds : float64 array (targets,)
         What decisions need: for tags, the thresholds.
     grades : tuple of str
         How far each target can be relied on, a value of `metrics.GRADES` each; by the validation part, unless
@@ -75,7 +77,7 @@ class Tagger:
     head: HeadConfig
     weights: tuple[Weights, ...]
     calibration: npt.NDArray[np.float64]
-    tuned: npt.NDArray[np.float64]
+    thresholds: npt.NDArray[np.float64]
     grades: tuple[str, ...]
     record: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -87,6 +89,17 @@ class Tagger:
         reached = "" if figure is None else f", validation {rules.monitor} {figure:.3f}"
         what = f"{len(self.task.targets)} {rules.plural} of {self.task.name} from {self.spec.name}"
         return plaintext.show(f"<Tagger: {what}, {heads} x {self.head.name} on {self.head.pooling}{reached}>")
+
+    def _repr_html_(self) -> str:
+        monitor, grades = self.task.rules.monitor, Counter(self.grades)
+        rows = [
+            ("task", f"{self.task.name}: {len(self.task.targets)} {self.task.rules.plural}"),
+            ("embedder", self.spec),
+            ("heads", f"{len(self.weights)} x {self.head.name} on {self.head.pooling}"),
+            *([(f"validation {monitor}", f"{self.scores[monitor]:.3f}")] if monitor in self.scores else []),
+            ("grades", ", ".join(f"{grades[grade]} {grade}" for grade in GRADES if grades[grade])),
+        ]
+        return plaintext.to_html("Tagger", rows)
 
     def check_spec(self, spec: EmbedderSpec) -> None:
         """Raise `UsageError` unless embeddings of `spec` are what this tagger was trained on."""
@@ -123,7 +136,7 @@ class Tagger:
 
     def decide(self, scores: Array) -> npt.NDArray[np.bool_]:
         """Which targets are decided: scores (..., targets) -> bool of the same shape."""
-        return self.task.rules.decide(scores, self.tuned)
+        return self.task.rules.decide(scores, self.thresholds)
 
     def _score_rows(self, rows: Sequence[Array]) -> Array:
         scores = self.task.rules.calibrated(run_heads(self._heads, rows), self.calibration)
@@ -132,7 +145,7 @@ class Tagger:
         return scores
 
     def save(self, folder: Path | str) -> None:
-        """Write ``weights-<12 hex of their hash>.npz``, ``tagger.json`` and the model card ``README.md``.
+        """Write ``weights-<12 hex of their hash>.safetensors``, ``tagger.json`` and the model card ``README.md``.
 
         A tagger that is there already stays whole up to the moment in which ``tagger.json`` is replaced: the weights of
         the two have different names, and the older ones go last. Of several that are saved at once the last one stays.
@@ -146,10 +159,12 @@ class Tagger:
         """
         folder = Path(folder)
         check_tagger_folder(folder)
-        buffer = io.BytesIO()
-        arrays = {f"{member}.{n}": array for member, own in enumerate(self.weights) for n, array in enumerate(own)}
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
-        weights = buffer.getvalue()
+        arrays = {
+            f"{member}.{number}": np.asarray(array, order="C")
+            for member, own in enumerate(self.weights)
+            for number, array in enumerate(own)
+        }
+        weights = safetensors.numpy.save(arrays)
         sha256 = hashlib.sha256(weights).hexdigest()
         tagger = {
             "format": FORMAT,
@@ -158,7 +173,7 @@ class Tagger:
             "head": asdict(self.head),
             "weights_sha256": sha256,
             "calibration": self.calibration.tolist(),
-            "thresholds": [float(value) if np.isfinite(value) else None for value in self.tuned],
+            "thresholds": [float(value) if np.isfinite(value) else None for value in self.thresholds],
             "grades": list(self.grades),
             "record": dict(self.record),
             "scores": dict(self.scores),
@@ -205,16 +220,15 @@ class Tagger:
                 found = repr(values["format"])[:20]
                 raise DataError(f"{manifest}: a tagger of format {found}, this version reads {FORMAT}")
             task, head, spec = _read_task(values["task"]), _read_head(values["head"]), values["embedder"]
+            count = count_weights(head, spec["dim"], len(task.targets), task.rules.activation)
             thresholds = [np.inf if value is None else value for value in values["thresholds"]]
             tagger = cls(
                 task=task,
                 spec=EmbedderSpec.from_json(spec),
                 head=head,
-                weights=_read_weights(
-                    folder, values["weights_sha256"], count_weights(head, spec["dim"], len(task.targets))
-                ),
+                weights=_read_weights(folder, values["weights_sha256"], count),
                 calibration=np.array(values["calibration"], np.float64).reshape(len(task.targets), -1),
-                tuned=np.array(thresholds, np.float64).reshape(len(task.targets)),
+                thresholds=np.array(thresholds, np.float64).reshape(len(task.targets)),
                 grades=tuple(values["grades"]),
                 record=values["record"],
                 scores=values["scores"],
@@ -243,11 +257,11 @@ class Tagger:
 def _read_task(values: Mapping[str, Any]) -> Task:
     """The task that a manifest tells of; ValueError or the like if that is none."""
     scale, targets = values.get("scale"), values["targets"]
-    if not isinstance(targets, list) or len(targets) > MOST_TARGETS:
-        raise ValueError(f"targets are a list of at most {MOST_TARGETS:,} names")
+    if not isinstance(targets, list) or len(targets) > MAX_TARGETS:
+        raise ValueError(f"targets are a list of at most {MAX_TARGETS:,} names")
     for name in (values["name"], *targets):
-        if not isinstance(name, str) or not name or len(name) > LONGEST_NAME or plaintext.show(name) != name:
-            raise ValueError(f"{str(name)[:LONGEST_NAME]!r} is no name on one line")
+        if not isinstance(name, str) or not name or len(name) > MAX_NAME_LENGTH or plaintext.show(name) != name:
+            raise ValueError(f"{str(name)[:MAX_NAME_LENGTH]!r} is no name on one line")
     numbers = [*(scale or ()), values.get("rate_hz") or 0.0]
     if len(numbers) not in (1, 3) or not np.isfinite(np.array(numbers, np.float64)).all():
         raise ValueError("the scale is two numbers, and the rate is one")
@@ -256,8 +270,8 @@ def _read_task(values: Mapping[str, Any]) -> Task:
 
 def _read_head(values: Mapping[str, Any]) -> HeadConfig:
     head = HeadConfig(**values)
-    if type(head.hidden) is not int or type(head.layers) is not int or head.layers > MOST_LAYERS:
-        raise ValueError(f"hidden and layers are whole numbers, layers at most {MOST_LAYERS}")
+    if type(head.hidden) is not int or type(head.layers) is not int or head.layers > MAX_LAYERS:
+        raise ValueError(f"hidden and layers are whole numbers, layers at most {MAX_LAYERS}")
     return head
 
 
@@ -266,7 +280,7 @@ def _check_values(tagger: Tagger) -> None:
     count = len(tagger.task.targets)
     if len(tagger.grades) != count or not set(tagger.grades) <= GRADES.keys():
         raise ValueError(f"grades are one of {', '.join(GRADES)} for each target")
-    if not np.isfinite(tagger.calibration).all() or np.isnan(tagger.tuned).any():
+    if not np.isfinite(tagger.calibration).all() or np.isnan(tagger.thresholds).any():
         raise ValueError("the calibration is not finite, or a threshold is no number")
     scores = tagger.task.rules.calibrated(np.full((1, count), 0.5, np.float32), tagger.calibration)
     if scores.shape != (1, count):
@@ -295,28 +309,29 @@ def check_tagger_folder(folder: Path) -> None:
 
 
 def _name_weights(sha256: str) -> str:
-    return f"weights-{sha256[:12]}.npz"
+    return f"weights-{sha256[:12]}.safetensors"
 
 
 def _read_weights(folder: Path, sha256: str, count: int) -> tuple[Weights, ...]:
     """The weights of each head, `count` numbers each."""
     if not re.fullmatch("[0-9a-f]{64}", sha256):
-        raise ValueError("weights_sha256 is no SHA-256")
-    path = folder / _name_weights(sha256)
-    if not path.is_file():
-        path = folder / OLD_WEIGHTS_NAME
-    content = untrusted.read_bytes(path, MOST_WEIGHTS_BYTES)
+        raise ValueError("weights_sha256 is not a SHA-256")
+    names = (_name_weights(sha256), f"weights-{sha256[:12]}.npz", OLD_WEIGHTS_NAME)
+    path = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+    content = untrusted.read_bytes(path, MAX_WEIGHTS_BYTES)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DataError(f"{path}: damaged, or of another training than {TAGGER_NAME}")
     members: dict[int, dict[int, npt.NDArray[Any]]] = {}
     try:
         # Stored as they are, they are no more than the file: what was deflated to next to nothing is not inflated.
-        for name, array in untrusted.read_npz(io.BytesIO(content), len(content)).items():
+        is_npz = path.suffix == ".npz"
+        arrays = untrusted.read_npz(io.BytesIO(content), len(content)) if is_npz else safetensors.numpy.load(content)
+        for name, array in arrays.items():
             place = re.fullmatch(r"([0-9]{1,3})\.([0-9]{1,4})", name)
             if place is None or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-                raise ValueError(f"{name[:LONGEST_NAME]!r} is no array of finite weights")
+                raise ValueError(f"{name[:MAX_NAME_LENGTH]!r} is not an array of finite weights")
             members.setdefault(int(place[1]), {})[int(place[2])] = array
-    except untrusted.DAMAGES as error:
+    except (*untrusted.DAMAGES, safetensors.SafetensorError) as error:
         raise DataError(f"{path}: not a tagger's weights, or damaged ({untrusted.brief(error)})") from error
     found = {sum(array.size for array in own.values()) for own in members.values()}
     if found != {count}:
@@ -387,9 +402,9 @@ def _origin(record: Mapping[str, Any], words: CardWords) -> str:
 
 
 def _scores(parts: Sequence[tuple[str, Mapping[str, float], Mapping[str, Sequence[float]]]], words: CardWords) -> str:
-    rows = [["figure", *(markdown(name) for name, _, _ in parts), "meaning"]]
+    rows = [["metric", *(markdown(name) for name, _, _ in parts), "meaning"]]
     rows.append(["---"] * len(rows[0]))
-    for name, meaning in words.figures.items():
+    for name, meaning in words.metrics.items():
         if not any(name in figures for _, figures, _ in parts):
             continue
         cells = [_cell(figures.get(name), intervals.get(name)) for _, figures, intervals in parts]

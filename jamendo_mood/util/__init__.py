@@ -1,4 +1,4 @@
-"""What every other room needs: errors, files written whole or not at all, strangers' input, tables, signals, lines.
+"""What all other rooms need: errors, safe writing of files, untrusted input, text for people, figures, signals.
 
-Nothing here knows of sound, embeddings or moods. Standard library, numpy and (for `figures`) matplotlib only.
+Nothing here is about sound, embeddings or moods. It needs the standard library, numpy and (`figures`) matplotlib only.
 """

@@ -1,4 +1,4 @@
-"""The errors users meet. Each message names the value, the file and what to do."""
+"""The errors that users see. Each message names the value, the file and what to do."""
 
 
 class MoodError(Exception):
@@ -18,40 +18,40 @@ class NoFileError(AudioError):
 
 
 class NoSoundError(AudioError):
-    """A file that can be read, but has no sound in it: a video without a sound track, or silence."""
+    """A file that can be read but has no sound: a video without a sound track, or silence."""
 
 
 class TooShortError(AudioError):
-    """A file whose sound does not fill one window of the embedder."""
+    """A file whose sound is shorter than one window of the embedder."""
 
 
 class LimitError(MoodError):
-    """A file is larger or longer than what is accepted here."""
+    """A file is larger or longer than accepted here."""
 
 
 class CancelledError(MoodError):
-    """The user wanted no more of it."""
+    """The user cancelled it."""
 
 
 class WeightsError(MoodError):
-    """The weights of an embedder are missing, damaged or not the ones they are said to be."""
+    """The weights of an embedder are missing, damaged, or not the expected ones."""
 
 
 class StoreError(MoodError):
-    """An embedding store, or an entry of it, is not what it must be."""
+    """An embedding store or one of its entries is damaged or cannot be used."""
 
 
 class DataError(MoodError):
-    """A table, a set of labels or a set of embeddings is not what it must be."""
+    """A table, labels or embeddings are damaged or do not fit."""
 
 
 class DiskFullError(MoodError):
-    """There is no room left to write. Not any one track's fault, so the run stops."""
+    """The disk is full. That is no track's fault, so the run stops."""
 
 
 class DownloadError(MoodError):
-    """One file cannot be had from the web. The run goes on with the others."""
+    """One file cannot be downloaded. The run goes on with the others."""
 
 
 class NetworkError(MoodError):
-    """The web gives nothing at all. Not any one track's fault, so the run stops."""
+    """Nothing can be downloaded at all. That is no track's fault, so the run stops."""

@@ -1,6 +1,6 @@
-"""Pictures drawn with matplotlib, of the extra ``notebook``: made, coloured alike, and turned into PNG.
+"""Figures drawn with matplotlib (of the extra ``notebook``): their colours, sizes and PNG files.
 
-matplotlib is imported when the first picture is made, so that modules with plots can be imported without it.
+matplotlib is imported with the first figure, so that modules with plots can be imported without it.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from jamendo_mood.util.plaintext import show
 
 DECIDED, UNDECIDED, PRIOR = "#2a7f62", "#a9b8b2", "#f2a33a"
 ROW_HEIGHT = 0.32  # inches a bar
-WIDTH = 5.6  # inches of a figure of an evaluation; no more, or a phone shrinks the text until it can't be read
-LONGEST_NAME = 30
+WIDTH = 5.6  # inches, of an evaluation's figure; if wider, text is too small on a phone
+MAX_NAME_LENGTH = 30
 CONTRAST = "#c2553f"
 GRADE_STYLES = {"good": (DECIDED, "o"), "fair": ("#3f8fc4", "s"), "weak": (CONTRAST, "v"), "unknown": ("#7d8984", "X")}
 
 
 class Picture(Protocol):
-    """A matplotlib figure that notebooks show, though pyplot, which would keep it for ever, knows nothing of it."""
+    """A matplotlib figure that notebooks show. It is not made with pyplot, which would keep it in memory for ever."""
 
     def to_png(self, dpi: float | str = "figure") -> bytes:
-        """A PNG file as bytes; `dpi` are the dots an inch."""
+        """A PNG file as bytes; `dpi` is in dots per inch."""
 
     def __getattr__(self, name: str) -> Any: ...
 
@@ -45,25 +45,25 @@ def _picture_type() -> Any:
 
 
 def make_picture(width: float, height: float) -> Picture:
-    """An empty picture of a size in inches."""
+    """An empty figure; size in inches."""
     made: Picture = _picture_type()(figsize=(width, height), layout="constrained")
     return made
 
 
 def bar_axes(rows: int, row_height: float = ROW_HEIGHT) -> tuple[Picture, Any]:
-    """An empty picture high enough for that many horizontal bars, of `row_height` inches each, and its axes."""
+    """An empty figure with room for so many horizontal bars of `row_height` inches each, and its axes."""
     return empty_axes(7, 1.2 + row_height * rows)
 
 
 def empty_axes(width: float, height: float) -> tuple[Picture, Any]:
-    """An empty picture of a size in inches, and its axes."""
+    """An empty figure, size in inches, and its axes."""
     figure = make_picture(width, height)
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
-def shorten(name: str, length: int = LONGEST_NAME) -> str:
+def shorten(name: str, length: int = MAX_NAME_LENGTH) -> str:
     """A name of at most `length` characters."""
     name = show(name)
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"

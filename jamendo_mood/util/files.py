@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and the scratch folder, where WAVs live for the few moments they exist."""
+"""Files written whole or not at all, and the scratch folder for temporary WAVs."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _DRAFT = re.compile(r"\..+-[0-9a-f]{16}\.tmp", re.DOTALL)
 
 
 def write_atomically(path: Path, write: Write) -> None:
-    """Write a file under another name in its folder, flush it to disk, and rename it: it is whole or not there.
+    """Write a file under another name in its folder, flush it to disk, and rename it: the file is whole or not there.
 
     Raises
     ------
     StoreError, DiskFullError
-        It cannot be written; nothing is left behind.
+        The file cannot be written; nothing is left behind.
     """
     write_together({path: write})
 
 
 def write_together(writes: Mapping[Path, Write]) -> None:
-    """Write several files as `write_atomically` does one; none is replaced before all of them are on the disk.
+    """Write several files like `write_atomically`; none is replaced before all of them are on the disk.
 
     Raises
     ------
     StoreError, DiskFullError
-        One cannot be written; what was there before is there, and nothing is left behind.
+        One cannot be written; the files are as they were, and nothing is left behind.
     """
     with contextlib.ExitStack() as stack:
         drafts = {path: stack.enter_context(_written(path, write)) for path, write in writes.items()}
@@ -51,7 +51,7 @@ def write_together(writes: Mapping[Path, Write]) -> None:
 
 @contextlib.contextmanager
 def _written(path: Path, write: Write) -> Iterator[Path]:
-    """A draft with all that goes into a file; in the end it is gone, unless it was renamed."""
+    """A draft with a file's content; it is deleted at the end unless it was renamed."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         draft, file = _open_draft(path)
@@ -62,7 +62,7 @@ def _written(path: Path, write: Write) -> Iterator[Path]:
             os.fsync(file.fileno())
         yield draft
     finally:
-        # What went wrong before is the error to tell, and what was flushed cannot go wrong in closing.
+        # An earlier error is the one to report, and after the flush closing cannot fail.
         with contextlib.suppress(OSError):
             draft.unlink()
         with contextlib.suppress(OSError):
@@ -71,13 +71,13 @@ def _written(path: Path, write: Write) -> Iterator[Path]:
 
 def _open_draft(path: Path) -> tuple[Path, IO[bytes]]:
     while True:
-        draft = path.with_name(f".{path.name[:50]}-{secrets.token_hex(8)}.tmp")  # names are of 255 bytes at most
+        draft = path.with_name(f".{path.name[:50]}-{secrets.token_hex(8)}.tmp")  # names may have 255 bytes
         file = draft.open("xb")
         try:
             _lock(file.fileno())
             if draft.exists():
                 return draft, file
-            file.close()  # another process took it, not locked yet, for a dead one's
+            file.close()  # another process removed it before it was locked
         except BaseException:
             draft.unlink(missing_ok=True)
             file.close()
@@ -85,21 +85,21 @@ def _open_draft(path: Path) -> tuple[Path, IO[bytes]]:
 
 
 def _lock(file: int) -> None:
-    with contextlib.suppress(OSError):  # a file system without locks: what is written is whole all the same
+    with contextlib.suppress(OSError):  # a file system without locks: files are still written whole
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def is_draft(name: str) -> bool:
-    """Whether a file's name is one of a draft."""
+    """Whether a file's name is that of a draft."""
     return _DRAFT.fullmatch(name) is not None
 
 
 @contextlib.contextmanager
-def abandoned(draft: Path) -> Iterator[bool]:
-    """Whether a draft's writer is gone, as far as can be seen; it stays so while the block runs."""
+def abandoned(path: Path) -> Iterator[bool]:
+    """Whether a file's writer has ended, as far as its lock shows; nobody else gets the lock while the block runs."""
     try:
-        file = os.open(draft, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # renamed meanwhile, another user's, or on a disk that is read-only
+        file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # renamed meanwhile, another user's, or on a read-only disk
         yield False
         return
     try:
@@ -114,7 +114,7 @@ def abandoned(draft: Path) -> Iterator[bool]:
 
 
 def remove_drafts(folder: Path) -> list[Path]:
-    """Remove the drafts below a folder whose writers are gone, and return their paths. Live ones stay."""
+    """Remove the drafts below a folder whose writers have ended, and return their paths."""
     removed = []
     for parent, _, names in os.walk(folder):
         for draft in (Path(parent, name) for name in names if is_draft(name)):
@@ -127,7 +127,7 @@ def remove_drafts(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path, mode: int = 0o666) -> Iterator[int]:
-    """Open a file for appending, made if needed; others that do the same wait, also if it is replaced meanwhile."""
+    """Open a file for appending, or make it; other processes that do the same wait, even if the file is replaced."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
         try:
@@ -141,13 +141,13 @@ def locked(path: Path, mode: int = 0o666) -> Iterator[int]:
 
 @contextlib.contextmanager
 def locked_folder(folder: Path, *, shared: bool = False) -> Iterator[None]:
-    """Wait until nobody else is in such a block for this folder, or nobody who does not share it, too.
+    """Wait until no other process is in such a block for this folder; several that share may be in it together.
 
-    Those who read share. Where a folder cannot be locked, nobody waits.
+    Readers share. If a folder cannot be locked, nobody waits.
     """
     try:
         file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:  # what is wrong with it, who reads or writes there will say
+    except OSError:  # reading or writing there will say what is wrong
         yield
         return
     try:
@@ -159,7 +159,7 @@ def locked_folder(folder: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 def _is_at(path: Path, file: int) -> bool:
-    # While this waited for the lock, another process may have replaced or deleted the file.
+    # Another process may have replaced or deleted the file while this one waited for the lock.
     try:
         return os.path.samestat(os.fstat(file), path.stat())
     except FileNotFoundError:
@@ -167,7 +167,7 @@ def _is_at(path: Path, file: int) -> bool:
 
 
 def append(path: Path, lines: bytes, heading: bytes = b"", mode: int = 0o666) -> None:
-    """Add whole lines to a file, all or none; several processes may.
+    """Add whole lines to a file, all or none; several processes may do so.
 
     Parameters
     ----------
@@ -176,12 +176,12 @@ def append(path: Path, lines: bytes, heading: bytes = b"", mode: int = 0o666) ->
     heading : bytes
         The first line of a new file.
     mode : int
-        Permissions of a new file, less those that the umask takes.
+        Permissions of a new file, before the umask.
 
     Raises
     ------
     OSError
-        They cannot be written; the file is as it was.
+        The lines cannot be written; the file is as it was.
     """
     with locked(path, mode) as file:
         size = os.fstat(file).st_size
@@ -224,12 +224,12 @@ _LOCK_NAME = "owner.lock"
 
 
 class Scratch:
-    """A private folder for temporary WAVs, removed on exit; stale ones of killed runs are removed on entry.
+    """A private folder for temporary WAVs, removed on exit; on entry the folders of killed runs are removed.
 
     Parameters
     ----------
     base : Path or None
-        The folder to work in, made if needed. None means the system's folder for temporary files.
+        The folder to make it in. None means the system's folder for temporary files.
 
     Raises
     ------
@@ -259,7 +259,7 @@ class Scratch:
 
     @contextlib.contextmanager
     def folder(self) -> Iterator[Path]:
-        """Give a fresh folder for one track and remove it, with all that is in it, however the block ends."""
+        """A new folder for one track, removed with its content however the block ends."""
         with self._counter_lock:
             self._counter += 1
             path = self.path / f"{self._counter:06d}"
@@ -271,7 +271,7 @@ class Scratch:
 
 
 def _make_locked(base: Path) -> tuple[Path, int]:
-    """Make a folder whose first content is a lock that this process holds; the folder, and the lock to be closed."""
+    """Make a folder whose first file is a lock that this process holds; returns the folder and the open lock."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
         try:
@@ -281,16 +281,16 @@ def _make_locked(base: Path) -> tuple[Path, int]:
                 return path, lock
             os.close(lock)
         except FileNotFoundError:
-            pass  # another run that starts took it, not locked yet, for a dead one's: here and above
+            pass  # another run that starts removed it before it was locked: here and above
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)
             raise
 
 
 def remove_stale(base: Path) -> list[Path]:
-    """Remove the scratch folders below `base` whose owner is gone, and return their paths.
+    """Remove the scratch folders below `base` whose owner has ended, and return their paths.
 
-    An owner that has made its folder but not locked it yet finds out, and makes another.
+    An owner that has made its folder but not locked it yet notices, and makes another.
     """
     removed = []
     for folder in sorted(base.glob(PREFIX + "*")):
@@ -298,21 +298,9 @@ def remove_stale(base: Path) -> list[Path]:
             folder.rmdir()  # its owner died before there was a lock in it
             removed.append(folder)
             continue
-        try:
-            lock = os.open(folder / _LOCK_NAME, os.O_RDWR)
-        except FileNotFoundError:  # the lock comes first, so this one was being removed when its owner died
-            shutil.rmtree(folder, ignore_errors=True)
-            removed.append(folder)
-            continue
-        except OSError:  # another user's folder
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-            removed.append(folder)
-        finally:
-            os.close(lock)
+        lock = folder / _LOCK_NAME
+        with contextlib.suppress(OSError), abandoned(lock) as dead:  # OSError: another user's folder
+            if dead or not lock.exists():  # the lock comes first: without it, a removal was interrupted
+                shutil.rmtree(folder, ignore_errors=True)
+                removed.append(folder)
     return removed

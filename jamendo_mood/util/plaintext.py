@@ -1,22 +1,26 @@
-"""Text for people: made safe for where it goes, and lines on a terminal.
+"""Text for people: made safe for terminals, spreadsheets, JSON, Markdown and notebooks, and lines on a terminal.
 
-Text from outside (names of files, titles, tags of a stranger's tagger) may hold anything. For HTML there is
-`html.escape`, and for the browser `static/dom.js`, which sets text and never HTML.
+Text from outside (names of files, titles, tags of a stranger's tagger) may hold anything. In the browser
+`static/dom.js` shows it as text, never as HTML.
 """
 
 from __future__ import annotations
 
+import csv
+import html
+import io
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What makes a spreadsheet take a cell for a formula."""
+"""How cells begin that a spreadsheet takes for formulas."""
 
-# What moves a terminal's cursor or colours it, turns the direction of writing, or is no Unicode: controls of both
-# blocks, separators of lines and paragraphs, marks of direction, what is left of file names that are no UTF-8.
+# What moves a terminal's cursor or colours it, changes the direction of writing, or is not Unicode: both blocks of
+# control characters, separators of lines and paragraphs, marks of direction, and surrogates, which Python makes of file
+# names that are not UTF-8.
 _CONTROLS = "\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _UNFIT = re.compile(rf"[\x00-\x1f{_CONTROLS}]")
 _UNFIT_FOR_CELLS = re.compile(rf"[\x00-\x08\x0b-\x1f{_CONTROLS}]")  # tabs and line feeds are quoted there, returns not
@@ -25,37 +29,57 @@ _MARKDOWN = re.compile(r"[\\`*\[\]<>|]|:(?=//)|(?<=www)\.", re.IGNORECASE)  # Gi
 
 
 def show(text: str) -> str:
-    r"""Text as it may go to a terminal, on one line: a control character is written as in Python, ``\x1b``."""
+    r"""Text that is safe on a terminal, on one line: a control character is written as in Python, ``\x1b``."""
     return _UNFIT.sub(_as_in_python, text)
 
 
 def show_lines(text: str) -> str:
-    """Lines as they may go to a terminal."""
+    """Lines that are safe on a terminal."""
     return "\n".join(map(show, text.split("\n")))
 
 
 def cell(text: str) -> str:
-    """The text of a cell of a CSV file: an apostrophe stands before what a spreadsheet would take for a formula."""
+    """Text that is safe in a cell of a CSV file: an apostrophe before what a spreadsheet would take for a formula."""
     return ("'" if text.startswith(FORMULA_STARTS) else "") + _UNFIT_FOR_CELLS.sub(_as_in_python, text)
 
 
-def cells(row: Any) -> list[Any]:
+def cells(row: Iterable[Any]) -> list[Any]:
     """A row of a CSV file, its texts made safe by `cell`; numbers stay numbers."""
     return [cell(value) if isinstance(value, str) else value for value in row]
 
 
+def to_csv(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A table for spreadsheets, its texts made safe by `cell`."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([columns, *map(cells, rows)])
+    return buffer.getvalue()
+
+
 def to_json(values: Any, indent: int = 2) -> str:
-    """JSON to be read by people too: letters as they are, control characters escaped."""
+    """JSON that people can read, too: letters as they are, control characters escaped."""
     text = json.dumps(values, indent=indent, allow_nan=False, ensure_ascii=False)
     return _UNFIT_FOR_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def markdown(text: str) -> str:
-    """Text as it may stand in Markdown, on one line, without becoming a table, HTML or a link.
+    """Text that is safe in Markdown, on one line, without becoming a table, HTML or a link.
 
-    But for addresses of mail: of these GitHub makes links however their letters are escaped.
+    Except for mail addresses: GitHub makes them links however they are escaped.
     """
     return _MARKDOWN.sub(r"\\\g<0>", show(text))
+
+
+def to_html(caption: str, rows: Iterable[Sequence[object]], columns: Sequence[str] = ()) -> str:
+    """A small table for a notebook; the first cell of each row is its heading, and all text is escaped."""
+
+    def line(cells: Sequence[object], headings: int) -> str:
+        tags = ["th" if number < headings else "td" for number in range(len(cells))]
+        texts = [html.escape(show(str(cell))) for cell in cells]
+        return "".join(f'<{tag} style="text-align:left">{text}</{tag}>' for tag, text in zip(tags, texts, strict=True))
+
+    lines = [*([line(columns, len(columns))] if columns else []), *(line(row, 1) for row in rows)]
+    heading = f'<caption style="text-align:left">{html.escape(show(caption))}</caption>'
+    return f"<table>{heading}{''.join(f'<tr>{cells}</tr>' for cells in lines)}</table>"
 
 
 def _as_in_python(found: re.Match[str]) -> str:
@@ -68,18 +92,18 @@ def say(result: str) -> None:
 
 
 def note(message: str) -> None:
-    """Say something that is no result, on one line."""
+    """Print something other than a result to stderr, on one line."""
     print(show(message), file=sys.stderr)
 
 
 def note_all(messages: Sequence[str]) -> None:
-    """Say several things that are no result, a line each."""
+    """`note` several things, one per line."""
     for message in messages:
         note(message)
 
 
 def warn(message: str) -> None:
-    """Print a warning."""
+    """`note` a warning."""
     note(f"warning: {message}")
 
 

@@ -134,7 +134,7 @@ def test_a_query_that_cannot_be_answered_is_told(page, query, sentence):
     ids=str,
 )
 def test_a_message_that_makes_no_sense_does_no_harm(widget, page, message):
-    widget._answer(message, [])
+    widget.browser._receive(message, [])
     page.say("hello")
     assert page.wait_for("setup")
 
@@ -162,7 +162,7 @@ def test_a_library_without_a_plane_offers_none(monkeypatch):
     setup, _ = page.wait_for("setup")
     assert (setup["plane"], setup["points"]) == (False, [])
     page.say("query", mode="plane", points=[[0, 0]], count=1)
-    assert "say nothing of valence and arousal" in page.wait_for("failed")[0]["sentence"]
+    assert "say nothing about valence and arousal" in page.wait_for("failed")[0]["sentence"]
 
 
 def test_no_more_tracks_than_there_are_or_than_is_sensible(page, library):
@@ -220,7 +220,7 @@ def test_a_page_for_others_remembers_nothing(library, monkeypatch, log):
 
 
 def test_the_curve_is_of_the_latest(page, log, monkeypatch):
-    monkeypatch.setattr(finder, "SHOWN_WISHES", 2)
+    monkeypatch.setattr(finder, "MAX_WISHES", 2)
     for _ in range(3):
         page.say("query", mode="plane", points=[[0.8, 0.5]], count=1, emotion="joy", remember=True)
     assert [len(message["wishes"]) for message, _ in page.all("history")] == [1, 2, 2]

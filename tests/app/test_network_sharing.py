@@ -194,7 +194,7 @@ def test_what_cannot_be_served_is_refused(corpus_tagger, logmel, stub_embedder, 
     ):
         pass
     with (
-        pytest.raises(UsageError, match=r"front end .* is no function of a module"),
+        pytest.raises(UsageError, match=r"front end .* is not a function of a module"),
         serve(replace(corpus_tagger, spec=stub_embedder.spec), stub_embedder, folder),
     ):
         pass

@@ -1,5 +1,11 @@
+"""The widget that tags songs, its fallback, and what it shares with the other widget."""
+
+import shutil
+import subprocess
 import sys
 import tempfile
+import threading
+import time
 import types
 from dataclasses import replace
 
@@ -8,12 +14,137 @@ import pytest
 from toy_examples import OTHER_SPEC
 from toy_page import ToyPage
 
-from jamendo_mood.app import song_queue
-from jamendo_mood.app.widget import TagWidget
+from jamendo_mood.app import finder, song_queue, widget
+from jamendo_mood.app.widget import PIECE_BYTES, Fallback, ScriptWidget, Sounds, TagWidget, encode_excerpt, read_static
+from jamendo_mood.audio import decoding
 from jamendo_mood.library.similarity import open_library
 from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.tagging.prediction import predict
-from jamendo_mood.util.errors import AudioError, MoodError, UsageError
+from jamendo_mood.util.errors import AudioError, LimitError, MoodError, UsageError
+
+SCRIPTS = {"tagging": widget, "finding": finder}
+
+
+@pytest.fixture
+def script(monkeypatch):
+    sent = []
+    script = ScriptWidget(("dom.js",), "draw", {})
+    monkeypatch.setattr(script, "send", lambda content, buffers: sent.append((content, buffers)))
+    script.sent = sent
+    return script
+
+
+def test_messages_go_both_ways():
+    heard = []
+    script = ScriptWidget(("dom.js",), "draw", {"hello": lambda message, buffers: heard.append((message, buffers))})
+    script._handle_custom_msg({"type": "hello"}, [b"x"])
+    assert heard == [({"type": "hello"}, [b"x"])]
+    assert script._esm == read_static("dom.js") + "export default { render: draw };"
+    assert script._css == read_static("style.css")
+
+
+def test_what_is_told_has_a_kind(script):
+    script.tell("tags", (b"x",), id="1")
+    assert script.sent == [({"type": "tags", "id": "1"}, [b"x"])]
+
+
+@pytest.mark.parametrize("length", [1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES])
+def test_a_sound_comes_in_pieces(script, length):
+    sound = bytes(range(256)) * (length // 256 + 1)
+    index, together = 0, b""
+    while True:
+        script.send_piece("k", index, sound[:length])
+        content, (piece,) = script.sent[-1]
+        together += piece
+        index += 1
+        if content["last"]:
+            break
+    assert together == sound[:length]
+    assert index == -(-length // PIECE_BYTES)
+
+
+def test_no_sound_and_a_piece_past_the_end_are_empty(script):
+    script.send_piece("k", 0, None)
+    script.send_piece("k", 99, b"abc")
+    assert [(content["index"], content["last"], buffers) for content, buffers in script.sent] == [
+        (0, True, []),
+        (99, True, []),
+    ]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_script_is_one_module_that_needs_no_other(name, tmp_path):
+    module = SCRIPTS[name]
+    script = ScriptWidget(module.SCRIPTS, "draw", {})._esm
+    assert "innerHTML" not in script  # text from outside must stay text
+    assert "http://" not in script.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in script + read_static("style.css")
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs node to check the syntax")
+    path = tmp_path / "script.mjs"
+    path.write_text(script)
+    subprocess.run([node, "--check", path], check=True)
+
+
+@pytest.fixture
+def song(make_audio, tone, tmp_path):
+    """40 s: 300 Hz, then 20 s of 3,000 Hz in its middle, then 300 Hz."""
+    parts = [tone(300.0, 10.0), tone(3000.0, 20.0), tone(300.0, 10.0)]
+    return make_audio(tmp_path / "song.flac", np.concatenate(parts))
+
+
+def pitch_and_length(mp3, tmp_path, read_wav):
+    path, wav = tmp_path / "excerpt.mp3", tmp_path / "excerpt.wav"
+    path.write_bytes(mp3)
+    decoding.convert_to_wav(path, wav)
+    wave = read_wav(wav)
+    spectrum = np.abs(np.fft.rfft(wave))
+    return np.argmax(spectrum) * decoding.SAMPLE_RATE_HZ / len(wave), len(wave) / decoding.SAMPLE_RATE_HZ
+
+
+def test_an_excerpt_is_the_middle_of_a_song(song, tmp_path, read_wav):
+    mp3 = encode_excerpt(song, 12.0)
+    hz, seconds = pitch_and_length(mp3, tmp_path, read_wav)
+    assert hz == pytest.approx(3000, abs=5)
+    assert seconds == pytest.approx(12, abs=0.2)
+    assert len(mp3) < 12 * 64_000 / 8 * 1.1
+
+
+def test_none_is_the_whole_song(song, tmp_path, read_wav):
+    assert pitch_and_length(encode_excerpt(song, None), tmp_path, read_wav)[1] == pytest.approx(40, abs=0.2)
+
+
+def test_what_is_no_music_gives_an_error(tmp_path):
+    path = tmp_path / "x.mp3"
+    path.write_text("text")
+    with pytest.raises(AudioError, match="not a readable audio file"):
+        encode_excerpt(path)
+
+
+def test_sounds_come_by_key_and_nothing_else_does(song, tmp_path):
+    sent, all_there = [], threading.Event()
+
+    def send(key, index, sound):
+        sent.append((key, index, sound))
+        if len(sent) == 5:
+            all_there.set()
+
+    broken = tmp_path / "broken.mp3"
+    broken.write_text("text")
+    sounds = Sounds(send, {"48/948": song, "broken": broken})
+    sounds.own["mine"] = song
+    for key in ("48/948", "48/948", "mine", str(song), "broken"):
+        sounds.send(key, 2)
+    assert all_there.wait(60)
+    keys, indices, content = zip(*sent, strict=True)
+    assert keys == ("48/948", "48/948", "mine", str(song), "broken")
+    assert set(indices) == {2}
+    assert content[0] is content[1]  # encoded once
+    assert len(content[2]) > len(content[0]) * 1.2  # one's own song is heard whole: 40 s, not 30
+    assert content[3] is None  # no path opens anything
+    assert content[4] is None
+
 
 pytest_plugins = ["demo_corpus"]
 
@@ -77,7 +208,7 @@ def test_nothing_of_an_upload_is_saved_with_the_notebook(widget, page, corpus):
     content = corpus.path(0).read_bytes()
     page.upload("a.mp3", content)
     page.wait_for("details")
-    state = {**widget.get_state(), **widget.page.get_state()}
+    state = {**widget.get_state(), **widget.browser.get_state()}
     assert not any(isinstance(value, bytes | memoryview) for value in state.values())
     assert "a.mp3" not in str(state)
 
@@ -217,7 +348,7 @@ def test_messages_that_make_no_sense_do_no_harm(widget, page, corpus):
     ):
         page.told.clear()
         page.say("begin", id="up", name="a.mp3", size=10)
-        widget._answer(message, [])
+        widget.browser._receive(message, [])
         page.say("cancel", id="up")
         assert page.wait_for("cancelled", id="up"), message
     assert widget.tag_file(corpus.path(0)).title
@@ -278,7 +409,7 @@ def test_what_a_view_asks_for_comes_to_it_alone(page, corpus):
 def test_a_widget_can_be_closed(make_widget, corpus, temporary):
     widget = make_widget()
     widget.tag_bytes("a.mp3", corpus.path(0).read_bytes())
-    widget._answer({"type": "begin", "id": "x", "name": "half.mp3", "size": 10}, [])
+    widget.browser._receive({"type": "begin", "id": "x", "name": "half.mp3", "size": 10}, [])
     assert list(temporary.iterdir()) != []
     widget.close()
     assert list(temporary.iterdir()) == []
@@ -381,3 +512,73 @@ def test_scores_over_time_reach_the_page_as_they_are(widget, page, corpus):
         own = prediction.frame_scores[:, prediction.targets.index(tag["tag"])]
         assert scores[:, tag["column"]] == pytest.approx(own, abs=0.5 / 255 + 1e-6)
         assert tag["spread"] == pytest.approx(np.percentile(own, [10, 90]), abs=1e-6)
+
+
+@pytest.fixture
+def added():
+    return []
+
+
+@pytest.fixture
+def fallback(added):
+    return Fallback(lambda name, content: added.append((name, content)), added.append)
+
+
+def upload(fallback, *files):
+    """What the browser's side of FileUpload sends: for each file a dict with its bytes in a memoryview."""
+    now = time.time() * 1000
+    described = [
+        {"name": name, "type": "audio/mpeg", "size": len(content), "content": memoryview(content), "last_modified": now}
+        for name, content in files
+    ]
+    fallback.upload.set_state({"value": described})
+
+
+def test_uploaded_bytes_are_handed_on_and_dropped(fallback, added):
+    upload(fallback, ("a.mp3", b"one"), ("b.mp3", b"two"))
+    assert added == [("a.mp3", b"one"), ("b.mp3", b"two")]
+    assert fallback.upload.value == ()
+    upload(fallback, ("a.mp3", b"one"))  # the very same file again is another upload
+    assert len(added) == 3
+    assert fallback.status.value == "Analysing a.mp3 ..."
+
+
+def test_a_path_is_handed_on(fallback, added):
+    fallback.path.value = "  /music/a.mp3 "
+    fallback.path.value = ""
+    assert added == ["/music/a.mp3"]
+
+
+def test_without_paths_there_is_no_box_for_them():
+    fallback = Fallback(lambda *_: None)
+    assert fallback.path not in fallback.children[1].children
+    fallback.path.value = "/etc/passwd"  # a browser that sends it all the same
+    assert fallback.status.value == ""
+
+
+def test_a_refusal_is_shown_as_text():
+    def refuse(name, _):
+        raise LimitError(f"{name} has 312 MB")
+
+    fallback = Fallback(refuse)
+    upload(fallback, ("<b>.mp3", b"one"))
+    assert fallback.status.value == "&lt;b&gt;.mp3 has 312 MB"
+    assert fallback.upload.value == ()
+
+
+def test_songs_are_shown_as_pictures_the_newest_on_top(fallback, corpus, corpus_tagger, logmel, no_pyplot):
+    prediction = predict(corpus.path(0), corpus_tagger, logmel)
+    for name in ("one.mp3", "<two>.mp3"):
+        fallback.show(name, prediction)
+    headings = [box.children[0].value for box in fallback.results.children]
+    assert headings == ["<h3>&lt;two&gt;.mp3</h3>", "<h3>one.mp3</h3>"]
+    assert all(bytes(box.children[1].value).startswith(b"\x89PNG") for box in fallback.results.children)
+
+
+def test_it_can_be_put_away(fallback, corpus, corpus_tagger, logmel):
+    prediction = predict(corpus.path(0), corpus_tagger, logmel)
+    fallback.show("a.mp3", prediction)
+    assert fallback.in_use
+    fallback.put_away()
+    assert not fallback.in_use
+    assert fallback.results.children == ()  # pictures would be saved with the notebook

@@ -73,9 +73,7 @@ def extract(run, folder, store, *options):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_has_help_and_is_in_the_readme(run, name):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"jamendo-mood {name}" in readme
+def test_every_command_and_option_has_help(run, name):
     outcome = run(name, "--help")
     assert outcome.status == 0
     assert " ".join(COMMANDS[name][2].split()) in " ".join(outcome.out.split())
@@ -83,8 +81,6 @@ def test_every_command_and_option_has_help_and_is_in_the_readme(run, name):
     COMMANDS[name][0](parser)
     for action in parser._actions:
         assert action.help, action.dest
-        for option in action.option_strings:
-            assert re.search(rf"{option}\b(?!-)", readme), option
 
 
 def test_all_commands_are_listed_in_the_help(run):

@@ -11,11 +11,12 @@ from toy_examples import SPEC, TASK, make_class_prediction, make_prediction, mak
 from jamendo_mood.cli import evaluate, extract, shared, tag, train
 from jamendo_mood.evaluation.evaluate import Scores
 from jamendo_mood.extraction.streaming import ExtractReport
-from jamendo_mood.tasks.bootstrap import Comparison
+from jamendo_mood.tasks.metrics import Comparison
 from jamendo_mood.training.fit import Epoch, TrainConfig
 from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
+from jamendo_mood.util.progress import TrackProgress
 
 SCORES = Scores(
     {"PR-AUC-macro": 1 / 3, "prior-macro": 0.25},
@@ -29,7 +30,7 @@ SCORES = Scores(
 
 
 def test_progress_goes_to_stderr_and_tells_each_failure(capsys):
-    with shared.TrackProgress(3) as progress:
+    with TrackProgress(3) as progress:
         progress.advance(30.0)
         progress.advance(0.0, "bad.mp3: no music")
         progress.advance(30.0)
@@ -42,7 +43,7 @@ def test_progress_goes_to_stderr_and_tells_each_failure(capsys):
 
 
 def test_a_bar_that_never_moved_is_wiped_out_when_an_error_comes(capsys):
-    with pytest.raises(OSError, match="no scratch"), shared.TrackProgress(3):
+    with pytest.raises(OSError, match="no scratch"), TrackProgress(3):
         raise OSError("no scratch")
     err = capsys.readouterr().err
     assert "0/3" in err
@@ -51,7 +52,7 @@ def test_a_bar_that_never_moved_is_wiped_out_when_an_error_comes(capsys):
 
 
 def test_nothing_to_do_shows_no_bar(capsys):
-    with shared.TrackProgress(0):
+    with TrackProgress(0):
         pass
     assert capsys.readouterr() == ("", "")
 
@@ -304,5 +305,5 @@ def test_classes_and_values_as_csv_have_columns_of_their_own(capsys):
 
 
 def test_a_count_among_the_figures_is_printed_as_one(capsys):
-    shared.print_scores(replace(SCORES, figures={"Kendall": 0.25, "constant-curves": 3}), "table")
+    shared.print_scores(replace(SCORES, metrics={"Kendall": 0.25, "constant-curves": 3}), "table")
     assert capsys.readouterr().out.splitlines()[1:3] == ["Kendall          0.250000", "constant-curves  3"]

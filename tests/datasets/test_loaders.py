@@ -11,7 +11,7 @@ import toy_affect_sets
 import toy_class_sets
 
 from jamendo_mood.datasets import DATASETS, audioset, jamendo, load_dataset
-from jamendo_mood.datasets.dataset import Dataset
+from jamendo_mood.datasets.dataset import FOLDS, Dataset
 from jamendo_mood.util.errors import DataError, UsageError
 
 SPLITS = range(5)
@@ -196,6 +196,20 @@ def test_a_part_that_is_not_there_is_refused_with_those_that_are(small):
         small.rows("noon")
 
 
+@pytest.mark.parametrize("task", [task for task, source in DATASETS.items() if source.splits == FOLDS])
+def test_each_split_tests_another_fold(task, tmp_path):
+    WRITERS[task](tmp_path)
+    tested = []
+    for split in range(FOLDS):
+        dataset = load_dataset(task, tmp_path, split=split)
+        check_conformance(dataset)
+        tested += dataset.rows("test").tolist()
+    assert sorted(tested) == [*range(len(dataset.tracks))]
+    for split in (-1, FOLDS):
+        with pytest.raises(UsageError, match=f"split {split}: these data have 10 folds, 0 to 9"):
+            load_dataset(task, tmp_path, split=split)
+
+
 def test_every_data_set_has_a_fixture():
     assert WRITERS.keys() == DATASETS.keys()
 
@@ -257,6 +271,10 @@ def spoil(path: Path, old: bytes, new: bytes) -> None:
     path.write_bytes(content.replace(old, new, 1))
 
 
+def replace_in(path: Path, old: str, new: str) -> None:
+    spoil(path, old.encode(), new.encode())
+
+
 TEST_TSV = "splits/split-0/autotagging_moodtheme-test.tsv"  # artists 2 and 5: tracks 21, 22, 51
 
 
@@ -286,11 +304,14 @@ def test_a_table_without_tracks_is_refused(tmp_path):
         load_dataset("jamendo", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["moodtheme_split.txt", TEST_TSV])
-def test_a_missing_file_is_named(tmp_path, name):
-    (write_jamendo(tmp_path) / name).unlink()
+FILES = [(task, name) for task, source in DATASETS.items() for name in source.files if Path(name).suffix]
+
+
+@pytest.mark.parametrize(("task", "name"), [*FILES, ("jamendo", TEST_TSV)])
+def test_a_missing_file_is_named(tmp_path, task, name):
+    (WRITERS[task](tmp_path) / name).unlink()
     with pytest.raises(DataError, match=Path(name).name):
-        load_dataset("jamendo", tmp_path)
+        load_dataset(task, tmp_path)
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -461,6 +482,16 @@ def test_only_the_ten_seconds_that_were_labelled_are_read(tmp_path):
 
 
 # ---- The real files.
+
+
+REAL_FOLDERS = {"pmemo": "PMEmo2019", "emomusic": "emoMusic", "deam": "DEAM"}
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("task", toy_affect_sets.WRITERS)
+def test_the_real_values_conform(task, shared):
+    check_conformance(load_dataset(task, shared / "data/annotations" / REAL_FOLDERS[task.partition("-")[0]]))
+
 
 SIZES_59 = {"train": 10_192, "validation": 3_851, "test": 4_443}
 """Of split 0: the official 9,949 / 3,802 / 4,231 and the 504 others."""

@@ -167,8 +167,8 @@ TWO = ("a.mp3,A,x", "b.mp3,B,x")
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ((), r"music\.csv: there are no tracks in it"),
-        ((TAGS,), r"music\.csv: there are no tracks in it"),
+        ((), r"music\.csv: there are no tracks"),
+        ((TAGS,), r"music\.csv: there are no tracks"),
         (("file,tags", "a.mp3,x"), r"music\.csv: no column 'path' \(its first line has: file, tags\)"),
         (
             ("path,artist", "a.mp3,A"),

@@ -6,8 +6,7 @@ from matplotlib import colors
 from jamendo_mood import load_dataset
 from jamendo_mood.datasets import plots
 from jamendo_mood.datasets.dataset import Dataset, Track
-from jamendo_mood.tasks import metrics
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task, metrics
 from jamendo_mood.util.errors import DataError, UsageError
 
 pytestmark = pytest.mark.usefixtures("no_pyplot")
@@ -185,7 +184,7 @@ def test_unknown_durations_are_left_out_and_said():
     (axes,) = plots.plot_durations(make_dataset(rows)).axes
     assert sum(bar.get_height() for bar in axes.patches) == 1
     assert axes.get_title() == "1 tracks, 0.0 hours; 2 of unknown duration"
-    with pytest.raises(UsageError, match="task 'toy' says no durations"):
+    with pytest.raises(UsageError, match="task 'toy' has no durations"):
         plots.plot_durations(without_durations())
 
 

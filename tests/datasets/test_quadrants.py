@@ -5,7 +5,7 @@ from test_loaders import check_conformance, spoil
 from toy_class_sets import CLIPS, quadrant_song, write_quadrants
 
 from jamendo_mood.datasets import load_dataset, quadrants
-from jamendo_mood.util.errors import DataError, UsageError
+from jamendo_mood.util.errors import DataError
 
 ANNOTATIONS, METADATA = quadrants.ANNOTATIONS_NAME, quadrants.METADATA_NAME
 
@@ -37,18 +37,6 @@ def test_rows_may_be_in_another_order_in_the_other_table(tmp_path):
     header, *rows = (tmp_path / METADATA).read_bytes().splitlines(keepends=True)
     (tmp_path / METADATA).write_bytes(b"".join([header, *rows[::-1]]))
     assert load_dataset("quadrant", tmp_path).tracks == expected.tracks
-
-
-def test_each_split_tests_another_fold(tmp_path):
-    write_quadrants(tmp_path)
-    tested = []
-    for split in range(10):
-        dataset = load_dataset("quadrant", tmp_path, split=split)
-        check_conformance(dataset)
-        tested += dataset.rows("test").tolist()
-    assert sorted(tested) == list(range(CLIPS))
-    with pytest.raises(UsageError, match="split -1"):
-        load_dataset("quadrant", tmp_path, split=-1)
 
 
 SONG = quadrant_song(1).encode()

@@ -7,7 +7,7 @@ from toy_class_sets import TURKISH_CLIPS, TURKISH_DOUBLES, turkish_class, turkis
 
 from jamendo_mood.datasets import load_dataset, turkish
 from jamendo_mood.training.data import choose_embeddings, load_part
-from jamendo_mood.util.errors import DataError, UsageError
+from jamendo_mood.util.errors import DataError
 
 
 def test_features_stand_in_for_embeddings(tmp_path):
@@ -38,18 +38,6 @@ def test_equal_features_of_two_classes_are_two_clips(tmp_path):
     lines[6] = lines[6].replace('"relax"', '"angry"')
     (tmp_path / turkish.TABLE_NAME).write_text("".join(lines))
     assert len(load_dataset("turkish", tmp_path).tracks) == TURKISH_CLIPS - 1
-
-
-def test_each_split_tests_another_fold(tmp_path):
-    write_turkish(tmp_path)
-    tested = []
-    for split in range(10):
-        dataset = load_dataset("turkish", tmp_path, split=split)
-        check_conformance(dataset)
-        tested += dataset.rows("test").tolist()
-    assert sorted(tested) == list(range(TURKISH_CLIPS - 2))
-    with pytest.raises(UsageError, match="split 11"):
-        load_dataset("turkish", tmp_path, split=11)
 
 
 FIRST = str(turkish_numbers()[0, 3]).encode()

@@ -115,7 +115,7 @@ def test_weights_of_8_bits_are_nearly_the_same_and_a_variant(write_tflite, load,
 
 def test_weights_that_fail_googles_tests_are_refused_unless_meant(seeded_yamnet_module):
     with pytest.raises(WeightsError, match=r"not Google's YAMNet weights.*--allow-untrained"):
-        yamnet.load(seeded_yamnet_module)
+        load_embedder("yamnet", EmbedderOptions(seeded_yamnet_module))
 
 
 def test_weights_are_trained_that_know_silence_noise_and_a_sine():
@@ -170,9 +170,9 @@ def test_weights_are_looked_for_in_order(no_weights, monkeypatch, tmp_path):
 
 @pytest.mark.shared
 def test_googles_file_passes_googles_tests(googles):
-    _, sha256, variant = yamnet.load(googles)
-    assert variant == "int8"
-    assert sha256 == hashlib.sha256(googles.read_bytes()).hexdigest()
+    spec = load_embedder("yamnet", EmbedderOptions(googles)).spec
+    assert spec.variant == "int8"
+    assert spec.weights_sha256 == hashlib.sha256(googles.read_bytes()).hexdigest()
 
 
 @pytest.mark.shared

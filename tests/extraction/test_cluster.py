@@ -36,7 +36,7 @@ logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)
 from ray.cluster_utils import Cluster
 from jamendo_mood.extraction import cluster as package
 from jamendo_mood.embedders.registry import load_embedder
-from jamendo_mood.extraction.object_store import find_tracks
+from jamendo_mood.audio.decoding import find_audio
 
 audio, store, scratch = map(Path, sys.argv[1:])
 small = {"object_store_memory": 80_000_000}
@@ -50,7 +50,7 @@ def on_track(result):
 
 
 report = package.extract_on_ray(
-    find_tracks(audio),
+    find_audio(audio),
     partial(load_embedder, "logmel"),
     store,
     package.ClusterConfig(machines.address, stream=package.StreamConfig(scratch=scratch)),
@@ -253,7 +253,7 @@ def test_a_track_that_kills_is_given_up_and_the_others_are_done(run, start, audi
     ray = start(dies=lambda what, _: "3" in what)
     report = run(actors=1)
     assert (report.done, [*report.failed]) == (6, ["5", "3"])
-    assert report.failed["3"] == f"{audio}/3.mp3: 3 processes died of it, or with it in hand"
+    assert report.failed["3"] == f"{audio}/3.mp3: 3 processes died while they worked on it"
     assert [tracks for tracks in ray.asked if "3" in tracks] == [["2", "3"], ["3"], ["3"]]
     store = EmbeddingStore(tmp_path / "store")
     assert store.keys() == alone.keys() - {"3"}
@@ -330,7 +330,7 @@ def test_an_actor_keeps_to_its_cores(stub_embedder, tmp_path, monkeypatch):
 
 def test_without_ray_it_says_what_brings_it(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UsageError, match=r"there is no Ray: `pip install jamendo-mood\[ray\]` brings it"):
+    with pytest.raises(UsageError, match=r"ray is missing: pip install 'jamendo-mood\[ray\]'"):
         run()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from damaged_stores import SPEC
 
+from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.extraction.object_store import ObjectStore, fetched, find_store, find_tracks, open_store
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.util.errors import AudioError, DiskFullError, StoreError, UsageError
@@ -144,7 +145,7 @@ def test_tracks_are_found_as_on_a_disk(memory, tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
     found = find_tracks("memory://bucket/audio")
-    assert list(found) == list(find_tracks(tmp_path / "audio")) == ["48/948", "48/949", "a b"]
+    assert list(found) == list(find_audio(tmp_path / "audio")) == ["48/948", "48/949", "a b"]
     assert found["48/948"] == "memory:///bucket/audio/48/948.low.mp3"
     assert find_tracks("memory://bucket/audio/") == found
 
@@ -240,7 +241,7 @@ def test_places_that_cannot_be_opened_are_named():
 
 def test_without_fsspec_it_says_what_brings_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(UsageError, match=r"there is no fsspec: `pip install jamendo-mood\[ray\]` brings it"):
+    with pytest.raises(UsageError, match=r"fsspec is missing: pip install 'jamendo-mood\[ray\]'"):
         find_tracks("s3://bucket/audio")
 
 

@@ -1,6 +1,6 @@
 """Faults, load and hostile files: samples of them in `make test` and `make test-all`, all of them in `make test-slow`.
 
-The latter sets `JAMENDO_MOOD_FAULTS` to the page whose table gets the figures, docs/reliability.md.
+The latter sets `JAMENDO_MOOD_FAULTS` to the page whose list gets the figures, docs/reliability.md.
 """
 
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, configuration, settings
-from reliability_page import HEADING, update_table
+from reliability_page import update_list, write_item
 
 PAGE_VARIABLE = "JAMENDO_MOOD_FAULTS"
 FIGURES = pytest.StashKey[dict[str, str]]()
@@ -39,19 +39,19 @@ def amount() -> Callable[[int, int], int]:
 
 @pytest.fixture(scope="session")
 def figure(pytestconfig: pytest.Config) -> Callable[[str, object, str], None]:
-    """Note a row of the table: what was done, how often, and what was measured. The first names the row."""
+    """Note an item of the list: what was done, how often, and what was measured. The first names the item."""
 
     def note(done: str, times: object, result: str) -> None:
-        pytestconfig.stash[FIGURES][done] = f"| {done} | {times} | {result} |"
+        pytestconfig.stash[FIGURES][done] = write_item(done, times, result)
 
     return note
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
-    rows = config.stash.get(FIGURES, {})
-    if rows:
+    items = config.stash.get(FIGURES, {})
+    if items:
         terminalreporter.section("faults")
-        terminalreporter.write_line("\n".join([HEADING, "|---|---|---|", *rows.values()]))
-    if rows and exitstatus == 0 and PAGE_VARIABLE in os.environ:
+        terminalreporter.write_line("\n".join(items.values()))
+    if items and exitstatus == 0 and PAGE_VARIABLE in os.environ:
         page = Path(os.environ[PAGE_VARIABLE])
-        page.write_text(update_table(page.read_text(encoding="utf-8"), rows), encoding="utf-8")
+        page.write_text(update_list(page.read_text(encoding="utf-8"), items), encoding="utf-8")

@@ -15,8 +15,8 @@ from jamendo_mood.audio import ffmpeg
 from jamendo_mood.cli.main import main
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.extraction import streaming
+from jamendo_mood.tasks import Task
 from jamendo_mood.tasks.kind import GRADES
-from jamendo_mood.tasks.task import Task
 from jamendo_mood.training.heads import HeadConfig, build_head
 from jamendo_mood.training.model import Tagger
 
@@ -29,8 +29,8 @@ def make_tagger(folder: Path) -> None:
     weights = tuple(np.asarray(array) for array in head.get_weights())
     task = Task("toy", "tags", targets)
     calibration = np.tile([1.0, 0.0], (len(targets), 1))
-    tuned, grades = np.full(len(targets), 0.5), (next(iter(GRADES)),) * len(targets)
-    Tagger(task, spec, config, (weights,), calibration, tuned, grades).save(folder)
+    thresholds, grades = np.full(len(targets), 0.5), (next(iter(GRADES)),) * len(targets)
+    Tagger(task, spec, config, (weights,), calibration, thresholds, grades).save(folder)
 
 
 def time_tracks() -> list[float]:

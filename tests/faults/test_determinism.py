@@ -148,11 +148,11 @@ def test_a_tagger_is_the_same_in_another_process(songs, moved, store, amount, tr
         check_same(folders[1], folders[2], tried)
         tried["trainings"] += 2
         if amount(0, 1):
-            judged = [
+            evaluated = [
                 start("evaluate", folders[seed], "--data", data, "--store", where, "--format", "json", hash_seed=seed)
                 for seed, (data, where) in sources.items()
             ]
-            first, second = finish(*judged)
+            first, second = finish(*evaluated)
             assert first.replace(str(folders[1]), "") == second.replace(str(folders[2]), "")
             tried["evaluations"] += 2
 
@@ -165,7 +165,7 @@ def test_another_seed_is_another_tagger(songs, store, amount, tmp_path):
     folders = {seed: tmp_path / str(seed) for seed in (1, 2)}
     options = ("--task", "own", "--data", songs, "--store", store.root, "--epochs", 2)
     finish(*(start("train", *options, "--seed", n, "--out", folder, hash_seed=0) for n, folder in folders.items()))
-    assert len({path.read_bytes() for path in tmp_path.glob("*/weights*.npz")}) == 2
+    assert len({path.read_bytes() for path in tmp_path.glob("*/weights*.safetensors")}) == 2
 
 
 @tries(20, 500)

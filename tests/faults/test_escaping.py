@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,19 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from toy_evaluations import make_class_evaluation, make_evaluation, make_value_evaluation
-from toy_examples import make_prediction, make_tagger
+from toy_examples import SPEC, make_prediction, make_tagger
 
 from jamendo_mood.app import song_view
 from jamendo_mood.audio.decoding import key_of
 from jamendo_mood.cli import main, shared, tag
 from jamendo_mood.datasets import plots
-from jamendo_mood.evaluation import report
+from jamendo_mood.datasets.dataset import Dataset, Track
+from jamendo_mood.evaluation import evaluate
 from jamendo_mood.library import similarity
 from jamendo_mood.library.mood_log import Wish, now, to_csv, to_table
 from jamendo_mood.library.similarity import Found
-from jamendo_mood.store.embedding_store import check_key
+from jamendo_mood.store.embedding_store import EmbeddingStore, check_key
 from jamendo_mood.tagging import prediction
-from jamendo_mood.tasks.task import Task
+from jamendo_mood.tasks import Task
 from jamendo_mood.training import model
 from jamendo_mood.util import plaintext
 
@@ -172,13 +174,27 @@ class Outline(HTMLParser):
 
 def test_the_report_is_as_many_elements_whatever_the_names_are(monkeypatch):
     monkeypatch.setattr(
-        report, "_image", lambda picture, text: f'<img alt="{html.escape(text)}">'
+        evaluate, "_image", lambda picture, text: f'<img alt="{html.escape(text)}">'
     )  # not drawn, for time
     first, second = UGLY["HTML"], UGLY["quotes of HTML"]
-    plain = Outline(report.write_page(make_evaluation(3, names=["a", "b", "blue"]), "a", {"a": "a"}))
-    found = Outline(report.write_page(make_evaluation(3, names=[first, second, "blue"]), first, {first: second}))
+    plain = Outline(evaluate.write_page(make_evaluation(3, names=["a", "b", "blue"]), "a", {"a": "a"}))
+    found = Outline(evaluate.write_page(make_evaluation(3, names=[first, second, "blue"]), first, {first: second}))
     assert found.tags == plain.tags
     assert not found.handlers
+
+
+def test_the_tables_of_a_notebook_are_text_whatever_the_names_are(ugly, tmp_path):
+    store = EmbeddingStore(tmp_path / re.sub("[/\0]", "_", ugly), SPEC)
+    task = Task(ugly, "tags", (ugly, "b"))
+    tracks = (Track("1", "1.mp3", None, ugly),)
+    dataset = Dataset(task, tracks, np.zeros((1, 2), np.float32), {ugly: np.array([0])})
+    tagger = replace(make_tagger(task), grades=(ugly, "good"))
+    for shown in (ugly_prediction(ugly), store, dataset, tagger):
+        text = shown._repr_html_()
+        outline = Outline(text)
+        assert {*outline.tags} <= {"table", "caption", "tr", "th", "td"}
+        assert not outline.handlers
+        assert not unfit(text)
 
 
 def test_a_card_is_text_whatever_the_names_are(ugly):
@@ -223,7 +239,7 @@ def test_a_title_with_an_escape_draws_without_a_warning():
 )
 def test_the_report_s_figures_typeset_nothing(make):
     names = [UGLY["mathematics"], UGLY["half of mathematics"], "$x$"][: 2 if make is make_value_evaluation else 3]
-    assert "$x$" in report.write_page(make(len(names), names=names), "$x$", {"$": "$\\frac"})
+    assert "$x$" in evaluate.write_page(make(len(names), names=names), "$x$", {"$": "$\\frac"})
 
 
 def test_figures_of_data_sets_typeset_nothing():

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from toy_examples import SPEC, TASK, make_tagger
 from trying import refusing
 
@@ -60,13 +61,12 @@ def tagger(honest, tmp_path):
 
 
 def weights_of(folder):
-    (path,) = folder.glob("weights*.npz")
+    (path,) = folder.glob("weights*.safetensors")
     return path
 
 
 def arrays_of(folder):
-    with np.load(weights_of(folder)) as arrays:
-        return dict(arrays)
+    return safetensors.numpy.load_file(weights_of(folder))
 
 
 def replace_weights(folder, content):

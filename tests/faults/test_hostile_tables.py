@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jamendo_mood.store.parquet_reader import read_footers
 from toy_examples import SPEC
 from trying import refusing
 
@@ -21,7 +20,7 @@ from jamendo_mood.datasets.jamendo import COLUMNS, QUALITIES, read_list, read_tr
 from jamendo_mood.embedders import engines
 from jamendo_mood.evaluation.evaluate import read_array
 from jamendo_mood.store.embedding_store import EmbeddingStore, check_key
-from jamendo_mood.store.parquet import METADATA_KEY, import_parquet
+from jamendo_mood.store.parquet import METADATA_KEY, import_parquet, read_footers
 from jamendo_mood.util import untrusted
 from jamendo_mood.util.errors import DataError, StoreError
 from jamendo_mood.util.untrusted import MAX_TABLE_BYTES, read_columns, read_table

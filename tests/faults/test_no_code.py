@@ -33,7 +33,7 @@ CALLS = {
 OF_MODULES = {
     ("saved_model", "load"): "runs the module's graph",
     ("hub", "load"): "runs the module's graph",
-    ("tarfile", "open"): "trusts sizes, see `remote.read_members`",
+    ("tarfile", "open"): "trusts sizes, see `downloads.read_members`",
     ("np", "load"): "takes memory by the header, see `untrusted`",
     ("numpy", "load"): "takes memory by the header, see `untrusted`",
     ("connection", "recv"): "unpickles, see `network_sharing._receive`",

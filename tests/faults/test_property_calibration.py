@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nst
 from trying import tries
 
-from jamendo_mood.tasks import kind, tags
+from jamendo_mood.tasks import KINDS, kind, tags
 from jamendo_mood.tasks.calibration import MIN_SLOPE, apply_platt, fit_platt
 from jamendo_mood.tasks.tags import reaches_threshold
-from jamendo_mood.tasks.task import KINDS
 
 EDGES = (0.0, 1.0, 0.5, 1e-45, 1e-30, 1e-6, 1 - 2**-24, 0.1)
 FINER = np.linspace(0, 1, 501, dtype=np.float32)
@@ -112,7 +111,7 @@ def test_calibrated_tuned_decided_and_graded_all_is_in_its_range(table):
     rules = KINDS["tags"]
     calibrated = rules.calibrated(scores, rules.calibrate(truth, scores, None))
     assert 0 <= calibrated.min() <= calibrated.max() <= 1
-    decided = rules.decide(calibrated, rules.tune(truth, calibrated))
+    decided = rules.decide(calibrated, rules.choose_thresholds(truth, calibrated))
     assert (decided.any(axis=0) == truth.any(axis=0)).all()
     assert set(rules.grade(truth, calibrated)) <= set(kind.GRADES)
     figures = rules.check_calibration(truth, calibrated)

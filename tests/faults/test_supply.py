@@ -16,7 +16,7 @@ import requests
 
 from jamendo_mood.datasets import jamendo
 from jamendo_mood.embedders import vggish, yamnet
-from jamendo_mood.extraction import remote
+from jamendo_mood.extraction import downloads
 from jamendo_mood.util.errors import DataError, DownloadError, WeightsError
 from jamendo_mood.util.process import import_quietly
 
@@ -46,13 +46,17 @@ MODULES_OF_EXTRAS = {
 NOT_DECLARED = {"google.colab"}  # there on Colab alone
 RUN_OR_NEEDED = {
     "build": "python -m build",
+    "furo": "make docs",
     "jupyter": "what notebooks are opened with",
     "mypy": "make types",
+    "myst-parser": "make docs",
     "nbmake": "pytest --nbmake",
     "pandas-stubs": "make types",
     "pytest-xdist": "make test",
     "ruff": "make lint",
     "setuptools": "tensorflow-hub imports its pkg_resources",
+    "sphinx": "make docs",
+    "sphinx-argparse": "make docs",
     "types-tqdm": "make types",
 }
 """Requirements that nothing imports, and what they are for."""
@@ -219,10 +223,10 @@ class Redirecting(requests.adapters.HTTPAdapter):
 
 
 def test_https_is_not_left_for_http():
-    link, adapter = remote.Link(threading.Event()), Redirecting()
+    link, adapter = downloads.Link(threading.Event()), Redirecting()
     link._session.mount("https://", adapter)
     link._session.mount("http://", adapter)
-    with pytest.raises(DownloadError, match=r"https://there/a: leads to http://elsewhere.* without https"):
+    with pytest.raises(DownloadError, match=r"https://there/a: redirects to http://elsewhere.* without https"):
         link.get("https://there/a", 0)
     assert link.get("http://there/a", 0).status_code == 200  # a mirror that the user named
 

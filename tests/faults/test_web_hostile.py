@@ -17,7 +17,7 @@ from tornado.httpclient import HTTPClientError
 from tornado.websocket import WebSocketClosedError
 from webclient import LIMIT_MB, TOKEN, Visitor, make_song, pack
 
-from jamendo_mood.app.http_security import MESSAGE_BYTES, MOST_CONNECTIONS, SECURITY
+from jamendo_mood.app.http_security import MAX_CONNECTIONS, MESSAGE_BYTES, SECURITY
 
 pytest_plugins = ["webplugin"]
 
@@ -302,7 +302,7 @@ def test_one_who_asks_and_does_not_read_is_left(served, again, finish, amount, f
 
 def test_a_slow_loris_keeps_nobody_out(served, finish, amount, figure):
     host, port = served.host.split(":")
-    count = amount(MOST_CONNECTIONS + 50, MOST_CONNECTIONS + 500)
+    count = amount(MAX_CONNECTIONS + 50, MAX_CONNECTIONS + 500)
     with contextlib.ExitStack() as stack:
         crowd = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(count)]
         for one in crowd:
@@ -315,11 +315,11 @@ def test_a_slow_loris_keeps_nobody_out(served, finish, amount, figure):
         answered_s = time.monotonic() - started
         open_there = len(psutil.Process(served.process.pid).net_connections("tcp"))
         assert answered_s < 5
-        assert sum(map(is_cut_off, crowd)) >= count - MOST_CONNECTIONS
+        assert sum(map(is_cut_off, crowd)) >= count - MAX_CONNECTIONS
     figure(
         "half-open requests to the page (slow loris)",
         count,
-        f"{MOST_CONNECTIONS} kept at most ({open_there} sockets in all); another is answered in {answered_s:.2f} s",
+        f"{MAX_CONNECTIONS} kept at most ({open_there} sockets in all); another is answered in {answered_s:.2f} s",
     )
 
 

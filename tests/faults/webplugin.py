@@ -9,8 +9,8 @@ from toy_examples import make_tagger
 from webclient import LIMIT_MB, TOKEN, Visitor, serve
 
 from jamendo_mood.embedders.registry import load_embedder
+from jamendo_mood.tasks import Task
 from jamendo_mood.tasks.calibration import IDENTITY
-from jamendo_mood.tasks.task import Task
 
 TASK = Task("moods", "tags", ("calm", "dark", "happy", "sad"))
 
@@ -21,7 +21,7 @@ def listener():
     embedder = load_embedder("logmel")
     count = len(TASK.targets)
     made = make_tagger(TASK, embedder.spec, seed=3)
-    return replace(made, calibration=np.tile(IDENTITY, (count, 1)), tuned=np.full(count, 0.5)), embedder
+    return replace(made, calibration=np.tile(IDENTITY, (count, 1)), thresholds=np.full(count, 0.5)), embedder
 
 
 @pytest.fixture(scope="session")

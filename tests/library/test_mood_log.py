@@ -1,4 +1,4 @@
-"""What is kept of the emotions that were asked for: whole, private, and gone when it is to be."""
+"""The emotions that were asked for: remembered, read, drawn and forgotten."""
 
 import csv
 import datetime
@@ -13,7 +13,18 @@ from pathlib import Path
 import pytest
 
 from jamendo_mood.library import mood_log
-from jamendo_mood.library.mood_log import FORMATS, History, Wish, default_path, forget, read, remember, wish_for
+from jamendo_mood.library.mood_log import (
+    FORMATS,
+    MAX_NAMES,
+    History,
+    Wish,
+    default_path,
+    forget,
+    plot_history,
+    read,
+    remember,
+    wish_for,
+)
 from jamendo_mood.tagging.emotions import EMOTIONS, Place
 from jamendo_mood.util.errors import DiskFullError, UsageError
 
@@ -69,7 +80,7 @@ def test_a_line_that_was_cut_short_is_passed_over_and_spoils_no_other(path, torn
     path.write_bytes(path.read_bytes() + torn)
     kept = read(path)
     assert kept.wishes == (JOY,)
-    assert kept.problems == (f"{path}, line 2 is passed over: it was cut short",)
+    assert kept.problems == (f"{path}, line 2 is skipped: it was cut short",)
     remember([SADNESS], path)
     kept = read(path)
     assert kept.wishes == (JOY, SADNESS)
@@ -84,11 +95,11 @@ def line(**changes):
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ("hello", "no JSON"),
+        ("hello", "not JSON"),
         ("[1, 2]", "not an object with time, emotion, valence, arousal, asked_by"),
         ('{"time": 1}', "not an object with"),
         (line(more=1), "not an object with"),
-        (line(emotion="bliss"), "no emotion 'bliss'"),
+        (line(emotion="bliss"), "unknown emotion 'bliss'"),
         (line(emotion=[]), "unhashable"),
         (line(valence=1.5), "valence 1.5 is not a number from -1 to 1"),
         (line(arousal="0.5"), "arousal '0.5' is not a number"),
@@ -97,7 +108,7 @@ def line(**changes):
         (line(time="yesterday"), "yesterday"),
         (line(time=5), "fromisoformat"),
         (line(time="2026-11-21T08:30:00"), "a time without its zone"),
-        (line(asked_by=3), "asked_by is no text"),
+        (line(asked_by=3), "asked_by is not text"),
     ],
 )
 def test_a_line_that_is_wrong_is_named_and_passed_over(path, wrong, why):
@@ -106,7 +117,7 @@ def test_a_line_that_is_wrong_is_named_and_passed_over(path, wrong, why):
     kept = read(path)
     assert kept.wishes == (JOY, JOY)
     (problem,) = kept.problems
-    assert problem.startswith(f"{path}, line 3 is passed over: ")
+    assert problem.startswith(f"{path}, line 3 is skipped: ")
     assert why in problem
 
 
@@ -208,3 +219,24 @@ def test_nothing_of_it_is_loaded_or_written_by_importing(tmp_path):
         cwd=Path(mood_log.__file__).parents[2],
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 60])
+def test_curves_are_drawn(count, no_pyplot):
+    wishes = [
+        Wish(TIME + datetime.timedelta(hours=n), "joy", (n % 5) / 5, -(n % 7) / 7, "emotion") for n in range(count)
+    ]
+    figure = plot_history(wishes[::-1])
+    (axes,) = figure.axes
+    valence, arousal = (line for line in axes.lines if line.get_label() in ("valence", "arousal"))
+    assert valence.get_ydata().tolist() == [wish.valence for wish in wishes]  # in the order of time
+    assert arousal.get_ydata().tolist() == [wish.arousal for wish in wishes]
+    assert 0 < len(axes.texts) <= min(count, MAX_NAMES + 1)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_the_ends_of_a_path_are_named_together():
+    wishes = [Wish(TIME, "sadness", -0.8, -0.4, "emotion"), Wish(TIME, "joy", 0.8, 0.5, "to-emotion")]
+    later = Wish(TIME + datetime.timedelta(days=1), "neutral", 0.0, 0.0, "emotion")
+    (axes,) = plot_history([*wishes, later]).axes
+    assert [text.get_text() for text in axes.texts] == ["sadness → joy", "neutral"]

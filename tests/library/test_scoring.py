@@ -136,7 +136,7 @@ def test_a_damaged_cache_is_made_anew(store, tagger, caplog, damage):
     else:
         path.write_bytes(b"" if damage == "empty" else b"no zip")
     check_right(score_store(store, tagger), store, tagger)
-    assert f"{path}: damaged, made anew" in caplog.text
+    assert f"{path}: damaged, computed again" in caplog.text
     caplog.clear()
     check_right(score_store(store, tagger), store, tagger)
     assert not caplog.text
@@ -153,7 +153,7 @@ def test_a_cache_of_another_format_is_made_anew(store, tagger, scored_tracks, mo
 def test_a_store_that_cannot_be_written_is_read_all_the_same(store, tagger, caplog):
     (store.root / f"library-{identify_tagger(tagger)}.npz").mkdir()  # in the way; permissions do not stop root
     check_right(score_store(store, tagger), store, tagger)
-    assert "what was computed is not kept" in caplog.text
+    assert "the scores cannot be kept" in caplog.text
     assert not list(store.root.glob(".*.tmp"))
 
 
@@ -188,7 +188,7 @@ def test_without_a_tagger_there_are_means_alone(store):
 def test_a_link_that_leads_nowhere_and_a_track_that_went_away_are_one_line(store, tagger, monkeypatch):
     (store.root / "9.npy").symlink_to("/nowhere")
     with pytest.raises(
-        StoreError, match=r"/9\.npy: cannot be read \(a link that leads nowhere\); `jamendo-mood verify"
+        StoreError, match=r"/9\.npy: cannot be read \(a link that leads nowhere\); see `jamendo-mood verify"
     ):
         score_store(store, tagger)
     (store.root / "9.npy").unlink()
@@ -199,7 +199,7 @@ def test_a_link_that_leads_nowhere_and_a_track_that_went_away_are_one_line(store
         return real(store, key)
 
     monkeypatch.setattr(EmbeddingStore, "__getitem__", go)
-    with pytest.raises(StoreError, match="track 00/0 went away while it was scored; start again"):
+    with pytest.raises(StoreError, match="track 00/0 was deleted while it was scored; start again"):
         score_store(store, tagger)
 
 

@@ -1,14 +1,32 @@
-"""Queries of a library: by sound, by moods, by place, along a path."""
+"""Tracks that sound alike, tracks by mood, playlists, and how they are written."""
 
+import csv
+import io
+import json
+import os
 import pickle
 import time
 from pathlib import Path
+from urllib.parse import unquote_to_bytes, urlparse
 
 import numpy as np
 import pytest
 from toy_examples import VALUES, make_tagger
 
-from jamendo_mood.library.similarity import Found, Library, find_target, open_library, spread_by_rank
+from jamendo_mood.library.similarity import (
+    FORMATS,
+    Found,
+    Library,
+    describe,
+    find_target,
+    name_of,
+    open_library,
+    spread_by_rank,
+    to_csv,
+    to_json,
+    to_m3u8,
+    to_table,
+)
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.emotions import PLACES
 from jamendo_mood.training.model import load_builtin
@@ -146,7 +164,7 @@ def test_moods_are_found_by_name(name):
         ({"hapy": 1}, "no mood 'hapy'; there are calm, dark, Happy music"),
         ({"calm": 1.5}, "calm=1.5: a level is from 0"),
         ({"calm": float("nan")}, "calm=nan: a level"),
-        ({}, "no mood is asked for; there are calm, dark"),
+        ({}, "name at least one mood; there are calm, dark"),
     ],
 )
 def test_moods_that_cannot_be_met_are_refused(wanted, message):
@@ -210,7 +228,7 @@ def test_tags_that_say_nothing_of_valence_have_no_plane():
     library = make_library(va=None)
     assert library.plane is None
     for ask in (lambda: library.near(0, 0, 3), lambda: library.along([(0, 0)], 3)):
-        with pytest.raises(UsageError, match="ask for moods, of which there are calm, dark, Happy music"):
+        with pytest.raises(UsageError, match="ask for moods; there are calm, dark, Happy music"):
             ask()
 
 
@@ -250,7 +268,7 @@ def test_without_a_tagger_there_is_sound_alone(corpus_store):
     library = open_library(corpus_store, None)
     assert library.targets == ()
     assert library.similar(library.keys[0], 2)[0].tags == ()
-    with pytest.raises(UsageError, match="no place on the plane"):
+    with pytest.raises(UsageError, match="tracks cannot be found by them"):
         library.near(0, 0, 1)
 
 
@@ -296,3 +314,105 @@ def test_a_tagger_of_valence_and_arousal_says_where_its_tracks_lie(corpus_store,
     assert library.plane[library.row(best)].sum() == library.plane.sum(axis=1).max()
     assert [[name for name, _ in found.tags] for found in library.near(0, 0, 9)] == [["valence", "arousal"]] * 9
     assert library.by_moods({"valence": 1.0}, 1)[0].key == library.keys[library.scores[:, 0].argmax()]
+
+
+TAGS = (("calm", 0.75), ("dark", 0.125))
+
+
+def found(key="48/948", file="music/48/948.mp3", **facts):
+    return Found(key, 0.98765, None if file is None else Path(file), TAGS, **facts)
+
+
+NAMED = found(title="Gymnopédie", artist="Satie", duration_s=185.4)
+NAMELESS = found("1/1", None)
+
+
+def test_files_tell_their_names_and_lengths(make_audio, tone, tmp_path):
+    facts = ("-metadata", "title=A study", "-metadata", "artist=The Toys")
+    named = make_audio(tmp_path / "named.mp3", tone(seconds=2.0), options=facts)
+    (tmp_path / "broken.mp3").write_bytes(b"no sound")
+    files = [named, tmp_path / "broken.mp3", tmp_path / "gone.mp3", None]
+    described = describe([found(str(number), file) for number, file in enumerate(files)])
+    assert [track.key for track in described] == ["0", "1", "2", "3"]
+    assert [track.file for track in described] == files
+    assert [track.title for track in described] == ["A study", None, None, None]
+    assert described[0].artist == "The Toys"
+    assert described[0].duration_s == pytest.approx(2, abs=0.1)
+    assert describe([]) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        ({}, "48/948"),
+        ({"title": "T"}, "T"),
+        ({"artist": "A", "title": "T"}, "A - T"),
+        ({"artist": " \n", "title": "one\r\ntwo\u2028three\x1b[2J\tfour\xa0five"}, "one two three [2J four five"),
+    ],
+)
+def test_names_are_one_line(facts, name):
+    assert name_of(found(**facts)) == name
+
+
+def test_a_table_is_for_eyes():
+    lines = to_table([NAMED, *[NAMELESS] * 9]).splitlines()
+    assert lines[0] == " 1  0.988  48/948  Satie - Gymnopédie  (3:05)  calm 0.75, dark 0.12"
+    assert lines[9] == "10  0.988  1/1                                 calm 0.75, dark 0.12"
+    assert to_table([NAMELESS]) == "1  0.988  1/1  calm 0.75, dark 0.12\n"
+    assert to_table([]) == ""
+
+
+def test_json_is_for_programs():
+    one, other = json.loads(to_json([NAMED, NAMELESS]))
+    assert one == {
+        "key": "48/948",
+        "fit": 0.98765,
+        "title": "Gymnopédie",
+        "artist": "Satie",
+        "duration_s": 185.4,
+        "file": "music/48/948.mp3",
+        "tags": [{"tag": "calm", "score": 0.75}, {"tag": "dark", "score": 0.125}],
+    }
+    assert (other["file"], other["title"], other["duration_s"]) == (None, None, None)
+
+
+def test_csv_is_for_spreadsheets_and_runs_nothing_in_them():
+    evil = found("-1/1", "=1.mp3", title='=HYPERLINK("http://x","y")', artist="@sum, of it\nall")
+    one, other, third = csv.DictReader(io.StringIO(to_csv([NAMED, NAMELESS, evil])))
+    assert one == {
+        "key": "48/948",
+        "fit": "0.9877",
+        "title": "Gymnopédie",
+        "artist": "Satie",
+        "duration_s": "185.4",
+        "file": "music/48/948.mp3",
+        "tags": "calm 0.750; dark 0.125",
+    }
+    assert (other["file"], other["title"], other["duration_s"]) == ("", "", "")
+    assert third["key"] == "'-1/1"
+    assert third["title"] == '\'=HYPERLINK("http://x","y")'
+    assert third["artist"] == "'@sum, of it\nall"
+    assert third["file"] == "'=1.mp3"
+
+
+def test_m3u8_is_for_players():
+    assert to_m3u8([NAMED, NAMELESS, found("2/2", "/music/2.mp3", title="a\n#EXTINF:1,b")]) == (
+        f"#EXTM3U\n#EXTINF:185,Satie - Gymnopédie\n{Path('music/48/948.mp3').absolute()}\n"
+        "#EXTINF:-1,a #EXTINF:1,b\n/music/2.mp3\n"
+    )
+    assert to_m3u8([]) == "#EXTM3U\n"
+
+
+@pytest.mark.parametrize("name", [b"/music/a\nb.mp3", b"/music/caf\xe9.mp3", "/music/a\u2028b.mp3".encode()])
+def test_a_path_that_no_line_holds_becomes_a_uri(name):
+    text = to_m3u8([found(file=os.fsdecode(name))])
+    *_, line = text.splitlines()
+    assert text.count("\n") == 3
+    assert text.encode()
+    assert line.startswith("file:///music/")
+    assert unquote_to_bytes(urlparse(line).path) == name
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_names_of_files_that_are_no_unicode_can_be_written(form):
+    assert FORMATS[form]([found(file=os.fsdecode(b"/music/caf\xe9.mp3"))]).encode()

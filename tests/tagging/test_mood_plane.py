@@ -12,8 +12,8 @@ from jamendo_mood.tagging.emotions import (
     quadrant_of,
     read_places,
 )
+from jamendo_mood.tasks import Task
 from jamendo_mood.tasks.tags import place_tags
-from jamendo_mood.tasks.task import Task
 from jamendo_mood.training.model import load_builtin
 from jamendo_mood.util.errors import DataError
 

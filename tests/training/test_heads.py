@@ -129,7 +129,7 @@ def test_a_penalty_is_per_target_and_example(name):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "hydra"}, r"unknown head 'hydra' \(known: linear, mlp, attention, conv1d, gru, cnn\)"),
+        ({"name": "hydra"}, r"unknown head 'hydra' \(known: linear, mlp, attention, conv1d, gru, cnn; import"),
         ({"pooling": "max"}, r"unknown pooling 'max' \(known: frames, mean, mean\+std\)"),
         ({"hidden": 0}, "hidden and layers from 1 up"),
         ({"layers": 0}, "hidden and layers from 1 up"),

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from toy_examples import CURVES, DIM, OTHER_SPEC, SPEC, TASK, label_anew, make_examples, make_tagger
 
 from jamendo_mood.tasks.calibration import apply_platt
@@ -40,7 +41,7 @@ def tagger(request):
         first,
         weights=first.weights + second.weights,
         calibration=np.array([[1.5, -0.5], [0.75, 0.25], [2.0, 0.1]]),
-        tuned=np.array([0.25, 0.5, 0.75]),
+        thresholds=np.array([0.25, 0.5, 0.75]),
         grades=("good", "weak", "fair"),
         record={"data": "toy", "tracks": {"train": 80, "validation": 40}, "best_epochs": (1, 2)},
         scores={"PR-AUC-macro": 0.5, "ROC-AUC-macro": 0.1 + 0.2},
@@ -92,8 +93,8 @@ def test_an_ensemble_is_the_mean_of_its_heads_then_calibrated(tagger):
 
 def test_thresholds_are_inclusive(tagger):
     scores = np.array([[0.2, 0.5, 0.9], [0.3, 0.4, 0.0]], np.float32)
-    tuned = replace(tagger, tuned=np.array([0.3, 0.4, np.inf]))
-    assert tuned.decide(scores).tolist() == [[False, True, False], [True, True, False]]
+    thresholds = replace(tagger, thresholds=np.array([0.3, 0.4, np.inf]))
+    assert thresholds.decide(scores).tolist() == [[False, True, False], [True, True, False]]
 
 
 def test_loaded_again_it_is_the_same_tagger(tagger, saved):
@@ -101,7 +102,7 @@ def test_loaded_again_it_is_the_same_tagger(tagger, saved):
     X = make_examples(30, seed=9).frames
     np.testing.assert_array_equal(loaded.score(X), tagger.score(X))
     assert tagger.score(X).std() > 0.01
-    np.testing.assert_array_equal(loaded.tuned, tagger.tuned)
+    np.testing.assert_array_equal(loaded.thresholds, tagger.thresholds)
     np.testing.assert_array_equal(loaded.calibration, tagger.calibration)
     assert loaded.grades == tagger.grades
     assert dict(loaded.intervals) == dict(tagger.intervals)
@@ -127,10 +128,10 @@ def test_a_fresh_process_gives_the_same_scores(tagger, saved, tmp_path):
 
 
 def test_an_infinite_threshold_survives_as_none(tagger, tmp_path):
-    tuned = np.array([0.1 + 0.2, np.inf, 1e-30])
-    replace(tagger, tuned=tuned).save(tmp_path)
+    thresholds = np.array([0.1 + 0.2, np.inf, 1e-30])
+    replace(tagger, thresholds=thresholds).save(tmp_path)
     assert json.loads((tmp_path / "tagger.json").read_text())["thresholds"] == [0.1 + 0.2, None, 1e-30]
-    np.testing.assert_array_equal(Tagger.load(tmp_path).tuned, tuned)
+    np.testing.assert_array_equal(Tagger.load(tmp_path).thresholds, thresholds)
 
 
 def test_saving_again_replaces_the_tagger(tagger, saved):
@@ -230,8 +231,10 @@ def test_weights_that_give_no_numbers_are_told_of(tagger):
         huge.score_track(np.ones((3, tagger.spec.dim), np.float32))
 
 
-def test_weights_under_the_name_they_had_before_are_read_and_replaced(tagger, saved):
-    weights_in(saved).rename(saved / "weights.npz")
+def test_weights_of_earlier_versions_are_read_and_replaced(tagger, saved, tmp_path):
+    arrays = safetensors.numpy.load_file(weights_in(saved))
+    np.savez(tmp_path / "weights.npz", **arrays)
+    replace_weights(saved, (tmp_path / "weights.npz").read_bytes())
     np.testing.assert_array_equal(Tagger.load(saved).weights[0][0], tagger.weights[0][0])
     tagger.save(saved)
     assert not (saved / "weights.npz").exists()
@@ -268,7 +271,7 @@ def test_a_folder_without_a_tagger_is_wrong_usage(tmp_path):
 
 
 def weights_in(folder):
-    (path,) = folder.glob("weights-*.npz")
+    (path,) = folder.glob("weights-*.safetensors")
     return path
 
 
@@ -278,7 +281,7 @@ def test_one_flipped_byte_of_the_weights_is_noticed(saved, place):
     content = bytearray(path.read_bytes())
     content[int(place * (len(content) - 1))] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"weights-[0-9a-f]{12}\.npz: damaged, or of another training"):
+    with pytest.raises(DataError, match=r"weights-[0-9a-f]{12}\.safetensors: damaged, or of another training"):
         Tagger.load(saved)
 
 
@@ -355,7 +358,7 @@ def test_a_manifest_that_is_no_tagger_is_refused_with_its_name(saved, content):
 
 def test_a_tagger_without_its_weights_is_refused(saved):
     weights_in(saved).unlink()
-    with pytest.raises(DataError, match=r"weights\.npz"):
+    with pytest.raises(DataError, match=r"weights-[0-9a-f]{12}\.safetensors"):
         Tagger.load(saved)
 
 

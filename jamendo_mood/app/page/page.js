@@ -1,4 +1,4 @@
-// Around the widget: the visitor's colours, a line while the page gets ready, and whether its kernel is still there.
+// Around the widget: the visitor's theme, a line while the page loads, and a notice when its kernel is gone.
 (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const colour = () => {
@@ -14,13 +14,13 @@
     const line = document.getElementById("loading_text");
     if (line) line.textContent = text;
   };
-  say("Getting ready ...");
+  say("Loading ...");
   window.voila_process = () => {};
 
   const kernel = () => JSON.parse(document.getElementById("jupyter-config-data").textContent).kernelId;
   const cookie = () => (document.cookie.match(/(?:^|; )_xsrf=([^;]*)/) || ["", ""])[1];
 
-  // A kernel whose visitor has gone is worth a place to somebody else.
+  // When a visitor leaves, the kernel's place is free for another.
   addEventListener("pagehide", () => {
     navigator.sendBeacon("/leave/" + kernel(), new URLSearchParams({ _xsrf: decodeURIComponent(cookie()) }));
   });
@@ -47,8 +47,8 @@
     touched = false;
     const status = await fetch(`/present/${kernel()}?active=${Number(active)}`).then((r) => r.status, () => 0);
     failures = status === 204 ? 0 : failures + 1;
-    if (status === 404) notice("This page lost its place: it was left alone for too long, or something went wrong.");
-    else if (failures >= 3) notice("The server of this page does not answer any more.");
+    if (status === 404) notice("This page has been closed on the server: it was unused for too long, or something went wrong.");
+    else if (failures >= 3) notice("The server does not answer any more.");
     else return;
     clearInterval(timer);
   }, 20000);

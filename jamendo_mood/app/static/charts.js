@@ -1,12 +1,12 @@
-// Pictures of a prediction: bars, a timeline, a plane. Each returns a node, and what the song calls as it plays.
+// Charts of a prediction: bars, a timeline, a plane. Each returns a node, and functions to call as the song plays.
 
-const DOUBTFUL = { weak: "weak: hardly told from chance when the tagger was graded", unknown: "unknown: too rare to be graded" };
+const DOUBTFUL = { weak: "weak: hardly better than guessing when the tagger was graded", unknown: "unknown: too rare to be graded" };
 const percent = (share) => `${(100 * share).toFixed(2)}%`;
 
-// How far a score is up the song's scale, from 0 to 1.
+// A score on the song's scale as a share of it, from 0 to 1.
 const shareOf = ({ scale: [low, high] }) => (score) => Math.max(0, Math.min(1, (score - low) / (high - low)));
 
-// One row a tag, class or value: score as a bar, its spread over time as a thin line, the threshold as a tick.
+// One row per tag, class or value: score as a bar, its spread over time as a thin line, the threshold as a tick.
 const tagBars = (song, tags, choose) => {
   const share = shareOf(song);
   const list = element("ul", { class: "jm-bars" });
@@ -14,7 +14,7 @@ const tagBars = (song, tags, choose) => {
     const [low, high] = tag.spread;
     const mark = DOUBTFUL[tag.reliability];
     const threshold = tag.threshold;
-    const says = [
+    const label = [
       `${tag.tag}: score ${tag.score.toFixed(2)}`,
       tag.state,
       `from ${low.toFixed(2)} to ${high.toFixed(2)} over most of the song`,
@@ -22,7 +22,7 @@ const tagBars = (song, tags, choose) => {
     ];
     const button = element(
       "button",
-      { class: `jm-bar${tag.above_threshold ? " jm-above" : ""}`, "aria-pressed": "false", "aria-label": says.filter(Boolean).join("; "), title: "why? shows the seconds that carried it" },
+      { class: `jm-bar${tag.above_threshold ? " jm-above" : ""}`, "aria-pressed": "false", "aria-label": label.filter(Boolean).join("; "), title: "show the seconds that carried it" },
       element("span", { class: "jm-bar-name" }, tag.tag, mark ? element("em", { class: "jm-weak", title: mark }, tag.reliability) : null),
       element(
         "span",
@@ -109,7 +109,7 @@ const timeline = (song, rows, seek) => {
 
 // The valence/arousal plane, (-1 ... 1) on both axes: a point for the song, a faint line for its course.
 const PLANE = 180;
-const place = ([valence, arousal]) => [((valence + 1) / 2) * PLANE, ((1 - arousal) / 2) * PLANE];
+const toPixels = ([valence, arousal]) => [((valence + 1) / 2) * PLANE, ((1 - arousal) / 2) * PLANE];
 const plane = (description) => {
   const corners = [["tense", 4, 14, "start"], ["excited", PLANE - 4, 14, "end"], ["sad", 4, PLANE - 6, "start"], ["calm", PLANE - 4, PLANE - 6, "end"]];
   const svg = element(
@@ -125,20 +125,20 @@ const plane = (description) => {
 
 const songOnPlane = (song) => {
   const [valence, arousal] = song.va;
-  const words = `valence ${valence.toFixed(2)}, arousal ${arousal.toFixed(2)}`;
-  const svg = plane(`On the plane of valence (left to right) and arousal (bottom to top): ${words}`);
+  const label = `valence ${valence.toFixed(2)}, arousal ${arousal.toFixed(2)}`;
+  const svg = plane(`On the plane of valence (left to right) and arousal (bottom to top): ${label}`);
   const course = song.va_course ?? [];
-  if (course.length > 1) svg.append(element("path", { class: "jm-course", d: course.map((point, n) => `${n ? "L" : "M"}${place(point).map((v) => v.toFixed(1)).join(" ")}`).join("") }));
-  const [x, y] = place(song.va);
+  if (course.length > 1) svg.append(element("path", { class: "jm-course", d: course.map((point, n) => `${n ? "L" : "M"}${toPixels(point).map((v) => v.toFixed(1)).join(" ")}`).join("") }));
+  const [x, y] = toPixels(song.va);
   svg.append(element("circle", { cx: x, cy: y, r: 6, class: "jm-point" }));
   const now = element("circle", { cx: x, cy: y, r: 4, class: "jm-now" });
   if (course.length > 1) svg.append(now);
   const move = (seconds) => {
     if (course.length < 2) return;
-    const [cx, cy] = place(course[Math.min(course.length - 1, Math.floor((seconds / song.duration_s) * course.length))]);
+    const [cx, cy] = toPixels(course[Math.min(course.length - 1, Math.floor((seconds / song.duration_s) * course.length))]);
     now.setAttribute("cx", cx);
     now.setAttribute("cy", cy);
   };
-  const node = element("figure", { class: "jm-figure" }, svg, element("figcaption", {}, `${words} (${song.va_source})`));
+  const node = element("figure", { class: "jm-figure" }, svg, element("figcaption", {}, `${label} (${song.va_source})`));
   return { node, move };
 };

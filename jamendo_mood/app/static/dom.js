@@ -1,4 +1,4 @@
-// Small helpers. Text from outside goes into the page as text only, never as HTML.
+// Small helpers. Text from outside is shown as text, never as HTML.
 
 const element = (name, attributes = {}, ...children) => {
   const svg = ["svg", "circle", "line", "path", "text", "rect", "g"].includes(name);
@@ -39,7 +39,7 @@ const unique = (() => {
   return () => `${run}-${(count += 1)}`;
 })();
 
-// Redraws what is painted on canvases when light turns to dark, whoever turned it.
+// Redraws canvases when the theme turns light or dark, whatever turned it.
 const onTheme = (redraw, signal) => {
   const query = window.matchMedia("(prefers-color-scheme: dark)");
   query.addEventListener("change", redraw, { signal });
@@ -49,13 +49,13 @@ const onTheme = (redraw, signal) => {
   signal?.addEventListener("abort", () => observer.disconnect());
 };
 
-// Sound that Python holds comes in small pieces, one asked for after the other, so that other messages get through.
+// Sound comes from Python in small pieces, one asked for after the other, so that other messages get through.
 const soundFetcher = (model) => {
   const waiting = new Map();
   model.on("msg:custom", (message, buffers) => {
     if (message.type !== "piece" || !waiting.has(message.key)) return;
     const { pieces, resolve } = waiting.get(message.key);
-    if (message.index !== pieces.length) return; // what another view has asked for
+    if (message.index !== pieces.length) return; // another view asked for it
     if (buffers.length) pieces.push(bytesOf(buffers[0]));
     if (message.last) {
       waiting.delete(message.key);
@@ -72,7 +72,7 @@ const soundFetcher = (model) => {
   };
 };
 
-// One row of a list of tracks: a button that plays an excerpt, and what is known of the track.
+// One row in a list of tracks: a button that plays an excerpt, the track's name and a note.
 const trackRow = (track, fetchSound, extra) => {
   const audio = element("audio", { preload: "none" });
   const name = track.title ? [track.artist, track.title].filter(Boolean).join(" – ") : track.key;
@@ -94,28 +94,28 @@ const trackRow = (track, fetchSound, extra) => {
       if (!url) return button.setAttribute("disabled", "");
       audio.src = url;
     }
-    if (!button.isConnected) return; // other tracks are shown by now, and nobody could stop it
+    if (!button.isConnected) return; // other tracks are shown by now: nobody could stop it
     for (const other of button.getRootNode().querySelectorAll("audio")) if (other !== audio) other.pause();
-    audio.play().catch(() => show(false)); // Safari wants another click when loading took long
+    audio.play().catch(() => show(false)); // Safari wants another click if loading took long
   });
   for (const [event, playing] of [["play", true], ["pause", false], ["ended", false]])
     audio.addEventListener(event, () => show(playing));
   return element(
     "li",
     { class: "jm-track", "data-key": track.key },
-    track.playable ? button : element("span", { class: "jm-round jm-none", title: "its sound is not at hand" }, "♪"),
+    track.playable ? button : element("span", { class: "jm-round jm-none", title: "its audio is not available here" }, "♪"),
     element("span", { class: "jm-track-name" }, element("span", {}, name), element("small", {}, track.note ?? "")),
     extra,
     audio,
   );
 };
 
-// On a web page of its own: a heading with tabs, and the whole page in the visitor's light or dark.
+// On the web page: a heading with tabs, and the visitor's light or dark theme.
 const pageHeader = (tabs, root) => {
   if (!tabs.length) return [];
   document.documentElement.classList.add("jm-page");
   root.classList.add("jm-on-page");
   const here = (address) => new URL(address, location.href).pathname === location.pathname;
-  const links = tabs.map(([word, address]) => element("a", { href: address, "aria-current": here(address) ? "page" : undefined }, word));
+  const links = tabs.map(([title, address]) => element("a", { href: address, "aria-current": here(address) ? "page" : undefined }, title));
   return [element("header", { class: "jm-head" }, element("h1", {}, "Mood of music"), tabs.length > 1 ? element("nav", { "aria-label": "Pages" }, ...links) : null)];
 };

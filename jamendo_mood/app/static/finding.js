@@ -1,25 +1,25 @@
-// The widget that finds music by mood: sliders, a point or a path on the plane, an emotion of Plutchik's wheel.
+// The widget that finds music by mood: sliders, a point or a path on the plane, an emotion on Plutchik's wheel.
 
-const LEVELS = [[0.95, "the most"], [0.65, "much"], [0.35, "middling"], [0.05, "little"], [-1, "the least"]];
-const levelWord = (level) => LEVELS.find(([least]) => level >= least)[1];
+const LEVELS = [[0.95, "the most"], [0.65, "a lot"], [0.35, "medium"], [0.05, "a little"], [-1, "the least"]];
+const levelName = (level) => LEVELS.find(([from]) => level >= from)[1];
 const HUES = { joy: 48, trust: 90, fear: 140, surprise: 190, sadness: 215, disgust: 290, anger: 5, anticipation: 28 };
 
 const moodSliders = (moods, ask) => {
   const wanted = new Map();
   const sliders = element("div", {});
   const chips = element("div", { class: "jm-chips", role: "group", "aria-label": "Moods to ask for" });
-  const tell = () => wanted.size && ask({ mode: "moods", wanted: Object.fromEntries(wanted) });
+  const askForAll = () => wanted.size && ask({ mode: "moods", wanted: Object.fromEntries(wanted) });
   const show = () => {
     sliders.replaceChildren(
       ...[...wanted].map(([tag, level]) => {
         const id = unique();
-        const output = element("output", { for: id }, `${level.toFixed(2)} ${levelWord(level)}`);
+        const output = element("output", { for: id }, `${level.toFixed(2)} ${levelName(level)}`);
         const input = element("input", { id, type: "range", min: "0", max: "1", step: "0.05", value: String(level), "aria-label": `How much ${tag}` });
         input.addEventListener("input", () => {
           wanted.set(tag, Number(input.value));
-          output.textContent = `${Number(input.value).toFixed(2)} ${levelWord(Number(input.value))}`;
+          output.textContent = `${Number(input.value).toFixed(2)} ${levelName(Number(input.value))}`;
         });
-        input.addEventListener("change", tell);
+        input.addEventListener("change", askForAll);
         return element("div", { class: "jm-wish" }, element("label", { for: id }, tag), input, output);
       }),
     );
@@ -31,11 +31,11 @@ const moodSliders = (moods, ask) => {
       if (!wanted.delete(mood.tag)) wanted.set(mood.tag, 1);
       chip.setAttribute("aria-pressed", String(wanted.has(mood.tag)));
       show();
-      tell();
+      askForAll();
     });
     chips.append(chip);
   }
-  return element("div", {}, element("p", { class: "jm-hint" }, "Choose moods, then say how much of each: 1 is the most of all tracks here, 0 the least."), chips, sliders);
+  return element("div", {}, element("p", { class: "jm-hint" }, "Choose moods, then set how much of each: 1 is the most of all tracks here, 0 the least."), chips, sliders);
 };
 
 // A click sets the point; another adds a corner to the path. The arrow keys move the last point.
@@ -43,18 +43,18 @@ const planePicker = (setup, ask) => {
   const svg = plane("The plane of valence (left to right) and arousal (bottom to top); use the arrow keys to move the point");
   svg.setAttribute("tabindex", "0");
   svg.setAttribute("role", "application");
-  const dots = element("g", {}, ...setup.points.map((point) => element("circle", { class: "jm-dot", cx: place(point)[0], cy: place(point)[1], r: 1.2 })));
-  const way = element("path", { class: "jm-way", d: "" });
+  const dots = element("g", {}, ...setup.points.map((point) => element("circle", { class: "jm-dot", cx: toPixels(point)[0], cy: toPixels(point)[1], r: 1.2 })));
+  const path = element("path", { class: "jm-way", d: "" });
   const corners = element("g", {});
-  svg.append(dots, way, corners);
+  svg.append(dots, path, corners);
   let points = [];
-  const says = element("p", { class: "jm-hint", "aria-live": "polite" }, "Click for the tracks nearest to a point. Click again for a path from there: a playlist that goes from mood to mood.");
+  const hint = element("p", { class: "jm-hint", "aria-live": "polite" }, "Click for the tracks nearest to a point. Click again for a path from there: a playlist that goes from mood to mood.");
   const show = () => {
-    way.setAttribute("d", points.map((point, n) => `${n ? "L" : "M"}${place(point).join(" ")}`).join(""));
-    corners.replaceChildren(...points.map((point) => element("circle", { class: "jm-way-point", cx: place(point)[0], cy: place(point)[1], r: 5 })));
-    says.textContent = points.length ? points.map(([v, a]) => `valence ${v.toFixed(2)}, arousal ${a.toFixed(2)}`).join(" → ") : "Click for the tracks nearest to a point.";
+    path.setAttribute("d", points.map((point, n) => `${n ? "L" : "M"}${toPixels(point).join(" ")}`).join(""));
+    corners.replaceChildren(...points.map((point) => element("circle", { class: "jm-way-point", cx: toPixels(point)[0], cy: toPixels(point)[1], r: 5 })));
+    hint.textContent = points.length ? points.map(([v, a]) => `valence ${v.toFixed(2)}, arousal ${a.toFixed(2)}`).join(" → ") : "Click for the tracks nearest to a point.";
   };
-  const tell = () => {
+  const showAndAsk = () => {
     show();
     if (points.length) ask({ mode: "plane", points });
   };
@@ -62,7 +62,7 @@ const planePicker = (setup, ask) => {
   svg.addEventListener("click", (event) => {
     const box = svg.getBoundingClientRect();
     points = [...points, [inside(((event.clientX - box.left) / box.width) * 2 - 1), inside(1 - ((event.clientY - box.top) / box.height) * 2)]];
-    tell();
+    showAndAsk();
   });
   svg.addEventListener("keydown", (event) => {
     const steps = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, 0.1], ArrowDown: [0, -0.1] };
@@ -71,13 +71,13 @@ const planePicker = (setup, ask) => {
     event.stopPropagation();
     const [valence, arousal] = points.pop() ?? [0, 0];
     points.push([inside(valence + steps[event.key][0]), inside(arousal + steps[event.key][1])]);
-    tell();
+    showAndAsk();
   });
   const clear = element("button", { class: "jm-button", onclick: () => ((points = []), show()) }, "Start again");
-  return element("div", {}, svg, says, clear);
+  return element("div", {}, svg, hint, clear);
 };
 
-// What was remembered, the latest to the right: valence and arousal as two curves, and a button to forget it all.
+// Remembered emotions, the latest to the right: valence and arousal as two curves, and a button to forget them.
 const moodCurve = (wishes, forget) => {
   if (!wishes.length) return [];
   const at = (n, name) => [(wishes.length > 1 ? (n / (wishes.length - 1)) * 200 - 100 : 0).toFixed(1), (-30 * wishes[n][name]).toFixed(1)];
@@ -91,11 +91,11 @@ const moodCurve = (wishes, forget) => {
   return [svg, legend, element("button", { class: "jm-button", onclick: forget }, "Forget all of it")];
 };
 
-// One ring an intensity, the strongest in the middle. Two emotions make a path from the one to the other.
+// One ring per intensity, the strongest in the middle. Two emotions make a path from one to the other.
 const emotionWheel = (setup, ask, memory) => {
   const radii = { 3: [12, 42], 2: [42, 76], 1: [76, 100] };
   const svg = element("svg", { viewBox: "-104 -104 208 208", class: "jm-wheel", role: "group", "aria-label": "Plutchik's wheel of emotions" });
-  const says = element("p", { class: "jm-hint", "aria-live": "polite" }, "Choose an emotion; choose a second for a path from the one to the other.");
+  const hint = element("p", { class: "jm-hint", "aria-live": "polite" }, "Choose an emotion; choose a second for a path from one to the other.");
   const outlines = element("g", { "aria-hidden": "true" });
   let chosen = [];
   const at = (radius, degrees) => [radius * Math.sin((degrees * Math.PI) / 180), -radius * Math.cos((degrees * Math.PI) / 180)].map((v) => v.toFixed(2)).join(" ");
@@ -110,9 +110,9 @@ const emotionWheel = (setup, ask, memory) => {
     const choose = () => {
       chosen = chosen.length === 1 && chosen[0] !== emotion ? [chosen[0], emotion] : [emotion];
       pieces.forEach((other, n) => other.setAttribute("aria-pressed", String(chosen.includes(setup.emotions[n]))));
-      // Outlines of their own, above all pieces: neighbours would cover half of a piece's stroke.
+      // Outlines lie above all pieces: neighbours would cover half of a piece's own stroke.
       outlines.replaceChildren(...pieces.filter((_, n) => chosen.includes(setup.emotions[n])).map((own) => element("path", { class: "jm-outline", d: own.getAttribute("d") })));
-      says.textContent = chosen.map(({ name }) => name).join(" → ");
+      hint.textContent = chosen.map(({ name }) => name).join(" → ");
       ask({ mode: "plane", points: chosen.map(({ valence, arousal }) => [valence, arousal]), emotion: emotion.name, remember: memory.box.checked });
     };
     piece.addEventListener("click", choose);
@@ -124,16 +124,16 @@ const emotionWheel = (setup, ask, memory) => {
     });
     return piece;
   });
-  const words = setup.emotions.map((emotion) => {
+  const labels = setup.emotions.map((emotion) => {
     const [inner, outer] = radii[emotion.intensity];
     const [x, y] = at((inner + outer) / 2 + 1, emotion.angle_deg).split(" ").map(Number);
     let turn = emotion.angle_deg % 180;
     if (turn > 90) turn -= 180;
     return element("text", { transform: `translate(${x} ${y + 2}) rotate(${emotion.intensity === 3 ? turn - Math.sign(turn || 1) * 90 : turn})`, style: emotion.intensity === 3 ? "font-size:4.9px" : "font-size:6.2px" }, emotion.name);
   });
-  svg.append(...pieces, ...words, outlines);
-  if (!setup.remembers) return element("div", {}, svg, says);
-  return element("div", {}, svg, says, element("label", { class: "jm-hint" }, memory.box, " remember what I ask for, on this machine"), memory.curve);
+  svg.append(...pieces, ...labels, outlines);
+  if (!setup.remembers) return element("div", {}, svg, hint);
+  return element("div", {}, svg, hint, element("label", { class: "jm-hint" }, memory.box, " remember what I ask for, on this machine"), memory.curve);
 };
 
 const renderFinding = ({ model, el }) => {
@@ -146,7 +146,7 @@ const renderFinding = ({ model, el }) => {
   const view = unique();
   const memory = { box: element("input", { type: "checkbox" }), curve: element("div", {}) };
   const ask = (query) => {
-    last = { ...query, remember: false }; // asked again for another count, it is no new wish
+    last = { ...query, remember: false }; // the same query with another count is not remembered again
     model.send({ type: "query", ...query, count });
   };
 
@@ -154,9 +154,9 @@ const renderFinding = ({ model, el }) => {
     const modes = [["Moods", () => moodSliders(setup.moods, ask)]];
     if (setup.plane) modes.push(["Valence and arousal", () => planePicker(setup, ask)], ["Emotions", () => emotionWheel(setup, ask, memory)]);
     const panel = element("div", { role: "tabpanel", id: unique() });
-    const tabs = modes.map(([word, build]) => {
-      const tab = element("button", { role: "tab", "aria-selected": "false", "aria-controls": panel.id }, word);
-      let content = null; // built once: what was chosen stays, whichever tab is looked at
+    const tabs = modes.map(([title, build]) => {
+      const tab = element("button", { role: "tab", "aria-selected": "false", "aria-controls": panel.id }, title);
+      let content = null; // built once, so that choices stay when tabs change
       tab.addEventListener("click", () => {
         tabs.forEach((other) => {
           other.setAttribute("aria-selected", String(other === tab));
@@ -189,12 +189,12 @@ const renderFinding = ({ model, el }) => {
 
   let shown = 0;
   const show = (message) => {
-    if (message.number === shown) return rename(message.tracks); // the same tracks, whose names are known by now
+    if (message.number === shown) return rename(message.tracks); // the same tracks, now with their names
     shown = message.number;
-    const save = (format, word) => element("button", { class: "jm-button", onclick: () => model.send({ type: "save", format, view }) }, word);
+    const save = (format, title) => element("button", { class: "jm-button", onclick: () => model.send({ type: "save", format, view }) }, title);
     const rows = message.tracks.map((track) => {
       const more = element("button", { class: "jm-more", "aria-label": `More like ${track.title || track.key}`, onclick: () => ((wantsFocus = true), ask({ mode: "similar", key: track.key })) }, "more like this");
-      return trackRow(track, fetchSound, element("span", { class: "jm-row" }, element("span", { class: "jm-fit", title: "how near it is to what you asked for; 1 is exactly" }, track.fit.toFixed(2)), more));
+      return trackRow(track, fetchSound, element("span", { class: "jm-row" }, element("span", { class: "jm-fit", title: "how close it is to what you asked for; 1 is an exact match" }, track.fit.toFixed(2)), more));
     });
     results.replaceChildren(
       element(
@@ -215,11 +215,11 @@ const renderFinding = ({ model, el }) => {
       if (row && track.title) row.querySelector(".jm-track-name span").textContent = [track.artist, track.title].filter(Boolean).join(" – ");
     }
     const heading = results.querySelector("h2");
-    if (wantsFocus) heading.focus(); // the button that was pressed has gone
+    if (wantsFocus) heading.focus(); // the pressed button is gone
     wantsFocus = false;
   };
 
-  const heard = {
+  const handlers = {
     setup: setUp,
     results: show,
     history: (message) => memory.curve.replaceChildren(...moodCurve(message.wishes, () => model.send({ type: "forget" }))),
@@ -227,7 +227,7 @@ const renderFinding = ({ model, el }) => {
     file: (message, buffers) => saveAs(message.name, message.media, bytesOf(buffers[0])),
   };
   model.on("msg:custom", (message, buffers) => {
-    if (!message.view || message.view === view) heard[message.type]?.(message, buffers);
+    if (!message.view || message.view === view) handlers[message.type]?.(message, buffers);
   });
   model.send({ type: "hello", view });
 };

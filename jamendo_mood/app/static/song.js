@@ -1,6 +1,6 @@
-// The card of one song: progress while it is listened to, then its moods, or what went wrong.
+// The card of one song: progress while it is analysed, then its moods, or what went wrong.
 
-const STAGES = [["upload", "Upload"], ["decode", "Decode"], ["embed", "Listen"], ["score", "Score"]];
+const STAGES = [["upload", "Upload"], ["decode", "Decode"], ["embed", "Analyse"], ["score", "Score"]];
 const ROWS = 10;
 
 const songCard = ({ model, view, fetchSound, close }, id, name) => {
@@ -10,14 +10,14 @@ const songCard = ({ model, view, fetchSound, close }, id, name) => {
   const body = element("div", { class: "jm-body" });
   const node = element("article", { class: "jm-card", "aria-label": name }, element("header", {}, element("div", {}, title, about), remove), body);
   const card = { id, node, name, file: null };
-  const leave = []; // what is to be done when the card goes
+  const onClose = [];
   card.close = () => {
-    leave.forEach((act) => act());
+    onClose.forEach((act) => act());
     node.remove();
   };
 
   // ---- while it works
-  const steps = element("ol", { class: "jm-steps" }, ...STAGES.map(([stage, word]) => element("li", { "data-stage": stage }, word)));
+  const steps = element("ol", { class: "jm-steps" }, ...STAGES.map(([stage, title]) => element("li", { "data-stage": stage }, title)));
   const bar = element("div", { class: "jm-progress", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100", "aria-label": `Progress of ${name}` }, element("span", {}));
   const note = element("p", { class: "jm-note" });
   const cancel = element("button", { class: "jm-button", onclick: () => card.cancel() }, "Cancel");
@@ -45,16 +45,16 @@ const songCard = ({ model, view, fetchSound, close }, id, name) => {
     else card.progress("score", 1, `scoring${pace}`);
   };
 
-  const over = (...children) => {
+  const finish = (...children) => {
     body.replaceChildren(element("div", { class: "jm-message", role: "alert" }, ...children));
   };
   card.failed = (sentence, advice) => {
     node.classList.add("jm-failed");
-    over(element("strong", {}, sentence), advice ? element("p", {}, advice) : null);
+    finish(element("strong", {}, sentence), advice ? element("p", {}, advice) : null);
   };
-  card.cancelled = () => over(element("strong", {}, "Cancelled."), element("p", {}, "Nothing of it was kept."));
+  card.cancelled = () => finish(element("strong", {}, "Cancelled."), element("p", {}, "Nothing of it was kept."));
 
-  // ---- when its moods are there
+  // ---- when its moods are known
   card.tagged = (song) => {
     card.song = song;
     title.textContent = song.title || song.name;
@@ -66,7 +66,7 @@ const songCard = ({ model, view, fetchSound, close }, id, name) => {
       : element("p", { class: "jm-summary" }, song.words.undecided);
 
     const player = makePlayer(card, song, fetchSound);
-    leave.push(player.close);
+    onClose.push(player.close);
     const seek = (seconds) => player.seek(seconds);
     const line = timeline(song, shown, seek);
     const why = element("p", { class: "jm-why", "aria-live": "polite" }, song.words.choose);
@@ -86,11 +86,11 @@ const songCard = ({ model, view, fetchSound, close }, id, name) => {
       onPlane?.move(seconds);
     });
 
-    const save = (format, word) => element("button", { class: "jm-button", onclick: () => model.send({ type: "save", id, format, view }) }, word);
+    const save = (format, title) => element("button", { class: "jm-button", onclick: () => model.send({ type: "save", id, format, view }) }, title);
     const similar = element("section", { class: "jm-similar" });
     card.details = (details) => {
       song.why = details.why;
-      if (details.picture) leave.push(line.showSpectrogram(details.picture));
+      if (details.picture) onClose.push(line.showSpectrogram(details.picture));
       if (card.asked) choose(card.asked), (card.asked = null);
       if (details.similar?.length) similar.replaceChildren(element("h3", {}, "Similar tracks of the library"), element("ol", { class: "jm-tracks" }, ...details.similar.map((track) => trackRow(track, fetchSound))));
     };
@@ -109,10 +109,10 @@ const songCard = ({ model, view, fetchSound, close }, id, name) => {
   return card;
 };
 
-// The player: of the browser's own file where it was uploaded, else of what Python sends.
+// Plays the browser's own file if it was uploaded, else what Python sends.
 const makePlayer = (card, song, fetchSound) => {
   const audio = element("audio", { controls: true, preload: "metadata", "aria-label": `Player of ${song.name}` });
-  const trouble = element("p", { class: "jm-hint", hidden: true }, "This browser can't play the file; its moods are right all the same.");
+  const trouble = element("p", { class: "jm-hint", hidden: true }, "This browser can't play the file; its moods are correct anyway.");
   const listeners = [];
   let pending = null;
   if (card.file) audio.src = URL.createObjectURL(card.file);
@@ -122,16 +122,16 @@ const makePlayer = (card, song, fetchSound) => {
     audio.hidden = true;
     trouble.hidden = false;
   });
-  const tell = (seconds) => listeners.forEach((listener) => listener(seconds));
+  const report = (seconds) => listeners.forEach((listener) => listener(seconds));
   const follow = () => {
-    tell(audio.currentTime);
+    report(audio.currentTime);
     if (!audio.paused && audio.isConnected) requestAnimationFrame(follow);
   };
   audio.addEventListener("play", () => {
     for (const other of audio.getRootNode().querySelectorAll("audio")) if (other !== audio) other.pause();
     follow();
   });
-  audio.addEventListener("seeked", () => tell(audio.currentTime));
+  audio.addEventListener("seeked", () => report(audio.currentTime));
   audio.addEventListener("loadedmetadata", () => {
     if (pending !== null) audio.currentTime = pending;
     pending = null;
@@ -139,7 +139,7 @@ const makePlayer = (card, song, fetchSound) => {
   return {
     node: element("div", { class: "jm-player" }, audio, trouble),
     seek: (seconds) => {
-      tell(seconds);
+      report(seconds);
       if (audio.readyState > 0) audio.currentTime = seconds;
       else pending = seconds;
     },

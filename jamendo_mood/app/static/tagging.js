@@ -1,6 +1,6 @@
-// The widget that tags songs. Python says what is true, this shows it; see `widget.py` for the messages.
+// The widget that tags songs: it shows what Python reports; see `widget.py` for the messages.
 
-const FILES = new Map(); // of each upload, while the page is open: the player plays the browser's own copy
+const FILES = new Map(); // by upload, while the page is open: the player plays the browser's own copy
 
 const renderTagging = ({ model, el, signal }) => {
   const cards = new Map();
@@ -11,7 +11,7 @@ const renderTagging = ({ model, el, signal }) => {
   el.append(root);
   const fetchSound = soundFetcher(model);
 
-  const gone = new Set(); // what is still said of these is not shown
+  const gone = new Set(); // messages about these songs are ignored
   const view = unique();
 
   const drop = (id) => {
@@ -24,7 +24,7 @@ const renderTagging = ({ model, el, signal }) => {
   const remove = (id) => {
     drop(id);
     model.send({ type: "remove", id });
-    root.querySelector("input[type=file]")?.focus(); // where else should the keyboard be, now that the card is gone
+    root.querySelector("input[type=file]")?.focus(); // the card had the keyboard's focus, and is gone
   };
   const card = (id, name) => {
     if (!cards.has(id)) {
@@ -56,7 +56,7 @@ const renderTagging = ({ model, el, signal }) => {
     },
   });
 
-  const heard = {
+  const handlers = {
     setup: (message) => {
       top.replaceChildren(...pageHeader(message.page, root), dropZone(model, message, uploads.add));
     },
@@ -68,7 +68,7 @@ const renderTagging = ({ model, el, signal }) => {
       if (cards.get(message.id)?.song) return; // it is shown already
       card(message.id, message.name).tagged({ ...message, scores: bytesOf(buffers[0]) });
       performance.mark("jm-tagged");
-      status.textContent = `${message.name}: moods are there.`;
+      status.textContent = `${message.name}: moods are ready.`;
     },
     details: (message, buffers) => cards.get(message.id)?.details?.({ ...message, picture: buffers.length ? bytesOf(buffers[0]) : null }),
     failed: (message) => {
@@ -81,7 +81,7 @@ const renderTagging = ({ model, el, signal }) => {
   };
   model.on("msg:custom", (message, buffers) => {
     if (gone.has(message.id) || (message.view && message.view !== view)) return;
-    heard[message.type]?.(message, buffers);
+    handlers[message.type]?.(message, buffers);
   });
   onTheme(() => cards.forEach((made) => made.redraw?.()), signal);
   model.send({ type: "hello", view });

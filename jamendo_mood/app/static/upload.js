@@ -3,9 +3,9 @@
 const PIECE_BYTES = 512 * 1024;
 const PIECES_IN_FLIGHT = 4;
 
-const SONGS_AHEAD = 3; // sent while others are listened to: the rest wait here, and take no room elsewhere
+const SONGS_AHEAD = 3; // sent while others are analysed: the rest wait in the browser, and take no room elsewhere
 
-// Sends files one after the other; `shown(file, id)` is called first, `moved(id, bytes)` as Python says what it has, and
+// Sends files one after the other. Calls `shown(file, id)` first, `moved(id, bytes)` when Python has received more, and
 // `lost(id)` if a file can't be read any more.
 const uploader = (model, { shown, moved, lost }) => {
   const queue = [];
@@ -21,7 +21,7 @@ const uploader = (model, { shown, moved, lost }) => {
   const push = async () => {
     const upload = current;
     while (current === upload && !upload.busy && upload.sent < upload.file.size && upload.sent - upload.got < PIECES_IN_FLIGHT * PIECE_BYTES) {
-      upload.busy = true; // slices are read one at a time, so that they leave in their order
+      upload.busy = true; // slices are read one at a time, to send them in order
       const start = upload.sent;
       try {
         const bytes = await upload.file.slice(start, start + PIECE_BYTES).arrayBuffer();
@@ -40,8 +40,8 @@ const uploader = (model, { shown, moved, lost }) => {
   const finish = (id) => {
     if (current?.id === id) current = null;
     sent.delete(id);
-    const place = queue.findIndex((upload) => upload.id === id);
-    if (place >= 0) queue.splice(place, 1);
+    const index = queue.findIndex((upload) => upload.id === id);
+    if (index >= 0) queue.splice(index, 1);
     next();
   };
 
@@ -50,7 +50,7 @@ const uploader = (model, { shown, moved, lost }) => {
       current.got = message.received;
       moved(message.id, message.received);
       if (message.complete) {
-        performance.mark("jm-uploaded"); // for whoever wants to know how long the rest takes
+        performance.mark("jm-uploaded"); // to measure how long the rest takes
         sent.add(message.id);
         current = null;
         next();
@@ -71,12 +71,12 @@ const uploader = (model, { shown, moved, lost }) => {
   };
 };
 
-// The place where songs are dropped or chosen, and where a path may be named if Python allows it.
+// Where songs are dropped or chosen, or named by a path if Python allows it.
 const dropZone = (model, setup, addFiles) => {
   const input = element("input", { type: "file", multiple: true, accept: setup.accept, class: "jm-hidden", id: unique() });
   input.addEventListener("change", () => {
     addFiles([...input.files]);
-    input.value = ""; // the very same file again is another upload
+    input.value = ""; // so that choosing the same file again is noticed
   });
   const zone = element(
     "div",
@@ -94,7 +94,7 @@ const dropZone = (model, setup, addFiles) => {
   };
   zone.addEventListener("dragenter", (event) => dragged(event) && (event.preventDefault(), mark(1)));
   zone.addEventListener("dragleave", () => mark(-1));
-  // JupyterLab would take the drop for itself, and open the file.
+  // Otherwise JupyterLab would open the file itself.
   zone.addEventListener("dragover", (event) => dragged(event) && (event.preventDefault(), event.stopPropagation()));
   zone.addEventListener("drop", (event) => {
     if (!dragged(event)) return;
@@ -106,7 +106,7 @@ const dropZone = (model, setup, addFiles) => {
   if (setup.paths) {
     const path = element("input", { type: "text", class: "jm-path", placeholder: "or a path on this machine, then Enter", "aria-label": "Path of a song on the machine that runs Python", spellcheck: "false" });
     path.addEventListener("keydown", (event) => {
-      event.stopPropagation(); // notebooks have shortcuts of one letter
+      event.stopPropagation(); // notebooks have one-letter shortcuts
       if (event.key !== "Enter" || !path.value.trim()) return;
       model.send({ type: "path", path: path.value.trim() });
       path.value = "";
