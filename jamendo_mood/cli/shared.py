@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.progress import CountProgress
+from jamendo_mood.util.plaintext import CountProgress
 
 if TYPE_CHECKING:
     from jamendo_mood.evaluation.evaluate import Scores
@@ -183,9 +183,9 @@ def add_part(parser: argparse.ArgumentParser, rounds: Callable[[str], int]) -> N
     from jamendo_mood.tasks.metrics import ROUNDS
 
     parser.add_argument("--split", type=int, metavar="N", help="official split (default: the one it was trained on)")
-    parser.add_argument("--part", metavar="NAME", help="part to judge by (default: the test part)")
+    parser.add_argument("--part", metavar="NAME", help="part to evaluate on (default: the test part)")
     parser.add_argument(
-        "--rounds", type=rounds, default=ROUNDS, metavar="N", help=f"of the bootstrap over artists (default {ROUNDS})"
+        "--rounds", type=rounds, default=ROUNDS, metavar="N", help=f"bootstrap samples of artists (default {ROUNDS})"
     )
 
 
@@ -200,12 +200,12 @@ def load_tagger(arguments: argparse.Namespace) -> Tagger:
 
 
 def print_scores(scores: Scores, form: str) -> None:
-    """Print the headline figures and the rows per target."""
+    """Print the headline metrics and the rows per target."""
     if form == "json":
         print_json(scores.to_json())
         return
     print(f"{scores.examples} examples, {len(scores.per_target)} {KINDS[scores.kind].plural}")
-    for name, figure in scores.figures.items():
+    for name, figure in scores.metrics.items():
         number = str(figure) if isinstance(figure, int) else f"{figure:.6f}"  # a count, or a figure
         print(f"{name:16} {number}{interval(scores.intervals.get(name))}")
     if scores.intervals:

@@ -15,8 +15,7 @@ from jamendo_mood.tagging.emotions import Place, describe_place, place_of
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.plaintext import say
-from jamendo_mood.util.progress import TrackProgress
+from jamendo_mood.util.plaintext import TrackProgress, say
 
 if TYPE_CHECKING:
     from jamendo_mood.audio.spectrograms import Spectrogram
@@ -96,7 +95,7 @@ def _place_predictions(predictions: Sequence[Prediction], tagger: Tagger, places
     """Predictions where a table of tags puts them."""
     placed = []
     for prediction in predictions:
-        va = place_of(tagger.task, tagger.tuned, prediction.track_scores, places)
+        va = place_of(tagger.task, tagger.thresholds, prediction.track_scores, places)
         placed.append(replace(prediction, place=None if va is None else Place(*va.tolist())))
     return placed
 

@@ -23,7 +23,7 @@ from jamendo_mood.tasks import KINDS, Task
 from jamendo_mood.tasks.kind import GRADES, CardWords
 from jamendo_mood.training.data import POOLINGS, centred_windows, context_of, windows
 from jamendo_mood.training.heads import STANDARDISE, HeadConfig, build_head, count_weights, run_heads
-from jamendo_mood.util import plaintext, untrusted
+from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.files import disk_errors, is_draft, locked_folder, remove_drafts, write_atomically
 from jamendo_mood.util.plaintext import markdown
@@ -59,7 +59,7 @@ class Tagger:
         Of each member of the ensemble, in Keras' order.
     calibration : float64 array (targets, 2)
         What turns the heads' scores into calibrated ones: for tags, slope and offset on the log-odds.
-    tuned : float64 array (targets,)
+    thresholds : float64 array (targets,)
         What decisions need: for tags, the thresholds.
     grades : tuple of str
         How far each target can be relied on, a value of `metrics.GRADES` each; by the validation part, unless
@@ -77,7 +77,7 @@ class Tagger:
     head: HeadConfig
     weights: tuple[Weights, ...]
     calibration: npt.NDArray[np.float64]
-    tuned: npt.NDArray[np.float64]
+    thresholds: npt.NDArray[np.float64]
     grades: tuple[str, ...]
     record: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -136,7 +136,7 @@ class Tagger:
 
     def decide(self, scores: Array) -> npt.NDArray[np.bool_]:
         """Which targets are decided: scores (..., targets) -> bool of the same shape."""
-        return self.task.rules.decide(scores, self.tuned)
+        return self.task.rules.decide(scores, self.thresholds)
 
     def _score_rows(self, rows: Sequence[Array]) -> Array:
         scores = self.task.rules.calibrated(run_heads(self._heads, rows), self.calibration)
@@ -173,7 +173,7 @@ class Tagger:
             "head": asdict(self.head),
             "weights_sha256": sha256,
             "calibration": self.calibration.tolist(),
-            "thresholds": [float(value) if np.isfinite(value) else None for value in self.tuned],
+            "thresholds": [float(value) if np.isfinite(value) else None for value in self.thresholds],
             "grades": list(self.grades),
             "record": dict(self.record),
             "scores": dict(self.scores),
@@ -215,7 +215,7 @@ class Tagger:
         if not manifest.is_file():
             raise UsageError(f"{folder}: no tagger there (no {TAGGER_NAME}); `jamendo-mood train` makes one")
         try:
-            values = untrusted.parse_json(untrusted.read_bytes(manifest, untrusted.MAX_JSON_BYTES))
+            values = files.parse_json(files.read_bytes(manifest, files.MAX_JSON_BYTES))
             if values["format"] != FORMAT:
                 found = repr(values["format"])[:20]
                 raise DataError(f"{manifest}: a tagger of format {found}, this version reads {FORMAT}")
@@ -228,7 +228,7 @@ class Tagger:
                 head=head,
                 weights=_read_weights(folder, values["weights_sha256"], count),
                 calibration=np.array(values["calibration"], np.float64).reshape(len(task.targets), -1),
-                tuned=np.array(thresholds, np.float64).reshape(len(task.targets)),
+                thresholds=np.array(thresholds, np.float64).reshape(len(task.targets)),
                 grades=tuple(values["grades"]),
                 record=values["record"],
                 scores=values["scores"],
@@ -237,8 +237,8 @@ class Tagger:
             _check_values(tagger)
             describe(values)  # looks at most of the record
             return tagger
-        except (*untrusted.DAMAGES, AttributeError, IndexError, OverflowError, UsageError) as error:
-            raise DataError(f"{manifest}: not a tagger, or damaged ({untrusted.brief(error)})") from error
+        except (*files.DAMAGES, AttributeError, IndexError, OverflowError, UsageError) as error:
+            raise DataError(f"{manifest}: not a tagger, or damaged ({files.brief(error)})") from error
 
     @functools.cached_property
     def _heads(self) -> list[Any]:
@@ -280,7 +280,7 @@ def _check_values(tagger: Tagger) -> None:
     count = len(tagger.task.targets)
     if len(tagger.grades) != count or not set(tagger.grades) <= GRADES.keys():
         raise ValueError(f"grades are one of {', '.join(GRADES)} for each target")
-    if not np.isfinite(tagger.calibration).all() or np.isnan(tagger.tuned).any():
+    if not np.isfinite(tagger.calibration).all() or np.isnan(tagger.thresholds).any():
         raise ValueError("the calibration is not finite, or a threshold is no number")
     scores = tagger.task.rules.calibrated(np.full((1, count), 0.5, np.float32), tagger.calibration)
     if scores.shape != (1, count):
@@ -318,21 +318,21 @@ def _read_weights(folder: Path, sha256: str, count: int) -> tuple[Weights, ...]:
         raise ValueError("weights_sha256 is not a SHA-256")
     names = (_name_weights(sha256), f"weights-{sha256[:12]}.npz", OLD_WEIGHTS_NAME)
     path = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
-    content = untrusted.read_bytes(path, MAX_WEIGHTS_BYTES)
+    content = files.read_bytes(path, MAX_WEIGHTS_BYTES)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DataError(f"{path}: damaged, or of another training than {TAGGER_NAME}")
     members: dict[int, dict[int, npt.NDArray[Any]]] = {}
     try:
         # Stored as they are, they are no more than the file: what was deflated to next to nothing is not inflated.
         is_npz = path.suffix == ".npz"
-        arrays = untrusted.read_npz(io.BytesIO(content), len(content)) if is_npz else safetensors.numpy.load(content)
+        arrays = files.read_npz(io.BytesIO(content), len(content)) if is_npz else safetensors.numpy.load(content)
         for name, array in arrays.items():
             place = re.fullmatch(r"([0-9]{1,3})\.([0-9]{1,4})", name)
             if place is None or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
                 raise ValueError(f"{name[:MAX_NAME_LENGTH]!r} is not an array of finite weights")
             members.setdefault(int(place[1]), {})[int(place[2])] = array
-    except (*untrusted.DAMAGES, safetensors.SafetensorError) as error:
-        raise DataError(f"{path}: not a tagger's weights, or damaged ({untrusted.brief(error)})") from error
+    except (*files.DAMAGES, safetensors.SafetensorError) as error:
+        raise DataError(f"{path}: not a tagger's weights, or damaged ({files.brief(error)})") from error
     found = {sum(array.size for array in own.values()) for own in members.values()}
     if found != {count}:
         sizes = ", ".join(map(str, sorted(found))) or "no"
@@ -402,9 +402,9 @@ def _origin(record: Mapping[str, Any], words: CardWords) -> str:
 
 
 def _scores(parts: Sequence[tuple[str, Mapping[str, float], Mapping[str, Sequence[float]]]], words: CardWords) -> str:
-    rows = [["figure", *(markdown(name) for name, _, _ in parts), "meaning"]]
+    rows = [["metric", *(markdown(name) for name, _, _ in parts), "meaning"]]
     rows.append(["---"] * len(rows[0]))
-    for name, meaning in words.figures.items():
+    for name, meaning in words.metrics.items():
         if not any(name in figures for _, figures, _ in parts):
             continue
         cells = [_cell(figures.get(name), intervals.get(name)) for _, figures, intervals in parts]

@@ -162,7 +162,7 @@ def test_a_library_without_a_plane_offers_none(monkeypatch):
     setup, _ = page.wait_for("setup")
     assert (setup["plane"], setup["points"]) == (False, [])
     page.say("query", mode="plane", points=[[0, 0]], count=1)
-    assert "say nothing of valence and arousal" in page.wait_for("failed")[0]["sentence"]
+    assert "say nothing about valence and arousal" in page.wait_for("failed")[0]["sentence"]
 
 
 def test_no_more_tracks_than_there_are_or_than_is_sensible(page, library):

@@ -1,5 +1,11 @@
+"""The widget that tags songs, its fallback, and what it shares with the other widget."""
+
+import shutil
+import subprocess
 import sys
 import tempfile
+import threading
+import time
 import types
 from dataclasses import replace
 
@@ -8,12 +14,137 @@ import pytest
 from toy_examples import OTHER_SPEC
 from toy_page import ToyPage
 
-from jamendo_mood.app import song_queue
-from jamendo_mood.app.widget import TagWidget
+from jamendo_mood.app import finder, songs, widget
+from jamendo_mood.app.widget import PIECE_BYTES, Fallback, ScriptWidget, Sounds, TagWidget, encode_excerpt, read_static
+from jamendo_mood.audio import decoding
 from jamendo_mood.library.similarity import open_library
 from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.tagging.prediction import predict
-from jamendo_mood.util.errors import AudioError, MoodError, UsageError
+from jamendo_mood.util.errors import AudioError, LimitError, MoodError, UsageError
+
+SCRIPTS = {"tagging": widget, "finding": finder}
+
+
+@pytest.fixture
+def script(monkeypatch):
+    sent = []
+    script = ScriptWidget(("dom.js",), "draw", {})
+    monkeypatch.setattr(script, "send", lambda content, buffers: sent.append((content, buffers)))
+    script.sent = sent
+    return script
+
+
+def test_messages_go_both_ways():
+    heard = []
+    script = ScriptWidget(("dom.js",), "draw", {"hello": lambda message, buffers: heard.append((message, buffers))})
+    script._handle_custom_msg({"type": "hello"}, [b"x"])
+    assert heard == [({"type": "hello"}, [b"x"])]
+    assert script._esm == read_static("dom.js") + "export default { render: draw };"
+    assert script._css == read_static("style.css")
+
+
+def test_what_is_told_has_a_kind(script):
+    script.tell("tags", (b"x",), id="1")
+    assert script.sent == [({"type": "tags", "id": "1"}, [b"x"])]
+
+
+@pytest.mark.parametrize("length", [1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES])
+def test_a_sound_comes_in_pieces(script, length):
+    sound = bytes(range(256)) * (length // 256 + 1)
+    index, together = 0, b""
+    while True:
+        script.send_piece("k", index, sound[:length])
+        content, (piece,) = script.sent[-1]
+        together += piece
+        index += 1
+        if content["last"]:
+            break
+    assert together == sound[:length]
+    assert index == -(-length // PIECE_BYTES)
+
+
+def test_no_sound_and_a_piece_past_the_end_are_empty(script):
+    script.send_piece("k", 0, None)
+    script.send_piece("k", 99, b"abc")
+    assert [(content["index"], content["last"], buffers) for content, buffers in script.sent] == [
+        (0, True, []),
+        (99, True, []),
+    ]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_script_is_one_module_that_needs_no_other(name, tmp_path):
+    module = SCRIPTS[name]
+    script = ScriptWidget(module.SCRIPTS, "draw", {})._esm
+    assert "innerHTML" not in script  # text from outside must stay text
+    assert "http://" not in script.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in script + read_static("style.css")
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs node to check the syntax")
+    path = tmp_path / "script.mjs"
+    path.write_text(script)
+    subprocess.run([node, "--check", path], check=True)
+
+
+@pytest.fixture
+def song(make_audio, tone, tmp_path):
+    """40 s: 300 Hz, then 20 s of 3,000 Hz in its middle, then 300 Hz."""
+    parts = [tone(300.0, 10.0), tone(3000.0, 20.0), tone(300.0, 10.0)]
+    return make_audio(tmp_path / "song.flac", np.concatenate(parts))
+
+
+def pitch_and_length(mp3, tmp_path, read_wav):
+    path, wav = tmp_path / "excerpt.mp3", tmp_path / "excerpt.wav"
+    path.write_bytes(mp3)
+    decoding.convert_to_wav(path, wav)
+    wave = read_wav(wav)
+    spectrum = np.abs(np.fft.rfft(wave))
+    return np.argmax(spectrum) * decoding.SAMPLE_RATE_HZ / len(wave), len(wave) / decoding.SAMPLE_RATE_HZ
+
+
+def test_an_excerpt_is_the_middle_of_a_song(song, tmp_path, read_wav):
+    mp3 = encode_excerpt(song, 12.0)
+    hz, seconds = pitch_and_length(mp3, tmp_path, read_wav)
+    assert hz == pytest.approx(3000, abs=5)
+    assert seconds == pytest.approx(12, abs=0.2)
+    assert len(mp3) < 12 * 64_000 / 8 * 1.1
+
+
+def test_none_is_the_whole_song(song, tmp_path, read_wav):
+    assert pitch_and_length(encode_excerpt(song, None), tmp_path, read_wav)[1] == pytest.approx(40, abs=0.2)
+
+
+def test_what_is_no_music_gives_an_error(tmp_path):
+    path = tmp_path / "x.mp3"
+    path.write_text("text")
+    with pytest.raises(AudioError, match="not a readable audio file"):
+        encode_excerpt(path)
+
+
+def test_sounds_come_by_key_and_nothing_else_does(song, tmp_path):
+    sent, all_there = [], threading.Event()
+
+    def send(key, index, sound):
+        sent.append((key, index, sound))
+        if len(sent) == 5:
+            all_there.set()
+
+    broken = tmp_path / "broken.mp3"
+    broken.write_text("text")
+    sounds = Sounds(send, {"48/948": song, "broken": broken})
+    sounds.own["mine"] = song
+    for key in ("48/948", "48/948", "mine", str(song), "broken"):
+        sounds.send(key, 2)
+    assert all_there.wait(60)
+    keys, indices, content = zip(*sent, strict=True)
+    assert keys == ("48/948", "48/948", "mine", str(song), "broken")
+    assert set(indices) == {2}
+    assert content[0] is content[1]  # encoded once
+    assert len(content[2]) > len(content[0]) * 1.2  # one's own song is heard whole: 40 s, not 30
+    assert content[3] is None  # no path opens anything
+    assert content[4] is None
+
 
 pytest_plugins = ["demo_corpus"]
 
@@ -149,10 +280,10 @@ def test_a_song_can_be_cancelled_while_it_is_heard(widget, page, corpus, monkeyp
     def until_cancelled(*_, is_cancelled, on_progress, **__):
         page.say("cancel", id="x")
         assert is_cancelled()
-        raise song_queue.CancelledError
+        raise songs.CancelledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(song_queue, "analyse", until_cancelled)
+        patch.setattr(songs, "analyse", until_cancelled)
         page.upload("a.mp3", corpus.path(0).read_bytes(), "x")
         page.wait_for("cancelled", id="x")
     page.upload("a.mp3", corpus.path(0).read_bytes(), "y")
@@ -242,8 +373,8 @@ def test_a_song_removed_before_its_details_is_heard_of_no_more(page, corpus, mon
         page.say("remove", id="up")
         return describe_details(*arguments)  # its file is still there
 
-    describe_details = song_queue.song_view.describe_details
-    monkeypatch.setattr(song_queue.song_view, "describe_details", remove_meanwhile)
+    describe_details = songs.describe_details
+    monkeypatch.setattr(songs, "describe_details", remove_meanwhile)
     page.upload("a.mp3", corpus.path(0).read_bytes())
     page.wait_for("removed", id="up")
     page.upload("b.mp3", corpus.path(1).read_bytes(), "next")
@@ -300,7 +431,7 @@ def test_an_error_of_ours_is_told_and_logged(widget, page, corpus, monkeypatch, 
         raise RuntimeError("out of order")
 
     with monkeypatch.context() as patch:
-        patch.setattr(song_queue, "analyse", broken)
+        patch.setattr(songs, "analyse", broken)
         page.upload("a.mp3", corpus.path(0).read_bytes(), "1")
         assert "something broke" in page.wait_for("failed")[0]["sentence"]
     assert "out of order" in caplog.text
@@ -310,7 +441,7 @@ def test_an_error_of_ours_is_told_and_logged(widget, page, corpus, monkeypatch, 
 
 def test_the_embedder_is_loaded_when_the_first_song_comes(corpus, logmel, make_widget, monkeypatch):
     loaded = []
-    monkeypatch.setattr(song_queue, "load_embedder", lambda spec: loaded.append(spec) or logmel)
+    monkeypatch.setattr(songs, "load_embedder", lambda spec: loaded.append(spec) or logmel)
     widget = make_widget(embedder=None)
     assert loaded == []
     page = ToyPage(widget, monkeypatch)
@@ -381,3 +512,73 @@ def test_scores_over_time_reach_the_page_as_they_are(widget, page, corpus):
         own = prediction.frame_scores[:, prediction.targets.index(tag["tag"])]
         assert scores[:, tag["column"]] == pytest.approx(own, abs=0.5 / 255 + 1e-6)
         assert tag["spread"] == pytest.approx(np.percentile(own, [10, 90]), abs=1e-6)
+
+
+@pytest.fixture
+def added():
+    return []
+
+
+@pytest.fixture
+def fallback(added):
+    return Fallback(lambda name, content: added.append((name, content)), added.append)
+
+
+def upload(fallback, *files):
+    """What the browser's side of FileUpload sends: for each file a dict with its bytes in a memoryview."""
+    now = time.time() * 1000
+    described = [
+        {"name": name, "type": "audio/mpeg", "size": len(content), "content": memoryview(content), "last_modified": now}
+        for name, content in files
+    ]
+    fallback.upload.set_state({"value": described})
+
+
+def test_uploaded_bytes_are_handed_on_and_dropped(fallback, added):
+    upload(fallback, ("a.mp3", b"one"), ("b.mp3", b"two"))
+    assert added == [("a.mp3", b"one"), ("b.mp3", b"two")]
+    assert fallback.upload.value == ()
+    upload(fallback, ("a.mp3", b"one"))  # the very same file again is another upload
+    assert len(added) == 3
+    assert fallback.status.value == "Analysing a.mp3 ..."
+
+
+def test_a_path_is_handed_on(fallback, added):
+    fallback.path.value = "  /music/a.mp3 "
+    fallback.path.value = ""
+    assert added == ["/music/a.mp3"]
+
+
+def test_without_paths_there_is_no_box_for_them():
+    fallback = Fallback(lambda *_: None)
+    assert fallback.path not in fallback.children[1].children
+    fallback.path.value = "/etc/passwd"  # a browser that sends it all the same
+    assert fallback.status.value == ""
+
+
+def test_a_refusal_is_shown_as_text():
+    def refuse(name, _):
+        raise LimitError(f"{name} has 312 MB")
+
+    fallback = Fallback(refuse)
+    upload(fallback, ("<b>.mp3", b"one"))
+    assert fallback.status.value == "&lt;b&gt;.mp3 has 312 MB"
+    assert fallback.upload.value == ()
+
+
+def test_songs_are_shown_as_pictures_the_newest_on_top(fallback, corpus, corpus_tagger, logmel, no_pyplot):
+    prediction = predict(corpus.path(0), corpus_tagger, logmel)
+    for name in ("one.mp3", "<two>.mp3"):
+        fallback.show(name, prediction)
+    headings = [box.children[0].value for box in fallback.results.children]
+    assert headings == ["<h3>&lt;two&gt;.mp3</h3>", "<h3>one.mp3</h3>"]
+    assert all(bytes(box.children[1].value).startswith(b"\x89PNG") for box in fallback.results.children)
+
+
+def test_it_can_be_put_away(fallback, corpus, corpus_tagger, logmel):
+    prediction = predict(corpus.path(0), corpus_tagger, logmel)
+    fallback.show("a.mp3", prediction)
+    assert fallback.in_use
+    fallback.put_away()
+    assert not fallback.in_use
+    assert fallback.results.children == ()  # pictures would be saved with the notebook

@@ -16,7 +16,7 @@ from jamendo_mood.training.fit import Epoch, TrainConfig
 from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.progress import TrackProgress
+from jamendo_mood.util.plaintext import TrackProgress
 
 SCORES = Scores(
     {"PR-AUC-macro": 1 / 3, "prior-macro": 0.25},
@@ -305,5 +305,5 @@ def test_classes_and_values_as_csv_have_columns_of_their_own(capsys):
 
 
 def test_a_count_among_the_figures_is_printed_as_one(capsys):
-    shared.print_scores(replace(SCORES, figures={"Kendall": 0.25, "constant-curves": 3}), "table")
+    shared.print_scores(replace(SCORES, metrics={"Kendall": 0.25, "constant-curves": 3}), "table")
     assert capsys.readouterr().out.splitlines()[1:3] == ["Kendall          0.250000", "constant-curves  3"]

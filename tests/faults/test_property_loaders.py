@@ -19,7 +19,7 @@ from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
 from jamendo_mood.tasks.calibration import IDENTITY
 from jamendo_mood.tasks.kind import GRADES
 from jamendo_mood.training.model import Tagger
-from jamendo_mood.util.untrusted import read_columns, read_table
+from jamendo_mood.util.files import read_columns, read_table
 
 LONGEST_S = 30  # of one load; they take milliseconds
 JUNK = (
@@ -62,10 +62,10 @@ def write_tagger(root):
 def read_tagger(root):
     tagger = Tagger.load(root / "tagger")
     count = len(tagger.task.targets)
-    assert tagger.calibration.shape[0] == len(tagger.tuned) == len(tagger.grades) == count
+    assert tagger.calibration.shape[0] == len(tagger.thresholds) == len(tagger.grades) == count
     assert set(tagger.grades) <= set(GRADES)
     assert str(tagger.spec)
-    assert not np.isnan(tagger.tuned).any()
+    assert not np.isnan(tagger.thresholds).any()
     assert np.isfinite(tagger.calibration).all()
     for of_record in (tagger.record, tagger.scores, tagger.intervals):
         dict(of_record)

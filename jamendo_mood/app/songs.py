@@ -1,0 +1,483 @@
+"""The songs of a widget: uploads in a private folder, a queue that analyses them, and what is shown of each."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.audio.decoding import AUDIO_SUFFIXES
+from jamendo_mood.audio.spectrograms import png_bytes
+from jamendo_mood.embedders.registry import Embedder, load_embedder
+from jamendo_mood.library import similarity
+from jamendo_mood.library.similarity import Found, Library
+from jamendo_mood.tagging import emotions
+from jamendo_mood.tagging.analysis import Analysis, Limits, Progress, analyse, explain, explain_error
+from jamendo_mood.tagging.prediction import Prediction, plot_song, write_csv
+from jamendo_mood.training.model import Tagger
+from jamendo_mood.util import plaintext
+from jamendo_mood.util.errors import CancelledError, LimitError, MoodError, UsageError
+from jamendo_mood.util.files import Scratch, is_disk_full, scratch_full
+
+PROGRESS_EVERY_S = 0.1
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Song:
+    """A song in the queue, and the result of its analysis.
+
+    Attributes
+    ----------
+    id, name : str
+        The widget's name for it, and its file's name for people.
+    path : Path
+    uploaded : bool
+        Whether `path` is a copy that is deleted when the song is done.
+    cancelled, done : threading.Event
+        Set by the user, and by the analysing thread once `prediction` or `error` is there.
+    prediction : Prediction or None
+    error : Exception or None
+    removed : bool
+        Whether the user has removed it, so that nothing more is shown.
+    finished : bool
+        Whether no more messages follow, so that its file can be deleted.
+    """
+
+    id: str
+    name: str
+    path: Path
+    uploaded: bool
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = field(default_factory=threading.Event)
+    prediction: Prediction | None = None
+    error: Exception | None = None
+    removed: bool = False
+    finished: bool = False
+
+
+class Tell(Protocol):
+    """A function that is told how songs get on."""
+
+    def __call__(self, song: Song, kind: str, buffers: tuple[bytes, ...] = (), **content: Any) -> None:
+        """Take a report on a song; its kind is ``progress``, ``tags``, ``details``, ``failed`` or ``cancelled``."""
+
+
+class SongQueue:
+    """Analyses songs in a thread of its own, which starts with the first song.
+
+    Parameters
+    ----------
+    tagger : Tagger
+    embedder : Embedder or None
+        None loads the tagger's embedder with the first song.
+    library : Library or None
+        Where to look for similar tracks.
+    limits : Limits
+    tell : callable
+    """
+
+    def __init__(
+        self, tagger: Tagger, embedder: Embedder | None, library: Library | None, limits: Limits, tell: Tell
+    ) -> None:
+        self._tagger, self._embedder, self._library, self._limits, self._tell = tagger, embedder, library, limits, tell
+        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._worker: threading.Thread | None = None
+
+    def put(self, song: Song) -> None:
+        """Queue a song; returns at once."""
+        self._tell(song, "progress", stage="queue")
+        self._put(lambda: self._try(song))
+
+    def warm_up(self) -> None:
+        """Load what the first song needs, unless it has come already; returns at once."""
+        if self._worker is None:
+            self._put(self._load_all)
+
+    def close(self) -> None:
+        """End the thread once it is done with the queued songs."""
+        if self._worker is not None:
+            self._waiting.put(None)
+            self._worker.join()
+            self._worker = None
+
+    def wait(self, song: Song) -> Prediction:
+        """Wait for the prediction of a song, or raise the error; Ctrl-C cancels the song."""
+        try:
+            song.done.wait()
+        except KeyboardInterrupt:
+            song.cancelled.set()
+            raise
+        if song.prediction is None:
+            raise song.error or CancelledError(f"{song.name}: cancelled")
+        return song.prediction
+
+    def _put(self, task: Callable[[], None]) -> None:
+        if self._worker is None:
+            self._worker = threading.Thread(target=self._work, name="jamendo-mood-songs", daemon=True)
+            self._worker.start()
+        self._waiting.put(task)
+
+    def _work(self) -> None:
+        while (task := self._waiting.get()) is not None:
+            try:
+                task()
+            except Exception as error:  # reporting failed: the thread goes on with the next song
+                log.error("a song could not be reported on: %s", error, exc_info=error)
+
+    def _try(self, song: Song) -> None:
+        try:
+            self._analyse(song)
+        except Exception as error:  # the one place that records a failed song: the thread goes on with the next
+            song.error = error
+            if isinstance(error, CancelledError):
+                self._tell(song, "cancelled")
+            else:
+                fail(song, error, self._limits, self._tell)
+        finally:
+            song.done.set()
+
+    def _analyse(self, song: Song) -> None:
+        if song.cancelled.is_set():
+            raise CancelledError(f"{song.name}: cancelled")
+        if self._embedder is None:
+            self._tell(song, "progress", stage="load")
+        analysis = analyse(
+            *(song.path, self._tagger, self._load_embedder(), self._limits),
+            name=song.name,
+            on_progress=_Throttled(lambda progress: self._tell(song, "progress", **asdict(progress))),
+            is_cancelled=song.cancelled.is_set,
+        )
+        if song.cancelled.is_set():
+            raise CancelledError(f"{song.name}: cancelled")
+        description, timeline = describe(analysis, self._tagger, song.name)
+        song.prediction = analysis.prediction
+        self._tell(song, "tags", (timeline,), playable=not song.uploaded, **description)
+        song.done.set()  # `wait` returns now; what follows is only shown in the browser
+        self._tell_details(song, analysis)
+
+    def _tell_details(self, song: Song, analysis: Analysis) -> None:
+        try:
+            details, picture = describe_details(analysis, self._tagger, self._library)
+        except Exception as error:  # the moods are known: a missing picture is not a failure
+            log.warning("%s: no details (%s)", song.name, error)
+            self._tell(song, "details", why={}, similar=[])
+        else:
+            self._tell(song, "details", (picture,), **details)
+
+    def _load_embedder(self) -> Embedder:
+        if self._embedder is None:
+            self._embedder = load_embedder(self._tagger.spec)
+            self._tagger.check_spec(self._embedder.spec)
+        return self._embedder
+
+    def _load_all(self) -> None:
+        try:
+            self._tagger.warm_up()
+            self._load_embedder()
+        except Exception as error:  # nobody waits for it yet: the first song reports it
+            log.info("not loaded yet: %s", error)
+
+
+def fail(song: Song, error: Exception, limits: Limits, tell: Tell) -> None:
+    """Report that a song failed; an error that is not the song's fault is logged with its traceback, too."""
+    if not isinstance(error, MoodError):
+        log.error("%s: %s", song.name, error, exc_info=error)
+    sentence, advice = explain_error(error, song.name, limits)
+    song.error = error
+    tell(song, "failed", sentence=sentence, advice=advice)
+
+
+class _Throttled:
+    """Passes on the first report of each stage, and then ten a second."""
+
+    def __init__(self, tell: Callable[[Progress], None]) -> None:
+        self._tell, self._stage, self._last = tell, "", 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.perf_counter()
+        if progress.stage != self._stage or now - self._last >= PROGRESS_EVERY_S:
+            self._stage, self._last = progress.stage, now
+            self._tell(progress)
+
+
+MAX_AT_ONCE = 5
+"""All uploads together may be so many times as large as the largest file allowed."""
+MAX_FILES = 100
+
+
+@dataclass
+class _Upload:
+    path: Path
+    name: str
+    size_bytes: int
+    folder: contextlib.ExitStack  # closing it removes the file and its folder
+    received: int = 0
+
+
+class Uploads:
+    """Uploads in a private folder, which is deleted with this object.
+
+    Each upload comes in pieces, in order. The folder is made with the first file; that of a killed process is removed
+    by the next process that makes one (see `Scratch`).
+
+    Parameters
+    ----------
+    limits : Limits
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._stack = contextlib.ExitStack()
+        self._scratch: Scratch | None = None
+        self._files: dict[str, _Upload] = {}
+        self.close = weakref.finalize(self, self._stack.close)
+
+    def begin(self, identity: str, name: str, size_bytes: int) -> None:
+        """Expect a file.
+
+        Parameters
+        ----------
+        identity : str
+            The browser's id of this upload; never part of a path.
+        name : str
+            The file's name. It comes from outside, so only its suffix is used, if it is a known one.
+        size_bytes : int
+
+        Raises
+        ------
+        LimitError
+            It is too large, or too much is there already.
+        UsageError
+            Its size is negative, this upload has already begun, or it cannot be stored; the log says why.
+        """
+        self._limits.check_size(name, size_bytes)
+        if size_bytes < 0 or identity in self._files:
+            raise UsageError(f"{name}: an upload of {size_bytes} bytes cannot begin")
+        held = sum(upload.size_bytes for upload in list(self._files.values()))
+        if held + size_bytes > MAX_AT_ONCE * self._limits.size_bytes or len(self._files) >= MAX_FILES:
+            raise LimitError(f"{name} has to wait: there are too many songs; upload it again when some are done")
+        try:
+            self._files[identity] = self._make(name, size_bytes)
+        except (OSError, UsageError) as error:
+            log.error("uploads cannot be stored: %s", error)
+            raise UsageError("uploads cannot be stored") from error
+
+    def _make(self, name: str, size_bytes: int) -> _Upload:
+        if self._scratch is None:
+            self._scratch = self._stack.enter_context(Scratch(self._limits.scratch))
+        folder = contextlib.ExitStack()
+        suffix = Path(name.replace("\0", "")).suffix.lower()
+        file_name = "upload" + (suffix if suffix in AUDIO_SUFFIXES else "")
+        path = folder.enter_context(self._scratch.folder()) / file_name
+        path.touch()
+        return _Upload(path, name, size_bytes, folder)
+
+    def add(self, identity: str, offset: int, piece: bytes | memoryview) -> int:
+        """Append a piece; returns the number of bytes received so far.
+
+        Raises
+        ------
+        UsageError
+            There is no such upload, or this is not its next piece.
+        DiskFullError
+            The disk is full.
+        """
+        upload = self._files.get(identity)
+        fits = upload is not None and offset == upload.received and offset + len(piece) <= upload.size_bytes
+        if upload is None or not fits or not len(piece):
+            raise UsageError("a piece of an upload came out of order; try the upload again")
+        try:
+            with upload.path.open("ab") as file:
+                file.write(piece)
+        except OSError as error:
+            if is_disk_full(error):
+                raise scratch_full(upload.path) from error
+            log.error("%s: %s", upload.path, error)
+            raise UsageError("uploads cannot be stored") from error
+        upload.received += len(piece)
+        return upload.received
+
+    def is_complete(self, identity: str) -> bool:
+        """Whether all of a file has been received."""
+        upload = self._files[identity]
+        return upload.received == upload.size_bytes
+
+    def path(self, identity: str) -> Path:
+        """The path of a file."""
+        return self._files[identity].path
+
+    def drop(self, identity: str) -> None:
+        """Delete a file, complete or not; does nothing if it is not there."""
+        upload = self._files.pop(identity, None)
+        if upload is not None:
+            upload.folder.close()
+
+    def __contains__(self, identity: object) -> bool:
+        return identity in self._files
+
+
+SENT_TAGS = 60
+"""Tags sent to the browser: all of MTG-Jamendo's, the highest of AudioSet's 527."""
+
+SPREAD_PERCENT = (10, 90)
+COURSE_POINTS = 60
+CARRIED_STRETCHES = 4
+SIMILAR = 6
+
+Array = npt.NDArray[np.float32]
+
+
+def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, Any], bytes]:
+    """What the card of a song shows, as JSON, and the timeline.
+
+    Returns
+    -------
+    description : dict
+        Names; tags, classes or values in `Prediction.order` (score, threshold or None, state in words, grade, spread
+        over time, column of the timeline); the scale, texts, and valence and arousal.
+    timeline : bytes
+        uint8 (frames, columns): scores from 0, the low end of the scale, to 255, the high end.
+    """
+    prediction, words = analysis.prediction, tagger.task.rules.page
+    best = prediction.order[:SENT_TAGS].tolist()
+    scale = prediction.scale or (0.0, 1.0)
+    low, high = np.percentile(prediction.frame_scores, SPREAD_PERCENT, axis=0)
+    peaks = prediction.frame_scores.max(axis=0)
+    tags = [
+        {
+            "tag": prediction.targets[tag],
+            "score": float(prediction.track_scores[tag]),
+            **_decision(prediction, tagger, tag),
+            "reliability": prediction.grades[tag],
+            "spread": [float(low[tag]), float(high[tag])],
+            "peak": float(peaks[tag]),
+            "column": column,
+        }
+        for column, tag in enumerate(best)
+    ]
+    timeline = np.rint(255 * np.clip(prediction.share(prediction.frame_scores[:, best]), 0, 1)).astype(np.uint8)
+    said = {name: text.format(None, *scale) for name, text in asdict(words).items() if isinstance(text, str)}
+    description = {
+        "name": name,
+        "title": prediction.title,
+        "artist": prediction.artist,
+        "duration_s": prediction.duration_s,
+        "tags": tags,
+        "scale": list(scale),
+        "words": said,
+        "frames": len(timeline),
+        "columns": timeline.shape[1],
+        **_on_plane(prediction, tagger),
+    }
+    return description, timeline.tobytes()
+
+
+def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, Any]:
+    """Whether a target is decided, by which threshold, and that in words."""
+    words, value = tagger.task.rules.page, float(tagger.thresholds[target])
+    threshold = value if words.thresholds and np.isfinite(value) else None
+    decided = tagger.task.rules.columns[2] is not None and bool(prediction.decided[target])
+    state = words.states[0 if decided else 1 if threshold is not None else 2]
+    return {
+        "threshold": threshold,
+        "above_threshold": decided,
+        "state": state.format(value, *(prediction.scale or (0.0, 1.0))),
+    }
+
+
+def describe_details(analysis: Analysis, tagger: Tagger, library: Library | None) -> tuple[dict[str, Any], bytes]:
+    """What takes longer than the tags: why each was given, similar tracks, and the spectrogram.
+
+    Returns
+    -------
+    details : dict
+        ``why``: for each tag at most 4 stretches that carried it, in order, start and end in seconds; ``similar``:
+        tracks of the library.
+    spectrogram : bytes
+        PNG of the whole file, without axes.
+    """
+    explanation = explain(tagger, analysis.frames)
+    why = {
+        tag: sorted([start_s, end_s] for start_s, end_s, _ in explanation.carried(column, CARRIED_STRETCHES))
+        for column, tag in enumerate(analysis.prediction.targets)
+    }
+    found = [] if library is None else similarity.describe(library.similar(analysis.frames.mean(axis=0), SIMILAR))
+    return {"why": why, "similar": [describe_track(track) for track in found]}, png_bytes(analysis.spectrogram)
+
+
+def describe_track(track: Found) -> dict[str, Any]:
+    """A track of a library for the browser's lists."""
+    return {
+        "key": track.key,
+        "title": track.title,
+        "artist": track.artist,
+        "playable": track.file is not None,
+        "note": ", ".join(f"{tag} {score:.2f}" for tag, score in track.tags),
+        "fit": track.fit,
+    }
+
+
+def export(prediction: Prediction, form: str, name: str) -> tuple[str, str, bytes]:
+    """A file to download: its name, its media type and its content.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    form : str
+        ``csv`` (all tags, as `jamendo-mood tag --format csv` prints them), ``json`` (with the timeline) or ``png``.
+    name : str
+        The name of the song's file.
+
+    Raises
+    ------
+    KeyError
+        There is no such format.
+    """
+    media, write = _EXPORTS[form]
+    return f"{Path(name).stem or 'song'} moods.{form}", media, write(replace(prediction, source=name))
+
+
+def _write_csv(prediction: Prediction) -> bytes:
+    text = io.StringIO()
+    write_csv([prediction], len(prediction.targets), text, timeline=False)
+    return text.getvalue().encode()
+
+
+def _write_json(prediction: Prediction) -> bytes:
+    values = prediction.to_json(len(prediction.targets), timeline=True)
+    return (plaintext.to_json(values, indent=1) + "\n").encode()
+
+
+def _write_png(prediction: Prediction) -> bytes:
+    return plot_song(prediction).to_png(dpi=150)
+
+
+_EXPORTS = {
+    "csv": ("text/csv", _write_csv),
+    "json": ("application/json", _write_json),
+    "png": ("image/png", _write_png),
+}
+
+
+def _on_plane(prediction: Prediction, tagger: Tagger) -> dict[str, Any]:
+    """Valence and arousal of the song, and their course over it; None if the targets say nothing about them."""
+    whole = emotions.place_of(tagger.task, tagger.thresholds, prediction.track_scores)
+    if whole is None:
+        return {"va": None}
+    frames = emotions.place_of(tagger.task, tagger.thresholds, prediction.frame_scores)
+    stretches = np.array_split(np.asarray(frames), min(COURSE_POINTS, len(prediction.frame_scores)))
+    course = [stretch.mean(axis=0).round(3).tolist() for stretch in stretches]
+    return {"va": whole.tolist(), "va_course": course, "va_source": tagger.task.rules.place_source}
