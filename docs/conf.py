@@ -1,7 +1,7 @@
 """The documentation site: `make docs` builds it into build/docs, and fails on any warning.
 
-Nothing is kept by hand that the package knows: the options of the commands come from their parsers (sphinx-argparse), and a
-page for each room from what is in its folder.
+Nothing is kept by hand that the package knows: the options of the commands come from their parsers (sphinx-argparse),
+and a page for each room from what is in its folder.
 """
 
 import importlib
@@ -66,8 +66,8 @@ def _describe_room(room: str) -> str:
 def _describe_public(rooms: list[str]) -> str:
     parts = [
         _title("Python API", "="),
-        "What ``from jamendo_mood import ...`` gives; the names that stay. Each comes from one of the rooms below, whose other",
-        "names may change from version to version.\n",
+        "What ``from jamendo_mood import ...`` gives; the names that stay. Each comes from one of the rooms below,",
+        "whose other names may change from version to version.\n",
     ]
     for name in jamendo_mood.__all__:
         public = getattr(jamendo_mood, name)
@@ -82,15 +82,17 @@ def _title(text: str, line: str) -> str:
 
 
 def plain_signature(_app, _what, _name, _object, _options, signature, returned):
-    """``NDArray[float32]`` as in the source, not what numpy makes of it; no defaults that Python cannot read, such as
-    ``<factory>``, for which Sphinx would give up the whole signature."""
+    """Write ``NDArray[float32]`` as the source does, and ``...`` for defaults such as ``<factory>``.
+
+    Sphinx would give up a whole signature for a default that Python cannot read.
+    """
     array = r"~?(?:numpy\.)?ndarray\[tuple\[[^]]*\], ~?(?:numpy\.)?dtype\[~?(?:\w+\.)*(\w+)(?:\[[^]]*\])?\]\]"
     signature = signature and re.sub(r"<[a-z]+(?: <lambda>| \w+)?(?: at \w+)?>", "...", signature)
     return tuple(text and re.sub(array, r"NDArray[\1]", text) for text in (signature, returned))
 
 
 def keep_text(_app, what, name, _object, _options, lines):
-    """Of a constant's docstring: napoleon would take what stands before its first colon for a type."""
+    """Keep the docstring of a constant: napoleon would take what stands before its first colon for a type."""
     if what in ("data", "attribute"):
         lines[:] = constants.pop(name, None) or constants.setdefault(name, [*lines])
 

@@ -2,9 +2,10 @@
 
     python scripts/ablation.py AUDIOSET_DIR [--out docs/ablation.md]
 
-Every variant is trained on AudioSet's `bal_train` with all 527 labels, two seeds each, and judged on the eighth of it
-that is held out as `validation`; `eval_public` is scored too, to report, and never to choose. What was found is kept in
-`build/ablation.json` as it comes, and a second run goes on from there: after a change of the code, delete that file.
+Every variant is trained on AudioSet's `bal_train` with all 527 labels, two seeds each, and evaluated on the eighth of
+it that is held out as `validation`; `eval_public` is scored too, to report, and never to choose. What was found is kept
+in `build/ablation.json` as it comes, and a second run continues from there: after a change of the code, delete that
+file.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import numpy as np
 from jamendo_mood import load_dataset, load_part
 from jamendo_mood.datasets.audioset import MOODS, MUSIC, N_LABELS
 from jamendo_mood.tasks import metrics
-from jamendo_mood.tasks.metrics import centred_interval, draw_figures
+from jamendo_mood.tasks.metrics import bootstrap_tags, centred_interval
 from jamendo_mood.training.fit import TrainConfig, fit
 
 FOUND = Path("build/ablation.json")
@@ -96,7 +97,7 @@ def load_parts(root, task):
 
 
 def train(variant, seed, parts):
-    """The scores of both judged parts, and the seconds that training took."""
+    """The scores of both evaluated parts, and the seconds that training took."""
     started = time.perf_counter()
     settings = {"ensemble": "1", "epochs": EPOCHS[variant.head], **variant.settings, "seed": str(seed)}
     config = TrainConfig.for_head(variant.head).updated(settings)
@@ -109,9 +110,11 @@ def train(variant, seed, parts):
 def record(found, key, scores, seconds, parts):
     """Keep the figures of a training, and the scores of the base, of which ensembles are made."""
     validation = parts["validation"]
-    draws = draw_figures(validation.Y > 0, scores["validation"], [t.artist for t in validation.tracks], rounds=ROUNDS)
-    found[key] = {name: judge(parts[name], scores[name]) for name in scores}
-    found[key] |= {"draws": draws.figures["PR-AUC-macro"].tolist(), "seconds": seconds}
+    samples = bootstrap_tags(
+        validation.Y > 0, scores["validation"], [t.artist for t in validation.tracks], rounds=ROUNDS
+    )
+    found[key] = {name: evaluate_predictions(parts[name], scores[name]) for name in scores}
+    found[key] |= {"draws": samples.metrics["PR-AUC-macro"].tolist(), "seconds": seconds}
     print(f"{key:60} {seconds:4.0f} s  {found[key]['validation']}", flush=True)
     FOUND.parent.mkdir(exist_ok=True)
     if key.startswith(BASE):
@@ -119,7 +122,7 @@ def record(found, key, scores, seconds, parts):
     FOUND.write_text(json.dumps(found))
 
 
-def judge(part, scores):
+def evaluate_predictions(part, scores):
     """Mean average precision of all labels, and the figures of the moods among music."""
     truth = part.Y > 0
     figures = {}
@@ -174,8 +177,8 @@ def table(found, rows, base):
 def difference(runs, base):
     """The difference of the means over seeds, with the interval of a paired bootstrap over videos."""
     means = [np.mean([run["validation"]["mAP"] for run in group]) for group in (runs, base)]
-    draws = [np.mean([run["draws"] for run in group], axis=0) for group in (runs, base)]
-    low, high = centred_interval(draws[0] - draws[1], means[0] - means[1])
+    samples = [np.mean([run["draws"] for run in group], axis=0) for group in (runs, base)]
+    low, high = centred_interval(samples[0] - samples[1], means[0] - means[1])
     return f"{means[0] - means[1]:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
@@ -191,7 +194,7 @@ INTRODUCTION = """\
 
 Made by `scripts/ablation.py`; the tables are what it printed. Every row was trained on the 19,476 segments of
 AudioSet's `bal_train` that are neither held out nor in `eval_public`, with all 527 labels, two seeds each (four for the
-default), and is judged by the 2,660 held-out segments (`validation`). The three columns of `eval_public` (10,327
+default), and is evaluated by the 2,660 held-out segments (`validation`). The three columns of `eval_public` (10,327
 segments) are there to report. *mAP* is the mean average precision of the 527 labels;
 the *mood* figures are of the 7 moods among the segments labelled Music, 24 to 32 positives each, so that differences of
 0.02 in their PR-AUC are luck. In brackets: 95 % intervals of a paired bootstrap over videos, of the mean of the seeds.

@@ -26,14 +26,14 @@ def main(root: Path) -> None:
     halves = tuple(tuple(array.astype(np.float16) for array in weights) for weights in whole.weights)
     tagger = replace(whole, weights=halves)
     scores = experiment.evaluate(tagger, root)
-    tested = {"part": TEST_PART, "figures": scores.figures, "intervals": scores.intervals}
+    tested = {"part": TEST_PART, "figures": scores.metrics, "intervals": scores.intervals}
     replace(
         tagger,
         # 24 to 32 positives a mood, where validation has 3 to 9
         grades=tuple(row["grade"] for row in scores.per_target),
         record={**tagger.record, "tested": tested, "graded_on": TEST_PART},
     ).save(BUILTIN)
-    for name, figure in scores.figures.items():
+    for name, figure in scores.metrics.items():
         print(f"{name:18} {figure:.4f}")
 
 

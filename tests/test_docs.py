@@ -1,5 +1,6 @@
 """README and docs: short, complete, and every command in them is one that there is."""
 
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -17,21 +18,22 @@ PAGE_NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 
 
 def read_commands(text: str) -> list[str]:
-    """The commands that a page tells to type: in blocks marked ``sh``, or indented by four, with or without a prompt."""
+    """The commands that a page tells to type: in blocks marked ``sh``, or indented by four, some with a prompt."""
     lines = re.sub(r"\\\n\s*", "", text).splitlines()
     found, fence = [], None
     for line in lines:
         if match := re.match(r"```(\w*)", line):
             fence = None if fence is not None else match[1]
-        elif match := re.match(r"(    )?(?:\$ )?jamendo-mood (.*)", line):
-            if fence == "sh" or (fence is None and match[1]):
-                found.append(match[2].partition(" > ")[0].partition("  #")[0])
+        elif match := re.match(
+            r"(?:\$ )?jamendo-mood (.*)" if fence == "sh" else r"    (?:\$ )?jamendo-mood (.*)", line
+        ):
+            found += [match[1].partition(" > ")[0].partition("  #")[0]] if fence in ("sh", None) else []
     return found
 
 
 def test_commands_are_found_in_a_page():
-    text = "\n    $ jamendo-mood tasks\n    mirex  \n```sh\njamendo-mood tag a \\\n    b > c\n```\njamendo-mood is\n```text\n"
-    assert read_commands(text + "jamendo-mood no\n```\n") == ["tasks", "tag a b"]
+    text = "    $ jamendo-mood tasks\n    mirex\n```sh\njamendo-mood tag a \\\n    b > c\n```\njamendo-mood is\n"
+    assert read_commands(text + "```text\njamendo-mood no\n```\n") == ["tasks", "tag a b"]
 
 
 @pytest.mark.parametrize("name", PAGE_NAMES)
@@ -39,6 +41,17 @@ def test_the_commands_of_a_page_can_be_typed(name):
     parser = build_parser()
     for command in read_commands((ROOT / name).read_text(encoding="utf-8")):
         parser.parse_args(shlex.split(command))
+
+
+@pytest.mark.parametrize("name", PAGE_NAMES)
+def test_names_of_the_package_are_there(name):
+    """In prose, and what a block of code imports; `import` leads to a module, the rest to what is in it."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    names = set(re.findall(r"\bjamendo_mood(?:\.\w+)+", text))
+    for module, imported in re.findall(r"^from (jamendo_mood[\w.]*) import (.+)$", text, re.MULTILINE):
+        names |= {f"{module}.{each.strip()}" for each in imported.split(",")}
+    for dotted in names:
+        pkgutil.resolve_name(dotted)
 
 
 def test_the_tutorials_have_commands():

@@ -3,7 +3,7 @@
 import numpy as np
 
 from jamendo_mood.datasets.dataset import Track
-from jamendo_mood.evaluation.evaluate import Evaluation, judge, score_predictions
+from jamendo_mood.evaluation.evaluate import Evaluation, evaluate_predictions, score_predictions
 from jamendo_mood.tasks import Task, calibration, metrics
 from jamendo_mood.training.data import Examples
 
@@ -13,7 +13,7 @@ NO_POSITIVES, NEVER_GIVEN = 2, 1
 def make_evaluation(count, *, rows=200, seed=0, names=None, intervals=True):
     """Tags of falling frequency, told apart more or less well; of three or more, one is true of no example.
 
-    One tag, where there are several, is never given: its threshold is infinite, as one that could not be tuned.
+    One tag, where there are several, is never given: its threshold is infinite, as one that could not be thresholds.
     """
     rng = np.random.default_rng(seed)
     odds = rng.normal(-1, 1.5, (rows, count)) - np.linspace(0, 1, count)
@@ -26,7 +26,7 @@ def make_evaluation(count, *, rows=200, seed=0, names=None, intervals=True):
         thresholds[NEVER_GIVEN] = np.inf
     decisions = predictions >= thresholds
     tags = tuple(names or (f"tag {number}" for number in range(count)))
-    scores = score_predictions(truth, predictions, tags, decisions=decisions, tuned=thresholds)
+    scores = score_predictions(truth, predictions, tags, decisions=decisions, thresholds=thresholds)
     grades = metrics.grade_tags(truth, predictions)
     per_target = [
         {**row, "grade": grade, "artists": row["positives"]}
@@ -34,7 +34,7 @@ def make_evaluation(count, *, rows=200, seed=0, names=None, intervals=True):
     ]
     if intervals:
         per_target = [{**row, **make_interval(row["PR-AUC"])} for row in per_target]
-    figures = {**scores.figures, **calibration.score_calibration(truth, predictions)}
+    figures = {**scores.metrics, **calibration.score_calibration(truth, predictions)}
     ends = {"PR-AUC-macro": (0.25, 0.75)} if intervals else {}
     arrays = {"truth": truth, "predictions": predictions, "decisions": decisions}
     return Evaluation(figures, tuple(per_target), rows, ends, **arrays)
@@ -56,7 +56,7 @@ def make_class_evaluation(count, *, rows=200, seed=0, names=None, rounds=20):
     scores = (np.exp(odds) / np.exp(odds).sum(axis=1, keepdims=True)).astype(np.float32)
     task = Task("toy", "classes", tuple(names or (f"class {number}" for number in range(count))))
     examples = Examples(_none(rows), Y, make_artists(rows, 3), task.targets)
-    return judge(task, examples, scores, task.rules.decide(scores, np.zeros(count)), rounds=rounds)
+    return evaluate_predictions(task, examples, scores, task.rules.decide(scores, np.zeros(count)), rounds=rounds)
 
 
 def make_value_evaluation(count=2, *, rows=200, seed=0, names=None, songs=0, rounds=20):
@@ -74,7 +74,7 @@ def make_value_evaluation(count=2, *, rows=200, seed=0, names=None, songs=0, rou
     times_s = np.tile(np.arange(length) / 2 + 15, songs).astype(np.float32) if songs else None
     task = Task("toy", "values", names, (1.0, 9.0), 2.0 if songs else None)
     examples = Examples(_none(len(Y)), Y, tuple(tracks[owner] for owner in owners), names, times_s)
-    return judge(task, examples, scores, task.rules.decide(scores, np.zeros(count)), rounds=rounds)
+    return evaluate_predictions(task, examples, scores, task.rules.decide(scores, np.zeros(count)), rounds=rounds)
 
 
 def make_artists(count, each):

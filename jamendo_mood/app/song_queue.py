@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import queue
 import threading
@@ -21,8 +20,8 @@ from jamendo_mood.library.similarity import Library
 from jamendo_mood.tagging.analysis import Analysis, Limits, Progress, analyse, explain_error
 from jamendo_mood.tagging.prediction import Prediction
 from jamendo_mood.training.model import Tagger
-from jamendo_mood.util.errors import CancelledError, DiskFullError, LimitError, MoodError, UsageError
-from jamendo_mood.util.files import Scratch
+from jamendo_mood.util.errors import CancelledError, LimitError, MoodError, UsageError
+from jamendo_mood.util.files import Scratch, is_disk_full, scratch_full
 
 PROGRESS_EVERY_S = 0.1
 
@@ -297,8 +296,8 @@ class Uploads:
             with upload.path.open("ab") as file:
                 file.write(piece)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFullError(f"no space left for {upload.name} in {upload.path.parent.parent}") from error
+            if is_disk_full(error):
+                raise scratch_full(upload.path) from error
             log.error("%s: %s", upload.path, error)
             raise UsageError("uploads cannot be stored") from error
         upload.received += len(piece)

@@ -77,7 +77,7 @@ def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, A
 
 def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, Any]:
     """Whether a target is decided, by which threshold, and that in words."""
-    words, value = tagger.task.rules.page, float(tagger.tuned[target])
+    words, value = tagger.task.rules.page, float(tagger.thresholds[target])
     threshold = value if words.thresholds and np.isfinite(value) else None
     decided = tagger.task.rules.columns[2] is not None and bool(prediction.decided[target])
     state = words.states[0 if decided else 1 if threshold is not None else 2]
@@ -164,10 +164,10 @@ _EXPORTS = {
 
 def _on_plane(prediction: Prediction, tagger: Tagger) -> dict[str, Any]:
     """Valence and arousal of the song, and their course over it; None if the targets say nothing about them."""
-    whole = emotions.place_of(tagger.task, tagger.tuned, prediction.track_scores)
+    whole = emotions.place_of(tagger.task, tagger.thresholds, prediction.track_scores)
     if whole is None:
         return {"va": None}
-    frames = emotions.place_of(tagger.task, tagger.tuned, prediction.frame_scores)
+    frames = emotions.place_of(tagger.task, tagger.thresholds, prediction.frame_scores)
     stretches = np.array_split(np.asarray(frames), min(COURSE_POINTS, len(prediction.frame_scores)))
     course = [stretch.mean(axis=0).round(3).tolist() for stretch in stretches]
     return {"va": whole.tolist(), "va_course": course, "va_source": tagger.task.rules.place_source}

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from jamendo_mood.audio import ffmpeg
 from jamendo_mood.util.errors import AudioError, DiskFullError, LimitError, NoFileError, NoSoundError, UsageError
-from jamendo_mood.util.files import Scratch
+from jamendo_mood.util.files import Scratch, scratch_full
 
 SAMPLE_RATE_HZ = 16_000
 PCM_SCALE = 32_768.0  # 16-bit PCM to [-1, 1)
@@ -293,7 +293,7 @@ def _check(done: ffmpeg.Done, source: Path, wav: Path) -> None:
 def _decoding_error(source: Path, wav: Path, reason: str) -> AudioError | DiskFullError:
     """The error of the track, or of the disk if that is full."""
     if "No space left" in reason or shutil.disk_usage(wav.parent).free == 0:
-        return DiskFullError(f"no space left in the scratch folder {wav.parent.parent}: free some, or name another")
+        return scratch_full(wav)
     return AudioError(f"{source}: cannot be decoded ({reason})")
 
 

@@ -326,7 +326,7 @@ def to_image(spectrogram: Spectrogram, colour: bool = True) -> Image:
 
 
 def png_bytes(spectrogram: Spectrogram, colour: bool = True) -> bytes:
-    """Encode what `to_image` draws as PNG. Needs Pillow, which comes with matplotlib, of the extra ``notebook``."""
+    """Encode what `to_image` samples as PNG. Needs Pillow, which comes with matplotlib, of the extra ``notebook``."""
     import PIL.Image
 
     pixels = to_image(spectrogram, colour)

@@ -79,7 +79,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def print_comparison(comparisons: list[Comparison], first: str, second: str, form: str) -> None:
-    """Print for each figure by how much the first tagger is better, and how sure that is."""
+    """Print for each metric by how much the first tagger is better, and how sure that is."""
     if form == "json":
         shared.print_json({row.figure: asdict(row) for row in comparisons})
         return
@@ -105,13 +105,13 @@ def add_vote(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data set's tables, as published")
     parser.add_argument("--split", type=int, metavar="N", help="split (default: the one they were trained on)")
-    parser.add_argument("--part", metavar="NAME", help="part to judge by (default: the test part)")
+    parser.add_argument("--part", metavar="NAME", help="part to evaluate on (default: the test part)")
     parser.add_argument(
         "--rounds",
         type=shared.whole,
         default=ROUNDS,
         metavar="N",
-        help=f"of the bootstrap over artists (default {ROUNDS})",
+        help=f"bootstrap samples of artists (default {ROUNDS})",
     )
     parser.add_argument("--format", choices=("table", "json"), default="table", help="of the output (default table)")
 
@@ -141,7 +141,7 @@ def vote(arguments: argparse.Namespace) -> int:
 
 
 def print_vote(found: Mapping[str, Scores], form: str) -> None:
-    """Print the figures of several taggers, and of what they decide together, side by side."""
+    """Print the metrics of several taggers, and of what they decide together, side by side."""
     if form == "json":
         shared.print_json({name: scores.to_json() for name, scores in found.items()})
         return
@@ -152,8 +152,8 @@ def print_vote(found: Mapping[str, Scores], form: str) -> None:
     scores = found[together]
     print(f"{scores.examples} examples, {len(scores.per_target)} {KINDS[scores.kind].plural}")
     print(" " * 17 + "".join(f"{name:>10}" for name in [*letters, together]))
-    for name in scores.figures:
-        figures = [own.figures.get(name) for own in found.values()]  # one that is not defined is not there
+    for name in scores.metrics:
+        figures = [own.metrics.get(name) for own in found.values()]  # one that is not defined is not there
         print(f"{name:17}" + "".join("         -" if figure is None else f"{figure:10.4f}" for figure in figures))
 
 
@@ -196,7 +196,7 @@ def score(arguments: argparse.Namespace) -> int:
             raise UsageError(f"{arguments.thresholds}: {len(thresholds)} thresholds for {predictions.shape[1]} tags")
         decisions = predictions > thresholds if arguments.official else reaches_threshold(predictions, thresholds)
     names = tags or tuple(f"tag {number}" for number in range(truth.shape[1]))
-    scores = score_predictions(truth, predictions, names, decisions=decisions, tuned=thresholds)
+    scores = score_predictions(truth, predictions, names, decisions=decisions, thresholds=thresholds)
     shared.print_scores(scores, arguments.format)
     if arguments.official:
         print_quirks(evaluate.QUIRKS)
@@ -211,11 +211,11 @@ def print_quirks(quirks: Sequence[str]) -> None:
 
 COMMANDS = {
     "evaluate": Command(
-        add_evaluate, evaluate, "Judge a tagger by a part of its data: headline figures and a row for each tag."
+        add_evaluate, evaluate, "Evaluate a tagger on a part of its data: headline metrics and a row for each tag."
     ),
     "compare": Command(add_compare, compare, "Say whether tagger A is better than B, by a paired bootstrap."),
     "vote": Command(
-        add_vote, vote, "Judge several taggers on different inputs, and what the majority of them decides."
+        add_vote, vote, "Evaluate several taggers on different inputs, and what the majority of them decides."
     ),
-    "score": Command(add_score, score, "Score predictions in .npy files, whoever made them, by the official figures."),
+    "score": Command(add_score, score, "Score predictions in .npy files, whoever made them, by the official metrics."),
 }

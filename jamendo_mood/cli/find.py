@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,7 +63,6 @@ def similar(arguments: argparse.Namespace) -> int:
 
 def add_playlist(parser: argparse.ArgumentParser) -> None:
     """Options of `playlist`."""
-    parser._negative_number_matcher = re.compile(r"-[\d.]")  # `--at -0.6,-0.4` is a point and no option
     start = parser.add_mutually_exclusive_group(required=True)
     start.add_argument(
         "--mood",
@@ -116,7 +114,7 @@ def playlist(arguments: argparse.Namespace) -> int:
     tag_places = shared.read_tag_places(tagger, arguments.places)
     library = shared.open_library(arguments, store, tagger)
     if arguments.places is not None:
-        library = replace(library, va=place_of(tagger.task, tagger.tuned, library.scores, tag_places)).prepare()
+        library = replace(library, va=place_of(tagger.task, tagger.thresholds, library.scores, tag_places)).prepare()
     places, given = [end.place_in(library) for end in path], {end.track for end in path if end.track}
     if wanted:
         found = library.by_moods(wanted, arguments.count)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -11,9 +10,10 @@ from typing import NoReturn
 
 from jamendo_mood import __version__
 from jamendo_mood.cli import demo, evaluate, extract, find, store, tag, train
-from jamendo_mood.cli.shared import DONE, SOME_FAILED, WRONG_USAGE, Command
+from jamendo_mood.cli.shared import DONE, SOME_FAILED, WRONG_USAGE, Command, attach_points
 from jamendo_mood.util import plaintext, process
-from jamendo_mood.util.errors import DiskFullError, MoodError
+from jamendo_mood.util.errors import MoodError
+from jamendo_mood.util.files import is_disk_full
 
 EPILOG = """\
 The usual way, from MP3s to tags:
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().parse_args(attach_points(sys.argv[1:] if argv is None else argv))
     process.announce(COMMANDS[arguments.command].interrupted)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLineFormatter("warning: %(message)s"))
@@ -64,8 +64,7 @@ def _run(argv: list[str] | None) -> int:
             sys.stdout.flush()
         except OSError:  # which may be the error
             _drop_output()
-        full = isinstance(error, DiskFullError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        return SOME_FAILED if full else WRONG_USAGE
+        return SOME_FAILED if is_disk_full(error) else WRONG_USAGE
 
 
 def _tell(error: MoodError | OSError) -> str:

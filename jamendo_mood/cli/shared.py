@@ -7,7 +7,8 @@ neither TensorFlow nor pandas.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -91,6 +92,17 @@ def point(text: str) -> tuple[float, float]:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is not valence and arousal, two numbers from -1 to 1 such as 0.8,-0.5")
+
+
+def attach_points(arguments: Sequence[str]) -> list[str]:
+    """Write ``--at -0.6,-0.4`` as ``--at=-0.6,-0.4``: argparse takes a point that begins with a minus for an option."""
+    attached: list[str] = []
+    for argument in arguments:
+        if attached and attached[-1] in ("--at", "--to") and re.match(r"-[\d.]", argument):
+            attached[-1] += f"={argument}"
+        else:
+            attached.append(argument)
+    return attached
 
 
 def whole(text: str) -> int:
@@ -183,9 +195,9 @@ def add_part(parser: argparse.ArgumentParser, rounds: Callable[[str], int]) -> N
     from jamendo_mood.tasks.metrics import ROUNDS
 
     parser.add_argument("--split", type=int, metavar="N", help="official split (default: the one it was trained on)")
-    parser.add_argument("--part", metavar="NAME", help="part to judge by (default: the test part)")
+    parser.add_argument("--part", metavar="NAME", help="part to evaluate on (default: the test part)")
     parser.add_argument(
-        "--rounds", type=rounds, default=ROUNDS, metavar="N", help=f"of the bootstrap over artists (default {ROUNDS})"
+        "--rounds", type=rounds, default=ROUNDS, metavar="N", help=f"bootstrap samples of artists (default {ROUNDS})"
     )
 
 
@@ -200,12 +212,12 @@ def load_tagger(arguments: argparse.Namespace) -> Tagger:
 
 
 def print_scores(scores: Scores, form: str) -> None:
-    """Print the headline figures and the rows per target."""
+    """Print the headline metrics and the rows per target."""
     if form == "json":
         print_json(scores.to_json())
         return
     print(f"{scores.examples} examples, {len(scores.per_target)} {KINDS[scores.kind].plural}")
-    for name, figure in scores.figures.items():
+    for name, figure in scores.metrics.items():
         number = str(figure) if isinstance(figure, int) else f"{figure:.6f}"  # a count, or a figure
         print(f"{name:16} {number}{interval(scores.intervals.get(name))}")
     if scores.intervals:

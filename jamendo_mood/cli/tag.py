@@ -96,7 +96,7 @@ def _place_predictions(predictions: Sequence[Prediction], tagger: Tagger, places
     """Predictions where a table of tags puts them."""
     placed = []
     for prediction in predictions:
-        va = place_of(tagger.task, tagger.tuned, prediction.track_scores, places)
+        va = place_of(tagger.task, tagger.thresholds, prediction.track_scores, places)
         placed.append(replace(prediction, place=None if va is None else Place(*va.tolist())))
     return placed
 

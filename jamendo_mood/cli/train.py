@@ -210,7 +210,7 @@ def add_cross_validate(parser: argparse.ArgumentParser) -> None:
     shared.add_training(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
     parser.add_argument(
-        "--rounds", type=shared.whole, default=ROUNDS, metavar="N", help=f"of the bootstrap over artists ({ROUNDS})"
+        "--rounds", type=shared.whole, default=ROUNDS, metavar="N", help=f"bootstrap samples of artists ({ROUNDS})"
     )
     shared.add_format(parser, "table", "json")
 
@@ -237,7 +237,7 @@ def cross_validate(arguments: argparse.Namespace) -> int:
 
 
 def print_folds(found: CrossValidation, form: str) -> None:
-    """Print what a cross-validation found: the figures of all folds together, and their spread."""
+    """Print what a cross-validation found: the metrics of all folds together, and their spread."""
     if form == "json":
         shared.print_json(found.to_json())
         return

@@ -151,18 +151,34 @@ class Embedder:
 
 @dataclass(frozen=True)
 class EmbedderOptions:
-    """How to make an embedder."""
+    """How to make an embedder.
 
-    weights: Path | None = None  # see `vggish.find_weights` and `yamnet.find_weights`
-    pca: Path | None = None  # Google's PCA parameters; None looks beside the weights, then downloads them
-    allow_untrained: bool = False  # take weights that are not Google's
-    precision: str = "float32"  # of VGGish, see `vggish.choose_precision`
-    hop_s: float | None = None  # step from window to window, a multiple of 10 ms; None is the embedder's own
+    Attributes
+    ----------
+    weights : Path or None
+        See `vggish.find_weights` and `yamnet.find_weights`.
+    pca : Path or None
+        Google's PCA parameters; None looks beside the weights, then downloads them.
+    allow_untrained : bool
+        Take weights that are not the true ones.
+    precision : str
+        What VGGish computes in: ``float32``, ``bfloat16``, or ``auto``, which is bfloat16 where the machine multiplies
+        it natively (see `vggish.choose_precision`). A store takes embeddings of one precision alone: to add to one that
+        was begun elsewhere, give its ``spec.precision``.
+    hop_s : float or None
+        Step from window to window, a multiple of 10 ms; None is the embedder's own.
+    """
+
+    weights: Path | None = None
+    pca: Path | None = None
+    allow_untrained: bool = False
+    precision: str = "auto"
+    hop_s: float | None = None
 
     @classmethod
     def of(cls, arguments: Any) -> EmbedderOptions:
-        """The options of a parsed command line; if it has none for the precision, that is ``auto``."""
-        precision = getattr(arguments, "precision", "auto")
+        """The options of a parsed command line."""
+        precision = getattr(arguments, "precision", cls.precision)
         hop_s = getattr(arguments, "hop", None)
         return cls(arguments.weights, arguments.pca, arguments.allow_untrained, precision, hop_s)
 

@@ -23,7 +23,7 @@ import jamendo_mood
 from jamendo_mood.tasks import KINDS, Task, metrics
 from jamendo_mood.tasks.calibration import calibration_error
 from jamendo_mood.tasks.kind import Section, rank_targets
-from jamendo_mood.tasks.metrics import ROUNDS, Comparison, Draws, brier_skill
+from jamendo_mood.tasks.metrics import ROUNDS, Comparison, Samples, brier_skill
 from jamendo_mood.tasks.values import score_curves
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.model import Tagger
@@ -47,33 +47,33 @@ class Scores:
 
     Attributes
     ----------
-    figures : dict of float
-        The headline figures by their official names, such as ``PR-AUC-macro``.
+    metrics : dict of float
+        The headline metrics by their official names, such as ``PR-AUC-macro``.
     per_target : tuple of dict
-        For each class or value: its name, as ``class`` or ``value``, and the figures of its kind, see `tasks.KINDS`.
+        For each class or value: its name, as ``class`` or ``value``, and the metrics of its kind, see `tasks.KINDS`.
         For each tag: ``tag``, ``positives``, ``prior``, ``PR-AUC``, ``ROC-AUC`` and, where decisions are known,
         ``precision``, ``recall``, ``F-score`` and ``threshold``; of a tagger also ``grade``, ``artists`` (how many the
         positives are by), ``ECE-all`` (over all its scores), ``Brier-skill``, and the interval of its PR-AUC as
-        ``PR-AUC-low`` and ``PR-AUC-high``. None where a figure is not defined.
+        ``PR-AUC-low`` and ``PR-AUC-high``. None where a metric is not defined.
     examples : int
         Tracks; moments of tracks where the task is a dynamic one.
     intervals : dict of (float, float)
-        For each figure but the prior, the 95 % interval of a bootstrap over artists; empty where it was not made.
+        For each metric but the prior, the 95 % interval of a bootstrap over artists; empty where it was not made.
     kind : str
         A key of `tasks.KINDS`.
     """
 
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     per_target: tuple[Mapping[str, Any], ...]
     examples: int
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     kind: str = "tags"
 
     def to_json(self) -> dict[str, Any]:
-        """One object, unrounded, headline figures at its top level."""
+        """One object, unrounded, headline metrics at its top level."""
         intervals = {"intervals": {name: list(interval) for name, interval in self.intervals.items()}}
         rows = [dict(row) for row in self.per_target]
-        return {**self.figures, **(intervals if self.intervals else {}), "examples": self.examples, "per_target": rows}
+        return {**self.metrics, **(intervals if self.intervals else {}), "examples": self.examples, "per_target": rows}
 
     def table(self) -> pd.DataFrame:
         """The rows per target, best first."""
@@ -115,14 +115,14 @@ class Evaluation(Scores):
 
 
 def evaluate(tagger: Tagger, examples: Examples, *, rounds: int = ROUNDS) -> Evaluation:
-    """Judge a tagger by examples it was not trained on.
+    """Evaluate a tagger on examples it was not trained on.
 
     Parameters
     ----------
     tagger : Tagger
     examples : Examples
     rounds : int
-        Draws of the bootstrap over artists that the intervals come from; 0 makes none.
+        Bootstrap samples of artists that the intervals come from; 0 makes none.
 
     Raises
     ------
@@ -130,19 +130,21 @@ def evaluate(tagger: Tagger, examples: Examples, *, rounds: int = ROUNDS) -> Eva
         There is nothing to measure: no tag has positives and negatives, no value varies.
     """
     predictions = tagger.score(examples.frames)
-    return judge(tagger.task, examples, predictions, tagger.decide(predictions), tuned=tagger.tuned, rounds=rounds)
+    return evaluate_predictions(
+        tagger.task, examples, predictions, tagger.decide(predictions), thresholds=tagger.thresholds, rounds=rounds
+    )
 
 
-def judge(
+def evaluate_predictions(
     task: Task,
     examples: Examples,
     predictions: Array,
     decisions: Bools,
     *,
-    tuned: npt.NDArray[np.float64] | None = None,
+    thresholds: npt.NDArray[np.float64] | None = None,
     rounds: int = ROUNDS,
 ) -> Evaluation:
-    """Judge calibrated predictions of examples, whoever made them.
+    """Evaluate calibrated predictions of examples, whoever made them.
 
     Parameters
     ----------
@@ -150,14 +152,16 @@ def judge(
     examples : n Examples
     predictions : float32 array (n, k)
     decisions : bool array (n, k)
-    tuned : float64 array (k,) or None
+    thresholds : float64 array (k,) or None
         What the decisions were made by, to be listed.
     rounds : int
         As for `evaluate`.
     """
     rules, truth = task.rules, task.rules.to_truth(examples.Y)
-    scores = score_predictions(truth, predictions, task.targets, kind=task.kind, decisions=decisions, tuned=tuned)
-    figures = {**scores.figures, **rules.check_calibration(truth, predictions)}
+    scores = score_predictions(
+        truth, predictions, task.targets, kind=task.kind, decisions=decisions, thresholds=thresholds
+    )
+    figures = {**scores.metrics, **rules.check_calibration(truth, predictions)}
     songs = () if task.rate_hz is None else tuple(track.key for track in examples.tracks)
     if songs:
         figures |= score_curves(truth, predictions, songs)
@@ -167,10 +171,10 @@ def judge(
     intervals = {}
     if rounds:
         artists = [track.artist for track in examples.tracks]
-        draws = rules.draw(truth, predictions, artists, decisions=decisions, rounds=rounds)
-        intervals = draws.intervals(figures)
+        samples = rules.bootstrap(truth, predictions, artists, decisions=decisions, rounds=rounds)
+        intervals = samples.intervals(figures)
         if rules.ranked_by == "PR-AUC":
-            by_tag = draws.tag_intervals(metrics.average_precision(truth, predictions))
+            by_tag = samples.tag_intervals(metrics.average_precision(truth, predictions))
             for number, end in enumerate(("PR-AUC-low", "PR-AUC-high")):
                 columns[end] = [interval[number] if interval else None for interval in by_tag]
     rows = tuple(
@@ -200,7 +204,7 @@ def _columns_of_scores(truth: Bools, scores: Array, artists: npt.NDArray[np.str_
 def compare(
     first: Tagger, second: Tagger, pair: tuple[Examples, Examples], *, rounds: int = ROUNDS
 ) -> list[Comparison]:
-    """Is the first tagger better than the second? A bootstrap over artists, paired: both meet the same draws.
+    """Is the first tagger better than the second? A bootstrap over artists, paired: both meet the same samples.
 
     Parameters
     ----------
@@ -219,18 +223,20 @@ def compare(
         raise UsageError(f"the two taggers are for different {first.task.rules.plural} and cannot be compared")
     if [track.key for track in pair[0].tracks] != [track.key for track in pair[1].tracks]:
         raise UsageError("the two stores do not hold the same tracks of this part: extract the missing ones first")
-    figures, draws = [], []
+    figures, samples = [], []
     for tagger, examples in zip((first, second), pair, strict=True):
-        judged = evaluate(tagger, examples, rounds=0)
-        figures.append(judged.figures)
-        draws.append(_draw(tagger.task, examples, judged, rounds))
-    return draws[0].compare(draws[1], figures[0], figures[1])
+        evaluated = evaluate(tagger, examples, rounds=0)
+        figures.append(evaluated.metrics)
+        samples.append(_bootstrap(tagger.task, examples, evaluated, rounds))
+    return samples[0].compare(samples[1], figures[0], figures[1])
 
 
-def _draw(task: Task, examples: Examples, judged: Evaluation, rounds: int) -> Draws:
+def _bootstrap(task: Task, examples: Examples, evaluated: Evaluation, rounds: int) -> Samples:
     artists = [track.artist for track in examples.tracks]
-    draws: Draws = task.rules.draw(judged.truth, judged.predictions, artists, decisions=judged.decisions, rounds=rounds)
-    return draws
+    samples: Samples = task.rules.bootstrap(
+        evaluated.truth, evaluated.predictions, artists, decisions=evaluated.decisions, rounds=rounds
+    )
+    return samples
 
 
 def score_predictions(
@@ -240,7 +246,7 @@ def score_predictions(
     *,
     kind: str = "tags",
     decisions: Bools | None = None,
-    tuned: npt.NDArray[np.float64] | None = None,
+    thresholds: npt.NDArray[np.float64] | None = None,
 ) -> Scores:
     """Score predictions, whoever made them.
 
@@ -253,7 +259,7 @@ def score_predictions(
     kind : str
         A key of `tasks.KINDS`.
     decisions : bool array (n, k)
-    tuned : float array (k,)
+    thresholds : float array (k,)
         The thresholds of tags, listed in the table; it is `decisions` that is scored.
 
     Raises
@@ -265,7 +271,7 @@ def score_predictions(
     figures = rules.score(truth, predictions, decisions)
     if len(targets) != truth.shape[1]:
         raise DataError(f"{len(targets)} names of {rules.plural} for {truth.shape[1]} columns")
-    columns = rules.rows(truth, predictions, decisions, tuned)
+    columns = rules.rows(truth, predictions, decisions, thresholds)
     rows = [
         {rules.target: target, **{name: _plain(values[number]) for name, values in columns.items()}}
         for number, target in enumerate(targets)
@@ -284,7 +290,7 @@ VOTE = "vote"
 
 
 def vote(members: Mapping[str, tuple[Tagger, Examples]], *, rounds: int = ROUNDS) -> dict[str, Evaluation]:
-    """Judge taggers, and what they decide together, by the same tracks.
+    """Evaluate taggers, and what they decide together, by the same tracks.
 
     The scores of the vote are the means of the members' scores; what it decides is by the kind of task: tags that more
     than half of the members decide; the class that most of them decide, of equals the one with the higher mean score.
@@ -314,13 +320,13 @@ def vote(members: Mapping[str, tuple[Tagger, Examples]], *, rounds: int = ROUNDS
     scores = [tagger.score(examples.frames) for tagger, examples in members.values()]
     decisions = [tagger.decide(own) for (tagger, _), own in zip(members.values(), scores, strict=True)]
     found = {
-        name: judge(task, examples, own, decided, tuned=tagger.tuned, rounds=rounds)
+        name: evaluate_predictions(task, examples, own, decided, thresholds=tagger.thresholds, rounds=rounds)
         for (name, (tagger, examples)), own, decided in zip(members.items(), scores, decisions, strict=True)
     }
     mean = np.asarray(np.mean(scores, axis=0), np.float32)
     together = task.rules.vote(np.stack(decisions), mean)
     some = next(iter(members.values()))[1]
-    return {**found, VOTE: judge(task, some, mean, together, rounds=rounds)}
+    return {**found, VOTE: evaluate_predictions(task, some, mean, together, rounds=rounds)}
 
 
 def _check(members: Sequence[tuple[Tagger, Examples]], names: Sequence[str]) -> None:
@@ -334,8 +340,8 @@ def _check(members: Sequence[tuple[Tagger, Examples]], names: Sequence[str]) -> 
             raise UsageError(f"{names[0]} and {name} are for different tasks and cannot vote together")
         if [track.key for track in own.tracks] != [track.key for track in examples.tracks]:
             raise UsageError(
-                f"{names[0]} and {name} are not judged by the same tracks: they were trained on different splits, or "
-                "tracks are missing in a store"
+                f"{names[0]} and {name} are not evaluated on the same tracks: they were trained on different splits, "
+                "or tracks are missing in a store"
             )
 
 
@@ -470,7 +476,7 @@ figcaption { flex: 1 1 20rem; } figcaption p { margin: 0 0 .7rem; }
 
 
 def save_report(evaluation: Evaluation, folder: Path | str, *, title: str, facts: Mapping[str, str]) -> Path:
-    """Write ``evaluate.html``: the figures of an evaluation as a page with pictures, in one file.
+    """Write ``report.html``: the metrics of an evaluation as a page with pictures, in one file.
 
     Parameters
     ----------
@@ -479,7 +485,7 @@ def save_report(evaluation: Evaluation, folder: Path | str, *, title: str, facts
         Made if it is not there.
     title : str
     facts : dict of str
-        What was judged, and by what: task, data, part, tagger. Any text; it is escaped.
+        What was evaluated, and by what: task, data, part, tagger. Any text; it is escaped.
 
     Returns
     -------
@@ -499,7 +505,7 @@ def save_report(evaluation: Evaluation, folder: Path | str, *, title: str, facts
 
 
 def write_page(evaluation: Evaluation, title: str, facts: Mapping[str, str]) -> str:
-    """The text of ``evaluate.html``; parameters as for `save_report`."""
+    """The text of ``report.html``; parameters as for `save_report`."""
     body = [
         f"<h1>{escape(title)}</h1>",
         _list(facts),
@@ -528,24 +534,24 @@ def _grades(evaluation: Evaluation) -> Iterator[str]:
     given = [row["grade"] for row in evaluation.per_target]
     songs = len(set(evaluation.songs))
     by = f"{evaluation.examples:,} moments of {count(songs, 'song')}" if songs else f"{evaluation.examples:,} tracks"
-    judged = f"<p>Judged by {by}, how far can its {KINDS[evaluation.kind].plural} be relied on?</p>"
-    yield f"<h2>In short</h2>\n{judged}"
+    evaluated = f"<p>Evaluated on {by}, how far can its {KINDS[evaluation.kind].plural} be relied on?</p>"
+    yield f"<h2>In short</h2>\n{evaluated}"
     meanings = KINDS[evaluation.kind].card.grades
     yield _list({f"{given.count(grade)} {grade}": meaning for grade, meaning in meanings.items()})
 
 
 def _headline(evaluation: Evaluation) -> Iterator[str]:
-    yield "<h2>Figures</h2>"
+    yield "<h2>Metrics</h2>"
     if evaluation.intervals:
         yield (
             "<p>In brackets: the 95 % interval, within which a figure would mostly stay had other artists been drawn "
-            "to be judged by.</p>"
+            "to be evaluated by.</p>"
         )
-    yield '<table class="figures">\n<thead><tr><th>figure</th><th>value</th><th>what it is</th></tr></thead>\n<tbody>'
-    for name, figure in evaluation.figures.items():
+    yield '<table class="figures">\n<thead><tr><th>metric</th><th>value</th><th>what it is</th></tr></thead>\n<tbody>'
+    for name, figure in evaluation.metrics.items():
         interval = evaluation.intervals.get(name)
         value = _cell(figure) + (f" [{_cell(interval[0])}, {_cell(interval[1])}]" if interval else "")
-        meaning = KINDS[evaluation.kind].report.figures.get(name, "")
+        meaning = KINDS[evaluation.kind].report.metrics.get(name, "")
         yield f'<tr><th>{escape(name)}</th><td class="number">{value}</td><td>{escape(meaning)}</td></tr>'
     yield "</tbody>\n</table>"
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from jamendo_mood.datasets import find_source, load_dataset
 from jamendo_mood.datasets.dataset import Dataset, assign_folds, check_leaks, drop_leaks, find_leaks, make_parts
 from jamendo_mood.datasets.jamendo import TAG_PREFIX
-from jamendo_mood.evaluation.evaluate import Evaluation, judge, save_mediaeval, save_report
+from jamendo_mood.evaluation.evaluate import Evaluation, evaluate_predictions, save_mediaeval, save_report
 from jamendo_mood.evaluation.evaluate import evaluate as evaluate_examples
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tasks.metrics import ROUNDS
@@ -155,7 +155,7 @@ def evaluate(
     rounds : int
         Bootstrap samples that the 95 % intervals come from; 0 for none.
     out : Path or None
-        Where to write ``scores.json``, ``per_target.csv`` and, where matplotlib is installed, ``evaluate.html``.
+        Where to write ``scores.json``, ``per_target.csv`` and, where matplotlib is installed, ``report.html``.
     mediaeval : Path or None
         Where to write MediaEval's files; task ``jamendo`` only.
 
@@ -176,7 +176,7 @@ def evaluate(
     if mediaeval is not None:
         arrays = {"predictions": found.predictions, "decisions": found.decisions, "groundtruth": found.truth}
         tags = tuple(TAG_PREFIX + tag for tag in tagger.task.targets)
-        for path in save_mediaeval(Path(mediaeval), arrays, tags, tagger.tuned):
+        for path in save_mediaeval(Path(mediaeval), arrays, tags, tagger.thresholds):
             note(f"{path} written")
     if out is not None:
         learned = (tagger.record.get("tracks") or {}).get("train", "an unknown number of")
@@ -260,12 +260,12 @@ def cross_validate(
     validations : int
         Taggers a fold, each with another fold as its validation part, whose scores are averaged.
     group : str
-        What folds do not share: ``artist``, or ``song``, which flatters and is for comparison with published figures.
+        What folds do not share: ``artist``, or ``song``, which flatters and is for comparison with published numbers.
     rounds : int
         Bootstrap samples, as for `evaluate`.
     out : Path or None
         As for `evaluate`.
-    on_fold : callable (fold, its figures)
+    on_fold : callable (fold, its metrics)
 
     Raises
     ------
@@ -371,20 +371,20 @@ class CrossValidation:
     pooled : Evaluation
         Of the test examples of all folds together, each predicted by the tagger that did not know it.
     folds : tuple of dict of float
-        The headline figures of each fold.
+        The headline metrics of each fold.
     """
 
     pooled: Evaluation
     folds: tuple[Mapping[str, float], ...]
 
     def spread(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation over the folds of each figure that all of them have."""
+        """Mean and standard deviation over the folds of each metric that all of them have."""
         names = [name for name in self.folds[0] if all(name in figures for figures in self.folds)]
         found = {name: np.array([figures[name] for figures in self.folds]) for name in names}
         return {name: (float(values.mean()), float(values.std(ddof=1))) for name, values in found.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """One object: the figures of all examples at its top level, those of the folds below ``folds``."""
+        """One object: the metrics of all examples at its top level, those of the folds below ``folds``."""
         spread = {name: {"mean": mean, "sd": sd} for name, (mean, sd) in self.spread().items()}
         return {**self.pooled.to_json(), "folds": [dict(figures) for figures in self.folds], "over_folds": spread}
 
@@ -419,7 +419,7 @@ def run_folds(
         that is not tested is learned from, which counts where the data are few.
     rounds : int
         Of the bootstrap over artists that the pooled figures' intervals come from.
-    on_fold : callable (split, its figures)
+    on_fold : callable (split, its metrics)
     on_epoch : callable
 
     Raises
@@ -442,13 +442,13 @@ def run_folds(
                 [data.load_part(turned, part, source) for part in (turned.train, turned.validation, turned.test)]
             )
             taggers.append(fit(train, validation, dataset.task, source.spec, config, on_epoch=on_epoch))
-        found = _judge_together(taggers, test)
-        on_fold(split, found.figures)
+        found = _evaluate_together(taggers, test)
+        on_fold(split, found.metrics)
         parts.append((test, found))
     examples = _join([test for test, _ in parts])
     arrays = [np.concatenate([getattr(found, name) for _, found in parts]) for name in ("predictions", "decisions")]
     return CrossValidation(
-        judge(dataset.task, examples, *arrays, rounds=rounds), tuple(found.figures for _, found in parts)
+        evaluate_predictions(dataset.task, examples, *arrays, rounds=rounds), tuple(found.metrics for _, found in parts)
     )
 
 
@@ -476,19 +476,21 @@ def _turn_validation(
         yield replace(dataset, parts={dataset.train: rest, **parts})
 
 
-def _judge_together(taggers: Sequence[Tagger], test: Examples) -> Evaluation:
-    """Judge the mean of the taggers' scores, decided by the mean of what they decide by."""
+def _evaluate_together(taggers: Sequence[Tagger], test: Examples) -> Evaluation:
+    """Evaluate the mean of the taggers' scores, decided by the mean of what they decide by."""
     task = taggers[0].task
     scores = np.asarray(np.mean([tagger.score(test.frames) for tagger in taggers], axis=0), np.float32)
-    tuned = _mean_of_finite(np.array([tagger.tuned for tagger in taggers]))
-    return judge(task, test, scores, task.rules.decide(scores, tuned), tuned=tuned, rounds=0)
+    thresholds = _mean_of_finite(np.array([tagger.thresholds for tagger in taggers]))
+    return evaluate_predictions(
+        task, test, scores, task.rules.decide(scores, thresholds), thresholds=thresholds, rounds=0
+    )
 
 
-def _mean_of_finite(tuned: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _mean_of_finite(thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Mean over the taggers, (m, k) -> (k,), of those that could tune; infinite where none could."""
-    known = np.isfinite(tuned)
-    total = np.where(known, tuned, 0).sum(axis=0)
-    mean = np.divide(total, known.sum(axis=0), out=np.full(tuned.shape[1], np.inf), where=known.any(axis=0))
+    known = np.isfinite(thresholds)
+    total = np.where(known, thresholds, 0).sum(axis=0)
+    mean = np.divide(total, known.sum(axis=0), out=np.full(thresholds.shape[1], np.inf), where=known.any(axis=0))
     return np.asarray(mean, np.float64)
 
 

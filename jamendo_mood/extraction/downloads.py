@@ -11,7 +11,6 @@ arrives and never stored. Of what a server sends, only the expected names and th
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import logging
 import queue
@@ -31,7 +30,7 @@ from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, NewConne
 from jamendo_mood import __version__
 from jamendo_mood.extraction.streaming import Source, Take
 from jamendo_mood.util.errors import DiskFullError, DownloadError, NetworkError, UsageError
-from jamendo_mood.util.files import Scratch
+from jamendo_mood.util.files import Scratch, is_disk_full, scratch_full
 
 USER_AGENT = f"jamendo-mood/{__version__} (reads https://github.com/MTG/mtg-jamendo-dataset)"
 TIMEOUTS_S = (10.0, 60.0)  # to connect, and between two blocks
@@ -491,9 +490,8 @@ def _write(path: Path, blocks: Iterable[bytes]) -> str:
                 file.write(block)
                 digest.update(block)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            folder = path.parent.parent
-            raise DiskFullError(f"no space left in the scratch folder {folder}: free some, or name another") from error
+        if is_disk_full(error):
+            raise scratch_full(path) from error
         raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
     return digest.hexdigest()
 

@@ -6,7 +6,6 @@ fsspec needs ``s3fs`` for S3, ``gcsfs`` for Google's storage, and so on.
 from __future__ import annotations
 
 import contextlib
-import errno
 import queue
 import threading
 from collections.abc import Iterator, Mapping
@@ -32,8 +31,8 @@ from jamendo_mood.store.embedding_store import (
     parse_entry,
     parse_manifest,
 )
-from jamendo_mood.util.errors import AudioError, DiskFullError, StoreError, UsageError
-from jamendo_mood.util.files import Scratch
+from jamendo_mood.util.errors import AudioError, StoreError, UsageError
+from jamendo_mood.util.files import Scratch, is_disk_full, scratch_full
 from jamendo_mood.util.untrusted import brief
 
 FAILURES_FOLDER = "_failures"
@@ -60,10 +59,7 @@ def open_store(root: PathOrUrl, spec: EmbedderSpec) -> EmbeddingStore | ObjectSt
 def find_tracks(root: str) -> dict[str, str]:
     """Find the audio files below a URL by key, as `audio.decoding.find_audio` does below a folder.
 
-    Raises
-    ------
-    UsageError
-        The URL cannot be listed, or two files have one key.
+    UsageError if the URL cannot be listed, or two files have one key.
     """
     system, base = _open(root)
     with _naming(root):
@@ -226,8 +222,8 @@ def _fetch(url: str, path: Path, stop: threading.Event, waits_s: tuple[float, ..
         except FileNotFoundError:
             return AudioError(f"{url}: no such file")
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                return DiskFullError(f"no space left in the scratch folder {path.parent.parent}: free some")
+            if is_disk_full(error):
+                return scratch_full(path)
             failure: Exception = error
         except Exception as error:  # every kind of storage has errors of its own
             failure = error

@@ -175,12 +175,9 @@ def _sound_of(
 ) -> Iterator[Iterator[Wave]]:
     """The blocks of a file, altered if the config says so."""
     read = decoding.DECODERS[config.decoder]
-    if config.alter is None:
-        with contextlib.closing(read(path, scratch, block, overlap)) as waves:
-            yield waves
-    else:
-        with contextlib.closing(read(path, scratch, STRETCH_SAMPLES, 0)) as waves:
-            yield decoding.cut(config.alter(key, waves), path, block, overlap)
+    size = (block, overlap) if config.alter is None else (STRETCH_SAMPLES, 0)
+    with contextlib.closing(read(path, scratch, *size)) as waves:
+        yield waves if config.alter is None else decoding.cut(config.alter(key, waves), path, block, overlap)
 
 
 def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int = StreamConfig.batch) -> Iterator[TrackResult]:

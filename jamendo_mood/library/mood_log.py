@@ -15,7 +15,6 @@ XDG Base Directory Specification: where a user's data belong.
 from __future__ import annotations
 
 import datetime
-import errno
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -25,9 +24,9 @@ from typing import Any
 
 from jamendo_mood.tagging.emotions import EMOTIONS, NEUTRAL, Place, describe_place
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import DiskFullError, UsageError
+from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.figures import Picture, make_picture
-from jamendo_mood.util.files import append
+from jamendo_mood.util.files import append, disk_errors
 
 FILE_NAME = "emotions.jsonl"
 _KNOWN = {*EMOTIONS, NEUTRAL.name}
@@ -103,12 +102,9 @@ def remember(wishes: Sequence[Wish], path: Path | None = None) -> Path:
     """
     path = default_path() if path is None else path
     text = "".join(json.dumps({**asdict(wish), "time": wish.time.isoformat()}) + "\n" for wish in wishes)
-    try:
+    with disk_errors(path, UsageError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         append(path, text.encode(), mode=0o600)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise (DiskFullError if full else UsageError)(f"{path}: cannot be written ({error.strerror})") from error
     return path
 
 

@@ -283,7 +283,7 @@ def open_library(
         targets=targets,
         scores=scored.scores,
         means=scored.means,
-        va=None if tagger is None else place_of(tagger.task, tagger.tuned, scored.scores),
+        va=None if tagger is None else place_of(tagger.task, tagger.thresholds, scored.scores),
         grades=() if tagger is None else tagger.grades,
         files={key: found[key] for key in scored.keys if key in found},
         scale=None if tagger is None else tagger.task.scale,

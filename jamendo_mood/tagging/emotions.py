@@ -390,7 +390,7 @@ def _is_on_scale(text: str) -> bool:
 
 def place_of(
     task: Task,
-    tuned: npt.NDArray[np.float64],
+    thresholds: npt.NDArray[np.float64],
     scores: Array,
     places: Mapping[str, tuple[float, float]] = PLACES,
 ) -> Array | None:
@@ -402,7 +402,7 @@ def place_of(
     Parameters
     ----------
     task : Task
-    tuned : float64 array (targets,)
+    thresholds : float64 array (targets,)
         Of tags their thresholds.
     scores : float32 array (..., targets)
     places : mapping of str to (float, float)
@@ -414,5 +414,5 @@ def place_of(
         Range [-1, 1]. None where the targets say nothing of valence and arousal: not one tag has a place, or a class
         has none, or the values are others.
     """
-    found: Array | None = task.rules.place(task, tuned, scores, places, CLASS_PLACES)
+    found: Array | None = task.rules.place(task, thresholds, scores, places, CLASS_PLACES)
     return found

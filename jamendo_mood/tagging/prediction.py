@@ -201,7 +201,7 @@ def score_embedding(described: tuple[str, str | None, str | None, float], frames
     tagger : Tagger
     """
     track_scores = tagger.score_track(frames)
-    va = place_of(tagger.task, tagger.tuned, track_scores)
+    va = place_of(tagger.task, tagger.thresholds, track_scores)
     return Prediction(
         *described,
         targets=tagger.task.targets,

@@ -115,7 +115,7 @@ def score_calibration(truth: Truth, scores: Array) -> dict[str, float]:
     -------
     dict of float
         ``ECE``, the `calibration_error` of all scores above 0.1 (lower is better), and ``Brier-skill-macro``, the mean
-        of `brier_skill`. A figure that is not defined is left out.
+        of `brier_skill`. A metric that is not defined is left out.
     """
     figures = {
         "ECE": calibration_error(truth, scores, LOOKED_AT),

@@ -86,7 +86,7 @@ def confusion(truth: Truth, decisions: Truth) -> npt.NDArray[np.intp]:
 
 
 def score_classes(truth: Truth, scores: Array, decisions: Truth | None = None) -> dict[str, float]:
-    """The headline figures of a choice between classes.
+    """The headline metrics of a choice between classes.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ CARD = CardWords(
     says="It names the one class with the highest probability.",
     chosen="Epochs were",
     validated="its best epoch chosen on",
-    figures={
+    metrics={
         "accuracy": "share of tracks whose class is named right",
         "accuracy-prior": "what always naming the most frequent class would reach",
         "F-score-macro": "precision and recall in one, mean over the classes",
@@ -272,7 +272,7 @@ FIGURES = {
     "Brier-skill-macro": "How much closer probabilities come to the truth, in squared error, than the share of "
     "each class for every track; the mean over classes. 1 is perfect, 0 is no better than that, below 0 is worse.",
 }
-"""The headline figures, each in a sentence or two."""
+"""The headline metrics, each in a sentence or two."""
 
 COLUMNS = {
     "class": "its name",
@@ -305,14 +305,14 @@ KIND = Kind(
     start=lambda targets: np.asarray(np.log((targets.sum(axis=0) + 1) / (len(targets) + 1)), np.float32),
     calibrate=lambda _truth, scores, _scale: np.zeros((scores.shape[1], 0)),
     calibrated=lambda scores, _: scores,
-    tune=lambda _, scores: np.zeros(scores.shape[1]),
+    choose_thresholds=lambda _, scores: np.zeros(scores.shape[1]),
     decide=choose_highest,
     grade=metrics.grade_tags,
     score=score_classes,
     check_calibration=score_calibration,
     rows=class_rows,
     ranked_by="F-score",
-    draw=functools.partial(metrics.resample_figures, score_classes),
+    bootstrap=functools.partial(metrics.bootstrap_any, score_classes),
     vote=decide_by_plurality,
     place=lambda task, _, scores, places, of_classes: place_classes(task.targets, scores, {**of_classes, **places}),
     place_source="from the classes",

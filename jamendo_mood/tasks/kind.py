@@ -51,8 +51,8 @@ class CardWords:
         What its scores are.
     chosen, validated : str
         What was chosen on the validation part, and what was done on it, in short.
-    figures : dict of str
-        The figures a card shows, and what they are.
+    metrics : dict of str
+        The metrics a card shows, and what they are.
     grades : dict of str
     counted : str
         What the number in brackets behind a target is; empty where there is none.
@@ -62,7 +62,7 @@ class CardWords:
     says: str
     chosen: str
     validated: str
-    figures: Mapping[str, str]
+    metrics: Mapping[str, str]
     grades: Mapping[str, str]
     counted: str = ""
 
@@ -100,15 +100,15 @@ class ReportWords:
 
     Attributes
     ----------
-    figures : dict of str
-        The headline figures, each in a sentence or two.
+    metrics : dict of str
+        The headline metrics, each in a sentence or two.
     columns : dict of str
         The columns of the table of targets, in order, each in a few words.
     sections : callable (evaluation) -> Sections
         The pictures, with what to look for in them; one at a time, for pictures take memory.
     """
 
-    figures: Mapping[str, str]
+    metrics: Mapping[str, str]
     columns: Mapping[str, str]
     sections: Callable[[Any], Iterator[Section]]
 
@@ -132,11 +132,11 @@ class Kind:
     to_truth : callable (targets float32 (n, k)) -> (n, k)
         What scores are compared with: booleans, or the values themselves.
     is_defined : callable (truth) -> bool (k,)
-        Which targets can be judged by these examples.
+        Which targets can be evaluated by these examples.
     monitor : str
-        The figure of `score` that training watches; higher is better.
+        The metric of `score` that training watches; higher is better.
     watch : callable (truth, scores) -> float
-        That figure alone: `score` computes many more, which takes as long as training.
+        That metric alone: `score` computes many more, which takes as long as training.
     smooth : callable (targets (n, k), share s) -> (n, k)
         Targets that are not quite certain; values are refused.
     start : callable (targets (n, k)) -> (k,)
@@ -144,22 +144,22 @@ class Kind:
     calibrate : callable (truth (n, k), scores (n, k), the task's scale) -> (k, m)
         What `calibrated` needs to know, chosen on the validation part.
     calibrated : callable (scores (..., k), what `calibrate` gave) -> (..., k)
-    tune : callable (truth (n, k), calibrated scores (n, k)) -> (k,)
+    choose_thresholds : callable (truth (n, k), calibrated scores (n, k)) -> (k,)
         What decisions need to know, chosen on the validation part.
-    decide : callable (scores (..., k), tuned (k,)) -> (..., k)
+    decide : callable (scores (..., k), thresholds (k,)) -> (..., k)
     grade : callable (truth, scores) -> k of `metrics.GRADES`
         How far each target can be relied on.
     score : callable (truth, scores, decisions or None) -> dict of float
     check_calibration : callable (truth, scores) -> dict of float
-        Figures that have a meaning for calibrated scores alone.
-    rows : callable (truth, scores, decisions or None, tuned or None) -> dict of (k,)
-        Columns of the table of targets, the first figure of which it is sorted by.
+        Metrics that have a meaning for calibrated scores alone.
+    rows : callable (truth, scores, decisions or None, thresholds or None) -> dict of (k,)
+        Columns of the table of targets, the first metric of which it is sorted by.
     ranked_by : str
         That column.
-    draw : callable (truth, scores, artists, decisions=, rounds=) -> bootstrap.Draws
+    bootstrap : callable (truth, scores, artists, decisions=, rounds=) -> metrics.Samples
     vote : callable (decisions (m, n, k), mean scores (n, k)) -> (n, k)
         What m taggers decide together.
-    place : callable (task, tuned, scores (..., k), places of tags, places of classes) -> (..., 2) or None
+    place : callable (task, thresholds, scores (..., k), places of tags, places of classes) -> (..., 2) or None
         Valence and arousal in [-1, 1] by what is predicted; None where that says nothing of them.
     place_source : str
         Where that comes from, in words.
@@ -186,14 +186,14 @@ class Kind:
     start: Callable[[Array], Array]
     calibrate: Callable[[Truth, Array, Scale], PerTarget]
     calibrated: Callable[[Array, PerTarget], Array]
-    tune: Callable[[Truth, Array], PerTarget]
+    choose_thresholds: Callable[[Truth, Array], PerTarget]
     decide: Callable[[Array, PerTarget], Truth]
     grade: Callable[[Truth, Array], tuple[str, ...]]
     score: Callable[[Truth, Array, Truth | None], dict[str, float]]
     check_calibration: Callable[[Truth, Array], dict[str, float]]
     rows: Callable[[Truth, Array, Truth | None, PerTarget | None], dict[str, npt.NDArray[Any]]]
     ranked_by: str
-    draw: Callable[..., Any]
+    bootstrap: Callable[..., Any]
     vote: Callable[[Truth, Array], Truth]
     place: Callable[..., Array | None]
     place_source: str

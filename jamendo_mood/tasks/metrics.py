@@ -248,7 +248,7 @@ def _per_tag(metric: object, truth: Truth, scores: Array) -> PerTag:
 
 ROUNDS = 300
 COVERAGE = 0.95
-_DRAWS_AT_ONCE = 100  # weights of 100 draws of 10,000 tracks: 4 MB
+_SAMPLES_AT_ONCE = 100  # weights of 100 samples of 10,000 tracks: 4 MB
 _MICRO_BINS = 1024
 
 Floats = npt.NDArray[np.float64]
@@ -258,7 +258,7 @@ Places = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure of A and B: the difference, its 95 % interval, and in what share of the draws A's is higher."""
+    """One metric of A and B: the difference, its 95 % interval, and in what share of the samples A's is higher."""
 
     figure: str
     difference: float
@@ -267,25 +267,25 @@ class Comparison:
 
 
 @dataclass(frozen=True, eq=False)
-class Draws:
-    """Figures of each draw; the order of draws is the seed's.
+class Samples:
+    """Metrics in each bootstrap sample; the order of samples depends on the seed alone.
 
     Attributes
     ----------
-    figures : dict of float64 array (rounds,)
-        The headline figures, by their official names; NaN in a draw in which a figure is not defined.
+    metrics : dict of float64 array (rounds,)
+        The headline metrics, by their official names; NaN in a sample in which one is not defined.
     precision : float64 array (k, rounds)
-        PR-AUC of each tag; NaN in a draw without its positives, and for what are no tags.
+        PR-AUC of each tag; NaN in a sample without its positives, and for classes and values.
     """
 
-    figures: dict[str, Floats]
+    metrics: dict[str, Floats]
     precision: Floats
 
     def intervals(self, figures: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-        """The 95 % interval of each figure, given those of all tracks."""
+        """The 95 % interval of each metric, given those of all tracks."""
         return {
             name: _within(values, centred_interval(values, figures[name]))
-            for name, values in self.figures.items()
+            for name, values in self.metrics.items()
             if name in figures and _any(values)
         }
 
@@ -294,20 +294,20 @@ class Draws:
         pairs = zip(self.precision, precision.tolist(), strict=True)
         return [_within(values, centred_interval(values, figure)) if _any(values) else None for values, figure in pairs]
 
-    def compare(self, other: Draws, figures: Mapping[str, float], others: Mapping[str, float]) -> list[Comparison]:
-        """Compare with `other`, of the same artists, draw by draw; `figures` and `others` are those of all tracks."""
+    def compare(self, other: Samples, figures: Mapping[str, float], others: Mapping[str, float]) -> list[Comparison]:
+        """Compare with `other`, of the same artists, sample by sample; `figures` and `others` are of all tracks."""
         compared = []
-        for name in self.figures.keys() & figures.keys() & others.keys():
+        for name in self.metrics.keys() & figures.keys() & others.keys():
             difference = figures[name] - others[name]
-            draws = self.figures[name] - other.figures[name]
-            if _any(draws):
-                centred = draws - np.nanmean(draws) + difference
-                interval = centred_interval(draws, difference)
+            samples = self.metrics[name] - other.metrics[name]
+            if _any(samples):
+                centred = samples - np.nanmean(samples) + difference
+                interval = centred_interval(samples, difference)
                 compared.append(Comparison(name, difference, interval, float(np.nanmean(centred > 0))))
-        return sorted(compared, key=lambda row: list(self.figures).index(row.figure))
+        return sorted(compared, key=lambda row: list(self.metrics).index(row.figure))
 
 
-def draw_figures(
+def bootstrap_tags(
     truth: Truth,
     scores: npt.NDArray[np.floating],
     artists: Sequence[str],
@@ -315,11 +315,11 @@ def draw_figures(
     decisions: Truth | None = None,
     rounds: int = ROUNDS,
     seed: int = 0,
-) -> Draws:
-    """The headline figures in each of many draws of artists.
+) -> Samples:
+    """The headline metrics in each of many bootstrap samples of artists.
 
-    Same artists, `rounds` and `seed`: same draws, so that the figures of two taggers can be compared draw by draw. In a
-    draw, the macro mean is over the tags that have positives and negatives in it.
+    Same artists, `rounds` and `seed`: same samples, so that the metrics of two taggers can be compared one by one. In
+    each, the macro mean is over the tags that have positives and negatives in it.
 
     Parameters
     ----------
@@ -332,8 +332,8 @@ def draw_figures(
 
     Returns
     -------
-    Draws
-        With the figures of `tags.score_tags` and `calibration.score_calibration`, but for the prior. The micro PR-AUC
+    Samples
+        With the metrics of `tags.score_tags` and `calibration.score_calibration`, but for the prior. The micro PR-AUC
         and ROC-AUC are of scores put into 1,024 bins.
     """
     _, group = np.unique(np.asarray(artists), return_inverse=True)
@@ -343,9 +343,9 @@ def draw_figures(
     micro = _count_by_bin(truth, scores)
     parts: list[dict[str, Floats]] = []
     precision = np.full((truth.shape[1], rounds), np.nan)
-    for start in range(0, rounds, _DRAWS_AT_ONCE):
-        count = min(_DRAWS_AT_ONCE, rounds - start)
-        weights = _draw_artists(group, count, rng).astype(np.float32)
+    for start in range(0, rounds, _SAMPLES_AT_ONCE):
+        count = min(_SAMPLES_AT_ONCE, rounds - start)
+        weights = _sample_artists(group, count, rng).astype(np.float32)
         pairs = np.array([_weighted_figures(*sorting, weights) for sorting in sortings])
         precision[tags, start : start + count] = pairs[:, 0]
         figures = {"PR-AUC-macro": _mean_of_defined(pairs[:, 0]), "ROC-AUC-macro": _mean_of_defined(pairs[:, 1])}
@@ -354,10 +354,10 @@ def draw_figures(
             figures |= _decision_figures(truth, decisions, weights)
         parts.append(figures | _calibration_figures(truth, scores, weights))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else {})}
-    return Draws(joined, precision)
+    return Samples(joined, precision)
 
 
-def resample_figures(
+def bootstrap_any(
     score: Callable[[Any, Any, Any], Mapping[str, float]],
     truth: npt.NDArray[Any],
     scores: npt.NDArray[np.floating],
@@ -366,10 +366,10 @@ def resample_figures(
     decisions: Truth | None = None,
     rounds: int = ROUNDS,
     seed: int = 0,
-) -> Draws:
+) -> Samples:
     """The same for any figures: the examples of each draw are put together and scored.
 
-    Slower than `draw_figures` by far for tags, and quick enough for the few classes or values of the small data sets.
+    Slower than `bootstrap_tags` by far for tags, and quick enough for the few classes or values of the small data sets.
 
     Parameters
     ----------
@@ -377,10 +377,10 @@ def resample_figures(
         Its figures, but for the prior.
     truth : array (n, k)
     scores, artists, decisions, rounds, seed
-        As for `draw_figures`.
+        As for `bootstrap_tags`.
     """
     _, group = np.unique(np.asarray(artists), return_inverse=True)
-    drawn = _draw_artists(group, rounds, np.random.default_rng(seed))
+    drawn = _sample_artists(group, rounds, np.random.default_rng(seed))
     found: list[Mapping[str, float]] = []
     for weights in drawn:
         rows = np.repeat(np.arange(len(truth)), weights)
@@ -388,11 +388,11 @@ def resample_figures(
             found.append(score(truth[rows], scores[rows], None if decisions is None else decisions[rows]))
     names = [name for name in (found[0] if found else ()) if "prior" not in name]
     figures = {name: np.array([figures[name] for figures in found]) for name in names}
-    return Draws(figures, np.full((truth.shape[1], rounds), np.nan))
+    return Samples(figures, np.full((truth.shape[1], rounds), np.nan))
 
 
-def _draw_artists(group: npt.NDArray[np.intp], count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """How often each example is in each of `count` draws: (count, n)."""
+def _sample_artists(group: npt.NDArray[np.intp], count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """How often each example is in each of `count` samples: (count, n)."""
     artists = int(group.max()) + 1
     return np.asarray(rng.multinomial(artists, np.full(artists, 1 / artists), size=count)[:, group])
 
@@ -407,7 +407,7 @@ def centred_interval(values: Floats, figure: float) -> tuple[float, float]:
 
 
 def _within(values: Floats, interval: tuple[float, float]) -> tuple[float, float]:
-    """Keep the interval of a figure in [0, 1] if all its draws are."""
+    """Keep the interval of a figure in [0, 1] if all its samples are."""
     bounded = np.nanmin(values) >= 0 and np.nanmax(values) <= 1
     low, high = interval
     return (min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)) if bounded else interval
@@ -418,7 +418,7 @@ def _any(values: Floats) -> bool:
 
 
 def _mean_of_defined(values: Floats) -> Floats:
-    """Mean over tags, (k, draws) -> (draws,), without NaN; NaN for a draw in which nothing is defined."""
+    """Mean over tags, (k, samples) -> (samples,), without NaN; NaN for a draw in which nothing is defined."""
     defined = ~np.isnan(values)
     return _ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
 
@@ -496,7 +496,7 @@ def _sort(truth: Truth, scores: npt.NDArray[np.floating]) -> tuple[Places, Place
 def _weighted_figures(
     truth: Truth, order: Places, above: Places, reached: Places, weights: Weights
 ) -> tuple[Floats, Floats]:
-    """Average precision and ROC-AUC of one tag under each row of `weights` (draws, n); NaN where it is not defined."""
+    """Average precision and ROC-AUC of one tag under each row of `weights` (samples, n); NaN where undefined."""
     positive = truth[order]
     sorted_weights = weights[:, order]
     weight = sorted_weights[:, positive]

@@ -130,7 +130,7 @@ def smooth_tags(targets: Array, share: float) -> Array:
 
 
 def score_tags(truth: Truth, scores: Array, decisions: Truth | None = None) -> dict[str, float]:
-    """The headline figures of a multi-label tagger, by their official names.
+    """The headline metrics of a multi-label tagger, by their official names.
 
     Parameters
     ----------
@@ -187,8 +187,8 @@ def best_thresholds(truth: Truth, scores: Array) -> PerTag:
     """The threshold of each tag with the highest F-score on these examples, to be applied as ``score >= threshold``.
 
     It lies half-way between the lowest score that is to be decided and the next below, which decides the same here and
-    leaves room on both sides elsewhere. A tag without positives can't be tuned: its threshold is infinite, so that it
-    is never decided.
+    leaves room on both sides elsewhere. A tag without positives has nothing to choose by: its threshold is infinite, so
+    that it is never decided.
     """
     thresholds = np.full(truth.shape[1], np.inf)
     for tag in np.flatnonzero(truth.any(axis=0)):
@@ -517,7 +517,7 @@ CARD = CardWords(
     says="Scores are calibrated on the validation part.",
     chosen="Epochs, calibration and thresholds were",
     validated="calibrated on",
-    figures={
+    metrics={
         "PR-AUC-macro": "average precision, mean over the tags",
         "prior-macro": "what guessing would reach",
         "ROC-AUC-macro": "0.5 is guessing, mean over the tags",
@@ -563,7 +563,7 @@ FIGURES = {
     "Brier-skill-macro": "How much closer scores come to the truth, in squared error, than the prior as the score "
     "of every track; the mean over tags. 1 is perfect, 0 is no better than the prior, below 0 is worse.",
 }
-"""The headline figures, each in a sentence or two."""
+"""The headline metrics, each in a sentence or two."""
 
 COLUMNS = {
     "tag": "its name",
@@ -599,16 +599,16 @@ KIND = Kind(
     start=prior_log_odds,
     calibrate=lambda truth, scores, _: fit_platt(truth, scores),
     calibrated=apply_platt,
-    tune=best_thresholds,
+    choose_thresholds=best_thresholds,
     decide=reaches_threshold,
     grade=metrics.grade_tags,
     score=score_tags,
     check_calibration=score_calibration,
     rows=tag_rows,
     ranked_by="PR-AUC",
-    draw=metrics.draw_figures,
+    bootstrap=metrics.bootstrap_tags,
     vote=decide_by_majority,
-    place=lambda task, tuned, scores, places, _: place_tags(task.targets, tuned, scores, places),
+    place=lambda task, thresholds, scores, places, _: place_tags(task.targets, thresholds, scores, places),
     place_source="from the tags",
     card=CARD,
     page=PAGE,

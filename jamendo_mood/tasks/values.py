@@ -1,6 +1,6 @@
 """Values: numbers on a scale, such as valence and arousal, of a whole track or of each moment of it.
 
-A figure that is not defined, because the truth does not vary, is NaN and left out of the means.
+A metric that is not defined, because the truth does not vary, is NaN and left out of the means.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def mean_r2(truth: Array, predictions: Array) -> float:
 
 
 def score_values(truth: Array, predictions: Array, _: object = None) -> dict[str, float]:
-    """The headline figures of predicted values, each the mean over the targets: ``CCC``, ``Pearson``, ``R2``, ``RMSE``.
+    """The headline metrics of predicted values, each the mean over the targets: ``CCC``, ``Pearson``, ``R2``, ``RMSE``.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def score_values(truth: Array, predictions: Array, _: object = None) -> dict[str
 
 
 def value_rows(
-    truth: Array, predictions: Array, _decisions: object = None, _tuned: object = None
+    truth: Array, predictions: Array, _decisions: object = None, _thresholds: object = None
 ) -> dict[str, PerTarget]:
     """Columns of the table of targets: the four figures, and the truth's mean and standard deviation."""
     return {
@@ -454,7 +454,7 @@ CARD = CardWords(
     says="Predictions are kept to the scale.",
     chosen="Epochs were",
     validated="its best epoch chosen on",
-    figures={
+    metrics={
         "CCC": "concordance with the truth, mean over the values; 1 is perfect, 0 tells nothing",
         "Pearson": "correlation with the truth, mean over the values",
         "R2": "share of the variance that is explained; 0 is naming the mean every time",
@@ -489,7 +489,7 @@ FIGURES = {
     "constant-curves": "Annotated curves that never change, so that there is no course to follow: they are left "
     "out of Kendall. A prediction that never changes counts as 0 there.",
 }
-"""The headline figures, each in a sentence or two."""
+"""The headline metrics, each in a sentence or two."""
 
 COLUMNS = {
     "value": "what is predicted",
@@ -518,16 +518,16 @@ KIND = Kind(
     start=lambda targets: np.asarray(targets.mean(axis=0), np.float32),
     calibrate=keep_to_scale,
     calibrated=clip,
-    tune=lambda _, scores: np.zeros(scores.shape[1]),
+    choose_thresholds=lambda _, scores: np.zeros(scores.shape[1]),
     decide=lambda scores, _: np.ones(scores.shape, bool),
     grade=grade_values,
     score=score_values,
     check_calibration=lambda _truth, _scores: {},
     rows=value_rows,
     ranked_by="CCC",
-    draw=functools.partial(metrics.resample_figures, score_values),
+    bootstrap=functools.partial(metrics.bootstrap_any, score_values),
     vote=lambda decisions, _: np.asarray(decisions.any(axis=0)),
-    place=lambda task, _tuned, scores, *_: place_values(task.targets, task.scale, scores),
+    place=lambda task, _thresholds, scores, *_: place_values(task.targets, task.scale, scores),
     place_source="predicted",
     card=CARD,
     page=PAGE,

@@ -45,7 +45,7 @@ class TrainConfig:
     epochs : int
         Passes over the training part; the learning rate falls to nothing over them (half a cosine).
     patience : int
-        Stop after so many epochs without a validation figure as good as the best; the best epoch's weights are kept,
+        Stop after so many epochs without a validation metric as good as the best; the best epoch's weights are kept,
         of equal ones the last.
     batch : int
         Examples a step; fewer where the training part is small, so that a pass has ten steps or more.
@@ -146,7 +146,7 @@ def _settings(owner: object) -> set[str]:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of progress: training loss, the figure watched on the validation part, whether it is the best so far."""
+    """One line of progress: training loss, the metric watched on the validation part, whether it is the best so far."""
 
     member: int
     number: int
@@ -206,8 +206,8 @@ def fit(
     raw = run_heads([head for head, _ in trained], rows)[:, columns]
     calibration = rules.calibrate(truth, raw, task.scale)
     scores = rules.calibrated(raw, calibration)
-    tuned = rules.tune(truth, scores)
-    decisions = rules.decide(scores, tuned)
+    thresholds = rules.choose_thresholds(truth, scores)
+    decisions = rules.decide(scores, thresholds)
     figures = {**rules.score(truth, scores, decisions), **rules.check_calibration(truth, scores)}
     artists = [track.artist for track in validation.tracks]
     return Tagger(
@@ -216,7 +216,7 @@ def fit(
         head=config.head,
         weights=tuple(_cut(head, columns) for head, _ in trained),
         calibration=calibration,
-        tuned=tuned,
+        thresholds=thresholds,
         grades=rules.grade(truth, scores),
         record={
             "version": __version__,
@@ -228,7 +228,7 @@ def fit(
             **(record or {}),
         },
         scores=figures,
-        intervals=rules.draw(truth, scores, artists, decisions=decisions).intervals(figures),
+        intervals=rules.bootstrap(truth, scores, artists, decisions=decisions).intervals(figures),
     )
 
 
@@ -348,7 +348,7 @@ def _make_watcher(
     units: tuple[Array | float, Array | float],
     on_epoch: Callable[[int, float, str, float, bool], None],
 ) -> Any:
-    """A Keras callback that judges each epoch by the task's own figure and stops when it no longer rises."""
+    """A Keras callback that evaluates each epoch by the task's own metric and stops when it no longer rises."""
     keras = import_quietly("keras")
 
     rows = [POOLINGS[config.head.pooling](frames) for frames in watched.frames]
@@ -359,7 +359,7 @@ def _make_watcher(
 
         def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
             as_trained = self.model.get_weights()
-            if self.model.optimizer.use_ema:  # judge and keep the averaged weights, train on with the others
+            if self.model.optimizer.use_ema:  # evaluate and keep the averaged weights, train on with the others
                 self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
             scores = (run_heads([self.model], heard) * units[1] + units[0])[:, columns]
             if not np.isfinite(scores).all():

@@ -65,7 +65,7 @@ class HeadConfig:
     def __post_init__(self) -> None:
         if self.name not in HEADS:
             known = ", ".join(HEADS)
-            raise UsageError(f"unknown head {self.name!r} (known: {known}; import the package that registers another)")
+            raise UsageError(f"unknown head {self.name!r} (known: {known}; import the package that registers it)")
         if self.pooling not in data.POOLINGS:
             raise UsageError(f"unknown pooling {self.pooling!r} (known: {', '.join(data.POOLINGS)})")
         fine = 0 <= self.dropout < 1 and 0 <= self.l2 < np.inf and 0 <= self.clip < np.inf

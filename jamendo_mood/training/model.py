@@ -59,7 +59,7 @@ class Tagger:
         Of each member of the ensemble, in Keras' order.
     calibration : float64 array (targets, 2)
         What turns the heads' scores into calibrated ones: for tags, slope and offset on the log-odds.
-    tuned : float64 array (targets,)
+    thresholds : float64 array (targets,)
         What decisions need: for tags, the thresholds.
     grades : tuple of str
         How far each target can be relied on, a value of `metrics.GRADES` each; by the validation part, unless
@@ -77,7 +77,7 @@ class Tagger:
     head: HeadConfig
     weights: tuple[Weights, ...]
     calibration: npt.NDArray[np.float64]
-    tuned: npt.NDArray[np.float64]
+    thresholds: npt.NDArray[np.float64]
     grades: tuple[str, ...]
     record: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -136,7 +136,7 @@ class Tagger:
 
     def decide(self, scores: Array) -> npt.NDArray[np.bool_]:
         """Which targets are decided: scores (..., targets) -> bool of the same shape."""
-        return self.task.rules.decide(scores, self.tuned)
+        return self.task.rules.decide(scores, self.thresholds)
 
     def _score_rows(self, rows: Sequence[Array]) -> Array:
         scores = self.task.rules.calibrated(run_heads(self._heads, rows), self.calibration)
@@ -173,7 +173,7 @@ class Tagger:
             "head": asdict(self.head),
             "weights_sha256": sha256,
             "calibration": self.calibration.tolist(),
-            "thresholds": [float(value) if np.isfinite(value) else None for value in self.tuned],
+            "thresholds": [float(value) if np.isfinite(value) else None for value in self.thresholds],
             "grades": list(self.grades),
             "record": dict(self.record),
             "scores": dict(self.scores),
@@ -228,7 +228,7 @@ class Tagger:
                 head=head,
                 weights=_read_weights(folder, values["weights_sha256"], count),
                 calibration=np.array(values["calibration"], np.float64).reshape(len(task.targets), -1),
-                tuned=np.array(thresholds, np.float64).reshape(len(task.targets)),
+                thresholds=np.array(thresholds, np.float64).reshape(len(task.targets)),
                 grades=tuple(values["grades"]),
                 record=values["record"],
                 scores=values["scores"],
@@ -280,7 +280,7 @@ def _check_values(tagger: Tagger) -> None:
     count = len(tagger.task.targets)
     if len(tagger.grades) != count or not set(tagger.grades) <= GRADES.keys():
         raise ValueError(f"grades are one of {', '.join(GRADES)} for each target")
-    if not np.isfinite(tagger.calibration).all() or np.isnan(tagger.tuned).any():
+    if not np.isfinite(tagger.calibration).all() or np.isnan(tagger.thresholds).any():
         raise ValueError("the calibration is not finite, or a threshold is no number")
     scores = tagger.task.rules.calibrated(np.full((1, count), 0.5, np.float32), tagger.calibration)
     if scores.shape != (1, count):
@@ -402,9 +402,9 @@ def _origin(record: Mapping[str, Any], words: CardWords) -> str:
 
 
 def _scores(parts: Sequence[tuple[str, Mapping[str, float], Mapping[str, Sequence[float]]]], words: CardWords) -> str:
-    rows = [["figure", *(markdown(name) for name, _, _ in parts), "meaning"]]
+    rows = [["metric", *(markdown(name) for name, _, _ in parts), "meaning"]]
     rows.append(["---"] * len(rows[0]))
-    for name, meaning in words.figures.items():
+    for name, meaning in words.metrics.items():
         if not any(name in figures for _, figures, _ in parts):
             continue
         cells = [_cell(figures.get(name), intervals.get(name)) for _, figures, intervals in parts]

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from jamendo_mood.util.errors import DiskFullError, StoreError, UsageError
+from jamendo_mood.util.errors import DiskFullError, MoodError, StoreError, UsageError
 
 Write = Callable[[IO[bytes]], object]
 
@@ -199,14 +199,24 @@ def append(path: Path, lines: bytes, heading: bytes = b"", mode: int = 0o666) ->
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Raise errors in writing a file as `DiskFullError` or `StoreError`, naming the file."""
+def disk_errors(path: Path, kind: type[MoodError] = StoreError) -> Iterator[None]:
+    """Raise what goes wrong in writing a file as a `DiskFullError`, or as an error of another kind, that names it."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise DiskFullError(f"{path}: no space left on the disk; what was written before is kept") from error
-        raise StoreError(f"{path}: cannot be written ({error.strerror})") from error
+        raise kind(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether an error says that a disk is full, or the user's share of it."""
+    return isinstance(error, DiskFullError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+
+
+def scratch_full(file: Path) -> DiskFullError:
+    """The error for a file in a `Scratch.folder` for which there is no room."""
+    return DiskFullError(f"no space left in the scratch folder {file.parent.parent}: free some, or name another")
 
 
 PREFIX = "jamendo-mood-scratch-"

@@ -1,4 +1,4 @@
-"""What is done to a process: signals told as one line, TensorFlow imported without its noise, limits on children."""
+"""What is done to a process: signals reported as one line, TensorFlow imported quietly, limits on children."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 CLEAN_UP_S = 10.0
-"""So long after a signal others are passed over, since clean-up is not to be interrupted. After that they count."""
+"""For so long after a signal others are ignored, so that nothing interrupts the clean-up. After that they count."""
 
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _IMPORTING = "<frozen importlib._bootstrap>"  # the file name of the code that imports
@@ -24,25 +25,27 @@ class Interruption(KeyboardInterrupt):
 
 
 class _Watch:
-    """Handles the signals; `kept` is what the line says of what was done, `heard` the last signal or None."""
+    """Handles the signals; `kept` says what is left of what was done, `received` is the last signal or None."""
 
     def __init__(self) -> None:
         self.kept = "nothing was begun"
-        self.heard: int | None = None
-        self.stderr = os.dup(2)  # stderr itself may be turned away, see `tf_logging`
-        self._deaf_until_s = 0.0
+        self.received: int | None = None
+        self.stderr = os.dup(2)  # stderr itself may be turned away, see `import_quietly`
+        self._ignore_until_s = 0.0
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        if time.monotonic() < self._deaf_until_s:
+        if time.monotonic() < self._ignore_until_s:
             return
-        self._deaf_until_s = time.monotonic() + CLEAN_UP_S
+        self._ignore_until_s = time.monotonic() + CLEAN_UP_S
         while frame is not None:
-            if frame.f_code.co_filename == _IMPORTING:  # an exception might be lost; what is in hand is as in a kill
+            if (
+                frame.f_code.co_filename == _IMPORTING
+            ):  # an exception might be lost; the process ends as if it were killed
                 with contextlib.suppress(OSError):
                     os.write(self.stderr, (_describe(number, self.kept) + "\n").encode())
                 os._exit(128 + number)
             frame = frame.f_back
-        self.heard = number
+        self.received = number
         sys.unraisablehook = lambda _: None  # such as what generators of TensorFlow say that it broke off
         raise Interruption
 
@@ -81,24 +84,24 @@ def caught() -> Iterator[None]:
 
 
 def announce(kept: str) -> None:
-    """Say what is true of what was done, from now on: how the line that tells of a signal goes on."""
+    """Set what the line that reports a signal says of what was done."""
     _watches[0].kept = kept
 
 
 def is_meant(error: BaseException) -> bool:
-    """Whether an error is what a signal ended the program by; libraries make others of an `Interruption`."""
-    return isinstance(error, KeyboardInterrupt) or _watches[0].heard is not None
+    """Whether an error comes from a signal; libraries turn an `Interruption` into errors of their own."""
+    return isinstance(error, KeyboardInterrupt) or _watches[0].received is not None
 
 
 def describe() -> tuple[str, int]:
-    """The line that tells of the signal, and the exit status."""
+    """The line that reports the signal, and the exit status."""
     watch = _watches[0]
-    number = signal.SIGINT if watch.heard is None else watch.heard
+    number = signal.SIGINT if watch.received is None else watch.received
     return _describe(number, watch.kept), 128 + number
 
 
 def ignore() -> None:
-    """Pass over signals from now on: the program is done, and only Python has to end."""
+    """Ignore signals from now on: the program is done, and only Python has to end."""
     for number in _WORDS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -108,13 +111,17 @@ def _describe(number: int, kept: str) -> str:
 
 
 def import_quietly(name: str) -> Any:
-    """Import ``tensorflow``, ``keras`` or ``tensorflow_hub``; what the import writes to stderr goes nowhere.
+    """Import ``tensorflow``, ``keras`` or ``tensorflow_hub``, silently where that is safe.
 
-    A log level that the user has set (``TF_CPP_MIN_LOG_LEVEL``) stays; else only fatal errors are logged.
+    A log level that the user has set (``TF_CPP_MIN_LOG_LEVEL``) stays; else only fatal errors are logged. The lines
+    that TensorFlow writes before it looks at that level go nowhere if the main thread imports it. In another thread
+    they are shown: stderr is the whole process's, and what the main thread writes meanwhile must not be lost.
     """
     if name in sys.modules:
         return sys.modules[name]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if threading.current_thread() is not threading.main_thread():
+        return importlib.import_module(name)
     sys.stderr.flush()
     stderr = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

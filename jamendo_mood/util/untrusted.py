@@ -1,7 +1,7 @@
 """JSON, arrays and tables out of a stranger's files: no code runs, and memory stays within what the file is worth.
 
-What is read raises `ValueError` (or `OSError`) if it is not what it must be, with words for the user; whoever reads
-names the file. Tables name the file and the line themselves.
+Readers raise `ValueError` (or `OSError`) with a message for the user if the content is wrong; the caller adds the name
+of the file. Readers of tables name the file and the line themselves.
 
 References
 ----------
@@ -49,20 +49,20 @@ Array = npt.NDArray[Any]
 
 @contextlib.contextmanager
 def open_file(path: Path, buffering: int = -1) -> Iterator[IO[bytes]]:
-    """Open a file for reading; what is none is refused, such as a pipe, in which nothing may ever come."""
+    """Open a file for reading; what is not a file is refused, such as a pipe, through which nothing may ever come."""
     with open(path, "rb", buffering, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("not a file")
         yield file
 
 
-def read_bytes(path: Path, most: int) -> bytes:
-    """The content of a file of at most `most` bytes."""
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """The content of a file of at most `max_bytes` bytes."""
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
-        content = file.read(size + 1) if size <= most else b""
-    if max(size, len(content)) > most:
-        raise ValueError(f"it has more than {most:,} bytes")
+        content = file.read(size + 1) if size <= max_bytes else b""
+    if max(size, len(content)) > max_bytes:
+        raise ValueError(f"it has more than {max_bytes:,} bytes")
     return content
 
 
@@ -101,7 +101,7 @@ def read_array(path: Path) -> Array:
 
 
 def read_npy(file: IO[bytes], size: int) -> Array:
-    """Read an array of numbers or texts, if the file has as many bytes as its header tells.
+    """Read an array of numbers or texts, if the file has as many bytes as its header says.
 
     numpy itself takes the memory that a header asks for before it looks whether there is as much in the file.
 
@@ -125,25 +125,43 @@ def read_npy(file: IO[bytes], size: int) -> Array:
         raise ValueError(f"an array of {dtype}, not of numbers or texts")
     wanted, there = math.prod(shape) * dtype.itemsize, size - file.tell()
     if any(length < 0 for length in shape) or wanted != there:
-        raise ValueError(f"the header of an array tells of {wanted} bytes of numbers, where {there} are")
+        raise ValueError(f"the header of an array says {wanted} bytes of numbers, where there are {there}")
     content = read_up_to(file, wanted)
     if len(content) < wanted:
         raise ValueError("an array that ends too soon")
     if dtype.kind == "U" and np.frombuffer(content, dtype.byteorder + "u4").max(initial=0) > _LARGEST_CODE_POINT:
-        raise ValueError("an array of texts with letters that there are not")  # numpy would raise a SystemError
+        raise ValueError("an array of texts with characters that do not exist")  # numpy would raise a SystemError
     return np.frombuffer(content, dtype).reshape(shape, order="F" if in_columns else "C")
 
 
-def read_npz(file: IO[bytes], most: int) -> dict[str, Array]:
-    """Read the arrays of an ``.npz`` file by name, if they have at most `most` bytes in all, inflated."""
-    ends = zipfile._EndRecData(file)  # type: ignore[attr-defined]
-    if ends is None or not 0 <= ends[zipfile._ECD_SIZE] <= MAX_INDEX_BYTES:  # type: ignore[attr-defined]
-        raise ValueError("no .npz file, or its table of contents is too long")
+class _LimitedReads:
+    """A file that refuses to read more than `max_bytes` at once; None is no limit.
+
+    `zipfile` reads the whole table of contents at once, as long as the file says it is, and takes some ten times as
+    much memory for it.
+    """
+
+    def __init__(self, file: IO[bytes], max_bytes: int | None) -> None:
+        self._file, self.max_bytes = file, max_bytes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int = -1) -> bytes:
+        if self.max_bytes is not None and size > self.max_bytes:
+            raise ValueError("a table of contents that is too long")
+        return self._file.read(size)
+
+
+def read_npz(file: IO[bytes], max_bytes: int) -> dict[str, Array]:
+    """Read the arrays of an ``.npz`` file by name, if they have at most `max_bytes` bytes in all, inflated."""
     arrays = {}
-    with zipfile.ZipFile(file) as archive:
+    limited = _LimitedReads(file, MAX_INDEX_BYTES)
+    with zipfile.ZipFile(limited) as archive:
+        limited.max_bytes = None
         members = archive.infolist()
-        if (size := sum(member.file_size for member in members)) > most:
-            raise ValueError(f"arrays of {size:,} bytes, where {most:,} are the most")
+        if (size := sum(member.file_size for member in members)) > max_bytes:
+            raise ValueError(f"arrays of {size:,} bytes, where {max_bytes:,} are the most")
         for member in members:
             name = member.filename.removesuffix(".npy")
             if name in arrays or member.flag_bits & 1:
@@ -163,7 +181,7 @@ def brief(error: BaseException) -> str:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 MAX_TABLE_BYTES = 64_000_000
@@ -174,18 +192,19 @@ class _PlainTabs(csv.Dialect):
     delimiter, quoting, lineterminator = "\t", csv.QUOTE_NONE, "\n"
 
 
-def read_table(path: Path, columns: tuple[str, ...], most: int = MAX_TABLE_BYTES) -> list[list[str]]:
+def read_table(path: Path, columns: tuple[str, ...], max_bytes: int = MAX_TABLE_BYTES) -> list[list[str]]:
     """Read a table whose header starts with `columns` (none: it has no header); a row may have more cells than that.
 
-    A ``.csv`` file has commas and quotes, any other has tabs and takes quotes as they are. It may have `most` bytes.
+    A ``.csv`` file has commas and quotes, any other has tabs and takes quotes as they are. It may have
+    `max_bytes` bytes.
 
     Raises
     ------
     DataError
-        The file is missing, is no text, has another header, or a row has too few cells; with the line's number.
+        The file is missing, is not text, has another header, or a row has too few cells; with the line's number.
     """
     dialect = (csv.excel, ",") if path.suffix == ".csv" else (_PlainTabs, "\t")
-    rows = _read_rows(read_text(path, most=most), path, *dialect)
+    rows = _read_rows(read_text(path, max_bytes=max_bytes), path, *dialect)
     if not rows or tuple(rows[0][: len(columns)]) != columns:
         raise DataError(f"{path}: not the expected table, its first line must begin with {' | '.join(columns)}")
     for number, row in enumerate(rows[1:], start=2):
@@ -215,7 +234,7 @@ def read_columns(
     Raises
     ------
     DataError
-        The file is missing, is no text, lacks a column or has it twice, or a row has too few cells; with the line's
+        The file is missing, is not text, lacks a column or has it twice, or a row has too few cells; with the line's
         number.
     """
     rows = _read_rows(read_text(path, encoding), path, csv.excel, delimiter)
@@ -243,16 +262,16 @@ def _read_rows(text: str, path: Path, dialect: type[csv.Dialect], delimiter: str
         raise DataError(f"{path}: cannot be read as a table ({error})") from error
 
 
-def read_text(path: Path, encoding: str = "utf-8-sig", most: int = MAX_TABLE_BYTES) -> str:
+def read_text(path: Path, encoding: str = "utf-8-sig", max_bytes: int = MAX_TABLE_BYTES) -> str:
     """Read the text of a table.
 
     Raises
     ------
     DataError
-        The file is missing, is no text, or has more than `most` bytes.
+        The file is missing, is not text, or has more than `max_bytes` bytes.
     """
     try:
-        content = io.BytesIO(read_bytes(path, most))
+        content = io.BytesIO(read_bytes(path, max_bytes))
         text = io.TextIOWrapper(content, encoding, newline="").read()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None

@@ -32,17 +32,17 @@ def test_a_song_is_described_for_the_browser(analysis, corpus_tagger):
     assert [tag["tag"] for tag in description["tags"]] == [name for name, _, _ in prediction.top(5)]
     for tag in description["tags"]:
         row = prediction.targets.index(tag["tag"])
-        assert tag["above_threshold"] == (tag["score"] >= corpus_tagger.tuned[row])
+        assert tag["above_threshold"] == (tag["score"] >= corpus_tagger.thresholds[row])
         assert tag["spread"][0] <= tag["spread"][1] <= tag["peak"]
     assert len(timeline) == description["frames"] * description["columns"]
     assert description["va"] == pytest.approx(
-        place_of(corpus_tagger.task, corpus_tagger.tuned, prediction.track_scores).tolist()
+        place_of(corpus_tagger.task, corpus_tagger.thresholds, prediction.track_scores).tolist()
     )
     assert len(description["va_course"]) <= 60
 
 
 def test_a_tag_that_is_never_decided_has_no_threshold(analysis, corpus_tagger):
-    tagger = replace(corpus_tagger, tuned=np.full(5, np.inf))
+    tagger = replace(corpus_tagger, thresholds=np.full(5, np.inf))
     description, _ = song_view.describe(analysis, tagger, "a.mp3")
     assert [tag["threshold"] for tag in description["tags"]] == [None] * 5
     assert description["va"] is None  # such tags say nothing of it

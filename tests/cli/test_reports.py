@@ -305,5 +305,5 @@ def test_classes_and_values_as_csv_have_columns_of_their_own(capsys):
 
 
 def test_a_count_among_the_figures_is_printed_as_one(capsys):
-    shared.print_scores(replace(SCORES, figures={"Kendall": 0.25, "constant-curves": 3}), "table")
+    shared.print_scores(replace(SCORES, metrics={"Kendall": 0.25, "constant-curves": 3}), "table")
     assert capsys.readouterr().out.splitlines()[1:3] == ["Kendall          0.250000", "constant-curves  3"]

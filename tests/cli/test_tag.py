@@ -93,11 +93,11 @@ def test_similar_tells_what_is_wrong(ask, corpus, library, tmp_path, run, corpus
 
 
 def test_a_file_is_not_compared_to_embeddings_of_another_kind(run, corpus, logmel, tmp_path):
-    store = EmbeddingStore(tmp_path / "store", replace(logmel.spec, variant="tuned lower"))
+    store = EmbeddingStore(tmp_path / "store", replace(logmel.spec, variant="thresholds lower"))
     store.add("a", np.ones((2, logmel.spec.dim), np.float32))
     outcome = run("similar", corpus.path(0), "--store", store.root)
     assert (outcome.status, outcome.out) == (2, "")
-    assert "tuned lower), which cannot be compared to logmel (128 numbers every 0.96 s)" in outcome.err
+    assert "thresholds lower), which cannot be compared to logmel (128 numbers every 0.96 s)" in outcome.err
 
 
 # ---- playlist

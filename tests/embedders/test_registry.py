@@ -31,7 +31,7 @@ def seeded_pca(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def options(seeded_module, seeded_pca):
-    return EmbedderOptions(weights=seeded_module, pca=seeded_pca, allow_untrained=True)
+    return EmbedderOptions(seeded_module, seeded_pca, allow_untrained=True, precision="float32")
 
 
 @pytest.fixture(scope="session")
@@ -308,6 +308,7 @@ def test_the_precision_is_in_the_spec_and_a_tagger_takes_both(vggish_embedder, o
     rounded = load_embedder("vggish", replace(options, precision="bfloat16")).spec
     assert (exact.precision, rounded.precision) == ("float32", "bfloat16")
     assert rounded != exact  # one store has one precision
+    assert EmbedderOptions().precision == "auto"  # as on the command line
     assert rounded.accepts(exact)
     assert exact.accepts(rounded)
     assert str(rounded).endswith("in bfloat16)")

@@ -20,7 +20,7 @@ def variables(seeded_module):
 
 @pytest.fixture(scope="module")
 def embedder(seeded_module):
-    return load_embedder("vggish", EmbedderOptions(weights=seeded_module, allow_untrained=True))
+    return load_embedder("vggish", EmbedderOptions(seeded_module, allow_untrained=True, precision="float32"))
 
 
 @pytest.fixture

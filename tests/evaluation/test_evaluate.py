@@ -48,7 +48,7 @@ def predictions(truth):
 def scores(truth, predictions):
     thresholds = np.array([0.7, 0.6, np.inf, 0.5])
     return evaluate.score_predictions(
-        truth, predictions, TAGS, decisions=reaches_threshold(predictions, thresholds), tuned=thresholds
+        truth, predictions, TAGS, decisions=reaches_threshold(predictions, thresholds), thresholds=thresholds
     )
 
 
@@ -127,9 +127,9 @@ def test_a_tagger_is_judged_by_its_own_scores_and_thresholds(tagger, test_part):
     scores = evaluate.evaluate(tagger, test_part)
     truth, predictions = test_part.Y > 0, tagger.score(test_part.frames)
     expected = tags.score_tags(truth, predictions, tagger.decide(predictions))
-    assert scores.figures == {**expected, **calibration.score_calibration(truth, predictions)}
-    assert {"ECE", "Brier-skill-macro"} < scores.figures.keys()
-    assert [row["threshold"] for row in scores.per_target] == tagger.tuned.tolist()
+    assert scores.metrics == {**expected, **calibration.score_calibration(truth, predictions)}
+    assert {"ECE", "Brier-skill-macro"} < scores.metrics.keys()
+    assert [row["threshold"] for row in scores.per_target] == tagger.thresholds.tolist()
     assert [row["tag"] for row in scores.per_target] == list(TASK.targets)
     assert scores.examples == 50
     np.testing.assert_array_equal(scores.predictions, predictions)
@@ -153,10 +153,10 @@ def test_a_row_of_a_tagger_says_how_far_to_trust_its_tag(tagger, test_part):
 
 def test_every_headline_figure_but_the_prior_has_an_interval(tagger, test_part):
     scores = evaluate.evaluate(tagger, test_part, rounds=200)
-    assert scores.intervals.keys() == scores.figures.keys() - {"prior-macro"}
+    assert scores.intervals.keys() == scores.metrics.keys() - {"prior-macro"}
     for name, (low, high) in scores.intervals.items():
         assert low <= high
-        assert low <= scores.figures[name] <= high, name
+        assert low <= scores.metrics[name] <= high, name
     assert evaluate.evaluate(tagger, test_part, rounds=0).intervals == {}
 
 
@@ -195,14 +195,14 @@ def test_an_evaluation_of_moments_knows_their_songs_and_times():
     Y = np.random.default_rng(0).uniform(-1, 1, (12, 2)).astype(np.float32)
     tracks = tuple(examples.tracks[owner] for owner in owners)
     moments = replace(examples, Y=Y, tracks=tracks, targets=CURVES.targets, times_s=times_s)
-    found = evaluate.judge(CURVES, moments, Y, np.ones(Y.shape, bool), rounds=0)
+    found = evaluate.evaluate_predictions(CURVES, moments, Y, np.ones(Y.shape, bool), rounds=0)
     assert found.songs == tuple(track.key for track in tracks)
     np.testing.assert_array_equal(found.times_s, times_s)
-    assert found.figures["Kendall"] == pytest.approx(1)
+    assert found.metrics["Kendall"] == pytest.approx(1)
     assert not {"songs", "times_s"} & found.to_json().keys()
-    still = evaluate.judge(VALUES, replace(moments, times_s=None), Y, np.ones(Y.shape, bool), rounds=0)
+    still = evaluate.evaluate_predictions(VALUES, replace(moments, times_s=None), Y, np.ones(Y.shape, bool), rounds=0)
     assert (still.songs, still.times_s) == ((), None)
-    assert "Kendall" not in still.figures
+    assert "Kendall" not in still.metrics
 
 
 VOID = {"meta", "img"}
@@ -335,18 +335,18 @@ def test_nothing_that_is_said_of_a_tag_is_taken_for_html(undrawn, tmp_path):
 
 def test_headline_figures_with_their_intervals_and_what_they_are(seven, text):
     header, *rows = Page(text).tables[0]
-    assert header == ["figure", "value", "what it is"]
-    assert [row[0] for row in rows] == [*seven.figures]
+    assert header == ["metric", "value", "what it is"]
+    assert [row[0] for row in rows] == [*seven.metrics]
     by_name = {row[0]: row[1:] for row in rows}
-    assert by_name["PR-AUC-macro"][0] == f"{seven.figures['PR-AUC-macro']:.4f} [0.2500, 0.7500]"
-    assert by_name["hit@3"][0] == f"{seven.figures['hit@3']:.4f}"
+    assert by_name["PR-AUC-macro"][0] == f"{seven.metrics['PR-AUC-macro']:.4f} [0.2500, 0.7500]"
+    assert by_name["hit@3"][0] == f"{seven.metrics['hit@3']:.4f}"
     for name, (_, meaning) in by_name.items():
-        assert meaning == KINDS["tags"].report.figures[name]
+        assert meaning == KINDS["tags"].report.metrics[name]
         assert len(meaning) > 20
 
 
 def test_a_figure_that_nobody_explained_is_shown_without(one, undrawn, tmp_path):
-    odd = replace(one, figures={"<odd>": 0.5})
+    odd = replace(one, metrics={"<odd>": 0.5})
     (_, row) = read(evaluate.save_report(odd, tmp_path, title="", facts={})).tables[0]
     assert row == ["<odd>", "0.5000", ""]
 
@@ -447,7 +447,7 @@ def test_a_page_of_classes_and_values_has_its_own_pictures_and_table(make, headi
     assert figures == sorted(figures, reverse=True)
     assert {row[0] for row in rows} == {row[rules.target] for row in evaluation.per_target}
     for figure, value, meaning in page.tables[0][1:]:
-        assert float(value.partition(" ")[0]) == pytest.approx(evaluation.figures[figure], abs=5e-5)
+        assert float(value.partition(" ")[0]) == pytest.approx(evaluation.metrics[figure], abs=5e-5)
         assert meaning
     for grade, meaning in KINDS[evaluation.kind].card.grades.items():
         assert f"{sum(row['grade'] == grade for row in evaluation.per_target)} {grade}" in words
@@ -507,9 +507,9 @@ MADE_REPORT_WORDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_figure_and_column_is_explained(kind):
     evaluation = MADE_REPORT_WORDS[kind]()
-    assert evaluation.figures.keys() == KINDS[kind].report.figures.keys()
+    assert evaluation.metrics.keys() == KINDS[kind].report.metrics.keys()
     assert {name for row in evaluation.per_target for name in row} <= KINDS[kind].report.columns.keys()
-    assert all(len(text) > 20 for text in KINDS[kind].report.figures.values())
+    assert all(len(text) > 20 for text in KINDS[kind].report.metrics.values())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -45,16 +45,16 @@ def test_every_track_is_tested_once_by_a_tagger_that_did_not_know_it():
     assert found.pooled.examples == 120
     order = np.concatenate([load(split).rows("test") for split in range(4)])
     np.testing.assert_array_equal(found.pooled.truth, EXAMPLES.Y[order] > 0)
-    assert found.pooled.figures["accuracy"] > 0.8
+    assert found.pooled.metrics["accuracy"] > 0.8
     accuracy = np.average([figures["accuracy"] for figures in found.folds], weights=np.bincount(FOLDS))
-    assert found.pooled.figures["accuracy"] == pytest.approx(accuracy)
+    assert found.pooled.metrics["accuracy"] == pytest.approx(accuracy)
     low, high = found.pooled.intervals["accuracy"]
-    assert low < found.pooled.figures["accuracy"] < high
+    assert low < found.pooled.metrics["accuracy"] < high
     mean, sd = found.spread()["accuracy"]
     assert mean == pytest.approx(np.mean([figures["accuracy"] for figures in found.folds]))
     assert sd == pytest.approx(np.std([figures["accuracy"] for figures in found.folds], ddof=1))
     values = found.to_json()
-    assert values["accuracy"] == found.pooled.figures["accuracy"]
+    assert values["accuracy"] == found.pooled.metrics["accuracy"]
     assert values["over_folds"]["accuracy"] == {"mean": mean, "sd": sd}
     assert len(values["folds"]) == 4
 
@@ -70,7 +70,7 @@ def test_labels_that_mean_nothing_are_not_learned():
         return Dataset(CLASSES, EXAMPLES.tracks, noise, make_parts(FOLDS, split), "none", "none")
 
     found = run_folds(load_noise, range(4), lambda _: store, CONFIG, rounds=0)
-    assert found.pooled.figures["accuracy"] < 0.5
+    assert found.pooled.metrics["accuracy"] < 0.5
 
 
 def test_a_recording_that_is_there_twice_is_not_learned_where_it_is_tested(learned):
@@ -142,5 +142,5 @@ def test_moments_of_all_folds_keep_their_songs_and_times(learned):
 
 
 def test_a_threshold_that_one_tagger_could_not_tune_is_that_of_the_others():
-    tuned = np.array([[0.3, np.inf], [np.inf, np.inf], [0.5, np.inf]])
-    np.testing.assert_allclose(experiment._mean_of_finite(tuned), [0.4, np.inf])
+    thresholds = np.array([[0.3, np.inf], [np.inf, np.inf], [0.5, np.inf]])
+    np.testing.assert_allclose(experiment._mean_of_finite(thresholds), [0.4, np.inf])

@@ -28,13 +28,13 @@ class Oracle:
     """A tagger whose scores are the embeddings."""
 
     task: Task
-    tuned: np.ndarray
+    thresholds: np.ndarray
 
     def score(self, frames):
         return np.stack([track[0] for track in frames])
 
     def decide(self, scores):
-        return self.task.rules.decide(scores, self.tuned)
+        return self.task.rules.decide(scores, self.thresholds)
 
 
 def make_member(task, scores, Y):
@@ -58,7 +58,7 @@ def test_a_tag_is_decided_by_more_than_half():
     half = vote({name: members[name] for name in "xy"}, rounds=0)
     assert half["vote"].decisions.tolist() == [[True, False], [False, True], [True, False], [False, False]]
     for name, (tagger, examples) in members.items():
-        assert found[name].figures == evaluate(tagger, examples, rounds=0).figures
+        assert found[name].metrics == evaluate(tagger, examples, rounds=0).metrics
 
 
 def test_the_class_that_most_choose_wins_though_another_scores_higher():
@@ -74,8 +74,8 @@ def test_the_class_that_most_choose_wins_though_another_scores_higher():
     # Row 0: a has two votes, and b the higher mean. Rows 1 and 3: a vote each, so the highest mean of all.
     assert chosen.tolist() == [0, 1, 2, 1]
     assert (found["vote"].decisions.sum(axis=1) == 1).all()
-    assert found["vote"].figures["accuracy"] == pytest.approx(0.75)
-    assert found["x"].figures["accuracy"] == pytest.approx(1.0)
+    assert found["vote"].metrics["accuracy"] == pytest.approx(0.75)
+    assert found["x"].metrics["accuracy"] == pytest.approx(1.0)
 
 
 def test_a_vote_needs_two_for_one_task_and_the_same_tracks():
@@ -88,7 +88,7 @@ def test_a_vote_needs_two_for_one_task_and_the_same_tracks():
     with pytest.raises(UsageError, match="x and y are for different tasks"):
         vote({"x": one, "y": make_member(CLASSES, np.eye(3), np.eye(3))})
     shorter = make_member(TAGS, [[0.9, 0.1]], Y[:1])
-    with pytest.raises(UsageError, match="x and y are not judged by the same tracks"):
+    with pytest.raises(UsageError, match="x and y are not evaluated on the same tracks"):
         vote({"x": one, "y": shorter})
 
 
@@ -100,7 +100,7 @@ def test_the_command_tells_the_figures_of_each_and_of_the_vote(run, corpus, corp
     extract({key: path for key, path in find_audio(corpus.audio).items() if key in tested}, embedder, store)
     other = tmp_path / "other"
     tagger = make_tagger(corpus.dataset.task, embedder.spec, HeadConfig("cnn", hidden=8))
-    replace(tagger, calibration=np.tile([1.0, 0.0], (5, 1)), tuned=np.full(5, 0.5)).save(other)
+    replace(tagger, calibration=np.tile([1.0, 0.0], (5, 1)), thresholds=np.full(5, 0.5)).save(other)
     members = (f"{tagger_folder}={corpus_store.root}", f"{other}={store.root}")
     outcome = run("vote", *members, "--data", corpus.root, "--rounds", 0, "--format", "json")
     assert outcome.status == 0, outcome.err
@@ -126,8 +126,8 @@ def test_the_command_trains_a_network_on_patches(run, corpus, tmp_path):
     trained = run("train", "--task", "jamendo", *usual, "--out", tmp_path / "t", *settings)
     assert trained.status == 0, trained.err
     assert Tagger.load(tmp_path / "t").spec == embedder.spec
-    judged = run("evaluate", tmp_path / "t", *usual, "--rounds", 0, "--format", "json")
-    assert json.loads(judged.out)["examples"] == len(corpus.dataset.rows("test"))
+    evaluated = run("evaluate", tmp_path / "t", *usual, "--rounds", 0, "--format", "json")
+    assert json.loads(evaluated.out)["examples"] == len(corpus.dataset.rows("test"))
 
 
 def test_wrong_use_of_the_command(run, corpus, corpus_store, tagger_folder, tmp_path):

@@ -29,8 +29,8 @@ def make_tagger(folder: Path) -> None:
     weights = tuple(np.asarray(array) for array in head.get_weights())
     task = Task("toy", "tags", targets)
     calibration = np.tile([1.0, 0.0], (len(targets), 1))
-    tuned, grades = np.full(len(targets), 0.5), (GRADES[0],) * len(targets)
-    Tagger(task, spec, config, (weights,), calibration, tuned, grades).save(folder)
+    thresholds, grades = np.full(len(targets), 0.5), (next(iter(GRADES)),) * len(targets)
+    Tagger(task, spec, config, (weights,), calibration, thresholds, grades).save(folder)
 
 
 def time_tracks() -> list[float]:

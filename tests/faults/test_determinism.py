@@ -148,11 +148,11 @@ def test_a_tagger_is_the_same_in_another_process(songs, moved, store, amount, tr
         check_same(folders[1], folders[2], tried)
         tried["trainings"] += 2
         if amount(0, 1):
-            judged = [
+            evaluated = [
                 start("evaluate", folders[seed], "--data", data, "--store", where, "--format", "json", hash_seed=seed)
                 for seed, (data, where) in sources.items()
             ]
-            first, second = finish(*judged)
+            first, second = finish(*evaluated)
             assert first.replace(str(folders[1]), "") == second.replace(str(folders[2]), "")
             tried["evaluations"] += 2
 

@@ -111,7 +111,7 @@ def test_calibrated_tuned_decided_and_graded_all_is_in_its_range(table):
     rules = KINDS["tags"]
     calibrated = rules.calibrated(scores, rules.calibrate(truth, scores, None))
     assert 0 <= calibrated.min() <= calibrated.max() <= 1
-    decided = rules.decide(calibrated, rules.tune(truth, calibrated))
+    decided = rules.decide(calibrated, rules.choose_thresholds(truth, calibrated))
     assert (decided.any(axis=0) == truth.any(axis=0)).all()
     assert set(rules.grade(truth, calibrated)) <= set(kind.GRADES)
     figures = rules.check_calibration(truth, calibrated)

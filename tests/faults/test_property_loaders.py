@@ -62,10 +62,10 @@ def write_tagger(root):
 def read_tagger(root):
     tagger = Tagger.load(root / "tagger")
     count = len(tagger.task.targets)
-    assert tagger.calibration.shape[0] == len(tagger.tuned) == len(tagger.grades) == count
+    assert tagger.calibration.shape[0] == len(tagger.thresholds) == len(tagger.grades) == count
     assert set(tagger.grades) <= set(GRADES)
     assert str(tagger.spec)
-    assert not np.isnan(tagger.tuned).any()
+    assert not np.isnan(tagger.thresholds).any()
     assert np.isfinite(tagger.calibration).all()
     for of_record in (tagger.record, tagger.scores, tagger.intervals):
         dict(of_record)

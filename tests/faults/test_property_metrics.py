@@ -53,7 +53,7 @@ def tried(figure):
         "Figures of any tags, classes and values: ties, constants, what none have, against scikit-learn and scipy",
         f"{counts['tables']:,} tables",
         f"{counts['figures']:,} figures are theirs, {counts['undefined']:,} are not defined and say so, "
-        f"{counts['draws']:,} draws of artists are those of so many copies",
+        f"{counts['draws']:,} samples of artists are those of so many copies",
     )
 
 
@@ -116,10 +116,10 @@ def test_a_draw_of_artists_is_so_many_copies_of_their_tracks(tried, table, data)
     weights = np.array([of_artist], np.int64)[:, group]
     assume(weights.sum())
     assume(metrics.is_defined(truth).any())
-    with mock.patch.object(metrics, "_draw_artists", return_value=weights):
-        draws = metrics.draw_figures(truth, scores, artists, decisions=decisions, rounds=1)
+    with mock.patch.object(metrics, "_sample_artists", return_value=weights):
+        samples = metrics.bootstrap_tags(truth, scores, artists, decisions=decisions, rounds=1)
     copied = [np.repeat(array, weights[0], axis=0) for array in table]
-    figures = {name: float(values[0]) for name, values in draws.figures.items()}
+    figures = {name: float(values[0]) for name, values in samples.metrics.items()}
     assert not {name for name, figure in figures.items() if not (name in FREE or np.isnan(figure) or 0 <= figure <= 1)}
     if metrics.is_defined(copied[0]).any():
         expected = tags.score_tags(*copied) | calibration.score_calibration(*copied[:2])
@@ -137,8 +137,8 @@ def test_intervals_hold_their_figures_and_stay_in_range(tried, table, data):
     assume(metrics.is_defined(truth).any())
     artists = [f"artist {data.draw(st.integers(0, 6))}" for _ in truth]
     figures = tags.score_tags(truth, scores, decisions) | calibration.score_calibration(truth, scores)
-    draws = metrics.draw_figures(truth, scores, artists, decisions=decisions, rounds=40)
-    for name, (low, high) in draws.intervals(figures).items():
+    samples = metrics.bootstrap_tags(truth, scores, artists, decisions=decisions, rounds=40)
+    for name, (low, high) in samples.intervals(figures).items():
         assert np.isfinite([low, high]).all(), name
         assert low <= high, name
         assert name in FREE or 0 <= low <= high <= 1, name

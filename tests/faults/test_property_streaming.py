@@ -132,7 +132,7 @@ def test_every_track_is_embedded_as_the_whole_at_once(tried, data, embedder, siz
             tried["rows"] += len(result.frames)
         else:
             assert isinstance(result.cause, NoSoundError)
-    assert seen <= {batch}
+    assert seen <= {1 if embedder.spec.hop_s is None else batch}
     tried["waves"] += len(waves)
     tried["cuts"] += 1
 

@@ -21,7 +21,7 @@ def listener():
     embedder = load_embedder("logmel")
     count = len(TASK.targets)
     made = make_tagger(TASK, embedder.spec, seed=3)
-    return replace(made, calibration=np.tile(IDENTITY, (count, 1)), tuned=np.full(count, 0.5)), embedder
+    return replace(made, calibration=np.tile(IDENTITY, (count, 1)), thresholds=np.full(count, 0.5)), embedder
 
 
 @pytest.fixture(scope="session")

@@ -170,7 +170,7 @@ def test_a_disk_that_is_full_leaves_what_was_there(path, monkeypatch):
     before = path.read_bytes()
     write = mood_log.os.write
     monkeypatch.setattr(mood_log.os, "write", lambda file, content: write(file, content[:10]))
-    with pytest.raises(DiskFullError, match=r"emotions.jsonl: cannot be written \(No space left"):
+    with pytest.raises(DiskFullError, match=r"emotions.jsonl: no space left on the disk"):
         remember([SADNESS], path)
     assert path.read_bytes() == before
 

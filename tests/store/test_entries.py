@@ -20,7 +20,7 @@ from jamendo_mood.store.embedding_store import (
     seal,
 )
 
-SPEC = EmbedderSpec("toy", "ab" * 32, 16_000, 0.96, 0.5, 3, "tuned")
+SPEC = EmbedderSpec("toy", "ab" * 32, 16_000, 0.96, 0.5, 3, "thresholds")
 FRAMES = np.arange(15, dtype=np.float32).reshape(5, 3)
 CONTENT = b"".join(encode_entry("48/9 ü", FRAMES, SPEC))
 

@@ -62,13 +62,13 @@ def test_a_kind_tunes_decides_and_scores_what_it_monitors(kind):
     assert set(rules.grade(truth, calibrated)) <= set(GRADES)
     assert len(rules.grade(truth, calibrated)) == targets.shape[1]
     assert rules.start(targets).shape == (targets.shape[1],)
-    tuned = rules.tune(truth, scores)
-    decisions = rules.decide(scores, tuned)
+    thresholds = rules.choose_thresholds(truth, scores)
+    decisions = rules.decide(scores, thresholds)
     assert decisions.shape == scores.shape
     figures = rules.score(truth, scores, decisions)
     assert figures[rules.monitor] == rules.watch(truth, scores)
     assert all(isinstance(figure, float) and np.isfinite(figure) for figure in figures.values())
-    better = rules.score(truth, (scores + 3 * targets) / 4, rules.decide((scores + 3 * targets) / 4, tuned))
+    better = rules.score(truth, (scores + 3 * targets) / 4, rules.decide((scores + 3 * targets) / 4, thresholds))
     assert better[rules.monitor] > figures[rules.monitor]
 
 
@@ -80,9 +80,9 @@ def test_a_kind_fills_a_table_and_draws_intervals(kind):
     rows = rules.rows(truth, scores, decisions, np.full(4, 0.5))
     assert rules.ranked_by in rows
     assert all(len(column) == 4 for column in rows.values())
-    draws = rules.draw(truth, scores, [str(row // 4) for row in range(80)], decisions=decisions, rounds=50)
+    samples = rules.bootstrap(truth, scores, [str(row // 4) for row in range(80)], decisions=decisions, rounds=50)
     figures = rules.score(truth, scores, decisions)
-    low, high = draws.intervals(figures)[rules.monitor]
+    low, high = samples.intervals(figures)[rules.monitor]
     assert low < figures[rules.monitor] < high
 
 

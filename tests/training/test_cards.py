@@ -46,7 +46,7 @@ def test_every_tag_is_listed_once_under_its_grade(manifest):
 def test_scores_on_a_test_part_stand_beside_those_on_the_validation_part(manifest):
     tested = {"part": "eval_public", "figures": {"PR-AUC-macro": 0.25}, "intervals": {"PR-AUC-macro": [0.2, 0.3]}}
     text = model.describe({**manifest, "record": {**manifest["record"], "tested": tested}})
-    assert "| figure | validation part | eval_public | meaning |" in text
+    assert "| metric | validation part | eval_public | meaning |" in text
     assert "| 0.2500 [0.2000, 0.3000] |" in text
     assert "| - |" in text  # the figures it was not tested for
 
@@ -55,7 +55,7 @@ def test_there_are_words_for_every_kind_and_grade():
     for kind in KINDS.values():
         words = kind.card
         assert words.grades.keys() == set(GRADES)
-        assert kind.monitor in words.figures
+        assert kind.monitor in words.metrics
 
 
 @pytest.mark.parametrize(

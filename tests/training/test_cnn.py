@@ -86,7 +86,7 @@ def test_it_learns_what_no_head_on_single_numbers_can_see(tmp_path):
     config = TrainConfig.for_head("cnn").updated({"hidden": "16", "layers": "2", "learning_rate": "0.01"})
     tagger = fit(train, validation, TASK, SPEC, replace(config, epochs=8))
     linear = fit(train, validation, TASK, SPEC, TrainConfig.for_head("linear"))
-    figures = [evaluate(each, validation, rounds=0).figures["ROC-AUC-macro"] for each in (tagger, linear)]
+    figures = [evaluate(each, validation, rounds=0).metrics["ROC-AUC-macro"] for each in (tagger, linear)]
     assert figures[0] > 0.95
     assert figures[1] < 0.8
     tagger.save(tmp_path / "tagger")

@@ -223,7 +223,7 @@ def test_a_tag_that_validation_does_not_know_is_never_decided():
     validation = make_examples(80, seed=1)
     validation.Y[:, 1] = 0
     tagger = train(FEW, validation=validation)
-    assert np.isinf(tagger.tuned).tolist() == [False, True, False]
+    assert np.isinf(tagger.thresholds).tolist() == [False, True, False]
     assert not tagger.decide(tagger.score(make_examples(50).frames))[:, 1].any()
 
 

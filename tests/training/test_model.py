@@ -41,7 +41,7 @@ def tagger(request):
         first,
         weights=first.weights + second.weights,
         calibration=np.array([[1.5, -0.5], [0.75, 0.25], [2.0, 0.1]]),
-        tuned=np.array([0.25, 0.5, 0.75]),
+        thresholds=np.array([0.25, 0.5, 0.75]),
         grades=("good", "weak", "fair"),
         record={"data": "toy", "tracks": {"train": 80, "validation": 40}, "best_epochs": (1, 2)},
         scores={"PR-AUC-macro": 0.5, "ROC-AUC-macro": 0.1 + 0.2},
@@ -93,8 +93,8 @@ def test_an_ensemble_is_the_mean_of_its_heads_then_calibrated(tagger):
 
 def test_thresholds_are_inclusive(tagger):
     scores = np.array([[0.2, 0.5, 0.9], [0.3, 0.4, 0.0]], np.float32)
-    tuned = replace(tagger, tuned=np.array([0.3, 0.4, np.inf]))
-    assert tuned.decide(scores).tolist() == [[False, True, False], [True, True, False]]
+    thresholds = replace(tagger, thresholds=np.array([0.3, 0.4, np.inf]))
+    assert thresholds.decide(scores).tolist() == [[False, True, False], [True, True, False]]
 
 
 def test_loaded_again_it_is_the_same_tagger(tagger, saved):
@@ -102,7 +102,7 @@ def test_loaded_again_it_is_the_same_tagger(tagger, saved):
     X = make_examples(30, seed=9).frames
     np.testing.assert_array_equal(loaded.score(X), tagger.score(X))
     assert tagger.score(X).std() > 0.01
-    np.testing.assert_array_equal(loaded.tuned, tagger.tuned)
+    np.testing.assert_array_equal(loaded.thresholds, tagger.thresholds)
     np.testing.assert_array_equal(loaded.calibration, tagger.calibration)
     assert loaded.grades == tagger.grades
     assert dict(loaded.intervals) == dict(tagger.intervals)
@@ -128,10 +128,10 @@ def test_a_fresh_process_gives_the_same_scores(tagger, saved, tmp_path):
 
 
 def test_an_infinite_threshold_survives_as_none(tagger, tmp_path):
-    tuned = np.array([0.1 + 0.2, np.inf, 1e-30])
-    replace(tagger, tuned=tuned).save(tmp_path)
+    thresholds = np.array([0.1 + 0.2, np.inf, 1e-30])
+    replace(tagger, thresholds=thresholds).save(tmp_path)
     assert json.loads((tmp_path / "tagger.json").read_text())["thresholds"] == [0.1 + 0.2, None, 1e-30]
-    np.testing.assert_array_equal(Tagger.load(tmp_path).tuned, tuned)
+    np.testing.assert_array_equal(Tagger.load(tmp_path).thresholds, thresholds)
 
 
 def test_saving_again_replaces_the_tagger(tagger, saved):

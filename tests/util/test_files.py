@@ -17,9 +17,12 @@ from jamendo_mood.util.files import (
     Scratch,
     abandoned,
     append,
+    disk_errors,
+    is_disk_full,
     is_draft,
     locked,
     remove_drafts,
+    scratch_full,
     write_atomically,
     write_together,
 )
@@ -81,6 +84,17 @@ def test_files_written_together_are_all_replaced_or_none(tmp_path):
         write_together({paths[0]: lambda file: file.write(b"new"), paths[1]: fail, paths[2]: lambda _: None})
     assert sorted(tmp_path.iterdir()) == paths
     assert {path.read_bytes() for path in paths} == {b"old"}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_one_error_wherever_it_is_noticed(code, tmp_path):
+    error = OSError(code, os.strerror(code))
+    with pytest.raises(DiskFullError, match="no space left") as raised, disk_errors(tmp_path, UsageError):
+        raise error
+    assert all(map(is_disk_full, (error, raised.value, scratch_full(tmp_path))))
+    with pytest.raises(UsageError, match="cannot be written"), disk_errors(tmp_path, UsageError):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    assert not any(map(is_disk_full, (OSError(errno.EIO, ""), StoreError("no space left"), OSError())))
 
 
 def test_what_is_in_the_way_is_a_store_error(tmp_path):

@@ -2,6 +2,7 @@ import importlib
 import math
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -24,6 +25,14 @@ def test_an_import_is_silent_and_stderr_comes_back(monkeypatch, capfd, fails):
         assert import_quietly("not_there") == "not_there"
     os.write(2, b"heard again\n")
     assert capfd.readouterr() == ("", "heard again\n")
+
+
+def test_in_another_thread_stderr_is_left_alone(monkeypatch, capfd):
+    """It is the process's: what others write meanwhile must not be lost."""
+    monkeypatch.setattr(importlib, "import_module", lambda name: os.write(2, b"a line of C++\n") and name)
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(import_quietly, "not_there").result() == "not_there"
+    assert capfd.readouterr().err == "a line of C++\n"
 
 
 def test_what_is_imported_already_is_given_as_it_is():
