@@ -12,19 +12,11 @@ unexport PYTHONDONTWRITEBYTECODE
 # For `make test-versions`: the oldest and the newest Python that there is, and the tests of what others' packages do.
 OLDEST_PYTHON ?= python3.10
 NEWEST_PYTHON ?= python3.13
-VERSION_TESTS ?= $(patsubst %, tests/%.py, audio/test_decoding audio/test_decoders embedders/test_registry embedders/test_handcrafted \
-	training/test_heads training/test_model extraction/test_object_store \
-	evaluation/test_report_page store/test_parquet tagging/test_prediction extraction/test_remote \
-	evaluation/test_score_plots audio/test_spectrograms training/test_fit embedders/test_vggish \
-	app/test_web app/test_widget embedders/test_yamnet)
+VERSION_TESTS ?= $(addprefix tests/, app audio embedders evaluation extraction store tagging training)
 
 # For `make test-processors`: the tests that compare numbers which depend on the processor, or should not.
-NUMERIC_TESTS ?= $(patsubst %, tests/%.py, training/test_batches tasks/test_calibration training/test_cnn evaluation/test_cross_validation \
-	training/test_data audio/test_decoders embedders/test_registry evaluation/test_evaluate \
-	tagging/test_explanations extraction/test_extractor embedders/test_handcrafted \
-	training/test_heads audio/test_spectrograms tasks/test_metrics training/test_model \
-	embedders/test_patches tagging/test_prediction library/test_scoring extraction/test_streaming \
-	training/test_fit embedders/test_vggish embedders/test_yamnet) tests/faults/test_determinism.py tests/faults/test_degenerate_sound.py
+NUMERIC_TESTS ?= $(addprefix tests/, audio embedders evaluation extraction/test_streaming.py library tagging tasks training \
+	faults/test_determinism.py faults/test_degenerate_sound.py)
 
 .PHONY: demo test test-all docs test-slow lint types test-processors test-versions audit notebooks wheel screenshots format clean
 

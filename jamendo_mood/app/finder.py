@@ -14,7 +14,7 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from jamendo_mood.app import song_view
+from jamendo_mood.app import songs
 from jamendo_mood.app.widget import Buffers, Message, ScriptWidget, Sounds
 from jamendo_mood.library import mood_log, similarity
 from jamendo_mood.library.similarity import Found, Library
@@ -140,7 +140,7 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
         return Found(key, 1.0, self._library.files.get(key), ())
 
     def _show(self, number: int, title: str, ms: float) -> None:
-        tracks = [song_view.describe_track(track) for track in self.found]
+        tracks = [songs.describe_track(track) for track in self.found]
         formats = list(MEDIA) if self._limits.paths else ["csv"]
         self._results = {"number": number, "title": title, "tracks": tracks, "ms": ms, "formats": formats}
         self.browser.tell("results", **self._results)

@@ -24,8 +24,8 @@ from typing import Any
 import anywidget
 import ipywidgets as widgets
 
-from jamendo_mood.app import song_view
-from jamendo_mood.app.song_queue import Song, SongQueue, Uploads, fail
+from jamendo_mood.app import songs
+from jamendo_mood.app.songs import Song, SongQueue, Uploads, fail
 from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.audio.decoding import AUDIO_SUFFIXES
 from jamendo_mood.embedders.registry import Embedder
@@ -414,7 +414,7 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
     def _on_save(self, message: Message, _: Buffers) -> None:
         song = self._songs[str(message["id"])]
         if song.prediction is not None:
-            name, media, content = song_view.export(song.prediction, str(message["format"]), song.name)
+            name, media, content = songs.export(song.prediction, str(message["format"]), song.name)
             self.browser.tell("file", (content,), view=str(message.get("view", "")), name=name, media=media)
 
     def _on_piece(self, message: Message, _: Buffers) -> None:

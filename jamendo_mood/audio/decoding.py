@@ -48,16 +48,15 @@ _AS_PCM = ("-map_metadata", "-1", "-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-c:a"
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file says of itself.
+    """What the header of a file says.
 
     Attributes
     ----------
     codec : str
         ffmpeg's name of the audio codec, such as ``mp3`` or ``pcm_s16le``.
     duration_s : float or None
-        Seconds, from the header: an estimate for some formats, None where there is none.
+        Seconds: an estimate for some formats, None where the header does not say.
     title, artist : str or None
-        From the file's own metadata.
     """
 
     codec: str
@@ -69,7 +68,7 @@ class AudioInfo:
 def probe(path: Path) -> AudioInfo:
     """Read codec, length, title and artist of an audio file.
 
-    ffmpeg itself is asked, not ffprobe, which the ``imageio-ffmpeg`` wheel does not have.
+    This asks ffmpeg, since the ``imageio-ffmpeg`` wheel has no ffprobe.
 
     Raises
     ------
@@ -86,12 +85,12 @@ def probe(path: Path) -> AudioInfo:
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
     done = ffmpeg.run("-i", str(path.absolute()))
-    # What it says of the file is indented by more, so that no title is taken for this.
+    # Metadata is indented by more, so no title is taken for this line.
     length = re.search(r"^  Duration: (?:(\d+):(\d\d):(\d\d(?:\.\d+)?))?", done.report, re.MULTILINE)
     streams = done.report[length.end() :] if length else ""
     stream = re.search(r"^\s*Stream #.*?: Audio: (\w+).*$", streams, re.MULTILINE)
     if stream is not None and re.search(r"\((drms|enca|aavd) /", stream[0]):
-        raise AudioError(f"{path}: protected against copying (DRM), nobody but its shop's player can decode it")
+        raise AudioError(f"{path}: protected against copying (DRM): only its shop's player can decode it")
     if stream is None or stream[1] == "none":
         if "Stream #" in streams:
             raise NoSoundError(f"{path}: not a readable audio file (there is no sound in it)")
@@ -254,13 +253,14 @@ def _convert_with_pydub(source: Path, reading: tuple[str, ...], wav: Path) -> bo
     _check(done, source, wav)
     # Samples, not a WAV: where pydub cannot read a WAV it starts an ffmpeg of its own, without bounds.
     samples = {"format": "raw", "sample_width": 2, "frame_rate": SAMPLE_RATE_HZ, "channels": 1}
-    _audio_segment().from_file(io.BytesIO(done.output), **samples).export(str(wav), format="wav").close()
+    # Into memory first: on a full disk pydub would leave the WAV open.
+    wav.write_bytes(_audio_segment().from_file(io.BytesIO(done.output), **samples).export(io.BytesIO(), "wav").read())
     return True
 
 
 @functools.cache
 def _audio_segment() -> Any:
-    """pydub's AudioSegment. As it is imported it complains where no ffmpeg is on the PATH; it is not to start one."""
+    """pydub's AudioSegment. Its import warns where no ffmpeg is on the PATH; here it does not start one anyway."""
     warnings.filterwarnings("ignore", module=r".*\bpydub\b")
     from pydub import AudioSegment
 
@@ -272,9 +272,9 @@ def _convert_with_ffmpeg(source: Path, reading: tuple[str, ...], wav: Path) -> N
 
 
 def _trim_options(start_s: float, duration_s: float | None) -> tuple[str, ...]:
-    """What tells ffmpeg to write a stretch: nothing for the whole.
+    """The options with which ffmpeg writes a stretch: none for the whole.
 
-    Samples are counted, after resampling: -ss and -t go by time stamps, which in AAC, Ogg and WMA are not where the
+    They count samples, after resampling: -ss and -t go by time stamps, which in AAC, Ogg and WMA differ from where the
     samples are. ffmpeg decodes from the start of the file, and stops at the end of the stretch.
     """
     if start_s == 0 and duration_s is None:
@@ -304,8 +304,8 @@ def _parse_duration(match: re.Match[str] | None) -> float | None:
 
 
 def _parse_tag(text: str, name: str) -> str | None:
-    # What is said of the file or of its sound (Ogg's tags), not of a chapter or a cover. How far each is indented is
-    # another matter in every version of ffmpeg.
+    # Tags of the file or of its sound (in Ogg), not of a chapter or a cover. Each version of ffmpeg indents them
+    # otherwise.
     parts = re.split(r"^(?= *(?:Input|Program|Chapter|Stream) #)", text, flags=re.MULTILINE)
     ours = "".join(part for part in parts if re.match(r"Input| *Stream #\S+ Audio:", part))
     match = re.search(rf"^ +{name}\s*: (.+)$", ours, re.MULTILINE | re.IGNORECASE)
@@ -361,7 +361,7 @@ def decode_with_libsndfile(path: Path, scratch: Scratch, block: int, overlap: in
         try:
             file = stack.enter_context(soundfile.SoundFile(os.fsencode(path)))
         except soundfile.LibsndfileError:
-            file = None  # a format that it does not read, or no audio: the other decoder reads it, or says what it is
+            file = None  # a format that it does not read, or not audio: the other decoder reads it or says why not
         if file is not None and file.channels <= _MAX_CHANNELS and file.samplerate in _RATES_HZ:
             try:
                 yield from cut(_resample(file, soxr), path, block, overlap)
@@ -375,12 +375,12 @@ DECODERS: dict[str, Decode] = {DEFAULT_DECODER: decode_with_pydub, "libsndfile":
 
 
 def check_decoder(name: str) -> None:
-    """Say early what is in the way of a decoder.
+    """Check early that a decoder can be used.
 
     Raises
     ------
     UsageError
-        It is not one of `DECODERS`, or what it needs is not installed.
+        It is not one of `DECODERS`, or a package that it needs is not installed.
     """
     if name not in DECODERS:
         raise UsageError(f"unknown decoder {name!r} (known: {', '.join(DECODERS)})")
@@ -407,8 +407,7 @@ def _resample(file: Any, soxr: Any) -> Iterator[Wave]:
         sound = file.read(_FRAMES_AT_ONCE, dtype="float32", always_2d=True)
         last = len(sound) < _FRAMES_AT_ONCE
         mono = sound[:, 0] if sound.shape[1] == 1 else sound.sum(axis=1) * np.float32(1 / sound.shape[1])
-        # A decoder of 16 bits, such as pydub's, clips what is louder than full scale; samples that are no numbers
-        # would spread.
+        # As with the 16 bits of the other decoder, what is louder than full scale is clipped. NaN would spread.
         yield np.clip(np.nan_to_num(resampler.resample_chunk(np.ascontiguousarray(mono), last=last)), -1, 1)
 
 

@@ -1,8 +1,8 @@
 """ffmpeg: where it is, and the one place that starts it.
 
-Whoever made a file decides what ffmpeg does with it. So every run may read that one file (no playlist, no address, no
-movie whose sound lies elsewhere), in formats and codecs of sound alone, and has a bound on its time, its memory, what
-it writes and what is kept of its words.
+A file decides what ffmpeg does with it, and anybody may have made it. So every run may read that file alone (no
+playlist, no address, no movie whose sound lies elsewhere), only in formats and codecs of sound, and has limits on its
+time, its memory, what it writes and how much of its messages is kept.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ CODECS = (
 """Decoders, of sound alone: covers and films are parsed, never decoded."""
 
 GRACE_S = 60.0
-"""Seconds that ffmpeg has to begin with, on a busy machine and a slow disk. From then on it must make sound as fast as
-it plays: ten hours of music may take ten hours, a file that gives nothing a minute, whatever its header says."""
+"""Seconds that ffmpeg has to start, on a busy machine and a slow disk. From then on it must decode as fast as the sound
+plays: ten hours of music may take ten hours, a file without sound a minute, whatever its header says."""
 BYTES_PER_S = 32_000  # of 16 kHz mono in 16 bits, as which nearly everything comes out
 MAX_S = 24 * 3600.0
 MAX_BYTES = round(MAX_S * BYTES_PER_S)
 """What one run may write: a day of sound, 2.8 GB; a WAV ends at 4."""
 MEMORY_BYTES = 1 << 30  # decoding takes some 50 MB
-_KEPT_BYTES = 1 << 17  # of what ffmpeg says: so much of the beginning, and of the end
+_KEPT_BYTES = 1 << 17  # of ffmpeg's messages: so much of the beginning, and of the end
 _MAX_REASON_LENGTH = 300
 _POLL_S = 0.1
 
@@ -71,21 +71,21 @@ _is_stopped: contextvars.ContextVar[Callable[[], bool]] = contextvars.ContextVar
 
 
 class TooMuchError(AudioError):
-    """More came out than may."""
+    """ffmpeg wrote more than it may."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a run.
+    """The result of a run.
 
     Attributes
     ----------
     status : int
-        0, or what ffmpeg ended with; below 0 it is the signal that ended it.
+        0, or ffmpeg's exit status; below 0 it is the signal that ended it.
     output : bytes
         What it wrote to its standard output.
     report : str
-        The beginning and the end of what it said.
+        The beginning and the end of its messages.
     """
 
     status: int
@@ -93,7 +93,7 @@ class Done:
     report: str
 
     def reason(self, path: Path) -> str:
-        """The last line of the report that says something, without the path (who asks names it already)."""
+        """The last line of the report that says something, without the path, which the caller adds."""
         if self.status < 0:
             return f"ffmpeg was ended by {signal.Signals(-self.status).name}"
         lines = [_SPEAKERS.sub("", line).strip() for line in self.report.splitlines()]
@@ -130,9 +130,9 @@ def find_ffmpeg() -> str:
 
 @contextlib.contextmanager
 def stopped_by(is_stopped: Callable[[], bool]) -> Iterator[None]:
-    """Inside, runs end with a `CancelledError` soon after `is_stopped` says so, or whatever is around this does.
+    """Inside, runs end with a `CancelledError` soon after `is_stopped` returns True, or that of an outer block does.
 
-    That is for this thread, and for those that are given its context.
+    This holds for the current thread, and for threads that are given its context.
     """
     outer = _is_stopped.get()
     token = _is_stopped.set(lambda: outer() or is_stopped())
@@ -143,7 +143,7 @@ def stopped_by(is_stopped: Callable[[], bool]) -> Iterator[None]:
 
 
 def stoppable(work: Callable[[], None], is_stopped: Callable[[], bool]) -> Callable[[], None]:
-    """Work for another thread, whose runs end when `is_stopped` says so, and when the caller's do."""
+    """Prepare work for another thread: its runs end when `is_stopped` returns True, or when the caller's end."""
     with stopped_by(is_stopped):
         return functools.partial(contextvars.copy_context().run, work)
 
@@ -154,13 +154,13 @@ def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, max_bytes
     Parameters
     ----------
     *arguments : str
-        Without the program. What is read is ``-`` (samples of ours) or the absolute path of a file.
+        Without the program. The input is ``-`` (samples of ours) or the absolute path of a file.
     fed : bytes
-        Given to its standard input.
+        Written to its standard input.
     writes : Path or None
         The file that it writes, if it does.
     max_bytes : int
-        What it may write, there and to its standard output.
+        The most that it may write, there and to its standard output.
 
     Raises
     ------
@@ -179,16 +179,16 @@ def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, max_bytes
     with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         talk = _Talk(child, fed, writes)
         try:
-            # The time is for one whose parent was killed; `_check` is much stricter.
+            # This limit on its time is for an ffmpeg whose parent was killed; `_check` is much stricter.
             process.bound(child.pid, MEMORY_BYTES, GRACE_S + MAX_S)
-            talk.listen(functools.partial(_check, talk, source, max_bytes, time.monotonic()))
+            talk.read_all(functools.partial(_check, talk, source, max_bytes, time.monotonic()))
         finally:
-            child.kill()  # which is nothing to one that has ended
+            child.kill()  # has no effect on one that has ended
     return Done(child.returncode, bytes(talk.output), talk.report())
 
 
 def _guard(arguments: tuple[str, ...]) -> Iterator[str]:
-    """The arguments, with what each input is allowed before it."""
+    """The arguments, with the lists of what is allowed before each input."""
     yield "-nostdin"
     for argument, following in zip(arguments, (*arguments[1:], ""), strict=True):
         if argument == "-i":
@@ -202,23 +202,23 @@ def _check(talk: _Talk, source: str, max_bytes: int, started: float) -> None:
     if _is_stopped.get()():
         raise CancelledError(f"{source}: cancelled")
     if written > max_bytes:
-        raise TooMuchError(f"{source}: it goes on after {max_bytes / BYTES_PER_S / 3600:g} hours; cut it into parts")
+        raise TooMuchError(f"{source}: longer than {max_bytes / BYTES_PER_S / 3600:g} hours; cut it into parts")
     if taken_s > GRACE_S + written / BYTES_PER_S:
         raise AudioError(
-            f"{source}: cannot be decoded (given up after {taken_s:.0f} s, for {written / BYTES_PER_S:.0f} s of sound)"
+            f"{source}: cannot be decoded (stopped after {taken_s:.0f} s and {written / BYTES_PER_S:.0f} s of sound)"
         )
 
 
 class _Talk:
-    """What goes to and fro between this process and a child."""
+    """The pipes between this process and a child."""
 
     def __init__(self, child: subprocess.Popen[bytes], fed: bytes, writes: Path | None) -> None:
         self._child, self._fed, self._writes = child, memoryview(fed), writes
         self._first, self._last = b"", b""
         self.output = bytearray()
 
-    def listen(self, check: Callable[[], None]) -> None:
-        """Take all the child gives until it has ended, asking `check` all the time."""
+    def read_all(self, check: Callable[[], None]) -> None:
+        """Read all that the child writes until it has ended, and call `check` several times a second."""
         child = self._child
         assert child.stdout is not None
         assert child.stderr is not None
@@ -243,14 +243,14 @@ class _Talk:
                 check()
 
     def written(self) -> int:
-        """Bytes the child has put out so far."""
+        """Bytes that the child has written so far."""
         try:
             return len(self.output) + (self._writes.stat().st_size if self._writes else 0)
         except FileNotFoundError:
             return 0
 
     def report(self) -> str:
-        """What it said."""
+        """Its messages."""
         return (self._first + self._last).decode("utf-8", "replace")
 
     def _take(self, pipe: int, keep: Callable[[bytes], None]) -> bool:

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms: what VGGish and YAMNet see of sound, and pictures of it."""
+"""Log-mel spectrograms: the input of VGGish and YAMNet, and pictures to look at."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def log_mel(wave: Wave, offset: float = LOG_OFFSET) -> Array:
     wave : float32 array (samples,)
         Range [-1, 1].
     offset : float
-        What is added to a magnitude, so that silence has a logarithm.
+        Added to each magnitude, so that silence has a logarithm.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def log_bands(wave: Wave, weights: Any, offset: float = LOG_OFFSET) -> Array:
     ----------
     wave : float32 array (samples,)
     weights : sparse float32 array (257, bands)
-        What each bin of the spectrum adds to each band.
+        The weight of each bin of the spectrum in each band.
     offset : float
 
     Returns
@@ -71,7 +71,7 @@ def log_bands(wave: Wave, weights: Any, offset: float = LOG_OFFSET) -> Array:
     """
     if len(wave) < WINDOW_SAMPLES:
         return np.zeros((0, weights.shape[1]), np.float32)
-    import scipy.fft  # here, for it takes as long to import as all the rest, and most commands make no embedding
+    import scipy.fft  # here: it takes as long to import as all the rest, and most commands need none of it
 
     frames = np.lib.stride_tricks.sliding_window_view(wave, WINDOW_SAMPLES)[::HOP_SAMPLES]
     bands = np.empty((len(frames), weights.shape[1]), np.float32)
@@ -96,14 +96,13 @@ def patches(wave: Wave, hop_frames: int = PATCH_FRAMES) -> Array:
     Returns
     -------
     float32 array (patches, 96, 64)
-        ``patches = 1 + (samples - 15600) // (160 hop_frames)``: what is left at the end is dropped, as in the
-        reference.
+        ``patches = 1 + (samples - 15600) // (160 hop_frames)``: the rest at the end is dropped, as in the reference.
     """
     return cut_patches(log_mel(wave), hop_frames)
 
 
 def cut_patches(bands: Array, hop_frames: int = PATCH_FRAMES) -> Array:
-    """Cut float32 (frames, bands) into patches (patches, 96, bands); what is left at the end is dropped."""
+    """Cut float32 (frames, bands) into patches (patches, 96, bands); the rest at the end is dropped."""
     if len(bands) < PATCH_FRAMES:
         return np.zeros((0, PATCH_FRAMES, bands.shape[1]), np.float32)
     every = np.lib.stride_tricks.sliding_window_view(bands, PATCH_FRAMES, axis=0)[::hop_frames]
@@ -147,7 +146,7 @@ def hz_to_mel(hz: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float6
 
 
 MINUTE_S = 60.0
-"""Where the default stretch of a song starts, and how long it is: past the intro, and the same length for all songs."""
+"""Start and length of the default stretch of a song: past the intro, and the same length for all songs."""
 
 _BLOCK_SAMPLES = 3_000 * HOP_SAMPLES  # half a minute of sound at a time: 20 MB on the way to its bands
 
@@ -157,7 +156,7 @@ LOWEST_VALUE = math.log(LOG_OFFSET)
 HIGHEST_VALUE = math.log(WINDOW_SAMPLES / 4)
 """A sine at full scale, whose peak has a magnitude of 100 in a Hann window of 400 samples: the brightest colour.
 
-Nothing in ten loud songs of Jamendo came above 4.5; more than that is drawn as this is.
+In ten loud songs of Jamendo nothing was above 4.5; larger values are drawn in the same colour.
 """
 
 MARKED_HZ = (250, 500, 1000, 2000, 4000, 7000)  # on the axis of a plot
@@ -178,7 +177,7 @@ class Spectrogram:
     start_s : float
         Where in the song it starts, in seconds.
     duration_s : float
-        Length of the sound it shows, in seconds: less than was asked for where the song ends before.
+        Length of the sound it shows, in seconds: less than was asked for if the song ends earlier.
     frame_s : float
         Seconds from one column to the next: 0.01, or more where neighbouring frames were averaged.
     """
@@ -205,7 +204,7 @@ def compute(
     path : Path
         Of any usual format of sound.
     scratch : Scratch
-        Where its WAV lives for the moment.
+        For its temporary WAV.
     start_s : float
         Where the stretch starts, in seconds from 0 up; rounded to 10 ms, so that its frames are frames of the whole.
     duration_s : float or None
@@ -221,7 +220,7 @@ def compute(
     AudioError
         It cannot be decoded; TooShortError where there are less than 25 ms of sound.
     UsageError
-        The stretch or `columns` makes no sense, or the file ends before the stretch.
+        The stretch or `columns` is out of range, or the file ends before the stretch.
     """
     check_stretch(start_s, duration_s)
     if columns is not None and columns < 1:
@@ -239,12 +238,12 @@ def compute(
 
 
 class Drawing:
-    """A spectrogram of sound that comes piece by piece, in memory that does not grow with it.
+    """Computes a spectrogram of sound that comes piece by piece, in memory that does not grow with it.
 
     Parameters
     ----------
     samples : int
-        Of all the sound that will come.
+        The length of all the sound together.
     columns : int or None
         See `compute`.
     """
@@ -286,8 +285,8 @@ def check_stretch(start_s: float, duration_s: float | None) -> None:
 def default_stretch(duration_s: float | None) -> tuple[float, float | None]:
     """Start and length of what is shown of a file of that length: the minute from 1:00, if it lasts until 2:00.
 
-    Else it is the whole, which is ``(0.0, None)``: so every picture is a whole minute or a whole song. A file that
-    does not tell its length (None) is shown whole too.
+    Otherwise, and for a file of unknown length (None), it is the whole, ``(0.0, None)``: so every picture shows a whole
+    minute or a whole song.
     """
     whole = duration_s is None or duration_s < 2 * MINUTE_S
     return (0.0, None) if whole else (MINUTE_S, MINUTE_S)
@@ -303,7 +302,7 @@ def to_image(spectrogram: Spectrogram, colour: bool = True) -> Image:
     """Draw a spectrogram as pixels, one for each column and band, low frequencies at the bottom.
 
     The scale is the same for all songs, from silence to a sine at full scale (80 dB), so that pictures can be compared
-    and a network that learns from them hears how loud a song is.
+    and show how loud a song is.
 
     Parameters
     ----------

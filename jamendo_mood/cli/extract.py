@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.plaintext import say
-from jamendo_mood.util.progress import TrackProgress
+from jamendo_mood.util.plaintext import TrackProgress, say
 
 if TYPE_CHECKING:
     from jamendo_mood.embedders.registry import Embedder
@@ -200,7 +199,7 @@ def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[
     elif isinstance(arguments.audio_dir, Path):
         found = dict(decoding.find_audio(arguments.audio_dir))
     else:
-        from jamendo_mood.extraction.object_store import find_tracks
+        from jamendo_mood.extraction.cluster import find_tracks
 
         found = dict(find_tracks(arguments.audio_dir))
     if not found:
@@ -289,7 +288,7 @@ def _extract_on_ray(
     """Embed tracks on a Ray cluster."""
     from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
     from jamendo_mood.extraction import cluster
-    from jamendo_mood.extraction.object_store import find_store
+    from jamendo_mood.extraction.cluster import find_store
 
     options = EmbedderOptions.of(arguments)
     there = find_store(arguments.store)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 from jamendo_mood import __version__
 from jamendo_mood.cli import demo, evaluate, extract, find, store, tag, train
-from jamendo_mood.cli.shared import DONE, SOME_FAILED, WRONG_USAGE, Command, attach_points
+from jamendo_mood.cli.shared import DONE, SOME_FAILED, WRONG_USAGE, Command
 from jamendo_mood.util import plaintext, process
 from jamendo_mood.util.errors import MoodError
 from jamendo_mood.util.files import is_disk_full
@@ -44,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    arguments = build_parser().parse_args(attach_points(sys.argv[1:] if argv is None else argv))
+    arguments = build_parser().parse_args(_attach_points(sys.argv[1:] if argv is None else argv))
     process.announce(COMMANDS[arguments.command].interrupted)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLineFormatter("warning: %(message)s"))
@@ -72,6 +74,17 @@ def _tell(error: MoodError | OSError) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
+
+
+def _attach_points(arguments: Sequence[str]) -> list[str]:
+    """Write ``--at -0.6,-0.4`` as ``--at=-0.6,-0.4``: argparse takes a point that begins with a minus for an option."""
+    attached: list[str] = []
+    for argument in arguments:
+        if attached and attached[-1] in ("--at", "--to") and re.match(r"-[\d.]", argument):
+            attached[-1] += f"={argument}"
+        else:
+            attached.append(argument)
+    return attached
 
 
 def _drop_output() -> None:

@@ -7,15 +7,14 @@ neither TensorFlow nor pandas.
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.progress import CountProgress
+from jamendo_mood.util.plaintext import CountProgress
 
 if TYPE_CHECKING:
     from jamendo_mood.evaluation.evaluate import Scores
@@ -92,17 +91,6 @@ def point(text: str) -> tuple[float, float]:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is not valence and arousal, two numbers from -1 to 1 such as 0.8,-0.5")
-
-
-def attach_points(arguments: Sequence[str]) -> list[str]:
-    """Write ``--at -0.6,-0.4`` as ``--at=-0.6,-0.4``: argparse takes a point that begins with a minus for an option."""
-    attached: list[str] = []
-    for argument in arguments:
-        if attached and attached[-1] in ("--at", "--to") and re.match(r"-[\d.]", argument):
-            attached[-1] += f"={argument}"
-        else:
-            attached.append(argument)
-    return attached
 
 
 def whole(text: str) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.progress import CountProgress
+from jamendo_mood.util.plaintext import CountProgress
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:

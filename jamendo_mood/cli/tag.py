@@ -15,8 +15,7 @@ from jamendo_mood.tagging.emotions import Place, describe_place, place_of
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.plaintext import say
-from jamendo_mood.util.progress import TrackProgress
+from jamendo_mood.util.plaintext import TrackProgress, say
 
 if TYPE_CHECKING:
     from jamendo_mood.audio.spectrograms import Spectrogram

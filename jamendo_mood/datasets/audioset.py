@@ -25,10 +25,10 @@ from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, consecutiv
 from jamendo_mood.embedders.registry import PATCH_S, RELEASED, EmbedderSpec
 from jamendo_mood.embedders.vggish import DIM
 from jamendo_mood.tasks import Task
-from jamendo_mood.util import untrusted
+from jamendo_mood.util import files
 from jamendo_mood.util.errors import DataError, UsageError
+from jamendo_mood.util.files import read_table
 from jamendo_mood.util.process import import_quietly
-from jamendo_mood.util.untrusted import read_table
 
 SPEC = EmbedderSpec("vggish-pca", RELEASED, SAMPLE_RATE_HZ, PATCH_S, PATCH_S, DIM)
 TRAIN, VALIDATION, TEST = "bal_train", "validation", "eval_public"
@@ -110,12 +110,12 @@ def read_npz(path: Path, n_labels: int) -> Segments:
     """Read a part from ``NAME.npz``."""
     try:
         with path.open("rb") as file:
-            arrays = untrusted.read_npz(file, MAX_RATIO * path.stat().st_size)
+            arrays = files.read_npz(file, MAX_RATIO * path.stat().st_size)
         ids = [str(video_id) for video_id in arrays["video_id"]]
         labels = np.unpackbits(arrays["labels"], axis=1)[:, :n_labels]
         segments = Segments(ids, arrays["embeddings"], arrays["n_frames"].astype(np.intp), labels)
-    except untrusted.DAMAGES as error:
-        raise DataError(f"{path}: not a part of AudioSet's embeddings ({untrusted.brief(error)})") from error
+    except files.DAMAGES as error:
+        raise DataError(f"{path}: not a part of AudioSet's embeddings ({files.brief(error)})") from error
     count = len(ids)
     shapes = (segments.embeddings.shape, segments.n_frames.shape, segments.labels.shape)
     if shapes != ((count, MAX_FRAMES, DIM), (count,), (count, n_labels)):

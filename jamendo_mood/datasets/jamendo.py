@@ -25,8 +25,7 @@ from jamendo_mood.audio.decoding import key_of
 from jamendo_mood.datasets.dataset import PARTS, Dataset, DataSource, Track, consecutive_parts
 from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError, UsageError
-from jamendo_mood.util.files import write_atomically
-from jamendo_mood.util.untrusted import read_table, read_text
+from jamendo_mood.util.files import read_table, read_text, write_atomically
 
 COLUMNS = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
 TAG_PREFIX = "mood/theme---"

@@ -26,7 +26,7 @@ from jamendo_mood.datasets.dataset import (
 )
 from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError
-from jamendo_mood.util.untrusted import read_text
+from jamendo_mood.util.files import read_text
 
 CLUSTERS = tuple(f"Cluster {number}" for number in range(1, 6))
 CLUSTERS_NAME = "clusters.txt"

@@ -32,7 +32,7 @@ from jamendo_mood.datasets.dataset import PARTS, SEED, Dataset, DataSource, Trac
 from jamendo_mood.datasets.ratings import TARGETS
 from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError, UsageError
-from jamendo_mood.util.untrusted import read_text
+from jamendo_mood.util.files import read_text
 
 TABLE_NAME = "own.csv"
 FOLDS = 7  # or as many as there are artists, if there are fewer

@@ -25,7 +25,7 @@ from jamendo_mood.datasets.dataset import (
 )
 from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError
-from jamendo_mood.util.untrusted import read_columns
+from jamendo_mood.util.files import read_columns
 
 QUADRANTS = ("Q1", "Q2", "Q3", "Q4")
 ANNOTATIONS_NAME = "panda_dataset_taffc_annotations.csv"

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from jamendo_mood.datasets.dataset import Curve, Track, join_artists
 from jamendo_mood.util.errors import DataError
-from jamendo_mood.util.untrusted import read_columns, read_table
+from jamendo_mood.util.files import read_columns, read_table
 
 TARGETS = ("valence", "arousal")
 ANY = (-math.inf, math.inf)

@@ -29,7 +29,7 @@ from jamendo_mood.datasets.dataset import (
 from jamendo_mood.datasets.ratings import ANY, read_number
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import Task
-from jamendo_mood.util.untrusted import read_columns
+from jamendo_mood.util.files import read_columns
 
 CLASSES = ("relax", "happy", "sad", "angry")
 TABLE_NAME = "Acoustic Features.csv"

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.util.errors import WeightsError
+from jamendo_mood.util.files import DAMAGES, brief
 from jamendo_mood.util.process import import_quietly
-from jamendo_mood.util.untrusted import DAMAGES, brief
 
 _MAX_GRAPH_BYTES = 10_000_000  # of names; VGGish's takes some kilobytes
 

@@ -26,7 +26,7 @@ from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ
 from jamendo_mood.embedders import engines
 from jamendo_mood.embedders.registry import UNTRAINED, Embedder, EmbedderOptions, patch_embedder
-from jamendo_mood.util import untrusted
+from jamendo_mood.util import files
 from jamendo_mood.util.errors import UsageError, WeightsError
 from jamendo_mood.util.process import import_quietly
 
@@ -199,12 +199,12 @@ def read_pca(path: Path | None, weights: Path | None = None, *, allow_untrained:
     """
     path = path or _find_pca(find_weights(weights))
     try:
-        content = untrusted.read_bytes(path, _MAX_PCA_BYTES)
-        arrays = untrusted.read_npz(io.BytesIO(content), _MAX_PCA_BYTES)
+        content = files.read_bytes(path, _MAX_PCA_BYTES)
+        arrays = files.read_npz(io.BytesIO(content), _MAX_PCA_BYTES)
         means = arrays["pca_means"].reshape(-1).astype(np.float32)
         eigenvectors = arrays["pca_eigen_vectors"].astype(np.float32)
-    except untrusted.DAMAGES as error:
-        raise WeightsError(f"{path}: not VGGish's PCA parameters ({untrusted.brief(error)})") from error
+    except files.DAMAGES as error:
+        raise WeightsError(f"{path}: not VGGish's PCA parameters ({files.brief(error)})") from error
     if not allow_untrained and hashlib.sha256(content).hexdigest() != PCA_SHA256:
         raise WeightsError(f"{path}: not Google's PCA parameters, whose SHA-256 is {PCA_SHA256}")
     if means.shape != (DIM,) or eigenvectors.shape != (DIM, DIM):

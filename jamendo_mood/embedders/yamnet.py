@@ -26,7 +26,7 @@ from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders import engines
 from jamendo_mood.embedders.registry import UNTRAINED, Embedder, EmbedderOptions, EmbedderSpec
-from jamendo_mood.util import untrusted
+from jamendo_mood.util import files
 from jamendo_mood.util.errors import WeightsError
 from jamendo_mood.util.process import import_quietly
 
@@ -129,7 +129,7 @@ def read_weights(path: Path) -> tuple[Weights, str, bool]:
         variables = engines.read_variables(path, "YAMNet", variable_shapes())
         return _fold(variables), engines.fingerprint(variables), False
     try:
-        content = untrusted.read_bytes(path, MAX_TFLITE_BYTES)
+        content = files.read_bytes(path, MAX_TFLITE_BYTES)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: not a TF-Hub module, and not a TFLite file ({error})") from error
     weights, rounded = _read_tflite(content, path)

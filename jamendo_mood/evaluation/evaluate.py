@@ -27,12 +27,11 @@ from jamendo_mood.tasks.metrics import ROUNDS, Comparison, Samples, brier_skill
 from jamendo_mood.tasks.values import score_curves
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.model import Tagger
-from jamendo_mood.util import plaintext, untrusted
+from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.figures import Picture
-from jamendo_mood.util.files import write_atomically
+from jamendo_mood.util.files import read_table, write_atomically
 from jamendo_mood.util.plaintext import count
-from jamendo_mood.util.untrusted import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -379,9 +378,9 @@ def read_array(path: Path) -> npt.NDArray[Any]:
         It is missing, damaged or not 2-D.
     """
     try:
-        array: npt.NDArray[Any] = untrusted.read_array(path)
-    except untrusted.DAMAGES as error:
-        raise DataError(f"{path}: cannot be read as a .npy file ({untrusted.brief(error)})") from error
+        array: npt.NDArray[Any] = files.read_array(path)
+    except files.DAMAGES as error:
+        raise DataError(f"{path}: cannot be read as a .npy file ({files.brief(error)})") from error
     if array.ndim != 2 or array.dtype.kind not in "biuf":
         raise DataError(f"{path}: a table of numbers (tracks, tags) is needed, not {array.dtype} {array.shape}")
     return array

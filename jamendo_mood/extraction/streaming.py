@@ -58,7 +58,7 @@ Alter = Callable[[str, Iterator[Wave]], Iterator[Wave]]
 
 @contextlib.contextmanager
 def local_files(tracks: Mapping[str, Path], _: Scratch) -> Iterator[Take]:
-    """The feed for files that are there already; the others are `downloads.Downloads` and `object_store.fetched`."""
+    """The feed for files that are there already; the others are `downloads.Downloads` and `cluster.fetched`."""
     todo: queue.SimpleQueue[Source] = queue.SimpleQueue()
     for key, path in tracks.items():
         todo.put(Source(key, path))

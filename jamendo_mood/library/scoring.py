@@ -22,7 +22,7 @@ import numpy.typing as npt
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.data import check_finite
 from jamendo_mood.training.model import Tagger
-from jamendo_mood.util import untrusted
+from jamendo_mood.util import files
 from jamendo_mood.util.errors import DiskFullError, StoreError, UsageError
 from jamendo_mood.util.files import remove_drafts, write_atomically
 
@@ -164,8 +164,8 @@ def _write(path: Path, scored: Scored) -> None:
 def _read(path: Path, empty: Scored) -> Scored | None:
     """The kept scores, or None if there are none or they are damaged."""
     try:
-        with untrusted.open_file(path) as file:
-            arrays = untrusted.read_npz(file, os.fstat(file.fileno()).st_size)
+        with files.open_file(path) as file:
+            arrays = files.read_npz(file, os.fstat(file.fileno()).st_size)
         if arrays["format"] != FORMAT:
             return None
         keys = tuple(arrays["keys"].tolist())
@@ -176,7 +176,7 @@ def _read(path: Path, empty: Scored) -> Scored | None:
                 raise ValueError(f"{name} are {array.dtype} {array.shape}")
     except FileNotFoundError:
         return None
-    except untrusted.DAMAGES as error:
-        log.warning("%s: damaged, computed again (%s)", path, untrusted.brief(error))
+    except files.DAMAGES as error:
+        log.warning("%s: damaged, computed again (%s)", path, files.brief(error))
         return None
     return kept

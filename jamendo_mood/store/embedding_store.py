@@ -24,10 +24,17 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.util import plaintext, untrusted
+from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, StoreError, UsageError
-from jamendo_mood.util.files import append, disk_errors, locked, write_atomically, write_together
-from jamendo_mood.util.untrusted import MAX_TABLE_BYTES, read_table
+from jamendo_mood.util.files import (
+    MAX_TABLE_BYTES,
+    append,
+    disk_errors,
+    locked,
+    read_table,
+    write_atomically,
+    write_together,
+)
 
 FORMAT = 1
 MANIFEST_NAME = "store.json"
@@ -267,7 +274,7 @@ class PackedEmbeddings(Mapping[str, Array]):
             most = min(max(_INDEX_LINE_BYTES * len(self.frames), MAX_TABLE_BYTES), MAX_INDEX_BYTES)
             rows = read_table(root / INDEX_NAME, ("key", "frames"), most)
             self._lengths = {key: int(length) for key, length, *_ in rows}
-            sealed = _is_sealed(root / PACKED_NAME, untrusted.read_bytes(root / INDEX_NAME, most), self.frames)
+            sealed = _is_sealed(root / PACKED_NAME, files.read_bytes(root / INDEX_NAME, most), self.frames)
         except (OSError, ValueError, OverflowError, DataError) as error:
             raise StoreError(f"{root}: not packed, or damaged; pack the store again ({error})") from error
         if self.frames.shape != (sum(self._lengths.values()), self.spec.dim) or not sealed:
@@ -339,7 +346,7 @@ def format_manifest(spec: EmbedderSpec) -> bytes:
 def parse_manifest(content: bytes, where: Path | str) -> EmbedderSpec:
     """Parse a ``store.json``; StoreError that names the file `where` if it is damaged."""
     try:
-        manifest = untrusted.parse_json(content)
+        manifest = files.parse_json(content)
         if manifest["format"] != FORMAT:
             found = repr(manifest["format"])[:20]
             raise StoreError(f"{where}: a store of format {found}, this version reads format {FORMAT}")
@@ -351,7 +358,7 @@ def parse_manifest(content: bytes, where: Path | str) -> EmbedderSpec:
 def read_manifest(path: Path) -> EmbedderSpec:
     """Read a ``store.json`` as `parse_manifest` does; OSError if the file cannot be read."""
     try:
-        content = untrusted.read_bytes(path, untrusted.MAX_JSON_BYTES)
+        content = files.read_bytes(path, files.MAX_JSON_BYTES)
     except ValueError as error:
         raise StoreError(f"{path}: not the manifest of a store ({error})") from error
     return parse_manifest(content, path)
@@ -366,7 +373,7 @@ def read_failures(path: Path) -> tuple[dict[str, str], list[int]]:
     listed: dict[str, str] = {}
     damaged: list[int] = []
     try:
-        content = untrusted.read_bytes(path, MAX_FAILURES_BYTES)
+        content = files.read_bytes(path, MAX_FAILURES_BYTES)
     except NOT_FOUND:
         return listed, damaged
     for number, line in enumerate(io.BytesIO(content), start=1):
@@ -431,7 +438,7 @@ def parse_entry(content: Bytes) -> Entry:
     try:
         header = _parse_header(content)
         if header is None:
-            return Entry(untrusted.read_npy(io.BytesIO(content), len(content)))  # an array that others wrote
+            return Entry(files.read_npy(io.BytesIO(content), len(content)))  # an array that others wrote
         start, rows, dim = header
         end = start + rows * dim * 4
         if end > len(content):
@@ -444,10 +451,10 @@ def parse_entry(content: Bytes) -> Entry:
         sha256 = hashlib.sha256(content[:-SEAL_BYTES]).hexdigest()
         if content[-SEAL_BYTES:] != seal(sha256) or end > len(content) - SEAL_BYTES:
             raise ValueError("its checksum does not fit")
-        about = untrusted.parse_json(bytes(content[end:-SEAL_BYTES]))
+        about = files.parse_json(bytes(content[end:-SEAL_BYTES]))
         return Entry(frames, str(about["key"]), EmbedderSpec.from_json(about["embedder"]), sha256)
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(untrusted.brief(error)) from error
+        raise ValueError(files.brief(error)) from error
 
 
 def read_entry(path: Path) -> Entry:
@@ -456,22 +463,22 @@ def read_entry(path: Path) -> Entry:
     No more memory is taken than its header asks for and the file has.
     """
     try:
-        with untrusted.open_file(path, buffering=0) as file:
+        with files.open_file(path, buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             header = _parse_header(file.read(HEADER_BYTES))
             file.seek(0)
             if header is None:
-                return Entry(untrusted.read_npy(file, size))  # an array that others wrote
+                return Entry(files.read_npy(file, size))  # an array that others wrote
             if size > (most := header[0] + header[1] * header[2] * 4 + _MAX_ABOUT_BYTES):
                 raise ValueError(f"too long: {size:,} bytes of at most {most:,}")
-            return parse_entry(untrusted.read_up_to(file, size))
+            return parse_entry(files.read_up_to(file, size))
     except (ValueError, TypeError) as error:
-        raise ValueError(untrusted.brief(error)) from error
+        raise ValueError(files.brief(error)) from error
 
 
 def map_array(path: Path) -> Array:
     """Map an array of float32 (rows, columns) into memory; ValueError if that is not what the file begins with."""
-    with untrusted.open_file(path) as file:
+    with files.open_file(path) as file:
         header = _parse_header(file.read(HEADER_BYTES))
     if header is None:
         raise ValueError("not an array of float32, or its header is damaged")

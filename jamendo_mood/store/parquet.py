@@ -30,8 +30,7 @@ from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.util import process
 from jamendo_mood.util.errors import StoreError, UsageError
-from jamendo_mood.util.files import remove_drafts, write_atomically
-from jamendo_mood.util.untrusted import brief, parse_json
+from jamendo_mood.util.files import brief, parse_json, remove_drafts, write_atomically
 
 FORMAT = 1
 METADATA_KEY = b"jamendo_mood"

@@ -36,7 +36,7 @@ from jamendo_mood.store.embedding_store import (
     seal,
     write_failures,
 )
-from jamendo_mood.util import untrusted
+from jamendo_mood.util import files
 from jamendo_mood.util.errors import MoodError, StoreError, UsageError
 from jamendo_mood.util.files import abandoned, disk_errors, is_draft, locked, write_atomically
 
@@ -159,10 +159,10 @@ class _Survey:
 
     def _check_cache(self, path: Path, name: str) -> None:
         try:
-            with untrusted.open_file(path) as file:
-                untrusted.read_npz(file, os.fstat(file.fileno()).st_size)
-        except untrusted.DAMAGES as error:
-            self._find("cache", name, f"damaged ({untrusted.brief(error)}); it can be computed again")
+            with files.open_file(path) as file:
+                files.read_npz(file, os.fstat(file.fileno()).st_size)
+        except files.DAMAGES as error:
+            self._find("cache", name, f"damaged ({files.brief(error)}); it can be computed again")
 
     def _read_manifest(self) -> tuple[EmbedderSpec | None, str]:
         path = self.root / MANIFEST_NAME

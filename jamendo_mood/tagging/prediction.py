@@ -32,7 +32,7 @@ Number = TypeVar("Number", float, npt.NDArray[np.float32])
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a tagger says of one track.
+    """The scores of one track.
 
     Attributes
     ----------
@@ -45,15 +45,15 @@ class Prediction:
     track_scores : float32 array (targets,)
         Of the whole track, range [0, 1]; values on their scale.
     decided : bool array (targets,)
-        Whether the score reaches the tag's threshold; of classes, the one that is chosen; of values it tells nothing.
+        Whether the score reaches the tag's threshold; of classes, which one is chosen; without meaning for values.
     grades : tuple of str
         How far each target can be relied on: a value of `metrics.GRADES`.
     times_s : float32 array (frames,)
         Where each frame starts.
     frame_scores : float32 array (frames, targets)
-        Of the 10 frames around each frame; of a dynamic task those of the moment.
+        Of the 10 frames around each frame; of a dynamic task, of that moment.
     place : Place or None
-        Valence and arousal of the track, see `emotions.place_of`; None where its targets say nothing of them.
+        Valence and arousal of the track, see `emotions.place_of`; None if its targets do not determine them.
     kind : str
         A key of `tasks.KINDS`.
     scale : (float, float) or None
@@ -108,7 +108,7 @@ class Prediction:
         return self.grades[self.targets.index(tag)]
 
     def rows(self, count: int) -> list[dict[str, Any]]:
-        """What is told of each of the first `count` targets, under the names of its kind's columns."""
+        """The first `count` targets with their scores, under the names of the columns of their kind."""
         name, score, decided = KINDS[self.kind].columns
         return [
             {name: row[0], score: row[1], **({decided: row[2]} if decided else {}), "reliability": self.grade(row[0])}
@@ -153,7 +153,7 @@ def predict(path: Path | str, tagger: Tagger, embedder: Embedder) -> Prediction:
 def predict_files(
     paths: list[Path], tagger: Tagger, embedder: Embedder, config: StreamConfig | None = None
 ) -> Generator[tuple[Path, Prediction | str], None, None]:
-    """Score audio files, overlapped; yields each file with its prediction, or with what went wrong.
+    """Score audio files, decoding ahead of the network; yields each file with its prediction or its error.
 
     Raises
     ------
@@ -217,9 +217,9 @@ def score_embedding(described: tuple[str, str | None, str | None, float], frames
 
 
 def write_csv(predictions: list[Prediction], count: int, file: IO[str], *, timeline: bool) -> None:
-    """Write what is told of each track, or with `timeline` its scores over time, as a table for spreadsheets.
+    """Write the targets of each track, or with `timeline` its scores over time, as a table for spreadsheets.
 
-    The tracks are one tagger's. Of values, their scale is told too.
+    All predictions are of one tagger. Values come with their scale.
     """
     writer = csv.writer(file, lineterminator="\n")
     kind = predictions[0].kind if predictions else "tags"

@@ -23,7 +23,7 @@ from jamendo_mood.tasks import KINDS, Task
 from jamendo_mood.tasks.kind import GRADES, CardWords
 from jamendo_mood.training.data import POOLINGS, centred_windows, context_of, windows
 from jamendo_mood.training.heads import STANDARDISE, HeadConfig, build_head, count_weights, run_heads
-from jamendo_mood.util import plaintext, untrusted
+from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.files import disk_errors, is_draft, locked_folder, remove_drafts, write_atomically
 from jamendo_mood.util.plaintext import markdown
@@ -215,7 +215,7 @@ class Tagger:
         if not manifest.is_file():
             raise UsageError(f"{folder}: no tagger there (no {TAGGER_NAME}); `jamendo-mood train` makes one")
         try:
-            values = untrusted.parse_json(untrusted.read_bytes(manifest, untrusted.MAX_JSON_BYTES))
+            values = files.parse_json(files.read_bytes(manifest, files.MAX_JSON_BYTES))
             if values["format"] != FORMAT:
                 found = repr(values["format"])[:20]
                 raise DataError(f"{manifest}: a tagger of format {found}, this version reads {FORMAT}")
@@ -237,8 +237,8 @@ class Tagger:
             _check_values(tagger)
             describe(values)  # looks at most of the record
             return tagger
-        except (*untrusted.DAMAGES, AttributeError, IndexError, OverflowError, UsageError) as error:
-            raise DataError(f"{manifest}: not a tagger, or damaged ({untrusted.brief(error)})") from error
+        except (*files.DAMAGES, AttributeError, IndexError, OverflowError, UsageError) as error:
+            raise DataError(f"{manifest}: not a tagger, or damaged ({files.brief(error)})") from error
 
     @functools.cached_property
     def _heads(self) -> list[Any]:
@@ -318,21 +318,21 @@ def _read_weights(folder: Path, sha256: str, count: int) -> tuple[Weights, ...]:
         raise ValueError("weights_sha256 is not a SHA-256")
     names = (_name_weights(sha256), f"weights-{sha256[:12]}.npz", OLD_WEIGHTS_NAME)
     path = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
-    content = untrusted.read_bytes(path, MAX_WEIGHTS_BYTES)
+    content = files.read_bytes(path, MAX_WEIGHTS_BYTES)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DataError(f"{path}: damaged, or of another training than {TAGGER_NAME}")
     members: dict[int, dict[int, npt.NDArray[Any]]] = {}
     try:
         # Stored as they are, they are no more than the file: what was deflated to next to nothing is not inflated.
         is_npz = path.suffix == ".npz"
-        arrays = untrusted.read_npz(io.BytesIO(content), len(content)) if is_npz else safetensors.numpy.load(content)
+        arrays = files.read_npz(io.BytesIO(content), len(content)) if is_npz else safetensors.numpy.load(content)
         for name, array in arrays.items():
             place = re.fullmatch(r"([0-9]{1,3})\.([0-9]{1,4})", name)
             if place is None or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
                 raise ValueError(f"{name[:MAX_NAME_LENGTH]!r} is not an array of finite weights")
             members.setdefault(int(place[1]), {})[int(place[2])] = array
-    except (*untrusted.DAMAGES, safetensors.SafetensorError) as error:
-        raise DataError(f"{path}: not a tagger's weights, or damaged ({untrusted.brief(error)})") from error
+    except (*files.DAMAGES, safetensors.SafetensorError) as error:
+        raise DataError(f"{path}: not a tagger's weights, or damaged ({files.brief(error)})") from error
     found = {sum(array.size for array in own.values()) for own in members.values()}
     if found != {count}:
         sizes = ", ".join(map(str, sorted(found))) or "no"

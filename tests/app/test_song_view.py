@@ -8,7 +8,7 @@ import pytest
 from matplotlib import image
 from toy_examples import COURSES, QUADRANTS, VALUES, make_tagger
 
-from jamendo_mood.app import song_view
+from jamendo_mood.app import songs
 from jamendo_mood.audio.spectrograms import Spectrogram
 from jamendo_mood.library.similarity import Found
 from jamendo_mood.tagging.analysis import Analysis, Limits, analyse
@@ -25,7 +25,7 @@ def analysis(corpus, corpus_tagger, logmel):
 
 
 def test_a_song_is_described_for_the_browser(analysis, corpus_tagger):
-    description, timeline = song_view.describe(analysis, corpus_tagger, "a.mp3")
+    description, timeline = songs.describe(analysis, corpus_tagger, "a.mp3")
     json.dumps(description, allow_nan=False)
     prediction = analysis.prediction
     assert description["name"] == "a.mp3"
@@ -43,18 +43,18 @@ def test_a_song_is_described_for_the_browser(analysis, corpus_tagger):
 
 def test_a_tag_that_is_never_decided_has_no_threshold(analysis, corpus_tagger, monkeypatch):
     tagger = replace(corpus_tagger, thresholds=np.full(5, np.inf))
-    description, _ = song_view.describe(analysis, tagger, "a.mp3")
+    description, _ = songs.describe(analysis, tagger, "a.mp3")
     assert [tag["threshold"] for tag in description["tags"]] == [None] * 5
     assert description["va"] is None  # such tags say nothing of it
     json.dumps(description, allow_nan=False)
-    monkeypatch.setattr(song_view, "SENT_TAGS", 2)  # of many tags only the highest are sent
-    description, timeline = song_view.describe(analysis, corpus_tagger, "a.mp3")
+    monkeypatch.setattr(songs, "SENT_TAGS", 2)  # of many tags only the highest are sent
+    description, timeline = songs.describe(analysis, corpus_tagger, "a.mp3")
     assert (len(description["tags"]), description["columns"]) == (2, 2)
     assert len(timeline) == 2 * len(analysis.prediction.times_s)
 
 
 def test_details_say_why_and_draw_the_sound(analysis, corpus_tagger):
-    details, picture = song_view.describe_details(analysis, corpus_tagger, None)
+    details, picture = songs.describe_details(analysis, corpus_tagger, None)
     assert details["similar"] == []
     assert details["why"].keys() == set(analysis.prediction.targets)
     for stretches in details["why"].values():
@@ -66,7 +66,7 @@ def test_details_say_why_and_draw_the_sound(analysis, corpus_tagger):
 
 
 def test_a_track_is_described_without_its_path():
-    track = song_view.describe_track(Found("48/948", 0.9, None, (("sad", 0.8125), ("dark", 0.1)), "T", "A"))
+    track = songs.describe_track(Found("48/948", 0.9, None, (("sad", 0.8125), ("dark", 0.1)), "T", "A"))
     assert track["note"] == "sad 0.81, dark 0.10"
     assert track["playable"] is False
     assert "file" not in track
@@ -75,20 +75,20 @@ def test_a_track_is_described_without_its_path():
 @pytest.mark.parametrize("name", ["my song.mp3", "../x.mp3", ""])
 def test_exports(analysis, name):
     prediction = analysis.prediction
-    file, media, content = song_view.export(prediction, "csv", name)
+    file, media, content = songs.export(prediction, "csv", name)
     assert "/" not in file
     assert file.endswith(" moods.csv")
     assert media == "text/csv"
     rows = list(csv.DictReader(io.StringIO(content.decode())))
     assert [float(row["score"]) for row in rows] == pytest.approx([score for _, score, _ in prediction.top(5)])
     assert {row["file"] for row in rows} == {name}
-    values = json.loads(song_view.export(prediction, "json", name)[2])
+    values = json.loads(songs.export(prediction, "json", name)[2])
     assert (values["file"], len(values["tags"])) == (name, 5)
     assert len(values["timeline"]["times_s"]) == len(prediction.times_s)
-    picture = image.imread(io.BytesIO(song_view.export(prediction, "png", name)[2]))
+    picture = image.imread(io.BytesIO(songs.export(prediction, "png", name)[2]))
     assert picture.shape[0] > 400
     with pytest.raises(KeyError):
-        song_view.export(prediction, "exe", name)
+        songs.export(prediction, "exe", name)
 
 
 @pytest.fixture(params=[QUADRANTS, VALUES, COURSES], ids=["classes", "values", "courses"])
@@ -108,7 +108,7 @@ def test_there_are_words_for_every_kind():
 
 def test_classes_and_values_are_described_without_thresholds_and_lie_where_they_say(other):
     analysis, tagger = other
-    description, timeline = song_view.describe(analysis, tagger, "a.mp3")
+    description, timeline = songs.describe(analysis, tagger, "a.mp3")
     json.dumps(description, allow_nan=False)
     prediction, rules = analysis.prediction, tagger.task.rules
     low, high = tagger.task.scale or (0.0, 1.0)
@@ -133,4 +133,4 @@ def test_classes_and_values_are_described_without_thresholds_and_lie_where_they_
         expected = [2 * (scores[name] - low) / (high - low) - 1 for name in ("valence", "arousal")]
         assert description["va"] == pytest.approx(expected, abs=1e-5)
     for form in ("csv", "json", "png"):
-        assert song_view.export(prediction, form, "a.mp3")[2]
+        assert songs.export(prediction, form, "a.mp3")[2]

@@ -14,7 +14,7 @@ import pytest
 from toy_examples import OTHER_SPEC
 from toy_page import ToyPage
 
-from jamendo_mood.app import finder, song_queue, widget
+from jamendo_mood.app import finder, songs, widget
 from jamendo_mood.app.widget import PIECE_BYTES, Fallback, ScriptWidget, Sounds, TagWidget, encode_excerpt, read_static
 from jamendo_mood.audio import decoding
 from jamendo_mood.tagging.analysis import Limits
@@ -269,10 +269,10 @@ def test_a_song_can_be_cancelled_while_it_is_heard(widget, page, corpus, monkeyp
     def until_cancelled(*_, is_cancelled, on_progress, **__):
         page.say("cancel", id="x")
         assert is_cancelled()
-        raise song_queue.CancelledError
+        raise songs.CancelledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(song_queue, "analyse", until_cancelled)
+        patch.setattr(songs, "analyse", until_cancelled)
         page.upload("a.mp3", corpus.path(0).read_bytes(), "x")
         page.wait_for("cancelled", id="x")
     page.upload("a.mp3", corpus.path(0).read_bytes(), "y")
@@ -361,8 +361,8 @@ def test_a_song_removed_before_its_details_is_heard_of_no_more(page, corpus, mon
         page.say("remove", id="up")
         return describe_details(*arguments)  # its file is still there
 
-    describe_details = song_queue.song_view.describe_details
-    monkeypatch.setattr(song_queue.song_view, "describe_details", remove_meanwhile)
+    describe_details = songs.describe_details
+    monkeypatch.setattr(songs, "describe_details", remove_meanwhile)
     page.upload("a.mp3", corpus.path(0).read_bytes())
     page.wait_for("removed", id="up")
     page.upload("b.mp3", corpus.path(1).read_bytes(), "next")
@@ -410,7 +410,7 @@ def test_an_error_of_ours_is_told_and_logged(widget, page, corpus, monkeypatch, 
         raise RuntimeError("out of order")
 
     with monkeypatch.context() as patch:
-        patch.setattr(song_queue, "analyse", broken)
+        patch.setattr(songs, "analyse", broken)
         page.upload("a.mp3", corpus.path(0).read_bytes(), "1")
         assert "something broke" in page.wait_for("failed")[0]["sentence"]
     assert "out of order" in caplog.text
@@ -420,7 +420,7 @@ def test_an_error_of_ours_is_told_and_logged(widget, page, corpus, monkeypatch, 
 
 def test_the_embedder_is_loaded_when_the_first_song_comes(corpus, logmel, make_widget, monkeypatch):
     loaded = []
-    monkeypatch.setattr(song_queue, "load_embedder", lambda spec: loaded.append(spec) or logmel)
+    monkeypatch.setattr(songs, "load_embedder", lambda spec: loaded.append(spec) or logmel)
     widget = make_widget(embedder=None)
     assert loaded == []
     page = ToyPage(widget, monkeypatch)

@@ -16,7 +16,7 @@ from jamendo_mood.training.fit import Epoch, TrainConfig
 from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.progress import TrackProgress
+from jamendo_mood.util.plaintext import TrackProgress
 
 SCORES = Scores(
     {"PR-AUC-macro": 1 / 3, "prior-macro": 0.25},

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jamendo_mood.cli import shared
+from jamendo_mood.cli import main, shared
 
 
 @pytest.mark.parametrize(
@@ -62,4 +62,4 @@ def test_what_is_wrong_is_named(name, texts):
     ],
 )
 def test_a_point_that_begins_with_a_minus_is_no_option(given, read):
-    assert shared.attach_points(given) == read
+    assert main._attach_points(given) == read

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from toy_examples import TASK, make_tracks
 
-from jamendo_mood.app.song_view import describe, export
+from jamendo_mood.app.songs import describe, export
 from jamendo_mood.audio import decoding
 from jamendo_mood.embedders import handcrafted
 from jamendo_mood.embedders.registry import load_embedder

@@ -17,8 +17,7 @@ import pytest
 from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.extraction import cluster
-from jamendo_mood.extraction.cluster import ClusterConfig, Worker, extract_on_ray
-from jamendo_mood.extraction.object_store import ObjectStore
+from jamendo_mood.extraction.cluster import ClusterConfig, ObjectStore, Worker, extract_on_ray
 from jamendo_mood.extraction.streaming import StreamConfig, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.util.errors import UsageError, WeightsError

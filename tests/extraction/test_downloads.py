@@ -487,7 +487,7 @@ def test_ctrl_c_stops_at_once_and_leaves_no_download(command, place, server, tmp
         _, complaint = process.communicate(timeout=20)
     silence.set()
     assert process.returncode == 130
-    assert "the same command goes on from there" in complaint
+    assert "the same command continues from there" in complaint
     assert list((tmp_path / "scratch").iterdir()) == []
 
 

@@ -10,7 +10,7 @@ import pytest
 from damaged_stores import SPEC
 
 from jamendo_mood.audio.decoding import find_audio
-from jamendo_mood.extraction.object_store import ObjectStore, fetched, find_store, find_tracks, open_store
+from jamendo_mood.extraction.cluster import ObjectStore, fetched, find_store, find_tracks, open_store
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.util.errors import AudioError, DiskFullError, StoreError, UsageError
 from jamendo_mood.util.files import Scratch

@@ -14,7 +14,7 @@ import pytest
 from toy_evaluations import make_class_evaluation, make_evaluation, make_value_evaluation
 from toy_examples import SPEC, make_prediction, make_tagger
 
-from jamendo_mood.app import song_view
+from jamendo_mood.app import songs
 from jamendo_mood.audio.decoding import key_of
 from jamendo_mood.cli import main, shared, tag
 from jamendo_mood.datasets import plots
@@ -254,7 +254,7 @@ def test_figures_of_data_sets_typeset_nothing():
 
 def test_a_download_is_named_without_a_path(ugly):
     for form in ("csv", "json"):
-        name, _, content = song_view.export(make_prediction(), form, ugly)
+        name, _, content = songs.export(make_prediction(), form, ugly)
         assert "/" not in name
         assert content.decode()
 

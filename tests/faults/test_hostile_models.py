@@ -23,7 +23,7 @@ from jamendo_mood.embedders import engines, vggish
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.training.model import Tagger
-from jamendo_mood.util import untrusted
+from jamendo_mood.util import files
 from jamendo_mood.util.errors import WeightsError
 from jamendo_mood.util.process import import_quietly
 
@@ -209,7 +209,7 @@ def test_a_manifest_of_any_bytes_is_one_line(tagger, name):
 PARSE = r"""
 import re
 from pathlib import Path
-from jamendo_mood.util import untrusted
+from jamendo_mood.util import files
 peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 before = peak()
 untrusted.parse_json(b"[" + b"[]," * 2_660_000 + b"[]]")
@@ -346,7 +346,7 @@ def test_a_read_array_is_what_numpy_reads(tmp_path):
         np.zeros((0, 3)),
     ):
         np.save(tmp_path / "a.npy", array)
-        found = untrusted.read_array(tmp_path / "a.npy")
+        found = files.read_array(tmp_path / "a.npy")
         np.testing.assert_array_equal(found, array)
         assert found.dtype == array.dtype
 

@@ -21,9 +21,9 @@ from jamendo_mood.embedders import engines
 from jamendo_mood.evaluation.evaluate import read_array
 from jamendo_mood.store.embedding_store import EmbeddingStore, check_key
 from jamendo_mood.store.parquet import METADATA_KEY, import_parquet, read_footers
-from jamendo_mood.util import untrusted
+from jamendo_mood.util import files
 from jamendo_mood.util.errors import DataError, StoreError
-from jamendo_mood.util.untrusted import MAX_TABLE_BYTES, read_columns, read_table
+from jamendo_mood.util.files import MAX_TABLE_BYTES, read_columns, read_table
 
 pytest_plugins = ["toy_commands"]
 
@@ -354,4 +354,4 @@ def test_every_byte_of_a_tflite_file_changed_is_read_or_one_error(tiny, amount, 
 def test_the_reader_of_arrays_is_as_strict_with_zips(tmp_path):
     (tmp_path / "a.npz").write_bytes(Path(__file__).read_bytes())
     with (tmp_path / "a.npz").open("rb") as file, pytest.raises(ValueError, match=r"no \.npz"):
-        untrusted.read_npz(file, 10**9)
+        files.read_npz(file, 10**9)

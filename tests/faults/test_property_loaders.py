@@ -19,7 +19,7 @@ from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
 from jamendo_mood.tasks.calibration import IDENTITY
 from jamendo_mood.tasks.kind import GRADES
 from jamendo_mood.training.model import Tagger
-from jamendo_mood.util.untrusted import read_columns, read_table
+from jamendo_mood.util.files import read_columns, read_table
 
 LONGEST_S = 30  # of one load; they take milliseconds
 JUNK = (

@@ -24,22 +24,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "jamendo_mood"
 
 MODULES_OF_EXTRAS = {
-    "notebook": {
-        "browser",
-        "data_plots",
-        "fallback",
-        "figures",
-        "finder",
-        "score_plots",
-        "song_commands",
-        "spectrograms",
-    }
-    | {"widget"},
-    "web": {"http_security", "message_rules", "visitors", "web"},
+    "notebook": {"figures", "spectrograms", "tag", "tags", "plots", "widget", "finder"},
+    "web": {"http_security", "web"},
     "classical": {"handcrafted"},
-    "fast": {"decoders"},
+    "fast": {"decoding"},
     "parquet": {"parquet"},
-    "ray": {"cluster", "object_store"},
+    "ray": {"cluster"},
 }
 """Who may import what comes with an extra."""
 
@@ -63,7 +53,7 @@ RUN_OR_NEEDED = {
 
 NETWORK = {
     ("engines", "resolve"): "no SHA-256 is known: SECURITY.md says so",
-    ("object_store", "get_file"): "the user's own places",
+    ("cluster", "get_file"): "the user's own places",
     ("downloads", "get"): "MTG's lists of SHA-256",
     ("jamendo", "urlopen"): "datasets/jamendo.sha256",
     ("vggish", "get_file"): "PCA_SHA256",
