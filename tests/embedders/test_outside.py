@@ -77,7 +77,7 @@ def test_it_is_extracted_trained_on_and_found_again(loudness, corpus, run, tmp_p
 
 
 def test_an_unknown_name_lists_what_there_is(loudness):
-    with pytest.raises(UsageError, match=r"unknown embedder 'loud' \(known: vggish, .*mfcc-patches, loudness\)"):
+    with pytest.raises(UsageError, match=r"'loud' \(known: vggish, vggish-pca, logmel.*mfcc-patches, loudness\)"):
         load_embedder("loud")
 
 

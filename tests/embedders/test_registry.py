@@ -278,11 +278,6 @@ def test_googles_weights_and_pca_give_the_published_statistics(shared, true_weig
     assert [embedding.mean(), embedding.std()] == pytest.approx([126.0, 89.3], rel=0.1)
 
 
-def test_an_unknown_embedder_is_a_usage_error_that_lists_the_known():
-    with pytest.raises(UsageError, match=r"unknown embedder 'openl3'.*vggish, vggish-pca, logmel"):
-        load_embedder("openl3")
-
-
 @pytest.mark.parametrize(
     ("change", "accepted"),
     [

@@ -8,9 +8,7 @@ import pytest
 from jamendo_mood.audio import spectrograms
 from jamendo_mood.embedders import engines, vggish
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
-from jamendo_mood.extraction.streaming import BLOCK_FRAMES, decode, embed_chunks
 from jamendo_mood.util.errors import UsageError, WeightsError
-from jamendo_mood.util.files import Scratch
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +48,6 @@ def test_a_whole_file_is_embedded_as_by_the_module_itself(seeded_module, embedde
     ours = embedder.embed(wave)
     assert ours.shape == module.shape == (21, vggish.DIM)
     assert np.abs(ours - module).max() <= 1e-4 * module.std()
-
-
-def test_blocks_are_the_whole(embedder, make_audio, noise, read_wav, tmp_path):
-    source = make_audio(tmp_path / "long.wav", noise(BLOCK_FRAMES * 2.2 * 0.96), rate_hz=16_000)
-    with Scratch(tmp_path / "scratch") as scratch:
-        chunks = list(decode("long", source, embedder, scratch))
-    whole = embedder.embed(read_wav(source))
-    (result,) = embed_chunks(chunks, embedder, batch=32)
-    assert len([chunk for chunk in chunks if chunk.inputs is not None]) == 3
-    assert result.frames.shape == whole.shape
-    assert np.abs(result.frames - whole).max() <= 1e-5 * whole.std()
 
 
 @pytest.fixture

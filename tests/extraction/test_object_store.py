@@ -1,6 +1,5 @@
 """Places that are no folders, stood in for by fsspec's file system in memory."""
 
-import json
 import sys
 import threading
 from dataclasses import replace
@@ -243,7 +242,3 @@ def test_without_fsspec_it_says_what_brings_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(UsageError, match=r"fsspec is missing: pip install 'jamendo-mood\[ray\]'"):
         find_tracks("s3://bucket/audio")
-
-
-def test_the_manifest_is_that_of_a_store(store, memory):
-    assert json.loads(memory.cat_file("/bucket/store/store.json"))["embedder"]["name"] == SPEC.name

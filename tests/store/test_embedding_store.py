@@ -1,4 +1,3 @@
-import errno
 import os
 import signal
 import stat
@@ -16,7 +15,7 @@ from jamendo_mood.util.errors import DiskFullError, StoreError, UsageError
 from jamendo_mood.util.files import MAX_TABLE_BYTES
 
 SPEC = EmbedderSpec("stub", "", 16_000, 0.96, 0.5, 4)
-ABSOLUTE_OR_NOT_PLAIN = ["", "/a", "../a", "a/../b", "a/./b", "a//b", "a/", "."]
+ABSOLUTE_OR_NOT_PLAIN = ["", "/a", "../a", "a/../b", "a/./b", "a//b", "a/", ".", "..", "/"]
 HIDDEN_OR_UNFIT = [".a", "a/.b", "a\\b", "a\0", "a\tb", "a\nb", "\udcff", "frames"]
 TRACKS = {"14/2": 3, "48/948": 1, "48/949 (live)": 7, "A. Band - Song": 2}
 
@@ -269,21 +268,6 @@ def test_a_killed_writer_leaves_only_whole_files(start_writer, store):
     assert len(store) >= sum(5 * delay + 1 for delay in range(3))
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_no_room_is_a_disk_full_error_and_leaves_nothing_behind(code, filled, monkeypatch):
-    def refuse(_):
-        raise OSError(code, os.strerror(code))
-
-    before = files_in(filled.root)
-    monkeypatch.setattr(os, "fsync", refuse)
-    for key in ("14/2", "new/one"):
-        with pytest.raises(DiskFullError, match="no space left"):
-            filled.add(key, np.ones((9, SPEC.dim), np.float32))
-    monkeypatch.undo()
-    assert files_in(filled.root) == before
-    np.testing.assert_array_equal(filled["14/2"], frames_of("14/2"))
-
-
 def test_a_full_disk_keeps_what_was_written_before(small_disk):
     store = EmbeddingStore(small_disk / "store", SPEC)
     frames = np.ones((10_000, SPEC.dim), np.float32)  # 160 kB, on a disk of 1 MB
@@ -474,7 +458,7 @@ def test_an_entry_takes_no_more_memory_than_its_header_tells_of(make, message, f
 @pytest.mark.parametrize(
     ("name", "read"),
     [
-        ("store.json", lambda root: EmbeddingStore(root)),
+        ("store.json", EmbeddingStore),
         ("failures.tsv", lambda root: EmbeddingStore(root).failures()),
         ("index.tsv", PackedEmbeddings),
         ("frames.npy", PackedEmbeddings),

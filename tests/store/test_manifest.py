@@ -1,17 +1,13 @@
-import os
-
 import pytest
 from damaged_stores import SPEC
 
 from jamendo_mood.store import embedding_store
 from jamendo_mood.store.embedding_store import (
     format_manifest,
-    is_key,
     read_failures,
     read_manifest,
     write_failures,
 )
-from jamendo_mood.util.errors import StoreError
 
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path):
@@ -20,14 +16,6 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path):
     assert read_manifest(path) == SPEC
     with pytest.raises(FileNotFoundError):
         read_manifest(tmp_path / "none")
-
-
-def test_a_manifest_without_end_is_none(tmp_path):
-    path = tmp_path / "store.json"
-    path.write_bytes(format_manifest(SPEC))
-    os.truncate(path, 1 << 40)
-    with pytest.raises(StoreError, match=r"store.json: .* \(it has more than 8,000,000 bytes\)"):
-        read_manifest(path)
 
 
 def test_a_list_of_failures_is_read_as_it_was_written(tmp_path):
@@ -61,7 +49,3 @@ def test_of_damaged_lines_only_the_first_are_reported(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(bytes(21))
     with pytest.raises(ValueError, match="more than 20 bytes"):
         read_failures(tmp_path / "a")
-
-
-def test_the_names_of_a_store_itself_are_no_keys():
-    assert [is_key(name) for name in ("frames", "frames/1", "a", "../a")] == [False, True, True, False]
