@@ -13,12 +13,7 @@ import pytest
 
 from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
-from jamendo_mood.util.errors import (
-    AudioError,
-    CancelledError,
-    DiskFullError,
-    UsageError,
-)
+from jamendo_mood.util.errors import AudioError, CancelledError, DiskFullError, UsageError
 from jamendo_mood.util.files import Scratch
 
 ROADS = {"pydub": "_convert_with_pydub", "ffmpeg": "_convert_with_ffmpeg"}
@@ -121,14 +116,8 @@ def test_each_kind_of_wav_gives_the_sound_that_went_in(codec, rate_hz, extensibl
 @pytest.mark.parametrize(
     "name",
     [
-        "-dash.mp3",
-        "per%03dcent.mp3",
-        "two  blanks.mp3",
-        'Mötley: "Crüe".mp3',
-        "fake.txt",
-        "fake.wav",
-        "fake.RAW",
-        "fake.pcm",
+        *("-dash.mp3", "per%03dcent.mp3", "two  blanks.mp3", 'Mötley: "Crüe".mp3'),
+        *("fake.txt", "fake.wav", "fake.RAW", "fake.pcm"),
     ],
 )
 def test_odd_names_and_wrong_suffixes_do_not_matter(name, road, convert, make_audio, tone, tmp_path):

@@ -275,13 +275,6 @@ def test_patches_may_overlap_or_leave_gaps(hop_frames, noise):
         np.testing.assert_array_equal(patch, mel[number * hop_frames :][:96])
 
 
-def test_blocks_that_overlap_by_240_samples_give_the_patches_of_the_whole(noise):
-    wave = noise(10 * 0.96 + 0.1)
-    starts = range(0, 9 * 15_360, 3 * 15_360)
-    parts = [spectrograms.patches(wave[start : start + 3 * 15_360 + 240]) for start in starts]
-    np.testing.assert_allclose(np.concatenate(parts), spectrograms.patches(wave)[:9], rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize(("colour", "colours"), [(True, "magma"), (False, "gray")])
 @pytest.mark.usefixtures("no_pyplot")
 def test_a_spectrogram_has_seconds_and_hertz_and_low_notes_at_the_bottom(colour, colours, tmp_path):

@@ -113,16 +113,6 @@ def test_a_rare_class_counts_as_much_as_a_common_one():
     assert [*np.bincount(folds[np.array(labels) == "rare"], minlength=COUNT)] == [2] * COUNT
 
 
-def test_same_seed_same_folds_whatever_the_order_of_the_rows():
-    groups = make_groups(largest=3)
-    labels = make_labels(groups)
-    folds = assign_folds(groups, labels)
-    order = np.random.default_rng(5).permutation(len(groups))
-    shuffled = assign_folds([groups[row] for row in order], [labels[row] for row in order])
-    np.testing.assert_array_equal(shuffled, folds[order])
-    np.testing.assert_array_equal(assign_folds(groups, labels), folds)
-
-
 def test_another_seed_makes_other_folds():
     groups = make_groups(largest=3)
     assert (assign_folds(groups, seed=1) != assign_folds(groups, seed=2)).mean() > 0.5

@@ -284,20 +284,6 @@ def test_what_cannot_be_written_is_a_store_error_that_names_it(filled):
         filled.add("occupied/1", np.ones((1, SPEC.dim), np.float32))
 
 
-def test_a_read_only_store_is_a_store_error(request, tmp_path):
-    if os.geteuid() == 0:  # whom permissions do not bind
-        root = request.getfixturevalue("small_disk")
-        store = EmbeddingStore(root, SPEC)
-        subprocess.run(["mount", "-o", "remount,ro", str(root)], check=True)
-    else:
-        store = EmbeddingStore(tmp_path / "store", SPEC)
-        store.root.chmod(0o500)
-    with pytest.raises(StoreError, match=r"new\.npy: cannot be written"):
-        store.add("new", np.ones((1, SPEC.dim), np.float32))
-    with pytest.raises(StoreError, match=r"failures\.tsv: cannot be written"):
-        store.record_failure("new", "bad")
-
-
 def test_files_have_the_permissions_of_any_new_file(tmp_path):
     before = os.umask(0o027)
     try:
@@ -403,15 +389,6 @@ def test_an_index_beside_the_frames_of_another_pack_is_noticed(older, filled):
     (filled.root / older).write_bytes(kept)
     with pytest.raises(StoreError, match="pack the store again"):
         PackedEmbeddings(filled.root)
-
-
-def test_a_line_of_failures_that_was_cut_short_is_passed_over_and_closed_by_the_next(store):
-    (store.root / "failures.tsv").write_bytes(b"key\terror\na\tb\n\xff\tc\n../d\te\nhalf a ke")
-    assert store.failures() == {"a": "b"}
-    store.record_failure("f", "g")
-    assert store.failures() == {"a": "b", "f": "g"}
-    store.forget_failures({"a"})
-    assert (store.root / "failures.tsv").read_text() == "key\terror\nf\tg\n"
 
 
 def test_an_empty_list_of_failures_is_one(store):
