@@ -253,7 +253,8 @@ def _convert_with_pydub(source: Path, reading: tuple[str, ...], wav: Path) -> bo
     _check(done, source, wav)
     # Samples, not a WAV: where pydub cannot read a WAV it starts an ffmpeg of its own, without bounds.
     samples = {"format": "raw", "sample_width": 2, "frame_rate": SAMPLE_RATE_HZ, "channels": 1}
-    _audio_segment().from_file(io.BytesIO(done.output), **samples).export(str(wav), format="wav").close()
+    # Into memory first: on a full disk pydub would leave the WAV open.
+    wav.write_bytes(_audio_segment().from_file(io.BytesIO(done.output), **samples).export(io.BytesIO(), "wav").read())
     return True
 
 
