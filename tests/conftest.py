@@ -15,7 +15,7 @@ import pytest
 from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec
-from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
+from jamendo_mood.embedders.vggish import PCA_NAME, WEIGHTS_VARIABLE
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 STUB_WINDOW, STUB_HOP = 1000, 800
@@ -55,6 +55,16 @@ def seeded_module(pytestconfig: pytest.Config) -> Path:
             write_module(folder / "draft")
             (folder / "draft").rename(folder / "module")
     return folder / "module"
+
+
+@pytest.fixture(scope="session")
+def seeded_pca(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """PCA parameters of Google's shapes, from a seed: an orthogonal matrix."""
+    generator = np.random.default_rng(11)
+    vectors, _ = np.linalg.qr(generator.standard_normal((128, 128)))
+    path = tmp_path_factory.mktemp("pca") / PCA_NAME
+    np.savez(path, pca_means=generator.standard_normal(128), pca_eigen_vectors=vectors * 0.3)
+    return path
 
 
 @pytest.fixture(scope="session")

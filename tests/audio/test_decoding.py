@@ -1,6 +1,5 @@
 import dataclasses
 import functools
-import itertools
 import shutil
 import subprocess
 import sys
@@ -14,12 +13,7 @@ import pytest
 
 from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
-from jamendo_mood.util.errors import (
-    AudioError,
-    CancelledError,
-    DiskFullError,
-    UsageError,
-)
+from jamendo_mood.util.errors import AudioError, CancelledError, DiskFullError, UsageError
 from jamendo_mood.util.files import Scratch
 
 ROADS = {"pydub": "_convert_with_pydub", "ffmpeg": "_convert_with_ffmpeg"}
@@ -122,14 +116,8 @@ def test_each_kind_of_wav_gives_the_sound_that_went_in(codec, rate_hz, extensibl
 @pytest.mark.parametrize(
     "name",
     [
-        "-dash.mp3",
-        "per%03dcent.mp3",
-        "two  blanks.mp3",
-        'Mötley: "Crüe".mp3',
-        "fake.txt",
-        "fake.wav",
-        "fake.RAW",
-        "fake.pcm",
+        *("-dash.mp3", "per%03dcent.mp3", "two  blanks.mp3", 'Mötley: "Crüe".mp3'),
+        *("fake.txt", "fake.wav", "fake.RAW", "fake.pcm"),
     ],
 )
 def test_odd_names_and_wrong_suffixes_do_not_matter(name, road, convert, make_audio, tone, tmp_path):
@@ -473,20 +461,6 @@ def test_a_full_scratch_folder_is_a_disk_full_error(road, small_disk, make_audio
     source = make_audio(tmp_path / "noise.flac", noise(60.0), rate_hz=16_000)
     with pytest.raises(DiskFullError, match="no space left in the scratch folder"):
         decoding.convert_to_wav(source, small_disk / "out.wav")
-
-
-@pytest.mark.parametrize(("samples", "block", "overlap"), [(1000, 100, 0), (1000, 300, 60), (1001, 500, 1), (7, 10, 3)])
-def test_blocks_without_their_overlap_are_the_whole(samples, block, overlap, noise, make_audio, tmp_path):
-    whole = noise(samples / 16_000)
-    wav = make_audio(tmp_path / "whole.wav", whole, rate_hz=16_000)
-    blocks = list(decoding.read_blocks(wav, block, overlap))
-    together = np.concatenate([blocks[0], *(later[overlap:] for later in blocks[1:])])
-    np.testing.assert_allclose(together, whole, rtol=0, atol=1 / decoding.PCM_SCALE)
-    assert {len(made) for made in blocks[:-1]} <= {block}
-    assert all(len(later) > overlap for later in blocks[1:])
-    for before, after in itertools.pairwise(blocks):
-        np.testing.assert_array_equal(before[len(before) - overlap :], after[:overlap])
-    assert {made.dtype for made in blocks} == {np.dtype(np.float32)}
 
 
 def test_full_scale_is_one(make_audio, tmp_path):

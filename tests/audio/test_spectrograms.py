@@ -213,8 +213,9 @@ def test_the_spectrogram_is_tensorflows(samples, noise, reference):
     np.testing.assert_allclose(mel, reference(wave), rtol=0, atol=1e-4)
 
 
-def test_silence_is_the_logarithm_of_the_offset():
-    np.testing.assert_allclose(spectrograms.log_mel(np.zeros(1_000, np.float32)), np.log(0.01), rtol=1e-6)
+@pytest.mark.parametrize("offset", [0.01, 0.001])
+def test_silence_is_the_logarithm_of_the_offset(offset):
+    np.testing.assert_allclose(spectrograms.log_mel(np.zeros(1_000, np.float32), offset), np.log(offset), rtol=1e-6)
 
 
 def test_the_band_of_a_tone_is_the_one_around_its_frequency(tone):
@@ -233,17 +234,10 @@ def test_magnitude_not_power_is_taken(tone):
 
 def test_the_constants_are_those_of_the_release():
     assert (spectrograms.WINDOW_SAMPLES, spectrograms.HOP_SAMPLES, spectrograms.FFT_LENGTH) == (400, 160, 512)
-    assert (spectrograms.MEL_BANDS, spectrograms.LOWEST_HZ, spectrograms.HIGHEST_HZ, spectrograms.LOG_OFFSET) == (
-        64,
-        125,
-        7_500,
-        0.01,
-    )
-    assert (spectrograms.PATCH_FRAMES, spectrograms.PATCH_HOP_SAMPLES, spectrograms.PATCH_SAMPLES) == (
-        96,
-        15_360,
-        15_600,
-    )
+    assert (spectrograms.MEL_BANDS, spectrograms.LOG_OFFSET) == (64, 0.01)
+    assert (spectrograms.LOWEST_HZ, spectrograms.HIGHEST_HZ) == (125, 7_500)
+    assert spectrograms.PATCH_FRAMES == 96
+    assert (spectrograms.PATCH_HOP_SAMPLES, spectrograms.PATCH_SAMPLES) == (15_360, 15_600)
 
 
 def test_the_mel_matrix_ignores_0_hz_and_what_lies_outside_its_range():
@@ -279,17 +273,6 @@ def test_patches_may_overlap_or_leave_gaps(hop_frames, noise):
     assert len(patches) == 1 + (len(wave) - 15_600) // (160 * hop_frames)
     for number, patch in enumerate(patches):
         np.testing.assert_array_equal(patch, mel[number * hop_frames :][:96])
-
-
-def test_another_offset_changes_what_silence_is():
-    np.testing.assert_allclose(spectrograms.log_mel(np.zeros(1_000, np.float32), 0.001), np.log(0.001), rtol=1e-6)
-
-
-def test_blocks_that_overlap_by_240_samples_give_the_patches_of_the_whole(noise):
-    wave = noise(10 * 0.96 + 0.1)
-    starts = range(0, 9 * 15_360, 3 * 15_360)
-    parts = [spectrograms.patches(wave[start : start + 3 * 15_360 + 240]) for start in starts]
-    np.testing.assert_allclose(np.concatenate(parts), spectrograms.patches(wave)[:9], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("colour", "colours"), [(True, "magma"), (False, "gray")])

@@ -109,8 +109,7 @@ def test_a_song_of_more_than_10_mb(tag_page, sent, long_song, keep):
     start = jump.inner_text().partition("–")[0].split(":")
     jump.click()
     wait_until(
-        page,
-        f"Math.abs(document.querySelector('audio').currentTime - {int(start[0]) * 60 + int(start[1])}) < 3",
+        page, f"Math.abs(document.querySelector('audio').currentTime - {int(start[0]) * 60 + int(start[1])}) < 3"
     )
     page.evaluate("document.querySelector('audio').pause()")
 

@@ -7,6 +7,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from damaged_stores import state_of
 
 from jamendo_mood.audio.decoding import key_of
 from jamendo_mood.cli.main import main
@@ -57,10 +58,6 @@ def mirror(tmp_path, monkeypatch):
     return folder
 
 
-def written(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_the_checksums_are_of_five_lists_and_five_splits():
     checksums = jamendo.read_published_checksums()
     assert len(checksums) == COUNT == 20
@@ -75,7 +72,7 @@ def test_all_files_are_written_in_the_layout_that_the_data_set_reads(mirror, ser
     address, asked = serve(mirror)
     seen = []
     paths = jamendo.get_splits(tmp_path / "out", address, on_file=lambda path, fetched: seen.append((path, fetched)))
-    files = written(tmp_path / "out")
+    files = state_of(tmp_path / "out")
     assert files["autotagging_moodtheme.tsv"] == b"contents of data/autotagging_moodtheme.tsv\r\n"
     assert files["moodtheme_split.txt"] == b"contents of data/tags/moodtheme_split.txt\r\n"
     assert files["splits/split-4/autotagging_moodtheme-test.tsv"].startswith(b"contents of data/splits/split-4")
@@ -87,7 +84,7 @@ def test_all_files_are_written_in_the_layout_that_the_data_set_reads(mirror, ser
 def test_a_second_call_fetches_nothing_and_a_third_only_what_was_changed(mirror, serve, tmp_path):
     address, asked = serve(mirror)
     jamendo.get_splits(tmp_path / "out", address)
-    before = written(tmp_path / "out")
+    before = state_of(tmp_path / "out")
     asked.clear()
     seen = []
     jamendo.get_splits(tmp_path / "out", address + "/", on_file=lambda _, fetched: seen.append(fetched))
@@ -96,7 +93,7 @@ def test_a_second_call_fetches_nothing_and_a_third_only_what_was_changed(mirror,
     (tmp_path / "out" / "moodtheme.txt").write_text("edited by hand")
     jamendo.get_splits(tmp_path / "out", address)
     assert asked == ["/data/tags/moodtheme.txt"]
-    assert written(tmp_path / "out") == before
+    assert state_of(tmp_path / "out") == before
 
 
 def test_a_wrong_byte_is_refused_naming_both_hashes_and_not_kept(mirror, serve, tmp_path):
@@ -108,7 +105,7 @@ def test_a_wrong_byte_is_refused_naming_both_hashes_and_not_kept(mirror, serve, 
     got = hashlib.sha256(content).hexdigest()
     with pytest.raises(DataError, match=rf"{SPOILED}: not the official file \(SHA-256 {got}, expected {expected}\)"):
         jamendo.get_splits(tmp_path / "out", address)
-    kept = written(tmp_path / "out")
+    kept = state_of(tmp_path / "out")
     assert SPOILED.removeprefix("data/") not in kept
     assert kept
     assert bytes(content) not in kept.values()  # under no other name either
@@ -121,11 +118,7 @@ def unused_address():
 
 
 def address_of(case, serve, folder):
-    return {
-        "404": lambda: serve(folder)[0],
-        "refused": unused_address,
-        "no address": lambda: "not an address",
-    }[case]()
+    return {"404": lambda: serve(folder)[0], "refused": unused_address, "no address": lambda: "not an address"}[case]()
 
 
 @pytest.mark.parametrize("case", ["404", "refused", "no address"])

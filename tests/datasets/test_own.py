@@ -100,12 +100,9 @@ def test_valence_and_arousal_are_on_the_first_scale_that_holds_them(tmp_path, ce
     assert dataset.remarks == (f"valence and arousal are assumed to be on the scale {scale[0]} to {scale[1]}",)
 
 
-def test_columns_that_say_nothing_here_are_told(tmp_path):
+def test_what_says_nothing_here_is_told_and_not_all_of_what_is_rare(tmp_path):
     dataset = load(tmp_path, "path,artist,class,album,year", *rows_of("x,A,1990", "y,B,1991", "x,C,1992", "y,D,1993"))
     assert dataset.remarks == ("unused columns: album, year",)
-
-
-def test_many_rare_tags_are_not_all_listed(tmp_path):
     dataset = load(tmp_path, "path,artist,tags", *rows_of(*(f"tag {number:02d}" for number in range(13))))
     assert dataset.remarks[0].endswith("tag 08, tag 09 and 3 more")
 
@@ -170,10 +167,7 @@ TWO = ("a.mp3,A,x", "b.mp3,B,x")
         ((), r"music\.csv: there are no tracks"),
         ((TAGS,), r"music\.csv: there are no tracks"),
         (("file,tags", "a.mp3,x"), r"music\.csv: no column 'path' \(its first line has: file, tags\)"),
-        (
-            ("path,artist", "a.mp3,A"),
-            r"music\.csv: there are no labels; it needs a column tags, or class",
-        ),
+        (("path,artist", "a.mp3,A"), r"music\.csv: there are no labels; it needs a column tags, or class"),
         (("path,tags,class", "a.mp3,x,y"), r"music\.csv: the columns tags, class are labels of different kinds"),
         (("path,tags,arousal", "a.mp3,x,1"), r"music\.csv: the columns tags, arousal are labels of different kinds"),
         (("path,valence", "a.mp3,1"), r"music\.csv: no column 'arousal'; it needs both valence and arousal"),
@@ -183,10 +177,7 @@ TWO = ("a.mp3,A,x", "b.mp3,B,x")
         ((TAGS + ",", "a.mp3,A,x,", "b.mp3,B,x,y"), r"music\.csv, line 3: 'y' is in a column without a name"),
         ((TAGS, *TWO, 'c.wav,C,"x"y'), r"music\.csv, line 4: cannot be read as cells"),
         ((TAGS, *TWO, "a.wav,C,x"), r"music\.csv, line 4: 'a\.wav' is already on line 2"),
-        (
-            (TAGS, *TWO, "a,C,x"),
-            r"music\.csv, line 4: 'a' in column 'path' does not have the suffix of .* \(\.3gp, ",
-        ),
+        ((TAGS, *TWO, "a,C,x"), r"music\.csv, line 4: 'a' in column 'path' does not have the suffix of .* \(\.3gp, "),
         ((TAGS, *TWO, ",C,x"), r"music\.csv, line 4: '' in column 'path' does not have the suffix"),
         ((TAGS, *TWO, "../c.mp3,C,x"), r"music\.csv, line 4: '\.\./c\.mp3' must be a path below the audio folder"),
         ((TAGS, *TWO, "/m/c.mp3,C,x"), r"music\.csv, line 4: '/m/c\.mp3' must be a path below the audio folder"),

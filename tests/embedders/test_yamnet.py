@@ -8,7 +8,7 @@ import pytest
 import seeded_yamnet
 
 from jamendo_mood.audio import spectrograms
-from jamendo_mood.embedders import engines, yamnet
+from jamendo_mood.embedders import yamnet
 from jamendo_mood.embedders.engines import read_constants
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.util.errors import WeightsError
@@ -45,19 +45,6 @@ def dial_tone():
     """What an American telephone says: 350 and 440 Hz."""
     time_s = np.arange(48_000) / 16_000
     return (0.3 * (np.sin(2 * np.pi * 350 * time_s) + np.sin(2 * np.pi * 440 * time_s))).astype(np.float32)
-
-
-@pytest.fixture
-def no_weights(monkeypatch, tmp_path):
-    """No weights anywhere, and none to be downloaded."""
-    tensorflow_hub = pytest.importorskip("tensorflow_hub")
-
-    def refuse(handle):
-        raise OSError(f"no network for {handle}")
-
-    monkeypatch.setattr(tensorflow_hub, "resolve", refuse)
-    monkeypatch.delenv(yamnet.WEIGHTS_VARIABLE, raising=False)
-    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
 
 
 def test_the_network_has_the_published_size():
@@ -147,25 +134,6 @@ def test_another_network_is_refused_naming_what_it_lacks(seeded_module, tmp_path
     (tmp_path / "double.tflite").write_bytes(converter.convert())
     with pytest.raises(WeightsError, match=r"double.tflite: not YAMNet, 'dense/' has no constant"):
         yamnet.read_weights(tmp_path / "double.tflite")
-
-
-def test_weights_are_looked_for_in_order(no_weights, monkeypatch, tmp_path):
-    given, from_environment = tmp_path / "given.tflite", tmp_path / "environment"
-    given.touch()
-    from_environment.mkdir()
-    cached = engines.cache_folder(yamnet.HUB_HANDLE)
-    with pytest.raises(WeightsError) as caught:
-        yamnet.find_weights()
-    for hint in (yamnet.HUB_HANDLE, "TFHUB_CACHE_DIR", "--weights FOLDER", yamnet.WEIGHTS_VARIABLE, "yamnet.tflite"):
-        assert hint in str(caught.value)
-    cached.mkdir(parents=True)
-    (cached / "saved_model.pb").touch()
-    assert yamnet.find_weights() == cached
-    monkeypatch.setenv(yamnet.WEIGHTS_VARIABLE, str(from_environment))
-    assert yamnet.find_weights() == from_environment
-    assert yamnet.find_weights(given) == given
-    with pytest.raises(WeightsError, match="nowhere: no such file or folder of YAMNet weights"):
-        yamnet.find_weights(tmp_path / "nowhere")
 
 
 @pytest.mark.shared

@@ -72,6 +72,12 @@ def place(library, server):
     return start
 
 
+def feed_of(library, server, **options):
+    """What downloads all of the library, and its tracks."""
+    config = DownloadConfig(server.url, library.checksums, **options)
+    return partial(Downloads, config), {key: LOW.path_of(key) for key in library.keys}
+
+
 @pytest.fixture
 def run(library, server, place, sleeper, stub_embedder, empty_scratch, tmp_path):
     """Extract from the server into one store; gives the report."""
@@ -81,9 +87,9 @@ def run(library, server, place, sleeper, stub_embedder, empty_scratch, tmp_path)
         if not placed:
             placed.append(place(form))
         fields = {"tar_name": placed[0], "max_scratch_bytes": 10**9, "sleep": sleeper, **options}
-        config = DownloadConfig(server.url, library.checksums, **fields)
-        tracks = {key: LOW.path_of(key) for key in (library.keys if keys is None else keys)}
-        feed = partial(Downloads, config)
+        feed, tracks = feed_of(library, server, **fields)
+        if keys is not None:
+            tracks = {key: LOW.path_of(key) for key in keys}
         stream = StreamConfig(batch=16, prefetch=prefetch, scratch=empty_scratch, feed=feed)
         return extract(tracks, embedder, EmbeddingStore(tmp_path / "store", embedder.spec), stream)
 
@@ -311,12 +317,11 @@ def test_a_full_disk_stops_the_run_and_blames_no_track(
 ):
     monkeypatch.setattr(downloads, "GIVE_UP_AFTER", 1)
     place("files")
-    config = DownloadConfig(server.url, library.checksums, connections=1)
+    feed, tracks = feed_of(library, server, connections=1)
     (small_disk / "ballast").write_bytes(bytes(1_000_000))
     store = EmbeddingStore(tmp_path / "store", stub_embedder.spec)
-    tracks = {key: LOW.path_of(key) for key in library.keys}
     with pytest.raises(DiskFullError, match="no space left in the scratch folder"):
-        extract(tracks, stub_embedder, store, StreamConfig(scratch=small_disk, feed=partial(Downloads, config)))
+        extract(tracks, stub_embedder, store, StreamConfig(scratch=small_disk, feed=feed))
     assert store.failures() == {}
     assert [path.name for path in small_disk.iterdir()] == ["ballast"]
 
@@ -327,9 +332,8 @@ def test_stopping_early_ends_the_threads_even_where_a_server_is_silent(
     place("files")
     silence = threading.Event()
     server.always["48/348.low.mp3"] = {"cut": 30_000, "stall": silence}
-    config = DownloadConfig(server.url, library.checksums)
-    tracks = {key: LOW.path_of(key) for key in library.keys}
-    stream = StreamConfig(batch=16, scratch=empty_scratch, feed=partial(Downloads, config))
+    feed, tracks = feed_of(library, server)
+    stream = StreamConfig(batch=16, scratch=empty_scratch, feed=feed)
     with contextlib.closing(embed_files(tracks, stub_embedder, stream)) as results:
         for _ in range(COUNT - 2):  # the last of those that came waits for a full batch
             next(results)

@@ -1,6 +1,5 @@
 """Places that are no folders, stood in for by fsspec's file system in memory."""
 
-import json
 import sys
 import threading
 from dataclasses import replace
@@ -39,6 +38,27 @@ def store(memory):
 def scratch(empty_scratch):
     with Scratch(empty_scratch) as made:
         yield made
+
+
+@pytest.fixture
+def fail(memory, monkeypatch):
+    """Let the next reads fail with these errors; gives the list of what is asked for."""
+    get_file, asked = memory.get_file, []
+
+    def start(*errors, on_read=lambda: None):
+        left = list(errors)
+
+        def read(_, *arguments, **options):
+            asked.append(arguments)
+            on_read()
+            if left:
+                raise left.pop(0)
+            return get_file(*arguments, **options)
+
+        monkeypatch.setattr(type(memory), "get_file", read)
+        return asked
+
+    return start
 
 
 def take_all(tracks, scratch, stop=None):
@@ -181,28 +201,13 @@ def test_a_file_that_is_missing_fails_alone(memory, scratch):
     assert str(taken["a"]) == "memory://bucket/a.mp3: no such file"
 
 
-class _Flaky:
-    """Reads that fail a few times."""
-
-    def __init__(self, system, errors):
-        self.errors, self.asked = list(errors), 0
-        self.get_file = system.get_file
-
-    def __call__(self, *arguments, **options):
-        self.asked += 1
-        if self.errors:
-            raise self.errors.pop(0)
-        return self.get_file(*arguments, **options)
-
-
 @pytest.mark.parametrize(("failing", "asked"), [(0, 1), (2, 3), (9, 3)])
-def test_what_fails_is_fetched_again(memory, scratch, monkeypatch, failing, asked):
+def test_what_fails_is_fetched_again(memory, scratch, fail, failing, asked):
     memory.pipe_file("/bucket/a.mp3", b"a")
-    flaky = _Flaky(memory, [RuntimeError("slow\ndown")] * failing)
-    monkeypatch.setattr(type(memory), "get_file", lambda _, *arguments, **options: flaky(*arguments, **options))
+    reads = fail(*[RuntimeError("slow\ndown")] * failing)
     with fetched({"a": "memory://bucket/a.mp3"}, scratch, waits_s=(0.0, 0.0)) as take:
         source = take(threading.Event())
-    assert flaky.asked == asked
+    assert len(reads) == asked
     if failing < 3:
         assert source.path.read_bytes() == b"a"
     else:
@@ -210,28 +215,21 @@ def test_what_fails_is_fetched_again(memory, scratch, monkeypatch, failing, aske
     source.release()
 
 
-def test_a_full_disk_is_no_fault_of_the_file(memory, scratch, monkeypatch):
+def test_a_full_disk_is_no_fault_of_the_file(memory, scratch, fail):
     memory.pipe_file("/bucket/a.mp3", b"a")
-    flaky = _Flaky(memory, [OSError(28, "No space left on device")])
-    monkeypatch.setattr(type(memory), "get_file", lambda _, *arguments, **options: flaky(*arguments, **options))
+    fail(OSError(28, "No space left on device"))
     with fetched({"a": "memory://bucket/a.mp3"}, scratch) as take:
         source = take(threading.Event())
     assert isinstance(source.error, DiskFullError)
     source.release()
 
 
-def test_a_run_that_ends_waits_for_no_retry(memory, scratch, monkeypatch):
+def test_a_run_that_ends_waits_for_no_retry(memory, scratch, fail):
     stop = threading.Event()
-    flaky = _Flaky(memory, [RuntimeError("slow down")] * 9)
-
-    def get_file(*arguments, **options):
-        stop.set()
-        return flaky(*arguments, **options)
-
-    monkeypatch.setattr(type(memory), "get_file", get_file)
+    reads = fail(*[RuntimeError("slow down")] * 9, on_read=stop.set)
     with fetched({"a": "memory://bucket/a.mp3"}, scratch, waits_s=(3600.0,)) as take:
         assert take(stop) is None
-    assert flaky.asked == 1
+    assert len(reads) == 1
 
 
 def test_places_that_cannot_be_opened_are_named():
@@ -243,7 +241,3 @@ def test_without_fsspec_it_says_what_brings_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(UsageError, match=r"fsspec is missing: pip install 'jamendo-mood\[ray\]'"):
         find_tracks("s3://bucket/audio")
-
-
-def test_the_manifest_is_that_of_a_store(store, memory):
-    assert json.loads(memory.cat_file("/bucket/store/store.json"))["embedder"]["name"] == SPEC.name

@@ -1,9 +1,13 @@
 import contextlib
 import os
+import resource
+import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +15,20 @@ import numpy as np
 import pytest
 
 from jamendo_mood.audio import decoding, ffmpeg
-from jamendo_mood.extraction.streaming import BLOCK_FRAMES, Chunk, StreamConfig, embed_chunks, embed_files
-from jamendo_mood.util.errors import AudioError, DiskFullError, UsageError
+from jamendo_mood.audio.decoding import find_audio
+from jamendo_mood.audio.ffmpeg import find_ffmpeg
+from jamendo_mood.extraction import streaming
+from jamendo_mood.extraction.streaming import (
+    BLOCK_FRAMES,
+    Chunk,
+    StreamConfig,
+    embed_chunks,
+    embed_files,
+    extract,
+    select_shard,
+)
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.util.errors import AudioError, DiskFullError, StoreError, UsageError
 
 PEAK = """
 import sys
@@ -254,3 +270,262 @@ def test_65_minutes_of_vggish_need_the_memory_of_5(measure_peak_mb, seeded_modul
     short, long = (measure_peak_mb("vggish", seeded_module, minutes) for minutes in (5, 65))
     print(f"peak memory: {short[1]:.0f} MB for {short[0]} frames, {long[1]:.0f} MB for {long[0]} frames")
     assert long[1] - short[1] < 80
+
+
+EXTRACT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background is born deaf to it
+import sys
+from pathlib import Path
+from jamendo_mood.audio.decoding import find_audio
+from jamendo_mood.embedders.registry import load_embedder
+from jamendo_mood.extraction.streaming import extract
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.extraction.streaming import StreamConfig
+
+audio, store, scratch = map(Path, sys.argv[1:])
+embedder = load_embedder("logmel")
+extract(
+    find_audio(audio), embedder, EmbeddingStore(store, embedder.spec), StreamConfig(batch=4, scratch=scratch),
+    on_track=lambda result: print("a track is done", flush=True),
+)
+"""
+
+
+class MemoryStore(dict):
+    """A store in memory: what `extract` needs of one, and no more."""
+
+    def __init__(self, spec):
+        self.spec, self.failed = spec, {}
+
+    def add(self, key, frames):
+        self[key] = frames
+
+    def failures(self):
+        return {key: error for key, error in self.failed.items() if key not in self}
+
+    def record_failure(self, key, error):
+        self.failed[key] = error
+
+    def forget_failures(self, keys):
+        for key in keys:
+            del self.failed[key]
+
+
+@pytest.fixture
+def folder(make_audio, noise, tmp_path):
+    for number in range(4):
+        make_audio(tmp_path / "audio" / f"{number:02d}" / f"{number}.mp3", noise(1 + number, number), rate_hz=16_000)
+    (tmp_path / "audio" / "02" / "2.mp3").write_bytes(b"not a song")
+    return tmp_path / "audio"
+
+
+@pytest.fixture(params=["disk", "memory"])
+def store(request, stub_embedder, tmp_path):
+    spec = stub_embedder.spec
+    return EmbeddingStore(tmp_path / "store", spec) if request.param == "disk" else MemoryStore(spec)
+
+
+def test_good_files_are_stored_and_bad_ones_listed(folder, store, stub_embedder, config):
+    heard = []
+    report = extract(find_audio(folder), stub_embedder, store, config, on_track=lambda result: heard.append(result.key))
+    assert sorted(store) == ["00/0", "01/1", "03/3"]
+    assert report.done == 3
+    assert list(report.failed) == ["02/2"]
+    assert "2.mp3" in store.failures()["02/2"]
+    assert sorted(heard) == ["00/0", "01/1", "02/2", "03/3"]
+    assert report.audio_s == pytest.approx(1 + 2 + 4, abs=0.3)
+
+
+def test_a_second_run_skips_what_is_there_and_what_failed(folder, store, stub_embedder, config):
+    extract(find_audio(folder), stub_embedder, store, config)
+    before = {key: np.array(store[key]) for key in store}
+    again = extract(find_audio(folder), stub_embedder, store, config, on_track=pytest.fail)
+    assert (again.done, again.skipped, list(again.failed)) == (0, 3, ["02/2"])
+    assert all(np.array_equal(store[key], frames) for key, frames in before.items())
+
+
+def test_a_failed_track_is_tried_again_when_asked(folder, store, stub_embedder, config, make_audio, noise):
+    extract(find_audio(folder), stub_embedder, store, config)
+    make_audio(folder / "02" / "2.mp3", noise(2), rate_hz=16_000)
+    report = extract(find_audio(folder), stub_embedder, store, config, retry_failed=True)
+    assert (report.done, report.skipped, report.failed) == (1, 3, {})
+    assert store.failures() == {}
+
+
+def test_a_track_that_fails_again_stays_listed(folder, store, stub_embedder, config):
+    for _ in range(2):
+        report = extract(find_audio(folder), stub_embedder, store, config, retry_failed=True)
+        assert list(store.failures()) == list(report.failed) == ["02/2"]
+    if isinstance(store, EmbeddingStore):
+        assert (store.root / "failures.tsv").read_text().count("\n02/2\t") == 1
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(folder, store, stub_embedder, config):
+    whole = MemoryStore(stub_embedder.spec)
+    extract(find_audio(folder), stub_embedder, whole, config)
+
+    class StopError(Exception):
+        pass
+
+    def stop(result):
+        raise StopError
+
+    with pytest.raises(StopError):
+        extract(find_audio(folder), stub_embedder, store, config, on_track=stop)
+    assert len(store) < len(whole)
+    extract(find_audio(folder), stub_embedder, store, config)
+    assert sorted(store) == sorted(whole)
+    assert all(np.array_equal(store[key], whole[key]) for key in whole)
+
+
+def test_a_full_disk_stops_the_run_and_keeps_what_was_done(folder, stub_embedder, config):
+    class SmallStore(MemoryStore):
+        def add(self, key, frames):
+            if self:
+                raise DiskFullError("no space left")
+            super().add(key, frames)
+
+    store = SmallStore(stub_embedder.spec)
+    with pytest.raises(DiskFullError):
+        extract(find_audio(folder), stub_embedder, store, config)
+    assert len(store) == 1
+    assert store.failed.keys() <= {"02/2"}  # no good track is blamed
+
+
+def test_a_full_scratch_folder_stops_the_run(store, stub_embedder, small_disk, make_audio, noise, tmp_path):
+    # WAVs, because pydub, which does not convert them, leaves files open when the disk is full.
+    for number in range(4):
+        make_audio(tmp_path / "audio" / f"{number}.wav", noise(60.0), rate_hz=16_000)
+    with pytest.raises(DiskFullError, match="scratch folder"):
+        extract(find_audio(tmp_path / "audio"), stub_embedder, store, StreamConfig(scratch=small_disk))
+    assert store.failures() == {}
+    assert list(small_disk.iterdir()) == []
+
+
+def test_ctrl_c_leaves_no_wav_and_no_half_written_track(make_audio, noise, empty_scratch, tmp_path):
+    first = make_audio(tmp_path / "audio" / "0.flac", noise(30.0), rate_hz=16_000)
+    for number in range(1, 30):
+        shutil.copy(first, first.with_name(f"{number}.flac"))
+    command = [
+        sys.executable,
+        "-c",
+        EXTRACT,
+        *(str(path) for path in (tmp_path / "audio", tmp_path / "store", empty_scratch)),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "a track is done\n"
+        assert list(empty_scratch.rglob("owner.lock"))
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in complaint
+    store = EmbeddingStore(tmp_path / "store")
+    assert 1 <= len(store) < 30
+    assert all(len(store[key]) for key in store)
+    assert not list(store.root.rglob("*.tmp"))
+
+
+def test_a_name_that_cannot_be_a_key_is_refused_before_anything_is_done(folder, stub_embedder, config, tmp_path):
+    tracks = {"AC\\DC": folder / "00" / "0.mp3", **find_audio(folder)}
+    store = EmbeddingStore(tmp_path / "store", stub_embedder.spec)
+    with pytest.raises(StoreError, match="DC' cannot be the key"):
+        extract(tracks, stub_embedder, store, config)
+    assert len(store) == 0
+
+
+def test_a_store_of_another_embedder_is_refused(folder, stub_embedder):
+    from jamendo_mood.embedders.registry import load_embedder
+
+    with pytest.raises(UsageError, match=r"the store is of logmel.*the embedder is stub"):
+        extract(find_audio(folder), stub_embedder, MemoryStore(load_embedder("logmel").spec))
+
+
+def test_shards_divide_the_tracks_and_each_decides_for_itself():
+    keys = [f"{number % 100:02d}/{number}" for number in range(1000)]
+    shards = [select_shard(keys, index, 4) for index in (1, 2, 3, 4)]
+    assert sorted(key for shard in shards for key in shard) == sorted(keys)
+    assert all(200 < len(shard) < 300 for shard in shards)
+    assert select_shard(keys[::7], 2, 4) == [key for key in keys[::7] if key in set(shards[1])]
+    # Pinned: another version must not divide them otherwise, or machines would do each other's work.
+    assert select_shard(["48/948", "50/950", "51/951", "65/2165"], 1, 2) == ["50/950", "51/951", "65/2165"]
+
+
+def test_a_name_that_is_no_unicode_falls_into_a_shard_too():
+    key = b"01/caf\xe9".decode("utf-8", "surrogateescape")  # as the file system gives such a name
+    assert sum(select_shard([key], index, 3) == [key] for index in (1, 2, 3)) == 1
+
+
+@pytest.mark.parametrize(("index", "count"), [(0, 4), (5, 4), (1, 0)])
+def test_a_shard_that_is_not_is_a_usage_error(index, count):
+    with pytest.raises(UsageError, match=f"shard {index}/{count}"):
+        select_shard(["a"], index, count)
+
+
+def test_the_protocol_is_what_the_store_on_disk_has(stub_embedder, tmp_path):
+    store: streaming.Store = EmbeddingStore(tmp_path, stub_embedder.spec)
+    assert store.failures() == {}
+
+
+MOOD_TRACKS = 18_486
+MEASURED = 1_000
+
+
+def resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+@pytest.fixture
+def instant_decoder(monkeypatch):
+    """Three seconds of noise for whatever file, so that what is left is the cost of a track."""
+    wave = np.random.default_rng(0).standard_normal(48_000).astype(np.float32)
+
+    def decode(path, scratch, block, overlap) -> Iterator[np.ndarray]:
+        with scratch.folder():
+            yield wave
+
+    monkeypatch.setitem(decoding.DECODERS, decoding.DEFAULT_DECODER, decode)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs /proc/self (Linux)")
+def test_the_last_thousand_of_all_tracks_are_as_fast_as_the_first(
+    instant_decoder, stub_embedder, empty_scratch, tmp_path
+):
+    tracks = {f"{number % 100:02d}/{number}": Path(f"{number}.mp3") for number in range(MOOD_TRACKS)}
+    store = EmbeddingStore(tmp_path / "store", stub_embedder.spec)
+    clock, memory_mb = [time.process_time()], [resident_mb()]
+
+    def note(_):
+        clock.append(time.process_time())
+        memory_mb.append(resident_mb())
+
+    report = extract(tracks, stub_embedder, store, StreamConfig(scratch=empty_scratch), on_track=note)
+    assert (report.done, report.failed) == (MOOD_TRACKS, {})
+    first, last = clock[MEASURED] - clock[0], clock[-1] - clock[-1 - MEASURED]
+    growth_mb = memory_mb[-1] - memory_mb[MEASURED]
+    print(f"CPU: first {MEASURED} tracks {first:.2f} s, last {last:.2f} s; memory grew by {growth_mb:.1f} MB")
+    assert last < 1.5 * first
+    assert growth_mb < 20
+
+
+@pytest.mark.slow
+def test_a_mix_of_ten_hours_stays_below_2_gb(seeded_module, empty_scratch, tmp_path):
+    mix = tmp_path / "mix.mp3"
+    source = ("-f", "lavfi", "-i", "sine=440:duration=36000:sample_rate=16000")
+    subprocess.run([find_ffmpeg(), "-v", "error", *source, "-b:a", "16k", str(mix)], check=True)
+    command = [sys.executable, "-m", "jamendo_mood", "extract", tmp_path, "--scratch", empty_scratch]
+    command += ["--store", tmp_path / "store", "--weights", seeded_module, "--allow-untrained"]
+    program = (
+        "import resource, subprocess, sys\n"
+        "status = subprocess.run(sys.argv[1:]).returncode\n"
+        "print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, command)], check=True, capture_output=True, text=True
+    )
+    status, peak_gb = done.stdout.splitlines()[-1].split()
+    print(f"peak memory of the process and of any of its children: {float(peak_gb):.2f} GB")
+    assert int(status) == 0, done.stderr
+    assert len(EmbeddingStore(tmp_path / "store")["mix"]) == 37_499  # of the last, which the end cuts short, nothing
+    assert float(peak_gb) < 2.0

@@ -62,14 +62,6 @@ def tried(figure):
     )
 
 
-@pytest.fixture(scope="session")
-def pca(tmp_path_factory):
-    path = tmp_path_factory.mktemp("pca") / "vggish_pca_params.npz"
-    vectors, _ = np.linalg.qr(np.random.default_rng(11).standard_normal((128, 128)))
-    np.savez(path, pca_means=np.zeros(128), pca_eigen_vectors=0.3 * vectors)
-    return path
-
-
 @pytest.fixture(
     scope="module",
     params=[pytest.param(name, marks=() if name in USUAL else pytest.mark.thorough) for name in EMBEDDERS],
@@ -79,7 +71,8 @@ def embedder(request, amount):
         pytest.skip("is in `make test-slow`")
     options = EmbedderOptions(allow_untrained=True)
     if request.param.startswith("vggish"):
-        options = replace(options, weights=request.getfixturevalue("seeded_module"), pca=request.getfixturevalue("pca"))
+        weights, pca = (request.getfixturevalue(name) for name in ("seeded_module", "seeded_pca"))
+        options = replace(options, weights=weights, pca=pca)
     elif request.param.startswith("yamnet"):
         options = replace(options, weights=request.getfixturevalue("seeded_yamnet_module"))
     if request.param == "handcrafted":

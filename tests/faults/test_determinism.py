@@ -8,6 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from damaged_stores import state_of
 from hypothesis import given
 from hypothesis import strategies as st
 from trying import tries
@@ -56,12 +57,8 @@ def logmel():
     return load_embedder("logmel")
 
 
-def bytes_of(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def check_same(one, other, tried):
-    found, expected = bytes_of(one), bytes_of(other)
+    found, expected = state_of(one), state_of(other)
     assert found.keys() == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []
     tried["files"] += len(found)
@@ -131,7 +128,7 @@ def finish(*processes):
 def test_a_tagger_is_the_same_in_another_process(songs, moved, store, amount, tried, tmp_path):
     """With another hash seed, and a store whose files were written in another order."""
     other = tmp_path / "store"
-    for name, content in sorted(bytes_of(store.root).items(), reverse=True):
+    for name, content in sorted(state_of(store.root).items(), reverse=True):
         (other / name).parent.mkdir(parents=True, exist_ok=True)
         (other / name).write_bytes(content)
     sources = {1: (songs, store.root), 2: (moved, other)}

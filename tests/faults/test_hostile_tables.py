@@ -5,13 +5,12 @@ import json
 import subprocess
 import sys
 import time
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from toy_examples import SPEC
-from trying import refusing
+from trying import memory_below, refusing
 
 from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.datasets import own
@@ -92,13 +91,9 @@ def test_a_table_that_is_too_large_is_not_read(tmp_path):
     path = tmp_path / "table.csv"
     with path.open("wb") as file:
         file.truncate(100 * MAX_TABLE_BYTES)
-    tracemalloc.start()
-    with refusing() as said:
+    with memory_below(3 * MAX_TABLE_BYTES), refusing() as said:
         read_table(path, ("a",))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
     assert "more than 64,000,000 bytes" in said[0]
-    assert peak < 3 * MAX_TABLE_BYTES
 
 
 def test_labels_that_would_fill_memory_are_refused(tmp_path):
@@ -118,35 +113,7 @@ def test_checksums_name_no_place_outside(tmp_path):
     assert said
 
 
-KEYS = [
-    "",
-    "/",
-    "/a",
-    "a/",
-    "a//b",
-    ".",
-    "..",
-    "../a",
-    "a/../b",
-    "a/./b",
-    ".a",
-    "a\0b",
-    "a\nb",
-    r"a\b",
-    "\udc80",
-    "frames",
-]
-
-
-@pytest.mark.parametrize("key", KEYS)
-def test_no_key_leads_out_of_a_store(tmp_path, key):
-    store = EmbeddingStore(tmp_path / "store", SPEC)
-    before = sorted(tmp_path.rglob("*"))
-    for do in (store.__getitem__, store.__contains__, lambda own: store.add(own, np.zeros((1, 4), np.float32))):
-        with refusing() as said:
-            do(key)
-        assert said
-    assert sorted(tmp_path.rglob("*")) == before
+KEYS = ("", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", ".a", "a\0b", "a\nb", r"a\b", "frames")
 
 
 LONGEST = 255 - len(".mp3")
@@ -155,19 +122,8 @@ LONGEST = 255 - len(".mp3")
 @pytest.mark.parametrize(
     "name",
     [
-        "a" * LONGEST,
-        "é" * (LONGEST // 2),
-        "=1+1",
-        "-rf",
-        "$x$",
-        "<b>",
-        "a\x1b[2J",
-        "a\nb",
-        "C:x",
-        "%2e%2e",
-        "a.npy",
-        "con",
-        " ",
+        *("a" * LONGEST, "é" * (LONGEST // 2), "=1+1", "-rf", "$x$", "<b>", "a\x1b[2J", "a\nb"),
+        *("C:x", "%2e%2e", "a.npy", "con", " "),
     ],
 )
 def test_a_file_of_any_name_has_a_place_in_a_store(tmp_path, name):
@@ -211,8 +167,6 @@ ONE = [[1.0, 2.0, 3.0, 4.0]]
     ],
 )
 def test_a_key_that_leads_out_of_a_store_is_not_imported(tmp_path, key, run):
-    if "\udc80" in key:
-        return  # Arrow's texts are Unicode
     pq.write_table(table([key], [ONE]), tmp_path / "a.parquet")
     found = run("import", tmp_path / "a.parquet", "--store", tmp_path / "store")
     assert found.status == 2
@@ -306,13 +260,9 @@ def test_bits_of_a_parquet_file_that_are_flipped_are_one_line(tmp_path, amount, 
 def test_an_array_that_says_it_is_large_takes_no_memory(tmp_path, header):
     text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {header}, }}\n".encode()
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(64))
-    tracemalloc.start()
-    with refusing() as said:
+    with memory_below(10_000_000), refusing() as said:
         read_array(tmp_path / "a.npy")
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
     assert said
-    assert peak < 10_000_000
 
 
 @pytest.fixture(scope="module")
@@ -321,12 +271,6 @@ def tiny():
     from toy_tflite import build
 
     return build({"weights;more": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.arange(3, dtype=np.int8)})
-
-
-def test_constants_are_read_by_their_names(tiny):
-    found = {constant.name: constant for constant in engines.read_constants(tiny)}
-    np.testing.assert_array_equal(found["weights;more"].values, [[0, 1, 2], [3, 4, 5]])
-    np.testing.assert_array_equal(found["bias"].dequantised(), [-1, -0.5, 0])
 
 
 def test_every_byte_of_a_tflite_file_changed_is_read_or_one_error(tiny, amount, figure):

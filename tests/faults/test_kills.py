@@ -9,18 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from killing import (
-    Extraction,
-    children_of,
-    contents,
-    finish,
-    kill,
-    left_behind,
-    listens,
-    outlived,
-    start,
-    wait_for,
-)
+from killing import Extraction, children_of, contents, finish, kill, left_behind, listens, outlived, start, wait_for
 
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.model import Tagger

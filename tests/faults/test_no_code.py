@@ -39,12 +39,8 @@ OF_MODULES = {
     ("connection", "recv"): "unpickles, see `network_sharing._receive`",
     ("connection", "send"): "pickles, see `network_sharing._send`",
 }
-ALLOWED = {
-    (
-        "app/network_sharing",
-        "np.load",
-    ),  # from processes that know the key, and files in a folder that they alone may write
-}
+ALLOWED = {("app/network_sharing", "np.load"), ("training/model", "safetensors.numpy.load")}
+"""From processes that know the key, and files in a folder that they alone may write; what is no file of numpy's."""
 TAKES_TIMEOUT = {"urlopen"}
 
 
@@ -104,28 +100,14 @@ def test_a_module_runs_nothing_that_a_file_says(name):
 @pytest.mark.parametrize(
     "text",
     [
-        "import pickle",
-        "from joblib import load",
-        "import yaml.loader",
-        "eval(text)",
-        "builtins.exec(text)",
-        "np.load(path)",
-        "np.load(path, allow_pickle=True)",
-        "np.lib.format.read_array(file)",
-        "numpy.load(path, allow_pickle=flag)",
-        "keras.models.load_model(path)",
-        "keras.layers.Lambda(f)",
-        "layers.Dense.from_config(config)",
-        "tf.saved_model.load(path)",
-        "tf.lite.Interpreter(path)",
-        "subprocess.run(command, shell=True)",
-        "tempfile.mktemp()",
-        "tarfile.open(path)",
-        "archive.extractall(folder)",
-        "archive.extract(member)",
-        "urllib.request.urlopen(url)",
-        "requests.get(url)",
-        "connection.recv()",
+        *("import pickle", "from joblib import load", "import yaml.loader", "eval(text)"),
+        *("builtins.exec(text)", "np.load(path)", "np.load(path, allow_pickle=True)"),
+        *("np.lib.format.read_array(file)", "numpy.load(path, allow_pickle=flag)"),
+        *("keras.models.load_model(path)", "keras.layers.Lambda(f)", "layers.Dense.from_config(config)"),
+        *("tf.saved_model.load(path)", "tf.lite.Interpreter(path)", "subprocess.run(command, shell=True)"),
+        *("tempfile.mktemp()", "tarfile.open(path)", "archive.extractall(folder)"),
+        *("archive.extract(member)", "urllib.request.urlopen(url)", "requests.get(url)"),
+        *("connection.recv()",),
     ],
 )
 def test_the_test_finds_what_it_looks_for(text):
@@ -133,16 +115,9 @@ def test_the_test_finds_what_it_looks_for(text):
 
 
 def test_scripts_of_the_page_set_text_and_never_html():
-    bad = (
-        "innerHTML",
-        "outerHTML",
-        "insertAdjacentHTML",
-        "document.write",
-        "eval(",
-        "new Function",
-        "srcdoc",
-        "javascript:",
-    )
-    for path in sorted((ROOT / "static").glob("*.js")):
+    bad = ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "new Function", "srcdoc", "javascript:"]
+    paths = sorted(ROOT.rglob("*.js"))
+    assert paths
+    for path in paths:
         text = path.read_text(encoding="utf-8")
-        assert [word for word in bad if word in text] == [], path.name
+        assert [word for word in [*bad, "eval("] if word in text] == [], path.name

@@ -74,10 +74,7 @@ def playing(waves, where, block_frames):
     def read(path, _scratch, block, overlap=0):
         yield from decoding.cut(iter(split(waves[path.name], where)), path, block, overlap)
 
-    with (
-        mock.patch.dict(decoding.DECODERS, {"toy": read}),
-        mock.patch.object(streaming, "BLOCK_FRAMES", block_frames),
-    ):
+    with mock.patch.dict(decoding.DECODERS, {"toy": read}), mock.patch.object(streaming, "BLOCK_FRAMES", block_frames):
         yield
 
 

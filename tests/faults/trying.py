@@ -1,6 +1,7 @@
 """How much Hypothesis tries, and what every error must be like."""
 
 import contextlib
+import tracemalloc
 from collections.abc import Iterator
 
 from hypothesis import settings
@@ -11,6 +12,19 @@ from jamendo_mood.util.errors import MoodError
 def tries(sample: int, full: int) -> settings:
     """So many examples in CI, and so many in `make test-slow`."""
     return settings(max_examples=full if settings.get_current_profile_name() == "full" else sample)
+
+
+@contextlib.contextmanager
+def memory_below(most_bytes: int) -> Iterator[list[int]]:
+    """See to it that what runs takes less memory at the peak; the list gets how much it took."""
+    peak: list[int] = []
+    tracemalloc.start()
+    try:
+        yield peak
+        peak.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+    assert peak[0] < most_bytes
 
 
 @contextlib.contextmanager

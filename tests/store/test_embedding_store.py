@@ -1,4 +1,3 @@
-import errno
 import os
 import signal
 import stat
@@ -16,7 +15,7 @@ from jamendo_mood.util.errors import DiskFullError, StoreError, UsageError
 from jamendo_mood.util.files import MAX_TABLE_BYTES
 
 SPEC = EmbedderSpec("stub", "", 16_000, 0.96, 0.5, 4)
-ABSOLUTE_OR_NOT_PLAIN = ["", "/a", "../a", "a/../b", "a/./b", "a//b", "a/", "."]
+ABSOLUTE_OR_NOT_PLAIN = ["", "/a", "../a", "a/../b", "a/./b", "a//b", "a/", ".", "..", "/"]
 HIDDEN_OR_UNFIT = [".a", "a/.b", "a\\b", "a\0", "a\tb", "a\nb", "\udcff", "frames"]
 TRACKS = {"14/2": 3, "48/948": 1, "48/949 (live)": 7, "A. Band - Song": 2}
 
@@ -269,21 +268,6 @@ def test_a_killed_writer_leaves_only_whole_files(start_writer, store):
     assert len(store) >= sum(5 * delay + 1 for delay in range(3))
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_no_room_is_a_disk_full_error_and_leaves_nothing_behind(code, filled, monkeypatch):
-    def refuse(_):
-        raise OSError(code, os.strerror(code))
-
-    before = files_in(filled.root)
-    monkeypatch.setattr(os, "fsync", refuse)
-    for key in ("14/2", "new/one"):
-        with pytest.raises(DiskFullError, match="no space left"):
-            filled.add(key, np.ones((9, SPEC.dim), np.float32))
-    monkeypatch.undo()
-    assert files_in(filled.root) == before
-    np.testing.assert_array_equal(filled["14/2"], frames_of("14/2"))
-
-
 def test_a_full_disk_keeps_what_was_written_before(small_disk):
     store = EmbeddingStore(small_disk / "store", SPEC)
     frames = np.ones((10_000, SPEC.dim), np.float32)  # 160 kB, on a disk of 1 MB
@@ -298,20 +282,6 @@ def test_what_cannot_be_written_is_a_store_error_that_names_it(filled):
     (filled.root / "occupied").touch()  # a file where a folder is needed
     with pytest.raises(StoreError, match=r"occupied/1.npy: cannot be written"):
         filled.add("occupied/1", np.ones((1, SPEC.dim), np.float32))
-
-
-def test_a_read_only_store_is_a_store_error(request, tmp_path):
-    if os.geteuid() == 0:  # whom permissions do not bind
-        root = request.getfixturevalue("small_disk")
-        store = EmbeddingStore(root, SPEC)
-        subprocess.run(["mount", "-o", "remount,ro", str(root)], check=True)
-    else:
-        store = EmbeddingStore(tmp_path / "store", SPEC)
-        store.root.chmod(0o500)
-    with pytest.raises(StoreError, match=r"new\.npy: cannot be written"):
-        store.add("new", np.ones((1, SPEC.dim), np.float32))
-    with pytest.raises(StoreError, match=r"failures\.tsv: cannot be written"):
-        store.record_failure("new", "bad")
 
 
 def test_files_have_the_permissions_of_any_new_file(tmp_path):
@@ -421,15 +391,6 @@ def test_an_index_beside_the_frames_of_another_pack_is_noticed(older, filled):
         PackedEmbeddings(filled.root)
 
 
-def test_a_line_of_failures_that_was_cut_short_is_passed_over_and_closed_by_the_next(store):
-    (store.root / "failures.tsv").write_bytes(b"key\terror\na\tb\n\xff\tc\n../d\te\nhalf a ke")
-    assert store.failures() == {"a": "b"}
-    store.record_failure("f", "g")
-    assert store.failures() == {"a": "b", "f": "g"}
-    store.forget_failures({"a"})
-    assert (store.root / "failures.tsv").read_text() == "key\terror\nf\tg\n"
-
-
 def test_an_empty_list_of_failures_is_one(store):
     (store.root / "failures.tsv").touch()  # what a full disk left of earlier versions' first line
     assert store.failures() == {}
@@ -474,7 +435,7 @@ def test_an_entry_takes_no_more_memory_than_its_header_tells_of(make, message, f
 @pytest.mark.parametrize(
     ("name", "read"),
     [
-        ("store.json", lambda root: EmbeddingStore(root)),
+        ("store.json", EmbeddingStore),
         ("failures.tsv", lambda root: EmbeddingStore(root).failures()),
         ("index.tsv", PackedEmbeddings),
         ("frames.npy", PackedEmbeddings),

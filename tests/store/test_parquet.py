@@ -406,8 +406,7 @@ BAD_ROWS = [
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [*BAD_ROWS[:3], *(pytest.param(*each, marks=pytest.mark.thorough) for each in BAD_ROWS[3:])],
+    ("change", "message"), [*BAD_ROWS[:3], *(pytest.param(*each, marks=pytest.mark.thorough) for each in BAD_ROWS[3:])]
 )
 def test_rows_that_are_no_embeddings_are_refused(exported, tmp_path, change, message):
     path = exported / names(exported)[0]

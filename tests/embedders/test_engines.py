@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import toy_tflite
 
-from jamendo_mood.embedders import engines
+from jamendo_mood.embedders import engines, vggish, yamnet
+from jamendo_mood.util.errors import WeightsError
 
 
 def test_constants_have_names_numbers_and_what_was_rounded():
@@ -47,3 +48,35 @@ def test_a_name_or_a_shape_that_goes_on_and_on_is_refused(letters, dimensions):
 def test_what_is_no_tflite_file_is_refused(content):
     with pytest.raises(ValueError, match=r"begin|damaged"):
         engines.read_constants(content)
+
+
+@pytest.mark.parametrize(
+    ("network", "file", "advice"),
+    [(vggish, "vggish_model.ckpt", "--embedder logmel"), (yamnet, "yamnet.tflite", "--weights FOLDER")],
+)
+def test_weights_are_looked_for_in_order_and_the_message_names_three_ways(network, file, advice, monkeypatch, tmp_path):
+    tensorflow_hub = pytest.importorskip("tensorflow_hub")
+
+    def refuse(handle):
+        raise OSError(f"no network for {handle}")
+
+    monkeypatch.setattr(tensorflow_hub, "resolve", refuse)
+    monkeypatch.delenv(network.WEIGHTS_VARIABLE, raising=False)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
+    given, from_environment = tmp_path / file, tmp_path / "environment"
+    given.touch()
+    from_environment.mkdir()
+    cached = engines.cache_folder(network.HUB_HANDLE)
+    assert cached.parent == tmp_path / "hub"
+    with pytest.raises(WeightsError) as caught:
+        network.find_weights()
+    for hint in (network.HUB_HANDLE, "TFHUB_CACHE_DIR", "--weights FOLDER", network.WEIGHTS_VARIABLE, file, advice):
+        assert hint in str(caught.value)
+    cached.mkdir(parents=True)
+    (cached / "saved_model.pb").touch()
+    assert network.find_weights() == cached
+    monkeypatch.setenv(network.WEIGHTS_VARIABLE, str(from_environment))
+    assert network.find_weights() == from_environment
+    assert network.find_weights(given) == given
+    with pytest.raises(WeightsError, match="nowhere: no such file or folder"):
+        network.find_weights(tmp_path / "nowhere")
