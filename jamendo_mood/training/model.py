@@ -220,13 +220,12 @@ class Tagger:
                 found = repr(values["format"])[:20]
                 raise DataError(f"{manifest}: a tagger of format {found}, this version reads {FORMAT}")
             task, head, spec = _read_task(values["task"]), _read_head(values["head"]), values["embedder"]
-            count = count_weights(head, spec["dim"], len(task.targets), task.rules.activation)
             thresholds = [np.inf if value is None else value for value in values["thresholds"]]
             tagger = cls(
                 task=task,
                 spec=EmbedderSpec.from_json(spec),
                 head=head,
-                weights=_read_weights(folder, values["weights_sha256"], count),
+                weights=_read_weights(folder, values["weights_sha256"]),
                 calibration=np.array(values["calibration"], np.float64).reshape(len(task.targets), -1),
                 thresholds=np.array(thresholds, np.float64).reshape(len(task.targets)),
                 grades=tuple(values["grades"]),
@@ -245,12 +244,17 @@ class Tagger:
         return [self._build(weights) for weights in self.weights]
 
     def _build(self, weights: Weights) -> Any:
-        head = build_head(self.head, self.spec.dim, len(self.task.targets), self.task.rules.activation)
+        shape = (self.head, self.spec.dim, len(self.task.targets), self.task.rules.activation)
+        count, there = count_weights(*shape), sum(array.size for array in weights)
+        if there != count:  # else a file of a few bytes could ask for a head of many gigabytes
+            name = self.head.name
+            raise DataError(f"the weights do not fit the head {name!r}, which has {count} of them: {there} are there")
+        head = build_head(*shape)
         try:
             head.set_weights([np.asarray(array, np.float32) for array in weights])
             head.get_layer(STANDARDISE).finalize_state()  # it computes with copies of its weights
         except ValueError as error:
-            raise DataError(f"the tagger's weights do not fit its head ({error})") from error
+            raise DataError(f"the weights do not fit the head {self.head.name!r} ({error})") from error
         return head
 
 
@@ -312,8 +316,8 @@ def _name_weights(sha256: str) -> str:
     return f"weights-{sha256[:12]}.safetensors"
 
 
-def _read_weights(folder: Path, sha256: str, count: int) -> tuple[Weights, ...]:
-    """The weights of each head, `count` numbers each."""
+def _read_weights(folder: Path, sha256: str) -> tuple[Weights, ...]:
+    """The weights of each head; whether they fit it is told when it is built, which needs TensorFlow."""
     if not re.fullmatch("[0-9a-f]{64}", sha256):
         raise ValueError("weights_sha256 is not a SHA-256")
     names = (_name_weights(sha256), f"weights-{sha256[:12]}.npz", OLD_WEIGHTS_NAME)
@@ -333,10 +337,9 @@ def _read_weights(folder: Path, sha256: str, count: int) -> tuple[Weights, ...]:
             members.setdefault(int(place[1]), {})[int(place[2])] = array
     except (*files.DAMAGES, safetensors.SafetensorError) as error:
         raise DataError(f"{path}: not a tagger's weights, or damaged ({files.brief(error)})") from error
-    found = {sum(array.size for array in own.values()) for own in members.values()}
-    if found != {count}:
-        sizes = ", ".join(map(str, sorted(found))) or "no"
-        raise DataError(f"{path}: the weights do not fit the head, which has {count} of them: {sizes} are there")
+    sizes = {sum(array.size for array in own.values()) for own in members.values()}
+    if len(sizes) != 1 or not max(sizes):
+        raise DataError(f"{path}: the heads of one tagger have the same number of weights; these have {sorted(sizes)}")
     return tuple(tuple(own[number] for number in sorted(own)) for _, own in sorted(members.items()))
 
 

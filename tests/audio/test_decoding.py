@@ -447,7 +447,7 @@ def test_nothing_is_left_when_a_conversion_is_interrupted(
     source = make_audio(tmp_path / "tone.mp3", tone())
     take_road("pydub")
 
-    def write_half(_, wav, **__):
+    def write_half(_, wav, *__, **___):
         Path(wav).write_bytes(b"RIFF")
         raise KeyboardInterrupt
 
