@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from jamendo_mood.app import songs as module
-from jamendo_mood.app.songs import Song, SongQueue, Uploads, fail
+from jamendo_mood.app.songs import Progress, Song, SongQueue, Uploads, _Throttled, fail
 from jamendo_mood.tagging.analysis import Limits, clock
 from jamendo_mood.util.errors import AudioError, CancelledError, DiskFullError, LimitError, UsageError
 
@@ -150,9 +149,9 @@ def test_progress_is_told_ten_times_a_second_and_at_each_stage(monkeypatch):
     times = iter([0.0, 0.05, 0.11, 0.12])
     monkeypatch.setattr("jamendo_mood.app.songs.time.perf_counter", lambda: next(times))
     told = []
-    throttled = module._Throttled(told.append)
+    throttled = _Throttled(told.append)
     for stage, done_s in (("embed", 1.0), ("embed", 2.0), ("embed", 3.0), ("score", 4.0)):
-        throttled(module.Progress(stage, done_s))
+        throttled(Progress(stage, done_s))
     assert [progress.done_s for progress in told] == [1.0, 3.0, 4.0]
 
 
