@@ -14,6 +14,7 @@ from jamendo_mood.datasets import load_dataset
 from jamendo_mood.datasets.dataset import Dataset
 from jamendo_mood.embedders.registry import Embedder, load_embedder
 from jamendo_mood.extraction.streaming import extract
+from jamendo_mood.library.similarity import Library, open_library
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.data import load_part
 from jamendo_mood.training.fit import TrainConfig, fit
@@ -73,3 +74,9 @@ def tagger_folder(corpus_tagger: Tagger, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("taggers") / "corpus"
     corpus_tagger.save(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def library(corpus: Corpus, corpus_store: EmbeddingStore, corpus_tagger: Tagger) -> Library:
+    """The corpus by its store, its tagger and its files."""
+    return open_library(corpus_store, corpus_tagger, corpus.audio)

@@ -8,6 +8,7 @@ from jamendo_mood.datasets.dataset import Dataset, Track
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tagging.prediction import Prediction
 from jamendo_mood.tasks import Task
+from jamendo_mood.tasks.calibration import IDENTITY
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.heads import HeadConfig, build_head
 from jamendo_mood.training.model import Tagger
@@ -123,5 +124,6 @@ def make_tagger(task: Task, spec: EmbedderSpec = SPEC, config: HeadConfig | None
     *weights, bias = build_head(config, spec.dim, count, task.rules.activation).get_weights()
     bias = bias + np.float32(0 if task.scale is None else sum(task.scale) / 2)
     none = np.zeros((1, count), np.float32)
-    calibration = task.rules.calibrate(none, none, task.scale) if task.scale else np.zeros((count, 0))
+    identity = np.tile(IDENTITY, (count, 1))
+    calibration = identity if task.kind == "tags" else task.rules.calibrate(none, none, task.scale)
     return Tagger(task, spec, config, ((*weights, bias),), calibration, np.zeros(count), ("good",) * count)

@@ -7,16 +7,11 @@ from toy_page import ToyPage
 from jamendo_mood.app import finder
 from jamendo_mood.app.finder import FindWidget
 from jamendo_mood.library import mood_log
-from jamendo_mood.library.similarity import Library, open_library
+from jamendo_mood.library.similarity import Library
 from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.tagging.emotions import EMOTIONS
 
 pytest_plugins = ["demo_corpus"]
-
-
-@pytest.fixture(scope="module")
-def library(corpus, corpus_store, corpus_tagger):
-    return open_library(corpus_store, corpus_tagger, corpus.audio)
 
 
 @pytest.fixture
@@ -188,23 +183,14 @@ def test_an_emotion_is_remembered_only_if_that_is_wanted(page, log):
     assert not log.exists()
     page.say("query", **joy, remember=True)
     page.say("query", mode="plane", points=[[0.8, 0.5], [-0.8, -0.4]], count=3, emotion="sadness", remember=True)
-    assert [(wish.emotion, wish.asked_by) for wish in mood_log.read().wishes] == [
-        ("joy", "widget"),
-        ("sadness", "widget"),
-    ]
+    remembered = [(wish.emotion, wish.asked_by) for wish in mood_log.read().wishes]
+    assert remembered == [("joy", "widget"), ("sadness", "widget")]
     (first, _), (second, _) = page.all("history")
     assert [wish["emotion"] for wish in second["wishes"]] == ["joy", "sadness"]
     assert len(first["wishes"]) == 1
     json.dumps(second)
     page.say("forget")
     assert page.all("history")[-1][0]["wishes"] == []
-    assert not log.exists()
-
-
-def test_an_emotion_that_is_none_is_not_remembered(page, log):
-    page.say("query", mode="plane", points=[[0, 0]], count=3, emotion="xyzzy", remember=True)
-    assert "no emotion 'xyzzy'" in page.wait_for("failed")[0]["sentence"]
-    page.say("query", mode="plane", points=[[0, 0]], count=3, remember=True)  # makes no sense, and is dropped
     assert not log.exists()
 
 
@@ -219,8 +205,13 @@ def test_a_page_for_others_remembers_nothing(library, monkeypatch, log):
     assert len(mood_log.read().wishes) == 1
 
 
-def test_the_curve_is_of_the_latest(page, log, monkeypatch):
+def test_the_curve_is_of_the_latest_and_what_is_no_emotion_is_not_remembered(page, log, monkeypatch):
+    asked = {"mode": "plane", "points": [[0.8, 0.5]], "count": 1, "remember": True}
+    page.say("query", emotion="xyzzy", **asked)
+    assert "no emotion 'xyzzy'" in page.wait_for("failed")[0]["sentence"]
+    page.say("query", **asked)  # makes no sense, and is dropped
+    assert not log.exists()
     monkeypatch.setattr(finder, "MAX_WISHES", 2)
     for _ in range(3):
-        page.say("query", mode="plane", points=[[0.8, 0.5]], count=1, emotion="joy", remember=True)
+        page.say("query", emotion="joy", **asked)
     assert [len(message["wishes"]) for message, _ in page.all("history")] == [1, 2, 2]

@@ -13,7 +13,6 @@ from toy_examples import OTHER_SPEC
 
 from jamendo_mood.app.network_sharing import SETTINGS_VARIABLE, Offer, ServerGoneError, connect, serve
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
-from jamendo_mood.library.similarity import open_library
 from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.tagging.prediction import predict
 from jamendo_mood.util.errors import MoodError, UsageError
@@ -53,21 +52,15 @@ def served(corpus_tagger, logmel, folder, use):
         yield settings
 
 
-def with_network(embedder, network):
-    return replace(embedder, network=network)
-
-
-def test_a_song_gets_the_very_scores_it_gets_without_a_server(corpus, corpus_tagger, logmel, served):
+def test_a_song_and_tracks_get_the_very_scores_they_get_without_a_server(
+    corpus, corpus_tagger, corpus_store, logmel, served
+):
     tagger, embedder, library, _ = connect()
     here, there = (predict(corpus.path(3), *pair) for pair in ((corpus_tagger, logmel), (tagger, embedder)))
     np.testing.assert_array_equal(here.frame_scores, there.frame_scores)
     np.testing.assert_array_equal(here.track_scores, there.track_scores)
     np.testing.assert_array_equal(here.decided, there.decided)
     assert (embedder.spec, tagger.grades, library) == (logmel.spec, corpus_tagger.grades, None)
-
-
-def test_tracks_of_different_lengths_are_told_apart(corpus_tagger, corpus_store, served):
-    tagger, *_ = connect()
     tracks = [corpus_store[key][: 3 + number] for number, key in enumerate(list(corpus_store)[:5])]
     np.testing.assert_array_equal(tagger.score(tracks), corpus_tagger.score(tracks))
 
@@ -98,7 +91,7 @@ def test_one_batch_at_a_time(corpus_tagger, logmel, folder, use):
         return logmel.network(patches)
 
     patches = np.ones((2, 96, 64), np.float32)
-    with serve(corpus_tagger, with_network(logmel, network), folder) as settings, ThreadPoolExecutor() as pool:
+    with serve(corpus_tagger, replace(logmel, network=network), folder) as settings, ThreadPoolExecutor() as pool:
         use(settings)
         _, embedder, *_ = connect()
         for answer in pool.map(embedder.network, [patches, patches]):
@@ -148,7 +141,7 @@ def test_an_error_in_the_server_is_told_and_is_not_its_end(corpus_tagger, logmel
             raise MemoryError("too much")
         return logmel.network(patches)
 
-    with serve(corpus_tagger, with_network(logmel, network), folder) as settings:
+    with serve(corpus_tagger, replace(logmel, network=network), folder) as settings:
         use(settings)
         _, embedder, *_ = connect()
         with pytest.raises(MoodError, match="MemoryError: too much"):
@@ -156,23 +149,18 @@ def test_an_error_in_the_server_is_told_and_is_not_its_end(corpus_tagger, logmel
         assert embedder.network(np.ones((1, 96, 64), np.float32)).shape == (1, 128)
 
 
-def test_only_their_owner_reads_the_settings_and_they_hold_what_is_offered(
-    corpus_tagger, corpus_store, logmel, folder, use
-):
-    offer = Offer(
-        Limits(size_bytes=5, length_s=60.0),
-        (("Tag a song", "/"), ("Find music", "/find")),
-        open_library(corpus_store, corpus_tagger),
-    )
+def test_only_their_owner_reads_the_settings_and_they_hold_what_is_offered(corpus_tagger, library, logmel, folder, use):
+    tabs = (("Tag a song", "/"), ("Find music", "/find"))
+    offer = Offer(Limits(size_bytes=5, length_s=60.0), tabs, library)
     with serve(corpus_tagger, logmel, folder, offer) as settings:
         use(settings)
-        *_, library, limits = connect()
+        *_, there, limits = connect()
         assert stat.S_IMODE(settings.stat().st_mode) == 0o600
         assert stat.S_IMODE(settings.parent.stat().st_mode) == 0o700
     assert (limits.size_bytes, limits.length_s, limits.paths, limits.scratch) == (5, 60.0, False, None)
-    assert limits.page == offer.tabs
-    assert library.keys == offer.library.keys
-    np.testing.assert_array_equal(library.scores, offer.library.scores)
+    assert limits.page == tabs
+    assert there.keys == library.keys
+    np.testing.assert_array_equal(there.scores, library.scores)
 
 
 def test_another_hop_goes_with_the_front_end(corpus, corpus_tagger, folder, use):
@@ -188,18 +176,11 @@ def test_another_hop_goes_with_the_front_end(corpus, corpus_tagger, folder, use)
 
 
 def test_what_cannot_be_served_is_refused(corpus_tagger, logmel, stub_embedder, folder, tmp_path):
-    with (
-        pytest.raises(UsageError, match="this tagger needs embeddings of"),
-        serve(replace(corpus_tagger, spec=OTHER_SPEC), logmel, folder),
+    unlike, stub = (replace(corpus_tagger, spec=spec) for spec in (OTHER_SPEC, stub_embedder.spec))
+    for arguments, message in (
+        ((unlike, logmel, folder), "this tagger needs embeddings of"),
+        ((stub, stub_embedder, folder), r"front end .* is not a function of a module"),
+        ((corpus_tagger, logmel, tmp_path / ("long" * 30)), "too long a path for a socket; set TMPDIR"),
     ):
-        pass
-    with (
-        pytest.raises(UsageError, match=r"front end .* is not a function of a module"),
-        serve(replace(corpus_tagger, spec=stub_embedder.spec), stub_embedder, folder),
-    ):
-        pass
-    with (
-        pytest.raises(UsageError, match="too long a path for a socket; set TMPDIR"),
-        serve(corpus_tagger, logmel, tmp_path / ("long" * 30)),
-    ):
-        pass
+        with pytest.raises(UsageError, match=message), serve(*arguments):
+            pass

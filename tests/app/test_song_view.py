@@ -41,16 +41,13 @@ def test_a_song_is_described_for_the_browser(analysis, corpus_tagger):
     assert len(description["va_course"]) <= 60
 
 
-def test_a_tag_that_is_never_decided_has_no_threshold(analysis, corpus_tagger):
+def test_a_tag_that_is_never_decided_has_no_threshold(analysis, corpus_tagger, monkeypatch):
     tagger = replace(corpus_tagger, thresholds=np.full(5, np.inf))
     description, _ = songs.describe(analysis, tagger, "a.mp3")
     assert [tag["threshold"] for tag in description["tags"]] == [None] * 5
     assert description["va"] is None  # such tags say nothing of it
     json.dumps(description, allow_nan=False)
-
-
-def test_of_many_tags_only_the_highest_are_sent(analysis, corpus_tagger, monkeypatch):
-    monkeypatch.setattr(songs, "SENT_TAGS", 2)
+    monkeypatch.setattr(songs, "SENT_TAGS", 2)  # of many tags only the highest are sent
     description, timeline = songs.describe(analysis, corpus_tagger, "a.mp3")
     assert (len(description["tags"]), description["columns"]) == (2, 2)
     assert len(timeline) == 2 * len(analysis.prediction.times_s)
@@ -109,7 +106,7 @@ def test_there_are_words_for_every_kind():
             state.format(0.5, 0.0, 1.0)
 
 
-def test_classes_and_values_are_described_without_thresholds(other):
+def test_classes_and_values_are_described_without_thresholds_and_lie_where_they_say(other):
     analysis, tagger = other
     description, timeline = songs.describe(analysis, tagger, "a.mp3")
     json.dumps(description, allow_nan=False)
@@ -129,21 +126,11 @@ def test_classes_and_values_are_described_without_thresholds(other):
     np.testing.assert_allclose(
         levels / 255 * (high - low) + low, prediction.frame_scores[:, columns], atol=(high - low) / 500
     )
-
-
-def test_a_tagger_of_valence_and_arousal_puts_a_song_where_it_says(other):
-    analysis, tagger = other
-    description, _ = songs.describe(analysis, tagger, "a.mp3")
     assert description["va_source"] == {"classes": "from the classes", "values": "predicted"}[tagger.task.kind]
     assert len(description["va_course"]) == 60
     if tagger.task.scale is not None:
-        low, high = tagger.task.scale
         scores = {tag["tag"]: tag["score"] for tag in description["tags"]}
         expected = [2 * (scores[name] - low) / (high - low) - 1 for name in ("valence", "arousal")]
         assert description["va"] == pytest.approx(expected, abs=1e-5)
-
-
-@pytest.mark.parametrize("form", ["csv", "json", "png"])
-def test_classes_and_values_can_be_taken_away(other, form):
-    analysis, _ = other
-    assert songs.export(analysis.prediction, form, "a.mp3")[2]
+    for form in ("csv", "json", "png"):
+        assert songs.export(prediction, form, "a.mp3")[2]

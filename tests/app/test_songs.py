@@ -229,29 +229,20 @@ def test_an_upload_cannot_begin_twice_or_with_no_size(uploads):
 def test_a_file_too_large_is_refused_before_it_comes(uploads, tmp_path):
     with pytest.raises(LimitError, match=r"big.wav has 312 MB; the limit here is 1 MB"):
         uploads.begin("one", "big.wav", 312_000_000)
+    with pytest.raises(LimitError, match="the limit here is 1 MB"):
+        uploads.begin("one", "big.wav", 10**400)  # which is beyond all floats
+    assert "one" not in uploads
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_size_beyond_all_floats_is_refused_as_any_other(uploads):
-    with pytest.raises(LimitError, match="the limit here is 1 MB"):
-        uploads.begin("one", "big.wav", 10**400)
-    assert "one" not in uploads
-
-
-def test_all_uploads_together_have_a_bound(uploads):
-    for number in range(5):
-        uploads.begin(f"{number}", "song.mp3", 1_000_000)
+@pytest.mark.parametrize(("count", "size"), [(5, 1_000_000), (100, 0)], ids=["large", "many"])
+def test_all_uploads_together_have_a_bound(uploads, count, size):
+    for number in range(count):
+        uploads.begin(f"{number}", "song.mp3", size)
     with pytest.raises(LimitError, match=r"song.mp3 has to wait: there are too many songs"):
-        uploads.begin("6", "song.mp3", 1)
+        uploads.begin("more", "song.mp3", min(size, 1))
     uploads.drop("0")
-    uploads.begin("6", "song.mp3", 1)
-
-
-def test_many_small_uploads_have_one_too(uploads):
-    for number in range(100):
-        uploads.begin(f"{number}", "song.mp3", 0)
-    with pytest.raises(LimitError, match="too many songs"):
-        uploads.begin("more", "song.mp3", 0)
+    uploads.begin("more", "song.mp3", min(size, 1))
 
 
 def test_no_place_for_uploads_is_told_without_its_path(tmp_path, caplog):

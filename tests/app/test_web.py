@@ -191,17 +191,14 @@ def test_there_are_no_other_addresses(tmp_path):
         made.listen = lambda: None
         made.start()
         await made.kernel_manager.shutdown_all(now=True)
-        return [rule.matcher.regex.pattern for group in made.app.default_router.rules for rule in addresses(group)]
+        rules = [getattr(group.target, "rules", [group]) for group in made.app.default_router.rules]
+        return [rule.matcher.regex.pattern for group in rules for rule in group]
 
     found = asyncio.run(list_addresses())
     allowed = [*web.KERNELS, *(address for address, _ in web.FILES.values()), *(tab[1] for tab in web.TABS.values())]
     assert sorted(found) == sorted(f"{address}$" for address in allowed)
     assert len(allowed) == 10
     assert made.app.settings["default_handler_class"] is NothingHandler
-
-
-def addresses(rule):
-    return getattr(rule.target, "rules", [rule])
 
 
 @pytest.mark.thorough
@@ -492,7 +489,7 @@ def test_a_visitor_who_listens_keeps_the_place_and_an_idle_one_loses_it(make_ker
     make_kernels(visit, cull_idle_timeout=3600)
 
 
-def test_a_kernel_that_died_leaves_its_place(make_kernels, tmp_path):
+def test_a_kernel_that_died_leaves_its_place_and_one_that_cannot_start_leaves_nothing(make_kernels, tmp_path):
     async def visit(kernels):
         kernel_id = await come(kernels)
         kernels.notify_connect(kernel_id)
@@ -502,15 +499,9 @@ def test_a_kernel_that_died_leaves_its_place(make_kernels, tmp_path):
         await kernels.cull_kernel_if_idle(kernel_id)
         assert not kernels.has_visitor(kernel_id)
         assert folders(tmp_path) == []
-
-    make_kernels(visit, cull_idle_timeout=3600)
-
-
-def test_a_kernel_that_cannot_start_leaves_nothing(make_kernels, tmp_path):
-    async def visit(kernels):
         with pytest.raises(Exception, match="No such kernel named nonsense"):
             await kernels.start_kernel(kernel_name="nonsense", env={})
         kernels._pending_kernels.clear()  # it is kept as one that is still starting
         assert folders(tmp_path) == []
 
-    make_kernels(visit)
+    make_kernels(visit, cull_idle_timeout=3600)

@@ -49,9 +49,23 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_first_line_says_which_embedder_and_why(runs):
-    for printed in runs[1]:
-        assert printed.splitlines()[0].startswith("Demo with the embedder logmel: VGGish's weights are not on this")
+def test_it_says_which_embedder_and_why_what_each_step_did_and_where_its_files_are(runs):
+    folder, printed, _ = runs
+    for text in printed:
+        assert text.splitlines()[0].startswith("Demo with the embedder logmel: VGGish's weights are not on this")
+    lines = printed[0].splitlines()
+    assert [line[:5] for line in lines if line.startswith("[")] == [f"[{n}/5]" for n in range(1, 6)]
+    for path in ("audio", "embeddings-logmel", "tagger-logmel", "report-logmel"):
+        assert str(folder / path) in printed[0]
+        assert (folder / path).is_dir()
+    songs = demo.plan_songs(0)
+    assert f"{len(songs)} tracks embedded, 0 were there already, 0 failed" in printed[0]
+    (command,) = (line for line in lines if line.startswith("$ jamendo-mood tag "))
+    song = next(song for song in songs if song.path in command)
+    assert song.part == "test"  # none that it trained on
+    (title,) = (line for line in lines if line.startswith("[5/5]"))
+    assert title.endswith(", ".join(song.moods))
+    assert list(folder.parent.rglob("*.wav")) == []
 
 
 @pytest.mark.slow
@@ -65,36 +79,11 @@ def test_it_really_learns(runs):
 
 
 @pytest.mark.slow
-def test_it_says_what_each_step_did_and_where_its_files_are(runs):
-    folder, (printed, _), _ = runs
-    assert [line[:5] for line in printed.splitlines() if line.startswith("[")] == [f"[{n}/5]" for n in range(1, 6)]
-    for path in ("audio", "embeddings-logmel", "tagger-logmel", "report-logmel"):
-        assert str(folder / path) in printed
-        assert (folder / path).is_dir()
-    songs = demo.plan_songs(0)
-    assert f"{len(songs)} tracks embedded, 0 were there already, 0 failed" in printed
-
-
-@pytest.mark.slow
-def test_the_tagged_song_is_none_it_trained_on(runs):
-    (command,) = (line for line in runs[1][0].splitlines() if line.startswith("$ jamendo-mood tag "))
-    song = next(song for song in demo.plan_songs(0) if song.path in command)
-    assert song.part == "test"
-    (title,) = (line for line in runs[1][0].splitlines() if line.startswith("[5/5]"))
-    assert title.endswith(", ".join(song.moods))
-
-
-@pytest.mark.slow
 def test_a_second_run_embeds_nothing_again(runs):
     _, (_, again), (first, second) = runs
     assert first == second
     assert len(first) == len(demo.plan_songs(0))
     assert f"0 tracks embedded, {len(first)} were there already" in again
-
-
-@pytest.mark.slow
-def test_no_wav_is_left(runs):
-    assert list(runs[0].parent.rglob("*.wav")) == []
 
 
 class Commands:
@@ -198,7 +187,7 @@ def songs():
     return demo.plan_songs(0)
 
 
-def test_the_same_seed_gives_the_same_songs_and_another_seed_others(songs):
+def test_the_same_seed_gives_the_same_songs_no_two_alike_and_another_seed_others(songs):
     assert demo.plan_songs(0) == songs
     other = demo.plan_songs(1)
     assert [song.moods for song in other] != [song.moods for song in songs]
@@ -206,9 +195,6 @@ def test_the_same_seed_gives_the_same_songs_and_another_seed_others(songs):
         sound = demo.render(songs[number])
         assert demo.render(songs[number]).tobytes() == sound.tobytes()
         assert demo.render(other[number]).tobytes() != sound.tobytes()
-
-
-def test_no_two_songs_are_alike(songs):
     same_mood = [song for song in songs if song.moods == ("happy",)][:4]
     assert len({demo.render(song).tobytes() for song in same_mood}) == 4
 
@@ -265,19 +251,15 @@ def test_the_tables_are_in_mtgs_own_format(corpus):
     assert {line.count(b"\t") for line in lines[1:-1]} == {5, 6}  # as many columns as tags
 
 
-def test_a_song_says_what_it_is(corpus):
+def test_a_song_says_what_it_is_and_is_the_one_that_was_rendered(corpus, read_wav, tmp_path):
     song = corpus.songs[0]
     info = decoding.probe(corpus.path(0))
     assert info.codec == "mp3"
     assert info.duration_s == pytest.approx(demo.SONG_S, abs=0.1)
     assert info.title == f"Study in {' and '.join(song.moods)} no. {song.id}"
     assert info.artist == f"Synthetic artist {song.artist}"
-
-
-def test_the_mp3_is_the_song_that_was_rendered(corpus, read_wav, tmp_path):
     decoding.convert_to_wav(corpus.path(0), tmp_path / "song.wav")
-    decoded = read_wav(tmp_path / "song.wav")
-    rendered = demo.render(corpus.songs[0])
+    decoded, rendered = read_wav(tmp_path / "song.wav"), demo.render(song)
     assert len(decoded) / 16_000 == pytest.approx(len(rendered) / demo.RATE_HZ, abs=0.1)
     assert np.abs(decoded).max() == pytest.approx(np.abs(rendered).max(), rel=0.2)
 

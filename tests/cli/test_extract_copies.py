@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from jamendo_mood.cli.main import main
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.augmentation import make_key, split_key
 from jamendo_mood.training.model import Tagger
@@ -15,8 +16,6 @@ pytest_plugins = ["demo_corpus", "toy_commands"]
 @pytest.fixture(scope="module")
 def copied(corpus, tmp_path_factory):
     """A store of two copies of each training track, as the command made it."""
-    from jamendo_mood.cli.main import main
-
     store = tmp_path_factory.mktemp("copies") / "logmel"
     what = ["--task", "jamendo", "--data", str(corpus.root), "--augment", "2"]
     assert main(["extract", str(corpus.audio), "--store", str(store), "--embedder", "logmel", *what]) == 0
@@ -76,24 +75,21 @@ def test_a_tagger_learns_from_copies_and_takes_tracks(run, corpus, corpus_store,
     assert "this tagger needs embeddings of logmel" in refused.err
 
 
-def test_copies_are_not_taken_for_tracks(run, corpus, corpus_store, copied, tmp_path):
-    usual = ("train", "--task", "jamendo", "--data", corpus.root, "--out", tmp_path / "t")
-    for options, message in (
-        (("--store", copied.root), "tracks of part 'train' is in the store"),
-        (("--store", corpus_store.root, "--augmented", corpus_store.root), "these are no copies"),
+def test_copies_are_not_taken_for_tracks_nor_share_their_store(run, corpus, corpus_store, copied, tmp_path):
+    before = set(corpus_store)
+    task = ("--task", "jamendo", "--data", corpus.root)
+    training = ("train", *task, "--out", tmp_path / "t")
+    extracting = ("extract", corpus.audio, *task, "--embedder", "logmel", "--augment", 1)
+    for arguments, message in (
+        ((*training, "--store", copied.root), "tracks of part 'train' is in the store"),
+        ((*training, "--store", corpus_store.root, "--augmented", corpus_store.root), "these are no copies"),
+        ((*extracting, "--store", corpus_store.root), "use another folder for these embeddings"),
     ):
-        outcome = run(*usual, *options)
+        outcome = run(*arguments)
         assert outcome.status == 2
         assert outcome.err.count("\n") == 1
         assert message in outcome.err
     assert not (tmp_path / "t").exists()
-
-
-def test_copies_and_tracks_do_not_share_a_store(run, corpus, corpus_store):
-    before = set(corpus_store)
-    outcome = extract(run, corpus, corpus_store.root, "--augment", 1, "--task", "jamendo", "--data", corpus.root)
-    assert outcome.status == 2
-    assert "use another folder for these embeddings" in outcome.err
     assert set(corpus_store) == before
 
 

@@ -59,9 +59,11 @@ def test_options_reach_the_cluster(run, audio, calls, tmp_path, monkeypatch):
     assert config.stream.batch == 7
 
 
-def test_tables_shards_and_limits_are_as_without(run, audio, calls, tmp_path):
-    run("extract", audio, "--store", tmp_path / "store", "--embedder", "logmel", "--ray", "auto", "--limit", 2)
-    assert [*calls[0][0]] == ["0", "1"]
+def test_limits_are_as_without_and_a_file_url_is_a_path(run, audio, calls, tmp_path):
+    store = ("--store", f"file://{tmp_path}/store")
+    run("extract", f"file://{audio}", *store, "--embedder", "logmel", "--ray", "auto", "--limit", 2)
+    assert calls[0][0] == {"0": audio / "0.mp3", "1": audio / "1.mp3"}
+    assert calls[0][2] == tmp_path / "store"
 
 
 def test_urls_reach_the_cluster(run, calls):
@@ -106,9 +108,3 @@ def test_options_that_do_not_go_together(run, audio, calls, tmp_path, monkeypatc
     assert message in outcome.err
     assert calls == []
     assert [path.name for path in tmp_path.iterdir()] == ["audio"]
-
-
-def test_a_file_url_is_a_path(run, audio, calls, tmp_path):
-    run("extract", f"file://{audio}", "--store", f"file://{tmp_path}/store", "--embedder", "logmel", "--ray", "auto")
-    assert calls[0][0]["0"] == audio / "0.mp3"
-    assert calls[0][2] == tmp_path / "store"

@@ -9,7 +9,6 @@ import PIL.Image
 import pytest
 
 from jamendo_mood.library import mood_log
-from jamendo_mood.library.similarity import open_library
 from jamendo_mood.tagging.emotions import FACES, PLACES, SYNONYMS, describe_place, find_emotion
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
@@ -30,11 +29,6 @@ def ask(run, corpus, corpus_store, tagger_folder):
         return run("playlist", *arguments, "--store", corpus_store.root, "--tagger", tagger_folder, "--format", "json")
 
     return start
-
-
-@pytest.fixture
-def library(corpus_store, corpus_tagger):
-    return open_library(corpus_store, corpus_tagger)
 
 
 def keys_of(outcome):
@@ -61,11 +55,6 @@ def test_the_emotions_of_a_face_find_music(ask, library, name):
     assert keys_of(ask("--emotion", name, "--count", 5)) == keys(library.near(*place, 5))
 
 
-def test_a_path_goes_from_one_face_to_another(ask, library):
-    ends = [find_emotion(name).place for name in ("sadness", "joy")]
-    assert keys_of(ask("--emotion", "sad", "--to-emotion", "happy", "--count", 5)) == keys(library.along(ends, 5))
-
-
 def test_the_emotion_of_a_track_finds_others(ask, library):
     key = library.keys[5]
     place = library.plane[5].tolist()
@@ -83,6 +72,9 @@ def test_another_table_of_tags_leads_elsewhere(ask, library, tmp_path):
     there = keys_of(ask("--at", "0.8,0.5", "--places", table, "--count", 4))
     assert there == keys(library.near(-0.8, -0.5, 4))
     assert there != keys_of(ask("--at", "0.8,0.5", "--count", 4))
+    outcome = ask("--emotion", "sad", "--places", write_places(table, {"guitar": (0, 0)}))
+    assert outcome.status == 2
+    assert f"{table}: places none of the tagger's tags, which are dark, energetic" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -103,22 +95,12 @@ def test_wrong_use_is_told_in_a_line_and_not_remembered(ask, log, options, messa
     assert not log.exists()
 
 
-def test_a_table_of_other_tags_is_refused(ask, tmp_path):
-    table = write_places(tmp_path / "places.csv", {"guitar": (0, 0)})
-    outcome = ask("--emotion", "sad", "--places", table)
-    assert outcome.status == 2
-    assert f"{table}: places none of the tagger's tags, which are dark, energetic" in outcome.err
-
-
 # ---- remembering
 
 
-def test_nothing_is_kept_unless_it_is_asked_for(ask, log):
+def test_what_is_asked_for_is_kept_and_nothing_else(ask, log, library):
     assert ask("--emotion", "sad", "--count", 2).status == 0
     assert not log.exists()
-
-
-def test_what_is_asked_for_is_kept_and_nothing_else(ask, log, library):
     for options in (["--emotion", "Sad"], ["--at", "0.05,0"], ["--emotion", "grief", "--to-emotion", "happy"]):
         outcome = ask(*options, "--count", 2, "--remember")
         assert outcome.status == 0
@@ -140,15 +122,20 @@ def test_what_is_asked_for_is_kept_and_nothing_else(ask, log, library):
 
 
 def test_a_history_is_shown_drawn_and_deleted(run, ask, log, tmp_path):
+    outcome = run("history")
+    assert (outcome.status, outcome.out) == (0, "")
+    assert f"{log}: nothing is kept" in outcome.err
+    assert run("history", "--format", "json").out == "[]\n"
+    outcome = run("history", "--plot", tmp_path / "curve.png")
+    assert outcome.status == 2
+    assert outcome.err == "jamendo-mood history: nothing is kept, so there is nothing to draw\n"
+    assert not (tmp_path / "curve.png").exists()
     for name in ("sad", "neutral", "happy"):
         ask("--emotion", name, "--count", 1, "--remember")
     lines = run("history").out.splitlines()
     assert [line.split()[2] for line in lines] == ["sadness", "neutral", "joy"]
-    assert [row["emotion"] for row in json.loads(run("history", "--format", "json").out)] == [
-        "sadness",
-        "neutral",
-        "joy",
-    ]
+    rows = json.loads(run("history", "--format", "json").out)
+    assert [row["emotion"] for row in rows] == ["sadness", "neutral", "joy"]
     assert run("history", "--format", "csv").out.count("\n") == 4
     outcome = run("history", "--plot", tmp_path / "curve.png")
     assert outcome.status == 0
@@ -159,17 +146,6 @@ def test_a_history_is_shown_drawn_and_deleted(run, ask, log, tmp_path):
     assert (outcome.status, outcome.out) == (0, f"{log}: deleted\n")
     assert not log.exists()
     assert run("history", "--forget").out == f"{log}: there was nothing to delete\n"
-
-
-def test_a_history_of_nothing_says_so(run, log, tmp_path):
-    outcome = run("history")
-    assert (outcome.status, outcome.out) == (0, "")
-    assert f"{log}: nothing is kept" in outcome.err
-    assert run("history", "--format", "json").out == "[]\n"
-    outcome = run("history", "--plot", tmp_path / "curve.png")
-    assert outcome.status == 2
-    assert outcome.err == "jamendo-mood history: nothing is kept, so there is nothing to draw\n"
-    assert not (tmp_path / "curve.png").exists()
 
 
 def test_a_history_with_wrong_lines_names_them(run, ask, log):

@@ -26,7 +26,6 @@ from jamendo_mood.audio.ffmpeg import find_ffmpeg
 from jamendo_mood.cli.main import COMMANDS, main
 from jamendo_mood.datasets import audioset, jamendo
 from jamendo_mood.embedders import vggish
-from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.fit import TrainConfig
@@ -74,6 +73,7 @@ def extract(run, folder, store, *options):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_option_has_help(run, name):
+    assert re.search(rf"^ +{name}( |$)", run("--help").out, re.MULTILINE)
     outcome = run(name, "--help")
     assert outcome.status == 0
     assert " ".join(COMMANDS[name][2].split()) in " ".join(outcome.out.split())
@@ -81,13 +81,6 @@ def test_every_command_and_option_has_help(run, name):
     COMMANDS[name][0](parser)
     for action in parser._actions:
         assert action.help, action.dest
-
-
-def test_all_commands_are_listed_in_the_help(run):
-    outcome = run("--help")
-    assert outcome.status == 0
-    for name in COMMANDS:
-        assert re.search(rf"^ +{name}( |$)", outcome.out, re.MULTILINE)
 
 
 # ---- Wrong use: one clear line, exit status 2.
@@ -153,8 +146,6 @@ WRONG_EXTRACT: dict[str, tuple[Arguments, str]] = {
     ),
     "unknown embedder": (lambda p: (p.songs, "--embedder", "ear"), r"unknown embedder 'ear' \(known: vggish, "),
     "shard beyond": (lambda p: (p.songs, "--shard", "5/4"), r"argument --shard: '5/4' is not of the form I/N"),
-    "shard zero": (lambda p: (p.songs, "--shard", "0/4"), "argument --shard"),
-    "shard word": (lambda p: (p.songs, "--shard", "half"), "argument --shard"),
     "no limit": (lambda p: (p.songs, "--limit", "0"), "argument --limit: '0' is not a whole number from 1 up"),
     "no batch": (lambda p: (p.songs, "--batch", "-1"), "argument --batch"),
     "scratch": (lambda p: (p.songs, "--scratch", p.write("file")), "cannot use .*file as a scratch folder"),
@@ -163,21 +154,12 @@ WRONG_EXTRACT: dict[str, tuple[Arguments, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG_EXTRACT)
-def test_wrong_use_of_extract(run, places, case):
-    make, message = WRONG_EXTRACT[case]
-    store = places.tmp / "new store"
-    outcome = run("extract", "--store", store, "--embedder", "logmel", *make(places))
-    check_one_line(outcome, "extract", message)
-    assert not list(places.tmp.rglob("*.npy"))
-
-
 WRONG_TRAIN: dict[str, tuple[Arguments, str]] = {
     "unknown task": (lambda p: ("--task", "jazz"), r"unknown task 'jazz' \(known: jamendo, "),
     "no folder": (lambda p: ("--data", p.tmp / "none"), "none: no such folder of data"),
-    "no data": (lambda p: ("--data", p.songs), r"moodtheme_split\.txt: cannot be read"),
+    "no data": (lambda p: ("--data", p.songs), r"moodtheme_split\.txt: no such file"),
     "unknown split": (lambda p: ("--split", "7"), r"split-7: no such split; `jamendo-mood splits"),
-    "unknown head": (lambda p: ("--head", "hydra"), r"unknown head 'hydra' \(known: linear, .*cnn\)"),
+    "unknown head": (lambda p: ("--head", "hydra"), r"unknown head 'hydra' \(known: linear, .*cnn; import"),
     "unknown pooling": (lambda p: ("--pooling", "max"), r"unknown pooling 'max' \(known: frames, mean, mean\+std\)"),
     "unknown setting": (lambda p: ("--set", "dropuot=0.1"), "there is no setting 'dropuot'; there are: .*dropout"),
     "setting of a type": (lambda p: ("--set", "dropout=much"), "dropout needs a float, not 'much'"),
@@ -186,14 +168,6 @@ WRONG_TRAIN: dict[str, tuple[Arguments, str]] = {
     "empty store": (lambda p: ("--store", p.other_store()), "none of the 24 tracks of part 'train' is in the store"),
     "folder in use": (lambda p: ("--out", p.songs), "songs: holds something other than a tagger"),
 }
-
-
-@pytest.mark.parametrize("case", WRONG_TRAIN)
-def test_wrong_use_of_train(run, places, case):
-    make, message = WRONG_TRAIN[case]
-    usual = ("--task", "jamendo", "--data", places.corpus, "--store", places.store, "--out", places.tmp / "tagger")
-    check_one_line(run("train", *usual, *make(places)), "train", message)
-    assert not (places.tmp / "tagger").exists()
 
 
 def test_a_task_without_embeddings_of_its_own_needs_a_store(run, corpus, tmp_path):
@@ -208,13 +182,6 @@ WRONG_EVALUATE: dict[str, tuple[Arguments, str]] = {
     "no store": (lambda p: (p.tagger, "--store", p.tmp / "none"), "none: no embedding store there"),
     "no data": (lambda p: (p.tagger, "--data", p.tmp / "none"), "none: no such folder of data"),
 }
-
-
-@pytest.mark.parametrize("case", WRONG_EVALUATE)
-def test_wrong_use_of_evaluate(run, places, case):
-    make, message = WRONG_EVALUATE[case]
-    outcome = run("evaluate", "--data", places.corpus, "--store", places.store, *make(places))
-    check_one_line(outcome, "evaluate", message)
 
 
 WRONG_SCORE: dict[str, tuple[Arguments, str]] = {
@@ -233,12 +200,6 @@ WRONG_SCORE: dict[str, tuple[Arguments, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG_SCORE)
-def test_wrong_use_of_score(run, places, case):
-    make, message = WRONG_SCORE[case]
-    check_one_line(run("score", *places.scores(), *make(places)), "score", message)
-
-
 WRONG_TAG: dict[str, tuple[Arguments, str]] = {
     "no tagger": (lambda p: (p.songs, "--tagger", p.songs), "songs: no tagger there"),
     "no file": (lambda p: (p.tmp / "none.mp3",), r"none\.mp3: no such file, folder or store"),
@@ -247,12 +208,6 @@ WRONG_TAG: dict[str, tuple[Arguments, str]] = {
     "no files": (lambda p: (), "the following arguments are required: FILE"),
     "top": (lambda p: (p.songs, "--top", "0"), "argument --top"),
 }
-
-
-@pytest.mark.parametrize("case", WRONG_TAG)
-def test_wrong_use_of_tag(run, places, case):
-    make, message = WRONG_TAG[case]
-    check_one_line(run("tag", "--tagger", places.tagger, *make(places)), "tag", message)
 
 
 WRONG_SPECTROGRAM: dict[str, tuple[Arguments, str]] = {
@@ -268,10 +223,31 @@ WRONG_SPECTROGRAM: dict[str, tuple[Arguments, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG_SPECTROGRAM)
-def test_wrong_use_of_spectrogram(run, places, case):
-    make, message = WRONG_SPECTROGRAM[case]
-    check_one_line(run("spectrogram", *make(places)), "spectrogram", message)
+WRONG = {
+    "extract": WRONG_EXTRACT,
+    "train": WRONG_TRAIN,
+    "evaluate": WRONG_EVALUATE,
+    "score": WRONG_SCORE,
+    "tag": WRONG_TAG,
+    "spectrogram": WRONG_SPECTROGRAM,
+}
+
+
+@pytest.mark.parametrize(("command", "case"), [(command, case) for command, cases in WRONG.items() for case in cases])
+def test_wrong_use_is_one_line_and_leaves_nothing(run, places, command, case):
+    data = ("--data", places.corpus, "--store", places.store)
+    right = {
+        "extract": ("--store", places.tmp / "new store", "--embedder", "logmel"),
+        "train": ("--task", "jamendo", *data, "--out", places.tmp / "tagger"),
+        "evaluate": data,
+        "score": places.scores(),
+        "tag": ("--tagger", places.tagger),
+        "spectrogram": (),
+    }
+    make, message = WRONG[command][case]
+    check_one_line(run(command, *right[command], *make(places)), command, message)
+    assert not list(places.tmp.glob("*/**/*.npy"))
+    assert not (places.tmp / "tagger").exists()
     assert not (places.tmp / "a.png").exists()
 
 
@@ -357,12 +333,9 @@ def test_a_file_of_noise_fails_and_the_others_are_done(run, songs, tmp_path):
     assert store.failures() == {}
 
 
-def test_limit_takes_the_first(run, songs, tmp_path):
+def test_a_limit_takes_the_first_and_shards_are_disjoint_and_together_everything(run, songs, tmp_path):
     assert extract(run, songs, tmp_path / "s", "--limit", "3").status == 0
     assert set(EmbeddingStore(tmp_path / "s")) == set(sorted(keys_of(songs))[:3])
-
-
-def test_shards_are_disjoint_and_together_everything(run, songs, tmp_path):
     parts = []
     for index in (1, 2):
         assert extract(run, songs, tmp_path / str(index), "--shard", f"{index}/2").status == 0
@@ -388,16 +361,14 @@ def write_table(path, keys):
     return path
 
 
-def test_only_the_tracks_of_the_table_are_taken(run, songs, tmp_path):
+def test_only_the_tracks_of_the_table_are_taken_and_those_without_a_file_are_listed(run, songs, tmp_path):
     table = write_table(tmp_path / "t.tsv", ["02/1002", "00/1000"])
     assert extract(run, songs, tmp_path / "s", "--tracks", table).status == 0
     assert set(EmbeddingStore(tmp_path / "s")) == {"02/1002", "00/1000"}
     assert extract(run, songs, tmp_path / "limited", "--tracks", table, "--limit", "1").status == 0
     assert set(EmbeddingStore(tmp_path / "limited")) == {"02/1002"}  # the first of the table
-
-
-def test_tracks_of_the_table_that_have_no_file_are_listed(run, songs, tmp_path):
-    outcome = extract(run, songs, tmp_path / "s", "--tracks", write_table(tmp_path / "t.tsv", ["02/1002", "77/77"]))
+    table = write_table(tmp_path / "t.tsv", ["02/1002", "77/77"])
+    outcome = extract(run, songs, tmp_path / "lacking", "--tracks", table)
     assert outcome.status == 1
     assert "1 tracks embedded, 0 were there already, 0 failed" in outcome.out
     assert "1 tracks of the table have no audio file:\n  77/77\n" in outcome.err
@@ -428,14 +399,9 @@ def test_without_vggish_weights_it_stops_and_names_the_ways_to_get_them(run, son
     monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
     outcome = run("extract", songs, "--store", tmp_path / "s")
     check_one_line(outcome, "extract", "VGGish's weights are not here")
-    for way in (
-        "https://tfhub.dev/google/vggish/1",
-        "TFHUB_CACHE_DIR",
-        "--weights FOLDER",
-        WEIGHTS_VARIABLE,
-        "--weights vggish_model.ckpt",
-        "--embedder logmel",
-    ):
+    ways = ("https://tfhub.dev/google/vggish/1", "TFHUB_CACHE_DIR", WEIGHTS_VARIABLE)
+    options = ("--weights FOLDER", "--weights vggish_model.ckpt", "--embedder logmel")
+    for way in (*ways, *options):
         assert way in outcome.err
     assert not (tmp_path / "s").exists()
 
@@ -586,6 +552,9 @@ def test_evaluate_prints_one_json_object_with_the_official_names(run, corpus, co
     assert (outcome.status, outcome.err) == (0, f"{tmp_path / 'report' / 'report.html'} written\n")
     values = json.loads(outcome.out)
     assert {"PR-AUC-macro", "ROC-AUC-macro", "PR-AUC-micro", "ROC-AUC-micro", "F-score-macro"} < set(values)
+    for name in ("PR-AUC-macro", "ROC-AUC-macro"):
+        low, high = values["intervals"][name]
+        assert 0 <= low <= values[name] <= high <= 1
     assert values["examples"] == len(corpus.dataset.rows("test"))
     assert [row["tag"] for row in values["per_target"]] == list(corpus.dataset.task.targets)
     assert json.loads((tmp_path / "report" / "scores.json").read_text()) == values
@@ -692,12 +661,10 @@ def test_mediaevals_files_score_as_the_evaluation_did(run, corpus, corpus_store,
     outcome = run(*arguments, "--mediaeval", tmp_path / "m", "--rounds", "0")
     assert outcome.status == 0
     values = json.loads(outcome.out)
+    assert "intervals" not in values  # for --rounds 0
     files = ("--truth", tmp_path / "m" / "groundtruth.npy", "--predictions", tmp_path / "m" / "predictions.npy")
-    for decided in (
-        ("--thresholds", tmp_path / "m" / "thresholds.txt"),
-        ("--decisions", tmp_path / "m" / "decisions.npy"),
-    ):
-        again = json.loads(run("score", *files, *decided, "--format", "json").out)
+    for option, file in (("--thresholds", "thresholds.txt"), ("--decisions", "decisions.npy")):
+        again = json.loads(run("score", *files, option, tmp_path / "m" / file, "--format", "json").out)
         for name in again.keys() - {"per_target"}:
             assert again[name] == values[name], name
     lines = (tmp_path / "m" / "thresholds.txt").read_text().splitlines()
@@ -790,11 +757,15 @@ def test_score_gives_the_official_figures_of_the_baseline(run, shared):
     }
     published = dict(line.split("\t") for line in (folder / "baseline_vggish_results.tsv").read_text().splitlines())
     assert len(published) == 10
-    thresholds = ("--thresholds", folder / "baseline_vggish_thresholds.txt", "--official")
-    outcome = run("score", *given, *thresholds, "--format", "json")
+    given += ("--thresholds", folder / "baseline_vggish_thresholds.txt", "--format", "json")
+    outcome = run("score", *given, "--official")
     assert outcome.err.count("as published: ") == 3
     decided = json.loads(outcome.out)
     assert {name: f"{decided[name]:.6f}" for name in published} == published
+    # Its script decides above its thresholds, though it found them as lowest scores to be decided.
+    at_least = json.loads(run("score", *given).out)
+    other = {name for name in published if f"{at_least[name]:.6f}" != published[name]}
+    assert other == {f"{name}-{kind}" for name in ("precision", "recall", "F-score") for kind in ("macro", "micro")}
 
 
 @pytest.mark.thorough
@@ -852,13 +823,12 @@ def test_tag_prints_a_table_with_title_and_artist(run, corpus, songs, tagger_fol
     assert "1/1" in outcome.err
 
 
-@pytest.mark.parametrize("timeline", [False, True])
-def test_tag_prints_csv(run, songs, tagger_folder, timeline):
-    option = ("--timeline",) if timeline else ()
-    outcome = run("tag", songs, "--tagger", tagger_folder, "--format", "csv", "--top", "2", *option)
-    rows = list(csv.DictReader(io.StringIO(outcome.out)))
-    assert len(rows) == 4 * 2 * (12 if timeline else 1)
-    assert all(0 <= float(row["score"]) <= 1 for row in rows)
+def test_tag_prints_csv(run, songs, tagger_folder):
+    for options, lines in (((), 1), (("--timeline",), 12)):
+        outcome = run("tag", songs, "--tagger", tagger_folder, "--format", "csv", "--top", "2", *options)
+        rows = list(csv.DictReader(io.StringIO(outcome.out)))
+        assert len(rows) == 4 * 2 * lines
+        assert all(0 <= float(row["score"]) <= 1 for row in rows)
 
 
 @pytest.mark.thorough
@@ -876,24 +846,7 @@ def test_a_bad_file_among_good_ones_is_told_on_stderr_alone(songs, tagger_folder
     assert re.fullmatch(r"12 s of sound decoded, embedded and scored in [\d.]+ s \(\d+x real time\)", lines[1])
 
 
-def test_a_tagger_of_released_features_takes_ones_own(corpus_tagger, logmel):
-    """What AudioSet's taggers are for: their weights are Google's, whose hash was not told."""
-    released = replace(logmel.spec, weights_sha256="released")
-    tagger = replace(corpus_tagger, spec=released)
-    tagger.check_spec(replace(logmel.spec, weights_sha256="f00d"))
-    assert load_embedder("logmel").spec == logmel.spec
-
-
-# ---- Intervals, and compare.
-
-
-def test_evaluate_gives_intervals_unless_no_rounds_are_asked_for(run, corpus, corpus_store, trained):
-    arguments = ("evaluate", trained, "--data", corpus.root, "--store", corpus_store.root, "--format", "json")
-    with_intervals = json.loads(run(*arguments, "--rounds", 50).out)
-    for name in ("PR-AUC-macro", "ROC-AUC-macro"):
-        low, high = with_intervals["intervals"][name]
-        assert 0 <= low <= with_intervals[name] <= high <= 1
-    assert "intervals" not in json.loads(run(*arguments, "--rounds", 0).out)
+# ---- compare.
 
 
 def test_compare_tells_the_better_of_two_taggers(run, corpus, corpus_store, trained, tagger_folder):
@@ -907,21 +860,17 @@ def test_compare_tells_the_better_of_two_taggers(run, corpus, corpus_store, trai
     assert ("A is better" in outcome.out) == any(row["interval"][0] > 0 for row in found.values())
 
 
-def test_a_tagger_is_no_better_than_itself(run, corpus, corpus_store, trained):
-    data = ("--data", corpus.root, "--store", corpus_store.root, "--second-store", corpus_store.root)
-    outcome = run("compare", trained, trained, *data, "--rounds", 20)
+def test_a_tagger_is_no_better_than_itself_nor_compared_on_other_tracks(run, corpus, corpus_store, trained, tmp_path):
+    arguments = ("compare", trained, trained, "--data", corpus.root, "--store", corpus_store.root, "--rounds", 20)
+    outcome = run(*arguments, "--second-store", corpus_store.root)
     lines = outcome.out.splitlines()[1:]
     assert {line.split()[0] for line in lines} > {"PR-AUC-macro", "ROC-AUC-micro", "F-score-macro", "hit@3", "ECE"}
     for line in lines:
         assert line.endswith("+0.000000  [0.0000, 0.0000]  A higher in 0%: no clear difference")
-
-
-def test_compare_refuses_stores_that_hold_other_tracks(run, corpus, corpus_store, trained, tmp_path):
     lacking = EmbeddingStore(tmp_path / "lacking", corpus_store.spec)
     for key in list(corpus_store)[:-1]:
         lacking.add(key, corpus_store[key])
-    data = ("--data", corpus.root, "--store", corpus_store.root, "--second-store", lacking.root)
-    outcome = run("compare", trained, trained, *data)
+    outcome = run(*arguments, "--second-store", lacking.root)
     assert outcome.status == 2
     assert "do not hold the same tracks" in outcome.err
 
@@ -984,13 +933,10 @@ def test_spectrograms_of_a_folder_go_on_where_they_stopped(run, songs, tmp_path)
     assert contents(out) == drawn
 
 
-def test_songs_of_a_folder_that_end_before_the_stretch_are_listed(run, songs, tmp_path):
+def test_songs_that_end_before_the_stretch_are_listed_and_of_no_song_nothing_is_drawn(run, songs, tmp_path):
     outcome = run("spectrogram", songs, tmp_path / "pictures", "--start", 60)
     assert outcome.status == 1
     assert outcome.err.count("it ends before 60 s") == 4
-
-
-def test_a_spectrogram_of_no_song_fails(run, tmp_path):
     (tmp_path / "text.mp3").write_text("no sound")
     outcome = run("spectrogram", tmp_path / "text.mp3", tmp_path / "text.png")
     assert (outcome.status, outcome.out) == (1, "")

@@ -29,6 +29,17 @@ SCORES = Scores(
 )
 
 
+@pytest.fixture
+def show(capsys):
+    """What is printed of predictions."""
+
+    def start(*predictions, form="table", top=10, timeline=False):
+        tag.print_predictions(predictions, form, top, timeline=timeline)
+        return capsys.readouterr().out
+
+    return start
+
+
 def test_progress_goes_to_stderr_and_tells_each_failure(capsys):
     with TrackProgress(3) as progress:
         progress.advance(30.0)
@@ -42,16 +53,13 @@ def test_progress_goes_to_stderr_and_tells_each_failure(capsys):
     assert "x real time" in err
 
 
-def test_a_bar_that_never_moved_is_wiped_out_when_an_error_comes(capsys):
+def test_a_bar_that_never_moved_is_wiped_out_when_an_error_comes_and_of_nothing_there_is_none(capsys):
     with pytest.raises(OSError, match="no scratch"), TrackProgress(3):
         raise OSError("no scratch")
     err = capsys.readouterr().err
     assert "0/3" in err
     assert "\n" not in err
     assert err.endswith("\r")
-
-
-def test_nothing_to_do_shows_no_bar(capsys):
     with TrackProgress(0):
         pass
     assert capsys.readouterr() == ("", "")
@@ -117,9 +125,12 @@ def test_a_training_is_summed_up_on_stdout(capsys):
     assert capsys.readouterr().out.startswith("out: mlp head for 3 tags")
 
 
-def test_scores_as_a_table(capsys):
-    shared.print_scores(SCORES, "table")
-    lines = capsys.readouterr().out.splitlines()
+def test_scores_as_a_table_and_as_one_unrounded_object(capsys):
+    def show(scores, form="table"):
+        shared.print_scores(scores, form)
+        return capsys.readouterr().out
+
+    lines = show(SCORES).splitlines()
     assert lines[:3] == ["100 examples, 3 tags", "PR-AUC-macro     0.333333", "prior-macro      0.250000"]
     assert [line.split() for line in lines[4:]] == [
         ["tag", "positives", "prior", "PR-AUC", "ROC-AUC"],
@@ -127,32 +138,30 @@ def test_scores_as_a_table(capsys):
         ["poor", "3", "0.0300", "0.2500", "0.5000"],
         ["none", "0", "0.0000", "-", "-"],
     ]
+    assert json.loads(show(SCORES, "json")) == SCORES.to_json()
+    counted = show(replace(SCORES, metrics={"Kendall": 0.25, "constant-curves": 3})).splitlines()
+    assert counted[1:3] == ["Kendall          0.250000", "constant-curves  3"]
+    row = {"tag": "calm", "PR-AUC": 0.5, "grade": "good", "PR-AUC-low": 0.1, "Brier-skill": 0.1, "ECE-all": 0.01}
+    wide = show(replace(SCORES, per_target=(row,))).splitlines()  # what fits on a screen
+    assert wide[4].split() == ["tag", "grade", "PR-AUC", "ECE-all"]
 
 
-def test_scores_as_json_are_one_unrounded_object(capsys):
-    shared.print_scores(SCORES, "json")
-    assert json.loads(capsys.readouterr().out) == SCORES.to_json()
-
-
-def test_tags_as_a_table_have_a_star_where_the_threshold_is_reached(capsys):
-    tag.print_predictions([make_prediction()], "table", 3, timeline=False)
-    lines = capsys.readouterr().out.splitlines()
+def test_tags_as_a_table_have_a_star_where_the_threshold_is_reached(show):
+    lines = show(make_prediction()).splitlines()
     assert lines[0] == "songs/toy.mp3  The Toys - Blue & Green <live>  (1:02)"
     assert [line.split()[:3] for line in lines[1:4]] == [
         ["green", "0.750", "*"],
         ["red", "0.450", "*"],
         ["blue", "0.300", "██████"],
     ]
+    assert show(make_prediction(None, None)).startswith("songs/toy.mp3  (1:02)\n")
+    undecided = show(replace(make_prediction(), decided=np.zeros(3, bool)), top=2)
+    assert "no tag reaches its threshold" in undecided
+    assert "*" not in undecided
 
 
-def test_a_song_without_title_and_artist_has_neither(capsys):
-    tag.print_predictions([make_prediction(None, None)], "table", 1, timeline=False)
-    assert capsys.readouterr().out.startswith("songs/toy.mp3  (1:02)\n")
-
-
-def test_a_timeline_has_a_line_for_each_frame(capsys):
-    tag.print_predictions([make_prediction()], "table", 2, timeline=True)
-    lines = capsys.readouterr().out.splitlines()
+def test_a_timeline_has_a_line_for_each_frame(show):
+    lines = show(make_prediction(), top=2, timeline=True).splitlines()
     start = lines.index("  seconds  green    red")
     assert [line.split() for line in lines[start + 1 : start + 5]] == [
         ["0.00", "0.90", "0.10"],
@@ -160,30 +169,27 @@ def test_a_timeline_has_a_line_for_each_frame(capsys):
         ["1.92", "0.70", "0.90"],
         ["2.88", "0.60", "0.60"],
     ]
+    lines = show(make_value_prediction(), timeline=True).splitlines()
+    start = lines.index("  seconds  valence  arousal")
+    assert lines[start + 1 : start + 3] == ["     0.00     2.00     6.00", "     0.96     4.00     8.00"]
 
 
 @pytest.mark.parametrize("timeline", [False, True])
-def test_tags_as_json_are_a_list_of_songs(capsys, timeline):
+def test_tags_as_json_are_a_list_of_songs(show, timeline):
     predictions = [make_prediction(), replace(make_prediction(), source="ü.mp3")]
-    tag.print_predictions(predictions, "json", 2, timeline=timeline)
-    out = capsys.readouterr().out
+    out = show(*predictions, form="json", top=2, timeline=timeline)
     assert json.loads(out) == [prediction.to_json(2, timeline=timeline) for prediction in predictions]
     assert "ü.mp3" in out
-
-
-def test_no_songs_are_an_empty_list(capsys):
-    tag.print_predictions([], "json", 2, timeline=False)
-    assert json.loads(capsys.readouterr().out) == []
+    assert json.loads(show(form="json", timeline=timeline)) == []
 
 
 def read_csv(text):
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_tags_as_csv_have_a_row_for_each_tag(capsys):
+def test_tags_as_csv_have_a_row_for_each_tag(show):
     awkward = 'A "quoted", title'
-    tag.print_predictions([make_prediction(awkward), make_prediction(None, None)], "csv", 2, timeline=False)
-    rows = read_csv(capsys.readouterr().out)
+    rows = read_csv(show(make_prediction(awkward), make_prediction(None, None), form="csv", top=2))
     assert [row["tag"] for row in rows] == ["green", "red"] * 2
     assert [row["title"] for row in rows] == [awkward, awkward, "", ""]
     assert {row["duration_s"] for row in rows} == {"61.5"}
@@ -191,10 +197,9 @@ def test_tags_as_csv_have_a_row_for_each_tag(capsys):
     assert [row["above_threshold"] for row in rows] == ["1"] * 4
 
 
-def test_a_timeline_as_csv_has_a_row_for_each_tag_and_frame(capsys):
+def test_a_timeline_as_csv_has_a_row_for_each_tag_and_frame(show):
     prediction = make_prediction()
-    tag.print_predictions([prediction], "csv", 2, timeline=True)
-    rows = read_csv(capsys.readouterr().out)
+    rows = read_csv(show(prediction, form="csv", top=2, timeline=True))
     assert [(row["tag"], row["time_s"]) for row in rows] == [
         (tag, time_s) for tag in ("green", "red") for time_s in ("0.00", "0.96", "1.92", "2.88")
     ]
@@ -207,31 +212,21 @@ def test_formulas_are_made_harmless(start):
     assert plaintext.cell(f"1{start}1").replace("\\r", "\r") == f"1{start}1"
 
 
-def test_names_that_look_like_formulas_do_no_harm_in_a_spreadsheet(capsys):
+def test_names_that_look_like_formulas_do_no_harm_in_a_spreadsheet(show):
     hostile = replace(make_prediction("=1+1", "@sum"), source="-x.mp3")
     for timeline in (False, True):
-        tag.print_predictions([hostile], "csv", 1, timeline=timeline)
-    cells = capsys.readouterr().out.split(",")
-    assert not [cell for cell in cells if cell.startswith(("=", "@", "-"))]
-    assert "'=1+1" in cells
+        cells = show(hostile, form="csv", top=1, timeline=timeline).split(",")
+        assert not [cell for cell in cells if cell.startswith(("=", "@", "-"))]
+        assert timeline or "'=1+1" in cells
 
 
-def test_weak_tags_are_marked_and_explained(capsys):
-    tag.print_predictions([make_prediction()], "table", 3, timeline=False)
-    lines = capsys.readouterr().out.splitlines()
+def test_weak_tags_are_marked_and_explained(show):
+    lines = show(make_prediction(), top=3).splitlines()
     assert lines[3].endswith("(weak)")
     assert "(weak)" not in lines[1] + lines[2]
     assert lines[4] == "  (* reaches the tag's threshold)"
     assert lines[5].startswith("  (weak: hardly told from chance")
-    tag.print_predictions([make_prediction()], "table", 2, timeline=False)
-    assert "weak" not in capsys.readouterr().out
-
-
-def test_no_tag_is_invented_where_none_reaches_its_threshold(capsys):
-    tag.print_predictions([replace(make_prediction(), decided=np.zeros(3, bool))], "table", 2, timeline=False)
-    out = capsys.readouterr().out
-    assert "no tag reaches its threshold" in out
-    assert "*" not in out
+    assert "weak" not in show(make_prediction(), top=2)
 
 
 def test_lower_is_better_for_an_error(capsys):
@@ -241,21 +236,14 @@ def test_lower_is_better_for_an_error(capsys):
     assert [line.split(": ")[1] for line in lines] == ["B is better", "A is better"]
 
 
-def test_a_wide_table_shows_what_fits_on_a_screen(capsys):
-    row = {"tag": "calm", "PR-AUC": 0.5, "grade": "good", "PR-AUC-low": 0.1, "Brier-skill": 0.1, "ECE-all": 0.01}
-    shared.print_scores(replace(SCORES, per_target=(row,)), "table")
-    assert capsys.readouterr().out.splitlines()[4].split() == ["tag", "grade", "PR-AUC", "ECE-all"]
-
-
 def test_quirks_and_warnings_go_to_stderr(capsys):
     evaluate.print_quirks(["one", "two"])
     plaintext.warn("look out")
     assert capsys.readouterr() == ("", "as published: one\nas published: two\nwarning: look out\n")
 
 
-def test_classes_as_a_table_have_a_star_at_the_one_that_is_chosen(capsys):
-    tag.print_predictions([make_class_prediction()], "table", 10, timeline=False)
-    lines = capsys.readouterr().out.splitlines()
+def test_classes_as_a_table_have_a_star_at_the_one_that_is_chosen(show):
+    lines = show(make_class_prediction()).splitlines()
     assert [line.split()[:3] for line in lines[1:4]] == [
         ["Q3", "0.600", "*"],
         ["Q4", "0.200", "████"],
@@ -265,9 +253,8 @@ def test_classes_as_a_table_have_a_star_at_the_one_that_is_chosen(capsys):
     assert "threshold" not in " ".join(lines)
 
 
-def test_values_as_a_table_lie_on_their_scale_in_the_order_of_the_task(capsys):
-    tag.print_predictions([make_value_prediction()], "table", 10, timeline=False)
-    lines = capsys.readouterr().out.splitlines()
+def test_values_as_a_table_lie_on_their_scale_in_the_order_of_the_task(show):
+    lines = show(make_value_prediction()).splitlines()
     assert [line.split()[:3] for line in lines[1:3]] == [["valence", "3.000", "█████"], ["arousal", "7.000", "█" * 15]]
     assert lines[1].endswith("(weak)")
     assert lines[3] == "  (on a scale from 1 to 9)"
@@ -275,35 +262,19 @@ def test_values_as_a_table_lie_on_their_scale_in_the_order_of_the_task(capsys):
     assert "threshold" not in " ".join(lines)
 
 
-def test_values_over_time_stand_below_their_names(capsys):
-    tag.print_predictions([make_value_prediction()], "table", 10, timeline=True)
-    lines = capsys.readouterr().out.splitlines()
-    start = lines.index("  seconds  valence  arousal")
-    assert lines[start + 1] == "     0.00     2.00     6.00"
-    assert lines[start + 2] == "     0.96     4.00     8.00"
-
-
-def test_classes_and_values_as_csv_have_columns_of_their_own(capsys):
-    tag.print_predictions([make_class_prediction()], "csv", 2, timeline=False)
-    rows = read_csv(capsys.readouterr().out)
+def test_classes_and_values_as_csv_have_columns_of_their_own(show):
+    rows = read_csv(show(make_class_prediction(), form="csv", top=2))
     assert [(row["class"], float(row["probability"]), row["chosen"], row["reliability"]) for row in rows] == [
         ("Q3", pytest.approx(0.6), "1", "good"),
         ("Q4", pytest.approx(0.2), "0", "unknown"),
     ]
-    tag.print_predictions([make_value_prediction()], "csv", 2, timeline=False)
-    rows = read_csv(capsys.readouterr().out)
+    rows = read_csv(show(make_value_prediction(), form="csv", top=2))
     assert [(row["name"], row["value"], row["scale_low"], row["scale_high"]) for row in rows] == [
         ("valence", "3.0", "1.0", "9.0"),
         ("arousal", "7.0", "1.0", "9.0"),
     ]
     assert not {"chosen", "above_threshold"} & rows[0].keys()
     for prediction, header in ((make_class_prediction(), "class,probability"), (make_value_prediction(), "name,value")):
-        tag.print_predictions([prediction], "csv", 1, timeline=True)
-        lines = capsys.readouterr().out.splitlines()
+        lines = show(prediction, form="csv", top=1, timeline=True).splitlines()
         assert lines[0] == f"file,time_s,{header}"
         assert len(lines) == 3
-
-
-def test_a_count_among_the_figures_is_printed_as_one(capsys):
-    shared.print_scores(replace(SCORES, metrics={"Kendall": 0.25, "constant-curves": 3}), "table")
-    assert capsys.readouterr().out.splitlines()[1:3] == ["Kendall          0.250000", "constant-curves  3"]

@@ -1,4 +1,4 @@
-"""`similar` and `playlist` as their users meet them. (`tag` is in test_cli.py.)"""
+"""`similar` and `playlist` as their users meet them. (`tag` is in test_main.py.)"""
 
 import csv
 import io
@@ -27,11 +27,6 @@ def ask(run, corpus, corpus_store, tagger_folder):
         return run(command, *arguments, "--store", corpus_store.root, "--tagger", tagger_folder)
 
     return start
-
-
-@pytest.fixture
-def library(corpus_store, corpus_tagger):
-    return open_library(corpus_store, corpus_tagger)
 
 
 def keys_of(outcome):
@@ -73,23 +68,20 @@ def test_similar_works_without_a_tagger(run, corpus_store, library):
     assert all(track["tags"] == [] for track in json.loads(outcome.out))
 
 
-def test_similar_tells_what_is_wrong(ask, corpus, library, tmp_path, run, corpus_store):
-    outcome = ask("similar", "no/such")
-    assert (outcome.status, outcome.out) == (2, "")
-    assert f"no/such: no track of {corpus_store.root}, and no audio file" in outcome.err
-    outcome = ask("similar", tmp_path / "nosuch.mp3")  # an absolute path can be no key
-    assert outcome.status == 2
-    assert "no audio file" in outcome.err
-    (tmp_path / "noise.mp3").write_bytes(b"no sound")
-    outcome = ask("similar", tmp_path / "noise.mp3")
-    assert outcome.status == 1
-    assert re.search(r"failed: .*noise.mp3: not a readable audio file", outcome.err)
-    outcome = ask("similar", library.keys[0], "--format", "m3u8")
-    assert outcome.status == 2
-    assert "--audio DIR" in outcome.err
-    outcome = ask("similar", library.keys[0], "--audio", corpus_store.root)
-    assert outcome.status == 2
-    assert "none of the" in outcome.err
+def test_similar_tells_what_is_wrong(ask, library, tmp_path, corpus_store):
+    key, noise = library.keys[0], tmp_path / "noise.mp3"
+    noise.write_bytes(b"no sound")
+    for arguments, status, message in (
+        (("no/such",), 2, f"no/such: no track of {corpus_store.root}, and no audio file"),
+        ((tmp_path / "nosuch.mp3",), 2, "no audio file"),  # an absolute path can be no key
+        ((noise,), 1, "noise.mp3: not a readable audio file"),
+        ((key, "--format", "m3u8"), 2, "--audio DIR"),
+        ((key, "--audio", corpus_store.root), 2, "none of the"),
+    ):
+        outcome = ask("similar", *arguments)
+        assert (outcome.status, outcome.out) == (status, "")
+        assert message in outcome.err
+        assert ("failed: " in outcome.err) == (status == 1)
 
 
 def test_a_file_is_not_compared_to_embeddings_of_another_kind(run, corpus, logmel, tmp_path):
@@ -102,6 +94,8 @@ def test_a_file_is_not_compared_to_embeddings_of_another_kind(run, corpus, logme
 
 # ---- playlist
 
+SERENITY, GRIEF, JOY = (find_emotion(name).place for name in ("serenity", "grief", "joy"))
+
 
 def test_a_playlist_by_moods(ask, corpus, library):
     outcome = ask("playlist", "--mood", "sad=1", "--mood", "DARK=0.2", "--count", 4, "--format", "json")
@@ -113,21 +107,13 @@ def test_a_playlist_by_moods(ask, corpus, library):
     [
         (["--at", "-0.6,-0.4"], lambda library: library.near(-0.6, -0.4, 6)),
         (["--at", "-0.6,-0.4", "--to", "-.1,0.5"], lambda library: library.along([(-0.6, -0.4), (-0.1, 0.5)], 6)),
-        (["--emotion", "serenity"], lambda library: library.near(*place("serenity"), 6)),
-        (
-            ["--emotion", "Grief", "--to-emotion", "joy"],
-            lambda library: library.along([place("grief"), place("joy")], 6),
-        ),
-        (["--at", "0,0", "--to-emotion", "joy"], lambda library: library.along([(0, 0), place("joy")], 6)),
+        (["--emotion", "serenity"], lambda library: library.near(*SERENITY, 6)),
+        (["--emotion", "Grief", "--to-emotion", "happy"], lambda library: library.along([GRIEF, JOY], 6)),
+        (["--at", "0,0", "--to-emotion", "joy"], lambda library: library.along([(0, 0), JOY], 6)),
     ],
 )
 def test_a_playlist_by_places(ask, library, options, expected):
     assert keys_of(ask("playlist", *options, "--count", 6, "--format", "json")) == keys(expected(library))
-
-
-def place(name):
-    emotion = find_emotion(name)
-    return emotion.valence, emotion.arousal
 
 
 def test_a_playlist_is_written_in_the_format_of_its_name(ask, corpus, tmp_path):
@@ -192,21 +178,17 @@ def test_wrong_use_of_playlist(ask, options, message):
     assert message in outcome.err
 
 
-def test_the_built_in_tagger_needs_its_own_embeddings(run, corpus_store):
+def test_the_built_in_tagger_finds_music_by_its_moods_in_its_own_embeddings(run, corpus_store, tmp_path):
     outcome = run("playlist", "--mood", "happy=1", "--store", corpus_store.root)
     assert (outcome.status, outcome.out) == (2, "")
     assert "the built-in tagger does not know logmel" in outcome.err
     assert "--tagger DIR" in outcome.err
-
-
-def test_the_built_in_tagger_finds_music_by_its_moods(run, tmp_path):
-    spec = model.load_builtin().spec
-    store = EmbeddingStore(tmp_path / "store", spec)
+    tagger = model.load_builtin()
+    store = EmbeddingStore(tmp_path / "store", tagger.spec)
     rng = np.random.default_rng(0)
     for number in range(6):
-        store.add(f"t/{number}", rng.standard_normal((3, spec.dim), np.float32))
-    library = open_library(store, model.load_builtin())
-    outcome = run("playlist", "--mood", "happy=1", "--store", store.root, "--format", "json")
-    assert keys_of(outcome) == keys(library.by_moods({"Happy music": 1}, 20))
-    outcome = run("playlist", "--at", "0.5,0.5", "--store", store.root, "--format", "json", "--count", 2)
-    assert keys_of(outcome) == keys(library.near(0.5, 0.5, 2))
+        store.add(f"t/{number}", rng.standard_normal((3, tagger.spec.dim), np.float32))
+    library = open_library(store, tagger)
+    usual = ("playlist", "--store", store.root, "--format", "json")
+    assert keys_of(run(*usual, "--mood", "happy=1")) == keys(library.by_moods({"Happy music": 1}, 20))
+    assert keys_of(run(*usual, "--at", "0.5,0.5", "--count", 2)) == keys(library.near(0.5, 0.5, 2))

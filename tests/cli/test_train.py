@@ -2,9 +2,12 @@
 
 import csv
 import json
+from contextlib import redirect_stderr
+from io import StringIO
 
 import pytest
 
+from jamendo_mood.cli.main import main
 from jamendo_mood.tagging.emotions import PLACES, quadrant_of
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
@@ -41,11 +44,6 @@ def table(kind, corpus, tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(table, corpus_store):
     """A tagger's folder, and what `train` said on stderr."""
-    from contextlib import redirect_stderr
-    from io import StringIO
-
-    from jamendo_mood.cli.main import main
-
     folder, said = table.parent / "tagger", StringIO()
     arguments = ["--data", str(table), "--store", str(corpus_store.root), "--out", str(folder), "--head", "linear"]
     with redirect_stderr(said):
@@ -76,11 +74,8 @@ def test_a_report_is_written(run, kind, table, corpus_store, trained, tmp_path):
     headline = {"classes": "accuracy", "values": "CCC"}[kind]
     assert f"{figures[headline]:.4f}" in page
     assert {"classes": "own: 4 classes", "values": "own: 2 values on a scale from -1 to 1"}[kind] in page
-    assert (
-        (folder / "README.md")
-        .read_text()
-        .startswith({"classes": "# Mood classifier: own", "values": "# Predictor of values: own"}[kind])
-    )
+    title = {"classes": "# Mood classifier: own", "values": "# Predictor of values: own"}[kind]
+    assert (folder / "README.md").read_text().startswith(title)
 
 
 def test_songs_are_tagged_and_found_by_their_place(run, kind, corpus, corpus_store, trained):

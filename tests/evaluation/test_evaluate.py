@@ -52,10 +52,6 @@ def scores(truth, predictions):
     )
 
 
-def refuse_constant(name):
-    pytest.fail(f"{name} is no JSON")
-
-
 def test_official_names_are_at_the_top_of_the_json(scores, truth, predictions):
     values = scores.to_json()
     assert set(values) == OFFICIAL | DECIDED | {"prior-macro", "examples", "per_target"}
@@ -66,10 +62,12 @@ def test_official_names_are_at_the_top_of_the_json(scores, truth, predictions):
     assert set(undecided) == OFFICIAL | {"prior-macro", "examples", "per_target"}
 
 
-def test_the_json_is_unrounded_and_knows_no_nan(scores):
-    text = json.dumps(scores.to_json(), allow_nan=False)
-    values = json.loads(text, parse_constant=refuse_constant)
+def test_the_json_is_unrounded_and_knows_no_nan_and_is_saved_beside_a_table(scores, tmp_path):
+    scores.save(tmp_path / "new" / "report")
+    text = (tmp_path / "new" / "report" / "scores.json").read_text()
+    values = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert values == scores.to_json()
+    json.dumps(values, allow_nan=False)
     assert values["PR-AUC-macro"] != round(values["PR-AUC-macro"], 6)
     rows = {row["tag"]: row for row in values["per_target"]}
     assert list(rows) == list(TAGS)
@@ -77,6 +75,9 @@ def test_the_json_is_unrounded_and_knows_no_nan(scores):
         assert rows[tag]["PR-AUC"] is None
         assert rows[tag]["ROC-AUC"] is None
     assert rows["never"]["threshold"] is None
+    lines = (tmp_path / "new" / "report" / "per_target.csv").read_text().splitlines()
+    assert lines[0] == "tag,positives,prior,PR-AUC,ROC-AUC,precision,recall,F-score,threshold"
+    assert [line.split(",")[0] for line in lines[1:]] == scores.table()["tag"].tolist()
 
 
 def test_a_row_says_of_its_tag_what_the_metrics_say(scores, truth, predictions):
@@ -98,15 +99,6 @@ def test_the_table_has_the_best_tag_first_and_undefined_ones_last(scores):
     assert defined == sorted(defined, reverse=True)
     assert table["PR-AUC"].isna().tolist() == [False, False, True, True]
     assert set(table["tag"]) == set(TAGS)
-
-
-def test_scores_are_saved_as_json_and_csv(scores, tmp_path):
-    scores.save(tmp_path / "new" / "report")
-    text = (tmp_path / "new" / "report" / "scores.json").read_text()
-    assert json.loads(text, parse_constant=refuse_constant) == scores.to_json()
-    lines = (tmp_path / "new" / "report" / "per_target.csv").read_text().splitlines()
-    assert lines[0] == "tag,positives,prior,PR-AUC,ROC-AUC,precision,recall,F-score,threshold"
-    assert [line.split(",")[0] for line in lines[1:]] == scores.table()["tag"].tolist()
 
 
 @pytest.fixture(scope="module")
@@ -178,12 +170,9 @@ def test_taggers_are_compared_on_every_figure(tagger, test_part):
         evaluate.compare(tagger, tagger, (test_part, make_examples(50, seed=3)))
 
 
-def test_as_many_names_as_columns_are_needed(truth, predictions):
+def test_as_many_names_and_predictions_as_columns_are_needed(truth, predictions):
     with pytest.raises(DataError, match="3 names of tags for 4 columns"):
         evaluate.score_predictions(truth, predictions, TAGS[:3])
-
-
-def test_predictions_of_another_shape_are_refused(truth, predictions):
     with pytest.raises(DataError, match=r"predictions have the shape \(39, 4\), the truth has \(40, 4\)"):
         evaluate.score_predictions(truth, predictions[1:], TAGS)
 
@@ -279,6 +268,10 @@ def test_a_page_is_whole_and_needs_no_network_and_no_script(text):
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
     assert 'name="viewport"' in text
+    assert page.texts.count("Toys & <Tags>") == 2  # in the head, and at the top
+    for fact in ("task", "toy", "data", "/data/a & b"):
+        assert fact in page.texts
+    assert "200 tracks" in " ".join(page.texts)
 
 
 LEFT_OUT = ("1 without a PR-AUC", "the worst, and some between", "Of 61 tags, the 60 most frequent")
@@ -313,14 +306,6 @@ def test_every_figure_is_in_the_page_and_what_it_leaves_out_is_said(count, image
         assert 300 < int(image["width"]) < 1200
 
 
-def test_title_and_facts_are_there_as_text(text):
-    page = Page(text)
-    assert page.texts.count("Toys & <Tags>") == 2  # in the head, and at the top
-    for fact in ("task", "toy", "data", "/data/a & b"):
-        assert fact in page.texts
-    assert "200 tracks" in " ".join(page.texts)
-
-
 def test_nothing_that_is_said_of_a_tag_is_taken_for_html(undrawn, tmp_path):
     evil = '<script>alert("&amp;")</script>'
     evaluation = make_evaluation(3, names=(evil, "b", "c"))
@@ -345,10 +330,12 @@ def test_headline_figures_with_their_intervals_and_what_they_are(seven, text):
         assert len(meaning) > 20
 
 
-def test_a_figure_that_nobody_explained_is_shown_without(one, undrawn, tmp_path):
-    odd = replace(one, metrics={"<odd>": 0.5})
-    (_, row) = read(evaluate.save_report(odd, tmp_path, title="", facts={})).tables[0]
+def test_a_figure_that_nobody_explained_is_shown_and_a_column_that_nobody_knows_comes_last(one, undrawn, tmp_path):
+    odd = replace(one, metrics={"<odd>": 0.5}, per_target=tuple({"<new>": 1, **row} for row in one.per_target))
+    (_, row), (header, first, *_) = read(evaluate.save_report(odd, tmp_path, title="", facts={})).tables
     assert row == ["<odd>", "0.5000", ""]
+    assert header[-1] == "<new>"
+    assert first[-1] == "1"
 
 
 def test_the_table_has_every_tag_and_every_column_best_first(seven, text):
@@ -367,13 +354,6 @@ def test_the_table_has_every_tag_and_every_column_best_first(seven, text):
     assert undefined["positives"] == "0"
     by_tag = {row[0]: row for row in rows}
     assert by_tag[f"tag {NEVER_GIVEN}"][header.index("threshold")] == "-"  # infinite
-
-
-def test_a_column_that_nobody_knows_comes_last(one, undrawn, tmp_path):
-    more = replace(one, per_target=tuple({"<new>": 1, **row} for row in one.per_target))
-    header, first, *_ = read(evaluate.save_report(more, tmp_path, title="", facts={})).tables[1]
-    assert header[-1] == "<new>"
-    assert first[-1] == "1"
 
 
 def test_grades_are_counted_and_explained(seven, text):
@@ -398,12 +378,11 @@ def test_the_same_evaluation_gives_the_same_file(seven, text, tmp_path):
     assert again.read_bytes() == text.encode()
 
 
-def test_names_of_files_that_are_no_unicode_are_written_as_far_as_they_can_be(one, undrawn, tmp_path):
+def test_names_that_are_no_unicode_are_written_as_far_as_they_can_be_and_a_folder_in_the_way_is_named(
+    one, undrawn, tmp_path
+):
     path = evaluate.save_report(one, tmp_path, title="t", facts={"tagger": os.fsdecode(b"m\xffods")})
     assert "m?ods" in read(path).texts
-
-
-def test_a_folder_that_cannot_be_made_is_named(one, undrawn, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="file"):
         evaluate.save_report(one, tmp_path / "file", title="t", facts={})
@@ -471,21 +450,27 @@ def test_songs_that_never_change_have_no_course(tmp_path):
 
 
 MADE = {
-    "tags": lambda: make_evaluation(3),
-    "classes": lambda: make_class_evaluation(3),
-    "values": lambda: make_value_evaluation(rows=120, songs=6),
+    "tags": lambda: make_evaluation(7),
+    "classes": lambda: make_class_evaluation(4),
+    "values": lambda: make_value_evaluation(rows=120, songs=8),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_evaluation_of_each_kind_has_sections_with_pictures_and_captions(kind):
-    sections = list(KINDS[kind].report.sections(MADE[kind]()))
+def test_an_evaluation_of_each_kind_has_sections_and_words_for_every_figure_and_column(kind):
+    evaluation, report = MADE[kind](), KINDS[kind].report
+    sections = list(report.sections(evaluation))
     headings = [section.heading for section in sections]
     assert len(headings) == len(set(headings)) > 2
     for section in sections:
         assert all(hasattr(picture, "to_png") for picture in section.pictures)
         assert section.pictures
         assert all(len(text) > 20 for text in section.caption)
+    assert evaluation.metrics.keys() == report.metrics.keys()
+    assert {name for row in evaluation.per_target for name in row} <= report.columns.keys()
+    assert all(len(text) > 20 for text in report.metrics.values())
+    assert list(report.columns)[:2] == [KINDS[kind].target, "grade"]  # a table begins with names and grades
+    assert {KINDS[kind].target, KINDS[kind].ranked_by} <= {*SHOWN}
 
 
 def test_only_moments_have_songs_over_time():
@@ -495,24 +480,3 @@ def test_only_moments_have_songs_over_time():
     assert "Songs over time" not in [section.heading for section in KINDS["values"].report.sections(tracks)]
     assert "is a track" in next(KINDS["values"].report.sections(tracks)).caption[0]
     assert "is a moment of a song" in next(KINDS["values"].report.sections(songs)).caption[0]
-
-
-MADE_REPORT_WORDS = {
-    "tags": lambda: make_evaluation(7),
-    "classes": lambda: make_class_evaluation(4),
-    "values": lambda: make_value_evaluation(rows=120, songs=8),
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_figure_and_column_is_explained(kind):
-    evaluation = MADE_REPORT_WORDS[kind]()
-    assert evaluation.metrics.keys() == KINDS[kind].report.metrics.keys()
-    assert {name for row in evaluation.per_target for name in row} <= KINDS[kind].report.columns.keys()
-    assert all(len(text) > 20 for text in KINDS[kind].report.metrics.values())
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_table_begins_with_names_and_grades(kind):
-    assert list(KINDS[kind].report.columns)[:2] == [KINDS[kind].target, "grade"]
-    assert {KINDS[kind].target, KINDS[kind].ranked_by} <= {*SHOWN}

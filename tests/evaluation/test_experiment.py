@@ -37,9 +37,7 @@ def learned(monkeypatch):
 
 def test_every_track_is_tested_once_by_a_tagger_that_did_not_know_it():
     seen = []
-    found = run_folds(
-        load, range(4), lambda _: STORE, CONFIG, rounds=20, on_fold=lambda split, figures: seen.append((split, figures))
-    )
+    found = run_folds(load, range(4), lambda _: STORE, CONFIG, rounds=20, on_fold=lambda *fold: seen.append(fold))
     assert [split for split, _ in seen] == [0, 1, 2, 3]
     assert found.folds == tuple(figures for _, figures in seen)
     assert found.pooled.examples == 120

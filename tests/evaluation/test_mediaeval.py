@@ -40,13 +40,10 @@ def test_an_array_that_is_no_table_of_numbers_is_refused(tmp_path, array, messag
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x93NUMPY\x01\x00\x10"])
 def test_a_file_that_is_no_array_is_refused(tmp_path, content):
+    with pytest.raises(DataError, match=r"x\.npy: cannot be read as a .npy file .*No such file"):
+        evaluate.read_array(tmp_path / "x.npy")
     (tmp_path / "x.npy").write_bytes(content)
     with pytest.raises(DataError, match=r"x\.npy: cannot be read as a .npy file"):
-        evaluate.read_array(tmp_path / "x.npy")
-
-
-def test_a_missing_array_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"x\.npy: cannot be read as a .npy file .*No such file"):
         evaluate.read_array(tmp_path / "x.npy")
 
 
@@ -66,16 +63,12 @@ def test_other_values_are_no_booleans(tmp_path, value):
         evaluate.read_bools(tmp_path / "x.npy")
 
 
-def test_tags_are_read_one_a_line(tmp_path):
+def test_tags_are_read_one_a_line_and_thresholds_with_their_tags(tmp_path):
     (tmp_path / "tags.txt").write_bytes("mood/theme---happy\r\nsad song\r\n\r\né\r\n".encode())
     assert evaluate.read_tags(tmp_path / "tags.txt") == ("mood/theme---happy", "sad song", "é")
-
-
-def test_thresholds_are_read_with_their_tags(tmp_path):
     (tmp_path / "t.txt").write_text("happy\t0.25\nsad\t1e-3\n")
     tags, thresholds = evaluate.read_thresholds(tmp_path / "t.txt")
-    assert tags == ("happy", "sad")
-    assert thresholds.tolist() == [0.25, 0.001]
+    assert (tags, thresholds.tolist()) == (("happy", "sad"), [0.25, 0.001])
 
 
 @pytest.mark.parametrize("content", ["happy\thigh\n", "happy\n", "happy\t0.5\t0.6\n"])

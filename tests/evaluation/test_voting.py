@@ -79,17 +79,15 @@ def test_the_class_that_most_choose_wins_though_another_scores_higher():
 
 
 def test_a_vote_needs_two_for_one_task_and_the_same_tracks():
-    Y = [[1, 0], [0, 1]]
-    one = make_member(TAGS, [[0.9, 0.1], [0.1, 0.9]], Y)
-    with pytest.raises(UsageError, match="needs two taggers or more"):
-        vote({"x": one})
-    with pytest.raises(UsageError, match="no tagger can be called 'vote'"):
-        vote({"x": one, "vote": one})
-    with pytest.raises(UsageError, match="x and y are for different tasks"):
-        vote({"x": one, "y": make_member(CLASSES, np.eye(3), np.eye(3))})
-    shorter = make_member(TAGS, [[0.9, 0.1]], Y[:1])
-    with pytest.raises(UsageError, match="x and y are not evaluated on the same tracks"):
-        vote({"x": one, "y": shorter})
+    one = make_member(TAGS, [[0.9, 0.1], [0.1, 0.9]], [[1, 0], [0, 1]])
+    for members, message in (
+        ({"x": one}, "needs two taggers or more"),
+        ({"x": one, "vote": one}, "no tagger can be called 'vote'"),
+        ({"x": one, "y": make_member(CLASSES, np.eye(3), np.eye(3))}, "x and y are for different tasks"),
+        ({"x": one, "y": make_member(TAGS, [[0.9, 0.1]], [[1, 0]])}, "x and y are not evaluated on the same tracks"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            vote(members)
 
 
 def test_the_command_tells_the_figures_of_each_and_of_the_vote(run, corpus, corpus_store, tagger_folder, tmp_path):
@@ -100,7 +98,7 @@ def test_the_command_tells_the_figures_of_each_and_of_the_vote(run, corpus, corp
     extract({key: path for key, path in find_audio(corpus.audio).items() if key in tested}, embedder, store)
     other = tmp_path / "other"
     tagger = make_tagger(corpus.dataset.task, embedder.spec, HeadConfig("cnn", hidden=8))
-    replace(tagger, calibration=np.tile([1.0, 0.0], (5, 1)), thresholds=np.full(5, 0.5)).save(other)
+    replace(tagger, thresholds=np.full(5, 0.5)).save(other)
     members = (f"{tagger_folder}={corpus_store.root}", f"{other}={store.root}")
     outcome = run("vote", *members, "--data", corpus.root, "--rounds", 0, "--format", "json")
     assert outcome.status == 0, outcome.err

@@ -38,17 +38,22 @@ def path(tmp_path):
     return tmp_path / "data" / "jamendo-mood" / "emotions.jsonl"
 
 
-def test_what_was_remembered_is_read_again(path):
+def test_what_was_remembered_is_read_again_by_its_owner_until_it_is_forgotten(path):
     assert read(path) == History(())
     assert remember([JOY], path) == path
-    remember([SADNESS, JOY], path)
-    assert read(path) == History((JOY, SADNESS, JOY))
-
-
-def test_nobody_else_can_read_it(path):
-    remember([JOY], path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    remember([SADNESS, JOY], path)
+    assert read(path) == History((JOY, SADNESS, JOY))
+    assert forget(path) is True
+    assert not path.exists()
+    assert forget(path) is False
+    remember([SADNESS], path)
+    assert read(path).wishes == (SADNESS,)
+    path.write_text(line(time="2026-11-21T09:30:00+01:00") + "\n", encoding="utf-8")  # times of other zones
+    assert read(path).wishes == (JOY,)
+    now = mood_log.now()
+    assert (now.utcoffset(), now.microsecond) == (datetime.timedelta(0), 0)
 
 
 def test_it_lies_in_the_users_data_folder(monkeypatch, tmp_path):
@@ -63,15 +68,6 @@ def test_it_lies_in_the_users_data_folder(monkeypatch, tmp_path):
         assert default_path() == tmp_path / "home" / ".local" / "share" / "jamendo-mood" / "emotions.jsonl"
     monkeypatch.delenv("XDG_DATA_HOME")
     assert default_path().is_relative_to(tmp_path / "home")
-
-
-def test_forgetting_leaves_nothing(path):
-    remember([JOY], path)
-    assert forget(path) is True
-    assert not path.exists()
-    assert forget(path) is False
-    remember([SADNESS], path)
-    assert read(path).wishes == (SADNESS,)
 
 
 @pytest.mark.parametrize("torn", [b'{"time": "2026-11-21T08', b"\xff\xfe", b"{}"])
@@ -119,12 +115,6 @@ def test_a_line_that_is_wrong_is_named_and_passed_over(path, wrong, why):
     (problem,) = kept.problems
     assert problem.startswith(f"{path}, line 3 is skipped: ")
     assert why in problem
-
-
-def test_times_of_other_zones_are_read(path):
-    path.parent.mkdir(parents=True)
-    path.write_text(line(time="2026-11-21T09:30:00+01:00") + "\n", encoding="utf-8")
-    assert read(path).wishes == (JOY,)
 
 
 APPEND = """
@@ -192,12 +182,6 @@ def test_a_place_is_called_what_was_asked_for_or_what_lies_there():
     assert wish_for(Place(0.1234567, 0.1), "emotion", TIME, "joy") == Wish(TIME, "joy", 0.123, 0.1, "emotion")
 
 
-def test_the_time_is_utc_to_the_second():
-    now = mood_log.now()
-    assert now.utcoffset() == datetime.timedelta(0)
-    assert now.microsecond == 0
-
-
 def test_a_history_is_written_down(monkeypatch):
     one, other = FORMATS["table"]([JOY, SADNESS]).splitlines()
     assert one == f"{TIME.astimezone():%Y-%m-%d %H:%M}  joy            valence +0.80  arousal +0.50  emotion"
@@ -222,7 +206,7 @@ def test_nothing_of_it_is_loaded_or_written_by_importing(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2, 60])
-def test_curves_are_drawn(count, no_pyplot):
+def test_curves_are_drawn_and_the_ends_of_a_path_named_together(count, no_pyplot):
     wishes = [
         Wish(TIME + datetime.timedelta(hours=n), "joy", (n % 5) / 5, -(n % 7) / 7, "emotion") for n in range(count)
     ]
@@ -233,10 +217,7 @@ def test_curves_are_drawn(count, no_pyplot):
     assert arousal.get_ydata().tolist() == [wish.arousal for wish in wishes]
     assert 0 < len(axes.texts) <= min(count, MAX_NAMES + 1)
     assert figure._repr_png_().startswith(b"\x89PNG")
-
-
-def test_the_ends_of_a_path_are_named_together():
-    wishes = [Wish(TIME, "sadness", -0.8, -0.4, "emotion"), Wish(TIME, "joy", 0.8, 0.5, "to-emotion")]
+    ends = [Wish(TIME, "sadness", -0.8, -0.4, "emotion"), Wish(TIME, "joy", 0.8, 0.5, "to-emotion")]
     later = Wish(TIME + datetime.timedelta(days=1), "neutral", 0.0, 0.0, "emotion")
-    (axes,) = plot_history([*wishes, later]).axes
+    (axes,) = plot_history([*ends, later]).axes
     assert [text.get_text() for text in axes.texts] == ["sadness → joy", "neutral"]

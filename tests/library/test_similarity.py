@@ -85,14 +85,10 @@ def test_similar_is_the_cosine_of_standardised_means():
     found = library.similar("t/3", 10)
     assert keys(found) == [f"t/{n}" for n in expected]
     np.testing.assert_allclose([track.fit for track in found], np.clip(cosines[expected], 0, 1), atol=1e-5)
-
-
-def test_a_song_that_is_not_in_the_library_is_looked_up_by_its_mean():
-    library = make_library()
-    found = library.similar(library.means[3], 11)
-    assert found[0].key == "t/3"
-    assert found[0].fit == pytest.approx(1)
-    assert found[1:] == library.similar("t/3", 10)
+    assert pickle.loads(pickle.dumps(library)).similar("t/3", 10) == found  # in another process, too
+    itself, *others = library.similar(library.means[3], 11)  # a song that is not in the library has its mean
+    assert (itself.key, itself.fit) == ("t/3", pytest.approx(1))
+    assert others == found
 
 
 def test_unwanted_tracks_are_left_out():
@@ -132,6 +128,8 @@ def test_one_mood_gives_the_tracks_with_most_or_least_of_it():
     most = library.by_moods({"calm": 1.0}, 40)
     assert keys(most) == order[::-1]
     assert [track.fit for track in most] == pytest.approx(np.linspace(1, 0, 40), abs=1e-6)
+    for name in ("happy", "Happy music", " HAPPY MUSIC "):
+        assert find_target(name, TARGETS) == 2
 
 
 def test_several_moods_are_met_together():
@@ -151,11 +149,6 @@ def test_a_tag_that_cannot_be_relied_on_weighs_less():
     assert keys(trusted.by_moods(wanted, 3))[-1] == "a"
     trusted = Library(("a", "b", "c"), TARGETS, grades=("good", "unknown", "good"), **arrays)
     assert keys(trusted.by_moods(wanted, 3))[-1] == "b"
-
-
-@pytest.mark.parametrize("name", ["happy", "Happy music", " HAPPY MUSIC "])
-def test_moods_are_found_by_name(name):
-    assert find_target(name, TARGETS) == 2
 
 
 @pytest.mark.parametrize(
@@ -181,6 +174,8 @@ def test_near_a_point_are_the_nearest():
     found = library.near(0.5, -0.25, 5)
     assert keys(found) == [f"t/{n}" for n in distances.argsort()[:5]]
     assert found[0].fit == pytest.approx(1 - distances.min() / np.sqrt(8), abs=1e-6)
+    for path in ([(0.5, -0.25)], [(0.5, -0.25), (0.5, -0.25)]):  # of one point
+        assert library.along(path, 5) == found
 
 
 def test_a_path_goes_from_its_start_to_its_end():
@@ -212,12 +207,6 @@ def test_each_place_takes_the_nearest_track_left():
     assert len(library.along([(-1, 0), (1, 0)], 31)) == 30
 
 
-def test_a_path_of_one_point_is_that_point():
-    library = make_library()
-    assert library.along([(0.2, 0.3)], 5) == library.near(0.2, 0.3, 5)
-    assert library.along([(0.2, 0.3), (0.2, 0.3)], 5) == library.near(0.2, 0.3, 5)
-
-
 @pytest.mark.parametrize("points", [[(0, 1.1)], [(0, 0), (float("nan"), 0)], []])
 def test_points_off_the_plane_are_refused(points):
     with pytest.raises(UsageError, match=r"from -1 to 1"):
@@ -244,13 +233,7 @@ def test_a_result_holds_its_file_and_highest_tags():
     assert library.similar("a", 1)[0].file is None
 
 
-def test_a_library_can_be_handed_to_another_process():
-    library = make_library()
-    assert pickle.loads(pickle.dumps(library)).similar("t/3", 10) == library.similar("t/3", 10)
-
-
-def test_a_real_library_finds_what_it_should(corpus, corpus_store, corpus_tagger):
-    library = open_library(corpus_store, corpus_tagger, corpus.audio)
+def test_a_real_library_finds_what_it_should(corpus, corpus_store, corpus_tagger, library):
     assert library.keys == tuple(sorted(corpus_store))
     assert library.files.keys() == set(library.keys)
     tags = {song.path.removesuffix(".mp3"): set(song.moods) for song in corpus.songs}
@@ -270,9 +253,6 @@ def test_without_a_tagger_there_is_sound_alone(corpus_store):
     assert library.similar(library.keys[0], 2)[0].tags == ()
     with pytest.raises(UsageError, match="tracks cannot be found by them"):
         library.near(0, 0, 1)
-
-
-def test_a_store_of_other_embeddings_is_refused(corpus_store):
     with pytest.raises(UsageError, match="this tagger needs embeddings of vggish-pca"):
         open_library(corpus_store, load_builtin())
 

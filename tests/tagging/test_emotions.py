@@ -45,40 +45,28 @@ def test_the_wheel_has_eight_petals_of_three():
         assert petal[1].name == family
         assert len({emotion.angle_deg for emotion in petal}) == 1
         assert petal[0].arousal < petal[1].arousal < petal[2].arousal
-
-
-@pytest.mark.parametrize(
-    ("one", "other"), [("joy", "sadness"), ("trust", "disgust"), ("fear", "anger"), ("surprise", "anticipation")]
-)
-def test_opposites_face_each_other_on_the_wheel(one, other):
-    assert abs(find_emotion(one).angle_deg - find_emotion(other).angle_deg) == 180
+    for one, other in zip(families[:4], families[4:], strict=True):  # opposites face each other
+        assert abs(find_emotion(one).angle_deg - find_emotion(other).angle_deg) == 180
+    assert len({emotion.place for emotion in EMOTIONS.values()} | {NEUTRAL.place}) == 25
+    quadrants = {"happy": "Q1", "sad": "Q3", "angry": "Q2", "fear": "Q2", "serenity": "Q4"}
+    assert {name: quadrant_of(*find_emotion(name).place) for name in quadrants} == quadrants
 
 
 def test_all_that_is_placed_lies_on_tenths_within_the_plane():
     words = [place for adjectives in ADJECTIVES.values() for place in adjectives.values()]
-    positions = np.array([*words, *(emotion.place for emotion in EMOTIONS.values())])
+    positions = np.array([*words, *(emotion.place for emotion in EMOTIONS.values()), *PLACES.values()])
     assert np.abs(positions).max() <= 1
     assert np.allclose(positions * 10, np.round(positions * 10))
 
 
-def test_no_two_emotions_share_a_place():
-    assert len({emotion.place for emotion in EMOTIONS.values()} | {NEUTRAL.place}) == 25
-
-
-def test_mirex_has_29_adjectives_in_five_clusters():
+def test_each_of_five_clusters_lies_at_the_mean_of_its_adjectives_few_of_which_are_nearer_to_another():
     assert list(ADJECTIVES) == list(CLUSTERS) == [1, 2, 3, 4, 5]
     words = [word for adjectives in ADJECTIVES.values() for word in adjectives]
     assert len(words) == len(set(words)) == 29
-
-
-def test_a_cluster_lies_at_the_mean_of_its_adjectives():
     for cluster, place in CLUSTERS.items():
         np.testing.assert_allclose(place, np.mean([*ADJECTIVES[cluster].values()], axis=0), atol=0.0005)
         assert cluster_of(*place) == cluster
     assert [quadrant_of(*place) for place in CLUSTERS.values()] == ["Q1", "Q1", "Q3", "Q1", "Q2"]
-
-
-def test_adjectives_that_lie_nearer_to_another_cluster_are_few_and_those_of_the_page():
     strays = {word for own, words in ADJECTIVES.items() for word, place in words.items() if cluster_of(*place) != own}
     assert strays == {"confident", "rollicking", "humorous", "silly"}
     assert all(f"`{word}`" in PAGE.read_text(encoding="utf-8") for word in strays)
@@ -110,13 +98,6 @@ def test_an_emotion_wears_the_face_of_its_petal_where_there_is_one():
         if one.family not in faces or one.name == "boredom":
             nearest = min(round(math.dist(one.place, place), 9) for place in six.values())
             assert round(math.dist(one.place, six[one.face]), 9) == nearest, one.name
-
-
-@pytest.mark.parametrize(
-    ("name", "quadrant"), [("happy", "Q1"), ("sad", "Q3"), ("angry", "Q2"), ("fear", "Q2"), ("serenity", "Q4")]
-)
-def test_emotions_lie_in_their_quadrants(name, quadrant):
-    assert quadrant_of(*find_emotion(name).place) == quadrant
 
 
 def test_every_place_has_every_name():
@@ -215,22 +196,16 @@ def test_emotions_are_found_by_name():
         find_emotion("xyzzy")
 
 
-def test_a_face_of_one_emotion_lies_where_it_does():
-    for face, emotion in FACES.items():
-        assert from_face({face: 0.3}) == find_emotion(emotion).place
-        assert from_face({other: float(other == face) for other in FACES}) == find_emotion(emotion).place
-
-
-def test_a_face_lies_at_the_weighted_mean():
+def test_a_face_lies_at_the_weighted_mean_which_is_on_the_plane():
     scores = {"Happy": 0.5, "SURPRISE": 0.25, "neutral": 0.25, "sad": 0.0}
     expected = 0.5 * np.array(EMOTIONS["joy"].place) + 0.25 * np.array(EMOTIONS["surprise"].place)
     np.testing.assert_allclose(from_face(scores), expected)
     np.testing.assert_allclose(from_face({name: 40 * score for name, score in scores.items()}), expected)
     np.testing.assert_allclose(from_face({"happiness": np.float32(2)}), EMOTIONS["joy"].place)
     assert describe_place(*from_face(scores)).quadrant == "Q1"
-
-
-def test_a_face_stays_on_the_plane():
+    for face, emotion in FACES.items():
+        assert from_face({face: 0.3}) == find_emotion(emotion).place
+        assert from_face({other: float(other == face) for other in FACES}) == find_emotion(emotion).place
     rng = np.random.default_rng(0)
     for _ in range(200):
         place = from_face(dict(zip(FACES, (rng.random(7) ** 8 * 1.7e308).tolist(), strict=True)))

@@ -4,37 +4,32 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_examples import COURSES, DIM, QUADRANTS, SPEC, TASK, VALUES
-from toy_examples import make_tagger as make_toy
+from toy_examples import COURSES, DIM, QUADRANTS, SPEC, TASK, VALUES, make_tagger
 
 from jamendo_mood.cli import demo
 from jamendo_mood.extraction.streaming import embed_files
 from jamendo_mood.tagging import analysis
 from jamendo_mood.tagging.analysis import Explanation, explain
-from jamendo_mood.tasks.calibration import IDENTITY, log_odds
-from jamendo_mood.training.heads import HEADS, HeadConfig, build_head
-from jamendo_mood.training.model import Tagger
+from jamendo_mood.tasks.calibration import log_odds
+from jamendo_mood.training.heads import HEADS, HeadConfig
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.process import import_quietly
 
 pytest_plugins = ["demo_corpus"]
-
-
-def make_tagger(config, seed=0):
-    """An untrained tagger with weights from a seed."""
-    import_quietly("keras").utils.set_random_seed(seed)
-    weights = tuple(build_head(config, DIM, len(TASK.targets), "sigmoid").get_weights())
-    calibration = np.tile(IDENTITY, (len(TASK.targets), 1))
-    return Tagger(TASK, SPEC, config, (weights,), calibration, np.full(3, 0.5), ("good",) * 3)
 
 
 def make_frames(count, seed=0):
     return np.random.default_rng(seed).standard_normal((count, DIM), dtype=np.float32)
 
 
+def stretches_of(found):
+    """First row, and row after the last, of each stretch."""
+    borders = np.round(np.append(found.starts_s, found.ends_s[-1]) / SPEC.hop_s).astype(int)
+    return itertools.pairwise(borders.tolist())
+
+
 @pytest.fixture(scope="module")
 def linear():
-    return make_tagger(HeadConfig("linear"))
+    return make_tagger(TASK, config=HeadConfig("linear"))
 
 
 @pytest.mark.parametrize(
@@ -48,14 +43,13 @@ def linear():
 )
 def test_a_weight_is_the_fall_of_the_log_odds_without_the_stretch(name, pooling, monkeypatch):
     monkeypatch.setattr(analysis, "SCORED_FRAMES", 200)  # so that it takes several calls
-    tagger = make_tagger(HeadConfig(name, pooling, hidden=8, layers=1))
+    tagger = make_tagger(TASK, config=HeadConfig(name, pooling, hidden=8, layers=1))
     frames = make_frames(77)
     found = explain(tagger, frames, stretches=5)
     assert found.weights.shape == (5, 3)
     assert found.weights.dtype == np.float32
-    borders = np.round(np.append(found.starts_s, found.ends_s[-1]) / SPEC.hop_s).astype(int)
     whole = log_odds(tagger.score_track(frames))
-    for row, (start, end) in enumerate(itertools.pairwise(borders)):
+    for row, (start, end) in enumerate(stretches_of(found)):
         without = log_odds(tagger.score_track(np.delete(frames, np.s_[start:end], axis=0)))
         np.testing.assert_allclose(found.weights[row], whole - without, rtol=0, atol=1e-4)
     assert np.abs(found.weights).max() > 0.01
@@ -63,23 +57,21 @@ def test_a_weight_is_the_fall_of_the_log_odds_without_the_stretch(name, pooling,
 
 @pytest.mark.parametrize("task", [QUADRANTS, VALUES], ids=["classes", "values"])
 def test_of_classes_too_it_is_the_log_odds_and_of_values_the_value(task):
-    tagger, frames = make_toy(task), make_frames(77)
+    tagger, frames = make_tagger(task), make_frames(77)
     found = explain(tagger, frames, stretches=5)
     weigh = np.asarray if task.scale else log_odds
-    borders = np.round(np.append(found.starts_s, found.ends_s[-1]) / SPEC.hop_s).astype(int)
-    for row, (start, end) in enumerate(itertools.pairwise(borders)):
+    for row, (start, end) in enumerate(stretches_of(found)):
         without = tagger.score_track(np.delete(frames, np.s_[start:end], axis=0))
         np.testing.assert_allclose(found.weights[row], weigh(tagger.score_track(frames)) - weigh(without), atol=1e-4)
     assert np.abs(found.weights).max() > 0.01
 
 
 def test_where_moments_are_scored_by_themselves_those_of_the_stretch_are_left_out_of_the_mean():
-    tagger, frames = make_toy(COURSES), make_frames(2_000)  # of which none is left out for being many
+    tagger, frames = make_tagger(COURSES), make_frames(2_000)  # of which none is left out for being many
     found = explain(tagger, frames, stretches=7)
-    borders = np.round(np.append(found.starts_s, found.ends_s[-1]) / SPEC.hop_s).astype(int)
     scores = tagger.score_frames(frames)
-    assert borders[-1] == 2_000
-    for row, (start, end) in enumerate(itertools.pairwise(borders)):
+    assert found.ends_s[-1] == pytest.approx(2_000 * SPEC.hop_s)
+    for row, (start, end) in enumerate(stretches_of(found)):
         without = np.delete(scores, np.s_[start:end], axis=0).mean(axis=0)
         np.testing.assert_allclose(found.weights[row], scores.mean(axis=0) - without, atol=1e-5)
     assert np.abs(found.weights).max() > 1e-3
@@ -95,14 +87,6 @@ def test_stretches_are_the_whole_track_and_have_10_frames_or_more(linear, frames
     assert (found.ends_s - found.starts_s).min() >= 10 * SPEC.hop_s - 1e-3
 
 
-@pytest.mark.parametrize("frames", [0, 1, 19])
-def test_a_track_too_short_to_be_cut_has_no_stretches(linear, frames):
-    found = explain(linear, make_frames(frames))
-    assert len(found.starts_s) == len(found.ends_s) == 0
-    assert found.weights.shape == (0, 3)
-    assert found.carried(0) == []
-
-
 def test_of_a_long_track_evenly_spread_frames_tell_where(linear):
     """One tag's evidence lies in one stretch of two hours."""
     frames = np.zeros((7_500, DIM), np.float32)
@@ -116,7 +100,7 @@ def test_of_a_long_track_evenly_spread_frames_tell_where(linear):
 
 @pytest.mark.thorough
 def test_two_hours_are_explained_in_seconds():
-    tagger = make_tagger(HeadConfig())
+    tagger = make_tagger(TASK, config=HeadConfig())
     explain(tagger, make_frames(40))
     started = time.perf_counter()
     explain(tagger, make_frames(7_500))
@@ -134,7 +118,12 @@ def test_the_stretches_that_carried_a_tag_are_merged_and_the_heaviest_comes_firs
     assert replace(found, weights=-np.abs(weights)).carried(0) == []
 
 
-def test_wrong_frames_and_stretches_are_usage_errors(linear):
+def test_a_track_too_short_to_be_cut_has_no_stretches_and_wrong_frames_are_usage_errors(linear):
+    for frames in (0, 1, 19):
+        found = explain(linear, make_frames(frames))
+        assert len(found.starts_s) == len(found.ends_s) == 0
+        assert found.weights.shape == (0, 3)
+        assert found.carried(0) == []
     with pytest.raises(UsageError, match="by 1 stretches"):
         explain(linear, make_frames(50), stretches=1)
     with pytest.raises(UsageError, match=r"shape \(50, 3\): the tagger needs \(frames, 4\)"):

@@ -33,12 +33,6 @@ def test_every_tag_of_the_data_sets_has_a_place(shared):
     assert PLACES.keys() == tags | set(load_builtin().task.targets)
 
 
-def test_places_are_tenths_within_the_plane():
-    positions = np.array([*PLACES.values()])
-    assert np.abs(positions).max() <= 1
-    assert np.allclose(positions * 10, np.round(positions * 10))
-
-
 @pytest.fixture(scope="module")
 def theirs(shared):
     """Music2Emotion's table (AMAAI Lab, MIT licence), in [-1, 1]."""
@@ -103,12 +97,10 @@ def test_a_track_lies_where_its_tags_do(scores, expected):
     np.testing.assert_allclose(position, expected, atol=1e-6)
 
 
-def test_tags_without_a_place_or_a_threshold_do_not_count():
+def test_tags_without_a_place_or_a_threshold_do_not_count_and_alone_they_give_none():
     targets = ("happy", "sad", "guitar")
     np.testing.assert_allclose(va([0.5, 0.9, 0.9], [0.5, np.inf, 0.1], targets), PLACES["happy"], atol=1e-6)
-
-
-def test_a_tagger_that_says_nothing_of_moods_gives_none():
+    np.testing.assert_allclose(va([0.1, 0.0, 0.0], [0.0, 0.2, 0.1]), PLACES["happy"], atol=1e-6)  # any score reaches 0
     assert va([0.5, 0.5], [0.5, 0.5], ("guitar", "piano")) is None
     assert va([0.5, 0.5], [np.inf, 0.5], ("happy", "piano")) is None
 
@@ -119,10 +111,6 @@ def test_many_tracks_are_placed_as_each_alone():
     assert together.shape == (4, 5, 2)
     assert np.abs(together).max() <= 1
     np.testing.assert_allclose(together[2, 3], va(scores[2, 3]))
-
-
-def test_a_threshold_of_nought_is_reached_by_any_score():
-    np.testing.assert_allclose(va([0.1, 0.0, 0.0], [0.0, 0.2, 0.1]), PLACES["happy"], atol=1e-6)
 
 
 # ---- Tables of others.
@@ -163,9 +151,6 @@ def test_a_table_that_is_wrong_is_refused_with_its_line(tmp_path, lines, message
         read_places(table)
     assert message in str(caught.value)
     assert str(table) in str(caught.value)
-
-
-def test_a_table_that_is_not_there_is_told(tmp_path):
     with pytest.raises(DataError, match=r"nosuch\.csv"):
         read_places(tmp_path / "nosuch.csv")
 
@@ -184,18 +169,21 @@ def test_values_of_valence_and_arousal_are_places_themselves(targets):
     scores[:, targets.index("valence")] = [1, 9]
     scores[:, targets.index("arousal")] = [5, 7]
     np.testing.assert_allclose(place_of(task, np.zeros(len(targets)), scores), [[-1, 0], [1, 0.5]])
-
-
-def test_the_ends_of_a_scale_are_the_ends_of_the_plane_to_the_bit():
     task = Task("toy", "values", ("valence", "arousal"), (0.1, 0.7))
     ends = np.array([[0.1, 0.7]], np.float32)
     assert np.abs(place_of(task, np.zeros(2), ends)).max() <= 1  # rounding must not leave the plane
 
 
-def test_other_values_say_nothing_of_a_place():
-    scores = np.zeros(2, np.float32)
-    assert place_of(Task("toy", "values", ("valence", "tension"), (0.0, 1.0)), np.zeros(2), scores) is None
-    assert place_of(Task("toy", "values", ("happy", "sad"), (0.0, 1.0)), np.zeros(2), scores) is None
+@pytest.mark.parametrize(
+    ("kind", "targets", "scale"),
+    [
+        ("values", ("valence", "tension"), (0.0, 1.0)),
+        ("values", ("happy", "sad"), (0.0, 1.0)),
+        ("classes", ("happy", "whatever"), None),
+    ],
+)
+def test_other_values_and_unknown_classes_say_nothing_of_a_place(kind, targets, scale):
+    assert place_of(Task("toy", kind, targets, scale), np.zeros(2), np.full(2, 0.5, np.float32)) is None
 
 
 def test_classes_lie_at_the_mean_of_their_places_by_their_probabilities():
@@ -214,8 +202,3 @@ def test_the_classes_of_the_data_sets_all_have_places():
         assert {*classes} <= {*PLACES, *CLASS_PLACES}
     sure = place_of(Task("toy", "classes", mirex.CLUSTERS), np.zeros(5), np.eye(5, dtype=np.float32))
     assert [f"Cluster {cluster_of(*place)}" for place in sure.astype(float).round(3).tolist()] == [*mirex.CLUSTERS]
-
-
-def test_classes_of_which_one_is_unknown_say_nothing_of_a_place():
-    task = Task("toy", "classes", ("happy", "whatever"))
-    assert place_of(task, np.zeros(2), np.array([0.5, 0.5], np.float32)) is None

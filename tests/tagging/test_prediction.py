@@ -84,14 +84,11 @@ def test_an_unreadable_file_does_not_end_the_run(corpus, corpus_tagger, logmel, 
     results = dict(predict_files(paths, corpus_tagger, logmel, StreamConfig(scratch=empty_scratch)))
     assert set(results) == set(paths)
     assert "broken.mp3: not a readable audio file" in results[broken]
+    with pytest.raises(AudioError, match=r"broken\.mp3: not a readable audio file"):
+        predict(broken, corpus_tagger, logmel)
     for number in (0, 1):
         alone = predict(corpus.path(number), corpus_tagger, logmel)
         np.testing.assert_array_equal(results[corpus.path(number)].track_scores, alone.track_scores)
-
-
-def test_one_unreadable_file_is_an_audio_error(corpus_tagger, logmel, broken):
-    with pytest.raises(AudioError, match=r"broken\.mp3: not a readable audio file"):
-        predict(broken, corpus_tagger, logmel)
 
 
 def test_another_embedder_is_refused_before_anything_is_read(corpus_tagger, logmel, corpus_store, tmp_path):
@@ -116,12 +113,9 @@ def test_the_top_is_the_highest_scores_in_order():
     assert prediction.top(2) == [("green", 0.75, True), ("red", pytest.approx(0.45), True)]
     assert [tag for tag, _, _ in prediction.top(10)] == ["green", "red", "blue"]
     assert [decided for _, _, decided in prediction.top(10)] == [True, True, False]
-
-
-def test_equal_scores_keep_the_order_of_the_tags():
     tags = tuple(f"tag {number}" for number in range(100))
-    scores = np.tile(np.array([0.25, 0.5], np.float32), 50)
-    prediction = replace(make_prediction(), targets=tags, track_scores=scores, decided=scores > 1)
+    scores = np.tile(np.array([0.25, 0.5], np.float32), 50)  # of equal ones, tags keep their order
+    prediction = replace(prediction, targets=tags, track_scores=scores, decided=scores > 1)
     assert [tag for tag, _, _ in prediction.top(100)] == [*tags[1::2], *tags[::2]]
 
 
@@ -152,6 +146,7 @@ def test_classes_as_json_tell_the_one_that_is_chosen():
         {"class": "Q4", "probability": pytest.approx(0.2), "chosen": False, "reliability": "unknown"},
     ]
     assert not {"tags", "values", "scale"} & values.keys()
+    assert make_class_prediction().share(0.25) == 0.25
 
 
 def test_values_as_json_have_their_scale_and_no_decisions():
@@ -164,11 +159,7 @@ def test_values_as_json_have_their_scale_and_no_decisions():
     assert values["timeline"]["scores"] == {"valence": [2.0, 4.0], "arousal": [6.0, 8.0]}
     assert not {"tags", "classes"} & values.keys()
     json.dumps(values, allow_nan=False)
-
-
-def test_values_are_shares_of_their_scale():
-    assert make_value_prediction().share(5.0) == 0.5
-    assert make_class_prediction().share(0.25) == 0.25
+    assert make_value_prediction().share(5.0) == 0.5  # of its scale
 
 
 @pytest.mark.parametrize("task", [QUADRANTS, VALUES, COURSES], ids=["classes", "values", "courses"])
@@ -205,25 +196,18 @@ def test_tags_are_bars_dark_where_the_threshold_is_reached():
     assert [text.get_text() for text in axes.texts] == ["0.30", "0.45", "0.75"]
     assert axes.get_title() == "Blue & Green <live>"
     assert "score" in axes.get_xlabel()
+    assert figure._repr_png_().startswith(b"\x89PNG")  # a notebook shows it by itself
+    fewer = plot_tags(make_prediction(), 1)
+    assert list(bars(fewer.axes[0])) == ["green"]
+    assert figure.get_size_inches()[1] - fewer.get_size_inches()[1] == pytest.approx(2 * figures.ROW_HEIGHT)
 
 
 @pytest.mark.usefixtures("no_pyplot")
-def test_only_the_wanted_number_of_tags_is_drawn():
-    assert list(bars(plot_tags(make_prediction(), 1).axes[0])) == ["green"]
-
-
-@pytest.mark.usefixtures("no_pyplot")
-def test_a_track_without_a_title_is_drawn_too(tmp_path):
-    figure = plot_tags(make_prediction(title=None, artist=None))
-    assert figure.axes[0].get_title() == ""
-    figure.savefig(tmp_path / "tags.png")
-
-
-@pytest.mark.usefixtures("no_pyplot")
-def test_a_title_in_dollars_is_no_formula(tmp_path):
-    figure = plot_tags(make_prediction(title="Cash $^_{$"))
-    figure.savefig(tmp_path / "tags.png")
-    assert figure.axes[0].get_title() == "Cash $^_{$"
+def test_a_track_without_a_title_is_drawn_too_and_one_in_dollars_is_no_formula(tmp_path):
+    for title, shown in ((None, ""), ("Cash $^_{$", "Cash $^_{$")):
+        figure = plot_tags(make_prediction(title, None))
+        figure.savefig(tmp_path / "tags.png")
+        assert figure.axes[0].get_title() == shown
 
 
 @pytest.mark.usefixtures("no_pyplot")
@@ -237,14 +221,3 @@ def test_the_timeline_is_a_heat_map_of_the_highest_tags():
     assert image.get_clim() == (0, 1)
     assert axes.get_xlabel() == "seconds"
     assert colour_bar.get_ylabel() == "score"
-
-
-@pytest.mark.usefixtures("no_pyplot")
-def test_a_figure_grows_with_its_rows():
-    low, high = (plot_tags(make_prediction(), count).get_size_inches()[1] for count in (1, 3))
-    assert high - low == pytest.approx(2 * figures.ROW_HEIGHT)
-
-
-@pytest.mark.usefixtures("no_pyplot")
-def test_a_notebook_shows_a_picture_by_itself():
-    assert plot_tags(make_prediction(), 3)._repr_png_().startswith(b"\x89PNG")

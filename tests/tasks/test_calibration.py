@@ -66,11 +66,8 @@ def test_certain_scores_are_taken_and_identity_changes_nothing():
     same = apply_platt(scores, np.array([IDENTITY]))
     np.testing.assert_allclose(same, scores, atol=2e-6)
     assert same.dtype == np.float32
-
-
-def test_scores_of_any_leading_shape():
     params = np.array([[2.0, 0.0], [1.0, 1.0]])
-    assert apply_platt(np.full((5, 3, 2), 0.5, np.float32), params).shape == (5, 3, 2)
+    assert apply_platt(np.full((5, 3, 2), 0.5, np.float32), params).shape == (5, 3, 2)  # any leading shape
     np.testing.assert_allclose(apply_platt(np.array([0.5, 0.5]), params), [0.5, 1 / (1 + np.exp(-1))], rtol=1e-6)
 
 

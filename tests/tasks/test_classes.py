@@ -13,17 +13,20 @@ SCORES = RNG.dirichlet(np.ones(5), 300) * 0.7 + 0.3 * TRUTH
 CHOSEN = SCORES.argmax(axis=1)
 
 
-def test_figures_are_scikit_learns():
+def test_figures_and_rows_are_scikit_learns():
     figures = classes.score_classes(TRUTH, SCORES)
     assert figures["accuracy"] == pytest.approx(accuracy_score(LABELS, CHOSEN))
     assert figures["F-score-macro"] == pytest.approx(f1_score(LABELS, CHOSEN, average="macro"))
     assert figures["log-likelihood"] == pytest.approx(-log_loss(LABELS, SCORES))
     assert figures["accuracy-prior"] == pytest.approx(np.bincount(LABELS).max() / 300)
-
-
-def test_the_confusion_is_scikit_learns():
-    decisions = classes.choose_highest(SCORES)
-    np.testing.assert_array_equal(classes.confusion(TRUTH, decisions), confusion_matrix(LABELS, CHOSEN))
+    confusion = classes.confusion(TRUTH, classes.choose_highest(SCORES))
+    np.testing.assert_array_equal(confusion, confusion_matrix(LABELS, CHOSEN))
+    rows = classes.class_rows(TRUTH, SCORES, None, None)
+    np.testing.assert_array_equal(rows["positives"], np.bincount(LABELS))
+    np.testing.assert_array_equal(rows["decided"], np.bincount(CHOSEN, minlength=5))
+    np.testing.assert_allclose(rows["F-score"], f1_score(LABELS, CHOSEN, average=None))
+    with pytest.raises(DataError, match="NaN"):
+        classes.score_classes(TRUTH, np.where(TRUTH, np.nan, SCORES))
 
 
 def test_perfect_and_useless_choices():
@@ -39,18 +42,6 @@ def test_of_equal_scores_the_first_is_chosen_and_there_is_always_one():
     chosen = classes.choose_highest(np.array([[0.2, 0.4, 0.4], [0.3, 0.3, 0.3]]))
     np.testing.assert_array_equal(chosen, [[False, True, False], [True, False, False]])
     np.testing.assert_array_equal(classes.choose_highest(np.array([0.1, 0.9])), [False, True])
-
-
-def test_rows_tell_what_was_decided():
-    rows = classes.class_rows(TRUTH, SCORES, None, None)
-    np.testing.assert_array_equal(rows["positives"], np.bincount(LABELS))
-    np.testing.assert_array_equal(rows["decided"], np.bincount(CHOSEN, minlength=5))
-    np.testing.assert_allclose(rows["F-score"], f1_score(LABELS, CHOSEN, average=None))
-
-
-def test_scores_that_are_no_numbers_are_refused():
-    with pytest.raises(DataError, match="NaN"):
-        classes.score_classes(TRUTH, np.where(TRUTH, np.nan, SCORES))
 
 
 pytestmark = pytest.mark.usefixtures("no_pyplot")

@@ -44,15 +44,11 @@ def labels(axis):
 )
 @pytest.mark.parametrize("plot", FIGURES)
 def test_one_tag_and_many_are_drawn(plot, count, tmp_path):
-    picture = plot(make_evaluation(count))
+    """Names are names and no formulas, and hide nothing."""
+    names = ("Cash $^_{$", "a" * 200, "_hidden", *(f"tag {number}" for number in range(3, count)))[:count]
+    picture = plot(make_evaluation(count, names=names))
     assert hasattr(picture, "to_png")
     picture.savefig(tmp_path / "picture.png", bbox_inches="tight")  # a warning would be an error
-
-
-@pytest.mark.parametrize("plot", FIGURES)
-def test_names_are_names_and_no_formulas_and_hide_nothing(plot, tmp_path):
-    names = ("Cash $^_{$", "_hidden", "a" * 200)
-    plot(make_evaluation(3, names=names)).savefig(tmp_path / "picture.png")
 
 
 def test_tags_are_chosen_from_the_best_to_the_worst(seven):
@@ -122,12 +118,10 @@ def test_a_curve_holds_the_pr_auc_below_it_and_a_dot_at_its_threshold(seven):
     expected = [(row["recall"], row["precision"]) for row in rows if row["tag"] != never]
     np.testing.assert_allclose(dots, expected)
     assert len(dots) == 5
-
-
-def test_the_curves_of_chosen_tags(seven):
-    picture = tags.plot_curves(seven, ["tag 5", "tag 0"])
-    entries = [text.get_text() for text in picture.legends[0].get_texts()]
-    assert [entry.rpartition("  ")[2] for entry in entries] == ["tag 5", "tag 0"]
+    legend = tags.plot_curves(seven, ["tag 5", "tag 0"]).legends[0].get_texts()  # of chosen tags
+    assert [text.get_text().rpartition("  ")[2] for text in legend] == ["tag 5", "tag 0"]
+    with pytest.raises(UsageError, match=f"'tag {NO_POSITIVES}' has no precision-recall curve"):
+        tags.plot_curves(seven, [f"tag {NO_POSITIVES}"])
 
 
 @pytest.mark.parametrize("plot", [tags.plot_curves, tags.plot_score_histograms])
@@ -136,11 +130,6 @@ def test_tags_that_cannot_be_drawn_are_refused(plot, seven):
         plot(seven, ["nosuch"])
     with pytest.raises(UsageError, match="7 tags are too many"):
         plot(seven, [f"tag {number}" for number in range(7)])
-
-
-def test_a_tag_without_positives_has_no_curve(seven):
-    with pytest.raises(UsageError, match=f"'tag {NO_POSITIVES}' has no precision-recall curve"):
-        tags.plot_curves(seven, [f"tag {NO_POSITIVES}"])
 
 
 def test_reliability_is_drawn_of_all_scores_and_of_the_high_ones(seven):

@@ -27,11 +27,6 @@ def make_values(generator):
 MAKERS = {"tags": make_tags, "classes": make_classes, "values": make_values}
 
 
-@pytest.fixture(scope="module")
-def tagged():
-    return make_tags(np.random.default_rng(5))
-
-
 def make(kind):
     """Targets and scores of a kind; a maker for each is needed."""
     return MAKERS[kind](np.random.default_rng(5))
@@ -56,6 +51,7 @@ def test_a_kind_tunes_decides_and_scores_what_it_monitors(kind):
     truth = rules.to_truth(targets)
     assert rules.is_defined(truth).all()
     assert not rules.is_defined(truth[:1]).any()
+    assert not rules.is_defined(truth[:0]).any()
     calibrated = rules.calibrated(scores, rules.calibrate(truth, scores, SCALES.get(kind)))
     assert calibrated.shape == scores.shape
     assert calibrated.dtype == np.float32
@@ -102,12 +98,20 @@ def test_tags_are_decided_by_a_majority_and_classes_by_the_most_votes():
 
 
 @pytest.mark.parametrize(
-    "wrong", [("values", None, None), ("values", (1.0, 1.0), None), ("tags", (0.0, 1.0), None), ("classes", None, 2.0)]
+    ("arguments", "message"),
+    [
+        (("values", ("a", "b")), "values, and they alone"),
+        (("values", ("a", "b"), (1.0, 1.0)), "values, and they alone"),
+        (("tags", ("a", "b"), (0.0, 1.0)), "values, and they alone"),
+        (("classes", ("a", "b"), None, 2.0), "values, and they alone"),
+        (("nosuch", ("a",)), "unknown kind 'nosuch'.*tags"),
+        (("tags", ()), "at least one"),
+        (("tags", ("a", "a")), "different"),
+    ],
 )
-def test_a_scale_and_a_rate_belong_to_values(wrong):
-    kind, scale, rate_hz = wrong
-    with pytest.raises(UsageError, match="values, and they alone"):
-        Task("any", kind, ("a", "b"), scale, rate_hz)
+def test_a_task_that_makes_no_sense_is_a_usage_error(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        Task("any", *arguments)
 
 
 def test_a_score_at_its_threshold_is_decided_whatever_its_precision():
@@ -118,24 +122,11 @@ def test_a_score_at_its_threshold_is_decided_whatever_its_precision():
     assert not tags.reaches_threshold(scores, decimals + 1e-4).any()
 
 
-def test_biases_start_at_the_log_odds_of_the_prior(tagged):
-    targets, _ = tagged
+def test_biases_start_at_the_log_odds_of_the_prior():
+    targets, _ = make("tags")
     prior = 1 / (1 + np.exp(-tags.prior_log_odds(targets)))
     assert prior == pytest.approx((targets.sum(axis=0) + 1) / (len(targets) + 2))
     assert np.isfinite(tags.prior_log_odds(np.zeros((5, 2), np.float32))).all()
-
-
-@pytest.mark.parametrize(
-    ("kind", "targets", "message"),
-    [
-        ("nosuch", ("a",), "unknown kind 'nosuch'.*tags"),
-        ("tags", (), "at least one"),
-        ("tags", ("a", "a"), "different"),
-    ],
-)
-def test_a_task_that_makes_no_sense_is_a_usage_error(kind, targets, message):
-    with pytest.raises(UsageError, match=message):
-        Task("any", kind, targets)
 
 
 def test_smoothing_takes_certainty_from_tags_and_classes_and_is_refused_for_values():
@@ -147,9 +138,3 @@ def test_smoothing_takes_certainty_from_tags_and_classes_and_is_refused_for_valu
     np.testing.assert_array_equal(KINDS["values"].smooth(targets, 0.0), targets)
     with pytest.raises(UsageError, match="smoothing is for tags and classes"):
         KINDS["values"].smooth(targets, 0.2)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_without_examples_nothing_is_defined(kind):
-    truth = KINDS[kind].to_truth(np.zeros((0, 3), np.float32))
-    assert not KINDS[kind].is_defined(truth).any()

@@ -15,18 +15,14 @@ PREDICTIONS = (0.6 * TRUTH + RNG.standard_normal((200, 3)) + 2).astype(np.float3
 CONSTANT = np.full((200, 3), 4, np.float32)
 
 
-def test_figures_are_those_of_scikit_learn_and_scipy():
+def test_figures_are_those_of_scikit_learn_and_scipy_and_concordance_is_by_its_definition():
     pairs = list(zip(TRUTH.T.astype(float), PREDICTIONS.T.astype(float), strict=True))
     np.testing.assert_allclose(values.r2(TRUTH, PREDICTIONS), [r2_score(*pair) for pair in pairs], rtol=1e-5)
     expected = [root_mean_squared_error(*pair) for pair in pairs]
     np.testing.assert_allclose(values.rmse(TRUTH, PREDICTIONS), expected, rtol=1e-5)
     np.testing.assert_allclose(values.pearson(TRUTH, PREDICTIONS), [pearsonr(*pair)[0] for pair in pairs])
-
-
-def test_concordance_by_its_definition():
-    for true, predicted, found in zip(TRUTH.T, PREDICTIONS.T, values.ccc(TRUTH, PREDICTIONS), strict=True):
-        covariance = np.cov(true, predicted, bias=True)
-        apart = (true.mean(dtype=float) - predicted.mean(dtype=float)) ** 2
+    for (true, predicted), found in zip(pairs, values.ccc(TRUTH, PREDICTIONS), strict=True):
+        covariance, apart = np.cov(true, predicted, bias=True), (true.mean() - predicted.mean()) ** 2
         assert found == pytest.approx(2 * covariance[0, 1] / (covariance[0, 0] + covariance[1, 1] + apart), rel=1e-5)
 
 
@@ -90,7 +86,6 @@ def test_values_are_graded_by_their_concordance():
 pytestmark = pytest.mark.usefixtures("no_pyplot")
 
 FIGURES = (values.plot_scatter, values.plot_residuals)
-OF_SONGS = (values.plot_courses, values.plot_taus)
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +113,6 @@ def test_one_value_and_several_are_drawn(plot, count, tmp_path):
     picture.savefig(tmp_path / "picture.png", bbox_inches="tight")  # a warning would be an error
 
 
-@pytest.mark.parametrize("plot", OF_SONGS)
-def test_songs_are_drawn(plot, songs, tmp_path):
-    plot(songs).savefig(tmp_path / "picture.png", bbox_inches="tight")
-
-
 def test_true_values_lie_across_and_predicted_ones_up_with_the_line_where_both_are_equal(tracks):
     for column, axes in enumerate(values.plot_scatter(tracks).axes):
         across, up = dots(axes)
@@ -134,9 +124,6 @@ def test_true_values_lie_across_and_predicted_ones_up_with_the_line_where_both_a
         row = tracks.per_target[column]
         assert axes.get_title() == f"{row['value']}: CCC {row['CCC']:.2f}, R² {row['R2']:.2f}"
         assert axes.get_xlim()[0] < min(across.min(), up.min()) < max(across.max(), up.max()) < axes.get_xlim()[1]
-
-
-def test_a_value_that_does_not_vary_is_said_to(tracks):
     rows = ({**tracks.per_target[0], "CCC": None, "R2": None}, tracks.per_target[1])
     first, _ = values.plot_scatter(replace(tracks, per_target=rows)).axes
     assert first.get_title() == "valence: it does not vary"
@@ -192,13 +179,12 @@ def test_a_song_is_drawn_as_it_was_rated_and_as_it_is_predicted_in_the_order_of_
         assert axes.get_title(loc="left") == f"{song}: tau {tau:.2f}"
 
 
-def test_what_has_no_course_is_refused(tracks, songs):
+def test_songs_are_drawn_and_counted_and_what_has_no_course_is_refused(tracks, songs, tmp_path):
+    for plot in (values.plot_courses, values.plot_taus):
+        plot(songs).savefig(tmp_path / "picture.png", bbox_inches="tight")
+    for axes in values.plot_taus(songs).axes:
+        assert sum(bar.get_height() for bar in axes.patches) == 9
     with pytest.raises(UsageError, match="no courses to draw"):
         values.plot_courses(tracks)
     with pytest.raises(UsageError, match="no song 'nosuch'"):
         values.plot_courses(songs, ["nosuch"])
-
-
-def test_the_histogram_counts_each_song_that_changes(songs):
-    for axes in values.plot_taus(songs).axes:
-        assert sum(bar.get_height() for bar in axes.patches) == 9

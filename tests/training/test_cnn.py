@@ -29,6 +29,12 @@ def build(config, dim=DIM, targets=2):
     return head
 
 
+def row_by_row(head):
+    """The layer that sees each patch by itself."""
+    (layer,) = (layer for layer in head.layers if layer.name.startswith("row_by_row"))
+    return layer
+
+
 def make_pictures(count, seed):
     """Patches with a line that goes up or down, somewhere, and on from the start where it meets the end.
 
@@ -52,19 +58,13 @@ def test_rows_that_are_no_patches_are_wrong_usage(dim):
         build_head(HeadConfig("cnn", hidden=8), dim, 2, "sigmoid")
 
 
-def test_the_mean_and_deviation_of_patches_are_two_pictures_of_one_size():
+def test_mean_and_deviation_are_two_pictures_of_one_size_and_each_block_has_twice_the_channels():
     head = build(HeadConfig("cnn", "mean+std", hidden=8, layers=2))
-    (layer,) = (layer for layer in head.layers if layer.name.startswith("row_by_row"))
-    assert layer.network.layers[1].output.shape == (None, 96, BANDS, 2)
+    assert row_by_row(head).network.layers[1].output.shape == (None, 96, BANDS, 2)
     with pytest.raises(UsageError, match="and 48 numbers are none"):  # not 2 x 48 = 96
         build_head(HeadConfig("cnn", "mean+std", hidden=8), 48, 2, "sigmoid")
-
-
-def test_each_block_has_twice_the_channels_of_the_one_before():
-    head = build(HeadConfig("cnn", hidden=32, layers=4))
-    (layer,) = (layer for layer in head.layers if layer.name.startswith("row_by_row"))
-    widths = [part.filters for part in layer.network.layers if hasattr(part, "filters")]
-    assert widths == [4, 8, 16, 32]
+    layers = row_by_row(build(HeadConfig("cnn", hidden=32, layers=4))).network.layers
+    assert [part.filters for part in layers if hasattr(part, "filters")] == [4, 8, 16, 32]
 
 
 def test_a_long_track_is_scored_in_pieces_as_it_is_whole(monkeypatch):
@@ -73,7 +73,7 @@ def test_a_long_track_is_scored_in_pieces_as_it_is_whole(monkeypatch):
     whole = run_heads([head], tracks)
     monkeypatch.setattr(heads, "ROWS_AT_ONCE", 5)
     sizes = []
-    (layer,) = (layer for layer in head.layers if layer.name.startswith("row_by_row"))
+    layer = row_by_row(head)
     network = layer.network
     counted = type("Counted", (), {"__call__": lambda _, x: sizes.append(len(x)) or network(x)})()
     object.__setattr__(layer, "network", counted)

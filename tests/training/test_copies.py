@@ -53,6 +53,12 @@ EVERYTHING = CopyStore(
 """Copies of every track: those of the validation and the test part too, as a store made for another split has them."""
 
 
+@pytest.fixture
+def train():
+    """The training part of the first split."""
+    return load_part(make_split(0), "train", STORE)
+
+
 def make_split(split):
     targets = np.arange(COUNT * len(TASK.targets)).reshape(COUNT, -1).astype(np.float32)
     return Dataset(TASK, TRACKS, targets, make_parts(assign_folds(ARTISTS), split), "none", "none")
@@ -81,8 +87,7 @@ def test_copies_are_made_of_the_training_part_alone(split):
     assert len(made) == 2 * len(dataset.rows("train"))
 
 
-def test_each_copy_goes_by_the_targets_and_the_name_of_its_track():
-    train = load_part(make_split(0), "train", STORE)
+def test_each_copy_goes_by_the_targets_and_the_name_of_its_track(train):
     augmented = add_copies(train, SPEC, EVERYTHING)
     assert augmented.tracks[: len(train)] == train.tracks
     for frames, targets, track in zip(augmented.frames, augmented.Y, augmented.tracks, strict=True):
@@ -91,8 +96,7 @@ def test_each_copy_goes_by_the_targets_and_the_name_of_its_track():
         assert np.array_equal(targets, train.Y[row])
 
 
-def test_a_copy_and_its_track_are_one_track_when_they_are_in_two_parts():
-    train = load_part(make_split(0), "train", STORE)
+def test_a_copy_and_its_track_are_one_track_when_they_are_in_two_parts(train):
     copies = add_copies(train, SPEC, EVERYTHING).select(np.arange(4 * len(train)) >= len(train))
     for original, copy in zip(train.tracks, copies.tracks, strict=False):
         kinds = {leak.kind for leak in find_leaks({"training": [copy], "test": train.tracks})}
@@ -117,8 +121,7 @@ def test_keys_of_copies_are_read_back_and_others_are_none():
         assert split_key(other) == ("", 0)
 
 
-def test_copies_that_are_missing_are_told_and_if_all_are_it_is_wrong_usage(caplog):
-    train = load_part(make_split(0), "train", STORE)
+def test_copies_that_are_missing_are_told_and_if_all_are_it_is_wrong_usage(train, caplog):
     some = CopyStore({make_key(track.key, 2): frames_of(0) for track in train.tracks[:3]})
     with caplog.at_level(logging.WARNING):
         assert len(add_copies(train, SPEC, some)) == len(train) + 3
@@ -127,19 +130,14 @@ def test_copies_that_are_missing_are_told_and_if_all_are_it_is_wrong_usage(caplo
         add_copies(train, SPEC, CopyStore())
 
 
-def test_a_spoiled_copy_is_refused():
-    train = load_part(make_split(0), "train", STORE)
-    key = make_key(train.tracks[0].key, 1)
-    with pytest.raises(DataError, match=f"the embedding of track '{key}' holds NaN"):
-        add_copies(train, SPEC, CopyStore({**EVERYTHING, key: np.full((1, DIM), np.nan, np.float32)}))
-
-
-def test_a_store_of_tracks_or_of_other_embeddings_is_refused():
-    train = load_part(make_split(0), "train", STORE)
+def test_a_store_of_tracks_or_of_other_embeddings_and_a_spoiled_copy_are_refused(train):
     with pytest.raises(UsageError, match="these are no copies, but embeddings of toy"):
         add_copies(train, SPEC, STORE)
     with pytest.raises(UsageError, match=r"the tracks are embedded by other .*, their copies by toy"):
         add_copies(train, OTHER_SPEC, EVERYTHING)
+    key = make_key(train.tracks[0].key, 1)
+    with pytest.raises(DataError, match=f"the embedding of track '{key}' holds NaN"):
+        add_copies(train, SPEC, CopyStore({**EVERYTHING, key: np.full((1, DIM), np.nan, np.float32)}))
 
 
 def test_the_spec_of_copies_says_how_they_were_altered_and_leads_back_to_the_tracks():
