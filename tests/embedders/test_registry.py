@@ -191,8 +191,6 @@ def test_a_spec_tells_times_and_lengths():
 
 
 def test_logmel_is_mean_and_deviation_of_the_bands(noise):
-    from jamendo_mood.audio import spectrograms
-
     wave = noise(2.5)
     patches = spectrograms.patches(wave)
     expected = np.concatenate([patches.mean(axis=1), patches.std(axis=1)], axis=1)

@@ -17,6 +17,7 @@ import pytest
 from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
+from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.extraction import streaming
 from jamendo_mood.extraction.streaming import (
     BLOCK_FRAMES,
@@ -434,8 +435,6 @@ def test_a_name_that_cannot_be_a_key_is_refused_before_anything_is_done(folder, 
 
 
 def test_a_store_of_another_embedder_is_refused(folder, stub_embedder):
-    from jamendo_mood.embedders.registry import load_embedder
-
     with pytest.raises(UsageError, match=r"the store is of logmel.*the embedder is stub"):
         extract(find_audio(folder), stub_embedder, MemoryStore(load_embedder("logmel").spec))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from toy_evaluations import make_class_evaluation, make_evaluation, make_value_evaluation
-from toy_examples import SPEC, make_prediction, make_tagger
+from toy_examples import SPEC, make_prediction, make_tagger, make_tracks
 
 from jamendo_mood.app import songs
 from jamendo_mood.audio.decoding import key_of
@@ -243,8 +243,6 @@ def test_the_report_s_figures_typeset_nothing(make):
 
 
 def test_figures_of_data_sets_typeset_nothing():
-    from toy_examples import Dataset, make_tracks
-
     task = Task("toy", "tags", (UGLY["mathematics"], UGLY["half of mathematics"], "$x$"))
     rows = {"train": np.arange(4), "validation": np.arange(4, 6), "$\\frac$ $": np.arange(6, 8)}
     dataset = Dataset(task, make_tracks(8), np.ones((8, 3), np.float32), rows, "none", "none")

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +19,6 @@ from jamendo_mood.embedders import engines
 from jamendo_mood.evaluation.evaluate import read_array
 from jamendo_mood.store.embedding_store import EmbeddingStore, check_key
 from jamendo_mood.store.parquet import METADATA_KEY, import_parquet, read_footers
-from jamendo_mood.util import files
 from jamendo_mood.util.errors import DataError, StoreError
 from jamendo_mood.util.files import MAX_TABLE_BYTES, read_columns, read_table
 
@@ -293,9 +291,3 @@ def test_every_byte_of_a_tflite_file_changed_is_read_or_one_error(tiny, amount, 
             refused += 1
     assert refused > tried / 20
     figure("bytes of a TFLite file changed, and its end cut off", tried + len(tiny), f"{refused} refused, no crash")
-
-
-def test_the_reader_of_arrays_is_as_strict_with_zips(tmp_path):
-    (tmp_path / "a.npz").write_bytes(Path(__file__).read_bytes())
-    with (tmp_path / "a.npz").open("rb") as file, pytest.raises(ValueError, match=r"no \.npz"):
-        files.read_npz(file, 10**9)

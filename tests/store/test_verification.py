@@ -19,7 +19,7 @@ from damaged_stores import (
     write_old_entry,
 )
 
-from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.store.embedding_store import EmbeddingStore, encode_entry
 from jamendo_mood.store.verification import REMEDIES, repair_store, verify_store
 from jamendo_mood.util.errors import StoreError, UsageError
 from jamendo_mood.util.files import write_atomically
@@ -320,8 +320,6 @@ def test_stores_of_several_machines_copied_together_are_one(tmp_path):
 
 
 def test_a_hostile_entry_leads_nowhere(store, tmp_path):
-    from jamendo_mood.store.embedding_store import encode_entry
-
     for key in ("../../escaped", "/escaped", ".hidden"):
         (store.root / "14/2.npy").write_bytes(b"".join(encode_entry(key, frames_of("14/2"), SPEC)))
         repair = repair_store(store.root)
