@@ -70,6 +70,8 @@ class Tagger:
         On the validation part.
     intervals : dict of (float, float)
         Their 95 % intervals, by a bootstrap over artists.
+    folder : Path or None
+        Where it was loaded from, to be named in errors.
     """
 
     task: Task
@@ -82,6 +84,7 @@ class Tagger:
     record: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    folder: Path | None = None
 
     def __repr__(self) -> str:
         rules, heads = self.task.rules, len(self.weights)
@@ -232,6 +235,7 @@ class Tagger:
                 record=values["record"],
                 scores=values["scores"],
                 intervals={name: (low, high) for name, (low, high) in values["intervals"].items()},
+                folder=folder,
             )
             _check_values(tagger)
             describe(values)  # looks at most of the record
@@ -246,15 +250,16 @@ class Tagger:
     def _build(self, weights: Weights) -> Any:
         shape = (self.head, self.spec.dim, len(self.task.targets), self.task.rules.activation)
         count, there = count_weights(*shape), sum(array.size for array in weights)
+        named = f"{self.folder}: " if self.folder else ""
         if there != count:  # else a file of a few bytes could ask for a head of many gigabytes
-            name = self.head.name
-            raise DataError(f"the weights do not fit the head {name!r}, which has {count} of them: {there} are there")
+            size = f"which has {count} of them: {there} are there"
+            raise DataError(f"{named}the weights do not fit the head {self.head.name!r}, {size}")
         head = build_head(*shape)
         try:
             head.set_weights([np.asarray(array, np.float32) for array in weights])
             head.get_layer(STANDARDISE).finalize_state()  # it computes with copies of its weights
         except ValueError as error:
-            raise DataError(f"the weights do not fit the head {self.head.name!r} ({error})") from error
+            raise DataError(f"{named}the weights do not fit the head {self.head.name!r} ({error})") from error
         return head
 
 
