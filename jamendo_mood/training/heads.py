@@ -7,10 +7,10 @@ says which of them are padding.
 from __future__ import annotations
 
 import functools
-import math
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -101,7 +101,7 @@ def build_head(config: HeadConfig, dim: int, targets: int, activation: str, exam
     # Keras' losses are means over examples and targets, a penalty is a sum over all weights.
     penalty = keras.regularizers.L2(config.l2 / targets / examples) if config.l2 else None
     scores = keras.layers.Dense(targets, activation, kernel_regularizer=penalty, name=SCORES)
-    found = HEADS[config.name](config, x, weights, scores)
+    found = HEADS[config.name].build(config, x, weights, scores)
     if found.shape != (None, targets):
         raise UsageError(f"the head {config.name!r} makes scores of the shape {found.shape}, not (tracks, {targets})")
     return keras.Model([rows, mask], found)
@@ -205,48 +205,98 @@ def _add_cnn(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
     return scores(import_quietly("keras").layers.Dropout(config.dropout)(_mean(features, weights)))
 
 
-Build = Callable[[HeadConfig, Any, Any, Any], Any]
+class Head(NamedTuple):
+    """A head: what stands between the standardised rows and the scores, and how large it is.
 
-HEADS: dict[str, Build] = {
-    "linear": _add_linear,
-    "mlp": _add_mlp,
-    "attention": _add_attention,
-    "conv1d": _add_conv1d,
-    "gru": _add_gru,
-    "cnn": _add_cnn,
+    Attributes
+    ----------
+    build : callable (config, rows, weights, scores) -> Keras tensor (n, targets)
+        `rows` are the standardised rows (n, rows, width), `weights` (n, rows, 1) are 0 where a row is padding, `scores`
+        is the last layer, to be called once.
+    size : callable (config, width) -> (int, int), or None
+        How many numbers its hidden layers have for rows of this width, and how many numbers the last layer sees: told
+        before it is built, since building takes their memory, whoever asked for it. None: a tagger's word is taken.
+    """
+
+    build: Callable[[HeadConfig, Any, Any, Any], Any]
+    size: Callable[[HeadConfig, int], tuple[int, int]] | None = None
+
+
+def _layer(inputs: int, hidden: int) -> int:
+    """The numbers of a hidden layer: kernel, bias, scale and offset."""
+    return inputs * hidden + 3 * hidden
+
+
+def _count_gru(config: HeadConfig, width: int) -> tuple[int, int]:
+    hidden, more = config.hidden, config.layers - 1
+    return 6 * hidden * (width + hidden + 2 + more * (3 * hidden + 2)), 2 * hidden
+
+
+def _count_cnn(config: HeadConfig, _: int) -> tuple[int, int]:
+    """3 x 3 kernels, biases, and four numbers of normalisation a channel."""
+    widths = [
+        data.width_of(config.pooling, 1),
+        *(_width(config.hidden, left) for left in reversed(range(config.layers))),
+    ]
+    return sum(9 * inputs * outputs + 5 * outputs for inputs, outputs in itertools.pairwise(widths)), config.hidden
+
+
+HEADS: dict[str, Head] = {
+    "linear": Head(_add_linear, lambda _, width: (0, width)),
+    "mlp": Head(
+        _add_mlp,
+        lambda c, width: (_layer(width, c.hidden) + (c.layers - 1) * _layer(c.hidden, c.hidden), c.hidden),
+    ),
+    "attention": Head(
+        _add_attention, lambda c, width: (_layer(width, c.hidden) + c.layers * _layer(c.hidden, c.hidden), c.hidden)
+    ),
+    "conv1d": Head(
+        _add_conv1d,
+        lambda c, width: (
+            _layer(CONV_ROWS * width, c.hidden) + (c.layers - 1) * _layer(CONV_ROWS * c.hidden, c.hidden),
+            c.hidden,
+        ),
+    ),
+    "gru": Head(_add_gru, _count_gru),
+    "cnn": Head(_add_cnn, _count_cnn),
 }
-"""What stands between the standardised rows and the scores: (config, rows, row weights, last layer) -> scores."""
 
 
-def register_head(name: str, build: Build) -> None:
+def register_head(name: str, build: Callable[[HeadConfig, Any, Any, Any], Any]) -> None:
     """Add a head of your own, before it is trained or a tagger that has it is loaded.
 
     Parameters
     ----------
     name : str
         What `HeadConfig` and ``tagger.json`` call it.
-    build : callable (config, rows, weights, scores) -> Keras tensor (n, targets)
-        `rows` are the standardised rows (n, rows, width), `weights` (n, rows, 1) are 0 where a row is padding, `scores`
-        is the last layer, to be called once. Of `HeadConfig` it may use what it likes.
+    build : callable
+        See `Head`.
 
     Raises
     ------
     UsageError
         There is a head of this name already.
     """
-    if HEADS.setdefault(name, build) is not build:
+    if name in HEADS:
         raise UsageError(f"there is a head {name!r} already")
+    HEADS[name] = Head(build)
 
 
-@functools.cache
-def count_weights(config: HeadConfig, dim: int, targets: int, activation: str) -> int:
-    """How many numbers a head has, found without the memory that they would take.
+def count_weights(config: HeadConfig, dim: int, targets: int) -> int | None:
+    """How many numbers a head has; None where it does not say before it is built.
 
-    Parameters: as for `build_head`.
+    Parameters
+    ----------
+    config : HeadConfig
+    dim, targets : int
+        As for `build_head`.
     """
-    with import_quietly("keras").StatelessScope(initialize_variables=False):
-        weights = build_head(config, dim, targets, activation).weights
-        return sum(math.prod(weight.shape) for weight in weights)
+    size = HEADS[config.name].size
+    if size is None:
+        return None
+    width = data.width_of(config.pooling, 1) * dim
+    hidden, seen = size(config, width)
+    return 2 * width + 1 + hidden + (seen + 1) * targets
 
 
 ROWS_AT_ONCE = 256  # when scoring: the first block's pictures take 100 MB

@@ -70,8 +70,6 @@ class Tagger:
         On the validation part.
     intervals : dict of (float, float)
         Their 95 % intervals, by a bootstrap over artists.
-    folder : Path or None
-        Where it was loaded from, to be named in errors.
     """
 
     task: Task
@@ -84,7 +82,6 @@ class Tagger:
     record: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    folder: Path | None = None
 
     def __repr__(self) -> str:
         rules, heads = self.task.rules, len(self.weights)
@@ -223,19 +220,19 @@ class Tagger:
                 found = repr(values["format"])[:20]
                 raise DataError(f"{manifest}: a tagger of format {found}, this version reads {FORMAT}")
             task, head, spec = _read_task(values["task"]), _read_head(values["head"]), values["embedder"]
+            count = count_weights(head, EmbedderSpec.from_json(spec).dim, len(task.targets))
             thresholds = [np.inf if value is None else value for value in values["thresholds"]]
             tagger = cls(
                 task=task,
                 spec=EmbedderSpec.from_json(spec),
                 head=head,
-                weights=_read_weights(folder, values["weights_sha256"]),
+                weights=_read_weights(folder, values["weights_sha256"], count),
                 calibration=np.array(values["calibration"], np.float64).reshape(len(task.targets), -1),
                 thresholds=np.array(thresholds, np.float64).reshape(len(task.targets)),
                 grades=tuple(values["grades"]),
                 record=values["record"],
                 scores=values["scores"],
                 intervals={name: (low, high) for name, (low, high) in values["intervals"].items()},
-                folder=folder,
             )
             _check_values(tagger)
             describe(values)  # looks at most of the record
@@ -248,18 +245,12 @@ class Tagger:
         return [self._build(weights) for weights in self.weights]
 
     def _build(self, weights: Weights) -> Any:
-        shape = (self.head, self.spec.dim, len(self.task.targets), self.task.rules.activation)
-        count, there = count_weights(*shape), sum(array.size for array in weights)
-        named = f"{self.folder}: " if self.folder else ""
-        if there != count:  # else a file of a few bytes could ask for a head of many gigabytes
-            size = f"which has {count} of them: {there} are there"
-            raise DataError(f"{named}the weights do not fit the head {self.head.name!r}, {size}")
-        head = build_head(*shape)
+        head = build_head(self.head, self.spec.dim, len(self.task.targets), self.task.rules.activation)
         try:
             head.set_weights([np.asarray(array, np.float32) for array in weights])
             head.get_layer(STANDARDISE).finalize_state()  # it computes with copies of its weights
         except ValueError as error:
-            raise DataError(f"{named}the weights do not fit the head {self.head.name!r} ({error})") from error
+            raise DataError(f"the weights do not fit the head {self.head.name!r} ({error})") from error
         return head
 
 
@@ -321,8 +312,8 @@ def _name_weights(sha256: str) -> str:
     return f"weights-{sha256[:12]}.safetensors"
 
 
-def _read_weights(folder: Path, sha256: str) -> tuple[Weights, ...]:
-    """The weights of each head; whether they fit it is told when it is built, which needs TensorFlow."""
+def _read_weights(folder: Path, sha256: str, count: int | None) -> tuple[Weights, ...]:
+    """The weights of each head, `count` numbers each; None where only building it tells."""
     if not re.fullmatch("[0-9a-f]{64}", sha256):
         raise ValueError("weights_sha256 is not a SHA-256")
     names = (_name_weights(sha256), f"weights-{sha256[:12]}.npz", OLD_WEIGHTS_NAME)
@@ -343,8 +334,9 @@ def _read_weights(folder: Path, sha256: str) -> tuple[Weights, ...]:
     except (*files.DAMAGES, safetensors.SafetensorError) as error:
         raise DataError(f"{path}: not a tagger's weights, or damaged ({files.brief(error)})") from error
     sizes = {sum(array.size for array in own.values()) for own in members.values()}
-    if len(sizes) != 1 or not max(sizes):
-        raise DataError(f"{path}: the heads of one tagger have the same number of weights; these have {sorted(sizes)}")
+    if len(sizes) != 1 or count not in (None, *sizes):
+        found = ", ".join(map(str, sorted(sizes))) or "no"
+        raise DataError(f"{path}: the weights do not fit the head, which has {count} of them: {found} are there")
     return tuple(tuple(own[number] for number in sorted(own)) for _, own in sorted(members.items()))
 
 

@@ -309,8 +309,8 @@ def test_a_pickle_among_the_weights_is_not_opened_nor_what_is_no_npz(saved, tmp_
 
 def test_weights_of_another_head_or_of_other_shapes_are_refused(tagger, tmp_path):
     replace(tagger, head=HeadConfig("mlp", hidden=5, layers=1)).save(tmp_path)
-    with pytest.raises(DataError, match="the weights do not fit the head 'mlp', which has"):
-        Tagger.load(tmp_path).score_track(FRAMES)
+    with pytest.raises(DataError, match="the weights do not fit the head, which has"):
+        Tagger.load(tmp_path)
     turned = tuple(tuple(array.reshape(-1) for array in own) for own in tagger.weights)
     replace(tagger, weights=turned).save(tmp_path)
     with pytest.raises(DataError, match="the weights do not fit the head"):
