@@ -168,7 +168,7 @@ def _share(tagger: Tagger, address: Address) -> SharedTagger:
 
 def _write_settings(tagger: Tagger, embedder: Embedder, address: Address, offer: Offer) -> Path:
     folder = address.path.parent
-    tagger.save(folder / TAGGER_NAME)  # a copy: the original may be trained anew while this one is served
+    tagger.save(folder / TAGGER_NAME)  # a copy: the original may be trained again while this one is served
     if offer.library is not None:
         _write_library(offer.library, folder / LIBRARY_NAME)
     frontend: Any = embedder.frontend
@@ -294,7 +294,7 @@ def _ask(address: Address, what: str, *arrays: Array) -> Array:
             _send(connection, what, *arrays)
             error, *answer = _receive(connection)
     except AuthenticationError as refused:
-        raise ServerGoneError("the page's server was started anew; reload the page") from refused
+        raise ServerGoneError("the page's server was restarted; reload the page") from refused
     except (OSError, EOFError) as gone:
         raise ServerGoneError(_GONE) from gone
     if error:

@@ -134,13 +134,13 @@ class SongQueue:
         while (task := self._waiting.get()) is not None:
             try:
                 task()
-            except Exception as error:  # reporting failed: the thread goes on with the next song
+            except Exception as error:  # reporting failed: the thread continues with the next song
                 log.error("a song could not be reported on: %s", error, exc_info=error)
 
     def _try(self, song: Song) -> None:
         try:
             self._analyse(song)
-        except Exception as error:  # the one place that records a failed song: the thread goes on with the next
+        except Exception as error:  # the one place that records a failed song: the thread continues with the next
             song.error = error
             if isinstance(error, CancelledError):
                 self._tell(song, "cancelled")

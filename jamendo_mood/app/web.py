@@ -382,7 +382,7 @@ def find_notebook(name: str) -> Path:
         for file in importlib.metadata.files("jamendo-mood") or ():
             if file.name == name and Path(str(file.locate())).is_file():
                 return Path(str(file.locate()))
-    raise UsageError(f"{name} came neither with a checkout nor with the installed package: install jamendo-mood anew")
+    raise UsageError(f"{name} came neither with a checkout nor with the installed package: install jamendo-mood again")
 
 
 def make_page(notebook: str) -> str:

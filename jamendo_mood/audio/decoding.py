@@ -128,7 +128,7 @@ def convert_to_wav(
     Raises
     ------
     AudioError
-        The file is missing, cannot be decoded, or goes on for more than a day (see `ffmpeg.run` for its other bounds).
+        The file is missing, cannot be decoded, or is longer than a day (see `ffmpeg.run` for its other bounds).
     UsageError
         The file ends before the stretch starts.
     DiskFullError
@@ -352,7 +352,7 @@ def decode_with_libsndfile(path: Path, scratch: Scratch, block: int, overlap: in
     UsageError
         The extra ``fast`` is not installed.
     LimitError
-        The file goes on for more than a day.
+        The file is longer than a day.
     """
     soundfile, soxr = _libraries()
     if not path.is_file() or path.stat().st_size == 0:
@@ -426,7 +426,7 @@ def cut(waves: Iterable[Wave], path: Path, block: int, overlap: int = 0, max_s: 
         kept = np.concatenate([kept, samples])
         fresh += len(samples)
         if fresh > max_s * SAMPLE_RATE_HZ:
-            raise LimitError(f"{path.name} goes on after {max_s / 60:g} minutes, which is the limit here")
+            raise LimitError(f"{path.name} is longer than {max_s / 60:g} minutes, which is the limit here")
         while len(kept) >= block:
             yield kept[:block]
             kept = kept[block - overlap :]

@@ -85,10 +85,10 @@ def run_demo(
         ("Training a tagger on the stored embeddings", [
             "train", "--task", "jamendo", *data, "--out", str(tagger), "--seed", str(seed),
         ]),
-        ("How good it is, on artists it has not heard", [
+        ("How good it is, on artists it was not trained on", [
             "evaluate", str(tagger), *data, "--out", str(report),
         ]),
-        (f"Tagging a song it has not heard, whose moods are: {', '.join(song.moods)}", [
+        (f"Tagging a song it was not trained on, whose moods are: {', '.join(song.moods)}", [
             "tag", str(out / "audio" / song.path), "--tagger", str(tagger), *weights,
         ]),
     )  # fmt: skip

@@ -39,7 +39,9 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
         "deleted once it is embedded",
     )
     _add_download(parser)
-    parser.add_argument("--store", type=shared.place, required=True, metavar="DIR", help="store to write or go on with")
+    parser.add_argument(
+        "--store", type=shared.place, required=True, metavar="DIR", help="store to write or to continue"
+    )
     parser.add_argument(
         "--embedder",
         default="vggish",
@@ -336,7 +338,7 @@ COMMANDS = {
     "extract": Command(
         add_extract,
         extract,
-        "Embed audio files into a store, one .npy a track; go on where an earlier run stopped.",
+        "Embed audio files into a store, one .npy a track; continue where an earlier run stopped.",
         "what was finished is kept, the tracks in hand are not, and the same command continues from there",
     ),
 }

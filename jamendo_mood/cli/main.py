@@ -100,7 +100,7 @@ class _OneLineFormatter(logging.Formatter):
 
 
 class _OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other error is told."""
+    """Says what is wrong in one line, as for every other error."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(WRONG_USAGE, f"{self.prog}: {plaintext.show(message)} (see {self.prog} --help)\n")

@@ -50,7 +50,7 @@ def add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", type=Path, nargs="+", metavar="PARQUET", help="files that `export` wrote, or folders of them"
     )
-    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="store to write or go on with")
+    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="store to write or to continue")
 
 
 def import_(arguments: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +192,7 @@ def evaluate_predictions(
 
 
 def _columns_of_scores(truth: Bools, scores: Array, artists: npt.NDArray[np.str_]) -> dict[str, Sequence[Any]]:
-    """What else is told of tags and classes, whose scores are chances."""
+    """More columns for tags and classes, whose scores are probabilities."""
     targets = range(truth.shape[1])
     return {
         "artists": [len(set(artists[positive])) for positive in truth.T],
@@ -431,48 +432,6 @@ _WORDS = {"grade", *(rules.target for rules in KINDS.values())}  # columns of wo
 PICTURE_DPI, SCREEN_DPI = 144, 96
 WIDE = 700  # pixels of a screen; a wider picture is scrolled on a phone, where its text would else be too small
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1d2623; --soft: #55635d; --line: #d5deda; --back: #fff; --tint: #f1f5f3; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6ecea; --soft: #a5b3ad; --line: #3a4642; --back: #151a18; --tint: #1f2623; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 66rem; background: var(--back); color: var(--ink);
-  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
-h1 { font-size: 1.7rem; line-height: 1.2; } h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
-p, figcaption { max-width: 44rem; } .soft, dt { color: var(--soft); }
-dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .2rem 1rem; } dd { margin: 0; }
-table { border-collapse: collapse; } th, td { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0; }
-tr { border-bottom: 1px solid var(--line); }
-.figures .number { font-variant-numeric: tabular-nums; white-space: nowrap; } .figures th { white-space: nowrap; }
-figure { margin: 1rem 0; display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; }
-.picture { max-width: 100%; overflow-x: auto; border-radius: .4rem; align-self: flex-start; }
-.picture img { display: block; max-width: 100%; height: auto; background: #fff; }
-figcaption { flex: 1 1 20rem; } figcaption p { margin: 0 0 .7rem; }
-.scroll { overflow: auto; max-height: 85vh; border: 1px solid var(--line); border-radius: .4rem; }
-.targets { font-size: .85rem; font-variant-numeric: tabular-nums; border-collapse: separate; border-spacing: 0; }
-.targets th, .targets td { padding: .25rem .35rem; text-align: right; border-bottom: 1px solid var(--line); }
-.targets .word { text-align: left; }
-.targets thead th { position: sticky; top: 0; background: var(--tint); vertical-align: bottom; z-index: 1; }
-.targets tbody th { position: sticky; left: 0; background: var(--back); min-width: 8rem; font-weight: 600; }
-@media (max-width: 40rem) {
-  .figures thead { display: none; } .figures, .figures tbody { display: block; }
-  .figures tr { display: grid; grid-template-columns: auto 1fr; gap: 0 .8rem; padding: .4rem 0; }
-  .figures th, .figures td { padding: 0; } .figures .number { text-align: right; white-space: normal; }
-  .figures td:last-child { grid-column: 1 / -1; color: var(--soft); font-size: .9rem; }
-  dl { display: block; } dd { margin-bottom: .5rem; }
-  .wide img { max-width: none; }
-}
-@media print {
-  :root { --ink: #000; --soft: #444; --line: #bbb; --back: #fff; --tint: #eee; }
-  body { max-width: none; padding: 0; font-size: 10pt; } h2, h2 + p { break-after: avoid; }
-  figure { display: block; } .picture, tr { break-inside: avoid; }
-  .picture img { max-height: 19cm; object-fit: contain; object-position: left top; }
-  .scroll { overflow: visible; max-height: none; border: 0; } .targets { font-size: 6.5pt; }
-  .targets th, .targets td { padding: .15rem .3rem; position: static; }
-}
-"""
-
 
 def save_report(evaluation: Evaluation, folder: Path | str, *, title: str, facts: Mapping[str, str]) -> Path:
     """Write ``report.html``: the metrics of an evaluation as a page with pictures, in one file.
@@ -522,7 +481,7 @@ def write_page(evaluation: Evaluation, title: str, facts: Mapping[str, str]) -> 
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
         f"<title>{escape(title)}</title>",
-        f"<style>{STYLE}</style>",
+        f"<style>\n{resources.files('jamendo_mood.evaluation').joinpath('report.css').read_text()}</style>",
     ]
     lines = ["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", *body, "</body>", "</html>"]
     return "\n".join(lines) + "\n"
@@ -583,7 +542,7 @@ def _targets(evaluation: Evaluation) -> Iterator[str]:
     order = ranked + [column for column in range(len(evaluation.per_target)) if column not in ranked]
     there = {name: None for row in evaluation.per_target for name in row}
     names = [name for name in columns if name in there] + [name for name in there if name not in columns]
-    best_first = f"The best {rules.ranked_by} first; “-” is what these tracks cannot tell."
+    best_first = f"The best {rules.ranked_by} first; “-” is what these tracks do not show."
     yield f"<h2>All {rules.plural}</h2>\n<p>{best_first}</p>"
     yield '<div class="scroll" tabindex="0">\n<table class="targets">'
     yield f"<thead><tr>{''.join(f'<th{_kind(name)}>{escape(name)}</th>' for name in names)}</tr></thead>\n<tbody>"

@@ -453,7 +453,7 @@ def run_folds(
 
 
 def forget_artists(dataset: Dataset, split: int) -> Dataset:
-    """The data as if every song were by an artist of its own, dealt out anew into as many folds as usual.
+    """The data as if every song were by an artist of its own, divided again into as many folds as usual.
 
     Songs of one artist then lie on both sides of a split, which flatters. Equal recordings still stay together.
     """
@@ -505,7 +505,9 @@ def _part_cleanly(parts: Sequence[Examples]) -> list[Examples]:
 def _join(parts: Sequence[Examples]) -> Examples:
     keys = [{track.key for track in part.tracks} for part in parts]
     if sum(map(len, keys)) != len(set.union(*keys)):
-        raise UsageError("some tracks are in several test parts: these splits are no folds to cross-validate over")
+        raise UsageError(
+            "some tracks are in several test parts: these splits are not folds, so they cannot be cross-validated"
+        )
     frames = tuple(frames for part in parts for frames in part.frames)
     tracks = tuple(track for part in parts for track in part.tracks)
     times_s = [part.times_s for part in parts if part.times_s is not None]

@@ -171,7 +171,7 @@ def analyse(
             samples = decoding.count_samples(wav)
             watch.total_s = samples / decoding.SAMPLE_RATE_HZ
             if max_s is not None and watch.total_s > limits.length_s:
-                raise LimitError(f"{name} goes on after {clock(limits.length_s)}, which is the limit here")
+                raise LimitError(f"{name} is longer than {clock(limits.length_s)}, which is the limit here")
             limits.check_length(name, watch.total_s)
             min_s = embedder.spec.window_s or embedder.window_samples / embedder.spec.sample_rate_hz
             if watch.total_s < min_s:

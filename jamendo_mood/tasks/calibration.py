@@ -183,7 +183,7 @@ def _draw_reliability(axes: Any, evaluation: Evaluated, above: float) -> None:
     which = f"scores above {above}" if above else "all scores"
     none = f" (none above {LOOKED_AT})" if evaluation.predictions.max() <= LOOKED_AT else ""
     axes.set_title(f"{which}{none}: ECE {error:.4f}", fontsize=10)
-    # Most scores are small: by their root, those near 0 are told apart, and a diagonal stays one.
+    # Most scores are small: by their root, those near 0 can be told apart, and a diagonal stays one.
     for set_scale in (axes.set_xscale, axes.set_yscale):
         set_scale("function", functions=(_root, np.square))
     axes.set(xlim=(above, highest), ylim=(0, highest))
@@ -223,7 +223,7 @@ def _root(values: Floats) -> Floats:
 def describe_reliability(evaluation: Evaluated, plural: str, looked_at: str) -> Section:
     """The section of a report that shows the diagram."""
     return Section(
-        "Can a score be taken at its word?",
+        "Are scores calibrated?",
         [plot_reliability(evaluation)],
         [
             f"Of all {plural} with a score of 0.3, three in ten should be right: that is the orange line. Each dot "

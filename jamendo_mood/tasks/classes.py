@@ -222,11 +222,11 @@ def show(evaluation: Evaluated) -> Iterator[Section]:
         ],
     )
     yield Section(
-        "Which classes can it tell?",
+        "Which classes does it recognise?",
         [plot_classes(evaluation)],
         [
-            "The further right a dot, the better the class is told. Precision is how many of those that are named are "
-            "right, recall how many of those that are right are named: a class with little precision is named too "
+            "The further right a dot, the better the class is recognised. Precision is how many of those that are named "
+            "are right, recall how many of those that are right are named: a class with little precision is named too "
             "often, one with little recall too seldom. The orange mark is the share of the class.",
         ],
     )

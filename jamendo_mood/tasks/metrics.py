@@ -168,7 +168,7 @@ def cooccurrence(Y: npt.NDArray[Any]) -> PerTag:
     Raises
     ------
     DataError
-        `Y` is no table of 0 and 1: scores, say, that were not decided.
+        `Y` is not a table of 0 and 1: for instance, scores without decisions.
     """
     together = _together(Y)
     counts = np.diag(together)[:, None]

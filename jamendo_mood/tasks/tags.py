@@ -462,12 +462,12 @@ def show(evaluation: Evaluated) -> Iterator[Section]:
     left_out = f" {undefined} without a PR-AUC (no track has the tag, or all do) are left out." if undefined else ""
     some = " Shown are the best tag by PR-AUC, the worst, and some between." if n_tags > MOST_CHOSEN else ""
     yield Section(
-        "Which tags can it tell?",
+        "Which tags does it recognise?",
         [plot_tag_precision(evaluation)],
         [
             "The further right a dot, the better the tag's tracks are ranked above all others. The orange mark is what "
-            "guessing would reach, and the line the 95 % interval: a tag is told from chance where its whole line lies "
-            "right of the mark, and a long line says that a few artists decide.",
+            "guessing would reach, and the line the 95 % interval: a tag is better than chance where its whole line "
+            "lies right of the mark, and a long line says that a few artists decide.",
             f"In brackets: how many tracks have the tag.{left_out}",
         ],
     )
@@ -485,8 +485,8 @@ def show(evaluation: Evaluated) -> Iterator[Section]:
         "Scores of tracks with a tag and without",
         [plot_score_histograms(evaluation)],
         [
-            "The better the dark scores lie apart from the light ones, the better the tag is told. Dark left of the "
-            "red threshold is missed, light right of it is a false alarm.",
+            "The better the dark scores lie apart from the light ones, the better the tag is recognised. Dark left of "
+            "the red threshold is missed, light right of it is a false alarm.",
             f"Each mark on the left is many times the one below it, so that a few tracks can be seen beside "
             f"thousands, and the axes at the bottom differ.{some}",
         ],

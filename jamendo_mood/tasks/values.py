@@ -165,7 +165,7 @@ def score_curves(truth: Array, predictions: Array, songs: Sequence[str]) -> dict
     dict of float
         ``Kendall`` and ``Kendall-sd``: mean and standard deviation over songs and targets of Kendall's tau-b;
         ``constant-curves``: how many annotated curves never change, and have none. Where only the prediction is
-        constant tau is 0: it tells nothing of the course.
+        constant tau is 0: it says nothing of the course.
 
     References
     ----------
@@ -310,7 +310,7 @@ def plot_courses(evaluation: Evaluated, songs: Sequence[str] = ()) -> Picture:
     """
     chosen = tuple(songs) or choose_songs(evaluation)
     if evaluation.times_s is None or not chosen:
-        raise UsageError("no courses to draw: these are no moments of songs, or no song's curve changes")
+        raise UsageError("no curves to draw: these are not moments of songs, or no song's curve changes")
     missing = [song for song in chosen if song not in evaluation.songs]
     if missing:
         raise UsageError(f"no song {missing[0]!r} in this evaluation")
@@ -402,8 +402,8 @@ def show(evaluation: Evaluated) -> Iterator[Section]:
         [plot_scatter(evaluation)],
         [
             f"Each dot is a {what}. On the orange line it is predicted as it was rated, above it too high, below too "
-            "low. A cloud that lies flatter than the line keeps to the middle: the order is told better than the "
-            "extremes.",
+            "low. A cloud that lies flatter than the line keeps to the middle: the order is predicted better "
+            "than the extremes.",
             "CCC, concordance, is 1 where all dots are on the line. R² is 1 there too, and 0 where naming the mean "
             "every time would come as near.",
         ],
@@ -455,7 +455,7 @@ CARD = CardWords(
     chosen="Epochs were",
     validated="its best epoch chosen on",
     metrics={
-        "CCC": "concordance with the truth, mean over the values; 1 is perfect, 0 tells nothing",
+        "CCC": "concordance with the truth, mean over the values; 1 is perfect, 0 is no agreement",
         "Pearson": "correlation with the truth, mean over the values",
         "R2": "share of the variance that is explained; 0 is naming the mean every time",
         "RMSE": "root of the mean squared error, in units of the scale; lower is better",
@@ -465,7 +465,7 @@ CARD = CardWords(
 )
 
 PAGE = PageWords(
-    undecided="What is heard in it, on a scale from {1:g} to {2:g}:",
+    undecided="Predicted, on a scale from {1:g} to {2:g}:",
     choose="Choose one to see the seconds that raised it.",
     carried="was raised most by",
     nothing="is much the same all through the song",
@@ -475,7 +475,7 @@ PAGE = PageWords(
 
 FIGURES = {
     "CCC": "Concordance, the mean over the targets: how near points of truth and prediction lie to the line where "
-    "both are equal. 1 is perfect, 0 tells nothing; predictions that keep to the middle lower it.",
+    "both are equal. 1 is perfect, 0 is no agreement; predictions that keep to the middle lower it.",
     "Pearson": "Correlation, the mean over the targets: do predictions rise with the truth, on whatever scale? 1 "
     "is perfect, 0 is none, below 0 the wrong way round.",
     "R2": "The share of the truth's variance that is explained, the mean over the targets. 1 is perfect, 0 is no "
@@ -494,7 +494,7 @@ FIGURES = {
 COLUMNS = {
     "value": "what is predicted",
     "grade": "how far it can be relied on by these examples, as explained at the top",
-    "CCC": "concordance with the truth: 1 is perfect, 0 tells nothing",
+    "CCC": "concordance with the truth: 1 is perfect, 0 is no agreement",
     "Pearson": "correlation with the truth",
     "R2": "share of the truth's variance that is explained, 0 is naming the mean every time",
     "RMSE": "root of the mean squared error, in the units of the scale",

@@ -267,7 +267,7 @@ def plain_spec(spec: EmbedderSpec) -> EmbedderSpec:
     """
     usual, marked, _ = spec.variant.partition(AUGMENTED)
     if not marked:
-        raise UsageError(f"these are no copies, but embeddings of {spec}; `jamendo-mood extract --augment` makes some")
+        raise UsageError(f"these are not copies but embeddings of {spec}; `jamendo-mood extract --augment` makes some")
     return replace(spec, variant=usual.removesuffix("; "))
 
 

@@ -92,7 +92,7 @@ def width_of(pooling: str, dim: int) -> int:
 def thin(tracks: Sequence[Array], count: int, rng: np.random.Generator | None = None) -> Array:
     """Take `count` rows of each track: one of each of `count` stretches of equal length.
 
-    So the whole of a track is heard, whatever its length; a track with fewer rows repeats some.
+    So the whole of a track is covered, whatever its length; a track with fewer rows repeats some.
 
     Parameters
     ----------

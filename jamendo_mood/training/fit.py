@@ -136,7 +136,7 @@ DEFAULTS = {
         HeadConfig("cnn", hidden=128, layers=4, dropout=0.3), ensemble=1, batch=16, augment=Augmentation(4, mixup=0.0)
     ),
 }
-"""How each head is trained unless told otherwise; ``docs/ablation.md`` says why."""
+"""How each head is trained by default; ``docs/ablation.md`` says why."""
 
 
 def _settings(owner: object) -> set[str]:
@@ -180,7 +180,7 @@ def fit(
         What the embeddings were made with.
     config : TrainConfig or None
     watched : Examples or None
-        What tells a better epoch from a worse one, where there is more to tell it by than the validation part: of a
+        What epochs are compared on, where there is more to compare on than the validation part: examples of a
         broader task, say. Its targets must be among those of `train`.
     record : mapping or None
         What else the tagger is to tell of its making.

@@ -319,7 +319,7 @@ def convolve(rows: Any, stacks: int, channels: int, blocks: int) -> Any:
     Raises
     ------
     UsageError
-        The rows are no patches of 96 frames.
+        The rows are not patches of 96 frames.
     """
     width = rows.shape[-1]
     if width % (stacks * PATCH_FRAMES):

@@ -141,7 +141,7 @@ class Tagger:
     def _score_rows(self, rows: Sequence[Array]) -> Array:
         scores = self.task.rules.calibrated(run_heads(self._heads, rows), self.calibration)
         if not np.isfinite(scores).all():
-            raise DataError("the tagger's weights are damaged: they give scores that are no numbers")
+            raise DataError("the tagger's weights are damaged: they give scores that are not numbers")
         return scores
 
     def save(self, folder: Path | str) -> None:
@@ -255,13 +255,13 @@ class Tagger:
 
 
 def _read_task(values: Mapping[str, Any]) -> Task:
-    """The task that a manifest tells of; ValueError or the like if that is none."""
+    """The task in a manifest; ValueError or the like if it makes no sense."""
     scale, targets = values.get("scale"), values["targets"]
     if not isinstance(targets, list) or len(targets) > MAX_TARGETS:
         raise ValueError(f"targets are a list of at most {MAX_TARGETS:,} names")
     for name in (values["name"], *targets):
         if not isinstance(name, str) or not name or len(name) > MAX_NAME_LENGTH or plaintext.show(name) != name:
-            raise ValueError(f"{str(name)[:MAX_NAME_LENGTH]!r} is no name on one line")
+            raise ValueError(f"{str(name)[:MAX_NAME_LENGTH]!r} is not a name on one line")
     numbers = [*(scale or ()), values.get("rate_hz") or 0.0]
     if len(numbers) not in (1, 3) or not np.isfinite(np.array(numbers, np.float64)).all():
         raise ValueError("the scale is two numbers, and the rate is one")
@@ -281,7 +281,7 @@ def _check_values(tagger: Tagger) -> None:
     if len(tagger.grades) != count or not set(tagger.grades) <= GRADES.keys():
         raise ValueError(f"grades are one of {', '.join(GRADES)} for each target")
     if not np.isfinite(tagger.calibration).all() or np.isnan(tagger.thresholds).any():
-        raise ValueError("the calibration is not finite, or a threshold is no number")
+        raise ValueError("the calibration is not finite, or a threshold is not a number")
     scores = tagger.task.rules.calibrated(np.full((1, count), 0.5, np.float32), tagger.calibration)
     if scores.shape != (1, count):
         raise ValueError("the calibration is not of this kind of task")

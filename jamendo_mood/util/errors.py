@@ -10,7 +10,7 @@ class UsageError(MoodError):
 
 
 class AudioError(MoodError):
-    """One audio file cannot be turned into sound. The run goes on with the others."""
+    """One audio file cannot be turned into sound. The run continues with the others."""
 
 
 class NoFileError(AudioError):
@@ -50,7 +50,7 @@ class DiskFullError(MoodError):
 
 
 class DownloadError(MoodError):
-    """One file cannot be downloaded. The run goes on with the others."""
+    """One file cannot be downloaded. The run continues with the others."""
 
 
 class NetworkError(MoodError):

@@ -147,7 +147,7 @@ class TrackProgress:
             note(f"{self._audio_s:.0f} s of sound {self._verb} in {wall_s:.2f} s ({speed:.0f}x real time)")
 
     def advance(self, duration_s: float, error: str = "") -> None:
-        """Count one more track; a failure is told at once."""
+        """Count one more track; a failure is reported at once."""
         self._audio_s += duration_s
         if error:
             self._failed += 1

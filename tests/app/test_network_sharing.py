@@ -111,7 +111,7 @@ def test_a_wrong_key_is_refused_and_the_others_are_served_on(served):
     served.write_text(json.dumps({**settings, "key": "00" * 32}))
     _, bad, *_ = connect()
     patches = np.ones((1, 96, 64), np.float32)
-    with pytest.raises(ServerGoneError, match="started anew; reload the page"):
+    with pytest.raises(ServerGoneError, match="restarted; reload the page"):
         bad.network(patches)
     assert good.network(patches).shape == (1, 128)
 

@@ -342,7 +342,7 @@ def test_notebooks_are_found_beside_the_package_or_where_the_wheel_put_them(tmp_
     installed = tmp_path / "share" / "04_tag_a_track.ipynb"
     file = SimpleNamespace(name=installed.name, locate=lambda: installed)
     monkeypatch.setattr(importlib.metadata, "files", lambda _: [file])
-    with pytest.raises(UsageError, match="install jamendo-mood anew"):
+    with pytest.raises(UsageError, match="install jamendo-mood again"):
         web.find_notebook("04_tag_a_track.ipynb")
     installed.parent.mkdir()
     installed.write_text("{}")

@@ -121,7 +121,7 @@ def test_libsndfile_decodes_a_day_of_sound_at_most(decode, song, monkeypatch):
     default = decoding.cut.__defaults__
     assert default == (0, 24 * 3600.0)
     monkeypatch.setattr(decoding.cut, "__defaults__", (0, 6.0))
-    with pytest.raises(LimitError, match=r"song\.mp3 goes on after 0\.1 minutes"):
+    with pytest.raises(LimitError, match=r"song\.mp3 is longer than 0\.1 minutes"):
         decode("libsndfile", song)
 
 

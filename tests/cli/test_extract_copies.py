@@ -82,7 +82,7 @@ def test_copies_are_not_taken_for_tracks_nor_share_their_store(run, corpus, corp
     extracting = ("extract", corpus.audio, *task, "--embedder", "logmel", "--augment", 1)
     for arguments, message in (
         ((*training, "--store", copied.root), "tracks of part 'train' is in the store"),
-        ((*training, "--store", corpus_store.root, "--augmented", corpus_store.root), "these are no copies"),
+        ((*training, "--store", corpus_store.root, "--augmented", corpus_store.root), "these are not copies"),
         ((*extracting, "--store", corpus_store.root), "use another folder for these embeddings"),
     ):
         outcome = run(*arguments)

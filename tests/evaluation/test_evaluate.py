@@ -401,7 +401,7 @@ def make_classes():
     [
         (
             make_classes,
-            ["Which classes are taken for which", "Which classes can it tell?", "Can a score be taken at its word?"],
+            ["Which classes are taken for which", "Which classes does it recognise?", "Are scores calibrated?"],
         ),
         (make_value_evaluation, ["Predicted against true", "Where it errs"]),
         (

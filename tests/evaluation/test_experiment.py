@@ -2,14 +2,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_examples import CLASSES, CURVES, DIM, ToyStore, label_anew, make_examples, make_tagger
+from toy_examples import CLASSES, CURVES, DIM, ToyStore, label_anew, make_dataset, make_examples, make_tagger
 
 from jamendo_mood.datasets.dataset import Curve, Dataset, assign_folds, make_parts
 from jamendo_mood.evaluation import experiment
 from jamendo_mood.evaluation.experiment import forget_artists, run_folds
+from jamendo_mood.training.data import load_part
 from jamendo_mood.training.fit import TrainConfig
 from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.util.errors import UsageError
+
+pytest_plugins = ["demo_corpus"]
+STORE = ToyStore({f"{row:02d}/{row}": np.ones((2, DIM), np.float32) * row for row in range(5)})
 
 EXAMPLES = label_anew(make_examples(120), CLASSES)
 STORE = ToyStore({track.key: frames for track, frames in zip(EXAMPLES.tracks, EXAMPLES.frames, strict=True)})
@@ -142,3 +146,27 @@ def test_moments_of_all_folds_keep_their_songs_and_times(learned):
 def test_a_threshold_that_one_tagger_could_not_tune_is_that_of_the_others():
     thresholds = np.array([[0.3, np.inf], [np.inf, np.inf], [0.5, np.inf]])
     np.testing.assert_allclose(experiment._mean_of_finite(thresholds), [0.4, np.inf])
+
+
+def test_a_training_part_knows_the_tracks_that_it_is_tested_on():
+    dataset = make_dataset(STORE, parts={"train": [0, 1], "validation": [2], "test": [3, 4]})
+    train, validation = (load_part(dataset, part, STORE) for part in ("train", "validation"))
+    assert [track.key for track in train.held_out] == [dataset.tracks[row].key for row in (3, 4)]
+    assert validation.held_out == ()
+
+
+def test_an_unknown_policy_for_leaks_is_wrong_usage(tmp_path):
+    with pytest.raises(UsageError, match=r"unknown policy for leaks 'ignore' \(known: refuse, drop, keep\)"):
+        experiment.train("own", tmp_path, leaks="ignore")
+
+
+def test_a_training_and_its_evaluation_are_one_call_each(corpus, corpus_store, tmp_path):
+    config = TrainConfig.for_head("linear").updated({"epochs": "3"})
+    notes = []
+    trained = experiment.train("jamendo", corpus.root, corpus_store.root, config, out=tmp_path / "t", note=notes.append)
+    found = experiment.evaluate(
+        tmp_path / "t", corpus.root, corpus_store, rounds=0, out=tmp_path / "r", note=notes.append
+    )
+    assert found.metrics == experiment.evaluate(trained, corpus.root, corpus_store, rounds=0).metrics
+    assert notes == [f"{tmp_path / 'r' / 'report.html'} written"]
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"scores.json", "per_target.csv", "report.html"}

@@ -136,7 +136,7 @@ def test_a_file_that_lies_about_its_length_is_not_decoded_to_its_end(
     strict = replace(limits, length_s=30.0, paths=False)
     sizes = []
     watched = replace(logmel, frontend=lambda wave: sizes.append(len(wave)) or logmel.frontend(wave))
-    with pytest.raises(LimitError, match=r"song.flac goes on after 0:30, which is the limit here"):
+    with pytest.raises(LimitError, match=r"song.flac is longer than 0:30, which is the limit here"):
         analyse(path, corpus_tagger, watched, strict, name="song.flac")
     assert sizes == []  # not embedded; of its WAV there were 31 s
     with pytest.raises(LimitError):  # one's own files, too, but their headers are believed

@@ -184,7 +184,7 @@ def test_songs_are_drawn_and_counted_and_what_has_no_course_is_refused(tracks, s
         plot(songs).savefig(tmp_path / "picture.png", bbox_inches="tight")
     for axes in values.plot_taus(songs).axes:
         assert sum(bar.get_height() for bar in axes.patches) == 9
-    with pytest.raises(UsageError, match="no courses to draw"):
+    with pytest.raises(UsageError, match="no curves to draw"):
         values.plot_courses(tracks)
     with pytest.raises(UsageError, match="no song 'nosuch'"):
         values.plot_courses(songs, ["nosuch"])

@@ -131,7 +131,7 @@ def test_copies_that_are_missing_are_told_and_if_all_are_it_is_wrong_usage(train
 
 
 def test_a_store_of_tracks_or_of_other_embeddings_and_a_spoiled_copy_are_refused(train):
-    with pytest.raises(UsageError, match="these are no copies, but embeddings of toy"):
+    with pytest.raises(UsageError, match="these are not copies but embeddings of toy"):
         add_copies(train, SPEC, STORE)
     with pytest.raises(UsageError, match=r"the tracks are embedded by other .*, their copies by toy"):
         add_copies(train, OTHER_SPEC, EVERYTHING)

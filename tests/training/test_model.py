@@ -224,7 +224,7 @@ def test_weights_that_give_no_numbers_are_told_of(tagger):
         tagger,
         weights=tuple([np.full_like(a, -3e38) if a.dtype == np.float32 else a for a in own] for own in tagger.weights),
     )
-    with pytest.raises(DataError, match="give scores that are no numbers"):
+    with pytest.raises(DataError, match="give scores that are not numbers"):
         huge.score_track(np.ones((3, tagger.spec.dim), np.float32))
 
 
