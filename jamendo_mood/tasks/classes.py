@@ -225,8 +225,8 @@ def show(evaluation: Evaluated) -> Iterator[Section]:
         "Which classes does it recognise?",
         [plot_classes(evaluation)],
         [
-            "The further right a dot, the better the class is recognised. Precision is how many of those that are named "
-            "are right, recall how many of those that are right are named: a class with little precision is named too "
+            "The further right a dot, the better the class is recognised. Precision is how many of those named are "
+            "right, recall how many of those that are right are named: a class with little precision is named too "
             "often, one with little recall too seldom. The orange mark is the share of the class.",
         ],
     )
