@@ -80,6 +80,7 @@ def test_what_is_measured_is_what_it_says(tone):
     assert louder["mel_mean"] == pytest.approx(4 * sine["mel_mean"], rel=1e-3)
 
 
+@pytest.mark.thorough
 def test_the_spectra_are_librosas(noise):
     import librosa
 
