@@ -250,7 +250,7 @@ def test_others_need_the_token_which_goes_into_a_cookie(guarded):
     assert guarded.ask(path).status == 403
     refused = guarded.ask(f"{path}?token={token[:-1]}")
     assert refused.status == 403
-    assert "with its token" in refused.text
+    assert "including its token" in refused.text
     assert guarded.ask(f"/present/{'-'.join('a' * n for n in (8, 4, 4, 4, 12))}").status == 403
     guarded.cookies.clear()
     for host in ("music.example", f"127.0.0.1:{guarded.port}"):

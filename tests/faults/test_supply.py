@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "jamendo_mood"
 
 MODULES_OF_EXTRAS = {
-    "notebook": {"figures", "spectrograms", "tag", "tags", "plots", "widget", "finder"},
+    "notebook": {"figures", "spectrograms", "tag", "tags", "widget", "finder"},
     "web": {"http_security", "web"},
     "classical": {"handcrafted"},
     "fast": {"decoding"},
