@@ -81,7 +81,7 @@ def train(
     on_epoch : callable
         Called after each epoch.
     note : callable (str)
-        Told what a reader should know of the data.
+        Called with what a reader should know of the data.
 
     Raises
     ------
@@ -100,13 +100,12 @@ def train(
     embeddings = data.choose_embeddings(learned, open_store(store))
     for remark in dataset.remarks:
         note(remark)
-    parts = _apart(
+    training, watched = _apart(
         data.load_part(learned, learned.train, embeddings),
         data.load_part(learned, learned.validation, embeddings),
         leaks,
     )
-    _note_unlabelled(learned, store, note)
-    training, watched = parts
+    _note_unlabelled(learned, embeddings, note)
     if copies is not None:
         check_whole(learned)
         training = add_copies(training, embeddings.spec, EmbeddingStore(copies))
@@ -285,7 +284,7 @@ def cross_validate(
         load = partial(forget_artists, first)
     for remark in first.remarks:
         note(remark)
-    _note_unlabelled(first, store, note)
+    _note_unlabelled(first, opened, note)
     count = _count_folds(load, source.splits)
     found = run_folds(
         lambda split: load(split=split % count),
@@ -333,10 +332,9 @@ def _apart(training: Examples, validation: Examples, leaks: str) -> tuple[Exampl
     return training, validation
 
 
-def _note_unlabelled(dataset: Dataset, store: Store, note: Note) -> None:
+def _note_unlabelled(dataset: Dataset, embeddings: Embeddings | None, note: Note) -> None:
     """Say how many tracks of a store are not used, for want of labels."""
-    opened = open_store(store)
-    unused = data.count_unlabelled(dataset, opened) if isinstance(opened, EmbeddingStore) else 0
+    unused = data.count_unlabelled(dataset, embeddings) if isinstance(embeddings, EmbeddingStore) else 0
     if unused:
         note(f"{plaintext.count(unused, 'track')} of the store without a label for {dataset.task.name}: not used")
 
