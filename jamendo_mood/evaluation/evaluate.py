@@ -502,8 +502,8 @@ def _headline(evaluation: Evaluation) -> Iterator[str]:
     yield "<h2>Metrics</h2>"
     if evaluation.intervals:
         yield (
-            "<p>In brackets: the 95 % interval, within which a figure would mostly stay had other artists been drawn "
-            "to be evaluated by.</p>"
+            "<p>In brackets: the 95 % interval, within which a metric would mostly stay if the test had other "
+            "artists.</p>"
         )
     yield '<table class="figures">\n<thead><tr><th>metric</th><th>value</th><th>what it is</th></tr></thead>\n<tbody>'
     for name, figure in evaluation.metrics.items():

@@ -132,7 +132,7 @@ class Kind:
     to_truth : callable (targets float32 (n, k)) -> (n, k)
         What scores are compared with: booleans, or the values themselves.
     is_defined : callable (truth) -> bool (k,)
-        Which targets can be evaluated by these examples.
+        Which targets can be evaluated on these examples.
     monitor : str
         The metric of `score` that training watches; higher is better.
     watch : callable (truth, scores) -> float

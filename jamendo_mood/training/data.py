@@ -34,7 +34,7 @@ class Embeddings(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """What a head trains on and is evaluated by.
+    """What a head trains on and is evaluated on.
 
     Attributes
     ----------
