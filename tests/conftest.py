@@ -16,6 +16,7 @@ from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec
 from jamendo_mood.embedders.vggish import PCA_NAME, WEIGHTS_VARIABLE
+from jamendo_mood.util.errors import WeightsError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 STUB_WINDOW, STUB_HOP = 1000, 800
@@ -37,6 +38,37 @@ def true_weights() -> Path:
     if not os.environ.get(WEIGHTS_VARIABLE):
         pytest.skip(f"needs Google's VGGish weights: set {WEIGHTS_VARIABLE} to the TF-Hub module or checkpoint")
     return Path(os.environ[WEIGHTS_VARIABLE])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_downloaded() -> Iterator[None]:
+    """No test lets pip fetch what a user would."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIP_NO_INDEX", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def musicnn_weights() -> Path:
+    """The released weights of musicnn."""
+    from jamendo_mood.embedders import musicnn
+
+    try:
+        return musicnn.find_weights(download=False)
+    except WeightsError as error:
+        pytest.skip(f"needs musicnn's weights, which `jamendo-mood weights musicnn --get` fetches ({error})")
+
+
+@pytest.fixture(scope="session")
+def seeded_musicnn_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of musicnn with weights from a seed."""
+    import seeded_musicnn
+
+    from jamendo_mood.embedders import musicnn
+
+    path = tmp_path_factory.mktemp("seeded") / musicnn.WHEEL
+    seeded_musicnn.write_wheel(path, seeded_musicnn.draw_variables(3))
+    return path
 
 
 @pytest.fixture(scope="session")

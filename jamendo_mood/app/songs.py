@@ -370,6 +370,8 @@ def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, A
     ]
     timeline = np.rint(255 * np.clip(prediction.share(prediction.frame_scores[:, best]), 0, 1)).astype(np.uint8)
     said = {name: text.format(None, *scale) for name, text in asdict(words).items() if isinstance(text, str)}
+    if prediction.ranks:
+        said["undecided"] = words.ranked
     description = {
         "name": name,
         "title": prediction.title,

@@ -69,18 +69,40 @@ def log_bands(wave: Wave, weights: Any, offset: float = LOG_OFFSET) -> Array:
     -------
     float32 array (frames, bands)
     """
-    if len(wave) < WINDOW_SAMPLES:
+    bands = band_sums(wave, weights, hann_window(), HOP_SAMPLES)
+    bands += np.float32(offset)
+    return np.log(bands, out=bands)
+
+
+def band_sums(wave: Wave, weights: Any, window: Array, hop_samples: int, power: int = 1) -> Array:
+    """Sum the spectrum of each frame of a wave in bands.
+
+    Parameters
+    ----------
+    wave : float32 array (samples,)
+    weights : sparse float32 array (257, bands)
+    window : float32 array (up to 512,)
+    hop_samples : int
+        From the start of a frame to the start of the next.
+    power : int
+        1 for magnitudes, 2 for energies.
+
+    Returns
+    -------
+    float32 array (frames, bands)
+        ``frames = 1 + (samples - len(window)) // hop_samples``; none if the wave is shorter than the window.
+    """
+    if len(wave) < len(window):
         return np.zeros((0, weights.shape[1]), np.float32)
     import scipy.fft  # here: it takes as long to import as all the rest, and most commands need none of it
 
-    frames = np.lib.stride_tricks.sliding_window_view(wave, WINDOW_SAMPLES)[::HOP_SAMPLES]
+    frames = np.lib.stride_tricks.sliding_window_view(wave, len(window))[::hop_samples]
     bands = np.empty((len(frames), weights.shape[1]), np.float32)
     for start in range(0, len(frames), _STRETCH):
         stretch = slice(start, start + _STRETCH)
-        spectrum = np.abs(scipy.fft.rfft(frames[stretch] * hann_window(), FFT_LENGTH))
-        bands[stretch] = spectrum @ weights
-    bands += np.float32(offset)
-    return np.log(bands, out=bands)
+        spectrum = np.abs(scipy.fft.rfft(frames[stretch] * window, FFT_LENGTH))
+        bands[stretch] = (spectrum if power == 1 else spectrum**power) @ weights
+    return bands
 
 
 def patches(wave: Wave, hop_frames: int = PATCH_FRAMES) -> Array:
@@ -110,9 +132,9 @@ def cut_patches(bands: Array, hop_frames: int = PATCH_FRAMES) -> Array:
 
 
 @functools.cache
-def hann_window() -> Array:
-    """Periodic Hann window, float32 (400,)."""
-    phase = 2 * np.pi * np.arange(WINDOW_SAMPLES) / WINDOW_SAMPLES
+def hann_window(samples: int = WINDOW_SAMPLES) -> Array:
+    """Periodic Hann window, float32 (samples,)."""
+    phase = 2 * np.pi * np.arange(samples) / samples
     return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
 
 

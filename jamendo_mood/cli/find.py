@@ -33,8 +33,7 @@ def add_similar(parser: argparse.ArgumentParser) -> None:
 
 def _add_library(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="embeddings of the library")
-    built_in = "7 moods, built in, on embeddings of vggish-pca"
-    parser.add_argument("--tagger", type=Path, metavar="DIR", help=f"folder `train` wrote (default: {built_in})")
+    shared.add_tagger(parser, "the one that knows the store's embeddings, if any")
     parser.add_argument("--audio", type=Path, metavar="DIR", help="the folder that was extracted, to name the files")
     parser.add_argument("--count", type=shared.positive, default=20, metavar="N", help="tracks to find (default 20)")
     parser.add_argument(
@@ -215,15 +214,15 @@ def _choose_format(arguments: argparse.Namespace) -> str:
 
 
 def _choose_tagger(arguments: argparse.Namespace, store: EmbeddingStore) -> Tagger | None:
-    """The tagger given, or the built-in one if it knows the store's embeddings."""
-    from jamendo_mood.training.model import Tagger, load_builtin
+    """The tagger given, or the one of the package's own that knows the store's embeddings, if there is one."""
+    from jamendo_mood.training.model import BUILTINS
 
+    if arguments.tagger is None and store.spec.name not in BUILTINS.values():
+        return None
+    tagger = shared.load_tagger(arguments, [store.spec])
     if arguments.tagger is not None:
-        tagger = Tagger.load(arguments.tagger)
         tagger.check_spec(store.spec)
-        return tagger
-    builtin = load_builtin()
-    return builtin if builtin.spec.accepts(store.spec) else None
+    return tagger if tagger.spec.accepts(store.spec) else None
 
 
 def _is_key(track: str, store: EmbeddingStore) -> bool:

@@ -7,7 +7,7 @@ neither TensorFlow nor pandas.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +17,7 @@ from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import CountProgress
 
 if TYPE_CHECKING:
+    from jamendo_mood.embedders.registry import EmbedderSpec
     from jamendo_mood.evaluation.evaluate import Scores
     from jamendo_mood.library.similarity import Library
     from jamendo_mood.store.embedding_store import EmbeddingStore
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 DONE, SOME_FAILED = 0, 1  # exit statuses
 WRONG_USAGE = 2
+
+TAGGERS = {
+    "audioset": "AudioSet's 7 music moods, on VGGish",
+    "musicnn": "10 moods of Last.fm's tags, not calibrated, on musicnn",
+}
+"""What the package's own taggers know, in a line."""
 
 Places = Mapping[str, tuple[float, float]]
 
@@ -146,6 +153,14 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-untrained", action="store_true", help="take weights that are not Google's")
 
 
+def add_tagger(parser: argparse.ArgumentParser, default: str) -> None:
+    """The tagger to use."""
+    own = " or ".join(TAGGERS)
+    parser.add_argument(
+        "--tagger", type=Path, metavar="DIR", help=f"folder `train` wrote; or our own, {own} (default: {default})"
+    )
+
+
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Where the data set and the embeddings are."""
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data set's tables, as published")
@@ -189,14 +204,30 @@ def add_part(parser: argparse.ArgumentParser, rounds: Callable[[str], int]) -> N
     )
 
 
-def load_tagger(arguments: argparse.Namespace) -> Tagger:
-    """The tagger that ``--tagger`` names, or the built-in one."""
-    from jamendo_mood.training.model import Tagger, load_builtin
+def load_tagger(arguments: argparse.Namespace, specs: Sequence[EmbedderSpec] = ()) -> Tagger:
+    """The tagger that ``--tagger`` names, a folder or one of the package's own; without it one of those, and a note.
 
-    if arguments.tagger is not None:
-        return Tagger.load(arguments.tagger)
-    plaintext.note("with the tagger that comes with jamendo-mood: AudioSet's 7 music moods (--tagger takes another)")
-    return load_builtin()
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+    specs : sequence of EmbedderSpec
+        Of the stores that it is for: one of the package's own that knows the first of them is taken.
+    """
+    from jamendo_mood.training import model
+
+    given = arguments.tagger
+    if given is not None and (str(given) not in model.BUILTINS or given.exists()):
+        return model.Tagger.load(given)
+    name = str(given) if given is not None else None
+    if name is None and specs:
+        name = next((own for own, embedder in model.BUILTINS.items() if embedder == specs[0].name), "audioset")
+    missing = name is None
+    name = name or model.choose_builtin(arguments.weights)
+    tagger = model.load_builtin(name, arguments.weights if name == "musicnn" else None)
+    if given is None:
+        why = ", as VGGish's weights are not on this machine" if missing and name == "musicnn" else ""
+        plaintext.note(f"with the tagger {name} that comes with jamendo-mood{why}: {TAGGERS[name]}")
+    return tagger
 
 
 def print_scores(scores: Scores, form: str) -> None:

@@ -31,9 +31,9 @@ NUMBER_WIDTH = 5  # of a score over time, with a sign and two decimals
 def add_tag(parser: argparse.ArgumentParser) -> None:
     """Options of `tag`."""
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio files, folders of them, or a store")
-    parser.add_argument("--tagger", type=Path, metavar="DIR", help="folder `train` wrote (default: 7 moods, built in)")
+    shared.add_tagger(parser, "audioset if VGGish's weights are on this machine, else musicnn")
     shared.add_weights(parser)
-    parser.add_argument("--top", type=shared.positive, default=10, metavar="N", help="tags to show (default 10)")
+    parser.add_argument("--top", type=shared.positive, metavar="N", help="tags to show (default 10; 5 if only ranked)")
     parser.add_argument("--timeline", action="store_true", help="scores over time, of each frame, too")
     shared.add_places(parser)
     shared.add_format(parser, "table", "json", "csv")
@@ -44,8 +44,8 @@ def tag(arguments: argparse.Namespace) -> int:
     from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
     from jamendo_mood.tagging.prediction import predict_files, predict_stored
 
-    tagger = shared.load_tagger(arguments)
     files, stores = _sort_inputs(arguments.files)
+    tagger = shared.load_tagger(arguments, [store.spec for store in stores])
     for store in stores:
         tagger.check_spec(store.spec)
     places = shared.read_tag_places(tagger, arguments.places)
@@ -66,7 +66,8 @@ def tag(arguments: argparse.Namespace) -> int:
         predictions += [result for path in files if not isinstance(result := results[path], str)]
     if arguments.places is not None:
         predictions = _place_predictions(predictions, tagger, places)
-    print_predictions(predictions, arguments.format, arguments.top, timeline=arguments.timeline)
+    count = arguments.top or (5 if tagger.ranks else 10)
+    print_predictions(predictions, arguments.format, count, timeline=arguments.timeline)
     return SOME_FAILED if failed else DONE
 
 
@@ -127,6 +128,8 @@ def _print_targets(prediction: Prediction, count: int) -> None:
         say(f"  {target:20} {score:.3f} {'*' if decides and decided else ' '} {bar}".rstrip() + doubt)
     any_decided, none_decided = KINDS[prediction.kind].footnotes
     note_below = any_decided if prediction.decided.any() else none_decided
+    if prediction.ranks:
+        note_below = KINDS[prediction.kind].only_ranked
     print(f"  ({note_below.format(*prediction.scale or ())})")
     if DOUBTFUL & {prediction.grade(tag) for tag, _, _ in prediction.top(count)}:
         print("  (weak: hardly told from chance when the tagger was graded; unknown: too few examples there to say)")
@@ -251,7 +254,7 @@ def _check_matplotlib() -> None:
 
 def add_web(parser: argparse.ArgumentParser) -> None:
     """Options of `web`."""
-    parser.add_argument("--tagger", type=Path, metavar="DIR", help="folder `train` wrote (default: 7 moods, built in)")
+    shared.add_tagger(parser, "audioset if VGGish's weights are on this machine, else musicnn")
     shared.add_weights(parser)
     parser.add_argument("--store", type=Path, metavar="DIR", help="embeddings of a library, to find music in")
     parser.add_argument("--audio", type=Path, metavar="DIR", help="the folder that was extracted, to play its music")
@@ -285,10 +288,10 @@ def web(arguments: argparse.Namespace) -> int:
         raise UsageError(f"the web page needs {name}: `pip install jamendo-mood[web]` brings it") from error
     if arguments.audio is not None and arguments.store is None:
         raise UsageError("--audio is the music of a library: give its embeddings with --store DIR")
-    tagger = shared.load_tagger(arguments)
+    store = None if arguments.store is None else EmbeddingStore(arguments.store)
+    tagger = shared.load_tagger(arguments, [] if store is None else [store.spec])
     library = None
-    if arguments.store is not None:
-        store = EmbeddingStore(arguments.store)
+    if store is not None:
         tagger.check_spec(store.spec)
         library = shared.open_library(arguments, store, tagger)
     config = WebConfig(

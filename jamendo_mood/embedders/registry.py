@@ -31,6 +31,7 @@ EMBEDDERS = {
     "logmel": "jamendo_mood.embedders.registry:load_logmel",
     "yamnet": "jamendo_mood.embedders.yamnet:load_yamnet",
     "yamnet-scores": "jamendo_mood.embedders.yamnet:load_yamnet_scores",
+    "musicnn": "jamendo_mood.embedders.musicnn:load_musicnn",
     "handcrafted": "jamendo_mood.embedders.handcrafted:load_handcrafted",
     "mel-patches": "jamendo_mood.embedders.registry:load_mel_patches",
     "spectrogram-patches": "jamendo_mood.embedders.registry:load_linear_patches",

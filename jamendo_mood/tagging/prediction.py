@@ -58,6 +58,8 @@ class Prediction:
         A key of `tasks.KINDS`.
     scale : (float, float) or None
         Of values: the least and the greatest there can be.
+    ranks : bool
+        Whether the tagger only ranks its tags, none of which has a threshold.
     """
 
     source: str
@@ -73,6 +75,7 @@ class Prediction:
     place: Place | None = None
     kind: str = "tags"
     scale: tuple[float, float] | None = None
+    ranks: bool = False
 
     def __repr__(self) -> str:
         best = ", ".join(f"{target} {score:.2f}" for target, score, _ in self.top(3))
@@ -213,6 +216,7 @@ def score_embedding(described: tuple[str, str | None, str | None, float], frames
         place=None if va is None else Place(*va.tolist()),
         kind=tagger.task.kind,
         scale=tagger.task.scale,
+        ranks=tagger.ranks,
     )
 
 

@@ -75,6 +75,8 @@ class PageWords:
     ----------
     undecided : str
         At its top, where nothing is decided.
+    ranked : str
+        The same where a tagger has no thresholds.
     choose, carried, nothing : str
         Of the seconds that carried a target: how to see them, what stands before them, and what where there are none.
     legend : str
@@ -92,6 +94,7 @@ class PageWords:
     legend: str
     states: tuple[str, str, str]
     thresholds: bool = False
+    ranked: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,8 @@ class Kind:
         What a score is called, and what stands on its axis in a plot; ``{0:g}`` and ``{1:g}`` are the scale's ends.
     footnotes : (str, str)
         What stands below a song's scores where something is decided, and where nothing is.
+    only_ranked : str
+        The same where a tagger has no thresholds.
     """
 
     target: str
@@ -203,6 +208,7 @@ class Kind:
     score_name: str
     score_axis: str
     footnotes: tuple[str, str]
+    only_ranked: str = ""
 
 
 def is_positive(targets: Array) -> npt.NDArray[np.bool_]:

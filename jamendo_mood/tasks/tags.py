@@ -536,6 +536,7 @@ PAGE = PageWords(
     legend=BAR_LEGEND.format("score", "") + " Tick: the tag's threshold, ★ reached.",
     states=("threshold {0:.2f}, reached", "threshold {0:.2f}, not reached", "no threshold: it is never decided"),
     thresholds=True,
+    ranked="Not calibrated: these tags are ranked, and none is decided. The highest:",
 )
 
 FIGURES = {
@@ -619,4 +620,5 @@ KIND = Kind(
         "* reaches the tag's threshold",
         "no tag reaches its threshold: nothing here is sure enough to be called this song's mood",
     ),
+    only_ranked="not calibrated: ranked by how far the song stands out, none is decided; 0.5 is a typical song",
 )

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,13 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
+from jamendo_mood.embedders import musicnn, vggish
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import KINDS, Task
 from jamendo_mood.tasks.kind import GRADES, CardWords
 from jamendo_mood.training.data import POOLINGS, centred_windows, context_of, windows
 from jamendo_mood.training.heads import STANDARDISE, HeadConfig, build_head, count_weights, run_heads
 from jamendo_mood.util import files, plaintext
-from jamendo_mood.util.errors import DataError, UsageError
+from jamendo_mood.util.errors import DataError, UsageError, WeightsError
 from jamendo_mood.util.files import disk_errors, is_draft, locked_folder, remove_drafts, write_atomically
 from jamendo_mood.util.plaintext import markdown
 
@@ -34,6 +36,9 @@ OLD_WEIGHTS_NAME = "weights.npz"
 """Of taggers that were saved when the name did not tell the weights."""
 
 BUILTIN = Path(__file__).parent / "taggers" / "moods"
+RECIPE = Path(__file__).parent / "taggers" / "musicnn" / "recipe.json"
+BUILTINS = {"audioset": "vggish-pca", "musicnn": "musicnn"}
+"""Taggers of the package's own, and their embedders: AudioSet's 7 music moods, and musicnn's tags that are moods."""
 
 _WEIGHTS_NAME = re.compile(r"weights-[0-9a-f]{12}\.(safetensors|npz)")
 
@@ -100,6 +105,11 @@ class Tagger:
             ("grades", ", ".join(f"{grades[grade]} {grade}" for grade in GRADES if grades[grade])),
         ]
         return plaintext.to_html("Tagger", rows)
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it only ranks its tags: none of them has a threshold."""
+        return self.task.kind == "tags" and not np.isfinite(self.thresholds).any()
 
     def check_spec(self, spec: EmbedderSpec) -> None:
         """Raise `UsageError` unless embeddings of `spec` are what this tagger was trained on."""
@@ -292,9 +302,59 @@ def _check_values(tagger: Tagger) -> None:
         raise ValueError("scores and intervals are finite numbers")
 
 
-def load_builtin() -> Tagger:
-    """The tagger that comes with the package: AudioSet's 7 music moods, on ``vggish-pca`` embeddings."""
-    return Tagger.load(BUILTIN)
+def choose_builtin(weights: Path | None = None) -> str:
+    """Which of `BUILTINS` can be used here at once: ``audioset`` if VGGish's weights are there, else ``musicnn``.
+
+    `weights` is what the user named, if anything: VGGish's, or musicnn's.
+    """
+    if weights is not None:
+        return "musicnn" if weights.suffix in musicnn.SUFFIXES else "audioset"
+    try:
+        vggish.find_weights(download=False)
+    except WeightsError:
+        if not os.environ.get(vggish.WEIGHTS_VARIABLE):  # who names a file that is missing wants to know
+            return "musicnn"
+    return "audioset"
+
+
+def load_builtin(name: str = "audioset", weights: Path | None = None) -> Tagger:
+    """A tagger that comes with the package.
+
+    Parameters
+    ----------
+    name : str
+        ``audioset``: AudioSet's 7 music moods, on ``vggish-pca`` embeddings. ``musicnn``: the tags of musicnn that are
+        moods, by its own last layer, which is read from its weights.
+    weights : Path or None
+        Of musicnn; see `musicnn.find_weights`.
+
+    Raises
+    ------
+    UsageError
+        There is none of that name.
+    WeightsError
+        musicnn's weights are not there, and cannot be fetched.
+    """
+    if name not in BUILTINS:
+        raise UsageError(f"no tagger {name!r} comes with jamendo-mood (there are {', '.join(BUILTINS)})")
+    if name == "audioset":
+        return Tagger.load(BUILTIN)
+    recipe = json.loads(RECIPE.read_text(encoding="utf-8"))
+    targets = tuple(recipe["targets"])
+    variables = musicnn.read_weights(musicnn.find_weights(weights))
+    columns = [musicnn.TAGS.index(tag) for tag in targets]
+    # A layer that standardises comes first in every head: here it changes nothing.
+    as_is = (np.zeros(musicnn.DIM, np.float32), np.ones(musicnn.DIM, np.float32), np.zeros((), np.int64))
+    return Tagger(
+        task=Task(recipe["name"], "tags", targets),
+        spec=musicnn.spec_of(variables),
+        head=HeadConfig("linear", "frames"),
+        weights=((*as_is, variables["dense_1/kernel"][:, columns], variables["dense_1/bias"][columns]),),
+        calibration=np.array([recipe["calibration"][tag] for tag in targets]),
+        thresholds=np.full(len(targets), np.inf),
+        grades=tuple(recipe["grades"][tag] for tag in targets),
+        record=recipe["record"],
+    )
 
 
 def check_tagger_folder(folder: Path) -> None:

@@ -308,6 +308,12 @@ def _make_locked(base: Path) -> tuple[Path, int]:
             raise
 
 
+def cache_folder() -> Path:
+    """Where this user's downloads are kept: ``jamendo-mood`` in XDG_CACHE_HOME, or in ~/.cache."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "")
+    return (home if home.is_absolute() else Path.home() / ".cache") / "jamendo-mood"
+
+
 def remove_stale(base: Path) -> list[Path]:
     """Remove the scratch folders below `base` whose owner has ended, and return their paths.
 

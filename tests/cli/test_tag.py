@@ -1,4 +1,4 @@
-"""`similar` and `playlist` as their users meet them. (`tag` is in test_main.py.)"""
+"""`similar` and `playlist` as their users meet them, and `tag` where no tagger is named; more of it in test_main.py."""
 
 import csv
 import io
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jamendo_mood.embedders import musicnn
 from jamendo_mood.library.similarity import open_library
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.emotions import find_emotion
@@ -192,3 +193,63 @@ def test_the_built_in_tagger_finds_music_by_its_moods_in_its_own_embeddings(run,
     usual = ("playlist", "--store", store.root, "--format", "json")
     assert keys_of(run(*usual, "--mood", "happy=1")) == keys(library.by_moods({"Happy music": 1}, 20))
     assert keys_of(run(*usual, "--at", "0.5,0.5", "--count", 2)) == keys(library.near(0.5, 0.5, 2))
+
+
+# ---- no tagger named
+
+
+@pytest.fixture
+def song(corpus):
+    return corpus.path(3)
+
+
+@pytest.fixture
+def no_vggish(monkeypatch, tmp_path, seeded_musicnn_wheel):
+    """A machine without VGGish's weights and with musicnn's, here of a seed."""
+    monkeypatch.delenv("JAMENDO_MOOD_VGGISH", raising=False)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
+    monkeypatch.setenv("JAMENDO_MOOD_MUSICNN", str(seeded_musicnn_wheel))
+
+
+def test_without_vggish_the_moods_are_those_of_musicnn(run, song, no_vggish):
+    outcome = run("tag", song, "--allow-untrained")
+    assert outcome.status == 0
+    assert "the tagger musicnn that comes with jamendo-mood, as VGGish's weights are not on this machine" in outcome.err
+    rows = [line for line in outcome.out.splitlines() if "█" in line or "(unknown)" in line]
+    assert len(rows) == 5
+    assert "not calibrated" in outcome.out
+    assert " * " not in outcome.out
+    outcome = run("tag", song, "--allow-untrained", "--tagger", "musicnn", "--top", 8, "--format", "csv")
+    assert "comes with" not in outcome.err, "who names it knows"
+    assert [row["above_threshold"] for row in csv.DictReader(io.StringIO(outcome.out))] == ["0"] * 8
+
+
+def test_scores_of_musicnn_are_its_last_layer_beside_a_typical_song(run, tmp_path, no_vggish, seeded_musicnn_wheel):
+    variables = musicnn.read_weights(seeded_musicnn_wheel)
+    store = EmbeddingStore(tmp_path / "s", musicnn.spec_of(variables))
+    frames = np.random.default_rng(0).standard_normal((20, 200)).astype(np.float32)
+    store.add("a/b", frames)
+    outcome = run("tag", store.root, "--format", "csv", "--top", 50)
+    assert "with the tagger musicnn that comes with jamendo-mood: " in outcome.err
+    recipe = json.loads(model.RECIPE.read_text())
+    found = {row["tag"]: float(row["score"]) for row in csv.DictReader(io.StringIO(outcome.out))}
+    assert found.keys() == set(recipe["targets"])
+    for tag, score in found.items():
+        column = musicnn.TAGS.index(tag)
+        sums = frames @ variables["dense_1/kernel"][:, column] + variables["dense_1/bias"][column]
+        mean = np.mean(1 / (1 + np.exp(-sums)))
+        slope, offset = recipe["calibration"][tag]
+        assert score == pytest.approx(1 / (1 + np.exp(-(np.log(mean / (1 - mean)) * slope + offset))), abs=1e-5)
+
+
+def test_a_folder_of_that_name_is_the_tagger(run, song, tagger_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tagger_folder, tmp_path / "musicnn")
+    outcome = run("tag", song, "--tagger", "musicnn", "--format", "csv")
+    assert (outcome.status, "dark" in outcome.out) == (0, True)
+
+
+def test_an_unknown_tagger_is_told_what_there_is(run, song):
+    outcome = run("tag", song, "--tagger", "nosuch")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert "nosuch: no tagger there" in outcome.err

@@ -27,9 +27,10 @@ def options(seeded_module, seeded_pca):
 
 
 @pytest.fixture(scope="session")
-def options_of(options, seeded_yamnet_module):
+def options_of(options, seeded_yamnet_module, seeded_musicnn_wheel):
     """The options of an embedder by its name: their weights differ."""
-    return lambda name: replace(options, weights=seeded_yamnet_module) if name.startswith("yamnet") else options
+    others = {"yamnet": seeded_yamnet_module, "yamnet-scores": seeded_yamnet_module, "musicnn": seeded_musicnn_wheel}
+    return lambda name: replace(options, weights=others.get(name, options.weights))
 
 
 @pytest.fixture(scope="module")

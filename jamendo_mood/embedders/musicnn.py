@@ -1,0 +1,297 @@
+"""musicnn: log-mel patches of 3 s -> rows of 200 numbers, of which its last layer makes the scores of 50 tags.
+
+The network is ``MSD_musicnn``, trained by its authors on the Million Song Dataset's tags. Its weights are in a package
+on PyPI, which this one cannot depend on (it wants a NumPy of 2018): so pip fetches that wheel, checked by its SHA-256,
+and the weights, 3 MB, are read out of it as data and kept in the user's cache. No code of the wheel runs.
+
+References
+----------
+Pons, Nieto, Prockup, Schmidt, Ehmann, Serra, "End-to-end learning for music audio tagging at scale", ISMIR 2018; Pons,
+Serra, "musicnn: Pre-trained convolutional neural networks for music audio tagging", ISMIR 2019 late-breaking demo.
+Sizes are those of the released checkpoint; ``scripts/check_musicnn.py`` compares with its own graph.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+
+from jamendo_mood.audio import spectrograms
+from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
+from jamendo_mood.embedders import engines
+from jamendo_mood.embedders.registry import UNTRAINED, Embedder, EmbedderOptions, EmbedderSpec
+from jamendo_mood.util import files, plaintext
+from jamendo_mood.util.errors import WeightsError
+from jamendo_mood.util.process import import_quietly
+
+WHEEL = "musicnn-0.1.0-py3-none-any.whl"
+WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
+WHEEL_MB = 29
+WEIGHTS_VARIABLE = "JAMENDO_MOOD_MUSICNN"
+WEIGHTS_NAME = "MSD_musicnn.safetensors"
+SUFFIXES = {".whl", ".safetensors"}
+"""Of files that its weights may be in."""
+SHA256 = "970c0065888f5a89d993ee798eb8bb294e0702f17e881e93997c771107ae147e"
+"""`engines.fingerprint` of the released variables."""
+
+DIM = 200
+TAGS = (
+    *("rock", "pop", "alternative", "indie", "electronic", "female vocalists", "dance", "00s", "alternative rock"),
+    *("jazz", "beautiful", "metal", "chillout", "male vocalists", "classic rock", "soul", "indie rock", "Mellow"),
+    *("electronica", "80s", "folk", "90s", "chill", "instrumental", "punk", "oldies", "blues", "hard rock", "ambient"),
+    *("acoustic", "experimental", "female vocalist", "guitar", "Hip-Hop", "70s", "party", "country", "easy listening"),
+    *("sexy", "catchy", "funk", "electro", "heavy metal", "Progressive rock", "60s", "rnb", "indie pop", "sad"),
+    *("House", "happy"),
+)
+"""The 50 tags, Last.fm's, in the order of the last layer."""
+
+HOP_S = 1.0
+FFT_HOP = 256  # samples, 16 ms
+BANDS = 96
+PATCH_FRAMES = 187  # 3 s
+PATCH_SAMPLES = (PATCH_FRAMES - 1) * FFT_HOP + spectrograms.FFT_LENGTH  # 48,128
+COMPRESSION = 10_000  # log10(1 + 10000 energy)
+
+_HOP_SAMPLES = round(HOP_S * SAMPLE_RATE_HZ)
+_GRID = 128  # samples: patches that start a whole second apart have frames on two grids of 256, this is both
+_AT_ONCE = 8  # patches: the first layer of each takes 9 MB
+_EPSILON = np.float32(1e-3)  # of batch normalisation
+_MAX_BYTES = 50_000_000  # of a file of weights; the checkpoint, with what its training needed, has 9,465,596
+
+_TIMBRAL, _TEMPORAL, _MIDDLE = 204, 51, 64  # channels
+_FRONT = 2 * _TIMBRAL + 3 * _TEMPORAL  # 561
+_POOLED = 2 * (_FRONT + 3 * _MIDDLE)  # 1,506: the maximum and the mean of each
+_KERNELS = (
+    *((7, 38, 1, _TIMBRAL), (7, 67, 1, _TIMBRAL)),  # frames, bands
+    *((frames, 1, 1, _TEMPORAL) for frames in (128, 64, 32)),
+    *((7, inputs, 1, _MIDDLE) for inputs in (_FRONT, _MIDDLE, _MIDDLE)),
+)
+_PARTS = ("beta", "gamma", "moving_mean", "moving_variance")
+_NORMALISED = (1, *(shape[3] for shape in _KERNELS), _POOLED, DIM)
+
+
+def _numbered(name: str, number: int) -> str:
+    """A layer's name in TensorFlow 1: the first has no number."""
+    return f"{name}_{number}" if number else name
+
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    **{f"{_numbered('conv2d', number)}/kernel": shape for number, shape in enumerate(_KERNELS)},
+    **{f"{_numbered('conv2d', number)}/bias": (shape[3],) for number, shape in enumerate(_KERNELS)},
+    **{
+        f"{_numbered('batch_normalization', number)}/{part}": (channels,)
+        for number, channels in enumerate(_NORMALISED)
+        for part in _PARTS
+    },
+    "dense/kernel": (_POOLED, DIM),
+    "dense/bias": (DIM,),
+    "dense_1/kernel": (DIM, len(TAGS)),
+    "dense_1/bias": (len(TAGS),),
+}
+"""The variables by their name in the released checkpoint: 0.8 million numbers."""
+
+Array = npt.NDArray[np.float32]
+Network = Callable[[Array], Array]
+
+
+def load_musicnn(options: EmbedderOptions) -> Embedder:
+    """The 200 numbers before the last layer, of 3 s of sound, each second.
+
+    Raises
+    ------
+    WeightsError
+        There are no weights, or they are not the released ones and ``allow_untrained`` is False.
+    """
+    path = find_weights(options.weights)
+    variables = read_weights(path)
+    spec = spec_of(variables)
+    if spec.variant and not options.allow_untrained:
+        raise WeightsError(
+            f"{path}: these are not the released weights of musicnn (SHA-256 {spec.weights_sha256[:12]}..., not "
+            f"{SHA256[:12]}...); use --allow-untrained to use them all the same"
+        )
+    return Embedder(
+        spec=spec,
+        frontend=patches,
+        network=build_network(variables),
+        window_samples=PATCH_SAMPLES,
+        hop_samples=_HOP_SAMPLES,
+    )
+
+
+def spec_of(variables: Mapping[str, Array]) -> EmbedderSpec:
+    """What embeddings of these weights are made with."""
+    sha256 = engines.fingerprint(variables)
+    variant = "" if sha256 == SHA256 else UNTRAINED
+    return EmbedderSpec("musicnn", sha256, SAMPLE_RATE_HZ, PATCH_SAMPLES / SAMPLE_RATE_HZ, HOP_S, DIM, variant)
+
+
+def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
+    """Find the weights: `path`, else the environment's JAMENDO_MOOD_MUSICNN, else the cache, else by pip from PyPI.
+
+    WeightsError if there are none; the message says how to get them.
+    """
+    cached = files.cache_folder() / WEIGHTS_NAME
+    given = path or (Path(os.environ[WEIGHTS_VARIABLE]) if os.environ.get(WEIGHTS_VARIABLE) else None)
+    if given is not None:
+        if not given.exists():
+            raise WeightsError(f"{given}: no such file of musicnn's weights")
+        return given
+    if not cached.is_file():
+        if not download:
+            raise WeightsError(f"musicnn's weights are not here ({cached})")
+        fetch()
+    return cached
+
+
+def fetch() -> Path:
+    """Let pip, as it is set up on this machine, fetch the wheel, and keep its weights; returns where they are.
+
+    WeightsError if it cannot.
+    """
+    kept = files.cache_folder() / WEIGHTS_NAME
+    name, version, *_ = WHEEL.split("-")
+    plaintext.note(f"musicnn's weights are not here: pip fetches the wheel {WHEEL} ({WHEEL_MB} MB)")
+    with tempfile.TemporaryDirectory(prefix="jamendo-mood-") as folder:
+        wanted = Path(folder, "wanted.txt")
+        wanted.write_text(f"{name}=={version} --hash=sha256:{WHEEL_SHA256}\n")
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command = [*pip, "--require-hashes", "--requirement", str(wanted), "--dest", folder]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            errors = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+            reason = (errors or done.stderr.strip().splitlines()[-1:] or ["no reason given"])[0]
+            raise WeightsError(
+                f"pip could not fetch {WHEEL} ({reason}): fetch it on another machine with "
+                f"`pip download --no-deps {name}=={version}` and give it with --weights {WHEEL}"
+            )
+        variables = read_weights(Path(folder, WHEEL))
+        files.write_atomically(kept, lambda file: file.write(safetensors.numpy.save(variables)))
+    return kept
+
+
+def read_weights(path: Path) -> dict[str, Array]:
+    """Read the variables of `SHAPES` from the wheel, or from the file in the cache; WeightsError if that fails."""
+    if path.suffix == ".whl":
+        with tempfile.TemporaryDirectory(prefix="jamendo-mood-") as folder:
+            return engines.read_variables(_unpack(path, Path(folder)), "musicnn", SHAPES)
+    try:
+        content = files.read_bytes(path, _MAX_BYTES)
+        variables = safetensors.numpy.load(content)
+        found = {name: (array.shape, array.dtype.str) for name, array in variables.items()}
+    except (safetensors.SafetensorError, *files.DAMAGES) as error:
+        raise WeightsError(f"{path}: not musicnn's weights, and not its wheel ({files.brief(error)})") from error
+    if found != {name: (shape, "<f4") for name, shape in SHAPES.items()}:
+        raise WeightsError(f"{path}: not musicnn, its variables have other names or shapes")
+    return variables
+
+
+def _unpack(wheel: Path, folder: Path) -> Path:
+    """Write the checkpoint that is in a wheel to a folder; returns its path there."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for suffix in (".index", ".data-00000-of-00001"):
+                with archive.open(f"musicnn/MSD_musicnn/{suffix}") as file:
+                    (folder / f"MSD_musicnn{suffix}").write_bytes(file.read(_MAX_BYTES))
+    except files.DAMAGES as error:
+        raise WeightsError(f"{wheel}: not the wheel of musicnn ({files.brief(error)})") from error
+    return folder / "MSD_musicnn"
+
+
+def patches(wave: Wave) -> Array:
+    """Cut the log-mel spectrogram of a 16 kHz wave into patches of 3 s, one a second: float32 (patches, 187, 96).
+
+    ``log10(1 + 10000 energy)`` in 96 mel bands, frames of 32 ms each 16 ms. The authors' code rounds energies to 16
+    bits, where loud music overflows; here they have 32.
+    """
+    bands = spectrograms.band_sums(wave, _sparse_mel_matrix(), spectrograms.hann_window(512), _GRID, power=2)
+    bands = np.log10(1 + np.float32(COMPRESSION) * bands)
+    step = FFT_HOP // _GRID
+    width = step * (PATCH_FRAMES - 1) + 1
+    if len(bands) < width:
+        return np.zeros((0, PATCH_FRAMES, BANDS), np.float32)
+    every = np.lib.stride_tricks.sliding_window_view(bands, width, axis=0)[:: _HOP_SAMPLES // _GRID, :, ::step]
+    return np.ascontiguousarray(every.swapaxes(1, 2))
+
+
+@functools.cache
+def _sparse_mel_matrix() -> Any:
+    import scipy.sparse
+
+    return scipy.sparse.csc_array(mel_matrix())
+
+
+def mel_matrix() -> Array:
+    """Weights that turn an energy spectrum into mel bands, float32 (257, 96), from 0 Hz to 8 kHz.
+
+    Slaney's mel scale, linear up to 1 kHz; triangles linear in hertz, each of area 1: the defaults of librosa.
+    """
+    top_hz = SAMPLE_RATE_HZ / 2
+    bins_hz = np.linspace(0, top_hz, spectrograms.FFT_LENGTH // 2 + 1)[:, np.newaxis]
+    edges_mel = np.linspace(0, 15 + 27 * np.log(top_hz / 1000) / np.log(6.4), BANDS + 2)
+    edges_hz = np.where(edges_mel < 15, edges_mel * 200 / 3, 1000 * 6.4 ** ((edges_mel - 15) / 27))
+    lower, centre, upper = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
+    weights = np.minimum((bins_hz - lower) / (centre - lower), (upper - bins_hz) / (upper - centre))
+    return np.asarray(np.maximum(0, weights) * 2 / (upper - lower), np.float32)
+
+
+def build_network(variables: Mapping[str, Array]) -> Network:
+    """Build the network up to its last layer: float32 (batch, 187, 96) -> rows (batch, 200)."""
+    tf = import_quietly("tensorflow")
+
+    def convolution(number: int) -> tuple[Array, Array]:
+        layer = _numbered("conv2d", number)
+        return variables[f"{layer}/kernel"], variables[f"{layer}/bias"]
+
+    def normalisation(number: int) -> tuple[Array, Array]:
+        beta, gamma, mean, variance = (
+            variables[f"{_numbered('batch_normalization', number)}/{part}"] for part in _PARTS
+        )
+        scale = gamma / np.sqrt(variance + _EPSILON)
+        return scale, beta - mean * scale
+
+    def front(x: Any, number: int) -> Any:
+        (kernel, bias), (scale, shift) = convolution(number), normalisation(number + 1)
+        # The maximum over the bands is taken before all else, which is the same and a fiftieth of the work: of the
+        # negative where the scale, later, is negative.
+        sign = np.where(scale < 0, np.float32(-1), np.float32(1))
+        frames = len(kernel)
+        padded = tf.pad(x, ((0, 0), ((frames - 1) // 2, frames // 2), (0, 0)))[..., tf.newaxis]
+        highest = sign * tf.reduce_max(tf.nn.conv2d(padded, kernel * sign, 1, "VALID"), axis=2)
+        return tf.nn.relu(highest + bias) * scale + shift
+
+    def middle(x: Any, number: int) -> Any:
+        (kernel, bias), (scale, shift) = convolution(number), normalisation(number + 1)
+        return tf.nn.relu(tf.nn.conv1d(x, kernel[:, :, 0], 1, "SAME") + bias) * scale + shift
+
+    @tf.function(input_signature=[tf.TensorSpec((None, PATCH_FRAMES, BANDS))])  # type: ignore[untyped-decorator]
+    def network(patches: Any) -> Any:
+        scale, shift = normalisation(0)
+        x = patches * scale + shift
+        x = tf.concat([front(x, number) for number in range(5)], axis=2)
+        first = middle(x, 5)
+        second = first + middle(first, 6)
+        third = second + middle(second, 7)
+        x = tf.concat([x, first, second, third], axis=2)
+        x = tf.reshape(tf.stack([tf.reduce_max(x, axis=1), tf.reduce_mean(x, axis=1)], axis=2), (-1, _POOLED))
+        scale, shift = normalisation(9)
+        x = tf.nn.relu((x * scale + shift) @ variables["dense/kernel"] + variables["dense/bias"])
+        scale, shift = normalisation(10)
+        return x * scale + shift
+
+    def run(patches: Array) -> Array:
+        pieces = range(0, len(patches), _AT_ONCE)
+        return np.concatenate([np.asarray(network(tf.constant(patches[at : at + _AT_ONCE]))) for at in pieces])
+
+    return run
