@@ -25,7 +25,7 @@ from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import Command
 from jamendo_mood.datasets.dataset import PARTS
 from jamendo_mood.datasets.jamendo import ALL_TRACKS_NAME, COLUMNS, SPLIT_TAGS_NAME, TAG_PREFIX
-from jamendo_mood.embedders import vggish
+from jamendo_mood.embedders import musicnn, vggish
 from jamendo_mood.embedders.registry import EmbedderOptions
 from jamendo_mood.util.errors import UsageError, WeightsError
 from jamendo_mood.util.files import write_atomically
@@ -69,7 +69,7 @@ def run_demo(
     name = _choose(embedder, options)
     store, tagger, report = out / f"embeddings-{name}", out / f"tagger-{name}", out / f"report-{name}"
     songs = make_corpus(out, seed)
-    print(f"\n[1/5] Music: {len(songs)} songs of 12 s in {out / 'audio'}, each with one or two of the moods")
+    print(f"\n[1/6] Music: {len(songs)} songs of 12 s in {out / 'audio'}, each with one or two of the moods")
     print(f"      {', '.join(MOODS)}; tables and a split without shared artists beside it.")
     print(f"      They are synthesised from seed {seed}: nothing learned from them says anything about real music.")
 
@@ -93,10 +93,11 @@ def run_demo(
         ]),
     )  # fmt: skip
     for number, (title, arguments) in enumerate(steps, start=2):
-        print(f"\n[{number}/5] {title}\n$ jamendo-mood {shlex.join(arguments)}", flush=True)
+        print(f"\n[{number}/6] {title}\n$ jamendo-mood {shlex.join(arguments)}", flush=True)
         status = main(arguments)
         if status:
             return status
+    has_musicnn = _tag_by_musicnn(out / "audio" / song.path, main)
     figures = json.loads((report / "scores.json").read_text())
     ratio = figures["PR-AUC-macro"] / figures["prior-macro"]
     print(f"Test PR-AUC {figures['PR-AUC-macro']:.3f}, {ratio:.1f} times the prior {figures['prior-macro']:.3f}.")
@@ -106,13 +107,26 @@ def run_demo(
     program = _find_program()
     print("\nNext, a song of your own, from any audio file:")
     print(f"  {program} tag SONG.mp3")
-    print("      seven moods of real music, by the tagger in the package; downloads VGGish's weights first (275 MB)")
+    first = "" if has_musicnn else f"; the first time pip fetches its weights ({musicnn.WHEEL_MB} MB)"
+    print(f"      moods of real music, by a network that learned from it{first}")
     print(f"  {program} tag SONG.mp3 --tagger {shlex.quote(str(tagger))}")
     print("      at once, by the tagger above, which knows synthesised music only")
     print(f"  {program} web --tagger {shlex.quote(str(tagger))}")
     print("      the same on a page in the browser: drop songs on it")
     print("To learn your own tags from your own music: notebooks/02_train.ipynb, or `jamendo-mood train --help`.")
     return 0
+
+
+def _tag_by_musicnn(song: Path, main: Callable[[list[str]], int]) -> bool:
+    """Tag a song by a network that learned from real music, too, if its weights can be had; returns whether they can."""
+    print("\n[6/6] The same song to a network that learned from real music, which this is not")
+    try:
+        musicnn.find_weights()
+    except WeightsError as error:
+        print(f"      left out: {error}")
+        return False
+    print(f"$ jamendo-mood tag {shlex.quote(str(song))} --tagger musicnn", flush=True)
+    return main(["tag", str(song), "--tagger", "musicnn"]) == 0
 
 
 def _find_program() -> str:

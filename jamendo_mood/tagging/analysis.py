@@ -45,6 +45,9 @@ STAGES = ("load", "decode", "embed", "score")
 SILENCE = 10 ** (-80 / 20)
 """Peak amplitude, of 1, below which a file is called silent: -80 dBFS, under the noise of 14 bits."""
 
+MIN_S = 1.0
+"""Of sound, where an embedder's window is longer: the rest of the window is filled with silence."""
+
 PICTURE_COLUMNS = 1_200
 """Of the spectrogram: a song longer than 12 s has neighbouring frames averaged."""
 
@@ -148,7 +151,7 @@ def analyse(
     Raises
     ------
     AudioError
-        The file cannot be decoded, or is shorter than one window of the embedder.
+        The file cannot be decoded, or is shorter than one window of the embedder, or than a second.
     NoSoundError
         It is silent, or has no sound.
     LimitError
@@ -173,7 +176,7 @@ def analyse(
             if max_s is not None and watch.total_s > limits.length_s:
                 raise LimitError(f"{name} is longer than {clock(limits.length_s)}, which is the limit here")
             limits.check_length(name, watch.total_s)
-            min_s = embedder.spec.window_s or embedder.window_samples / embedder.spec.sample_rate_hz
+            min_s = min(MIN_S, embedder.spec.window_s or embedder.window_samples / embedder.spec.sample_rate_hz)
             if watch.total_s < min_s:
                 raise TooShortError(f"{name} lasts {watch.total_s:.2f} s; it takes {min_s:g} s at least")
             block, overlap = blocks_of(embedder)

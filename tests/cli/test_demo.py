@@ -12,6 +12,7 @@ import pytest
 from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.cli import demo
 from jamendo_mood.cli.main import build_parser
+from jamendo_mood.embedders import musicnn
 from jamendo_mood.embedders.registry import EmbedderOptions
 from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
 from jamendo_mood.util.errors import UsageError
@@ -21,6 +22,8 @@ from jamendo_mood.util.errors import UsageError
 def no_weights(monkeypatch, tmp_path):
     monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "empty cache"))
+    monkeypatch.delenv(musicnn.WEIGHTS_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no weights either"))
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +57,16 @@ def test_it_says_which_embedder_and_why_what_each_step_did_and_where_its_files_a
     for text in printed:
         assert text.splitlines()[0].startswith("Demo with the embedder logmel: VGGish's weights are not on this")
     lines = printed[0].splitlines()
-    assert [line[:5] for line in lines if line.startswith("[")] == [f"[{n}/5]" for n in range(1, 6)]
+    assert [line[:5] for line in lines if line.startswith("[")] == [f"[{n}/6]" for n in range(1, 7)]
     for path in ("audio", "embeddings-logmel", "tagger-logmel", "report-logmel"):
         assert str(folder / path) in printed[0]
         assert (folder / path).is_dir()
     songs = demo.plan_songs(0)
     assert f"{len(songs)} tracks embedded, 0 were there already, 0 failed" in printed[0]
-    (command,) = (line for line in lines if line.startswith("$ jamendo-mood tag "))
+    command, *_ = (line for line in lines if line.startswith("$ jamendo-mood tag "))
     song = next(song for song in songs if song.path in command)
     assert song.part == "test"  # none that it trained on
-    (title,) = (line for line in lines if line.startswith("[5/5]"))
+    (title,) = (line for line in lines if line.startswith("[5/6]"))
     assert title.endswith(", ".join(song.moods))
     assert list(folder.parent.rglob("*.wav")) == []
 
@@ -145,7 +148,7 @@ def test_options_reach_the_steps_that_embed(run, tmp_path, capsys):
     assert run(commands, "vggish-pca", options, seed=5) == 0
     assert capsys.readouterr().out.splitlines()[0] == "Demo with the embedder vggish-pca, as asked."
     given = ["--weights", str(tmp_path), "--pca", str(tmp_path / "pca.npz"), "--allow-untrained"]
-    extract, train, evaluate, tag = commands.told
+    extract, train, evaluate, tag, *_ = commands.told
     assert extract[-len(given) :] == tag[-len(given) :] == given
     assert not {*given[::2]} & {*train, *evaluate}
     assert train[-2:] == ["--seed", "5"]
@@ -162,7 +165,25 @@ def test_at_its_end_it_says_what_to_do_with_a_song_of_one_s_own(run, tmp_path, c
     parsed = [build_parser().parse_args(arguments) for arguments in asked]
     assert [arguments.command for arguments in parsed] == ["tag", "tag", "web"]
     assert [arguments.tagger for arguments in parsed] == [None, *[tmp_path / "tagger-logmel"] * 2]
-    assert "275 MB" in last
+    assert "29 MB" in last
+
+
+def test_the_last_step_is_by_musicnn_where_its_weights_are(run, no_weights, seeded_musicnn_wheel, monkeypatch, capsys):
+    monkeypatch.setenv(musicnn.WEIGHTS_VARIABLE, str(seeded_musicnn_wheel))
+    commands = Commands()
+    assert run(commands) == 0
+    assert commands.told[-1][0] == "tag"
+    assert commands.told[-1][-2:] == ["--tagger", "musicnn"]
+    assert commands.told[-1][1] == commands.told[-2][1], "the same song"
+    assert "29 MB" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_the_last_step_is_left_out_where_pip_cannot_fetch(run, capsys):
+    commands = Commands()
+    assert run(commands) == 0
+    assert [arguments[0] for arguments in commands.told] == ["extract", "train", "evaluate", "tag"]
+    assert "left out: pip could not fetch musicnn-0.1.0-py3-none-any.whl" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
