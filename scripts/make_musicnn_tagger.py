@@ -59,16 +59,16 @@ what it is not. For the same reason it says nothing of valence and arousal.
 
 ## How good it is
 
-The {clips} clips of 30 s of the MIREX-like data set are in five clusters of adjectives. (Whether songs of them are also in
-the Million Song Dataset, nobody has looked.) ROC-AUC of a tag for the cluster whose adjectives are nearest to it, 0.5 being
-chance:
+The {clips} clips of 30 s of the MIREX-like data set are in five clusters of adjectives. (Nobody has looked whether songs of
+them are also in the Million Song Dataset.) ROC-AUC of a tag for the cluster whose adjectives are nearest to it, 0.5
+being chance:
 
 | tag | cluster | ROC-AUC | PR-AUC | prior | grade |
 | --- | --- | --- | --- | --- | --- |
 {rows}
 
-In brackets: 95 % intervals by a bootstrap over artists. A cluster is not a tag: a song may be sad and in another cluster.
-ROC-AUC of all tags for each cluster:
+In brackets: 95 % intervals by a bootstrap over artists. A cluster is not a tag: a song may be sad and in another
+cluster. ROC-AUC of all tags for each cluster:
 
 | tag | 1 rousing | 2 cheerful | 3 wistful | 4 witty | 5 aggressive |
 | --- | --- | --- | --- | --- | --- |
@@ -139,8 +139,8 @@ def main(root: Path, store: Path) -> None:
         "grades": grades,
         "record": {
             "network": "MSD_musicnn, its own last layer",
-            "citation": "J. Pons, X. Serra: musicnn: Pre-trained convolutional neural networks for music audio tagging. "
-            "ISMIR 2019 late-breaking demo",
+            "citation": "J. Pons, X. Serra: musicnn: Pre-trained convolutional neural networks for music audio "
+            "tagging. ISMIR 2019, late-breaking demo",
             "licence": "ISC (Music Technology Group, Universitat Pompeu Fabra)",
             "graded_on": f"{len(outputs)} clips of the MIREX-like data set, by clusters that stand for three tags",
             "ROC-AUC": measured,

@@ -118,7 +118,7 @@ def run_demo(
 
 
 def _tag_by_musicnn(song: Path, main: Callable[[list[str]], int]) -> bool:
-    """Tag a song by a network that learned from real music, too, if its weights can be had; returns whether they can."""
+    """Tag a song by a network that learned from real music, too; returns whether its weights can be had."""
     print("\n[6/6] The same song to a network that learned from real music, which this is not")
     try:
         musicnn.find_weights()
