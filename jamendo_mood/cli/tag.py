@@ -82,7 +82,7 @@ def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
         if (path / MANIFEST_NAME).is_file():
             stores.append(EmbeddingStore(path))
         elif path.is_dir():
-            files += decoding.find_audio(path).values()
+            files += decoding.list_audio(path)
         elif path.exists():
             files.append(path)
         else:
@@ -237,7 +237,7 @@ def _draw_folder(arguments: argparse.Namespace) -> int:
 def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Scratch) -> Spectrogram:
     """Write the picture of one file, and return what it shows."""
     from jamendo_mood.audio import decoding, spectrograms
-    from jamendo_mood.util.files import write_atomically
+    from jamendo_mood.util.files import write_output
 
     info = decoding.probe(source)
     start_s, duration_s = arguments.start or 0.0, arguments.duration
@@ -250,7 +250,7 @@ def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Sc
         content = spectrograms.png_bytes(shown, colour)
     else:
         content = spectrograms.plot_spectrogram(shown, colour).to_png(PICTURE_DPI)
-    write_atomically(target, lambda file: file.write(content))
+    write_output(target, lambda file: file.write(content))
     return shown
 
 
