@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jamendo_mood.evaluation.evaluate import Scores
     from jamendo_mood.library.similarity import Library
     from jamendo_mood.store.embedding_store import EmbeddingStore
+    from jamendo_mood.tagging.emotions import Place
     from jamendo_mood.training.model import Tagger
 
 DONE, SOME_FAILED = 0, 1  # exit statuses
@@ -31,9 +32,6 @@ TAGGERS = {
     "musicnn": "10 moods of Last.fm's tags, not calibrated, on musicnn",
 }
 """What the package's own taggers know, in a line."""
-
-Places = Mapping[str, tuple[float, float]]
-
 
 DOUBTFUL = {"weak", "unknown"}
 SHOWN = (
@@ -113,7 +111,7 @@ def shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def place(text: str) -> Path | str:
+def path_or_url(text: str) -> Path | str:
     """A path, or a URL as it is; ``file://`` is a path too."""
     if text.startswith("file://"):
         return Path(text.removeprefix("file://"))
@@ -274,7 +272,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_tag_places(tagger: Tagger, file: Path | None) -> Places:
+def read_tag_places(tagger: Tagger, file: Path | None) -> Mapping[str, Place]:
     """The table of tags that `--places` names, or our own.
 
     Raises

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, DOUBTFUL, SOME_FAILED, Command
-from jamendo_mood.tagging.emotions import Place, describe_place, place_of
+from jamendo_mood.tagging.emotions import Place, mood_in_words, place_of
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
@@ -92,7 +92,9 @@ def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
     return list(dict.fromkeys(files)), stores
 
 
-def _place_predictions(predictions: Sequence[Prediction], tagger: Tagger, places: shared.Places) -> list[Prediction]:
+def _place_predictions(
+    predictions: Sequence[Prediction], tagger: Tagger, places: Mapping[str, Place]
+) -> list[Prediction]:
     """Predictions where a table of tags puts them."""
     placed = []
     for prediction in predictions:
@@ -134,7 +136,7 @@ def _print_targets(prediction: Prediction, count: int) -> None:
     if DOUBTFUL & {prediction.grade(tag) for tag, _, _ in prediction.top(count)}:
         print("  (weak: hardly told from chance when the tagger was graded; unknown: too few examples there to say)")
     if prediction.place is not None:
-        print(f"  {describe_place(*prediction.place)}")
+        print(f"  {mood_in_words(*prediction.place)}")
     print()
 
 
