@@ -59,8 +59,8 @@ what it is not. For the same reason it says nothing of valence and arousal.
 
 ## How good it is
 
-The {clips} clips of 30 s of the MIREX-like data set are in five clusters of adjectives. (Nobody has looked whether songs
-of them are also in the Million Song Dataset.) ROC-AUC of a tag for the cluster whose adjectives are nearest to it, 0.5
+The {clips} clips of 30 s of the MIREX-like data set are in five clusters of adjectives. (Nobody has looked whether
+songs of them are in the Million Song Dataset.) ROC-AUC of a tag for the cluster whose adjectives are nearest to it, 0.5
 being chance:
 
 | tag | cluster | ROC-AUC | PR-AUC | prior | grade |

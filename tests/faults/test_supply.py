@@ -16,7 +16,7 @@ import requests
 
 from jamendo_mood.datasets import jamendo
 from jamendo_mood.embedders import vggish, yamnet
-from jamendo_mood.extraction import downloads
+from jamendo_mood.util import remote
 from jamendo_mood.util.errors import DataError, DownloadError, WeightsError
 from jamendo_mood.util.process import import_quietly
 
@@ -54,7 +54,7 @@ RUN_OR_NEEDED = {
 NETWORK = {
     ("engines", "resolve"): "no SHA-256 is known: SECURITY.md says so",
     ("cluster", "get_file"): "the user's own places",
-    ("downloads", "get"): "MTG's lists of SHA-256",
+    ("remote", "get"): "MTG's lists of SHA-256",
     ("jamendo", "urlopen"): "datasets/jamendo.sha256",
     ("vggish", "get_file"): "PCA_SHA256",
 }
@@ -213,7 +213,7 @@ class Redirecting(requests.adapters.HTTPAdapter):
 
 
 def test_https_is_not_left_for_http():
-    link, adapter = downloads.Link(threading.Event()), Redirecting()
+    link, adapter = remote.Link(threading.Event()), Redirecting()
     link._session.mount("https://", adapter)
     link._session.mount("http://", adapter)
     with pytest.raises(DownloadError, match=r"https://there/a: redirects to http://elsewhere.* without https"):

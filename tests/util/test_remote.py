@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from jamendo_mood import __version__
-from jamendo_mood.extraction import downloads
-from jamendo_mood.extraction.downloads import Link, RemoteFile, StoppedError, read_members
+from jamendo_mood.util import remote as remote_module
 from jamendo_mood.util.errors import DownloadError
+from jamendo_mood.util.remote import Link, RemoteFile, StoppedError, read_members
 
 pytest_plugins = ["flaky_server"]
 
@@ -63,8 +63,8 @@ def test_a_cut_is_taken_up_where_it_was(link, server, content, sleeper):
     assert read(link, server) == content
     first, second, third = server.starts
     assert (first, len(sleeper.waits_s)) == (0, 2)
-    assert 100_000 - downloads._BLOCK_BYTES < second <= 100_000
-    assert second + 70_000 - downloads._BLOCK_BYTES < third <= second + 70_000
+    assert 100_000 - remote_module._BLOCK_BYTES < second <= 100_000
+    assert second + 70_000 - remote_module._BLOCK_BYTES < third <= second + 70_000
 
 
 def test_a_server_that_ignores_ranges_is_read_from_the_start_again(link, server, content):
@@ -143,12 +143,12 @@ def test_a_connection_that_breaks_at_the_same_place_each_time_is_given_up(link, 
 
 
 def test_a_long_file_may_break_off_any_number_of_times(link, server, monkeypatch):
-    monkeypatch.setattr(downloads, "PROGRESS_BYTES", 50_000)
+    monkeypatch.setattr(remote_module, "PROGRESS_BYTES", 50_000)
     content = np.random.default_rng(4).bytes(1_500_000)
     (server.folder / "long.tar").write_bytes(content)
     server.always["long.tar"] = {"cut": 120_000}
     assert read(link, server, "long.tar") == content
-    assert len(server.asked) > 2 * downloads.ATTEMPTS
+    assert len(server.asked) > 2 * remote_module.ATTEMPTS
 
 
 def test_nobody_there_is_told_in_a_few_words(link, server, monkeypatch):
@@ -161,7 +161,7 @@ def test_nobody_there_is_told_in_a_few_words(link, server, monkeypatch):
 
 
 def test_silence_is_told_as_such(link, server, content, monkeypatch):
-    monkeypatch.setattr(downloads, "TIMEOUTS_S", (0.05, 0.05))
+    monkeypatch.setattr(remote_module, "TIMEOUTS_S", (0.05, 0.05))
     silence = threading.Event()
     server.always["a.mp3"] = {"cut": 1000, "stall": silence}
     with pytest.raises(DownloadError, match="no answer in time; tried 6 times"):

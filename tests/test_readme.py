@@ -1,0 +1,80 @@
+"""The commands of the README, one after the other and as they stand, in a folder that has what they name."""
+
+import csv
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from test_docs import ROOT, read_commands
+
+from jamendo_mood.embedders import engines, musicnn, vggish
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.training.model import Tagger
+
+pytest_plugins = ["demo_corpus", "toy_commands"]
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ELSEWHERE = {
+    "splits": "asks GitHub for MTG's tables: here they are those of the corpus",
+    "web": "serves a page: tests/app/test_web.py",
+}
+"""Commands that are not run here, and why."""
+
+
+@pytest.fixture
+def folder(corpus, tagger_folder, corpus_store, seeded_musicnn_wheel, seeded_module, tmp_path, monkeypatch):
+    """Songs, tables, the demo's results; musicnn's weights in the user's cache, VGGish's beside, both of a seed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
+    monkeypatch.delenv(vggish.WEIGHTS_VARIABLE, raising=False)
+    monkeypatch.setenv(musicnn.WEIGHTS_VARIABLE, str(seeded_musicnn_wheel))
+    variables = musicnn.read_weights(seeded_musicnn_wheel)
+    monkeypatch.setattr(musicnn, "SHA256", engines.fingerprint(variables))  # as if they were the released ones
+    monkeypatch.setattr(vggish, "is_trained", lambda _: True)
+    shutil.copy(corpus.path(3), "song.mp3")
+    for name in ("music", "audio"):
+        shutil.copytree(corpus.audio, name)
+    shutil.copytree(corpus.root, "splits", ignore=shutil.ignore_patterns("audio"))
+    Path("build/demo").mkdir(parents=True)
+    Path("build/demo/audio").symlink_to(corpus.audio)
+    shutil.copytree(tagger_folder, "build/demo/tagger-logmel")
+    shutil.copytree(corpus_store.root, "build/demo/embeddings-logmel")
+    with Path("own.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "artist", "tags"])
+        writer.writerows([song.path, f"artist {song.artist}", ";".join(song.moods)] for song in corpus.songs)
+    return tmp_path
+
+
+@pytest.mark.thorough
+def test_the_commands_of_the_readme_do_what_it_says(folder, seeded_module, run, monkeypatch):
+    ran = []
+    for command in map(shlex.split, read_commands(README)):
+        if command[0] in ELSEWHERE:
+            continue
+        if command[0] == "extract":  # from here on VGGish is there
+            monkeypatch.setenv(vggish.WEIGHTS_VARIABLE, str(seeded_module))
+        outcome = run(*command)
+        assert outcome.status == 0, (command, outcome.err)
+        ran.append(command[0])
+        if ran == ["tag"]:
+            assert "with the tagger musicnn that comes with jamendo-mood" in outcome.err
+            assert "not calibrated" in outcome.out
+    assert ran == ["tag", "extract", "train", "tag", "extract", "train", "evaluate"]
+    assert EmbeddingStore("embeddings/mine").spec.name == "vggish"
+    assert set(Tagger.load("taggers/mine").task.targets) == {"dark", "energetic", "happy", "relaxing", "sad"}
+    assert Path("reports/jamendo/report.html").is_file()
+
+
+def test_the_python_of_the_readme_runs(folder):
+    (code,) = (block.partition("```")[0] for block in README.split("```python\n")[1:])
+    song = next(Path("build/demo/audio").rglob("*.mp3"))
+    code = code.replace("build/demo/audio/06/1106.mp3", str(song))  # the small corpus of the tests has other numbers
+    *_, last = code.rstrip().splitlines()
+    names = {}
+    exec(code, names)
+    top = eval(last, names)
+    assert len(top) == 3
+    assert all(0 <= score <= 1 for _, score, _ in top)
