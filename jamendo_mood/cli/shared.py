@@ -148,7 +148,8 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
         help="TF-Hub module's folder; or Google's file: VGGish's vggish_model.ckpt, YAMNet's yamnet.tflite",
     )
     parser.add_argument("--pca", type=Path, metavar="FILE", help="Google's vggish_pca_params.npz, for vggish-pca")
-    parser.add_argument("--allow-untrained", action="store_true", help="take weights that are not Google's")
+    parser.add_argument("--allow-untrained", action="store_true", help="take weights that are not the released ones")
+    parser.add_argument("--offline", action="store_true", help="ask no host for weights that are not here")
 
 
 def add_tagger(parser: argparse.ArgumentParser, default: str) -> None:
@@ -221,7 +222,8 @@ def load_tagger(arguments: argparse.Namespace, specs: Sequence[EmbedderSpec] = (
         name = next((own for own, embedder in model.BUILTINS.items() if embedder == specs[0].name), "audioset")
     missing = name is None
     name = name or model.choose_builtin(arguments.weights)
-    tagger = model.load_builtin(name, arguments.weights if name == "musicnn" else None)
+    weights = arguments.weights if name == "musicnn" else None
+    tagger = model.load_builtin(name, weights, download=not arguments.offline)
     if given is None:
         why = ", as VGGish's weights are not on this machine" if missing and name == "musicnn" else ""
         plaintext.note(f"with the tagger {name} that comes with jamendo-mood{why}: {TAGGERS[name]}")

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.fit import TrainConfig
 from jamendo_mood.training.model import Tagger
+from jamendo_mood.util import remote
 from jamendo_mood.util.errors import UsageError
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
@@ -389,20 +391,21 @@ def test_the_script_is_the_command(run, songs, tmp_path):
 
 
 def test_without_vggish_weights_it_stops_and_names_the_ways_to_get_them(run, songs, tmp_path, monkeypatch):
-    import tensorflow_hub
-
-    def unreachable(handle):
-        raise OSError(f"<urlopen error of {handle}>")
-
-    monkeypatch.setattr(tensorflow_hub, "resolve", unreachable)
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "empty cache"))
     monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
-    outcome = run("extract", songs, "--store", tmp_path / "s")
-    check_one_line(outcome, "extract", "VGGish's weights are not here")
+    offline = run("extract", songs, "--store", tmp_path / "s", "--offline")
+    check_one_line(offline, "extract", "VGGish's weights are not here")
+    nowhere = {"http://127.0.0.1:9/vggish": vggish.WEIGHTS.sources[vggish.KAGGLE_URL]}
+    monkeypatch.setattr(vggish, "WEIGHTS", replace(vggish.WEIGHTS, sources=nowhere))
+    monkeypatch.setattr(remote, "Link", partial(remote.Link, sleep=lambda _: None))
+    online = run("extract", songs, "--store", tmp_path / "s")
+    assert online.status == 2
+    assert "  http://127.0.0.1:9/vggish: Connection refused" in online.err
     ways = ("https://tfhub.dev/google/vggish/1", "TFHUB_CACHE_DIR", WEIGHTS_VARIABLE)
     options = ("--weights FOLDER", "--weights vggish_model.ckpt", "--embedder logmel")
-    for way in (*ways, *options):
-        assert way in outcome.err
+    for outcome in (offline, online):
+        for way in (*ways, *options):
+            assert way in outcome.err.splitlines()[-1]
     assert not (tmp_path / "s").exists()
 
 
