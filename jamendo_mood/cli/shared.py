@@ -33,7 +33,11 @@ TAGGERS = {
 }
 """What the package's own taggers know, in a line."""
 
-DOUBTFUL = {"weak", "unknown"}
+DOUBTFUL = {
+    "weak": "weak: hardly told from chance when the tagger was graded",
+    "unknown": "unknown: never measured, or with too few examples to say",
+}
+"""Grades that are said beside a tag, and what they mean."""
 SHOWN = (
     *("tag", "class", "value", "grade", "positives", "artists", "prior", "decided", "PR-AUC", "ROC-AUC"),
     *("precision", "recall", "F-score", "threshold", "ECE-all", "CCC", "Pearson", "R2", "RMSE", "mean", "sd"),
@@ -221,9 +225,10 @@ def load_tagger(arguments: argparse.Namespace, specs: Sequence[EmbedderSpec] = (
     if name is None and specs:
         name = next((own for own, embedder in model.BUILTINS.items() if embedder == specs[0].name), "audioset")
     missing = name is None
-    name = name or model.choose_builtin(arguments.weights)
-    weights = arguments.weights if name == "musicnn" else None
-    tagger = model.load_builtin(name, weights, download=not arguments.offline)
+    weights = getattr(arguments, "weights", None)  # `playlist` embeds nothing, and has no such options
+    name = name or model.choose_builtin(weights)
+    download = not getattr(arguments, "offline", False)
+    tagger = model.load_builtin(name, weights if name == "musicnn" else None, download=download)
     if given is None:
         why = ", as VGGish's weights are not on this machine" if missing and name == "musicnn" else ""
         plaintext.note(f"with the tagger {name} that comes with jamendo-mood{why}: {TAGGERS[name]}")

@@ -822,8 +822,11 @@ def test_tag_prints_a_table_with_title_and_artist(run, corpus, songs, tagger_fol
     assert lines[0].endswith(f"1000.mp3  Synthetic artist 0 - Study in {' and '.join(song.moods)} no. 1000  (0:12)")
     (start,) = (number for number, line in enumerate(lines) if line.startswith("  seconds"))
     assert [re.match(r"  (\w+) +0\.\d{3}", line)[1] for line in lines[1:3]] == lines[start].split()[1:]
-    assert len([line for line in lines[start + 1 :] if line]) == 12
-    assert "1/1" in outcome.err
+    assert len([line for line in lines[start + 1 :] if line.startswith("  ")]) == 12
+    assert "sound decoded" not in outcome.err
+    several = run("tag", songs, "--tagger", tagger_folder)
+    assert "4/4" in several.err
+    assert re.search(r"48 s of sound decoded, embedded and scored in [\d.]+ s", several.err)
 
 
 def test_tag_prints_csv(run, songs, tagger_folder):
