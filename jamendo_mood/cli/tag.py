@@ -35,6 +35,7 @@ def add_tag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio files, folders of them, or a store")
     shared.add_tagger(parser, "audioset if VGGish's weights are on this machine, else musicnn")
     shared.add_weights(parser)
+    parser.add_argument("--embedder", metavar="NAME", help="never needed, for the tagger says what it was trained on")
     parser.add_argument("--top", type=shared.positive, metavar="N", help="tags to show (default 10; 5 if only ranked)")
     parser.add_argument("--timeline", action="store_true", help="scores over time, of each frame, too")
     shared.add_places(parser)
@@ -48,6 +49,11 @@ def tag(arguments: argparse.Namespace) -> int:
 
     files, stores = _sort_inputs(arguments.files)
     tagger = shared.load_tagger(arguments, [store.spec for store in stores])
+    if arguments.embedder not in (None, tagger.spec.name):
+        raise UsageError(
+            f"this tagger was trained on {tagger.spec.name} embeddings, and knows no others: train one on a store that "
+            f"`extract --embedder {arguments.embedder}` made, and name it with --tagger"
+        )
     for store in stores:
         tagger.check_spec(store.spec)
     places = shared.read_tag_places(tagger, arguments.places)
