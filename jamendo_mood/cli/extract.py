@@ -44,7 +44,8 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--embedder",
-        help="vggish (default; else the store's), vggish-pca, yamnet, yamnet-scores, without weights logmel, handcrafted, mel-patches, "
+        help="vggish (default, or what the store has), vggish-pca, yamnet, yamnet-scores, musicnn, without weights "
+        "logmel, handcrafted, mel-patches, "
         "spectrogram-patches and mfcc-patches, or one that another package brings",
     )
     parser.add_argument(
@@ -225,8 +226,8 @@ def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[
     if not any(key in found for key in keys):
         where = arguments.audio_dir or "MTG's list"
         raise UsageError(
-            f"none of the {len(keys)} tracks of {arguments.tracks or arguments.data} is in {where}: it names tracks such "
-            f"as {keys[0]!r}, and there are such as {next(iter(found))!r}"
+            f"none of the {len(keys)} tracks of {arguments.tracks or arguments.data} is in {where}: it names such as "
+            f"{keys[0]!r}, and there are such as {next(iter(found))!r}"
         )
     if arguments.shard is not None:
         keys = select_shard(keys, *arguments.shard)
@@ -322,7 +323,7 @@ def _extract_on_ray(
     with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as stack:
         report = cluster.extract_on_ray(
             {key: place.absolute() if isinstance(place, Path) else place for key, place in tracks.items()},
-            partial(load_embedder, *_choose_embedder(arguments, there and there.spec)),
+            partial(load_embedder, *_choose_embedder(arguments, None if there is None else there.spec)),
             arguments.store.absolute() if isinstance(arguments.store, Path) else arguments.store,
             config,
             on_start=lambda total: bars.append(stack.enter_context(TrackProgress(total))),

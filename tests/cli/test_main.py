@@ -141,7 +141,7 @@ WRONG_EXTRACT: dict[str, tuple[Arguments, str]] = {
     "empty table": (lambda p: (p.songs, "--tracks", p.write("t.tsv", HEADER)), r"t\.tsv: the table has no tracks"),
     "other tracks": (
         lambda p: (p.songs, "--tracks", p.write("t.tsv", HEADER + "t\ta\tb\t99/9.mp3\t1.0\tx\n")),
-        r"none of the 1 tracks of .*t\.tsv is in .*songs",
+        r"none of the 1 tracks of .*t\.tsv is in .*songs: it names such as '.*', and there are such as '00/1000'",
     ),
     "two of one key": (
         lambda p: (p.write("songs/00/1000.wav").parents[1],),
