@@ -24,13 +24,14 @@ from jamendo_mood.library import similarity
 from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.tagging import emotions
 from jamendo_mood.tagging.analysis import Analysis, Limits, Progress, analyse, explain, explain_error
-from jamendo_mood.tagging.prediction import Prediction, plot_song, write_csv
+from jamendo_mood.tagging.prediction import Prediction, plot_song, to_document, write_csv
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import CancelledError, LimitError, MoodError, UsageError
 from jamendo_mood.util.files import Scratch, is_disk_full, scratch_full
 
 PROGRESS_EVERY_S = 0.1
+MAX_WAITING = 1_000
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ class Song:
     path : Path
     uploaded : bool
         Whether `path` is a copy that is deleted when the song is done.
+    tell : callable
+        Told how it gets on.
     cancelled, done : threading.Event
         Set by the user, and by the analysing thread once `prediction` or `error` is there.
     prediction : Prediction or None
@@ -60,6 +63,7 @@ class Song:
     name: str
     path: Path
     uploaded: bool
+    tell: Tell
     cancelled: threading.Event = field(default_factory=threading.Event)
     done: threading.Event = field(default_factory=threading.Event)
     prediction: Prediction | None = None
@@ -86,31 +90,58 @@ class SongQueue:
     library : Library or None
         Where to look for similar tracks.
     limits : Limits
-    tell : callable
+    load : callable or None
+        Makes the embedder; None is as the tagger's spec says.
+    max_waiting : int
+        Songs in the queue.
     """
 
     def __init__(
-        self, tagger: Tagger, embedder: Embedder | None, library: Library | None, limits: Limits, tell: Tell
+        self,
+        tagger: Tagger,
+        embedder: Embedder | None,
+        library: Library | None,
+        limits: Limits,
+        load: Callable[[], Embedder] | None = None,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
-        self._tagger, self._embedder, self._library, self._limits, self._tell = tagger, embedder, library, limits, tell
+        self._tagger, self._embedder, self._library, self._limits = tagger, embedder, library, limits
+        self._load, self._max_waiting = load or (lambda: load_embedder(tagger.spec)), max_waiting
         self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
+        self.load_error: Exception | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many songs wait."""
+        return self._waiting.qsize()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another song would be one too many."""
+        return self.waiting >= self._max_waiting
 
     def put(self, song: Song) -> None:
-        """Queue a song; returns at once."""
-        self._tell(song, "progress", stage="queue")
+        """Queue a song; returns at once. One too many fails at once."""
+        if self.is_full:
+            song.error = LimitError("too many songs are waiting here; try again in a minute")
+            song.done.set()
+            song.tell(song, "failed", sentence="Too many songs are waiting here.", advice="Try again in a minute.")
+            return
+        song.tell(song, "progress", stage="queue")
         self._put(lambda: self._try(song))
 
-    def warm_up(self) -> None:
+    def warm_up(self, on_failure: Callable[[], object] = lambda: None) -> None:
         """Load what the first song needs, unless it has come already; returns at once."""
         if self._worker is None:
-            self._put(self._load_all)
+            self._put(lambda: self._load_all(on_failure))
 
-    def close(self) -> None:
-        """End the thread once it is done with the queued songs."""
+    def close(self, *, wait: bool = True) -> None:
+        """End the thread once it is done with the queued songs; by default it is waited for."""
         if self._worker is not None:
             self._waiting.put(None)
-            self._worker.join()
+            if wait:
+                self._worker.join()
             self._worker = None
 
     def wait(self, song: Song) -> Prediction:
@@ -143,9 +174,9 @@ class SongQueue:
         except Exception as error:  # the one place that records a failed song: the thread continues with the next
             song.error = error
             if isinstance(error, CancelledError):
-                self._tell(song, "cancelled")
+                song.tell(song, "cancelled")
             else:
-                fail(song, error, self._limits, self._tell)
+                fail(song, error, self._limits)
         finally:
             song.done.set()
 
@@ -153,51 +184,53 @@ class SongQueue:
         if song.cancelled.is_set():
             raise CancelledError(f"{song.name}: cancelled")
         if self._embedder is None:
-            self._tell(song, "progress", stage="load")
+            song.tell(song, "progress", stage="load")
         analysis = analyse(
             *(song.path, self._tagger, self._load_embedder(), self._limits),
             name=song.name,
-            on_progress=_Throttled(lambda progress: self._tell(song, "progress", **asdict(progress))),
+            on_progress=_Throttled(lambda progress: song.tell(song, "progress", **asdict(progress))),
             is_cancelled=song.cancelled.is_set,
         )
         if song.cancelled.is_set():
             raise CancelledError(f"{song.name}: cancelled")
         description, timeline = describe(analysis, self._tagger, song.name)
         song.prediction = analysis.prediction
-        self._tell(song, "tags", (timeline,), playable=not song.uploaded, **description)
+        song.tell(song, "tags", (timeline,), playable=not song.uploaded, **description)
         song.done.set()  # `wait` returns now; what follows is only shown in the browser
-        self._tell_details(song, analysis)
+        self._describe(song, analysis)
 
-    def _tell_details(self, song: Song, analysis: Analysis) -> None:
+    def _describe(self, song: Song, analysis: Analysis) -> None:
         try:
             details, picture = describe_details(analysis, self._tagger, self._library)
         except Exception as error:  # the moods are known: a missing picture is not a failure
             log.warning("%s: no details (%s)", song.name, error)
-            self._tell(song, "details", why={}, similar=[])
+            song.tell(song, "details", why={}, similar=[])
         else:
-            self._tell(song, "details", (picture,), **details)
+            song.tell(song, "details", (picture,), **details)
 
     def _load_embedder(self) -> Embedder:
         if self._embedder is None:
-            self._embedder = load_embedder(self._tagger.spec)
+            self._embedder = self._load()
             self._tagger.check_spec(self._embedder.spec)
         return self._embedder
 
-    def _load_all(self) -> None:
+    def _load_all(self, on_failure: Callable[[], object]) -> None:
         try:
-            self._tagger.warm_up()
             self._load_embedder()
+            self._tagger.warm_up()
         except Exception as error:  # nobody waits for it yet: the first song reports it
+            self.load_error = error
             log.info("not loaded yet: %s", error)
+            on_failure()
 
 
-def fail(song: Song, error: Exception, limits: Limits, tell: Tell) -> None:
+def fail(song: Song, error: Exception, limits: Limits) -> None:
     """Report that a song failed; an error that is not the song's fault is logged with its traceback, too."""
     if not isinstance(error, MoodError):
         log.error("%s: %s", song.name, error, exc_info=error)
     sentence, advice = explain_error(error, song.name, limits)
     song.error = error
-    tell(song, "failed", sentence=sentence, advice=advice)
+    song.tell(song, "failed", sentence=sentence, advice=advice)
 
 
 class _Throttled:
@@ -214,8 +247,34 @@ class _Throttled:
 
 
 MAX_AT_ONCE = 5
-"""All uploads together may be so many times as large as the largest file allowed."""
+"""All uploads of a notebook together may be so many times as large as the largest file allowed."""
 MAX_FILES = 100
+
+
+class Room:
+    """Bytes on disk, and files, that uploads take together, of one page or of all visitors.
+
+    Parameters
+    ----------
+    max_bytes, max_files : int
+    """
+
+    def __init__(self, max_bytes: int, max_files: int = MAX_FILES) -> None:
+        self._left = [max_bytes, max_files]
+        self._lock = threading.Lock()
+
+    def take(self, size_bytes: int, files: int = 1) -> bool:
+        """Take so many bytes and files, if they are left."""
+        with self._lock:
+            if size_bytes > self._left[0] or files > self._left[1]:
+                return False
+            self._left = [self._left[0] - size_bytes, self._left[1] - files]
+            return True
+
+    def give_back(self, size_bytes: int, files: int = 1) -> None:
+        """Others may have them now."""
+        with self._lock:
+            self._left = [self._left[0] + size_bytes, self._left[1] + files]
 
 
 @dataclass
@@ -236,14 +295,23 @@ class Uploads:
     Parameters
     ----------
     limits : Limits
+    room : Room or None
+        None is one of its own.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, room: Room | None = None) -> None:
         self._limits = limits
+        self._room = room or Room(MAX_AT_ONCE * limits.size_bytes)
         self._stack = contextlib.ExitStack()
         self._scratch: Scratch | None = None
         self._files: dict[str, _Upload] = {}
-        self.close = weakref.finalize(self, self._stack.close)
+        self._delete = weakref.finalize(self, self._stack.close)
+
+    def close(self) -> None:
+        """Delete all."""
+        for identity in list(self._files):
+            self.drop(identity)
+        self._delete()
 
     def begin(self, identity: str, name: str, size_bytes: int) -> None:
         """Expect a file.
@@ -266,12 +334,12 @@ class Uploads:
         self._limits.check_size(name, size_bytes)
         if size_bytes < 0 or identity in self._files:
             raise UsageError(f"{name}: an upload of {size_bytes} bytes cannot begin")
-        held = sum(upload.size_bytes for upload in list(self._files.values()))
-        if held + size_bytes > MAX_AT_ONCE * self._limits.size_bytes or len(self._files) >= MAX_FILES:
+        if not self._room.take(size_bytes):
             raise LimitError(f"{name} has to wait: there are too many songs; upload it again when some are done")
         try:
             self._files[identity] = self._make(name, size_bytes)
         except (OSError, UsageError) as error:
+            self._room.give_back(size_bytes)
             log.error("uploads cannot be stored: %s", error)
             raise UsageError("uploads cannot be stored") from error
 
@@ -324,6 +392,7 @@ class Uploads:
         upload = self._files.pop(identity, None)
         if upload is not None:
             upload.folder.close()
+            self._room.give_back(upload.size_bytes)
 
     def __contains__(self, identity: object) -> bool:
         return identity in self._files
@@ -459,8 +528,7 @@ def _write_csv(prediction: Prediction) -> bytes:
 
 
 def _write_json(prediction: Prediction) -> bytes:
-    values = prediction.to_json(len(prediction.targets), timeline=True)
-    return (plaintext.to_json(values, indent=1) + "\n").encode()
+    return (plaintext.to_json(to_document([prediction], timeline=True), indent=1) + "\n").encode()
 
 
 def _write_png(prediction: Prediction) -> bytes:

@@ -58,11 +58,10 @@ def tag(arguments: argparse.Namespace) -> int:
         tagger.check_spec(store.spec)
     places = shared.read_tag_places(tagger, arguments.places)
     predictions = [prediction for store in stores for prediction in predict_stored(store, tagger)]
-    failed = 0
+    failed, results = 0, {}
     if files:
         embedder = load_embedder(tagger.spec, EmbedderOptions.of(arguments))
         tagger.warm_up()
-        results = {}
         with TrackProgress(len(files), "decoded, embedded and scored") as progress:
             for path, result in predict_files(files, tagger, embedder):
                 results[path] = result
@@ -75,7 +74,8 @@ def tag(arguments: argparse.Namespace) -> int:
     if arguments.places is not None:
         predictions = _place_predictions(predictions, tagger, places)
     count = arguments.top or (5 if tagger.ranks else 10)
-    print_predictions(predictions, arguments.format, count, timeline=arguments.timeline)
+    errors = [(str(path), result) for path, result in results.items() if isinstance(result, str)]
+    print_predictions(predictions, arguments.format, count, timeline=arguments.timeline, errors=errors)
     return SOME_FAILED if failed else DONE
 
 
@@ -111,10 +111,19 @@ def _place_predictions(
     return placed
 
 
-def print_predictions(predictions: list[Prediction], form: str, count: int, *, timeline: bool) -> None:
+def print_predictions(
+    predictions: list[Prediction],
+    form: str,
+    count: int,
+    *,
+    timeline: bool,
+    errors: Sequence[tuple[str, str]] = (),
+) -> None:
     """Print the highest tags or classes of each track, or its values; with `timeline` over time too."""
     if form == "json":
-        shared.print_json([prediction.to_json(count, timeline=timeline) for prediction in predictions])
+        from jamendo_mood.tagging.prediction import to_document
+
+        shared.print_json(to_document(predictions, errors, count, timeline=timeline))
     elif form == "csv":
         from jamendo_mood.tagging.prediction import write_csv
 
@@ -291,31 +300,33 @@ def add_web(parser: argparse.ArgumentParser) -> None:
         "--host", default="127.0.0.1", metavar="H", help="default 127.0.0.1; 0.0.0.0 serves others too, with a token"
     )
     for name, default, what in (
-        ("--kernels", 8, "visitors at the same time"),
+        ("--visitors", 200, "visitors at the same time"),
         ("--max-mb", 200, "the largest upload"),
         ("--max-minutes", 120, "the longest song"),
-        ("--idle-minutes", 20, "until the place of an idle visitor is given to others"),
     ):
         parser.add_argument(name, type=shared.positive, default=default, metavar="N", help=f"{what} ({default})")
     parser.add_argument(
-        "--warm", type=shared.whole, default=1, metavar="N", help="kernels kept ready, of each page (default 1)"
+        "--examples", type=Path, nargs="+", default=[], metavar="SONG", help="songs that a visitor can try by a click"
     )
     parser.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
 
 
 def web(arguments: argparse.Namespace) -> int:
-    """Serve the notebooks as a web page."""
+    """Serve the page and the API."""
     from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.tagging.analysis import MEGABYTE, Limits
 
     try:
-        from jamendo_mood.app.web import WebConfig, run_web
+        from jamendo_mood.app.server import WebConfig, run_web
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
         raise UsageError(f"the web page needs {name}: `pip install jamendo-mood[web]` brings it") from error
     if arguments.audio is not None and arguments.store is None:
         raise UsageError("--audio is the music of a library: give its embeddings with --store DIR")
+    for song in arguments.examples:
+        if not song.is_file():
+            raise UsageError(f"{song}: no such file, to be an example")
     store = None if arguments.store is None else EmbeddingStore(arguments.store)
     tagger = shared.load_tagger(arguments, [] if store is None else [store.spec])
     library = None
@@ -325,13 +336,13 @@ def web(arguments: argparse.Namespace) -> int:
     config = WebConfig(
         host=arguments.host,
         port=arguments.port,
-        kernels=arguments.kernels,
-        warm=arguments.warm,
-        idle_s=60.0 * arguments.idle_minutes,
+        visitors=arguments.visitors,
         limits=Limits(arguments.max_mb * MEGABYTE, 60.0 * arguments.max_minutes, paths=False),
         browser=not arguments.no_browser,
+        examples=tuple(arguments.examples),
     )
-    run_web(tagger, load_embedder(tagger.spec, EmbedderOptions.of(arguments)), library, config)
+    options = EmbedderOptions.of(arguments)
+    run_web(tagger, lambda: load_embedder(tagger.spec, options), library, config)
     return DONE
 
 

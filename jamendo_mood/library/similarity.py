@@ -417,8 +417,10 @@ def to_csv(tracks: Sequence[Found]) -> str:
     return plaintext.to_csv(COLUMNS, rows)
 
 
-def to_m3u8(tracks: Sequence[Found]) -> str:
+def to_m3u8(tracks: Sequence[Found], locate: Callable[[Found], str] | None = None) -> str:
     """An extended M3U playlist, to be saved in UTF-8; tracks without a file are left out.
+
+    `locate` says where a track is; by default it is the absolute path of its file.
 
     References
     ----------
@@ -429,7 +431,7 @@ def to_m3u8(tracks: Sequence[Found]) -> str:
     for track in tracks:
         if track.file is not None:
             seconds = -1 if track.duration_s is None else round(track.duration_s)
-            lines += [f"#EXTINF:{seconds},{name_of(track)}", _location(track.file)]
+            lines += [f"#EXTINF:{seconds},{name_of(track)}", locate(track) if locate else _location(track.file)]
     return "".join(f"{line}\n" for line in lines)
 
 

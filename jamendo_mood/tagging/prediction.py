@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -25,6 +25,8 @@ from jamendo_mood.util.errors import AudioError
 from jamendo_mood.util.figures import DECIDED, ROW_HEIGHT, UNDECIDED, Picture, bar_axes, make_picture
 
 MAX_SHOWN_TARGETS = 10
+SCHEMA = 1
+"""The version of `to_document`: another one where a key changes its meaning or goes; keys may be added."""
 
 Array = npt.NDArray[np.float32]
 Number = TypeVar("Number", float, npt.NDArray[np.float32])
@@ -58,8 +60,8 @@ class Prediction:
         A key of `tasks.KINDS`.
     scale : (float, float) or None
         Of values: the least and the greatest there can be.
-    ranks : bool
-        Whether the tagger only ranks its tags, none of which has a threshold.
+    thresholds : tuple of (float or None)
+        Of tags: where each is decided, None for one that never is. Empty for classes and values.
     """
 
     source: str
@@ -75,7 +77,7 @@ class Prediction:
     place: Place | None = None
     kind: str = "tags"
     scale: tuple[float, float] | None = None
-    ranks: bool = False
+    thresholds: tuple[float | None, ...] = ()
 
     def __repr__(self) -> str:
         best = ", ".join(f"{target} {score:.2f}" for target, score, _ in self.top(3))
@@ -90,6 +92,11 @@ class Prediction:
         name = " - ".join(filter(None, (self.artist, self.title))) or self.source
         minutes, seconds = divmod(round(self.duration_s), 60)
         return plaintext.to_html(f"{name} ({minutes}:{seconds:02d})", rows, (rules.plural, rules.score_name, "grade"))
+
+    @property
+    def ranks(self) -> bool:
+        """Whether its tagger only ranks: none of its tags has a threshold."""
+        return bool(self.thresholds) and all(threshold is None for threshold in self.thresholds)
 
     @property
     def order(self) -> npt.NDArray[np.intp]:
@@ -118,22 +125,34 @@ class Prediction:
             for row in self.top(count)
         ]
 
-    def to_json(self, count: int, *, timeline: bool = False) -> dict[str, Any]:
-        """The first `count` targets, unrounded, and with `timeline` their scores over time."""
-        values: dict[str, Any] = {
+    def to_json(self, count: int | None = None, *, timeline: bool = False) -> dict[str, Any]:
+        """The first `count` targets, or all, unrounded, and with `timeline` their scores over time.
+
+        The same keys for tags, classes and values; what a kind does not have is None.
+        """
+        columns = self.order[:count].tolist()
+        decides = KINDS[self.kind].columns[2] is not None
+        scores = {self.targets[column]: self.frame_scores[:, column].tolist() for column in columns}
+        return {
             "file": self.source,
             "title": self.title,
             "artist": self.artist,
             "duration_s": self.duration_s,
-            KINDS[self.kind].plural: self.rows(count),
-            **({"scale": list(self.scale)} if self.scale else {}),
+            "kind": self.kind,
+            "targets": [
+                {
+                    "name": self.targets[column],
+                    "score": float(self.track_scores[column]),
+                    "decided": bool(self.decided[column]) if decides and not self.ranks else None,
+                    "threshold": self.thresholds[column] if self.thresholds else None,
+                    "reliability": self.grades[column],
+                }
+                for column in columns
+            ],
+            "scale": None if self.scale is None else list(self.scale),
             "place": None if self.place is None else asdict(describe_place(*self.place)),
+            "timeline": {"times_s": self.times_s.tolist(), "scores": scores} if timeline else None,
         }
-        if timeline:
-            columns = self.order[:count].tolist()
-            scores = {self.targets[column]: self.frame_scores[:, column].tolist() for column in columns}
-            values["timeline"] = {"times_s": self.times_s.tolist(), "scores": scores}
-        return values
 
 
 def predict(path: Path | str, tagger: Tagger, embedder: Embedder) -> Prediction:
@@ -216,8 +235,35 @@ def score_embedding(described: tuple[str, str | None, str | None, float], frames
         place=None if va is None else Place(*va.tolist()),
         kind=tagger.task.kind,
         scale=tagger.task.scale,
-        ranks=tagger.ranks,
+        thresholds=(
+            tagger.task.rules.page.thresholds
+            and tuple(float(value) if np.isfinite(value) else None for value in tagger.thresholds)
+        )
+        or (),
     )
+
+
+def to_document(
+    predictions: Sequence[Prediction],
+    errors: Sequence[tuple[str, str]] = (),
+    count: int | None = None,
+    *,
+    timeline: bool = False,
+) -> dict[str, Any]:
+    """What `tag --format json`, the API and the page's download say: `Prediction.to_json` of each, and what failed.
+
+    Parameters
+    ----------
+    predictions : sequence of Prediction
+    errors : sequence of (str, str)
+        A file, and why it could not be tagged.
+    count : int or None
+        Of the targets of each; None is all.
+    timeline : bool
+    """
+    results = [prediction.to_json(count, timeline=timeline) for prediction in predictions]
+    failed = [{"file": file, "error": error} for file, error in errors]
+    return {"schema": SCHEMA, "results": results, "errors": failed}
 
 
 def write_csv(predictions: list[Prediction], count: int, file: IO[str], *, timeline: bool) -> None:

@@ -267,8 +267,9 @@ def test_65_minutes_need_the_memory_of_5(measure_peak_mb, tmp_path):
 
 
 @pytest.mark.slow
-def test_65_minutes_of_vggish_need_the_memory_of_5(measure_peak_mb, seeded_module):
-    short, long = (measure_peak_mb("vggish", seeded_module, minutes) for minutes in (5, 65))
+@pytest.mark.parametrize(("name", "weights"), [("vggish", "seeded_module"), ("musicnn", "seeded_musicnn_wheel")])
+def test_65_minutes_of_a_network_need_the_memory_of_5(name, weights, measure_peak_mb, request):
+    short, long = (measure_peak_mb(name, request.getfixturevalue(weights), minutes) for minutes in (5, 65))
     print(f"peak memory: {short[1]:.0f} MB for {short[0]} frames, {long[1]:.0f} MB for {long[0]} frames")
     assert long[1] - short[1] < 80
 

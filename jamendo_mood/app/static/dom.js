@@ -5,7 +5,8 @@ const element = (name, attributes = {}, ...children) => {
   const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (value === undefined || value === false) continue;
-    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    if (key === "style") node.style.cssText = value; // as an attribute, the page's Content-Security-Policy forbids it
+    else if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
     else node.setAttribute(key, value === true ? "" : value);
   }
   node.append(...children.filter((child) => child !== undefined && child !== null));

@@ -1,0 +1,463 @@
+"""The web page and the API: one process, one network, one queue of songs for all visitors.
+
+A page's scripts are those of the widget; their messages come by a websocket, to a session of the visitor's own that
+ends with it. Who gets in is decided before anything else, by `Gate`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import ipaddress
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+import webbrowser
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+from fastapi.responses import HTMLResponse, Response
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.requests import cookie_parser
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from jamendo_mood import __version__
+from jamendo_mood.app.api import PREFIX, Service, add_api, describe_api
+from jamendo_mood.app.session import FIND_SCRIPTS, TAG_SCRIPTS, FindSession, Session, TagSession, read_static
+from jamendo_mood.app.songs import MAX_AT_ONCE, Room, SongQueue
+from jamendo_mood.embedders.registry import Embedder
+from jamendo_mood.library.similarity import Library
+from jamendo_mood.tagging.analysis import Limits
+from jamendo_mood.training.model import Tagger
+from jamendo_mood.util import plaintext
+from jamendo_mood.util.errors import UsageError
+from jamendo_mood.util.process import import_quietly
+
+TOKEN_VARIABLE, COOKIE = "JAMENDO_MOOD_TOKEN", "jamendo-mood-token"
+HIGHEST_PORT = 65_535
+TABS = {"tag": ("Tag a song", "/"), "find": ("Find music", "/find")}
+"""Of each page: its title and its address. The second one needs a library."""
+
+FIRST_PAGE_S = 0.5
+"""In which the first page is answered at once: after that TensorFlow is imported, which holds up all else for seconds."""
+
+MAX_WAITING = 100
+"""Songs in the queue; whoever comes with another is told to wait."""
+MAX_CONNECTIONS = 512
+"""Open at once, besides websockets; a browser opens six."""
+HEADER_S = 30.0
+"""How long a request's headers may take to come, and a connection to be silent between two requests."""
+MESSAGE_BYTES = 1_000_000  # of a frame of a websocket: a piece of an upload has half of it
+JSON_BYTES = 32_768  # of a message without its buffers: a page takes hundreds
+MAX_BUFFERS = 4
+UNREAD_BYTES = 16_000_000
+"""Of what is written to one browser and not yet taken: one that asks on and on, and reads nothing, is left."""
+POLICY_VIOLATION, TRY_AGAIN = 1008, 1013  # of RFC 6455 and of its registry
+
+SECURITY = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+"""Headers of every answer: nothing comes from another host, and no script or style stands in a page."""
+
+NO_ACCESS = (
+    "<h1>No access</h1>"
+    "<p>Open the address that was printed when the page was started, including its token if it has one.</p>"
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WebConfig:
+    """How a page is served.
+
+    Attributes
+    ----------
+    host : str
+        Any other than the loopback's needs a token.
+    port : int
+        0 takes a free one.
+    visitors : int
+        At the same time, from 1 up.
+    limits : Limits
+    browser : bool
+        Whether to open the page in a browser; only without a token.
+    examples : tuple of Path
+        Songs that a visitor may try by a click.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8866
+    visitors: int = 200
+    limits: Limits = field(default_factory=Limits)
+    browser: bool = True
+    examples: tuple[Path, ...] = ()
+
+
+def run_web(tagger: Tagger, load: Callable[[], Embedder], library: Library | None, config: WebConfig) -> None:
+    """Serve the page until Ctrl-C or SIGTERM; nothing is left behind.
+
+    Parameters
+    ----------
+    tagger : Tagger
+    load : callable
+        Makes the tagger's embedder. That takes seconds, in which the page answers already: songs wait for it.
+    library : Library or None
+    config : WebConfig
+
+    Raises
+    ------
+    UsageError
+        The port is taken, or the host is not this machine's.
+    MoodError
+        The embedder cannot be loaded.
+    """
+    token = os.environ.pop(TOKEN_VARIABLE, "") or ("" if _is_loopback(config.host) else secrets.token_urlsafe(24))
+    tabs = tuple(tab for name, tab in TABS.items() if name == "tag" or library is not None)
+    limits = replace(config.limits, page=tabs)
+    imported = threading.Event()
+
+    def load_later() -> Embedder:
+        imported.wait()
+        return load()
+
+    queue = SongQueue(tagger, None, library, limits, load_later, MAX_WAITING)
+    room = Room(4 * MAX_AT_ONCE * limits.size_bytes, max_files=MAX_WAITING + config.visitors)
+    service = Service(tagger, queue, library, limits, room)
+    with _bound(config) as bound:
+        server = _Server(
+            uvicorn.Config(
+                make_app(service, config, token),
+                http=_Connection,
+                ws="websockets-sansio",
+                ws_max_size=MESSAGE_BYTES,
+                lifespan="off",
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+
+        def stop() -> None:
+            server.should_exit = True
+
+        with _stopped_by_signals(stop):
+            serving = threading.Thread(target=server.run, args=([bound],), name="jamendo-mood-web")
+            serving.start()
+            _announce(config, bound, token)
+            time.sleep(FIRST_PAGE_S)
+            # In this thread, where what TensorFlow prints as it is imported can be kept from the terminal.
+            import_quietly("keras")
+            imported.set()
+            queue.warm_up(on_failure=stop)
+            serving.join()
+        queue.close(wait=False)
+    if queue.load_error is not None:
+        raise queue.load_error
+
+
+def make_app(service: Service, config: WebConfig, token: str = "") -> Any:
+    """The application: the pages, their websockets and the API, behind a `Gate`."""
+    schema = f"{PREFIX}/openapi.json"
+    app = FastAPI(title="jamendo-mood", version=__version__, openapi_url=schema, docs_url=None, redoc_url=None)
+    scripts = {"tag": (TAG_SCRIPTS, "renderTagging"), "find": (FIND_SCRIPTS, "renderFinding")}
+    visitors = _Visitors(service, config)
+    for name, (title, address) in TABS.items():
+        if name == "find" and service.library is None:
+            continue
+        files, render = scripts[name]
+        script = f"{read_static(*files, 'page.js')}\nopenPage({json.dumps(f'/{name}/messages')}, {render});\n"
+        _serve(app, address, make_page(title, script=f'<script type="module" src="/{name}.js"></script>'), "text/html")
+        _serve(app, f"/{name}.js", script, "text/javascript")
+        app.add_api_websocket_route(f"/{name}/messages", visitors.meet(name))
+    _serve(app, "/page.css", read_static("style.css"), "text/css")
+    add_api(app, service)
+    _serve(app, "/api", make_page("API", describe_api(app.openapi())), "text/html")
+    return Gate(app, token)
+
+
+def _serve(app: FastAPI, address: str, content: str, media: str) -> None:
+    async def answer() -> Response:
+        return Response(content, media_type=media)
+
+    app.add_api_route(address, answer, include_in_schema=False, response_class=Response)
+
+
+def make_page(title: str, text: str = "", script: str = "") -> str:
+    """A page of HTML: with a text of its own, or drawn by a script."""
+    body = f'<main class="jm jm-text">{text}</main>' if text else ""
+    return f"""\
+<!DOCTYPE html>
+<html lang="en" class="jm-page">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title} - jamendo-mood</title>
+<link rel="icon" href="data:;base64,=">
+<link rel="stylesheet" href="/page.css">
+{script}
+</head>
+<body>{body}</body>
+</html>
+"""
+
+
+class Gate:
+    """Lets in who may come, and gives every answer its headers.
+
+    Without a token only this very machine is served, by its own names: so no other site can reach it by a name that
+    leads here. With one, who knows it is served: it comes once in the address, and then in a cookie, or with each
+    request as ``Authorization: Bearer TOKEN``. Other sites' pages may send nothing.
+    """
+
+    def __init__(self, app: Any, token: str) -> None:
+        self._app, self._token = app, token
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI's interface."""
+
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SECURITY)
+            await send(message)
+
+        headers, query = Headers(scope=scope), QueryParams(scope.get("query_string", b""))
+        if (
+            self._token
+            and self._is_token(query.get("token", ""))
+            and scope["type"] == "http"
+            and scope["method"] == "GET"
+        ):
+            # Out of the address, where it would be read over a shoulder and kept in a history.
+            cookie = f"{COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict"
+            welcome = Response(status_code=303, headers={"Location": scope["path"], "Set-Cookie": cookie})
+            await welcome(scope, receive, send_with_headers)
+        elif self._may_come(headers) and not _is_from_elsewhere(scope, headers):
+            await self._app(scope, receive, send_with_headers)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION})  # before it is accepted: HTTP 403
+        else:
+            await HTMLResponse(make_page("No access", NO_ACCESS), 403)(scope, receive, send_with_headers)
+
+    def _may_come(self, headers: Headers) -> bool:
+        if not self._token:
+            return _is_loopback(_hostname(f"//{headers.get('host', '')}"))
+        given = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+        return self._is_token(given) or self._is_token(headers.get("authorization", "").removeprefix("Bearer "))
+
+    def _is_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), self._token.encode())
+
+
+def _is_from_elsewhere(scope: Any, headers: Headers) -> bool:
+    """Whether another site's page sends this, or only looks whether there is something."""
+    origin = headers.get("origin")
+    reads = scope["type"] == "http" and scope["method"] in {"GET", "HEAD"}
+    return not reads and origin is not None and urlsplit(origin).netloc != headers.get("host")
+
+
+class _Visitors:
+    """Sessions of those who have a page open."""
+
+    def __init__(self, service: Service, config: WebConfig) -> None:
+        self._service, self._config, self._count = service, config, 0
+
+    def meet(self, name: str) -> Callable[[WebSocket], Any]:
+        """The function that serves a page's websocket."""
+        service, config = self._service, self._config
+
+        def make(send: Any) -> Session:
+            if name == "find" and service.library is not None:
+                return FindSession(send, service.library, service.limits)
+            return TagSession(send, service.queue, service.library, service.limits, service.room, config.examples)
+
+        async def serve(websocket: WebSocket) -> None:
+            await websocket.accept()
+            if self._count >= config.visitors:
+                await websocket.close(TRY_AGAIN)
+                return
+            self._count += 1
+            try:
+                await _Talk(websocket).run(make)
+            finally:
+                self._count -= 1
+
+        return serve
+
+
+class _Talk:
+    """Carries messages between a websocket and a session: JSON, then as many frames of bytes as it says."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket, self._loop = websocket, asyncio.get_running_loop()
+        self._outgoing: asyncio.Queue[tuple[dict[str, Any], list[bytes]]] = asyncio.Queue()
+        self._unread = 0
+        self._lock = threading.Lock()
+
+    async def run(self, make: Callable[[Any], Session]) -> None:
+        session = make(self._send)
+        writer = asyncio.create_task(self._write())
+        reader = asyncio.create_task(self._read(session))
+        try:
+            await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            writer.cancel()
+            reader.cancel()
+            await asyncio.gather(writer, reader, return_exceptions=True)
+            await asyncio.to_thread(session.close)
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # closed already
+                await self._websocket.close(POLICY_VIOLATION)
+
+    def _send(self, message: dict[str, Any], buffers: list[bytes]) -> None:
+        """Called from any thread."""
+        size = sum(map(len, buffers)) + 1_000
+        with self._lock:
+            self._unread += size
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._outgoing.put_nowait, (message, buffers))
+
+    async def _write(self) -> None:
+        while True:
+            message, buffers = await self._outgoing.get()
+            if self._unread > UNREAD_BYTES:
+                return
+            with self._lock:
+                self._unread -= sum(map(len, buffers)) + 1_000
+            await self._websocket.send_text(json.dumps({**message, "buffers": len(buffers)}))
+            for each in buffers:
+                await self._websocket.send_bytes(each)
+
+    async def _read(self, session: Session) -> None:
+        with contextlib.suppress(WebSocketDisconnect, ValueError, KeyError, RecursionError):
+            while True:
+                text = await self._websocket.receive_text()
+                message = json.loads(text) if len(text) <= JSON_BYTES else None
+                if not isinstance(message, dict):
+                    return
+                count = message.pop("buffers", 0)
+                if not (isinstance(count, int) and 0 <= count <= MAX_BUFFERS):
+                    return
+                buffers = [await self._websocket.receive_bytes() for _ in range(count)]
+                # In a thread, for it may write to the disk; the next message is read when it is done.
+                await asyncio.to_thread(session.receive, message, buffers)
+
+
+class _Connection(H11Protocol):
+    """uvicorn's connection, for none that is silent: of too many the oldest that waits has to go."""
+
+    open: ClassVar[dict[_Connection, None]] = {}
+
+    def connection_made(self, transport: Any) -> None:
+        """A browser, or somebody else, connects."""
+        super().connection_made(transport)
+        waiting = [each for each in self.open if each.is_waiting()]
+        if len(self.open) >= MAX_CONNECTIONS and waiting:
+            waiting[0].transport.close()
+        self.open[self] = None
+        self._watch(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has gone."""
+        self.open.pop(self, None)
+        super().connection_lost(exc)
+
+    def is_waiting(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _watch(self, since: float | None) -> None:
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:  # it is a websocket now
+            self.open.pop(self, None)
+            return
+        now = time.monotonic()
+        since = (now if since is None else since) if self.is_waiting() else None
+        if since is not None and now - since >= HEADER_S:
+            self.transport.close()
+            return
+        self.loop.call_later(HEADER_S / 6, self._watch, since)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, whose signals are ours."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them alone."""
+        yield
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM call `stop`, and nothing else, while the block runs."""
+    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _announce(config: WebConfig, bound: socket.socket, token: str) -> None:
+    """Say where the page is, which is the one place where the token is told, and open it."""
+    host = socket.gethostname() if config.host in ("", "0.0.0.0", "::") else config.host
+    query = f"?token={token}" if token else ""
+    address = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}/{query}"
+    plaintext.note(f"serving on {address} (Ctrl-C stops it)")
+    if config.browser and not token and _has_screen():
+        webbrowser.open(address)
+
+
+@contextlib.contextmanager
+def _bound(config: WebConfig) -> Iterator[socket.socket]:
+    """A socket on host and port."""
+    if config.port > HIGHEST_PORT:  # the system would take 99999 for 34463
+        raise UsageError(f"port {config.port}: ports go from 0 to {HIGHEST_PORT}")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+        server = socket.create_server(address[:2], family=family, backlog=MAX_CONNECTIONS)
+    except OSError as error:
+        raise UsageError(
+            f"cannot serve on port {config.port} of {config.host} ({error.strerror}): choose another with --port"
+        ) from error
+    with server:
+        yield server
+
+
+def _hostname(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _has_screen() -> bool:
+    """Whether a browser would open a window, not take over the terminal."""
+    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,0 +1,527 @@
+"""What a page of this package says and does, whoever carries its messages: a notebook's widget, or a web page's socket.
+
+A page has two halves: a script in the browser (``static/``) and a session here. They speak in messages. `TagSession`
+receives ``hello`` (a view is there), ``begin`` and ``chunk`` (an upload), ``path``, ``example``, ``cancel``,
+``remove``, ``save`` (a download) and ``piece`` (of a sound). It sends ``setup``, ``ack``, ``progress``, ``tags``,
+``details``, ``failed``, ``cancelled``, ``removed``, ``file`` and ``piece``. `FindSession` receives ``hello``,
+``query``, ``save``, ``piece`` and ``forget`` (remembered emotions). It sends ``setup``, ``results``, ``failed``,
+``file``, ``piece`` and ``history``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jamendo_mood.app import songs
+from jamendo_mood.app.songs import Room, Song, SongQueue, Uploads, fail
+from jamendo_mood.audio import decoding, ffmpeg
+from jamendo_mood.audio.decoding import AUDIO_SUFFIXES
+from jamendo_mood.library import mood_log, similarity
+from jamendo_mood.library.similarity import Found, Library
+from jamendo_mood.tagging.analysis import MEGABYTE, Limits
+from jamendo_mood.tagging.emotions import EMOTIONS, find_emotion
+from jamendo_mood.tagging.prediction import Prediction
+from jamendo_mood.util.errors import AudioError, CancelledError, MoodError
+
+Buffers = Sequence[bytes | memoryview]
+Message = Mapping[str, Any]
+Send = Callable[[dict[str, Any], list[bytes]], None]
+"""Carries a message, and its buffers, to the browser; called from several threads."""
+
+TAG_SCRIPTS = ("dom.js", "upload.js", "charts.js", "song.js", "tagging.js")
+FIND_SCRIPTS = ("dom.js", "charts.js", "finding.js")
+PIECE_BYTES = 200_000
+"""Of a sound, in one message: other messages get through between two pieces."""
+EXCERPT_S = 30.0
+KBPS = 64
+"""Of an excerpt, in mono: 240 kB for 30 s, good enough to recognise a song."""
+MAX_SOUND_BYTES = 10 * 3600 * KBPS * 1000 // 8  # ten hours: a sound is kept in memory
+MAX_WAITING_PIECES = 64  # that the encoder has not sent yet: a browser asks for one at a time
+MAX_KEPT_SOUNDS = 4  # the last ones: each is asked for in pieces
+MAX_SONGS = 100
+"""Of a visitor of the web page, until they are removed."""
+MAX_NAME_LENGTH = 255
+LAST_MESSAGES = ("details", "failed", "cancelled")
+
+MAX_TRACKS = 200  # a query
+MAX_POINTS = 1_500  # of the library, on the plane
+MAX_WISHES = 60  # remembered emotions on the curve
+MEDIA = {"csv": "text/csv", "m3u8": "audio/x-mpegurl"}
+
+log = logging.getLogger(__name__)
+
+_Sent = tuple[str, tuple[bytes, ...], dict[str, Any]]
+
+
+def read_static(*names: str) -> str:
+    """Join files of ``static/`` into one text."""
+    folder = resources.files("jamendo_mood.app") / "static"
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
+
+
+class Session:
+    """One half of a page.
+
+    Messages come from outside: one that makes no sense is logged and dropped. The browser gets a message ``failed`` if
+    a handler raises a `MoodError`.
+
+    Parameters
+    ----------
+    send : callable
+    handlers : mapping of str to callable (message, buffers)
+        What to call for each type of message.
+    """
+
+    def __init__(self, send: Send, handlers: Mapping[str, Callable[[Message, Buffers], None]]) -> None:
+        self._send, self._handlers = send, handlers
+
+    def close(self) -> None:
+        """End its threads, and delete what was uploaded."""
+
+    def receive(self, message: Message, buffers: Buffers) -> None:
+        """Take a message from the browser."""
+        try:
+            self._handlers[message["type"]](message, buffers)
+        except MoodError as error:
+            self.tell("failed", sentence=f"{error}.")
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+            log.warning("a message that makes no sense was dropped (%s: %s)", type(error).__name__, error)
+
+    def tell(self, kind: str, buffers: Buffers = (), **content: Any) -> None:
+        """Send a message to every view, or to the one that `view` names."""
+        self._send({"type": kind, **content}, list(map(bytes, buffers)))
+
+    def send_piece(self, key: str, index: int, sound: bytes | None) -> None:
+        """Send a piece of a sound; the browser asks for one after the other. None means that there is no sound."""
+        start = index * PIECE_BYTES
+        piece = (sound or b"")[start : start + PIECE_BYTES]
+        last = sound is None or start + PIECE_BYTES >= len(sound)
+        self.tell("piece", [piece] if piece else [], key=key, index=index, last=last)
+
+
+def encode_excerpt(path: Path, length_s: float | None = EXCERPT_S) -> bytes:
+    """Encode the middle of an audio file, or all of it, as a mono MP3 of 64 kb/s.
+
+    Parameters
+    ----------
+    path : Path
+    length_s : float or None
+        Seconds; None is the whole file.
+
+    Raises
+    ------
+    AudioError
+        It cannot be decoded, or this ffmpeg cannot write MP3.
+    """
+    duration_s = decoding.probe(path).duration_s
+    span: tuple[str, ...] = ()
+    if length_s is not None:
+        start_s = 0.0 if duration_s is None else max(0.0, (duration_s - length_s) / 2)
+        span = ("-ss", f"{start_s:.2f}", "-t", f"{length_s:.2f}")
+    done = ffmpeg.run(
+        *("-v", "error", *span, "-i", str(path.absolute()), "-vn", "-sn", "-dn"),
+        *("-map_metadata", "-1", "-ac", "1", "-c:a", "libmp3lame", "-b:a", f"{KBPS}k", "-f", "mp3", "-"),
+        max_bytes=MAX_SOUND_BYTES,
+    )
+    if done.status != 0 or not done.output:
+        raise AudioError(f"{path}: no excerpt can be made of it ({done.reason(path) if done.report else 'no sound'})")
+    return done.output
+
+
+class Sounds:
+    """Encodes sounds in a thread of its own and sends them in pieces, by their key; only these files can be asked for.
+
+    Parameters
+    ----------
+    send_piece : callable (key, index, sound or None)
+    library : mapping of str to Path
+        Tracks that may be played as an excerpt.
+
+    Attributes
+    ----------
+    own : dict of str to Path
+        Songs that may be played whole.
+    """
+
+    def __init__(self, send_piece: Callable[[str, int, bytes | None], None], library: Mapping[str, Path]) -> None:
+        self.own: dict[str, Path] = {}
+        self._send_piece, self._library = send_piece, library
+        self._encoder = ThreadPoolExecutor(1, "jamendo-mood-sounds")
+        self._closed = threading.Event()
+        self._room = threading.Semaphore(MAX_WAITING_PIECES)
+        self._encoded: dict[str, bytes | None] = {}
+
+    def send(self, key: str, index: int) -> None:
+        """Send a piece of a sound, or that there is no sound; returns at once, and drops what is asked for too fast."""
+        if self._room.acquire(blocking=False):
+            self._encoder.submit(self._answer, key, index)
+
+    def close(self) -> None:
+        """End the thread, even while it is encoding."""
+        self._closed.set()
+        self._encoder.shutdown(cancel_futures=True)
+
+    def _answer(self, key: str, index: int) -> None:
+        try:
+            self._send_piece(key, index, self._encode(key))
+        finally:
+            self._room.release()
+
+    def _encode(self, key: str) -> bytes | None:
+        if key not in self._encoded:
+            path = self.own.get(key) or self._library.get(key)
+            try:
+                with ffmpeg.stopped_by(self._closed.is_set):
+                    sound = None if path is None else encode_excerpt(path, None if key in self.own else EXCERPT_S)
+            except CancelledError:
+                return None
+            except (AudioError, OSError) as error:
+                log.warning("%s", error)
+                sound = None
+            self._encoded = dict([*self._encoded.items(), (key, sound)][-MAX_KEPT_SOUNDS:])
+        return self._encoded[key]
+
+
+class TagSession(Session):
+    """The page that tags songs: uploads, or files of this machine, and the moods of each.
+
+    Parameters
+    ----------
+    send : callable
+    queue : SongQueue
+        Which may be shared with other sessions.
+    library : Library or None
+        Where to look for similar tracks.
+    limits : Limits
+    room : Room or None
+        For uploads, shared with other sessions; None is one of its own.
+    examples : sequence of Path
+        Songs that may be tried by a click.
+
+    Attributes
+    ----------
+    on_hello, on_prediction, on_failure : callable
+        Told of a view in a browser, of each song that was tagged (name, prediction), and of what failed (text).
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        queue: SongQueue,
+        library: Library | None,
+        limits: Limits,
+        room: Room | None = None,
+        examples: Sequence[Path] = (),
+    ) -> None:
+        handlers = {
+            "example": self._on_example,
+            "hello": self._on_hello,
+            "begin": self._on_begin,
+            "chunk": self._on_chunk,
+            "path": self._on_path,
+            "cancel": self._on_cancel,
+            "remove": self._on_remove,
+            "save": self._on_save,
+            "piece": self._on_piece,
+        }
+        super().__init__(send, handlers)
+        self.on_hello: Callable[[], None] = lambda: None
+        self.on_prediction: Callable[[str, Prediction], None] = lambda *_: None
+        self.on_failure: Callable[[str], None] = lambda *_: None
+        self._limits, self._queue, self._examples = limits, queue, examples
+        self._songs: dict[str, Song] = {}
+        self._sent: dict[str, list[_Sent]] = {}  # by song: the messages that a view opened later must get
+        self._lock = threading.RLock()  # over messages: a view that opens meanwhile gets them in the same order
+        self._uploads = Uploads(limits, room)
+        self._sounds = Sounds(self.send_piece, {} if library is None else library.files)
+
+    def add_path(self, path: Path | str, name: str | None = None) -> Song:
+        """Queue a file of this machine, shown under `name`."""
+        with contextlib.suppress(RuntimeError):  # ~nobody: reported as any other file that is not there
+            path = Path(path).expanduser()
+        path = Path(path)
+        return self._add(self._make(uuid.uuid4().hex, name or path.name, path, uploaded=False))
+
+    def add_bytes(self, name: str, content: bytes) -> Song:
+        """Queue the content of a file; its copy on disk is deleted once it is shown."""
+        identity = uuid.uuid4().hex
+        self._uploads.begin(identity, name, len(content))
+        self._uploads.add(identity, 0, content)
+        return self._add(self._make(identity, name, self._uploads.path(identity), uploaded=True))
+
+    def close(self) -> None:
+        """Cancel songs that wait or are being analysed, and delete all uploads."""
+        for song in list(self._songs.values()):
+            song.cancelled.set()
+            song.removed = True
+        self._sounds.close()
+        self._uploads.close()
+
+    def _make(self, identity: str, name: str, path: Path, *, uploaded: bool) -> Song:
+        return Song(identity, name, path, uploaded, self._tell)
+
+    def _add(self, song: Song) -> Song:
+        self._songs[song.id] = song
+        self._queue.put(song)
+        return song
+
+    # ---- to the browser
+
+    def _tell(self, song: Song, kind: str, buffers: tuple[bytes, ...] = (), **content: Any) -> None:
+        """Report what becomes of a song; also called from the thread that analyses."""
+        content = {"id": song.id, "name": song.name, **content}
+        if kind == "tags" and song.prediction is not None:
+            self.on_prediction(song.name, song.prediction)
+        elif kind == "failed":
+            self.on_failure(f"{content['sentence']} {content['advice']}")
+        with self._lock:
+            if kind in LAST_MESSAGES:
+                song.finished = True
+                self._uploads.drop(song.id)
+            sent = self._sent.setdefault(song.id, [])
+            if kind != "details":
+                sent.clear()
+            sent.append((kind, buffers, content))
+            if not song.removed:
+                self.tell(kind, buffers, **content)
+            if song.finished and (song.removed or kind == "cancelled"):
+                self._forget(song.id)
+
+    def _forget(self, identity: str) -> None:
+        self._songs.pop(identity, None)
+        self._sent.pop(identity, None)
+        self._uploads.drop(identity)
+        self._sounds.own.pop(identity, None)
+
+    # ---- from the browser
+
+    def _on_hello(self, message: Message, _: Buffers) -> None:
+        view = str(message.get("view", ""))
+        self.on_hello()
+        self.tell(
+            "setup",
+            hint=f"MP3, WAV, FLAC, Ogg and others, up to {self._limits.size_bytes / MEGABYTE:.0f} MB and "
+            f"{self._limits.length_s / 60:.0f} minutes each; deleted once their moods are known.",
+            accept=",".join(["audio/*", *sorted(AUDIO_SUFFIXES)]),
+            view=view,
+            paths=self._limits.paths,
+            page=[list(tab) for tab in self._limits.page],
+            examples=[path.stem for path in self._examples],
+        )
+        with self._lock:
+            shown = [identity for identity, song in self._songs.items() if not song.removed]
+            for kind, buffers, content in itertools.chain.from_iterable(self._sent.get(own, ()) for own in shown):
+                self.tell(kind, buffers, view=view, **content)
+        self._queue.warm_up()
+
+    def _on_begin(self, message: Message, _: Buffers) -> None:
+        name = str(message["name"]).encode(errors="replace").decode()[:MAX_NAME_LENGTH]  # not half a character
+        song = self._make(str(message["id"]), name, Path(), uploaded=True)
+        size_bytes = int(message["size"])
+        if song.id in self._songs or len(song.id) > MAX_NAME_LENGTH:
+            raise ValueError("this upload has already begun, or its id is too long")
+        if len(self._songs) >= MAX_SONGS and not self._limits.paths:  # strangers must not fill the memory
+            advice = "Remove some that are done, then upload this one again."
+            self.tell("failed", id=song.id, name=name, sentence="There are too many songs here.", advice=advice)
+            return
+        self._songs[song.id] = song
+        try:
+            self._uploads.begin(song.id, song.name, size_bytes)
+        except MoodError as error:
+            fail(song, error, self._limits)
+        else:
+            song.path = self._uploads.path(song.id)
+            self._acknowledge(song, 0)
+
+    def _on_chunk(self, message: Message, buffers: Buffers) -> None:
+        song = self._songs.get(str(message["id"]))
+        if song is None or song.id not in self._uploads or self._uploads.is_complete(song.id):
+            return  # cancelled while this piece was on its way, or more bytes than announced
+        try:
+            received = self._uploads.add(song.id, int(message["offset"]), buffers[0])
+        except MoodError as error:
+            fail(song, error, self._limits)
+        else:
+            self._acknowledge(song, received)
+
+    def _acknowledge(self, song: Song, received: int) -> None:
+        complete = self._uploads.is_complete(song.id)
+        self.tell("ack", id=song.id, received=received, complete=complete)
+        if complete:
+            self._queue.put(song)
+
+    def _on_path(self, message: Message, _: Buffers) -> None:
+        if self._limits.paths:
+            self.add_path(str(message["path"]))
+
+    def _on_example(self, message: Message, _: Buffers) -> None:
+        self.add_path(self._examples[int(message["number"])])
+
+    def _on_cancel(self, message: Message, _: Buffers) -> None:
+        song = self._songs.get(str(message["id"]))
+        if song is not None and song.prediction is None:
+            song.cancelled.set()
+            if song.uploaded and song.id in self._uploads and not self._uploads.is_complete(song.id):
+                self._tell(song, "cancelled")
+
+    def _on_remove(self, message: Message, buffers: Buffers) -> None:
+        song = self._songs.get(str(message["id"]))
+        if song is None:
+            return
+        song.removed = True
+        self._on_cancel(message, buffers)
+        with self._lock:
+            if song.finished:
+                self._forget(song.id)
+        self.tell("removed", id=song.id)
+
+    def _on_save(self, message: Message, _: Buffers) -> None:
+        song = self._songs[str(message["id"])]
+        if song.prediction is not None:
+            name, media, content = songs.export(song.prediction, str(message["format"]), song.name)
+            self.tell("file", (content,), view=str(message.get("view", "")), name=name, media=media)
+
+    def _on_piece(self, message: Message, _: Buffers) -> None:
+        song = self._songs.get(str(message["key"]))
+        if song is not None and not song.uploaded:
+            self._sounds.own[song.id] = song.path
+        self._sounds.send(str(message["key"]), max(0, int(message["index"])))
+
+
+class FindSession(Session):
+    """The page that finds music by mood: by sliders, a point or a path on the plane, or an emotion.
+
+    Parameters
+    ----------
+    send : callable
+    library : Library
+        Where to search; if it has files, tracks can be played and playlists saved.
+    limits : Limits
+        `paths` says whether this is the user's own machine, so that playlists may name its files and emotions may be
+        remembered on it; `page` whether this is a web page.
+
+    Attributes
+    ----------
+    found : list of Found
+        The result of the last query.
+    """
+
+    def __init__(self, send: Send, library: Library, limits: Limits) -> None:
+        handlers = {
+            "hello": self._on_hello,
+            "query": self._on_query,
+            "save": self._on_save,
+            "piece": self._on_piece,
+            "forget": self._on_forget,
+        }
+        super().__init__(send, handlers)
+        self._library, self._limits = library, limits
+        self.found: list[Found] = []
+        self._query = 0
+        self._results: dict[str, Any] = {}
+        self._reader = ThreadPoolExecutor(1, "jamendo-mood-names")
+        self._named: dict[str, Found] = {}
+        self._sounds = Sounds(self.send_piece, library.files)
+
+    def close(self) -> None:
+        """End its threads."""
+        self._reader.shutdown(cancel_futures=True)
+        self._sounds.close()
+
+    def _on_hello(self, message: Message, _: Buffers) -> None:
+        view = str(message.get("view", ""))
+        library = self._library
+        grades = library.grades or ("",) * len(library.targets)
+        moods = [{"tag": tag, "reliability": grade} for tag, grade in zip(library.targets, grades, strict=True)]
+        plane = np.zeros((0, 2)) if library.plane is None else library.plane
+        self.tell(
+            "setup",
+            view=view,
+            moods=sorted(moods, key=lambda mood: mood["tag"].lower()),
+            emotions=[asdict(emotion) for emotion in EMOTIONS.values()],
+            plane=library.plane is not None,
+            points=plane[:: max(1, len(plane) // MAX_POINTS)].round(2).tolist(),
+            tracks=len(library),
+            page=[list(tab) for tab in self._limits.page],
+            remembers=self._limits.paths,
+        )
+        if self._results:
+            self.tell("results", view=view, **self._results)
+
+    def _on_query(self, message: Message, _: Buffers) -> None:
+        started = time.perf_counter()
+        title, self.found = self._find(message, min(MAX_TRACKS, max(1, int(message["count"]))))
+        ms = 1000 * (time.perf_counter() - started)
+        self._query += 1
+        self._show(self._query, title, ms)
+        self._reader.submit(self._name, self._query, self.found, title, ms)
+        if message.get("remember") is True and self._limits.paths:
+            emotion = find_emotion(str(message["emotion"]))
+            mood_log.remember([mood_log.wish_for(emotion.place, "widget", mood_log.now(), emotion.name)])
+            self._tell_history()
+
+    def _tell_history(self) -> None:
+        wishes = mood_log.read().wishes[-MAX_WISHES:]
+        self.tell("history", wishes=mood_log.as_rows(wishes))
+
+    def _on_forget(self, _: Message, __: Buffers) -> None:
+        if self._limits.paths:
+            mood_log.forget()
+            self._tell_history()
+
+    def _name(self, query: int, found: list[Found], title: str, ms: float) -> None:
+        """Read names from the files, which takes a while, and show them unless there is a newer query."""
+        for track in found:
+            if query != self._query:
+                return
+            if track.key not in self._named:
+                (self._named[track.key],) = similarity.describe([track])
+        if query == self._query:
+            self.found = [replace(self._named[track.key], fit=track.fit) for track in found]
+            self._show(query, title, ms)
+
+    def _find(self, message: Message, count: int) -> tuple[str, list[Found]]:
+        mode, library = message["mode"], self._library
+        if mode == "moods":
+            wanted = {str(tag): float(level) for tag, level in message["wanted"].items()}
+            return ", ".join(f"{tag} {level:g}" for tag, level in wanted.items()), library.by_moods(wanted, count)
+        if mode == "similar":
+            (track,) = similarity.describe([replace(self._library_track(str(message["key"])))])
+            return f"More like {similarity.name_of(track)}", library.similar(track.key, count)
+        points = [(float(valence), float(arousal)) for valence, arousal in message["points"]]
+        if len(points) == 1:
+            return "Near a mood", library.near(*points[0], count)
+        return "From mood to mood", library.along(points, count)
+
+    def _library_track(self, key: str) -> Found:
+        self._library.row(key)
+        return Found(key, 1.0, self._library.files.get(key), ())
+
+    def _show(self, number: int, title: str, ms: float) -> None:
+        tracks = [songs.describe_track(track) for track in self.found]
+        formats = list(MEDIA) if self._limits.paths else ["csv"]
+        self._results = {"number": number, "title": title, "tracks": tracks, "ms": ms, "formats": formats}
+        self.tell("results", **self._results)
+
+    def _on_save(self, message: Message, _: Buffers) -> None:
+        form = str(message["format"])
+        # On other people's machines paths are nobody's business.
+        tracks = self.found if self._limits.paths else [replace(track, file=None) for track in self.found]
+        content = similarity.FORMATS[form](tracks).encode()
+        self.tell("file", (content,), view=str(message.get("view", "")), name=f"playlist.{form}", media=MEDIA[form])
+
+    def _on_piece(self, message: Message, _: Buffers) -> None:
+        self._sounds.send(str(message["key"]), max(0, int(message["index"])))
