@@ -45,8 +45,7 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embedder",
         help="vggish (default, or what the store has), vggish-pca, yamnet, yamnet-scores, musicnn, without weights "
-        "logmel, handcrafted, mel-patches, "
-        "spectrogram-patches and mfcc-patches, or one that another package brings",
+        "logmel, handcrafted, mel-patches, spectrogram-patches and mfcc-patches, or one that another package brings",
     )
     parser.add_argument(
         "--hop", type=float, metavar="SECONDS", help="step from window to window, such as 0.5 (default: the embedder's)"
