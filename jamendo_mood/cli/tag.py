@@ -148,8 +148,8 @@ def _print_targets(prediction: Prediction, count: int) -> None:
         doubt = f"  ({grade})" if grade in DOUBTFUL else ""
         line = plaintext.show(f"  {target:20} {score:.3f} {'*' if decides and decided else ' '} ")
         cells = max(0, min(BAR_CELLS, plaintext.width() - len(line) - len(doubt)))
-        line = f"{line}{'█' * round(cells * prediction.share(score))}".rstrip() + doubt
-        print(plaintext.style(line, plaintext.FAINT) if doubt else line)
+        bar = f"{line}{'█' * round(cells * prediction.share(score))}".rstrip()
+        print(bar + (plaintext.style(doubt, plaintext.FAINT) if doubt else ""))
     none_decided = KINDS[prediction.kind].footnotes[1]
     if none_decided and not prediction.ranks and not prediction.decided.any():
         _print_wrapped(f"  ({none_decided.format(*prediction.scale or ())})")

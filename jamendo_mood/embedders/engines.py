@@ -106,7 +106,7 @@ class Weights:
                     "wait for it, but other programs do: delete it unless one is downloading"
                 )
         for address, get in self.sources.items():
-            note(f"{self.name}'s weights ({self.size}) are not here: asking {address}")
+            note(f"asking {address} for {self.name}'s weights ({self.size})")
             try:
                 return get(address)
             except (WeightsError, DownloadError) as error:
