@@ -148,7 +148,7 @@ def _print_targets(prediction: Prediction, count: int) -> None:
         doubt = f"  ({grade})" if grade in DOUBTFUL else ""
         line = plaintext.show(f"  {target:20} {score:.3f} {'*' if decides and decided else ' '} ")
         cells = max(0, min(BAR_CELLS, plaintext.width() - len(line) - len(doubt)))
-        bar = f"{line}{'█' * round(cells * prediction.share(score))}".rstrip()
+        bar = f"{line}{plaintext.block() * round(cells * prediction.share(score))}".rstrip()
         print(bar + (plaintext.style(doubt, plaintext.FAINT) if doubt else ""))
     none_decided = KINDS[prediction.kind].footnotes[1]
     if none_decided and not prediction.ranks and not prediction.decided.any():
