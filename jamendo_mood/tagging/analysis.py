@@ -23,7 +23,7 @@ from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.audio.spectrograms import Drawing, Spectrogram
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import apply_frontend, blocks_of, embed_chunks
-from jamendo_mood.tagging.prediction import Prediction, score_embedding
+from jamendo_mood.tagging.prediction import SILENCE, Prediction, score_embedding
 from jamendo_mood.tasks.calibration import log_odds
 from jamendo_mood.training.data import context_of, thin
 from jamendo_mood.training.model import Tagger
@@ -42,9 +42,6 @@ from jamendo_mood.util.errors import (
 from jamendo_mood.util.files import Scratch
 
 STAGES = ("load", "decode", "embed", "score")
-SILENCE = 10 ** (-80 / 20)
-"""Peak amplitude, of 1, below which a file is called silent: -80 dBFS, under the noise of 14 bits."""
-
 MIN_S = 1.0
 """Of sound, where an embedder's window is longer: the rest of the window is filled with silence."""
 
