@@ -166,7 +166,8 @@ def analyse(
     max_s = None if limits.paths else limits.length_s + 1
     with ffmpeg.stopped_by(is_cancelled), Scratch(limits.scratch) as scratch:
         info = decoding.probe(path)
-        limits.check_length(name, info.duration_s)
+        if (info.duration_s or 0) > limits.length_s:  # it may be shorter than its header says: what is decoded counts
+            max_s = limits.length_s + 1
         with decoding.converted(path, scratch, duration_s=max_s, info=info) as wav:
             samples = decoding.count_samples(wav)
             watch.total_s = samples / decoding.SAMPLE_RATE_HZ
