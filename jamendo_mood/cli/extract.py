@@ -28,7 +28,7 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
     """Options of `extract`."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "audio_dir", type=shared.place, nargs="?", metavar="AUDIO_DIR", help="folder of audio files, any depth"
+        "audio_dir", type=shared.path_or_url, nargs="?", metavar="AUDIO_DIR", help="folder of audio files, any depth"
     )
     source.add_argument(
         "--from-jamendo",
@@ -40,7 +40,7 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
     )
     _add_download(parser)
     parser.add_argument(
-        "--store", type=shared.place, required=True, metavar="DIR", help="store to write or to continue"
+        "--store", type=shared.path_or_url, required=True, metavar="DIR", help="store to write or to continue"
     )
     parser.add_argument(
         "--embedder",

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.fit import TrainConfig
 from jamendo_mood.training.model import Tagger
+from jamendo_mood.util import remote
 from jamendo_mood.util.errors import UsageError
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
@@ -389,20 +391,21 @@ def test_the_script_is_the_command(run, songs, tmp_path):
 
 
 def test_without_vggish_weights_it_stops_and_names_the_ways_to_get_them(run, songs, tmp_path, monkeypatch):
-    import tensorflow_hub
-
-    def unreachable(handle):
-        raise OSError(f"<urlopen error of {handle}>")
-
-    monkeypatch.setattr(tensorflow_hub, "resolve", unreachable)
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "empty cache"))
     monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
-    outcome = run("extract", songs, "--store", tmp_path / "s")
-    check_one_line(outcome, "extract", "VGGish's weights are not here")
+    offline = run("extract", songs, "--store", tmp_path / "s", "--offline")
+    check_one_line(offline, "extract", "VGGish's weights are not here")
+    nowhere = {"http://127.0.0.1:9/vggish": vggish.WEIGHTS.sources[vggish.KAGGLE_URL]}
+    monkeypatch.setattr(vggish, "WEIGHTS", replace(vggish.WEIGHTS, sources=nowhere))
+    monkeypatch.setattr(remote, "Link", partial(remote.Link, sleep=lambda _: None))
+    online = run("extract", songs, "--store", tmp_path / "s")
+    assert online.status == 2
+    assert "  http://127.0.0.1:9/vggish: Connection refused" in online.err
     ways = ("https://tfhub.dev/google/vggish/1", "TFHUB_CACHE_DIR", WEIGHTS_VARIABLE)
     options = ("--weights FOLDER", "--weights vggish_model.ckpt", "--embedder logmel")
-    for way in (*ways, *options):
-        assert way in outcome.err
+    for outcome in (offline, online):
+        for way in (*ways, *options):
+            assert way in outcome.err.splitlines()[-1]
     assert not (tmp_path / "s").exists()
 
 
@@ -819,8 +822,11 @@ def test_tag_prints_a_table_with_title_and_artist(run, corpus, songs, tagger_fol
     assert lines[0].endswith(f"1000.mp3  Synthetic artist 0 - Study in {' and '.join(song.moods)} no. 1000  (0:12)")
     (start,) = (number for number, line in enumerate(lines) if line.startswith("  seconds"))
     assert [re.match(r"  (\w+) +0\.\d{3}", line)[1] for line in lines[1:3]] == lines[start].split()[1:]
-    assert len([line for line in lines[start + 1 :] if line]) == 12
-    assert "1/1" in outcome.err
+    assert len([line for line in lines[start + 1 :] if line.startswith("  ")]) == 12
+    assert "sound decoded" not in outcome.err
+    several = run("tag", songs, "--tagger", tagger_folder)
+    assert "4/4" in several.err
+    assert re.search(r"48 s of sound decoded, embedded and scored in [\d.]+ s", several.err)
 
 
 def test_tag_prints_csv(run, songs, tagger_folder):

@@ -133,7 +133,9 @@ def test_pip_that_cannot_fetch_the_wheel_is_one_line_with_the_remedy(cache, monk
     assert "\n" not in message
     assert "pip download --no-deps musicnn==0.1.0" in message
     assert f"--weights {musicnn.WHEEL}" in message
-    assert "29 MB" in capsys.readouterr().err
+    told = capsys.readouterr().err.splitlines()
+    assert "29 MB" in told[0]
+    assert f"  pip could not fetch {musicnn.WHEEL} (" in told[1]
     assert not cache.exists()
 
 
