@@ -51,7 +51,7 @@ TABS = {"tag": ("Tag a song", "/"), "find": ("Find music", "/find")}
 """Of each page: its title and its address. The second one needs a library."""
 
 FIRST_PAGE_S = 0.5
-"""In which the first page is answered at once: after that TensorFlow is imported, which holds up all else for seconds."""
+"""In which the first page is answered at once: then TensorFlow is imported, which holds up all else for seconds."""
 
 MAX_WAITING = 100
 """Songs in the queue; whoever comes with another is told to wait."""
