@@ -24,7 +24,7 @@ from jamendo_mood.library import similarity
 from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.tagging import emotions
 from jamendo_mood.tagging.analysis import Analysis, Limits, Progress, analyse, explain, explain_error
-from jamendo_mood.tagging.prediction import Prediction, plot_song, to_document, write_csv
+from jamendo_mood.tagging.prediction import SPREAD_PERCENT, Prediction, describe_mood, plot_song, to_document, write_csv
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import CancelledError, LimitError, MoodError, UsageError
@@ -401,7 +401,6 @@ class Uploads:
 SENT_TAGS = 60
 """Tags sent to the browser: all of MTG-Jamendo's, the highest of AudioSet's 527."""
 
-SPREAD_PERCENT = (10, 90)
 COURSE_POINTS = 60
 CARRIED_STRETCHES = 4
 SIMILAR = 6
@@ -438,17 +437,16 @@ def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, A
         for column, tag in enumerate(best)
     ]
     timeline = np.rint(255 * np.clip(prediction.share(prediction.frame_scores[:, best]), 0, 1)).astype(np.uint8)
-    said = {name: text.format(None, *scale) for name, text in asdict(words).items() if isinstance(text, str)}
-    if prediction.ranks:
-        said["undecided"] = words.ranked
+    said = {name: text for name, text in asdict(words).items() if isinstance(text, str)}
     description = {
         "name": name,
         "title": prediction.title,
         "artist": prediction.artist,
         "duration_s": prediction.duration_s,
+        "mood": describe_mood(prediction),
         "tags": tags,
         "scale": list(scale),
-        "words": said,
+        "words": {**said, "legend": prediction.legend},
         "frames": len(timeline),
         "columns": timeline.shape[1],
         **_on_plane(prediction, tagger),
