@@ -43,11 +43,15 @@ from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
+from jamendo_mood.util.process import import_quietly
 
 TOKEN_VARIABLE, COOKIE = "JAMENDO_MOOD_TOKEN", "jamendo-mood-token"
 HIGHEST_PORT = 65_535
 TABS = {"tag": ("Tag a song", "/"), "find": ("Find music", "/find")}
 """Of each page: its title and its address. The second one needs a library."""
+
+FIRST_PAGE_S = 0.5
+"""In which the first page is answered at once: after that TensorFlow is imported, which holds up all else for seconds."""
 
 MAX_WAITING = 100
 """Songs in the queue; whoever comes with another is told to wait."""
@@ -131,14 +135,45 @@ def run_web(tagger: Tagger, load: Callable[[], Embedder], library: Library | Non
     token = os.environ.pop(TOKEN_VARIABLE, "") or ("" if _is_loopback(config.host) else secrets.token_urlsafe(24))
     tabs = tuple(tab for name, tab in TABS.items() if name == "tag" or library is not None)
     limits = replace(config.limits, page=tabs)
-    queue = SongQueue(tagger, None, library, limits, load, MAX_WAITING)
+    imported = threading.Event()
+
+    def load_later() -> Embedder:
+        imported.wait()
+        return load()
+
+    queue = SongQueue(tagger, None, library, limits, load_later, MAX_WAITING)
     room = Room(4 * MAX_AT_ONCE * limits.size_bytes, max_files=MAX_WAITING + config.visitors)
     service = Service(tagger, queue, library, limits, room)
     with _bound(config) as bound:
-        try:
-            asyncio.run(_run(make_app(service, config, token), bound, queue, config, token))
-        finally:
-            queue.close(wait=False)
+        server = _Server(
+            uvicorn.Config(
+                make_app(service, config, token),
+                http=_Connection,
+                ws="websockets-sansio",
+                ws_max_size=MESSAGE_BYTES,
+                lifespan="off",
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+
+        def stop() -> None:
+            server.should_exit = True
+
+        with _stopped_by_signals(stop):
+            serving = threading.Thread(target=server.run, args=([bound],), name="jamendo-mood-web")
+            serving.start()
+            _announce(config, bound, token)
+            time.sleep(FIRST_PAGE_S)
+            # In this thread, where what TensorFlow prints as it is imported can be kept from the terminal.
+            import_quietly("keras")
+            imported.set()
+            queue.warm_up(on_failure=stop)
+            serving.join()
+        queue.close(wait=False)
     if queue.load_error is not None:
         raise queue.load_error
 
@@ -292,7 +327,7 @@ class _Talk:
             reader.cancel()
             await asyncio.gather(writer, reader, return_exceptions=True)
             await asyncio.to_thread(session.close)
-            with contextlib.suppress(RuntimeError):  # closed already
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # closed already
                 await self._websocket.close(POLICY_VIOLATION)
 
     def _send(self, message: dict[str, Any], buffers: list[bytes]) -> None:
@@ -373,38 +408,15 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _run(app: Any, bound: socket.socket, queue: SongQueue, config: WebConfig, token: str) -> None:
-    server = _Server(
-        uvicorn.Config(
-            app,
-            http=_Connection,
-            ws="websockets-sansio",
-            ws_max_size=MESSAGE_BYTES,
-            lifespan="off",
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=1,
-        )
-    )
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        server.should_exit = True
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    queue.warm_up(on_failure=lambda: loop.call_soon_threadsafe(stop))
-    serving = asyncio.create_task(server.serve([bound]))
+@contextlib.contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM call `stop`, and nothing else, while the block runs."""
+    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        while not (server.started or serving.done()):
-            await asyncio.sleep(0.005)
-        _announce(config, bound, token)
-        await serving
+        yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _announce(config: WebConfig, bound: socket.socket, token: str) -> None:
