@@ -101,13 +101,13 @@ class Served:
 
 
 @contextlib.contextmanager
-def serve(folder: Path, *options: object, end=signal.SIGTERM, **environment: str) -> Iterator[Served]:
+def serve(folder: Path, *options: object, end=signal.SIGTERM, cwd=None, **environment: str) -> Iterator[Served]:
     """Run `jamendo-mood web`; it has to end well, and to leave nothing but its log."""
     log, temporary = folder / "log", folder / "t"
     temporary.mkdir()
     command = [sys.executable, "-m", "jamendo_mood", "web", "--port", "0", "--no-browser", *map(str, options)]
     env = {**os.environ, "TMPDIR": str(temporary), **environment}
-    with log.open("w") as file, subprocess.Popen(command, env=env, stdout=file, stderr=file) as process:
+    with log.open("w") as file, subprocess.Popen(command, env=env, stdout=file, stderr=file, cwd=cwd) as process:
         watcher = None
         try:
             give_up_s = time.monotonic() + WAIT_S
