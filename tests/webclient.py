@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,8 +23,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import psutil
+import websockets.sync.client
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
+
+from jamendo_mood.app.server import _Server, uvicorn_config
 
 PIECE_BYTES, PIECES_AHEAD = 512 * 1024, 4
 WAIT_S = 600.0
@@ -94,6 +98,14 @@ class Served:
             status=answer.status, headers=answer.headers, body=content, text=content.decode(errors="replace")
         )
 
+    def open(self, page="tag", **headers):
+        """A websocket of a page, to speak by hand."""
+        jar = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        named = {"Cookie": jar, **headers}
+        return websockets.sync.client.connect(
+            f"ws://{self.host}/{page}/messages", additional_headers=named, max_size=None
+        )
+
     def tag(self, content, name="song.wav", query=""):
         """What the API says of a song: the answer, and its document."""
         answer = self.ask(f"/api/v1/tag?name={name}{query}", "POST", content)
@@ -125,6 +137,18 @@ def serve(folder: Path, *options: object, end=signal.SIGTERM, cwd=None, **enviro
             if watcher is not None:
                 watcher.join()
     assert (process.returncode, list(temporary.iterdir())) == (0, []), log.read_text()
+
+
+@contextlib.contextmanager
+def serve_here(app) -> Iterator[Served]:
+    """Serve an application of this process, as the command does."""
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        running = _Server(uvicorn_config(app))
+        thread = threading.Thread(target=running.run, args=([bound],))
+        thread.start()
+        yield Served(None, None, f"http://127.0.0.1:{bound.getsockname()[1]}/", None)
+        running.should_exit = True
+        thread.join()
 
 
 def is_received(identity, least, told):
