@@ -268,7 +268,8 @@ def _audio_segment() -> Any:
 
 
 def _convert_with_ffmpeg(source: Path, reading: tuple[str, ...], wav: Path) -> None:
-    _check(ffmpeg.run(*reading, "-f", "wav", str(wav), writes=wav), source, wav)
+    # From the root on: `run:1/a.wav` would be a protocol to ffmpeg, and `-tmp/a.wav` an option.
+    _check(ffmpeg.run(*reading, "-f", "wav", str(wav.absolute()), writes=wav), source, wav)
 
 
 def _trim_options(start_s: float, duration_s: float | None) -> tuple[str, ...]:

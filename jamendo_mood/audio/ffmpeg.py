@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import logging
 import os
 import re
 import selectors
@@ -67,6 +68,8 @@ _SAYS_NOTHING = re.compile(
 )
 _SPEAKERS = re.compile(r"^\s*(\[[^\]]*\]\s*)*")  # [mp3 @ 0x5f]
 
+log = logging.getLogger(__name__)
+
 _is_stopped: contextvars.ContextVar[Callable[[], bool]] = contextvars.ContextVar("_is_stopped", default=lambda: False)
 
 
@@ -107,25 +110,42 @@ class Done:
 
 @functools.cache
 def find_ffmpeg() -> str:
-    """Path of ffmpeg: the one on the PATH, else the binary of the ``imageio-ffmpeg`` wheel.
+    """Path of ffmpeg: the one on the PATH if it starts, else the binary of the ``imageio-ffmpeg`` wheel.
 
     Raises
     ------
     UsageError
-        Neither is there.
+        Neither is there, or starts.
     """
     on_path = shutil.which("ffmpeg")
-    if on_path:
+    broken = _why_broken(on_path) if on_path else ""
+    if on_path and not broken:
         return on_path
     import imageio_ffmpeg
 
+    with contextlib.suppress(RuntimeError):
+        own = str(imageio_ffmpeg.get_ffmpeg_exe())
+        if not _why_broken(own):
+            if broken:
+                log.warning("%s does not start (%s): %s is used instead", on_path, broken, own)
+            return own
+    found = f"{on_path} does not start ({broken})" if broken else "no ffmpeg on the PATH"
+    raise UsageError(
+        f"{found}, and the imageio-ffmpeg package has none that does: install ffmpeg "
+        "(apt-get install ffmpeg, brew install ffmpeg)"
+    )
+
+
+def _why_broken(program: str) -> str:
+    """Why a program does not start; empty if it does."""
     try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as error:
-        raise UsageError(
-            "no ffmpeg on the PATH and none in the imageio-ffmpeg package: install ffmpeg "
-            "(apt-get install ffmpeg, brew install ffmpeg)"
-        ) from error
+        done = subprocess.run(
+            [program, "-version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=GRACE_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return plaintext.show(str(error))
+    said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+    return plaintext.show(said[0][:_MAX_REASON_LENGTH]) if done.returncode else ""
 
 
 @contextlib.contextmanager

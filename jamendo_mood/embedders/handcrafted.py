@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders.registry import COEFFICIENTS, Array, Embedder, EmbedderOptions, EmbedderSpec
+from jamendo_mood.util import files
 from jamendo_mood.util.errors import UsageError
 
 _MEASURED = ("rms", "mel", "tonnetz", "chroma", "zero_crossings", "rolloff", "centroid")
@@ -113,8 +114,14 @@ def _find_tempo(librosa: Any, mel_db: Array) -> float:
 def _librosa() -> Any:
     try:
         import librosa
+        import librosa.feature
+        import librosa.onset
     except ModuleNotFoundError as error:
         raise UsageError(
             f"the embedder handcrafted needs the package {error.name}: pip install 'jamendo-mood[classical]'"
+        ) from error
+    except (RuntimeError, OSError) as error:  # numba, which compiles for it, finds no folder to write to
+        raise UsageError(
+            f"librosa cannot be loaded ({files.brief(error)}): set NUMBA_CACHE_DIR to a folder that can be written to"
         ) from error
     return librosa

@@ -25,11 +25,13 @@ import numpy.typing as npt
 from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec, pad_to_window
-from jamendo_mood.util.errors import DataError, DiskFullError, NetworkError, UsageError
+from jamendo_mood.util.errors import DataError, DiskFullError, MoodError, NetworkError, UsageError
 from jamendo_mood.util.files import Scratch
 
 BLOCK_FRAMES = 64  # windows a block: about a minute of sound, 4 MB
 STRETCH_SAMPLES = 60 * SAMPLE_RATE_HZ  # what `StreamConfig.alter` is given at a time, whatever the embedder
+MAX_UNEXPECTED = 3
+"""Tracks in a row that may fail by something else than their files."""
 _NOT_FINITE = "its embedding holds NaN or infinity, which no sound causes: check the weights and the precision"
 
 Array = npt.NDArray[np.float32]
@@ -328,17 +330,34 @@ class ExtractReport:
     done: int = 0  # tracks embedded in this run
     skipped: int = 0  # tracks that were in the store already
     failed: dict[str, str] = field(default_factory=dict)  # errors by key, also of failed tracks that were not retried
+    unexpected: int = 0  # errors in a row that are no fault of a file
     audio_s: float = 0.0  # seconds of sound embedded
     wall_s: float = 0.0  # seconds it took
 
     def count(self, result: TrackResult, store: Store) -> None:
-        """Count one more track; a failure goes into the store's list too."""
-        if result.error:
-            self.failed[result.key] = result.error
-            store.record_failure(result.key, result.error)
-        else:
+        """Count one more track; a failure goes into the store's list too, if it is the file's own.
+
+        What is no fault of the file (a bug, a broken installation) is tried again by the next run.
+
+        Raises
+        ------
+        UsageError
+            It was the third of those in a row.
+        """
+        own = result.cause is None or isinstance(result.cause, MoodError)
+        self.unexpected = 0 if own else self.unexpected + 1
+        if not result.error:
             self.done += 1
             self.audio_s += result.duration_s
+            return
+        self.failed[result.key] = result.error
+        if own:
+            store.record_failure(result.key, result.error)
+        elif self.unexpected >= MAX_UNEXPECTED:
+            raise UsageError(
+                f"{self.unexpected} tracks in a row failed by what is no fault of theirs, the last {result.key} "
+                f"({type(result.cause).__name__}: {result.error}); none of these is recorded as failed"
+            ) from result.cause
 
 
 class Store(Protocol):

@@ -47,6 +47,9 @@ _DRAFT = re.compile(r"\..+-[0-9a-f]{16}\.tmp", re.DOTALL)
 def write_atomically(path: Path, write: Write) -> None:
     """Write a file under another name in its folder, flush it to disk, and rename it: the file is whole or not there.
 
+    A link is followed: the file it leads to is replaced, and the link stays. What is no file, such as a pipe or
+    ``/dev/stdout``, is written to.
+
     Raises
     ------
     StoreError, DiskFullError
@@ -63,11 +66,29 @@ def write_together(writes: Mapping[Path, Write]) -> None:
     StoreError, DiskFullError
         One cannot be written; the files are as they were, and nothing is left behind.
     """
+    special = {path: write for path, write in writes.items() if _is_special(path)}
     with contextlib.ExitStack() as stack:
-        drafts = {path: stack.enter_context(_written(path, write)) for path, write in writes.items()}
+        drafts = {
+            Path(os.path.realpath(path)): stack.enter_context(_written(Path(os.path.realpath(path)), write))
+            for path, write in writes.items()
+            if path not in special
+        }
         for path, draft in drafts.items():
             with disk_errors(path):
                 draft.replace(path)
+    for path, write in special.items():
+        with disk_errors(path), path.open("wb", buffering=0) as raw, io.BufferedWriter(raw) as file:
+            write(file)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a file is to be written to as it is: a pipe, a device, or where the shell sent the output."""
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            return os.path.realpath(path.parent).startswith(("/dev", "/proc"))
+    except OSError:
+        return False
+    return not path.is_dir()
 
 
 @contextlib.contextmanager
