@@ -13,6 +13,7 @@ import ipaddress
 import json
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -43,15 +44,23 @@ from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.process import import_quietly
+from jamendo_mood.util.files import Scratch
+from jamendo_mood.util.process import end_now, import_quietly
 
 TOKEN_VARIABLE, COOKIE = "JAMENDO_MOOD_TOKEN", "jamendo-mood-token"
 HIGHEST_PORT = 65_535
 TABS = {"tag": ("Tag a song", "/"), "find": ("Find music", "/find")}
 """Of each page: its title and its address. The second one needs a library."""
 
+STOPPED = "stopped; nothing of any visitor is left"
+STOP_S = 3.0
+"""How long requests, and the song that is being analysed, may take to end."""
 FIRST_PAGE_S = 0.5
+<<<<<<< HEAD
+"""In which the first page is answered at once; then TensorFlow is imported, which holds up all else for seconds."""
+=======
 """In which the first page is answered at once: then TensorFlow is imported, which holds up all else for seconds."""
+>>>>>>> 40dd16db6e74190356522ff1b41be5d7c069eb46
 
 MAX_WAITING = 100
 """Songs in the queue; whoever comes with another is told to wait."""
@@ -134,38 +143,36 @@ def run_web(tagger: Tagger, load: Callable[[], Embedder], library: Library | Non
     """
     token = os.environ.pop(TOKEN_VARIABLE, "") or ("" if _is_loopback(config.host) else secrets.token_urlsafe(24))
     tabs = tuple(tab for name, tab in TABS.items() if name == "tag" or library is not None)
-    limits = replace(config.limits, page=tabs)
     imported = threading.Event()
 
     def load_later() -> Embedder:
         imported.wait()
         return load()
 
-    queue = SongQueue(tagger, None, library, limits, load_later, MAX_WAITING)
-    room = Room(4 * MAX_AT_ONCE * limits.size_bytes, max_files=MAX_WAITING + config.visitors)
-    service = Service(tagger, queue, library, limits, room)
-    with _bound(config) as bound:
-        server = _Server(
-            uvicorn.Config(
-                make_app(service, config, token),
-                http=_Connection,
-                ws="websockets-sansio",
-                ws_max_size=MESSAGE_BYTES,
-                lifespan="off",
-                log_config=None,
-                log_level="error",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=1,
-            )
-        )
+    allow_files(config.visitors)
+    with contextlib.ExitStack() as stack:
+        bound = stack.enter_context(_bound(config))
+        scratch = stack.enter_context(Scratch(config.limits.scratch))  # of all visitors: it goes, however they went
+        limits = replace(config.limits, page=tabs, scratch=scratch.path)
+        queue = SongQueue(tagger, None, library, limits, load_later, MAX_WAITING)
+        room = Room(4 * MAX_AT_ONCE * limits.size_bytes, max_files=MAX_WAITING + config.visitors)
+        app = make_app(Service(tagger, queue, library, limits, room), config, token)
+        server = _Server(uvicorn_config(app))
+        serving = threading.Thread(target=server.run, args=([bound],), name="jamendo-mood-web")
+        serving.start()
 
         def stop() -> None:
             server.should_exit = True
 
-        with _stopped_by_signals(stop):
-            serving = threading.Thread(target=server.run, args=([bound],), name="jamendo-mood-web")
-            serving.start()
+        def stop_now() -> None:
+            """Also while TensorFlow is imported, which cannot be broken off and takes seconds."""
+            stop()
+            if not imported.is_set():
+                serving.join(STOP_S)
+                stack.close()
+                end_now(STOPPED)
+
+        with _stopped_by_signals(stop_now):
             _announce(config, bound, token)
             time.sleep(FIRST_PAGE_S)
             # In this thread, where what TensorFlow prints as it is imported can be kept from the terminal.
@@ -173,9 +180,10 @@ def run_web(tagger: Tagger, load: Callable[[], Embedder], library: Library | Non
             imported.set()
             queue.warm_up(on_failure=stop)
             serving.join()
-        queue.close(wait=False)
+            queue.close(wait_s=STOP_S)
     if queue.load_error is not None:
         raise queue.load_error
+    plaintext.note(STOPPED)
 
 
 def make_app(service: Service, config: WebConfig, token: str = "") -> Any:
@@ -399,6 +407,33 @@ class _Connection(H11Protocol):
         self.loop.call_later(HEADER_S / 6, self._watch, since)
 
 
+def uvicorn_config(app: Any) -> uvicorn.Config:
+    """How uvicorn serves an application: quietly, and bounded."""
+    return uvicorn.Config(
+        app,
+        http=_Connection,
+        ws="websockets-sansio",
+        ws_max_size=MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # music does not get smaller, and it takes memory for each visitor
+        lifespan="off",
+        proxy_headers=False,
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+
+
+def allow_files(visitors: int) -> None:
+    """Let this process have as many files open as its connections and so many visitors take, if the system does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1_000 + MAX_CONNECTIONS + 4 * visitors
+    if soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 class _Server(uvicorn.Server):
     """uvicorn, whose signals are ours."""
 
@@ -411,8 +446,11 @@ class _Server(uvicorn.Server):
 @contextlib.contextmanager
 def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Ctrl-C and SIGTERM call `stop`, and nothing else, while the block runs."""
-    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        for number, handler in before.items():
+            if handler != signal.SIG_IGN:
+                signal.signal(number, lambda *_: stop())
         yield
     finally:
         for number, handler in before.items():

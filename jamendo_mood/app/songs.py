@@ -136,12 +136,11 @@ class SongQueue:
         if self._worker is None:
             self._put(lambda: self._load_all(on_failure))
 
-    def close(self, *, wait: bool = True) -> None:
-        """End the thread once it is done with the queued songs; by default it is waited for."""
+    def close(self, wait_s: float | None = None) -> None:
+        """End the thread once it is done with the queued songs; it is waited for, by default as long as it takes."""
         if self._worker is not None:
             self._waiting.put(None)
-            if wait:
-                self._worker.join()
+            self._worker.join(wait_s)
             self._worker = None
 
     def wait(self, song: Song) -> Prediction:

@@ -14,43 +14,47 @@ import pytest
 from toy_examples import OTHER_SPEC
 from toy_page import ToyPage
 
-from jamendo_mood.app import finder, songs, widget
-from jamendo_mood.app.widget import PIECE_BYTES, Fallback, ScriptWidget, Sounds, TagWidget, encode_excerpt, read_static
+from jamendo_mood.app import session, songs
+from jamendo_mood.app.session import PIECE_BYTES, Session, Sounds, encode_excerpt, read_static
+from jamendo_mood.app.widget import Fallback, ScriptWidget, TagWidget
 from jamendo_mood.audio import decoding
 from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.tagging.prediction import predict
 from jamendo_mood.util.errors import AudioError, LimitError, MoodError, UsageError
 
-SCRIPTS = {"tagging": widget, "finding": finder}
+SCRIPTS = {"tagging": session.TAG_SCRIPTS, "finding": session.FIND_SCRIPTS}
 
 
 @pytest.fixture
-def script(monkeypatch):
-    sent = []
-    script = ScriptWidget(("dom.js",), "draw", {})
-    monkeypatch.setattr(script, "send", lambda content, buffers: sent.append((content, buffers)))
-    script.sent = sent
-    return script
+def sent():
+    return []
 
 
-def test_messages_go_both_ways(script):
+@pytest.fixture
+def script(sent):
+    return Session(lambda content, buffers: sent.append((content, buffers)), {})
+
+
+def test_messages_go_both_ways(monkeypatch, sent):
     heard = []
-    other = ScriptWidget(("dom.js",), "draw", {"hello": lambda message, buffers: heard.append((message, buffers))})
-    other._handle_custom_msg({"type": "hello"}, [b"x"])
+    widget = ScriptWidget(("dom.js",), "draw")
+    widget.session = Session(widget.carry, {"hello": lambda message, buffers: heard.append((message, buffers))})
+    widget._handle_custom_msg({"type": "hello"}, [b"x"])
     assert heard == [({"type": "hello"}, [b"x"])]
-    assert other._esm == read_static("dom.js") + "export default { render: draw };"
-    assert other._css == read_static("style.css")
-    script.tell("tags", (b"x",), id="1")
-    assert script.sent == [({"type": "tags", "id": "1"}, [b"x"])]
+    assert widget._esm == read_static("dom.js") + "export default { render: draw };"
+    assert widget._css == read_static("style.css")
+    monkeypatch.setattr(widget, "send", lambda content, buffers: sent.append((content, buffers)))
+    widget.session.tell("tags", (b"x",), id="1")
+    assert sent == [({"type": "tags", "id": "1"}, [b"x"])]
 
 
 @pytest.mark.parametrize("length", [1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES])
-def test_a_sound_comes_in_pieces(script, length):
+def test_a_sound_comes_in_pieces(script, sent, length):
     sound = bytes(range(256)) * (length // 256 + 1)
     index, together = 0, b""
     while True:
         script.send_piece("k", index, sound[:length])
-        content, (piece,) = script.sent[-1]
+        content, (piece,) = sent[-1]
         together += piece
         index += 1
         if content["last"]:
@@ -59,10 +63,10 @@ def test_a_sound_comes_in_pieces(script, length):
     assert index == -(-length // PIECE_BYTES)
 
 
-def test_no_sound_and_a_piece_past_the_end_are_empty(script):
+def test_no_sound_and_a_piece_past_the_end_are_empty(script, sent):
     script.send_piece("k", 0, None)
     script.send_piece("k", 99, b"abc")
-    assert [(content["index"], content["last"], buffers) for content, buffers in script.sent] == [
+    assert [(content["index"], content["last"], buffers) for content, buffers in sent] == [
         (0, True, []),
         (99, True, []),
     ]
@@ -70,8 +74,7 @@ def test_no_sound_and_a_piece_past_the_end_are_empty(script):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_script_is_one_module_that_needs_no_other(name, tmp_path):
-    module = SCRIPTS[name]
-    script = ScriptWidget(module.SCRIPTS, "draw", {})._esm
+    script = ScriptWidget(SCRIPTS[name], "draw")._esm
     assert "innerHTML" not in script  # text from outside must stay text
     assert "http://" not in script.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in script + read_static("style.css")
@@ -336,7 +339,7 @@ def test_messages_that_make_no_sense_do_no_harm(widget, page, corpus):
     ):
         page.told.clear()
         page.say("begin", id="up", name="a.mp3", size=10)
-        widget.browser._receive(message, [])
+        widget.session.receive(message, [])
         page.say("cancel", id="up")
         assert page.wait_for("cancelled", id="up"), message
     assert widget.tag_file(corpus.path(0)).title
@@ -388,7 +391,7 @@ def test_what_a_view_asks_for_comes_to_it_alone(page, corpus):
 def test_a_widget_can_be_closed(make_widget, corpus, temporary):
     widget = make_widget()
     widget.tag_bytes("a.mp3", corpus.path(0).read_bytes())
-    widget.browser._receive({"type": "begin", "id": "x", "name": "half.mp3", "size": 10}, [])
+    widget.session.receive({"type": "begin", "id": "x", "name": "half.mp3", "size": 10}, [])
     assert list(temporary.iterdir()) != []
     widget.close()
     assert list(temporary.iterdir()) == []

@@ -25,6 +25,7 @@ from jamendo_mood.tagging.prediction import (
     predict_files,
     predict_stored,
     score_embedding,
+    to_document,
 )
 from jamendo_mood.util import figures
 from jamendo_mood.util.errors import AudioError, DataError, UsageError
@@ -128,38 +129,50 @@ def test_the_json_of_a_prediction_is_json():
         "artist": None,
         "duration_s": 61.5,
     }
-    assert values["tags"] == [
-        {"tag": "green", "score": 0.75, "above_threshold": True, "reliability": "fair"},
-        {"tag": "red", "score": float(np.float32(0.45)), "above_threshold": True, "reliability": "good"},
+    assert (values["kind"], values["scale"]) == ("tags", None)
+    red = float(np.float32(0.45))
+    assert values["targets"] == [
+        {"name": "green", "score": 0.75, "decided": True, "threshold": 0.5, "reliability": "fair"},
+        {"name": "red", "score": red, "decided": True, "threshold": 0.4, "reliability": "good"},
     ]
     assert values["timeline"]["times_s"] == prediction.times_s.tolist()
     for tag in ("green", "red"):
         assert values["timeline"]["scores"][tag] == prediction.frame_scores[:, TASK.targets.index(tag)].tolist()
     assert set(values["timeline"]["scores"]) == {"green", "red"}
-    assert "timeline" not in prediction.to_json(2)
+    assert prediction.to_json(2)["timeline"] is None
+    assert len(prediction.to_json()["targets"]) == 3
 
 
 def test_classes_as_json_tell_the_one_that_is_chosen():
     values = make_class_prediction().to_json(2)
-    assert values["classes"] == [
-        {"class": "Q3", "probability": pytest.approx(0.6), "chosen": True, "reliability": "good"},
-        {"class": "Q4", "probability": pytest.approx(0.2), "chosen": False, "reliability": "unknown"},
+    assert values["targets"] == [
+        {"name": "Q3", "score": pytest.approx(0.6), "decided": True, "threshold": None, "reliability": "good"},
+        {"name": "Q4", "score": pytest.approx(0.2), "decided": False, "threshold": None, "reliability": "unknown"},
     ]
-    assert not {"tags", "values", "scale"} & values.keys()
+    assert (values["kind"], values["scale"]) == ("classes", None)
     assert make_class_prediction().share(0.25) == 0.25
 
 
 def test_values_as_json_have_their_scale_and_no_decisions():
     values = make_value_prediction().to_json(10, timeline=True)
-    assert values["values"] == [
-        {"name": "valence", "value": 3.0, "reliability": "weak"},
-        {"name": "arousal", "value": 7.0, "reliability": "good"},
+    assert values["targets"] == [
+        {"name": "valence", "score": 3.0, "decided": None, "threshold": None, "reliability": "weak"},
+        {"name": "arousal", "score": 7.0, "decided": None, "threshold": None, "reliability": "good"},
     ]
-    assert values["scale"] == [1.0, 9.0]
+    assert (values["kind"], values["scale"]) == ("values", [1.0, 9.0])
     assert values["timeline"]["scores"] == {"valence": [2.0, 4.0], "arousal": [6.0, 8.0]}
-    assert not {"tags", "classes"} & values.keys()
     json.dumps(values, allow_nan=False)
     assert make_value_prediction().share(5.0) == 0.5  # of its scale
+
+
+def test_a_document_has_the_songs_what_failed_and_a_version():
+    document = to_document([make_prediction(), make_class_prediction()], [("b.mp3", "too short")], 1, timeline=True)
+    assert (document["schema"], document["errors"]) == (1, [{"file": "b.mp3", "error": "too short"}])
+    assert [len(result["targets"]) for result in document["results"]] == [1, 1]
+    assert document["results"][0].keys() == document["results"][1].keys()
+    assert all(len(result["timeline"]["scores"]) == 1 for result in document["results"])
+    ranked = replace(make_prediction(), thresholds=(None, None, None)).to_json()["targets"]
+    assert {(target["decided"], target["threshold"]) for target in ranked} == {(None, None)}
 
 
 @pytest.mark.parametrize("task", [QUADRANTS, VALUES, COURSES], ids=["classes", "values", "courses"])

@@ -25,17 +25,23 @@ def listener():
 
 
 @pytest.fixture(scope="session")
-def places(amount):
-    return amount(3, 8)
+def listener_folder(listener, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("web") / "tagger"
+    listener[0].save(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def served(listener, places, tmp_path_factory):
-    """The page, of which its log, its files and its kernels never tell the token."""
-    folder = tmp_path_factory.mktemp("web")
-    listener[0].save(folder / "tagger")
-    options = ("--tagger", folder / "tagger", "--kernels", places, "--max-mb", LIMIT_MB, "--warm", 1)
-    with serve(folder, *options, JAMENDO_MOOD_TOKEN=TOKEN) as page:
+def places():
+    return 4
+
+
+@pytest.fixture(scope="session")
+def served(listener_folder, places, tmp_path_factory):
+    """The page, of which its log and its files never tell the token."""
+    options = ("--tagger", listener_folder, "--visitors", places, "--max-mb", LIMIT_MB)
+    with serve(tmp_path_factory.mktemp("web"), *options, JAMENDO_MOOD_TOKEN=TOKEN) as page:
+        assert page.ask(f"/?token={TOKEN}").status == 303
         yield page
 
 
@@ -54,7 +60,7 @@ def visitor(served, finish):
 
     def make():
         there.append(Visitor(served))
-        finish(there[-1].ask(f"/?token={TOKEN}"))
+        assert finish(there[-1].come())
         return there[-1]
 
     yield make
@@ -64,14 +70,8 @@ def visitor(served, finish):
 
 @pytest.fixture(scope="module")
 def witness(served, finish):
-    """One who is there while others attack; `check` uploads a song, and expects its moods within seconds."""
+    """One who is there while others attack."""
     one = Visitor(served)
-
-    async def come():
-        await one.ask(f"/?token={TOKEN}")
-        assert (await one.come()).status == 200
-        await one.connect()
-
-    finish(come())
+    assert finish(one.come())
     yield one
     finish(one.leave())
