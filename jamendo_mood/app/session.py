@@ -2,10 +2,10 @@
 
 A page has two halves: a script in the browser (``static/``) and a session here. They speak in messages. `TagSession`
 receives ``hello`` (a view is there), ``begin`` and ``chunk`` (an upload), ``path``, ``example``, ``cancel``,
-``remove``, ``save`` (a download) and ``piece`` (of a sound). It sends ``setup``, ``ack``, ``progress``, ``tags``,
-``details``, ``failed``, ``cancelled``, ``removed``, ``file`` and ``piece``. `FindSession` receives ``hello``,
-``query``, ``save``, ``piece`` and ``forget`` (remembered emotions). It sends ``setup``, ``results``, ``failed``,
-``file``, ``piece`` and ``history``.
+``remove``, ``save`` (a download), ``playlist`` (of similar tracks) and ``piece`` (of a sound). It sends ``setup``,
+``ack``, ``progress``, ``tags``, ``details``, ``failed``, ``cancelled``, ``removed``, ``file`` and ``piece``.
+`FindSession` receives ``hello``, ``query``, ``save``, ``piece`` and ``forget`` (remembered emotions). It sends
+``setup``, ``results``, ``failed``, ``file``, ``piece`` and ``history``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Message = Mapping[str, Any]
 Send = Callable[[dict[str, Any], list[bytes]], None]
 """Carries a message, and its buffers, to the browser; called from several threads."""
 
-TAG_SCRIPTS = ("dom.js", "upload.js", "charts.js", "song.js", "tagging.js")
+TAG_SCRIPTS = ("dom.js", "upload.js", "charts.js", "song.js", "compare.js", "tagging.js")
 FIND_SCRIPTS = ("dom.js", "charts.js", "finding.js")
 PIECE_BYTES = 200_000
 """Of a sound, in one message: other messages get through between two pieces."""
@@ -50,6 +50,7 @@ KBPS = 64
 """Of an excerpt, in mono: 240 kB for 30 s, good enough to recognise a song."""
 MAX_SOUND_BYTES = 10 * 3600 * KBPS * 1000 // 8  # ten hours: a sound is kept in memory
 MAX_WAITING_PIECES = 64  # that the encoder has not sent yet: a browser asks for one at a time
+NOT_HERE = "its audio is not here"
 MAX_KEPT_SOUNDS = 4  # the last ones: each is asked for in pieces
 MAX_SONGS = 100
 """Of a visitor of the web page, until they are removed."""
@@ -64,6 +65,10 @@ MEDIA = {"csv": "text/csv", "m3u8": "audio/x-mpegurl"}
 log = logging.getLogger(__name__)
 
 _Sent = tuple[str, tuple[bytes, ...], dict[str, Any]]
+
+
+def _playlist_formats(limits: Limits) -> list[str]:
+    return list(MEDIA) if limits.paths else ["csv"]
 
 
 def read_static(*names: str) -> str:
@@ -104,12 +109,19 @@ class Session:
         """Send a message to every view, or to the one that `view` names."""
         self._send({"type": kind, **content}, list(map(bytes, buffers)))
 
-    def send_piece(self, key: str, index: int, sound: bytes | None) -> None:
-        """Send a piece of a sound; the browser asks for one after the other. None means that there is no sound."""
+    def send_piece(self, key: str, index: int, sound: bytes | str) -> None:
+        """Send a piece of a sound; the browser asks for one after the other. Text says why there is no sound."""
+        if isinstance(sound, str):
+            self.tell("piece", key=key, index=index, last=True, why=sound)
+            return
         start = index * PIECE_BYTES
-        piece = (sound or b"")[start : start + PIECE_BYTES]
-        last = sound is None or start + PIECE_BYTES >= len(sound)
-        self.tell("piece", [piece] if piece else [], key=key, index=index, last=last)
+        piece = sound[start : start + PIECE_BYTES]
+        self.tell("piece", [piece] if piece else [], key=key, index=index, last=start + PIECE_BYTES >= len(sound))
+
+    def send_playlist(self, tracks: Sequence[Found], form: str, name: str, view: str, *, paths: bool) -> None:
+        """Send a playlist as a file; without `paths`, which are nobody's business on other people's machines."""
+        content = similarity.FORMATS[form](tracks if paths else [replace(track, file=None) for track in tracks])
+        self.tell("file", (content.encode(),), view=view, name=f"{name}.{form}", media=MEDIA[form])
 
 
 def encode_excerpt(path: Path, length_s: float | None = EXCERPT_S) -> bytes:
@@ -146,7 +158,7 @@ class Sounds:
 
     Parameters
     ----------
-    send_piece : callable (key, index, sound or None)
+    send_piece : callable (key, index, sound or why there is none)
     library : mapping of str to Path
         Tracks that may be played as an excerpt.
 
@@ -156,13 +168,13 @@ class Sounds:
         Songs that may be played whole.
     """
 
-    def __init__(self, send_piece: Callable[[str, int, bytes | None], None], library: Mapping[str, Path]) -> None:
+    def __init__(self, send_piece: Callable[[str, int, bytes | str], None], library: Mapping[str, Path]) -> None:
         self.own: dict[str, Path] = {}
         self._send_piece, self._library = send_piece, library
         self._encoder = ThreadPoolExecutor(1, "jamendo-mood-sounds")
         self._closed = threading.Event()
         self._room = threading.Semaphore(MAX_WAITING_PIECES)
-        self._encoded: dict[str, bytes | None] = {}
+        self._encoded: dict[str, bytes | str] = {}
 
     def send(self, key: str, index: int) -> None:
         """Send a piece of a sound, or that there is no sound; returns at once, and drops what is asked for too fast."""
@@ -180,17 +192,17 @@ class Sounds:
         finally:
             self._room.release()
 
-    def _encode(self, key: str) -> bytes | None:
+    def _encode(self, key: str) -> bytes | str:
         if key not in self._encoded:
             path = self.own.get(key) or self._library.get(key)
             try:
                 with ffmpeg.stopped_by(self._closed.is_set):
-                    sound = None if path is None else encode_excerpt(path, None if key in self.own else EXCERPT_S)
+                    sound = encode_excerpt(path, None if key in self.own else EXCERPT_S) if path else NOT_HERE
             except CancelledError:
-                return None
+                return NOT_HERE
             except (AudioError, OSError) as error:
                 log.warning("%s", error)
-                sound = None
+                sound = "no MP3 can be made of it here" if path and path.is_file() else "its file is gone"
             self._encoded = dict([*self._encoded.items(), (key, sound)][-MAX_KEPT_SOUNDS:])
         return self._encoded[key]
 
@@ -235,6 +247,7 @@ class TagSession(Session):
             "cancel": self._on_cancel,
             "remove": self._on_remove,
             "save": self._on_save,
+            "playlist": self._on_playlist,
             "piece": self._on_piece,
         }
         super().__init__(send, handlers)
@@ -320,6 +333,7 @@ class TagSession(Session):
             paths=self._limits.paths,
             page=[list(tab) for tab in self._limits.page],
             examples=[path.stem for path in self._examples],
+            formats=_playlist_formats(self._limits),
         )
         with self._lock:
             shown = [identity for identity, song in self._songs.items() if not song.removed]
@@ -393,6 +407,12 @@ class TagSession(Session):
         if song.prediction is not None:
             name, media, content = songs.export(song.prediction, str(message["format"]), song.name)
             self.tell("file", (content,), view=str(message.get("view", "")), name=name, media=media)
+
+    def _on_playlist(self, message: Message, _: Buffers) -> None:
+        song, paths = self._songs[str(message["id"])], self._limits.paths
+        name = f"like {Path(song.name).stem or 'song'}"
+        tracks = similarity.describe(song.similar)
+        self.send_playlist(tracks, str(message["format"]), name, str(message.get("view", "")), paths=paths)
 
     def _on_piece(self, message: Message, _: Buffers) -> None:
         song = self._songs.get(str(message["key"]))
@@ -512,16 +532,13 @@ class FindSession(Session):
 
     def _show(self, number: int, title: str, ms: float) -> None:
         tracks = [songs.describe_track(track) for track in self.found]
-        formats = list(MEDIA) if self._limits.paths else ["csv"]
-        self._results = {"number": number, "title": title, "tracks": tracks, "ms": ms, "formats": formats}
+        self._results = {"number": number, "title": title, "tracks": tracks, "ms": ms}
+        self._results["formats"] = _playlist_formats(self._limits)
         self.tell("results", **self._results)
 
     def _on_save(self, message: Message, _: Buffers) -> None:
-        form = str(message["format"])
-        # On other people's machines paths are nobody's business.
-        tracks = self.found if self._limits.paths else [replace(track, file=None) for track in self.found]
-        content = similarity.FORMATS[form](tracks).encode()
-        self.tell("file", (content,), view=str(message.get("view", "")), name=f"playlist.{form}", media=MEDIA[form])
+        form, view = str(message["format"]), str(message.get("view", ""))
+        self.send_playlist(self.found, form, "playlist", view, paths=self._limits.paths)
 
     def _on_piece(self, message: Message, _: Buffers) -> None:
         self._sounds.send(str(message["key"]), max(0, int(message["index"])))

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,6 +53,8 @@ class Song:
         Set by the user, and by the analysing thread once `prediction` or `error` is there.
     prediction : Prediction or None
     error : Exception or None
+    similar : list of Found
+        Tracks of the library, the most similar first.
     removed : bool
         Whether the user has removed it, so that nothing more is shown.
     finished : bool
@@ -68,6 +70,7 @@ class Song:
     done: threading.Event = field(default_factory=threading.Event)
     prediction: Prediction | None = None
     error: Exception | None = None
+    similar: list[Found] = field(default_factory=list)
     removed: bool = False
     finished: bool = False
 
@@ -200,7 +203,9 @@ class SongQueue:
 
     def _describe(self, song: Song, analysis: Analysis) -> None:
         try:
-            details, picture = describe_details(analysis, self._tagger, self._library)
+            if self._library is not None:
+                song.similar = self._library.similar(analysis.frames.mean(axis=0), PLAYLIST)
+            details, picture = describe_details(analysis, self._tagger, song.similar)
         except Exception as error:  # the moods are known: a missing picture is not a failure
             log.warning("%s: no details (%s)", song.name, error)
             song.tell(song, "details", why={}, similar=[])
@@ -402,7 +407,8 @@ SENT_TAGS = 60
 
 COURSE_POINTS = 60
 CARRIED_STRETCHES = 4
-SIMILAR = 6
+SIMILAR, PLAYLIST = 6, 25
+"""Similar tracks that are shown, and in a playlist of them."""
 
 Array = npt.NDArray[np.float32]
 
@@ -436,7 +442,6 @@ def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, A
         for column, tag in enumerate(best)
     ]
     timeline = np.rint(255 * np.clip(prediction.share(prediction.frame_scores[:, best]), 0, 1)).astype(np.uint8)
-    said = {name: text for name, text in asdict(words).items() if isinstance(text, str)}
     description = {
         "name": name,
         "title": prediction.title,
@@ -445,7 +450,12 @@ def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, A
         "mood": describe_mood(prediction),
         "tags": tags,
         "scale": list(scale),
-        "words": {**said, "legend": prediction.legend},
+        "words": {
+            "choose": words.choose,
+            "carried": words.carried,
+            "nothing": words.nothing,
+            "legend": prediction.legend,
+        },
         "frames": len(timeline),
         "columns": timeline.shape[1],
         **_on_plane(prediction, tagger),
@@ -466,14 +476,14 @@ def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, 
     }
 
 
-def describe_details(analysis: Analysis, tagger: Tagger, library: Library | None) -> tuple[dict[str, Any], bytes]:
+def describe_details(analysis: Analysis, tagger: Tagger, similar: Sequence[Found]) -> tuple[dict[str, Any], bytes]:
     """What takes longer than the tags: why each was given, similar tracks, and the spectrogram.
 
     Returns
     -------
     details : dict
         ``why``: for each tag at most 4 stretches that carried it, in order, start and end in seconds; ``similar``:
-        tracks of the library.
+        the first of these tracks of the library.
     spectrogram : bytes
         PNG of the whole file, without axes.
     """
@@ -482,7 +492,7 @@ def describe_details(analysis: Analysis, tagger: Tagger, library: Library | None
         tag: sorted([start_s, end_s] for start_s, end_s, _ in explanation.carried(column, CARRIED_STRETCHES))
         for column, tag in enumerate(analysis.prediction.targets)
     }
-    found = [] if library is None else similarity.describe(library.similar(analysis.frames.mean(axis=0), SIMILAR))
+    found = similarity.describe(similar[:SIMILAR])
     return {"why": why, "similar": [describe_track(track) for track in found]}, png_bytes(analysis.spectrogram)
 
 
