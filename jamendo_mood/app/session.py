@@ -11,6 +11,7 @@ receives ``hello`` (a view is there), ``begin`` and ``chunk`` (an upload), ``pat
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import threading
@@ -65,6 +66,14 @@ MEDIA = {"csv": "text/csv", "m3u8": "audio/x-mpegurl"}
 log = logging.getLogger(__name__)
 
 _Sent = tuple[str, tuple[bytes, ...], dict[str, Any]]
+
+
+@functools.cache
+def _title_of(path: Path) -> str:
+    try:
+        return decoding.probe(path).title or path.stem
+    except (MoodError, OSError):  # the song itself will say so
+        return path.stem
 
 
 def _playlist_formats(limits: Limits) -> list[str]:
@@ -296,9 +305,7 @@ class TagSession(Session):
     def _tell(self, song: Song, kind: str, buffers: tuple[bytes, ...] = (), **content: Any) -> None:
         """Report what becomes of a song; also called from the thread that analyses."""
         content = {"id": song.id, "name": song.name, **content}
-        if kind == "tags" and song.prediction is not None:
-            self.on_prediction(song.name, song.prediction)
-        elif kind == "failed":
+        if kind == "failed":
             self.on_failure(f"{content['sentence']} {content['advice']}")
         with self._lock:
             if kind in LAST_MESSAGES:
@@ -312,6 +319,8 @@ class TagSession(Session):
                 self.tell(kind, buffers, **content)
             if song.finished and (song.removed or kind == "cancelled"):
                 self._forget(song.id)
+        if kind == "tags" and song.prediction is not None:
+            self.on_prediction(song.name, song.prediction)
 
     def _forget(self, identity: str) -> None:
         self._songs.pop(identity, None)
@@ -332,7 +341,7 @@ class TagSession(Session):
             view=view,
             paths=self._limits.paths,
             page=[list(tab) for tab in self._limits.page],
-            examples=[path.stem for path in self._examples],
+            examples=[_title_of(path) for path in self._examples],
             formats=_playlist_formats(self._limits),
         )
         with self._lock:

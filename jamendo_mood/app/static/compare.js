@@ -32,7 +32,7 @@ const comparison = (open) => {
   const cell = (song, name) => {
     const tag = tagOf(song, name);
     if (!tag) return element("td", {}, "–");
-    const bar = element("i", { style: `width:${percent(shareOf(song)(tag.score))}` });
+    const bar = element("i", { style: `width:${(56 * shareOf(song)(tag.score)).toFixed(1)}px` });
     return element("td", { class: tag.above_threshold ? "jm-above" : undefined }, tag.score.toFixed(2), tag.above_threshold ? " ★" : "", bar);
   };
   const show = () => {
