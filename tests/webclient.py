@@ -57,6 +57,7 @@ class Served:
     url: str
     log: Path
     peak_mb: float = 0.0
+    app: object = None
     cookies: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -73,7 +74,7 @@ class Served:
 
     def files(self):
         """What is on disk for visitors: uploads, and sound being decoded."""
-        return [path for path in self.temporary.rglob("*") if path.is_file() and path.name != ".lock"]
+        return [path for path in self.temporary.rglob("*") if path.is_file() and path.name != "owner.lock"]
 
     def watch(self):
         while self.process.poll() is None:
@@ -146,7 +147,7 @@ def serve_here(app) -> Iterator[Served]:
         running = _Server(uvicorn_config(app))
         thread = threading.Thread(target=running.run, args=([bound],))
         thread.start()
-        yield Served(None, None, f"http://127.0.0.1:{bound.getsockname()[1]}/", None)
+        yield Served(None, None, f"http://127.0.0.1:{bound.getsockname()[1]}/", None, app=app)
         running.should_exit = True
         thread.join()
 
