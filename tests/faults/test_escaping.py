@@ -84,7 +84,7 @@ def test_what_is_printed_of_a_song(ugly, capsys, form, timeline):
     out = capsys.readouterr().out
     assert not unfit(out, but="\n\r\t" if form == "csv" else "\n")
     if form == "json":
-        (told,) = json.loads(out)
+        (told,) = json.loads(out)["results"]
         assert told["title"] == ugly  # escaped for the eye, the same for a program
     if form == "csv":
         rows = list(csv.reader(io.StringIO(out, newline="")))

@@ -37,6 +37,7 @@ const comparison = (open) => {
   };
   const show = () => {
     node.hidden = songs.size < 2;
+    if (node.hidden) return node.replaceChildren();
     const tags = columns();
     const rows = sorted.by === null ? [...songs] : [...songs].sort(compare);
     node.replaceChildren(
