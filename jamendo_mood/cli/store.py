@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from jamendo_mood.cli import shared
@@ -157,7 +158,7 @@ def weights(arguments: argparse.Namespace) -> int:
         except WeightsError as error:
             if arguments.network and (arguments.get or arguments.check):
                 raise
-            if arguments.get or arguments.check:
+            if arguments.get or arguments.check or os.environ.get(own.variable):
                 plaintext.note(str(error))
                 status = SOME_FAILED
             plaintext.say(f"{network:8} not here; `jamendo-mood weights {network} --get` downloads {own.size}")

@@ -35,6 +35,7 @@ def add_tag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio files, folders of them, or a store")
     shared.add_tagger(parser, "audioset if VGGish's weights are on this machine, else musicnn")
     shared.add_weights(parser)
+    parser.add_argument("--embedder", metavar="NAME", help="never needed, for the tagger says what it was trained on")
     parser.add_argument("--top", type=shared.positive, metavar="N", help="tags to show (default 10; 5 if only ranked)")
     parser.add_argument("--timeline", action="store_true", help="scores over time, of each frame, too")
     shared.add_places(parser)
@@ -48,6 +49,11 @@ def tag(arguments: argparse.Namespace) -> int:
 
     files, stores = _sort_inputs(arguments.files)
     tagger = shared.load_tagger(arguments, [store.spec for store in stores])
+    if arguments.embedder not in (None, tagger.spec.name):
+        raise UsageError(
+            f"this tagger was trained on {tagger.spec.name} embeddings, and knows no others: train one on a store that "
+            f"`extract --embedder {arguments.embedder}` made, and name it with --tagger"
+        )
     for store in stores:
         tagger.check_spec(store.spec)
     places = shared.read_tag_places(tagger, arguments.places)
@@ -84,7 +90,7 @@ def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
         if (path / MANIFEST_NAME).is_file():
             stores.append(EmbeddingStore(path))
         elif path.is_dir():
-            files += decoding.find_audio(path).values()
+            files += decoding.list_audio(path)
         elif path.exists():
             files.append(path)
         else:
@@ -142,8 +148,8 @@ def _print_targets(prediction: Prediction, count: int) -> None:
         doubt = f"  ({grade})" if grade in DOUBTFUL else ""
         line = plaintext.show(f"  {target:20} {score:.3f} {'*' if decides and decided else ' '} ")
         cells = max(0, min(BAR_CELLS, plaintext.width() - len(line) - len(doubt)))
-        line = f"{line}{'█' * round(cells * prediction.share(score))}".rstrip() + doubt
-        print(plaintext.style(line, plaintext.FAINT) if doubt else line)
+        bar = f"{line}{'█' * round(cells * prediction.share(score))}".rstrip()
+        print(bar + (plaintext.style(doubt, plaintext.FAINT) if doubt else ""))
     none_decided = KINDS[prediction.kind].footnotes[1]
     if none_decided and not prediction.ranks and not prediction.decided.any():
         _print_wrapped(f"  ({none_decided.format(*prediction.scale or ())})")
@@ -259,7 +265,7 @@ def _draw_folder(arguments: argparse.Namespace) -> int:
 def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Scratch) -> Spectrogram:
     """Write the picture of one file, and return what it shows."""
     from jamendo_mood.audio import decoding, spectrograms
-    from jamendo_mood.util.files import write_atomically
+    from jamendo_mood.util.files import write_output
 
     info = decoding.probe(source)
     start_s, duration_s = arguments.start or 0.0, arguments.duration
@@ -272,7 +278,7 @@ def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Sc
         content = spectrograms.png_bytes(shown, colour)
     else:
         content = spectrograms.plot_spectrogram(shown, colour).to_png(PICTURE_DPI)
-    write_atomically(target, lambda file: file.write(content))
+    write_output(target, lambda file: file.write(content))
     return shown
 
 

@@ -105,8 +105,18 @@ class Weights:
                     f"{lock}: TensorFlow Hub began a download {minutes:.0f} min ago and has not ended it; we do not "
                     "wait for it, but other programs do: delete it unless one is downloading"
                 )
+        own = files.cache_folder() / f"{self.name}.lock"
+        with files.disk_errors(own, WeightsError):
+            own.parent.mkdir(parents=True, exist_ok=True)
+        with files.locked(own):  # of processes that start together one downloads; one that is killed lets go
+            try:
+                return next(iter(self.kept()), None) or self._ask()
+            finally:
+                own.unlink(missing_ok=True)
+
+    def _ask(self) -> Path:
         for address, get in self.sources.items():
-            note(f"{self.name}'s weights ({self.size}) are not here: asking {address}")
+            note(f"asking {address} for {self.name}'s weights ({self.size})")
             try:
                 return get(address)
             except (WeightsError, DownloadError) as error:
@@ -118,7 +128,7 @@ class Weights:
         found = [
             path
             for place in self.places()
-            for path in (place, *place.parent.glob(f"{place.name}-*.part"), place.with_name(f"new-{place.name}.part"))
+            for path in (place, *place.parent.glob(f"{place.name}*.part"))
             if path.exists()
         ]
         for path in found:
@@ -164,14 +174,15 @@ def fetch_module(url: str, folder: Path, read: Callable[[Path], object]) -> Path
 
 def fetch_file(url: str, path: Path, digest: str) -> Path:
     """Download a file of this SHA-256 or, if its makers gave no other, MD5; returns its path."""
-    draft = path.with_name(f"new-{path.name}")
-    remote.download(url, draft, _MAX_MODULE_BYTES)
     algorithm = "sha256" if len(digest) == 64 else "md5"
-    found = hashlib.new(algorithm, files.read_bytes(draft, _MAX_MODULE_BYTES), usedforsecurity=False).hexdigest()
-    if found != digest:
-        draft.unlink()
-        raise WeightsError(f"{url}: another file than expected ({algorithm} {found}, not {digest})")
-    draft.replace(path)
+
+    def check(draft: Path) -> None:
+        content = files.read_bytes(draft, _MAX_MODULE_BYTES)
+        found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+        if found != digest:
+            raise WeightsError(f"{url}: another file than expected ({algorithm} {found}, not {digest})")
+
+    remote.download(url, path, _MAX_MODULE_BYTES, check)
     return path
 
 

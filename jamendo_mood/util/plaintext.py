@@ -131,7 +131,7 @@ def count(number: int, noun: str) -> str:
 
 
 class TrackProgress:
-    """A progress bar: tracks, x real time, failures, time left; with a `verb` a line at the end of several tracks, too."""
+    """A progress bar: tracks, x real time, failures, time left; with a `verb` a line at the end of several, too."""
 
     def __init__(self, total: int, verb: str = "") -> None:
         self._total, self._verb, self._audio_s, self._failed = total, verb, 0.0, 0

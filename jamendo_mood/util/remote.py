@@ -27,6 +27,7 @@ USER_AGENT = f"jamendo-mood/{__version__} (reads https://github.com/MTG/mtg-jame
 TIMEOUTS_S = (10.0, 60.0)  # to connect, and between two blocks
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
 ATTEMPTS = 6  # of a request
+ATTEMPTS_OF_MANY = 2  # where there are other addresses to ask
 PROGRESS_BYTES = 1 << 20  # after so many more, the attempts of a broken connection are counted from zero
 MAX_WAIT_S = 3600.0  # that a server may ask for
 
@@ -184,15 +185,24 @@ class RemoteFile:
         return data
 
 
-def download(url: str, path: Path, max_bytes: int, attempts: int = 2) -> None:
+def download(url: str, path: Path, max_bytes: int, check: Callable[[Path], object] = Path.stat) -> None:
     """Download a file, with a progress bar; what an earlier run has left of it is continued.
 
     Of several processes that download to one path, one does and the others wait.
 
+    Parameters
+    ----------
+    url : str
+    path : Path
+        The file; while it is not whole, or `check` has not returned, it is called ``NAME.part``.
+    max_bytes : int
+    check : callable (path)
+        Raises if that is not the file; it is deleted then.
+
     Raises
     ------
     DownloadError
-        It cannot be had, or has more than `max_bytes` bytes; what has arrived is kept beside it, as ``NAME.part``.
+        It cannot be had, written, or has too many bytes.
     DiskFullError
     """
     from tqdm import tqdm
@@ -202,10 +212,10 @@ def download(url: str, path: Path, max_bytes: int, attempts: int = 2) -> None:
         part.parent.mkdir(parents=True, exist_ok=True)
     with locked(part) as file, contextlib.closing(Link(threading.Event())) as link:
         if path.exists():
+            part.unlink()
             return
-        remote = RemoteFile(link, url, os.fstat(file).st_size, attempts)
         try:
-            with contextlib.closing(remote):
+            with contextlib.closing(RemoteFile(link, url, os.fstat(file).st_size, ATTEMPTS_OF_MANY)) as remote:
                 if (size := remote.open()) > max_bytes:
                     raise DownloadError(f"{url}: it has {size:,} bytes, and {max_bytes:,} are the most expected")
                 with tqdm(total=size, initial=remote.offset, unit="B", unit_scale=True, leave=False) as bar:
@@ -216,6 +226,11 @@ def download(url: str, path: Path, max_bytes: int, attempts: int = 2) -> None:
         except DownloadError as error:
             if os.fstat(file).st_size == 0 or "HTTP 416" in str(error):  # 416: it is not that file's beginning
                 part.unlink()
+            raise
+        try:
+            check(part)
+        except Exception:
+            part.unlink()
             raise
         part.replace(path)
 

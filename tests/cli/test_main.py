@@ -24,6 +24,7 @@ from toy_examples import OTHER_SPEC
 
 from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
+from jamendo_mood.cli import main as cli_main
 from jamendo_mood.cli.main import COMMANDS, main
 from jamendo_mood.datasets import audioset, jamendo
 from jamendo_mood.embedders import vggish
@@ -140,7 +141,7 @@ WRONG_EXTRACT: dict[str, tuple[Arguments, str]] = {
     "empty table": (lambda p: (p.songs, "--tracks", p.write("t.tsv", HEADER)), r"t\.tsv: the table has no tracks"),
     "other tracks": (
         lambda p: (p.songs, "--tracks", p.write("t.tsv", HEADER + "t\ta\tb\t99/9.mp3\t1.0\tx\n")),
-        r"none of the 1 tracks of .*t\.tsv is in .*songs",
+        r"none of the 1 tracks of .*t\.tsv is in .*songs: it names such as '.*', and there are such as '00/1000'",
     ),
     "two of one key": (
         lambda p: (p.write("songs/00/1000.wav").parents[1],),
@@ -253,7 +254,44 @@ def test_wrong_use_is_one_line_and_leaves_nothing(run, places, command, case):
     assert not (places.tmp / "a.png").exists()
 
 
-@pytest.mark.parametrize("arguments", [(), ("sing",), ("demo", "--embedder", "ear", "--out")])
+def test_the_name_alone_shows_the_help_and_every_command_is_in_a_group(run):
+    outcome = run()
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out == run("--help").out
+    assert "\nLearn and evaluate:\n  train " in outcome.out
+    assert COMMANDS.keys() == cli_main._ALL.keys()
+
+
+@pytest.mark.parametrize("columns", ["72", "90"])
+def test_the_help_fits_the_terminal(run, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = run("--help").out.partition("The usual way")[0].splitlines()
+    assert max(map(len, lines)) <= int(columns)
+
+
+def test_bash_completes_commands_options_and_choices(run):
+    pytest.importorskip("shtab", reason="needs the extra `completion`")
+    script = run("completion", "bash").out
+
+    def complete(*words):
+        ask = f'COMP_WORDS=(jamendo-mood {" ".join(words)}); COMP_CWORD={len(words)}; COMP_LINE="${{COMP_WORDS[*]}}"'
+        ask += "; COMP_POINT=${#COMP_LINE}; COMP_TYPE=9; _shtab_jamendo_mood; printf '%s\\n' \"${COMPREPLY[@]}\""
+        command = ["bash", "--norc", "-c", f"{script}\n{ask}"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    assert complete("pl") == ["playlist"]
+    assert complete("tag", "--pl") == ["--places"]
+    assert set(complete("weights", "")) >= {"vggish", "yamnet", "musicnn"}
+    for shell in ("zsh", "fish"):
+        assert "playlist" in run("completion", shell).out
+
+
+def test_completion_says_what_it_needs(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    check_one_line(run("completion", "bash"), "completion", r"pip install jamendo-mood\[completion\]")
+
+
+@pytest.mark.parametrize("arguments", [("sing",), ("demo", "--embedder", "ear", "--out")])
 def test_wrong_use_of_the_whole(run, arguments):
     outcome = run(*arguments)
     assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)

@@ -239,7 +239,7 @@ def test_what_is_said_of_all_songs_is_said_once(show):
     for text in ("(* reaches the tag's threshold)", "(weak: ", "--places CSV", "(no tag reaches its threshold"):
         assert out.count(text) == 1
     assert out.index("(no tag reaches") < out.rindex("songs/toy.mp3") < out.index("(* reaches")
-    ranked = replace(make_prediction(), ranks=True)
+    ranked = replace(make_prediction(), thresholds=(None,) * 3)
     assert show(ranked, ranked).count("(not calibrated: ") == 1
     assert "--places" not in show(ranked) + show(replace(make_prediction(), place=Place(0.0, 0.5)))
 
