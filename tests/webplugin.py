@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from toy_examples import make_tagger
-from webclient import LIMIT_MB, TOKEN, Visitor, serve
+from webclient import LIMIT_MB, TOKEN, Visitor, make_song, serve
 
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.tasks import Task
@@ -42,6 +42,7 @@ def served(listener_folder, places, tmp_path_factory):
     options = ("--tagger", listener_folder, "--visitors", places, "--max-mb", LIMIT_MB)
     with serve(tmp_path_factory.mktemp("web"), *options, JAMENDO_MOOD_TOKEN=TOKEN) as page:
         assert page.ask(f"/?token={TOKEN}").status == 303
+        assert page.tag(make_song(999))[0].status == 200  # all is loaded
         yield page
 
 
