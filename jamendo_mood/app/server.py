@@ -56,11 +56,7 @@ STOPPED = "stopped; nothing of any visitor is left"
 STOP_S = 3.0
 """How long requests, and the song that is being analysed, may take to end."""
 FIRST_PAGE_S = 0.5
-<<<<<<< HEAD
 """In which the first page is answered at once; then TensorFlow is imported, which holds up all else for seconds."""
-=======
-"""In which the first page is answered at once: then TensorFlow is imported, which holds up all else for seconds."""
->>>>>>> 40dd16db6e74190356522ff1b41be5d7c069eb46
 
 MAX_WAITING = 100
 """Songs in the queue; whoever comes with another is told to wait."""
