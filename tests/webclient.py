@@ -73,7 +73,7 @@ class Served:
 
     def files(self):
         """What is on disk for visitors: uploads, and sound being decoded."""
-        return [path for path in self.temporary.rglob("*") if path.is_file() and path.name != ".lock"]
+        return [path for path in self.temporary.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
     def watch(self):
         while self.process.poll() is None:

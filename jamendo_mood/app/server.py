@@ -51,6 +51,7 @@ TOKEN_VARIABLE, COOKIE = "JAMENDO_MOOD_TOKEN", "jamendo-mood-token"
 HIGHEST_PORT = 65_535
 TABS = {"tag": ("Tag a song", "/"), "find": ("Find music", "/find")}
 """Of each page: its title and its address. The second one needs a library."""
+ADDRESSES = {"/api", *(address for _, address in TABS.values())}
 
 STOPPED = "stopped; nothing of any visitor is left"
 STOP_S = 3.0
@@ -256,7 +257,8 @@ class Gate:
         ):
             # Out of the address, where it would be read over a shoulder and kept in a history.
             cookie = f"{COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict"
-            welcome = Response(status_code=303, headers={"Location": scope["path"], "Set-Cookie": cookie})
+            address = scope["path"] if scope["path"] in ADDRESSES else "/"
+            welcome = Response(status_code=303, headers={"Location": address, "Set-Cookie": cookie})
             await welcome(scope, receive, send_with_headers)
         elif self._may_come(headers) and not _is_from_elsewhere(scope, headers):
             await self._app(scope, receive, send_with_headers)
