@@ -183,7 +183,7 @@ def add_api(app: FastAPI, service: Service) -> None:
             sentence, _ = explain_error(error, name, service.limits)
             busy = service.queue.is_full or isinstance(error, _BusyError)
             status = 503 if busy else 413 if isinstance(error, LimitError) else 422
-            headers = {"Retry-After": "60"} if busy else {}
+            headers = {"Connection": "close", **({"Retry-After": "60"} if busy else {})}  # no more of it is read
             return JSONResponse(to_document([], [(name, sentence)]), status, headers)
 
     @app.get(f"{PREFIX}/tagger", response_model=TaggerInfo)
@@ -211,7 +211,10 @@ def add_api(app: FastAPI, service: Service) -> None:
 
 
 def _add_library(app: FastAPI, library: Library) -> None:
-    missing: dict[int | str, dict[str, Any]] = {404: {"description": "no such track, mood or emotion"}}
+    missing: dict[int | str, dict[str, Any]] = {
+        400: {"description": "a number is none, or what is asked for is not one thing"},
+        404: {"description": "no such track, mood or emotion"},
+    }
     playlists: dict[int | str, dict[str, Any]] = {
         200: {"content": {MEDIA["m3u8"]: {}}, "description": "tracks, or a playlist"}
     }
@@ -249,7 +252,7 @@ def _found() -> Any:
     try:
         yield
     except (MoodError, ValueError) as error:
-        raise HTTPException(404 if isinstance(error, MoodError) else 422, str(error)) from error
+        raise HTTPException(404 if isinstance(error, MoodError) else 400, str(error)) from error
 
 
 def _search(
@@ -269,6 +272,8 @@ def _search(
 
 def _point(text: str) -> tuple[float, float]:
     valence, arousal = map(float, text.split(","))
+    if not max(abs(valence), abs(arousal)) <= 1:
+        raise ValueError(f"{text}: valence and arousal are from -1 to 1")
     return valence, arousal
 
 

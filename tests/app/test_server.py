@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from webclient import Visitor, make_song, serve, serve_here
+from webclient import Visitor, make_song, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from jamendo_mood.app import server
@@ -27,26 +27,6 @@ from jamendo_mood.tagging.analysis import Limits
 pytest_plugins = ["demo_corpus", "webplugin"]
 
 TOKEN = "open-sesame-0123456789"
-
-
-@pytest.fixture
-def make_site(corpus_tagger, logmel, library, tmp_path):
-    """Serves applications of this process, with a library."""
-    with contextlib.ExitStack() as stack:
-
-        def make(token="", visitors=2, library=library):
-            limits = Limits(size_bytes=2_000_000, paths=False, scratch=tmp_path)
-            queue = SongQueue(corpus_tagger, logmel, library, limits)
-            stack.callback(queue.close)
-            service = Service(corpus_tagger, queue, library, limits, Room(10_000_000))
-            return stack.enter_context(serve_here(make_app(service, WebConfig(visitors=visitors), token)))
-
-        yield make
-
-
-@pytest.fixture
-def site(make_site):
-    return make_site()
 
 
 PAGES = ("/", "/find", "/tag.js", "/find.js", "/page.css", "/api", "/api/v1/openapi.json", "/api/v1/health")
