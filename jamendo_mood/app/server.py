@@ -51,6 +51,7 @@ TOKEN_VARIABLE, COOKIE = "JAMENDO_MOOD_TOKEN", "jamendo-mood-token"
 HIGHEST_PORT = 65_535
 TABS = {"tag": ("Tag a song", "/"), "find": ("Find music", "/find")}
 """Of each page: its title and its address. The second one needs a library."""
+ADDRESSES = {"/api", *(address for _, address in TABS.values())}
 
 STOPPED = "stopped; nothing of any visitor is left"
 STOP_S = 3.0
