@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from toy_examples import make_tagger
-from webclient import LIMIT_MB, TOKEN, Visitor, make_song, serve
+from webclient import LIMIT_MB, TOKEN, Visitor, make_song, serve, serve_here
 
 from jamendo_mood.app.api import Service
 from jamendo_mood.app.server import WebConfig, make_app

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
@@ -266,7 +266,7 @@ class Gate:
         ):
             # Out of the address, where it would be read over a shoulder and kept in a history.
             cookie = f"{COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict"
-            where = "/" + quote(scope["path"].lstrip("/"))  # for browsers, //name is another host
+            where = scope["path"] if scope["path"] in ADDRESSES else "/"  # to no other host, whatever the path says
             welcome = Response(status_code=303, headers={"Location": where, "Set-Cookie": cookie})
             await welcome(scope, receive, send_with_headers)
         elif self._may_come(headers) and not _is_from_elsewhere(scope, headers):
