@@ -11,11 +11,8 @@ from toy_examples import SPEC, TASK, make_class_prediction, make_prediction, mak
 from jamendo_mood.cli import evaluate, extract, shared, tag, train
 from jamendo_mood.evaluation.evaluate import Scores
 from jamendo_mood.extraction.streaming import ExtractReport
-<<<<<<< HEAD
-from jamendo_mood.tagging.prediction import to_document
-=======
 from jamendo_mood.tagging.emotions import Place
->>>>>>> a0ccd6a7527225c54f922eeb638a73c30e55b0e2
+from jamendo_mood.tagging.prediction import to_document
 from jamendo_mood.tasks.metrics import Comparison
 from jamendo_mood.training.fit import Epoch, TrainConfig
 from jamendo_mood.training.heads import HeadConfig
