@@ -1,14 +1,21 @@
-"""A pytest plugin: one web page, with a token and for few visitors, for all tests that load or attack it."""
+"""A pytest plugin: one web page, with a token and for few visitors, for all tests that load or attack it; and sites of
+this process, whose limits a test may choose.
+"""
 
 import asyncio
+import contextlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from toy_examples import make_tagger
-from webclient import LIMIT_MB, TOKEN, Visitor, serve
+from webclient import LIMIT_MB, TOKEN, Visitor, make_song, serve, serve_here
 
+from jamendo_mood.app.api import Service
+from jamendo_mood.app.server import WebConfig, make_app
+from jamendo_mood.app.songs import Room, SongQueue
 from jamendo_mood.embedders.registry import load_embedder
+from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.tasks import Task
 from jamendo_mood.tasks.calibration import IDENTITY
 
@@ -42,7 +49,28 @@ def served(listener_folder, places, tmp_path_factory):
     options = ("--tagger", listener_folder, "--visitors", places, "--max-mb", LIMIT_MB)
     with serve(tmp_path_factory.mktemp("web"), *options, JAMENDO_MOOD_TOKEN=TOKEN) as page:
         assert page.ask(f"/?token={TOKEN}").status == 303
+        assert page.tag(make_song(999))[0].status == 200  # all is loaded
         yield page
+
+
+@pytest.fixture
+def make_site(corpus_tagger, logmel, library, tmp_path):
+    """Serves applications of this process, with a library; uploads go to the test's own folder."""
+    with contextlib.ExitStack() as stack:
+
+        def make(token="", visitors=2, library=library, tagger=corpus_tagger, max_waiting=10, **limits):
+            chosen = Limits(**{"size_bytes": LIMIT_MB * 1_000_000, "paths": False, "scratch": tmp_path, **limits})
+            queue = SongQueue(tagger, logmel, library, chosen, max_waiting=max_waiting)
+            stack.callback(queue.close)
+            service = Service(tagger, queue, library, chosen, Room(10_000_000, max_files=10))
+            return stack.enter_context(serve_here(make_app(service, WebConfig(visitors=visitors), token)))
+
+        yield make
+
+
+@pytest.fixture
+def site(make_site):
+    return make_site()
 
 
 @pytest.fixture(scope="session")

@@ -215,7 +215,10 @@ def add_api(app: FastAPI, service: Service) -> None:
 
 
 def _add_library(app: FastAPI, library: Library) -> None:
-    missing: dict[int | str, dict[str, Any]] = {404: {"description": "no such track, mood or emotion"}}
+    missing: dict[int | str, dict[str, Any]] = {
+        400: {"description": "a number is none, or what is asked for is not one thing"},
+        404: {"description": "no such track, mood or emotion"},
+    }
     playlists: dict[int | str, dict[str, Any]] = {
         200: {"content": {MEDIA["m3u8"]: {}}, "description": "tracks, or a playlist"}
     }
@@ -253,7 +256,7 @@ def _found() -> Any:
     try:
         yield
     except (MoodError, ValueError) as error:
-        raise HTTPException(404 if isinstance(error, MoodError) else 422, str(error)) from error
+        raise HTTPException(404 if isinstance(error, MoodError) else 400, str(error)) from error
 
 
 def _search(

@@ -51,6 +51,7 @@ TOKEN_VARIABLE, COOKIE = "JAMENDO_MOOD_TOKEN", "jamendo-mood-token"
 HIGHEST_PORT = 65_535
 TABS = {"tag": ("Tag a song", "/"), "find": ("Find music", "/find")}
 """Of each page: its title and its address. The second one needs a library."""
+ADDRESSES = {"/api", *(address for _, address in TABS.values())}
 
 STOPPED = "stopped; nothing of any visitor is left"
 STOP_S = 3.0
@@ -162,7 +163,7 @@ def run_web(tagger: Tagger, load: Callable[[], Embedder], library: Library | Non
         queue = SongQueue(tagger, None, library, limits, load_later, MAX_WAITING)
         room = Room(4 * MAX_AT_ONCE * limits.size_bytes, max_files=MAX_WAITING + config.visitors)
         app = make_app(Service(tagger, queue, library, limits, room), config, token)
-        server = _Server(uvicorn_config(app))
+        server = uvicorn.Server(uvicorn_config(app))
         serving = threading.Thread(target=server.run, args=([bound],), name="jamendo-mood-web")
         serving.start()
 
@@ -265,7 +266,7 @@ class Gate:
         ):
             # Out of the address, where it would be read over a shoulder and kept in a history.
             cookie = f"{COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict"
-            where = "/" + scope["path"].lstrip("/")  # for browsers, //name is another host
+            where = scope["path"] if scope["path"] in ADDRESSES else "/"  # to no other host, whatever the path says
             welcome = Response(status_code=303, headers={"Location": where, "Set-Cookie": cookie})
             await welcome(scope, receive, send_with_headers)
         elif self._may_come(headers) and not _is_from_elsewhere(scope, headers):
@@ -394,9 +395,10 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """A browser, or somebody else, connects."""
         super().connection_made(transport)
-        waiting = [each for each in self.open if each.is_waiting()]
-        if len(self.open) >= MAX_CONNECTIONS and waiting:
-            waiting[0].transport.close()
+        if len(self.open) >= MAX_CONNECTIONS:
+            oldest = next((each for each in self.open if each.is_waiting()), self)
+            self.open.pop(oldest, None)
+            oldest.transport.abort()
         self.open[self] = None
         self._watch(None)
 
@@ -446,15 +448,6 @@ def allow_files(visitors: int) -> None:
     if soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, whose signals are ours."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave them alone."""
-        yield
 
 
 @contextlib.contextmanager

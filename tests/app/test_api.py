@@ -28,7 +28,7 @@ from jamendo_mood.tagging.prediction import predict, to_document
 
 pytest_plugins = ["demo_corpus"]
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "http-api.md"
 LIMIT_BYTES = 2_000_000
 ROOM_BYTES = 5_000_000
 
@@ -265,13 +265,13 @@ def test_a_playlist_as_m3u8_names_files_from_the_library_on(site, corpus):
         ("similar?key=x&count=999999999", 422, "count"),
         ("playlist?mood=nosuch=1", 404, "no mood 'nosuch'"),
         ("playlist?mood=sad=7", 404, "a level is from 0"),
-        ("playlist?mood=sad", 422, "sad"),
-        ("playlist", 422, "give one of mood, emotion and at"),
+        ("playlist?mood=sad", 400, "sad"),
+        ("playlist", 400, "give one of mood, emotion and at"),
         ("playlist?emotion=xyzzy", 404, "no emotion"),
         ("playlist?at=9,9", 404, "from -1 to 1"),
         ("playlist?at=nan,0", 404, "from -1 to 1"),
-        ("playlist?at=1", 422, "valence"),
-        ("playlist?mood=sad=1&to=0,0", 422, "to"),
+        ("playlist?at=1", 400, "valence"),
+        ("playlist?mood=sad=1&to=0,0", 400, "to"),
         ("playlist?mood=sad=1&format=exe", 422, "format"),
     ],
 )
