@@ -55,8 +55,9 @@ def test_a_song_of_more_than_10_mb_in_a_notebook(open_notebook, long_song, keep)
         "[...document.querySelectorAll('.jm-player audio')].filter((player) => player.src).length === 2"
     )
     # The picture below the widget is for those who read the notebook without widgets.
-    assert page.locator(".jp-RenderedImage").count() >= 1
-    assert page.locator(".jp-RenderedImage:visible").count() == 0
+    picture = page.locator(".jp-CodeCell:has(.jm) .jp-RenderedImage")
+    picture.wait_for(state="attached")
+    assert picture.is_hidden()
     page.keyboard.press("Control+s")
     saved = wait_for_outputs(page, path)
     assert path.stat().st_size < 500_000
