@@ -549,18 +549,13 @@ def _write_csv(prediction: Prediction) -> bytes:
     return text.getvalue().encode()
 
 
-def _write_json(prediction: Prediction) -> bytes:
-    return (plaintext.to_json(to_document([prediction], timeline=True), indent=1) + "\n").encode()
-
-
-def _write_png(prediction: Prediction) -> bytes:
-    return plot_song(prediction).to_png(dpi=150)
-
-
-_EXPORTS = {
+_EXPORTS: dict[str, tuple[str, Callable[[Prediction], bytes]]] = {
     "csv": ("text/csv", _write_csv),
-    "json": ("application/json", _write_json),
-    "png": ("image/png", _write_png),
+    "json": (
+        "application/json",
+        lambda one: (plaintext.to_json(to_document([one], timeline=True), indent=1) + "\n").encode(),
+    ),
+    "png": ("image/png", lambda one: plot_song(one).to_png(dpi=150)),
 }
 
 

@@ -320,7 +320,8 @@ MIN_STRETCH_S, MIN_STRETCH = 15.0, 0.1
 
 SPREAD_PERCENT = (10, 90)
 """Between which percentiles over time a score's thin line lies."""
-TITLE_SIZE, WIDTH_IN, HEAD_IN = 15, 8.0, 1.05  # of a song's picture, and of what stands above its bars
+WIDTH_IN, HEAD_IN = 8.0, 1.05  # of a song's picture, and of what stands above its bars
+MAX_LINE, FULL_LINE = 140, 850.0  # its letters in a line, and their number times their size that fill one
 CORNERS = {(-1, 1): "tense", (1, 1): "excited", (-1, -1): "sad", (1, -1): "calm"}  # of the plane
 
 
@@ -344,19 +345,21 @@ def describe_mood(prediction: Prediction) -> str:
 
 
 def _reached(prediction: Prediction) -> str:
-    names, thresholds = prediction.targets, prediction.thresholds or (None,) * len(prediction.targets)
-    said, passing = [], []
-    for tag in prediction.order.tolist():
-        threshold = thresholds[tag]
+    order, said, passing = prediction.order.tolist(), [], []
+    for tag in order:
+        threshold = prediction.thresholds[tag] if prediction.thresholds else None
         if prediction.decided[tag]:
-            said.append(f"{names[tag]} (weak)" if prediction.grades[tag] == "weak" else names[tag])
+            said.append(_label(prediction, tag))
         elif threshold is not None and (when := _when(prediction, prediction.frame_scores[:, tag] >= threshold)):
-            passing.append(f"a bit {names[tag]} {when}")
+            passing.append(f"a bit {_label(prediction, tag)} {when}")
     if said or passing:
-        whole = said[:MAX_NAMED] or ["no tag as a whole"]
-        return ", ".join([*whole, *passing[:MAX_PASSING]])
-    nearest = mood_words(*prediction.place) if prediction.place else names[prediction.order[0]]
+        return ", ".join([*(said[:MAX_NAMED] or ["no tag as a whole"]), *passing[:MAX_PASSING]])
+    nearest = mood_words(*prediction.place) if prediction.place else _label(prediction, order[0])
     return f"no tag reaches its threshold; the nearest is {nearest}"
+
+
+def _label(prediction: Prediction, tag: int) -> str:
+    return prediction.targets[tag] + (" (weak)" if prediction.grades[tag] == "weak" else "")
 
 
 def _when(prediction: Prediction, reached: npt.NDArray[np.bool_]) -> str:
@@ -389,8 +392,8 @@ def _name(prediction: Prediction, scores: Array) -> tuple[str, set[str]]:
     """What scores say first, and the words that count in it."""
     targets = prediction.targets
     if prediction.scale is None:
-        best = np.argsort(-scores, kind="stable")[: MAX_NAMED if prediction.ranks else 1]
-        return ", ".join(targets[row] for row in best), {targets[row] for row in best}
+        best = np.argsort(-scores, kind="stable")[: MAX_NAMED if prediction.ranks else 1].tolist()
+        return ", ".join(_label(prediction, tag) for tag in best), {targets[tag] for tag in best}
     if prediction.place is None:
         return ", ".join(f"{name} {score:.1f}" for name, score in zip(targets, scores, strict=True)), set(targets)
     on_plane = np.clip(2 * prediction.share(scores) - 1, -1, 1)
@@ -423,14 +426,14 @@ def plot_song(prediction: Prediction, count: int = 10) -> Picture:
     figure.get_layout_engine().set(rect=(0.01, 0.01, 0.98, 0.99 - HEAD_IN / height))
     name = Path(prediction.source).name
     about = (prediction.artist, clock(prediction.duration_s), name if prediction.title else None)
-    for down, size, colour, text in (
-        (0.28, TITLE_SIZE, TEXT, prediction.title or name),
-        (0.56, 9, SOFT, " · ".join(filter(None, about))),
-        (0.88, 12, TEXT, describe_mood(prediction)),
+    for down, size, weight, colour, text in (
+        (0.28, 15, "bold", TEXT, prediction.title or name),
+        (0.56, 9, "normal", SOFT, " · ".join(filter(None, about))),
+        (0.88, 12, "normal", TEXT, describe_mood(prediction)),
     ):
-        style = {"size": size, "color": colour, "weight": "bold" if size == TITLE_SIZE else "normal"}
-        line = figure.text(0.02, 1 - down / height, plaintext.show(text), parse_math=False, **style)
-        line.set_in_layout(False)
+        shown = shorten(text, MAX_LINE)
+        style = {"size": min(size, FULL_LINE / max(1, len(shown))), "weight": weight, "color": colour}
+        figure.text(0.02, 1 - down / height, shown, parse_math=False, in_layout=False, **style)
     if prediction.place is None:
         bars, course = figure.subplots(2, 1)
     else:
@@ -473,8 +476,8 @@ def _draw_course(axes: Any, prediction: Prediction, top: list[int]) -> None:
 
 def _name_rows(axes: Any, prediction: Prediction, top: list[int]) -> None:
     """Write the targets beside their rows, and take the frame away."""
-    names = [prediction.targets[tag] + (" (weak)" if prediction.grades[tag] == "weak" else "") for tag in top]
-    axes.set_yticks(range(len(top)), list(map(shorten, names)), parse_math=False, size=9, color=TEXT)
+    names = [shorten(_label(prediction, tag)) for tag in top]
+    axes.set_yticks(range(len(top)), names, parse_math=False, size=9, color=TEXT)
     axes.set_ylim(len(top) - 0.5, -0.5)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
