@@ -32,7 +32,7 @@ test-all: notebooks wheel  ## what `make test` leaves out: every test, notebook 
 $(VENV)/.package: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "uv>=0.5,<1"
-	$(INSTALL) --editable ".[web]"
+	$(INSTALL) --editable ".[notebook,web]"
 	touch $@
 
 $(VENV)/.tools: $(VENV)/.package
@@ -96,7 +96,7 @@ wheel: $(VENV)/.tools build/demo/audio  ## the built wheel, alone in an empty en
 	$(BIN)/uv venv --quiet --python $(BIN)/python build/wheel/venv
 	$(BIN)/uv pip install --quiet --python build/wheel/venv/bin/python build/wheel/*.whl
 	cd build/wheel && venv/bin/python -c "from jamendo_mood.training.model import load_builtin; load_builtin()"
-	ls build/wheel/venv/share/jamendo-mood/notebooks/*.ipynb build/wheel/venv/lib/*/site-packages/jamendo_mood/app/static/*.css > /dev/null
+	ls build/wheel/venv/lib/*/site-packages/jamendo_mood/app/static/*.css > /dev/null
 	cd build/wheel && venv/bin/jamendo-mood tag ../demo/audio/06/1106.mp3 --tagger "$$(ls -d ../demo/tagger-[lv]* | head -n 1)"
 
 screenshots: $(VENV)/.tools  ## docs/img, from the tests in a real browser

@@ -65,6 +65,7 @@ def make_prediction(title: str | None = "Blue & Green <live>", artist: str | Non
         grades=("good", "fair", "weak"),
         times_s=np.array([0.0, 0.96, 1.92, 2.88], np.float32),
         frame_scores=frames,
+        thresholds=(0.4, 0.5, 0.6),
     )
 
 

@@ -1,16 +1,16 @@
-"""A stand-in for the browser's half of a widget: it speaks to the widget, and keeps what it is told."""
+"""A stand-in for the browser's half of a page: it speaks to a session, and keeps what it is told."""
 
 import threading
 
 
 class ToyPage:
-    """Takes the place of ``widget.browser``'s way out."""
+    """Takes the place of a session's way out; given a widget, of the way out of its session."""
 
-    def __init__(self, widget, monkeypatch):
+    def __init__(self, half, monkeypatch):
         self.told = []
-        self._widget = widget
+        self._session = getattr(half, "session", half)
         self._news = threading.Condition()
-        monkeypatch.setattr(widget.browser, "send", self._receive)
+        monkeypatch.setattr(self._session, "_send", self._receive)
 
     def _receive(self, content, buffers=None):
         with self._news:
@@ -18,7 +18,7 @@ class ToyPage:
             self._news.notify_all()
 
     def say(self, kind, *buffers, **content):
-        self._widget.browser._receive({"type": kind, **content}, [memoryview(buffer) for buffer in buffers])
+        self._session.receive({"type": kind, **content}, [memoryview(buffer) for buffer in buffers])
 
     def upload(self, name, content, identity="up", piece=400_000):
         self.say("begin", id=identity, name=name, size=len(content))

@@ -13,6 +13,7 @@ import ipaddress
 import json
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -43,15 +44,20 @@ from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.process import import_quietly
+from jamendo_mood.util.files import Scratch
+from jamendo_mood.util.process import end_now, import_quietly
 
 TOKEN_VARIABLE, COOKIE = "JAMENDO_MOOD_TOKEN", "jamendo-mood-token"
 HIGHEST_PORT = 65_535
 TABS = {"tag": ("Tag a song", "/"), "find": ("Find music", "/find")}
 """Of each page: its title and its address. The second one needs a library."""
+ADDRESSES = {"/api", *(address for _, address in TABS.values())}
 
+STOPPED = "stopped; nothing of any visitor is left"
+STOP_S = 3.0
+"""How long requests, and the song that is being analysed, may take to end."""
 FIRST_PAGE_S = 0.5
-"""In which the first page is answered at once: then TensorFlow is imported, which holds up all else for seconds."""
+"""In which the first page is answered at once; then TensorFlow is imported, which holds up all else for seconds."""
 
 MAX_WAITING = 100
 """Songs in the queue; whoever comes with another is told to wait."""
@@ -64,7 +70,13 @@ JSON_BYTES = 32_768  # of a message without its buffers: a page takes hundreds
 MAX_BUFFERS = 4
 UNREAD_BYTES = 16_000_000
 """Of what is written to one browser and not yet taken: one that asks on and on, and reads nothing, is left."""
+CLOSE_S = 1.0  # for a last word to one who may not read it
+HERE = "here"
+"""A page's message that its visitor looks, listens or moves: one who does not gives the place back."""
 POLICY_VIOLATION, TRY_AGAIN = 1008, 1013  # of RFC 6455 and of its registry
+IDLE = 4000
+EXPECTED = (WebSocketDisconnect, RuntimeError, ValueError, KeyError, RecursionError)
+"""What ends a talk: the browser has gone, or has said something that is not a message."""
 
 SECURITY = {
     "Content-Security-Policy": (
@@ -99,6 +111,8 @@ class WebConfig:
         0 takes a free one.
     visitors : int
         At the same time, from 1 up.
+    idle_s : float
+        Until the place of a visitor who does nothing is given to others.
     limits : Limits
     browser : bool
         Whether to open the page in a browser; only without a token.
@@ -109,6 +123,7 @@ class WebConfig:
     host: str = "127.0.0.1"
     port: int = 8866
     visitors: int = 200
+    idle_s: float = 20 * 60.0
     limits: Limits = field(default_factory=Limits)
     browser: bool = True
     examples: tuple[Path, ...] = ()
@@ -134,38 +149,36 @@ def run_web(tagger: Tagger, load: Callable[[], Embedder], library: Library | Non
     """
     token = os.environ.pop(TOKEN_VARIABLE, "") or ("" if _is_loopback(config.host) else secrets.token_urlsafe(24))
     tabs = tuple(tab for name, tab in TABS.items() if name == "tag" or library is not None)
-    limits = replace(config.limits, page=tabs)
     imported = threading.Event()
 
     def load_later() -> Embedder:
         imported.wait()
         return load()
 
-    queue = SongQueue(tagger, None, library, limits, load_later, MAX_WAITING)
-    room = Room(4 * MAX_AT_ONCE * limits.size_bytes, max_files=MAX_WAITING + config.visitors)
-    service = Service(tagger, queue, library, limits, room)
-    with _bound(config) as bound:
-        server = _Server(
-            uvicorn.Config(
-                make_app(service, config, token),
-                http=_Connection,
-                ws="websockets-sansio",
-                ws_max_size=MESSAGE_BYTES,
-                lifespan="off",
-                log_config=None,
-                log_level="error",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=1,
-            )
-        )
+    allow_files(config.visitors)
+    with contextlib.ExitStack() as stack:
+        bound = stack.enter_context(_bound(config))
+        scratch = stack.enter_context(Scratch(config.limits.scratch))  # of all visitors: it goes, however they went
+        limits = replace(config.limits, page=tabs, scratch=scratch.path)
+        queue = SongQueue(tagger, None, library, limits, load_later, MAX_WAITING)
+        room = Room(4 * MAX_AT_ONCE * limits.size_bytes, max_files=MAX_WAITING + config.visitors)
+        app = make_app(Service(tagger, queue, library, limits, room), config, token)
+        server = uvicorn.Server(uvicorn_config(app))
+        serving = threading.Thread(target=server.run, args=([bound],), name="jamendo-mood-web")
+        serving.start()
 
         def stop() -> None:
             server.should_exit = True
 
-        with _stopped_by_signals(stop):
-            serving = threading.Thread(target=server.run, args=([bound],), name="jamendo-mood-web")
-            serving.start()
+        def stop_now() -> None:
+            """Also while TensorFlow is imported, which cannot be broken off and takes seconds."""
+            stop()
+            if not imported.is_set():
+                serving.join(STOP_S)
+                stack.close()
+                end_now(STOPPED)
+
+        with _stopped_by_signals(stop_now):
             _announce(config, bound, token)
             time.sleep(FIRST_PAGE_S)
             # In this thread, where what TensorFlow prints as it is imported can be kept from the terminal.
@@ -173,9 +186,10 @@ def run_web(tagger: Tagger, load: Callable[[], Embedder], library: Library | Non
             imported.set()
             queue.warm_up(on_failure=stop)
             serving.join()
-        queue.close(wait=False)
+            queue.close(wait_s=STOP_S)
     if queue.load_error is not None:
         raise queue.load_error
+    plaintext.note(STOPPED)
 
 
 def make_app(service: Service, config: WebConfig, token: str = "") -> Any:
@@ -252,7 +266,8 @@ class Gate:
         ):
             # Out of the address, where it would be read over a shoulder and kept in a history.
             cookie = f"{COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict"
-            welcome = Response(status_code=303, headers={"Location": scope["path"], "Set-Cookie": cookie})
+            where = scope["path"] if scope["path"] in ADDRESSES else "/"  # to no other host, whatever the path says
+            welcome = Response(status_code=303, headers={"Location": where, "Set-Cookie": cookie})
             await welcome(scope, receive, send_with_headers)
         elif self._may_come(headers) and not _is_from_elsewhere(scope, headers):
             await self._app(scope, receive, send_with_headers)
@@ -300,7 +315,7 @@ class _Visitors:
                 return
             self._count += 1
             try:
-                await _Talk(websocket).run(make)
+                await _Talk(websocket, config.idle_s).run(make)
             finally:
                 self._count -= 1
 
@@ -310,56 +325,64 @@ class _Visitors:
 class _Talk:
     """Carries messages between a websocket and a session: JSON, then as many frames of bytes as it says."""
 
-    def __init__(self, websocket: WebSocket) -> None:
-        self._websocket, self._loop = websocket, asyncio.get_running_loop()
-        self._outgoing: asyncio.Queue[tuple[dict[str, Any], list[bytes]]] = asyncio.Queue()
+    def __init__(self, websocket: WebSocket, idle_s: float) -> None:
+        self._websocket, self._idle_s = websocket, idle_s
+        self._loop = asyncio.get_running_loop()
+        self._outgoing: asyncio.Queue[tuple[str, list[bytes]]] = asyncio.Queue()
         self._unread = 0
         self._lock = threading.Lock()
+        self._left = asyncio.Event()  # one who asks on, and reads nothing
 
     async def run(self, make: Callable[[Any], Session]) -> None:
+        """Until the browser goes, says nonsense, does not read, or is idle for too long."""
         session = make(self._send)
-        writer = asyncio.create_task(self._write())
-        reader = asyncio.create_task(self._read(session))
+        tasks = [asyncio.create_task(each) for each in (self._read(session), self._write(), self._left.wait())]
+        code = POLICY_VIOLATION
         try:
-            await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            writer.cancel()
-            reader.cancel()
-            await asyncio.gather(writer, reader, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            for end in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(end, asyncio.TimeoutError):
+                    code = IDLE
+                elif isinstance(end, Exception) and not isinstance(end, EXPECTED):
+                    log.error("a page's message could not be answered: %s", end, exc_info=end)
             await asyncio.to_thread(session.close)
-            with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # closed already
-                await self._websocket.close(POLICY_VIOLATION)
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect, asyncio.TimeoutError):  # closed already
+                await asyncio.wait_for(self._websocket.close(code), CLOSE_S)
 
     def _send(self, message: dict[str, Any], buffers: list[bytes]) -> None:
         """Called from any thread."""
-        size = sum(map(len, buffers)) + 1_000
+        text = json.dumps({**message, "buffers": len(buffers)})
         with self._lock:
-            self._unread += size
+            self._unread += len(text) + sum(map(len, buffers))
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._outgoing.put_nowait, (message, buffers))
+            if self._unread > UNREAD_BYTES:
+                self._loop.call_soon_threadsafe(self._left.set)
+            else:
+                self._loop.call_soon_threadsafe(self._outgoing.put_nowait, (text, buffers))
 
     async def _write(self) -> None:
         while True:
-            message, buffers = await self._outgoing.get()
-            if self._unread > UNREAD_BYTES:
-                return
-            with self._lock:
-                self._unread -= sum(map(len, buffers)) + 1_000
-            await self._websocket.send_text(json.dumps({**message, "buffers": len(buffers)}))
+            text, buffers = await self._outgoing.get()
+            await self._websocket.send_text(text)
             for each in buffers:
                 await self._websocket.send_bytes(each)
+            with self._lock:
+                self._unread -= len(text) + sum(map(len, buffers))
 
     async def _read(self, session: Session) -> None:
-        with contextlib.suppress(WebSocketDisconnect, ValueError, KeyError, RecursionError):
-            while True:
-                text = await self._websocket.receive_text()
-                message = json.loads(text) if len(text) <= JSON_BYTES else None
-                if not isinstance(message, dict):
-                    return
-                count = message.pop("buffers", 0)
-                if not (isinstance(count, int) and 0 <= count <= MAX_BUFFERS):
-                    return
-                buffers = [await self._websocket.receive_bytes() for _ in range(count)]
+        while True:
+            text = await asyncio.wait_for(self._websocket.receive_text(), self._idle_s)
+            message = json.loads(text) if len(text) <= JSON_BYTES else None
+            if not isinstance(message, dict):
+                return
+            count = message.pop("buffers", 0)
+            if not (type(count) is int and 0 <= count <= MAX_BUFFERS):
+                return
+            buffers = [await asyncio.wait_for(self._websocket.receive_bytes(), self._idle_s) for _ in range(count)]
+            if message.get("type") != HERE:
                 # In a thread, for it may write to the disk; the next message is read when it is done.
                 await asyncio.to_thread(session.receive, message, buffers)
 
@@ -372,9 +395,10 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """A browser, or somebody else, connects."""
         super().connection_made(transport)
-        waiting = [each for each in self.open if each.is_waiting()]
-        if len(self.open) >= MAX_CONNECTIONS and waiting:
-            waiting[0].transport.close()
+        if len(self.open) >= MAX_CONNECTIONS:
+            oldest = next((each for each in self.open if each.is_waiting()), self)
+            self.open.pop(oldest, None)
+            oldest.transport.abort()
         self.open[self] = None
         self._watch(None)
 
@@ -399,20 +423,41 @@ class _Connection(H11Protocol):
         self.loop.call_later(HEADER_S / 6, self._watch, since)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, whose signals are ours."""
+def uvicorn_config(app: Any) -> uvicorn.Config:
+    """How uvicorn serves an application: quietly, and bounded."""
+    return uvicorn.Config(
+        app,
+        http=_Connection,
+        ws="websockets-sansio",
+        ws_max_size=MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # music does not get smaller, and it takes memory for each visitor
+        lifespan="off",
+        proxy_headers=False,
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave them alone."""
-        yield
+
+def allow_files(visitors: int) -> None:
+    """Let this process have as many files open as its connections and so many visitors take, if the system does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1_000 + MAX_CONNECTIONS + 4 * visitors
+    if soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 @contextlib.contextmanager
 def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Ctrl-C and SIGTERM call `stop`, and nothing else, while the block runs."""
-    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        for number, handler in before.items():
+            if handler != signal.SIG_IGN:
+                signal.signal(number, lambda *_: stop())
         yield
     finally:
         for number, handler in before.items():

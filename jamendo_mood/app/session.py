@@ -2,15 +2,16 @@
 
 A page has two halves: a script in the browser (``static/``) and a session here. They speak in messages. `TagSession`
 receives ``hello`` (a view is there), ``begin`` and ``chunk`` (an upload), ``path``, ``example``, ``cancel``,
-``remove``, ``save`` (a download) and ``piece`` (of a sound). It sends ``setup``, ``ack``, ``progress``, ``tags``,
-``details``, ``failed``, ``cancelled``, ``removed``, ``file`` and ``piece``. `FindSession` receives ``hello``,
-``query``, ``save``, ``piece`` and ``forget`` (remembered emotions). It sends ``setup``, ``results``, ``failed``,
-``file``, ``piece`` and ``history``.
+``remove``, ``save`` (a download), ``playlist`` (of similar tracks) and ``piece`` (of a sound). It sends ``setup``,
+``ack``, ``progress``, ``tags``, ``details``, ``failed``, ``cancelled``, ``removed``, ``file`` and ``piece``.
+`FindSession` receives ``hello``, ``query``, ``save``, ``piece`` and ``forget`` (remembered emotions). It sends
+``setup``, ``results``, ``failed``, ``file``, ``piece`` and ``history``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import threading
@@ -41,7 +42,7 @@ Message = Mapping[str, Any]
 Send = Callable[[dict[str, Any], list[bytes]], None]
 """Carries a message, and its buffers, to the browser; called from several threads."""
 
-TAG_SCRIPTS = ("dom.js", "upload.js", "charts.js", "song.js", "tagging.js")
+TAG_SCRIPTS = ("dom.js", "upload.js", "charts.js", "song.js", "compare.js", "tagging.js")
 FIND_SCRIPTS = ("dom.js", "charts.js", "finding.js")
 PIECE_BYTES = 200_000
 """Of a sound, in one message: other messages get through between two pieces."""
@@ -50,9 +51,13 @@ KBPS = 64
 """Of an excerpt, in mono: 240 kB for 30 s, good enough to recognise a song."""
 MAX_SOUND_BYTES = 10 * 3600 * KBPS * 1000 // 8  # ten hours: a sound is kept in memory
 MAX_WAITING_PIECES = 64  # that the encoder has not sent yet: a browser asks for one at a time
+NOT_HERE = "its audio is not here"
 MAX_KEPT_SOUNDS = 4  # the last ones: each is asked for in pieces
+MAX_ENCODERS = 2  # at the same time, of all sessions
 MAX_SONGS = 100
 """Of a visitor of the web page, until they are removed."""
+MAX_UNFINISHED = 8
+"""Of them, in the queue or on their way: the page sends three ahead."""
 MAX_NAME_LENGTH = 255
 LAST_MESSAGES = ("details", "failed", "cancelled")
 
@@ -62,8 +67,21 @@ MAX_WISHES = 60  # remembered emotions on the curve
 MEDIA = {"csv": "text/csv", "m3u8": "audio/x-mpegurl"}
 
 log = logging.getLogger(__name__)
+_encoders = threading.BoundedSemaphore(MAX_ENCODERS)
 
 _Sent = tuple[str, tuple[bytes, ...], dict[str, Any]]
+
+
+@functools.cache
+def _title_of(path: Path) -> str:
+    try:
+        return decoding.probe(path).title or path.stem
+    except (MoodError, OSError):  # the song itself will say so
+        return path.stem
+
+
+def _playlist_formats(limits: Limits) -> list[str]:
+    return list(MEDIA) if limits.paths else ["csv"]
 
 
 def read_static(*names: str) -> str:
@@ -104,12 +122,19 @@ class Session:
         """Send a message to every view, or to the one that `view` names."""
         self._send({"type": kind, **content}, list(map(bytes, buffers)))
 
-    def send_piece(self, key: str, index: int, sound: bytes | None) -> None:
-        """Send a piece of a sound; the browser asks for one after the other. None means that there is no sound."""
+    def send_piece(self, key: str, index: int, sound: bytes | str) -> None:
+        """Send a piece of a sound; the browser asks for one after the other. Text says why there is no sound."""
+        if isinstance(sound, str):
+            self.tell("piece", key=key, index=index, last=True, why=sound)
+            return
         start = index * PIECE_BYTES
-        piece = (sound or b"")[start : start + PIECE_BYTES]
-        last = sound is None or start + PIECE_BYTES >= len(sound)
-        self.tell("piece", [piece] if piece else [], key=key, index=index, last=last)
+        piece = sound[start : start + PIECE_BYTES]
+        self.tell("piece", [piece] if piece else [], key=key, index=index, last=start + PIECE_BYTES >= len(sound))
+
+    def send_playlist(self, tracks: Sequence[Found], form: str, name: str, view: str, *, paths: bool) -> None:
+        """Send a playlist as a file; without `paths`, which are nobody's business on other people's machines."""
+        content = similarity.FORMATS[form](tracks if paths else [replace(track, file=None) for track in tracks])
+        self.tell("file", (content.encode(),), view=view, name=f"{name}.{form}", media=MEDIA[form])
 
 
 def encode_excerpt(path: Path, length_s: float | None = EXCERPT_S) -> bytes:
@@ -131,11 +156,12 @@ def encode_excerpt(path: Path, length_s: float | None = EXCERPT_S) -> bytes:
     if length_s is not None:
         start_s = 0.0 if duration_s is None else max(0.0, (duration_s - length_s) / 2)
         span = ("-ss", f"{start_s:.2f}", "-t", f"{length_s:.2f}")
-    done = ffmpeg.run(
-        *("-v", "error", *span, "-i", str(path.absolute()), "-vn", "-sn", "-dn"),
-        *("-map_metadata", "-1", "-ac", "1", "-c:a", "libmp3lame", "-b:a", f"{KBPS}k", "-f", "mp3", "-"),
-        max_bytes=MAX_SOUND_BYTES,
-    )
+    with _encoders:
+        done = ffmpeg.run(
+            *("-v", "error", *span, "-i", str(path.absolute()), "-vn", "-sn", "-dn"),
+            *("-map_metadata", "-1", "-ac", "1", "-c:a", "libmp3lame", "-b:a", f"{KBPS}k", "-f", "mp3", "-"),
+            max_bytes=MAX_SOUND_BYTES,
+        )
     if done.status != 0 or not done.output:
         raise AudioError(f"{path}: no excerpt can be made of it ({done.reason(path) if done.report else 'no sound'})")
     return done.output
@@ -146,7 +172,7 @@ class Sounds:
 
     Parameters
     ----------
-    send_piece : callable (key, index, sound or None)
+    send_piece : callable (key, index, sound or why there is none)
     library : mapping of str to Path
         Tracks that may be played as an excerpt.
 
@@ -156,13 +182,13 @@ class Sounds:
         Songs that may be played whole.
     """
 
-    def __init__(self, send_piece: Callable[[str, int, bytes | None], None], library: Mapping[str, Path]) -> None:
+    def __init__(self, send_piece: Callable[[str, int, bytes | str], None], library: Mapping[str, Path]) -> None:
         self.own: dict[str, Path] = {}
         self._send_piece, self._library = send_piece, library
         self._encoder = ThreadPoolExecutor(1, "jamendo-mood-sounds")
         self._closed = threading.Event()
         self._room = threading.Semaphore(MAX_WAITING_PIECES)
-        self._encoded: dict[str, bytes | None] = {}
+        self._encoded: dict[str, bytes | str] = {}
 
     def send(self, key: str, index: int) -> None:
         """Send a piece of a sound, or that there is no sound; returns at once, and drops what is asked for too fast."""
@@ -180,17 +206,17 @@ class Sounds:
         finally:
             self._room.release()
 
-    def _encode(self, key: str) -> bytes | None:
+    def _encode(self, key: str) -> bytes | str:
         if key not in self._encoded:
             path = self.own.get(key) or self._library.get(key)
             try:
                 with ffmpeg.stopped_by(self._closed.is_set):
-                    sound = None if path is None else encode_excerpt(path, None if key in self.own else EXCERPT_S)
+                    sound = encode_excerpt(path, None if key in self.own else EXCERPT_S) if path else NOT_HERE
             except CancelledError:
-                return None
+                return NOT_HERE
             except (AudioError, OSError) as error:
                 log.warning("%s", error)
-                sound = None
+                sound = "no MP3 can be made of it here" if path and path.is_file() else "its file is gone"
             self._encoded = dict([*self._encoded.items(), (key, sound)][-MAX_KEPT_SOUNDS:])
         return self._encoded[key]
 
@@ -235,6 +261,7 @@ class TagSession(Session):
             "cancel": self._on_cancel,
             "remove": self._on_remove,
             "save": self._on_save,
+            "playlist": self._on_playlist,
             "piece": self._on_piece,
         }
         super().__init__(send, handlers)
@@ -283,9 +310,7 @@ class TagSession(Session):
     def _tell(self, song: Song, kind: str, buffers: tuple[bytes, ...] = (), **content: Any) -> None:
         """Report what becomes of a song; also called from the thread that analyses."""
         content = {"id": song.id, "name": song.name, **content}
-        if kind == "tags" and song.prediction is not None:
-            self.on_prediction(song.name, song.prediction)
-        elif kind == "failed":
+        if kind == "failed":
             self.on_failure(f"{content['sentence']} {content['advice']}")
         with self._lock:
             if kind in LAST_MESSAGES:
@@ -299,6 +324,8 @@ class TagSession(Session):
                 self.tell(kind, buffers, **content)
             if song.finished and (song.removed or kind == "cancelled"):
                 self._forget(song.id)
+        if kind == "tags" and song.prediction is not None:
+            self.on_prediction(song.name, song.prediction)
 
     def _forget(self, identity: str) -> None:
         self._songs.pop(identity, None)
@@ -319,7 +346,8 @@ class TagSession(Session):
             view=view,
             paths=self._limits.paths,
             page=[list(tab) for tab in self._limits.page],
-            examples=[path.stem for path in self._examples],
+            examples=[_title_of(path) for path in self._examples],
+            formats=_playlist_formats(self._limits),
         )
         with self._lock:
             shown = [identity for identity, song in self._songs.items() if not song.removed]
@@ -333,9 +361,7 @@ class TagSession(Session):
         size_bytes = int(message["size"])
         if song.id in self._songs or len(song.id) > MAX_NAME_LENGTH:
             raise ValueError("this upload has already begun, or its id is too long")
-        if len(self._songs) >= MAX_SONGS and not self._limits.paths:  # strangers must not fill the memory
-            advice = "Remove some that are done, then upload this one again."
-            self.tell("failed", id=song.id, name=name, sentence="There are too many songs here.", advice=advice)
+        if self._is_full(song):
             return
         self._songs[song.id] = song
         try:
@@ -345,6 +371,15 @@ class TagSession(Session):
         else:
             song.path = self._uploads.path(song.id)
             self._acknowledge(song, 0)
+
+    def _is_full(self, song: Song) -> bool:
+        """Whether a stranger has too many songs already, and is told so: nobody may fill the memory or the queue."""
+        unfinished = sum(not each.finished for each in list(self._songs.values()))
+        if self._limits.paths or (len(self._songs) < MAX_SONGS and unfinished < MAX_UNFINISHED):
+            return False
+        advice = "Remove some, or wait until some are done, then try this one again."
+        self.tell("failed", id=song.id, name=song.name, sentence="There are too many songs here.", advice=advice)
+        return True
 
     def _on_chunk(self, message: Message, buffers: Buffers) -> None:
         song = self._songs.get(str(message["id"]))
@@ -368,7 +403,10 @@ class TagSession(Session):
             self.add_path(str(message["path"]))
 
     def _on_example(self, message: Message, _: Buffers) -> None:
-        self.add_path(self._examples[int(message["number"])])
+        path = self._examples[int(message["number"])]
+        song = self._make(uuid.uuid4().hex, path.name, path, uploaded=False)
+        if not self._is_full(song):
+            self._add(song)
 
     def _on_cancel(self, message: Message, _: Buffers) -> None:
         song = self._songs.get(str(message["id"]))
@@ -393,6 +431,12 @@ class TagSession(Session):
         if song.prediction is not None:
             name, media, content = songs.export(song.prediction, str(message["format"]), song.name)
             self.tell("file", (content,), view=str(message.get("view", "")), name=name, media=media)
+
+    def _on_playlist(self, message: Message, _: Buffers) -> None:
+        song, paths = self._songs[str(message["id"])], self._limits.paths
+        name = f"like {Path(song.name).stem or 'song'}"
+        tracks = similarity.describe(song.similar)
+        self.send_playlist(tracks, str(message["format"]), name, str(message.get("view", "")), paths=paths)
 
     def _on_piece(self, message: Message, _: Buffers) -> None:
         song = self._songs.get(str(message["key"]))
@@ -512,16 +556,13 @@ class FindSession(Session):
 
     def _show(self, number: int, title: str, ms: float) -> None:
         tracks = [songs.describe_track(track) for track in self.found]
-        formats = list(MEDIA) if self._limits.paths else ["csv"]
-        self._results = {"number": number, "title": title, "tracks": tracks, "ms": ms, "formats": formats}
+        self._results = {"number": number, "title": title, "tracks": tracks, "ms": ms}
+        self._results["formats"] = _playlist_formats(self._limits)
         self.tell("results", **self._results)
 
     def _on_save(self, message: Message, _: Buffers) -> None:
-        form = str(message["format"])
-        # On other people's machines paths are nobody's business.
-        tracks = self.found if self._limits.paths else [replace(track, file=None) for track in self.found]
-        content = similarity.FORMATS[form](tracks).encode()
-        self.tell("file", (content,), view=str(message.get("view", "")), name=f"playlist.{form}", media=MEDIA[form])
+        form, view = str(message["format"]), str(message.get("view", ""))
+        self.send_playlist(self.found, form, "playlist", view, paths=self._limits.paths)
 
     def _on_piece(self, message: Message, _: Buffers) -> None:
         self._sounds.send(str(message["key"]), max(0, int(message["index"])))

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from jamendo_mood.library import similarity
 from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.tagging import emotions
 from jamendo_mood.tagging.analysis import Analysis, Limits, Progress, analyse, explain, explain_error
-from jamendo_mood.tagging.prediction import Prediction, plot_song, to_document, write_csv
+from jamendo_mood.tagging.prediction import SPREAD_PERCENT, Prediction, describe_mood, plot_song, to_document, write_csv
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import CancelledError, LimitError, MoodError, UsageError
@@ -53,10 +53,14 @@ class Song:
         Set by the user, and by the analysing thread once `prediction` or `error` is there.
     prediction : Prediction or None
     error : Exception or None
+    similar : list of Found
+        Tracks of the library, the most similar first.
     removed : bool
         Whether the user has removed it, so that nothing more is shown.
     finished : bool
         Whether no more messages follow, so that its file can be deleted.
+    detailed : bool
+        Whether it gets ``details``, which take about as long as its moods.
     """
 
     id: str
@@ -68,8 +72,10 @@ class Song:
     done: threading.Event = field(default_factory=threading.Event)
     prediction: Prediction | None = None
     error: Exception | None = None
+    similar: list[Found] = field(default_factory=list)
     removed: bool = False
     finished: bool = False
+    detailed: bool = True
 
 
 class Tell(Protocol):
@@ -124,9 +130,8 @@ class SongQueue:
     def put(self, song: Song) -> None:
         """Queue a song; returns at once. One too many fails at once."""
         if self.is_full:
-            song.error = LimitError("too many songs are waiting here; try again in a minute")
+            fail(song, _busy(song.name), self._limits)
             song.done.set()
-            song.tell(song, "failed", sentence="Too many songs are waiting here.", advice="Try again in a minute.")
             return
         song.tell(song, "progress", stage="queue")
         self._put(lambda: self._try(song))
@@ -136,12 +141,11 @@ class SongQueue:
         if self._worker is None:
             self._put(lambda: self._load_all(on_failure))
 
-    def close(self, *, wait: bool = True) -> None:
-        """End the thread once it is done with the queued songs; by default it is waited for."""
+    def close(self, wait_s: float | None = None) -> None:
+        """End the thread once it is done with the queued songs; it is waited for, by default as long as it takes."""
         if self._worker is not None:
             self._waiting.put(None)
-            if wait:
-                self._worker.join()
+            self._worker.join(wait_s)
             self._worker = None
 
     def wait(self, song: Song) -> Prediction:
@@ -197,11 +201,14 @@ class SongQueue:
         song.prediction = analysis.prediction
         song.tell(song, "tags", (timeline,), playable=not song.uploaded, **description)
         song.done.set()  # `wait` returns now; what follows is only shown in the browser
-        self._describe(song, analysis)
+        if song.detailed:
+            self._describe(song, analysis)
 
     def _describe(self, song: Song, analysis: Analysis) -> None:
         try:
-            details, picture = describe_details(analysis, self._tagger, self._library)
+            if self._library is not None:
+                song.similar = self._library.similar(analysis.frames.mean(axis=0), PLAYLIST)
+            details, picture = describe_details(analysis, self._tagger, song.similar)
         except Exception as error:  # the moods are known: a missing picture is not a failure
             log.warning("%s: no details (%s)", song.name, error)
             song.tell(song, "details", why={}, similar=[])
@@ -249,6 +256,14 @@ class _Throttled:
 MAX_AT_ONCE = 5
 """All uploads of a notebook together may be so many times as large as the largest file allowed."""
 MAX_FILES = 100
+
+
+class BusyError(LimitError):
+    """There is no room for another song just now."""
+
+
+def _busy(name: str) -> BusyError:
+    return BusyError(f"{name} has to wait: there are too many songs; upload it again in a minute")
 
 
 class Room:
@@ -327,19 +342,19 @@ class Uploads:
         Raises
         ------
         LimitError
-            It is too large, or too much is there already.
+            It is too large, or too many are there already.
         UsageError
             Its size is negative, this upload has already begun, or it cannot be stored; the log says why.
         """
         self._limits.check_size(name, size_bytes)
         if size_bytes < 0 or identity in self._files:
             raise UsageError(f"{name}: an upload of {size_bytes} bytes cannot begin")
-        if not self._room.take(size_bytes):
-            raise LimitError(f"{name} has to wait: there are too many songs; upload it again when some are done")
+        if not self._room.take(0):
+            raise _busy(name)
         try:
             self._files[identity] = self._make(name, size_bytes)
         except (OSError, UsageError) as error:
-            self._room.give_back(size_bytes)
+            self._room.give_back(0)
             log.error("uploads cannot be stored: %s", error)
             raise UsageError("uploads cannot be stored") from error
 
@@ -360,6 +375,8 @@ class Uploads:
         ------
         UsageError
             There is no such upload, or this is not its next piece.
+        LimitError
+            Too much is there already.
         DiskFullError
             The disk is full.
         """
@@ -367,6 +384,9 @@ class Uploads:
         fits = upload is not None and offset == upload.received and offset + len(piece) <= upload.size_bytes
         if upload is None or not fits or not len(piece):
             raise UsageError("a piece of an upload came out of order; try the upload again")
+        if not self._room.take(len(piece), files=0):  # what was only announced takes no room from others
+            raise _busy(upload.name)
+        upload.received += len(piece)
         try:
             with upload.path.open("ab") as file:
                 file.write(piece)
@@ -375,7 +395,6 @@ class Uploads:
                 raise scratch_full(upload.path) from error
             log.error("%s: %s", upload.path, error)
             raise UsageError("uploads cannot be stored") from error
-        upload.received += len(piece)
         return upload.received
 
     def is_complete(self, identity: str) -> bool:
@@ -392,7 +411,7 @@ class Uploads:
         upload = self._files.pop(identity, None)
         if upload is not None:
             upload.folder.close()
-            self._room.give_back(upload.size_bytes)
+            self._room.give_back(upload.received)
 
     def __contains__(self, identity: object) -> bool:
         return identity in self._files
@@ -401,10 +420,10 @@ class Uploads:
 SENT_TAGS = 60
 """Tags sent to the browser: all of MTG-Jamendo's, the highest of AudioSet's 527."""
 
-SPREAD_PERCENT = (10, 90)
 COURSE_POINTS = 60
 CARRIED_STRETCHES = 4
-SIMILAR = 6
+SIMILAR, PLAYLIST = 6, 25
+"""Similar tracks that are shown, and in a playlist of them."""
 
 Array = npt.NDArray[np.float32]
 
@@ -438,17 +457,20 @@ def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, A
         for column, tag in enumerate(best)
     ]
     timeline = np.rint(255 * np.clip(prediction.share(prediction.frame_scores[:, best]), 0, 1)).astype(np.uint8)
-    said = {name: text.format(None, *scale) for name, text in asdict(words).items() if isinstance(text, str)}
-    if prediction.ranks:
-        said["undecided"] = words.ranked
     description = {
         "name": name,
         "title": prediction.title,
         "artist": prediction.artist,
         "duration_s": prediction.duration_s,
+        "mood": describe_mood(prediction),
         "tags": tags,
         "scale": list(scale),
-        "words": said,
+        "words": {
+            "choose": words.choose,
+            "carried": words.carried,
+            "nothing": words.nothing,
+            "legend": prediction.legend,
+        },
         "frames": len(timeline),
         "columns": timeline.shape[1],
         **_on_plane(prediction, tagger),
@@ -469,14 +491,14 @@ def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, 
     }
 
 
-def describe_details(analysis: Analysis, tagger: Tagger, library: Library | None) -> tuple[dict[str, Any], bytes]:
+def describe_details(analysis: Analysis, tagger: Tagger, similar: Sequence[Found]) -> tuple[dict[str, Any], bytes]:
     """What takes longer than the tags: why each was given, similar tracks, and the spectrogram.
 
     Returns
     -------
     details : dict
         ``why``: for each tag at most 4 stretches that carried it, in order, start and end in seconds; ``similar``:
-        tracks of the library.
+        the first of these tracks of the library.
     spectrogram : bytes
         PNG of the whole file, without axes.
     """
@@ -485,7 +507,7 @@ def describe_details(analysis: Analysis, tagger: Tagger, library: Library | None
         tag: sorted([start_s, end_s] for start_s, end_s, _ in explanation.carried(column, CARRIED_STRETCHES))
         for column, tag in enumerate(analysis.prediction.targets)
     }
-    found = [] if library is None else similarity.describe(library.similar(analysis.frames.mean(axis=0), SIMILAR))
+    found = similarity.describe(similar[:SIMILAR])
     return {"why": why, "similar": [describe_track(track) for track in found]}, png_bytes(analysis.spectrogram)
 
 
@@ -527,18 +549,13 @@ def _write_csv(prediction: Prediction) -> bytes:
     return text.getvalue().encode()
 
 
-def _write_json(prediction: Prediction) -> bytes:
-    return (plaintext.to_json(to_document([prediction], timeline=True), indent=1) + "\n").encode()
-
-
-def _write_png(prediction: Prediction) -> bytes:
-    return plot_song(prediction).to_png(dpi=150)
-
-
-_EXPORTS = {
+_EXPORTS: dict[str, tuple[str, Callable[[Prediction], bytes]]] = {
     "csv": ("text/csv", _write_csv),
-    "json": ("application/json", _write_json),
-    "png": ("image/png", _write_png),
+    "json": (
+        "application/json",
+        lambda one: (plaintext.to_json(to_document([one], timeline=True), indent=1) + "\n").encode(),
+    ),
+    "png": ("image/png", lambda one: plot_song(one).to_png(dpi=150)),
 }
 
 

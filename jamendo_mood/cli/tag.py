@@ -307,15 +307,17 @@ def add_web(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", metavar="H", help="default 127.0.0.1; 0.0.0.0 serves others too, with a token"
     )
-    for name, default, what in (
-        ("--visitors", 200, "visitors at the same time"),
-        ("--max-mb", 200, "the largest upload"),
-        ("--max-minutes", 120, "the longest song"),
+    for names, default, what in (
+        (("--visitors", "--kernels"), 200, "visitors at the same time"),
+        (("--max-mb",), 200, "the largest upload"),
+        (("--max-minutes",), 120, "the longest song"),
+        (("--idle-minutes",), 20, "until the place of an idle visitor is given to others"),
     ):
-        parser.add_argument(name, type=shared.positive, default=default, metavar="N", help=f"{what} ({default})")
+        parser.add_argument(*names, type=shared.positive, default=default, metavar="N", help=f"{what} ({default})")
     parser.add_argument(
         "--examples", type=Path, nargs="+", default=[], metavar="SONG", help="songs that a visitor can try by a click"
     )
+    parser.add_argument("--warm", type=shared.whole, help=argparse.SUPPRESS)  # of kernels, which there were once
     parser.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
 
 
@@ -345,6 +347,7 @@ def web(arguments: argparse.Namespace) -> int:
         host=arguments.host,
         port=arguments.port,
         visitors=arguments.visitors,
+        idle_s=60.0 * arguments.idle_minutes,
         limits=Limits(arguments.max_mb * MEGABYTE, 60.0 * arguments.max_minutes, paths=False),
         browser=not arguments.no_browser,
         examples=tuple(arguments.examples),

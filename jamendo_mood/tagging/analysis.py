@@ -23,7 +23,7 @@ from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.audio.spectrograms import Drawing, Spectrogram
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import apply_frontend, blocks_of, embed_chunks
-from jamendo_mood.tagging.prediction import SILENCE, Prediction, score_embedding
+from jamendo_mood.tagging.prediction import SILENCE, Prediction, clock, score_embedding
 from jamendo_mood.tasks.calibration import log_odds
 from jamendo_mood.training.data import context_of, thin
 from jamendo_mood.training.model import Tagger
@@ -90,13 +90,6 @@ class Limits:
         """Raise `LimitError` for sound that is too long; None is a length that is not known."""
         if length_s is not None and length_s > self.length_s:
             raise LimitError(f"{name} lasts {clock(length_s)}; the limit here is {clock(self.length_s)}")
-
-
-def clock(length_s: float) -> str:
-    """A length as people read it: ``2:31:00``, ``3:05``."""
-    minutes, seconds = divmod(round(length_s), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 @dataclass(frozen=True)

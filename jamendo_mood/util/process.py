@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from jamendo_mood.util.errors import UsageError
 
@@ -107,6 +107,12 @@ def ignore() -> None:
     """Ignore signals from now on: the program is done, and only Python has to end."""
     for number in _WORDS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def end_now(line: str) -> NoReturn:
+    """Say a line, and end the process with status 0, even from within an import; nothing else is cleaned up."""
+    os.write(_watches[0].stderr if _watches else 2, (line + "\n").encode())
+    os._exit(0)
 
 
 def _describe(number: int, kept: str) -> str:

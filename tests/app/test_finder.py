@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from toy_page import ToyPage
 
-from jamendo_mood.app import finder
-from jamendo_mood.app.finder import FindWidget
+from jamendo_mood.app import session
+from jamendo_mood.app.widget import FindWidget
 from jamendo_mood.library import mood_log
 from jamendo_mood.library.similarity import Library
 from jamendo_mood.tagging.analysis import Limits
@@ -129,7 +129,7 @@ def test_a_query_that_cannot_be_answered_is_told(page, query, sentence):
     ids=str,
 )
 def test_a_message_that_makes_no_sense_does_no_harm(widget, page, message):
-    widget.browser._receive(message, [])
+    widget.session.receive(message, [])
     page.say("hello")
     assert page.wait_for("setup")
 
@@ -211,7 +211,7 @@ def test_the_curve_is_of_the_latest_and_what_is_no_emotion_is_not_remembered(pag
     assert "no emotion 'xyzzy'" in page.wait_for("failed")[0]["sentence"]
     page.say("query", **asked)  # makes no sense, and is dropped
     assert not log.exists()
-    monkeypatch.setattr(finder, "MAX_WISHES", 2)
+    monkeypatch.setattr(session, "MAX_WISHES", 2)
     for _ in range(3):
         page.say("query", emotion="joy", **asked)
     assert [len(message["wishes"]) for message, _ in page.all("history")] == [1, 2, 2]

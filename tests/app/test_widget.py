@@ -1,5 +1,8 @@
 """The widget that tags songs, its fallback, and what it shares with the other widget."""
 
+import base64
+import csv
+import io
 import shutil
 import subprocess
 import sys
@@ -8,49 +11,56 @@ import threading
 import time
 import types
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from toy_examples import OTHER_SPEC
 from toy_page import ToyPage
 
-from jamendo_mood.app import finder, songs, widget
-from jamendo_mood.app.widget import PIECE_BYTES, Fallback, ScriptWidget, Sounds, TagWidget, encode_excerpt, read_static
+from jamendo_mood.app import session, songs
+from jamendo_mood.app.session import PIECE_BYTES, Session, Sounds, encode_excerpt, read_static
+from jamendo_mood.app.widget import Fallback, ScriptWidget, TagWidget
 from jamendo_mood.audio import decoding
+from jamendo_mood.library.similarity import open_library
 from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.tagging.prediction import predict
 from jamendo_mood.util.errors import AudioError, LimitError, MoodError, UsageError
 
-SCRIPTS = {"tagging": widget, "finding": finder}
+SCRIPTS = {"tagging": session.TAG_SCRIPTS, "finding": session.FIND_SCRIPTS}
 
 
 @pytest.fixture
-def script(monkeypatch):
-    sent = []
-    script = ScriptWidget(("dom.js",), "draw", {})
-    monkeypatch.setattr(script, "send", lambda content, buffers: sent.append((content, buffers)))
-    script.sent = sent
-    return script
+def sent():
+    return []
 
 
-def test_messages_go_both_ways(script):
+@pytest.fixture
+def script(sent):
+    return Session(lambda content, buffers: sent.append((content, buffers)), {})
+
+
+def test_messages_go_both_ways(monkeypatch, sent):
     heard = []
-    other = ScriptWidget(("dom.js",), "draw", {"hello": lambda message, buffers: heard.append((message, buffers))})
-    other._handle_custom_msg({"type": "hello"}, [b"x"])
+    widget = ScriptWidget(("dom.js",), "draw")
+    widget.session = Session(widget.carry, {"hello": lambda message, buffers: heard.append((message, buffers))})
+    widget._handle_custom_msg({"type": "hello"}, [b"x"])
     assert heard == [({"type": "hello"}, [b"x"])]
-    assert other._esm == read_static("dom.js") + "export default { render: draw };"
-    assert other._css == read_static("style.css")
-    script.tell("tags", (b"x",), id="1")
-    assert script.sent == [({"type": "tags", "id": "1"}, [b"x"])]
+    assert widget._esm == read_static("dom.js") + "export default { render: draw };"
+    assert widget._css == read_static("style.css")
+    monkeypatch.setattr(widget, "send", lambda content, buffers: sent.append((content, buffers)))
+    widget.session.tell("tags", (b"x",), id="1")
+    assert sent == [({"type": "tags", "id": "1"}, [b"x"])]
 
 
 @pytest.mark.parametrize("length", [1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES])
-def test_a_sound_comes_in_pieces(script, length):
+def test_a_sound_comes_in_pieces(script, sent, length):
     sound = bytes(range(256)) * (length // 256 + 1)
     index, together = 0, b""
     while True:
         script.send_piece("k", index, sound[:length])
-        content, (piece,) = script.sent[-1]
+        content, (piece,) = sent[-1]
         together += piece
         index += 1
         if content["last"]:
@@ -59,19 +69,18 @@ def test_a_sound_comes_in_pieces(script, length):
     assert index == -(-length // PIECE_BYTES)
 
 
-def test_no_sound_and_a_piece_past_the_end_are_empty(script):
-    script.send_piece("k", 0, None)
+def test_no_sound_and_a_piece_past_the_end_are_empty(script, sent):
+    script.send_piece("k", 0, "its file is gone")
     script.send_piece("k", 99, b"abc")
-    assert [(content["index"], content["last"], buffers) for content, buffers in script.sent] == [
-        (0, True, []),
-        (99, True, []),
+    assert [(content["index"], content["last"], content.get("why"), buffers) for content, buffers in sent] == [
+        (0, True, "its file is gone", []),
+        (99, True, None, []),
     ]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_script_is_one_module_that_needs_no_other(name, tmp_path):
-    module = SCRIPTS[name]
-    script = ScriptWidget(module.SCRIPTS, "draw", {})._esm
+    script = ScriptWidget(SCRIPTS[name], "draw")._esm
     assert "innerHTML" not in script  # text from outside must stay text
     assert "http://" not in script.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in script + read_static("style.css")
@@ -116,23 +125,23 @@ def test_sounds_come_by_key_and_nothing_else_does(song, tmp_path):
 
     def send(key, index, sound):
         sent.append((key, index, sound))
-        if len(sent) == 5:
+        if len(sent) == 6:
             all_there.set()
 
     broken = tmp_path / "broken.mp3"
     broken.write_text("text")
-    sounds = Sounds(send, {"48/948": song, "broken": broken})
+    sounds = Sounds(send, {"48/948": song, "broken": broken, "gone": tmp_path / "gone.mp3"})
     sounds.own["mine"] = song
-    for key in ("48/948", "48/948", "mine", str(song), "broken"):
+    for key in ("48/948", "48/948", "mine", str(song), "broken", "gone"):
         sounds.send(key, 2)
     assert all_there.wait(60)
     keys, indices, content = zip(*sent, strict=True)
-    assert keys == ("48/948", "48/948", "mine", str(song), "broken")
+    assert keys == ("48/948", "48/948", "mine", str(song), "broken", "gone")
     assert set(indices) == {2}
     assert content[0] is content[1]  # encoded once
     assert len(content[2]) > len(content[0]) * 1.2  # one's own song is heard whole: 40 s, not 30
-    assert content[3] is None  # no path opens anything
-    assert content[4] is None
+    # No path opens anything, and none is told.
+    assert content[3:] == ("its audio is not here", "no MP3 can be made of it here", "its file is gone")
 
 
 pytest_plugins = ["demo_corpus"]
@@ -199,6 +208,52 @@ def test_an_uploaded_song_is_tagged(widget, page, corpus, logmel, corpus_tagger)
     saved = {**widget.get_state(), **widget.browser.get_state()}  # with the notebook
     assert not any(isinstance(value, bytes | memoryview) for value in saved.values())
     assert "my song" not in str(saved)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_similar_tracks_become_a_playlist(make_widget, monkeypatch, corpus, corpus_store, corpus_tagger, own):
+    library = open_library(corpus_store, corpus_tagger, corpus.audio)
+    page = ToyPage(make_widget(library=library, limits=Limits(paths=own)), monkeypatch)
+    page.say("hello")
+    assert page.wait_for("setup")[0]["formats"] == (["csv", "m3u8"] if own else ["csv"])
+    page.upload("my song.mp3", corpus.path(0).read_bytes())
+    shown = [track["key"] for track in page.wait_for("details")[0]["similar"]]
+    for form in ("csv", "m3u8"):
+        page.say("playlist", id="up", format=form, view="v")
+    (table, (rows,)), (playlist, (lines,)) = page.wait_for_two("file")
+    assert (table["name"], table["view"], playlist["name"]) == ("like my song.csv", "v", "like my song.m3u8")
+    tracks = list(csv.DictReader(io.StringIO(rows.decode())))
+    assert [track["key"] for track in tracks[: len(shown)]] == shown
+    assert len(tracks) == min(len(library), 25)
+    assert tracks[0]["title"].startswith("Study in")
+    assert (str(corpus.audio) in rows.decode()) == own  # no path of another's machine
+    assert (str(corpus.audio) in lines.decode()) == own
+
+
+def test_a_picture_of_the_last_song_is_saved_with_the_notebook(make_widget, corpus, monkeypatch):
+    outputs = {}
+
+    def publish(data, metadata=None, *, transient=None, update=False, **_):
+        identity = (transient or {}).get("display_id", "widget")
+        assert update == (identity in outputs)  # replaced, not piled up
+        outputs[identity] = data
+
+    publisher = SimpleNamespace(publish=publish)
+    monkeypatch.setattr(InteractiveShell, "initialized", lambda: True)
+    monkeypatch.setattr(InteractiveShell, "instance", lambda: SimpleNamespace(display_pub=publisher))
+    widget = make_widget()
+    widget._ipython_display_()
+    assert "application/vnd.jupyter.widget-view+json" in outputs.pop("widget")
+    (identity,) = outputs
+    assert outputs[identity] == {"text/plain": ""}
+    pictures = []
+    for number in range(2):
+        widget.tag_file(corpus.path(number), f"song {number}.mp3")
+        pictures.append(outputs[identity]["image/png"])
+        assert f"song {number}.mp3" in outputs[identity]["text/plain"]
+    assert pictures[0] != pictures[1]
+    assert base64.b64decode(pictures[1]).startswith(b"\x89PNG")
+    assert len(outputs) == 1
 
 
 def test_songs_wait_for_their_turn_and_those_that_fail_stop_nobody(page, widget, corpus):
@@ -336,7 +391,7 @@ def test_messages_that_make_no_sense_do_no_harm(widget, page, corpus):
     ):
         page.told.clear()
         page.say("begin", id="up", name="a.mp3", size=10)
-        widget.browser._receive(message, [])
+        widget.session.receive(message, [])
         page.say("cancel", id="up")
         assert page.wait_for("cancelled", id="up"), message
     assert widget.tag_file(corpus.path(0)).title
@@ -388,7 +443,7 @@ def test_what_a_view_asks_for_comes_to_it_alone(page, corpus):
 def test_a_widget_can_be_closed(make_widget, corpus, temporary):
     widget = make_widget()
     widget.tag_bytes("a.mp3", corpus.path(0).read_bytes())
-    widget.browser._receive({"type": "begin", "id": "x", "name": "half.mp3", "size": 10}, [])
+    widget.session.receive({"type": "begin", "id": "x", "name": "half.mp3", "size": 10}, [])
     assert list(temporary.iterdir()) != []
     widget.close()
     assert list(temporary.iterdir()) == []

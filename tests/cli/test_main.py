@@ -752,9 +752,9 @@ def test_without_a_tagger_the_built_in_one_is_used(run, tmp_path):
     outcome = run("tag", tmp_path / "s", "--format", "json")
     assert outcome.status == 0
     assert "the tagger audioset that comes with jamendo-mood: AudioSet's 7 music moods" in outcome.err
-    (song,) = json.loads(outcome.out)
-    assert len(song["tags"]) == 7
-    assert {tag["reliability"] for tag in song["tags"]} <= {"good", "fair", "weak", "unknown"}
+    (song,) = json.loads(outcome.out)["results"]
+    assert len(song["targets"]) == 7
+    assert {tag["reliability"] for tag in song["targets"]} <= {"good", "fair", "weak", "unknown"}
 
 
 def test_the_built_in_tagger_says_what_a_song_needs(run, places, monkeypatch):
@@ -835,8 +835,8 @@ def test_a_file_a_folder_and_a_store_give_the_same_tags(run, songs, corpus, corp
     def tags(*arguments):
         outcome = run("tag", *arguments, "--tagger", tagger_folder, "--format", "json", "--top", "3", "--timeline")
         assert outcome.status == 0
-        described = {Path(song["file"]).with_suffix("").name: song for song in json.loads(outcome.out)}
-        return {name: (song["tags"], song["timeline"]) for name, song in described.items()}
+        described = {Path(song["file"]).with_suffix("").name: song for song in json.loads(outcome.out)["results"]}
+        return {name: (song["targets"], song["timeline"]) for name, song in described.items()}
 
     of_store = tags(store.root)
     of_folder = tags(songs)
@@ -850,7 +850,7 @@ def test_a_file_a_folder_and_a_store_give_the_same_tags(run, songs, corpus, corp
 def test_tags_come_in_the_order_of_the_files_given(run, songs, tagger_folder):
     files = [songs / "03" / "1003.mp3", songs / "01" / "1001.mp3", songs / "03" / "1003.mp3"]
     outcome = run("tag", *files, "--tagger", tagger_folder, "--format", "json")
-    assert [song["file"] for song in json.loads(outcome.out)] == [str(files[0]), str(files[1])]
+    assert [song["file"] for song in json.loads(outcome.out)["results"]] == [str(files[0]), str(files[1])]
 
 
 def test_tag_prints_a_table_with_title_and_artist(run, corpus, songs, tagger_folder):
@@ -883,7 +883,7 @@ def test_a_bad_file_among_good_ones_is_told_on_stderr_alone(songs, tagger_folder
     good = songs / "00" / "1000.mp3"
     outcome = run_apart("tag", good, bad, "--tagger", tagger_folder, "--format", "json")
     assert outcome.status == 1
-    assert [song["file"] for song in json.loads(outcome.out)] == [str(good)]
+    assert [song["file"] for song in json.loads(outcome.out)["results"]] == [str(good)]
     lines = [line for line in re.split(r"[\r\n]+", outcome.err) if line.strip() and "track" not in line]
     assert len(lines) == 2
     assert lines[0].startswith(f"failed: {bad}: not a readable audio file")

@@ -12,6 +12,7 @@ from jamendo_mood.cli import evaluate, extract, shared, tag, train
 from jamendo_mood.evaluation.evaluate import Scores
 from jamendo_mood.extraction.streaming import ExtractReport
 from jamendo_mood.tagging.emotions import Place
+from jamendo_mood.tagging.prediction import to_document
 from jamendo_mood.tasks.metrics import Comparison
 from jamendo_mood.training.fit import Epoch, TrainConfig
 from jamendo_mood.training.heads import HeadConfig
@@ -176,12 +177,12 @@ def test_a_timeline_has_a_line_for_each_frame(show):
 
 
 @pytest.mark.parametrize("timeline", [False, True])
-def test_tags_as_json_are_a_list_of_songs(show, timeline):
+def test_tags_as_json_are_a_document(show, timeline):
     predictions = [make_prediction(), replace(make_prediction(), source="ü.mp3")]
     out = show(*predictions, form="json", top=2, timeline=timeline)
-    assert json.loads(out) == [prediction.to_json(2, timeline=timeline) for prediction in predictions]
+    assert json.loads(out) == to_document(predictions, count=2, timeline=timeline)
     assert "ü.mp3" in out
-    assert json.loads(show(form="json", timeline=timeline)) == []
+    assert json.loads(show(form="json", timeline=timeline)) == to_document([])
 
 
 def read_csv(text):

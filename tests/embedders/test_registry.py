@@ -311,7 +311,7 @@ def test_a_tagger_on_another_hop_listens_at_that_hop(corpus, corpus_tagger, run,
     for source in (song, store):
         done = run("tag", source, "--tagger", tmp_path / "tagger", "--timeline", "--format", "json")
         assert done.status == 0, done.err
-        timelines.append(json.loads(done.out)[0]["timeline"])
+        timelines.append(json.loads(done.out)["results"][0]["timeline"])
     assert timelines[0]["times_s"][:3] == [0, 0.5, 1]
     assert timelines[0]["times_s"] == timelines[1]["times_s"]
     done = run("extract", song.parent, "--store", store, "--embedder", "logmel")

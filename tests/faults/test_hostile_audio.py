@@ -111,7 +111,7 @@ def test_hostile_files_are_embedded_or_named(seeds, start, amount, figure, tmp_p
     cost, out, said = start(extract, tag, tagger=tmp_path / "tagger")
     assert cost["statuses"] == [1, 1]
     embedded, failed = check_store(EmbeddingStore(store), files)
-    tagged = {song["file"] for song in json.loads(out[out.index("[") :])}
+    tagged = {song["file"] for song in json.loads(out[out.index('{"schema"') :])["results"]}
     assert tagged == {str(files[key]) for key in embedded if files[key] in heard}
     assert all(str(files[key]) in said for key in failed)
     assert "\x1b" not in out
@@ -173,7 +173,8 @@ def test_no_file_leads_to_another_or_to_an_address(pointing, hear, start, amount
     tag = ("tag", *chosen, "--tagger", tmp_path / "tagger", "--format", "json")
     if amount(0, 1):
         _, out, _ = start(tag, tagger=tmp_path / "tagger")
-        assert len(json.loads(out[out.index("[") :])) == sum(level is not None for level in loudness.values())
+        tagged = json.loads(out[out.index('{"schema"') :])["results"]
+        assert len(tagged) == sum(level is not None for level in loudness.values())
     assert came == []
     figure(
         "files that name another file or an address (playlists, subtitles, movies, ID3 links)",

@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "jamendo_mood"
 
 MODULES_OF_EXTRAS = {
-    "notebook": {"figures", "spectrograms", "tag", "tags", "widget", "finder"},
-    "web": {"http_security", "web"},
+    "notebook": {"figures", "spectrograms", "tag", "tags", "widget"},
+    "web": {"api", "figures", "server", "spectrograms", "tag", "tags"},
     "classical": {"handcrafted"},
     "fast": {"decoding"},
     "parquet": {"parquet"},
@@ -38,6 +38,7 @@ NOT_DECLARED = {"google.colab"}  # there on Colab alone
 RUN_OR_NEEDED = {
     "build": "python -m build",
     "furo": "make docs",
+    "h11": "uvicorn reads requests with it, and older ones can be fooled",
     "jupyter": "what notebooks are opened with",
     "mypy": "make types",
     "myst-parser": "make docs",
@@ -50,6 +51,7 @@ RUN_OR_NEEDED = {
     "sphinx": "make docs",
     "sphinx-argparse": "make docs",
     "types-tqdm": "make types",
+    "websockets": "uvicorn talks to pages with it",
 }
 """Requirements that nothing imports, and what they are for."""
 

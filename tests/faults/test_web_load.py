@@ -1,13 +1,15 @@
-"""More visitors than places, all at once: each is served or told to wait, and hears of nobody's song but its own."""
+"""Two hundred visitors at once: each song is right or its visitor is told to wait, and nobody hears of another's."""
 
 import asyncio
 import json
 import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
-import psutil
 import pytest
-from webclient import TOKEN, Visitor, make_song, own_mb
+from webclient import Visitor, make_song, serve
 
 from jamendo_mood.tagging.prediction import predict
 
@@ -16,105 +18,142 @@ pytest_plugins = ["webplugin"]
 pytestmark = pytest.mark.thorough
 
 RETRY_S = 0.5  # sooner than a browser would
+VISITOR_MB = 5
+PLACES = 150
 
 
-async def visit(served, songs, started, refused):
-    """Come until there is a place, upload all songs, and go; returns what was seen."""
-    visitor, told_to_wait, results = Visitor(served), 0, []
-    await visitor.ask(f"/?token={TOKEN}")
-    while (answer := await visitor.come()).status != 200:
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "15")
-        assert "places are taken" in answer.text
+async def visit(served, name, content, started):
+    """Come until there is a place, upload a song until it is taken, and go; returns what was seen."""
+    told_to_wait = 0
+    while True:
+        visitor = Visitor(served)
+        if await visitor.come():
+            break
+        assert visitor.socket.close_code == 1013
+        await visitor.leave()
         told_to_wait += 1
-        refused.set()
         await asyncio.sleep(RETRY_S)
-    await visitor.connect()
-    for name, content in songs.items():
-        results.append(await visitor.upload(name, content))
+    while (result := await visitor.upload(name, content))["type"] == "failed":
+        assert "too many songs" in result["sentence"]
+        told_to_wait += 1
+        await asyncio.sleep(RETRY_S)
     done_s = time.monotonic() - started
-    await refused.wait()  # nobody goes before somebody had to wait
-    assert await visitor.leave() == 204
+    await visitor.leave()
     return SimpleNamespace(**locals())
 
 
-async def wait_until(look, seconds=30):
-    end = time.monotonic() + seconds
-    while not look() and time.monotonic() < end:
-        await asyncio.sleep(0.2)
-    assert look()
-
-
 @pytest.fixture(scope="module")
-def crowd(amount, served, listener, tmp_path_factory, finish):
+def crowd(amount, listener, listener_folder, tmp_path_factory, finish):
     """What all visitors saw; and of each song the scores that `jamendo-mood tag` gives it."""
-    count, each = amount(5, 20), amount(1, 3)
-    songs = [{f"song {n:02d}-{k}.wav": make_song(10 * n + k) for k in range(each)} for n in range(count)]
-    before = SimpleNamespace(kernels=len(served.kernels()), memory_mb=served.memory_mb())
+    count = amount(200, 200)
+    songs = {f"song {number:03d}.wav": make_song(number, 2.0) for number in range(count)}
+    with serve(tmp_path_factory.mktemp("crowd"), "--tagger", listener_folder, "--visitors", PLACES) as served:
+        assert served.tag(make_song(999))[0].status == 200  # all is loaded
+        before_mb = served.server_mb()
 
-    async def come():
-        started, refused = time.monotonic(), asyncio.Event()
-        return await asyncio.gather(*(visit(served, own, started, refused) for own in songs))
+        async def come():
+            started = time.monotonic()
+            return await asyncio.gather(*(visit(served, name, song, started) for name, song in songs.items()))
 
-    seen = finish(come())
-    finish(wait_until(lambda: len(served.kernels()) == len(served.folders()) == 1))
+        seen = finish(come())
+        after_mb, peak_mb = served.server_mb(), served.peak_mb
+        for _ in range(100):
+            if not served.files():
+                break
+            time.sleep(0.1)
+        left = served.files()
+        answers = ask_all(served, songs)
     folder, scores = tmp_path_factory.mktemp("songs"), {}
-    for name, content in (pair for own in songs for pair in own.items()):
+    for name, content in songs.items():
         (folder / name).write_bytes(content)
         found = predict(folder / name, *listener)
         scores[name] = dict(zip(found.targets, found.track_scores.tolist(), strict=True))
-    return SimpleNamespace(seen=seen, scores=scores, before=before, after=served.memory_mb())
+    return SimpleNamespace(**locals())
 
 
-def test_all_are_served_or_told_to_wait_with_the_moods_of_their_own_songs(crowd, places, served, figure):
+def ask_all(served, songs):
+    """The API's answers to as many callers at once; who is told to wait comes again."""
+
+    def ask(content):
+        while True:
+            request = urllib.request.Request(f"http://{served.host}/api/v1/tag", content, method="POST")
+            try:
+                with urllib.request.urlopen(request, timeout=300) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                if (error.code, error.headers["Retry-After"]) != (503, "60"):
+                    raise
+                time.sleep(RETRY_S)
+
+    with ThreadPoolExecutor(len(songs)) as callers:
+        return dict(zip(songs, callers.map(ask, songs.values()), strict=True))
+
+
+def test_all_are_served_or_told_to_wait_with_the_moods_of_their_own_songs(crowd, figure):
     assert len({tuple(own.values()) for own in crowd.scores.values()}) == len(crowd.scores)  # or nothing is shown here
     for one in crowd.seen:
-        assert [result["name"] for result in one.results] == list(one.songs)
-        for result in one.results:
-            assert result["type"] == "tags", result
-            scores = {tag["tag"]: tag["score"] for tag in result["tags"]}
-            assert scores == pytest.approx(crowd.scores[result["name"]], abs=1e-5)
+        assert one.result["type"] == "tags", one.result
+        scores = {tag["tag"]: tag["score"] for tag in one.result["tags"]}
+        assert scores == pytest.approx(crowd.scores[one.name], abs=1e-5)
     times = sorted(one.done_s for one in crowd.seen)
     waited = sum(one.told_to_wait > 0 for one in crowd.seen)
     assert waited > 0
-    songs = len(crowd.scores)
     figure(
-        f"visitors at once on a page of {places} places, each with songs of its own",
-        f"{len(crowd.seen)} visitors, {songs} songs",
-        f"{sum(len(one.results) for one in crowd.seen)} of {songs} tagged as `tag` does; {waited} told to wait; "
+        f"visitors at once on a page of {PLACES} places, each with a song of its own",
+        f"{len(crowd.seen)} visitors",
+        f"{len(crowd.seen)} songs tagged as `tag` does; {waited} told to wait; "
         f"first done after {times[0]:.1f} s, last after {times[-1]:.1f} s",
     )
+
+
+def test_callers_of_the_api_get_their_own_songs_too(crowd):
+    for name, document in crowd.answers.items():
+        scores = {target["name"]: target["score"] for target in document["results"][0]["targets"]}
+        assert scores == pytest.approx(crowd.scores[name], abs=1e-5)
 
 
 def test_nobody_hears_of_another(crowd):
     for one in crowd.seen:
         heard = json.dumps(one.visitor.heard)
-        assert all(name in heard for name in one.songs)
-        assert [name for name in crowd.scores if name in heard and name not in one.songs] == []
-    kernels = [one.visitor.kernel for one in crowd.seen]
-    assert len({*kernels}) == len(kernels)
+        assert one.name in heard
+        assert [name for name in crowd.scores if name in heard and name != one.name] == []
 
 
-def test_memory_is_bounded_and_kernels_are_gone(crowd, places, served, figure, finish):
-    (kernel,) = left = served.kernels()  # the next one, warm
-    one_kernel_mb = own_mb(kernel)
-    server_before, _ = crowd.before.memory_mb
-    server_after, kernels_after = crowd.after
-    assert served.peaks["server"] < server_before + 200
-    assert served.peaks["kernels"] < (places + 2) * 2 * one_kernel_mb
-    assert server_after < server_before + 100
-    assert not psutil.Process(served.process.pid).children(recursive=True)[1:]
-
-    async def again():
-        visitor = Visitor(served)
-        await visitor.ask(f"/?token={TOKEN}")
-        assert (await visitor.come()).status == 200
-        assert await visitor.leave() == 204
-
-    finish(again())
+def test_memory_stays_flat_and_nothing_is_left(crowd, figure):
+    assert crowd.left == []
+    assert crowd.peak_mb < crowd.before_mb + VISITOR_MB * PLACES
+    assert crowd.after_mb < crowd.before_mb + 200
     figure(
-        "the same: memory and processes",
+        "the same: memory",
         f"{len(crowd.seen)} visitors",
-        f"server {server_before:.0f} MB before, {served.peaks['server']:.0f} at most, {server_after:.0f} after; all "
-        f"kernels {served.peaks['kernels']:.0f} MB at most, {kernels_after:.0f} after; "
-        f"{crowd.before.kernels} kernel before, {len(left)} after",
+        f"{crowd.before_mb:.0f} MB before, {crowd.peak_mb:.0f} at most, {crowd.after_mb:.0f} after",
     )
+
+
+def test_a_visitor_takes_little_memory(listener_folder, tmp_path, finish, amount, figure):
+    """Who has a song of three minutes tagged, and stays."""
+    count = amount(20, 100)
+    with serve(tmp_path, "--tagger", listener_folder) as served:
+        song = make_song(1, 180.0)
+        assert served.tag(song)[0].status == 200
+
+        async def come():
+            visitors = [Visitor(served) for _ in range(count + 3)]
+            for number, one in enumerate(visitors):
+                assert await one.come()
+                assert (await one.upload("a.wav", song))["type"] == "tags"
+                await one.wait(is_detailed)
+                if number == 2:
+                    before = served.server_mb()
+            after = served.server_mb()
+            for one in visitors:
+                await one.leave()
+            return (after - before) / count
+
+        each_mb = finish(come())
+    assert each_mb < VISITOR_MB
+    figure("a visitor with a song of three minutes who stays", count, f"{each_mb:.1f} MB each")
+
+
+def is_detailed(told):
+    return told["type"] == "details"
