@@ -318,42 +318,42 @@ class _Talk:
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket, self._loop = websocket, asyncio.get_running_loop()
-        self._outgoing: asyncio.Queue[tuple[dict[str, Any], list[bytes]]] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[tuple[str, list[bytes]]] = asyncio.Queue()
         self._unread = 0
-        self._lock = threading.Lock()
+        self._too_much = asyncio.Event()
 
     async def run(self, make: Callable[[Any], Session]) -> None:
         session = make(self._send)
-        writer = asyncio.create_task(self._write())
-        reader = asyncio.create_task(self._read(session))
+        tasks = [asyncio.create_task(each) for each in (self._write(), self._read(session), self._too_much.wait())]
         try:
-            await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            writer.cancel()
-            reader.cancel()
-            await asyncio.gather(writer, reader, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(session.close)
             with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # closed already
                 await self._websocket.close(POLICY_VIOLATION)
 
     def _send(self, message: dict[str, Any], buffers: list[bytes]) -> None:
         """Called from any thread."""
-        size = sum(map(len, buffers)) + 1_000
-        with self._lock:
-            self._unread += size
+        text = json.dumps({**message, "buffers": len(buffers)})
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._outgoing.put_nowait, (message, buffers))
+            self._loop.call_soon_threadsafe(self._put, text, buffers)
+
+    def _put(self, text: str, buffers: list[bytes]) -> None:
+        self._unread += len(text) + sum(map(len, buffers))
+        if self._unread > UNREAD_BYTES:
+            self._too_much.set()
+        self._outgoing.put_nowait((text, buffers))
 
     async def _write(self) -> None:
         while True:
-            message, buffers = await self._outgoing.get()
-            if self._unread > UNREAD_BYTES:
-                return
-            with self._lock:
-                self._unread -= sum(map(len, buffers)) + 1_000
-            await self._websocket.send_text(json.dumps({**message, "buffers": len(buffers)}))
+            text, buffers = await self._outgoing.get()
+            await self._websocket.send_text(text)
             for each in buffers:
                 await self._websocket.send_bytes(each)
+            self._unread -= len(text) + sum(map(len, buffers))
 
     async def _read(self, session: Session) -> None:
         with contextlib.suppress(WebSocketDisconnect, ValueError, KeyError, RecursionError):
@@ -478,6 +478,8 @@ def _bound(config: WebConfig) -> Iterator[socket.socket]:
             f"cannot serve on port {config.port} of {config.host} ({error.strerror}): choose another with --port"
         ) from error
     with server:
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: those who take no answer are left, also by a closed socket
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * HEADER_S))
         yield server
 
 
