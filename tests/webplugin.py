@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from toy_examples import make_tagger
-from webclient import LIMIT_MB, TOKEN, Visitor, serve, serve_here
+from webclient import LIMIT_MB, TOKEN, Visitor, make_song, serve, serve_here
 
 from jamendo_mood.app.api import Service
 from jamendo_mood.app.server import WebConfig, make_app
@@ -100,5 +100,6 @@ def witness(served, finish):
     """One who is there while others attack."""
     one = Visitor(served)
     assert finish(one.come())
+    assert finish(one.upload("first.wav", make_song(0)))["type"] == "tags"  # the network is there, too
     yield one
     finish(one.leave())

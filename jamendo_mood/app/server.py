@@ -381,6 +381,7 @@ class _Connection(H11Protocol):
         waiting = [each for each in self.open if each.is_waiting()]
         if len(self.open) >= MAX_CONNECTIONS and waiting:
             waiting[0].transport.close()
+            del self.open[waiting[0]]  # at once: many may come before the loop gets to it
         self.open[self] = None
         self._watch(None)
 

@@ -27,7 +27,7 @@ from jamendo_mood.tagging.analysis import Analysis, Limits, Progress, analyse, e
 from jamendo_mood.tagging.prediction import Prediction, plot_song, to_document, write_csv
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import CancelledError, LimitError, MoodError, UsageError
+from jamendo_mood.util.errors import BusyError, CancelledError, MoodError, UsageError
 from jamendo_mood.util.files import Scratch, is_disk_full, scratch_full
 
 PROGRESS_EVERY_S = 0.1
@@ -124,9 +124,8 @@ class SongQueue:
     def put(self, song: Song) -> None:
         """Queue a song; returns at once. One too many fails at once."""
         if self.is_full:
-            song.error = LimitError("too many songs are waiting here; try again in a minute")
+            fail(song, BusyError(f"{song.name} has to wait: there are too many songs here"), self._limits)
             song.done.set()
-            song.tell(song, "failed", sentence="Too many songs are waiting here.", advice="Try again in a minute.")
             return
         song.tell(song, "progress", stage="queue")
         self._put(lambda: self._try(song))
@@ -326,7 +325,9 @@ class Uploads:
         Raises
         ------
         LimitError
-            It is too large, or too much is there already.
+            It is too large.
+        BusyError
+            Too much is there already.
         UsageError
             Its size is negative, this upload has already begun, or it cannot be stored; the log says why.
         """
@@ -334,7 +335,7 @@ class Uploads:
         if size_bytes < 0 or identity in self._files:
             raise UsageError(f"{name}: an upload of {size_bytes} bytes cannot begin")
         if not self._room.take(size_bytes):
-            raise LimitError(f"{name} has to wait: there are too many songs; upload it again when some are done")
+            raise BusyError(f"{name} has to wait: there are too many songs here")
         try:
             self._files[identity] = self._make(name, size_bytes)
         except (OSError, UsageError) as error:

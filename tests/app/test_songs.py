@@ -8,7 +8,7 @@ import pytest
 
 from jamendo_mood.app.songs import Progress, Song, SongQueue, Uploads, _Throttled, fail
 from jamendo_mood.tagging.analysis import Limits, clock
-from jamendo_mood.util.errors import AudioError, CancelledError, DiskFullError, LimitError, UsageError
+from jamendo_mood.util.errors import AudioError, BusyError, CancelledError, DiskFullError, LimitError, UsageError
 
 pytest_plugins = ["demo_corpus"]
 
@@ -244,7 +244,7 @@ def test_a_file_too_large_is_refused_before_it_comes(uploads, tmp_path):
 def test_all_uploads_together_have_a_bound(uploads, count, size):
     for number in range(count):
         uploads.begin(f"{number}", "song.mp3", size)
-    with pytest.raises(LimitError, match=r"song.mp3 has to wait: there are too many songs"):
+    with pytest.raises(BusyError, match=r"song.mp3 has to wait: there are too many songs"):
         uploads.begin("more", "song.mp3", min(size, 1))
     uploads.drop("0")
     uploads.begin("more", "song.mp3", min(size, 1))

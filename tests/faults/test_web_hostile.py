@@ -316,7 +316,7 @@ def test_no_room_is_told_and_the_next_song_is_taken(visitor, finish, served, fig
     assert result["type"] == "failed"
     assert "no room left" in result["sentence"]
     assert answer.status == 503
-    assert "no room" in document["errors"][0]["error"] or "full" in document["errors"][0]["error"]
+    assert "no room left" in document["errors"][0]["error"]
     figure("an upload to a disk that is full", 1, result["sentence"])
 
 
