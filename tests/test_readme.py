@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 from test_docs import ROOT, read_commands
+from webclient import Visitor, serve
 
 from jamendo_mood.embedders import engines, musicnn, vggish
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.model import Tagger
 
-pytest_plugins = ["demo_corpus", "toy_commands"]
+pytest_plugins = ["demo_corpus", "toy_commands", "webplugin"]
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = {
     "splits": "asks GitHub for MTG's tables: here they are those of the corpus",
-    "web": "serves a page: tests/app/test_web.py",
+    "web": "serves until it is stopped: below",
 }
 """Commands that are not run here, and why."""
 
@@ -66,6 +67,39 @@ def test_the_commands_of_the_readme_do_what_it_says(folder, seeded_module, run, 
     assert EmbeddingStore("embeddings/mine").spec.name == "vggish"
     assert set(Tagger.load("taggers/mine").task.targets) == {"dark", "energetic", "happy", "relaxing", "sad"}
     assert Path("reports/jamendo/report.html").is_file()
+
+
+@pytest.mark.thorough
+def test_the_page_of_a_tutorial_has_titles_and_sound(folder, tmp_path, finish):
+    """Its folders are named from where it is started."""
+    text = (ROOT / "docs" / "tutorials" / "own-songs.md").read_text(encoding="utf-8")
+    (command,) = (command for command in map(shlex.split, read_commands(text)) if command[0] == "web")
+    (tmp_path / "page").mkdir()
+    with serve(tmp_path / "page", *command[1:], cwd=folder) as served:
+
+        async def find():
+            visitor = Visitor(served)
+            assert await visitor.come("find")
+            await visitor.tell("query", mode="moods", wanted={"sad": 1.0}, count=3)
+            named = await visitor.wait(lambda told: told["type"] == "results" and told["tracks"][0]["title"])
+            await visitor.tell("piece", key=named["tracks"][0]["key"], index=0)
+            piece = await visitor.wait(lambda told: told["type"] == "piece")
+            await visitor.leave()
+            return named["tracks"][0]["title"], piece["buffers"][0]
+
+        title, size_bytes = finish(find())
+    assert title.startswith("Study in")
+    assert size_bytes > 50_000
+
+
+@pytest.mark.thorough
+def test_the_page_of_the_readme_is_served(folder, tmp_path, musicnn_weights):
+    (command,) = (command for command in map(shlex.split, read_commands(README)) if command[0] == "web")
+    (tmp_path / "page").mkdir()
+    with serve(tmp_path / "page", *command[1:], cwd=folder, **{musicnn.WEIGHTS_VARIABLE: str(musicnn_weights)}) as page:
+        answer, document = page.tag(Path("song.mp3").read_bytes(), "song.mp3")
+        assert (answer.status, document["results"][0]["file"]) == (200, "song.mp3")
+        assert "musicnn" in page.log.read_text().splitlines()[0]
 
 
 def test_the_python_of_the_readme_runs(folder):

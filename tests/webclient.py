@@ -23,11 +23,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import psutil
+import uvicorn
 import websockets.sync.client
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from jamendo_mood.app.server import _Server, uvicorn_config
+from jamendo_mood.app.server import uvicorn_config
 
 PIECE_BYTES, PIECES_AHEAD = 512 * 1024, 4
 WAIT_S = 600.0
@@ -57,6 +58,7 @@ class Served:
     url: str
     log: Path
     peak_mb: float = 0.0
+    app: object = None
     cookies: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -73,7 +75,8 @@ class Served:
 
     def files(self):
         """What is on disk for visitors: uploads, and sound being decoded."""
-        return [path for path in self.temporary.rglob("*") if path.is_file() and path.suffix != ".lock"]
+        walked = os.walk(self.temporary)  # which minds nothing that goes meanwhile
+        return [Path(folder, name) for folder, _, names in walked for name in names if name != "owner.lock"]
 
     def watch(self):
         while self.process.poll() is None:
@@ -143,10 +146,10 @@ def serve(folder: Path, *options: object, end=signal.SIGTERM, cwd=None, **enviro
 def serve_here(app) -> Iterator[Served]:
     """Serve an application of this process, as the command does."""
     with socket.create_server(("127.0.0.1", 0)) as bound:
-        running = _Server(uvicorn_config(app))
+        running = uvicorn.Server(uvicorn_config(app))
         thread = threading.Thread(target=running.run, args=([bound],))
         thread.start()
-        yield Served(None, None, f"http://127.0.0.1:{bound.getsockname()[1]}/", None)
+        yield Served(None, None, f"http://127.0.0.1:{bound.getsockname()[1]}/", None, app=app)
         running.should_exit = True
         thread.join()
 

@@ -49,6 +49,7 @@ def served(listener_folder, places, tmp_path_factory):
     options = ("--tagger", listener_folder, "--visitors", places, "--max-mb", LIMIT_MB)
     with serve(tmp_path_factory.mktemp("web"), *options, JAMENDO_MOOD_TOKEN=TOKEN) as page:
         assert page.ask(f"/?token={TOKEN}").status == 303
+        assert page.tag(make_song(999))[0].status == 200  # all is loaded
         yield page
 
 

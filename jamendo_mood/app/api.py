@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import html
 import threading
+import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -22,7 +23,8 @@ from starlette.requests import ClientDisconnect
 
 from jamendo_mood import __version__
 from jamendo_mood.app.session import MEDIA
-from jamendo_mood.app.songs import Room, Song, SongQueue, Uploads
+from jamendo_mood.app.songs import BusyError, Room, Song, SongQueue
+from jamendo_mood.audio.decoding import AUDIO_SUFFIXES
 from jamendo_mood.library import similarity
 from jamendo_mood.library.similarity import Found, Library, find_target
 from jamendo_mood.tagging.analysis import Limits, explain_error
@@ -32,7 +34,8 @@ from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.errors import BusyError, CancelledError, DiskFullError, LimitError, MoodError, UsageError
 
 PREFIX = "/api/v1"
-PATIENCE_S = 60.0  # for the next bytes of an upload
+PATIENCE_S, UPLOAD_S = 60.0, 900.0  # for the next bytes of an upload, and for all of it
+DRAIN_S = 2.0
 POLL_S = 0.25
 MAX_TRACKS = 200
 
@@ -177,9 +180,10 @@ def add_api(app: FastAPI, service: Service) -> None:
             return JSONResponse(to_document([prediction], count=top, timeline=timeline))
         except MoodError as error:
             sentence, _ = explain_error(error, name, service.limits)
-            busy = isinstance(error, BusyError | DiskFullError | UsageError)  # the last: a fault of this machine
+            busy = isinstance(error, BusyError)
             status = 503 if busy else 413 if isinstance(error, LimitError) else 422
-            headers = {"Connection": "close", **({"Retry-After": "60"} if busy else {})}  # no more of it is read
+            headers = {"Connection": "close", **({"Retry-After": "60"} if busy else {})}
+            await _drain(request)
             return JSONResponse(to_document([], [(name, sentence)]), status, headers)
 
     @app.get(f"{PREFIX}/tagger", response_model=TaggerInfo)
@@ -257,20 +261,28 @@ def _search(
     if sum(map(bool, (mood, emotion, at))) != 1:
         raise ValueError("give one of mood, emotion and at")
     if mood:
+        if to is not None:
+            raise ValueError("a way to another place begins with at or emotion, not with mood")
         wanted = {}
         for each in mood:
             name, _, level = each.partition("=")
-            wanted[library.targets[find_target(name, library.targets)]] = float(level)
+            wanted[library.targets[find_target(name, library.targets)]] = _numbers(level, f"mood={each}")[0]
         return library.by_moods(wanted, count)
     start = find_emotion(emotion).place if emotion else _point(str(at))
     return library.near(*start, count) if to is None else library.along([start, _point(to)], count)
 
 
 def _point(text: str) -> tuple[float, float]:
-    valence, arousal = map(float, text.split(","))
-    if not max(abs(valence), abs(arousal)) <= 1:
-        raise ValueError(f"{text}: valence and arousal are from -1 to 1")
+    valence, arousal = _numbers(text, "valence,arousal", 2)
     return valence, arousal
+
+
+def _numbers(text: str, what: str, count: int = 1) -> list[float]:
+    with contextlib.suppress(ValueError):
+        numbers = [float(part) for part in text.split(",")]
+        if len(numbers) == count:
+            return numbers
+    raise ValueError(f"{what}: {text!r} is not {'a number' if count == 1 else f'{count} numbers'}")
 
 
 def _tracks(found: list[Found]) -> dict[str, Any]:
@@ -288,22 +300,47 @@ async def _received(request: Request, service: Service, name: str) -> AsyncItera
     """The body of a request as a file, which is deleted in the end; cut off where it is too large."""
     limits, offset = service.limits, 0
     announced = request.headers.get("content-length", "")
-    with contextlib.closing(Uploads(limits, service.room)) as uploads:
-        uploads.begin("", name, int(announced) if announced.isdecimal() else limits.size_bytes)
-        stream = request.stream()
-        try:
-            while piece := await asyncio.wait_for(anext(stream, b""), PATIENCE_S):
-                limits.check_size(name, offset + len(piece))
-                offset = uploads.add("", offset, piece)
-        except (TimeoutError, asyncio.TimeoutError, ClientDisconnect) as error:
-            raise CancelledError(f"{name}: it did not arrive") from error
-        yield uploads.path("")
+    if announced.isdecimal():
+        limits.check_size(name, int(announced))
+    if not service.room.take(0):
+        raise BusyError(f"{name} has to wait: there are too many songs")
+    try:
+        with Scratch(limits.scratch) as scratch, scratch.folder() as folder:
+            suffix = Path(name.replace("\0", "")).suffix.lower()
+            path = folder / f"upload{suffix if suffix in AUDIO_SUFFIXES else ''}"
+            with path.open("wb") as file:
+                stream, end = request.stream().__aiter__(), time.monotonic() + UPLOAD_S
+                with contextlib.suppress(StopAsyncIteration):
+                    while True:
+                        piece = await asyncio.wait_for(stream.__anext__(), min(PATIENCE_S, end - time.monotonic()))
+                        limits.check_size(name, taken + len(piece))
+                        if not service.room.take(len(piece), files=0):
+                            raise BusyError(f"{name} has to wait: there are too many songs")
+                        taken += len(piece)
+                        file.write(piece)
+            yield path
+    except (asyncio.TimeoutError, ClientDisconnect) as error:  # the first may be an OSError, too
+        raise CancelledError(f"{name}: it did not arrive") from error
+    except OSError as error:
+        log.error("uploads cannot be stored: %s", error)
+        raise BusyError("uploads cannot be stored" if not is_disk_full(error) else "the disk is full") from error
+    finally:
+        service.room.give_back(taken)
+
+
+async def _drain(request: Request) -> None:
+    """Read what a caller still sends, for a moment: one whose connection is cut off does not read the answer."""
+    end = time.monotonic() + DRAIN_S
+    with contextlib.suppress(StopAsyncIteration, asyncio.TimeoutError, ClientDisconnect, RuntimeError):
+        stream = request.stream().__aiter__()
+        while time.monotonic() < end:
+            await asyncio.wait_for(stream.__anext__(), end - time.monotonic())
 
 
 async def _tagged(request: Request, service: Service, name: str, path: Path) -> Song:
     """Queue a song and wait for its moods; it is cancelled if the caller goes."""
     done = threading.Event()
-    song = Song(uuid.uuid4().hex, name, path, uploaded=True, tell=lambda *_, **__: None, done=done)
+    song = Song(uuid.uuid4().hex, name, path, uploaded=True, tell=lambda *_, **__: None, done=done, detailed=False)
     service.queue.put(song)
     try:
         while not done.is_set():

@@ -70,7 +70,13 @@ JSON_BYTES = 32_768  # of a message without its buffers: a page takes hundreds
 MAX_BUFFERS = 4
 UNREAD_BYTES = 16_000_000
 """Of what is written to one browser and not yet taken: one that asks on and on, and reads nothing, is left."""
+CLOSE_S = 1.0  # for a last word to one who may not read it
+HERE = "here"
+"""A page's message that its visitor looks, listens or moves: one who does not gives the place back."""
 POLICY_VIOLATION, TRY_AGAIN = 1008, 1013  # of RFC 6455 and of its registry
+IDLE = 4000
+EXPECTED = (WebSocketDisconnect, RuntimeError, ValueError, KeyError, RecursionError)
+"""What ends a talk: the browser has gone, or has said something that is not a message."""
 
 SECURITY = {
     "Content-Security-Policy": (
@@ -105,6 +111,8 @@ class WebConfig:
         0 takes a free one.
     visitors : int
         At the same time, from 1 up.
+    idle_s : float
+        Until the place of a visitor who does nothing is given to others.
     limits : Limits
     browser : bool
         Whether to open the page in a browser; only without a token.
@@ -115,6 +123,7 @@ class WebConfig:
     host: str = "127.0.0.1"
     port: int = 8866
     visitors: int = 200
+    idle_s: float = 20 * 60.0
     limits: Limits = field(default_factory=Limits)
     browser: bool = True
     examples: tuple[Path, ...] = ()
@@ -154,7 +163,7 @@ def run_web(tagger: Tagger, load: Callable[[], Embedder], library: Library | Non
         queue = SongQueue(tagger, None, library, limits, load_later, MAX_WAITING)
         room = Room(4 * MAX_AT_ONCE * limits.size_bytes, max_files=MAX_WAITING + config.visitors)
         app = make_app(Service(tagger, queue, library, limits, room), config, token)
-        server = _Server(uvicorn_config(app))
+        server = uvicorn.Server(uvicorn_config(app))
         serving = threading.Thread(target=server.run, args=([bound],), name="jamendo-mood-web")
         serving.start()
 
@@ -257,8 +266,8 @@ class Gate:
         ):
             # Out of the address, where it would be read over a shoulder and kept in a history.
             cookie = f"{COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict"
-            address = scope["path"] if scope["path"] in ADDRESSES else "/"
-            welcome = Response(status_code=303, headers={"Location": address, "Set-Cookie": cookie})
+            where = scope["path"] if scope["path"] in ADDRESSES else "/"  # to no other host, whatever the path says
+            welcome = Response(status_code=303, headers={"Location": where, "Set-Cookie": cookie})
             await welcome(scope, receive, send_with_headers)
         elif self._may_come(headers) and not _is_from_elsewhere(scope, headers):
             await self._app(scope, receive, send_with_headers)
@@ -306,7 +315,7 @@ class _Visitors:
                 return
             self._count += 1
             try:
-                await _Talk(websocket).run(make)
+                await _Talk(websocket, config.idle_s).run(make)
             finally:
                 self._count -= 1
 
@@ -316,36 +325,43 @@ class _Visitors:
 class _Talk:
     """Carries messages between a websocket and a session: JSON, then as many frames of bytes as it says."""
 
-    def __init__(self, websocket: WebSocket) -> None:
-        self._websocket, self._loop = websocket, asyncio.get_running_loop()
+    def __init__(self, websocket: WebSocket, idle_s: float) -> None:
+        self._websocket, self._idle_s = websocket, idle_s
+        self._loop = asyncio.get_running_loop()
         self._outgoing: asyncio.Queue[tuple[str, list[bytes]]] = asyncio.Queue()
         self._unread = 0
-        self._too_much = asyncio.Event()
+        self._lock = threading.Lock()
+        self._left = asyncio.Event()  # one who asks on, and reads nothing
 
     async def run(self, make: Callable[[Any], Session]) -> None:
+        """Until the browser goes, says nonsense, does not read, or is idle for too long."""
         session = make(self._send)
-        tasks = [asyncio.create_task(each) for each in (self._write(), self._read(session), self._too_much.wait())]
+        tasks = [asyncio.create_task(each) for each in (self._read(session), self._write(), self._left.wait())]
+        code = POLICY_VIOLATION
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for end in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(end, asyncio.TimeoutError):
+                    code = IDLE
+                elif isinstance(end, Exception) and not isinstance(end, EXPECTED):
+                    log.error("a page's message could not be answered: %s", end, exc_info=end)
             await asyncio.to_thread(session.close)
-            with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # closed already
-                await self._websocket.close(POLICY_VIOLATION)
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect, asyncio.TimeoutError):  # closed already
+                await asyncio.wait_for(self._websocket.close(code), CLOSE_S)
 
     def _send(self, message: dict[str, Any], buffers: list[bytes]) -> None:
         """Called from any thread."""
         text = json.dumps({**message, "buffers": len(buffers)})
+        with self._lock:
+            self._unread += len(text) + sum(map(len, buffers))
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._put, text, buffers)
-
-    def _put(self, text: str, buffers: list[bytes]) -> None:
-        self._unread += len(text) + sum(map(len, buffers))
-        if self._unread > UNREAD_BYTES:
-            self._too_much.set()
-        self._outgoing.put_nowait((text, buffers))
+            if self._unread > UNREAD_BYTES:
+                self._loop.call_soon_threadsafe(self._left.set)
+            else:
+                self._loop.call_soon_threadsafe(self._outgoing.put_nowait, (text, buffers))
 
     async def _write(self) -> None:
         while True:
@@ -353,19 +369,20 @@ class _Talk:
             await self._websocket.send_text(text)
             for each in buffers:
                 await self._websocket.send_bytes(each)
-            self._unread -= len(text) + sum(map(len, buffers))
+            with self._lock:
+                self._unread -= len(text) + sum(map(len, buffers))
 
     async def _read(self, session: Session) -> None:
-        with contextlib.suppress(WebSocketDisconnect, ValueError, KeyError, RecursionError):
-            while True:
-                text = await self._websocket.receive_text()
-                message = json.loads(text) if len(text) <= JSON_BYTES else None
-                if not isinstance(message, dict):
-                    return
-                count = message.pop("buffers", 0)
-                if not (isinstance(count, int) and 0 <= count <= MAX_BUFFERS):
-                    return
-                buffers = [await self._websocket.receive_bytes() for _ in range(count)]
+        while True:
+            text = await asyncio.wait_for(self._websocket.receive_text(), self._idle_s)
+            message = json.loads(text) if len(text) <= JSON_BYTES else None
+            if not isinstance(message, dict):
+                return
+            count = message.pop("buffers", 0)
+            if not (type(count) is int and 0 <= count <= MAX_BUFFERS):
+                return
+            buffers = [await asyncio.wait_for(self._websocket.receive_bytes(), self._idle_s) for _ in range(count)]
+            if message.get("type") != HERE:
                 # In a thread, for it may write to the disk; the next message is read when it is done.
                 await asyncio.to_thread(session.receive, message, buffers)
 
@@ -378,10 +395,10 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """A browser, or somebody else, connects."""
         super().connection_made(transport)
-        waiting = [each for each in self.open if each.is_waiting()]
-        if len(self.open) >= MAX_CONNECTIONS and waiting:
-            waiting[0].transport.close()
-            del self.open[waiting[0]]  # at once: many may come before the loop gets to it
+        if len(self.open) >= MAX_CONNECTIONS:
+            oldest = next((each for each in self.open if each.is_waiting()), self)
+            self.open.pop(oldest, None)
+            oldest.transport.abort()
         self.open[self] = None
         self._watch(None)
 
@@ -431,15 +448,6 @@ def allow_files(visitors: int) -> None:
     if soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, whose signals are ours."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave them alone."""
-        yield
 
 
 @contextlib.contextmanager

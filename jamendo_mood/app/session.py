@@ -51,8 +51,11 @@ KBPS = 64
 MAX_SOUND_BYTES = 10 * 3600 * KBPS * 1000 // 8  # ten hours: a sound is kept in memory
 MAX_WAITING_PIECES = 64  # that the encoder has not sent yet: a browser asks for one at a time
 MAX_KEPT_SOUNDS = 4  # the last ones: each is asked for in pieces
+MAX_ENCODERS = 2  # at the same time, of all sessions
 MAX_SONGS = 100
 """Of a visitor of the web page, until they are removed."""
+MAX_UNFINISHED = 8
+"""Of them, in the queue or on their way: the page sends three ahead."""
 MAX_NAME_LENGTH = 255
 LAST_MESSAGES = ("details", "failed", "cancelled")
 
@@ -62,6 +65,7 @@ MAX_WISHES = 60  # remembered emotions on the curve
 MEDIA = {"csv": "text/csv", "m3u8": "audio/x-mpegurl"}
 
 log = logging.getLogger(__name__)
+_encoders = threading.BoundedSemaphore(MAX_ENCODERS)
 
 _Sent = tuple[str, tuple[bytes, ...], dict[str, Any]]
 
@@ -131,11 +135,12 @@ def encode_excerpt(path: Path, length_s: float | None = EXCERPT_S) -> bytes:
     if length_s is not None:
         start_s = 0.0 if duration_s is None else max(0.0, (duration_s - length_s) / 2)
         span = ("-ss", f"{start_s:.2f}", "-t", f"{length_s:.2f}")
-    done = ffmpeg.run(
-        *("-v", "error", *span, "-i", str(path.absolute()), "-vn", "-sn", "-dn"),
-        *("-map_metadata", "-1", "-ac", "1", "-c:a", "libmp3lame", "-b:a", f"{KBPS}k", "-f", "mp3", "-"),
-        max_bytes=MAX_SOUND_BYTES,
-    )
+    with _encoders:
+        done = ffmpeg.run(
+            *("-v", "error", *span, "-i", str(path.absolute()), "-vn", "-sn", "-dn"),
+            *("-map_metadata", "-1", "-ac", "1", "-c:a", "libmp3lame", "-b:a", f"{KBPS}k", "-f", "mp3", "-"),
+            max_bytes=MAX_SOUND_BYTES,
+        )
     if done.status != 0 or not done.output:
         raise AudioError(f"{path}: no excerpt can be made of it ({done.reason(path) if done.report else 'no sound'})")
     return done.output
@@ -333,9 +338,7 @@ class TagSession(Session):
         size_bytes = int(message["size"])
         if song.id in self._songs or len(song.id) > MAX_NAME_LENGTH:
             raise ValueError("this upload has already begun, or its id is too long")
-        if len(self._songs) >= MAX_SONGS and not self._limits.paths:  # strangers must not fill the memory
-            advice = "Remove some that are done, then upload this one again."
-            self.tell("failed", id=song.id, name=name, sentence="There are too many songs here.", advice=advice)
+        if self._is_full(song):
             return
         self._songs[song.id] = song
         try:
@@ -345,6 +348,15 @@ class TagSession(Session):
         else:
             song.path = self._uploads.path(song.id)
             self._acknowledge(song, 0)
+
+    def _is_full(self, song: Song) -> bool:
+        """Whether a stranger has too many songs already, and is told so: nobody may fill the memory or the queue."""
+        unfinished = sum(not each.finished for each in list(self._songs.values()))
+        if self._limits.paths or (len(self._songs) < MAX_SONGS and unfinished < MAX_UNFINISHED):
+            return False
+        advice = "Remove some, or wait until some are done, then try this one again."
+        self.tell("failed", id=song.id, name=song.name, sentence="There are too many songs here.", advice=advice)
+        return True
 
     def _on_chunk(self, message: Message, buffers: Buffers) -> None:
         song = self._songs.get(str(message["id"]))
@@ -368,7 +380,10 @@ class TagSession(Session):
             self.add_path(str(message["path"]))
 
     def _on_example(self, message: Message, _: Buffers) -> None:
-        self.add_path(self._examples[int(message["number"])])
+        path = self._examples[int(message["number"])]
+        song = self._make(uuid.uuid4().hex, path.name, path, uploaded=False)
+        if not self._is_full(song):
+            self._add(song)
 
     def _on_cancel(self, message: Message, _: Buffers) -> None:
         song = self._songs.get(str(message["id"]))

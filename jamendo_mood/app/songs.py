@@ -57,6 +57,8 @@ class Song:
         Whether the user has removed it, so that nothing more is shown.
     finished : bool
         Whether no more messages follow, so that its file can be deleted.
+    detailed : bool
+        Whether it gets ``details``, which take about as long as its moods.
     """
 
     id: str
@@ -70,6 +72,7 @@ class Song:
     error: Exception | None = None
     removed: bool = False
     finished: bool = False
+    detailed: bool = True
 
 
 class Tell(Protocol):
@@ -124,7 +127,7 @@ class SongQueue:
     def put(self, song: Song) -> None:
         """Queue a song; returns at once. One too many fails at once."""
         if self.is_full:
-            fail(song, BusyError(f"{song.name} has to wait: there are too many songs here"), self._limits)
+            fail(song, _busy(song.name), self._limits)
             song.done.set()
             return
         song.tell(song, "progress", stage="queue")
@@ -195,7 +198,8 @@ class SongQueue:
         song.prediction = analysis.prediction
         song.tell(song, "tags", (timeline,), playable=not song.uploaded, **description)
         song.done.set()  # `wait` returns now; what follows is only shown in the browser
-        self._describe(song, analysis)
+        if song.detailed:
+            self._describe(song, analysis)
 
     def _describe(self, song: Song, analysis: Analysis) -> None:
         try:
@@ -247,6 +251,14 @@ class _Throttled:
 MAX_AT_ONCE = 5
 """All uploads of a notebook together may be so many times as large as the largest file allowed."""
 MAX_FILES = 100
+
+
+class BusyError(LimitError):
+    """There is no room for another song just now."""
+
+
+def _busy(name: str) -> BusyError:
+    return BusyError(f"{name} has to wait: there are too many songs; upload it again in a minute")
 
 
 class Room:
@@ -325,21 +337,19 @@ class Uploads:
         Raises
         ------
         LimitError
-            It is too large.
-        BusyError
-            Too much is there already.
+            It is too large, or too many are there already.
         UsageError
             Its size is negative, this upload has already begun, or it cannot be stored; the log says why.
         """
         self._limits.check_size(name, size_bytes)
         if size_bytes < 0 or identity in self._files:
             raise UsageError(f"{name}: an upload of {size_bytes} bytes cannot begin")
-        if not self._room.take(size_bytes):
-            raise BusyError(f"{name} has to wait: there are too many songs here")
+        if not self._room.take(0):
+            raise _busy(name)
         try:
             self._files[identity] = self._make(name, size_bytes)
         except (OSError, UsageError) as error:
-            self._room.give_back(size_bytes)
+            self._room.give_back(0)
             log.error("uploads cannot be stored: %s", error)
             raise UsageError("uploads cannot be stored") from error
 
@@ -360,6 +370,8 @@ class Uploads:
         ------
         UsageError
             There is no such upload, or this is not its next piece.
+        LimitError
+            Too much is there already.
         DiskFullError
             The disk is full.
         """
@@ -367,6 +379,9 @@ class Uploads:
         fits = upload is not None and offset == upload.received and offset + len(piece) <= upload.size_bytes
         if upload is None or not fits or not len(piece):
             raise UsageError("a piece of an upload came out of order; try the upload again")
+        if not self._room.take(len(piece), files=0):  # what was only announced takes no room from others
+            raise _busy(upload.name)
+        upload.received += len(piece)
         try:
             with upload.path.open("ab") as file:
                 file.write(piece)
@@ -375,7 +390,6 @@ class Uploads:
                 raise scratch_full(upload.path) from error
             log.error("%s: %s", upload.path, error)
             raise UsageError("uploads cannot be stored") from error
-        upload.received += len(piece)
         return upload.received
 
     def is_complete(self, identity: str) -> bool:
@@ -392,7 +406,7 @@ class Uploads:
         upload = self._files.pop(identity, None)
         if upload is not None:
             upload.folder.close()
-            self._room.give_back(upload.size_bytes)
+            self._room.give_back(upload.received)
 
     def __contains__(self, identity: object) -> bool:
         return identity in self._files

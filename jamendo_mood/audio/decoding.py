@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import io
+import logging
 import os
 import re
 import shutil
+import unicodedata
 import warnings
 import wave
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -36,10 +39,22 @@ MAX_PYDUB_S = 15 * 60.0
 MAX_TITLE_LENGTH = 500
 
 AUDIO_SUFFIXES = frozenset({
-    ".3gp", ".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mp2",
-    ".mp3", ".mp4", ".mpc", ".oga", ".ogg", ".opus", ".tta", ".wav", ".webm", ".wma", ".wv",
+    ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".dff", ".dsf", ".flac", ".m4a",
+    ".m4b", ".mka", ".mp2", ".mp3", ".mp4", ".mpc", ".oga", ".ogg", ".opus", ".spx", ".tak", ".tta", ".w64", ".wav",
+    ".wave", ".webm", ".wma", ".wv",
 })  # fmt: skip
 """What a folder is searched for. A file named explicitly may have any suffix."""
+
+COMPANIONS = frozenset({
+    ".accurip", ".cue", ".csv", ".db", ".gif", ".htm", ".html", ".ini", ".jpeg", ".jpg", ".json", ".log", ".lrc",
+    ".m3u", ".m3u8", ".md", ".nfo", ".npy", ".pdf", ".png", ".sfv", ".tsv", ".txt", ".url", ".webp", ".xml",
+})  # fmt: skip
+"""What lies beside music and is no news: not told of when it is passed over."""
+
+log = logging.getLogger(__name__)
+
+MAX_LISTED = 10
+MAX_KEY_BYTES = 255 - len(".npy")
 
 Wave = npt.NDArray[np.float32]
 
@@ -200,41 +215,79 @@ def converted(
 
 
 def find_audio(root: Path) -> dict[str, Path]:
-    """Find the audio files below `root`, by key, sorted by key.
+    """Find the audio files below `root`, by key, sorted by key; see `list_audio`.
 
     A file's key is its path below `root` without the suffix, and without MTG's ``.low``: ``48/948.low.mp3`` and
-    ``48/948.mp3`` are the same track, ``48/948``. Hidden files and folders, such as the ``._948.mp3`` that macOS leaves
-    on foreign disks, are passed over.
+    ``48/948.mp3`` are the same track, ``48/948``.
 
     Raises
     ------
     UsageError
-        `root` is not a folder, or two files have the same key.
+        `root` is not a folder, or several files have the same key; all of these are named.
+    """
+    files: dict[str, list[Path]] = {}
+    for path in list_audio(root):
+        files.setdefault(key_of(path.relative_to(root).as_posix()), []).append(path)
+    if double := [paths for paths in files.values() if len(paths) > 1]:
+        named = "; ".join(" and ".join(map(str, paths)) for paths in double[:MAX_LISTED])
+        more = f"; and {len(double) - MAX_LISTED} more" if len(double) > MAX_LISTED else ""
+        raise UsageError(f"{len(double)} tracks have several files each, keep one of them: {named}{more}")
+    return {key: path for key, (path,) in sorted(files.items())}
+
+
+def list_audio(root: Path) -> list[Path]:
+    """The audio files below `root`, sorted; links are followed, and what is passed over is warned of in a line.
+
+    Hidden files and folders, such as the ``._948.mp3`` that macOS leaves on foreign disks, do not count.
+
+    Raises
+    ------
+    UsageError
+        `root` is not a folder.
     """
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder of audio files")
-    found: dict[str, Path] = {}
-    for path in sorted(root.rglob("*")):
-        below = path.relative_to(root)
-        hidden = any(part.startswith(".") for part in below.parts)
-        if hidden or path.suffix.lower() not in AUDIO_SUFFIXES or not path.is_file():
+    found: list[Path] = []
+    others: list[str] = []
+    unreadable: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    walk = os.walk(root, followlinks=True, onerror=lambda error: unreadable.append(error.filename))
+    for folder, below, names in walk:
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link leads to where the search has been
+            below.clear()
             continue
-        key = key_of(below.as_posix())
-        if key in found:
-            raise UsageError(f"two files are the track {key!r}: {found[key]} and {path}; keep one of them")
-        found[key] = path
-    return dict(sorted(found.items()))
+        seen.add((status.st_dev, status.st_ino))
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for path in (Path(folder, name) for name in names if not name.startswith(".")):
+            if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
+                found.append(path)
+            elif path.suffix.lower() not in COMPANIONS:
+                others.append(path.suffix or path.name)
+    for count, what, named in (
+        (len(unreadable), "folders that cannot be read", unreadable),
+        (len(others), "files of other endings", sorted(set(others))),
+    ):
+        if count:
+            log.warning("%s: passed over: %d %s (%s)", root, count, what, ", ".join(named[:MAX_LISTED]))
+    return sorted(found)
 
 
 def key_of(relative_path: str) -> str:
     """The key of a track from its path below the audio folder: ``48/948.low.mp3`` -> ``48/948``.
 
     What has no place in a table or in another system's file names (control characters, backslashes, bytes that are not
-    UTF-8) is written as in a URL: a line feed is ``%0A``.
+    UTF-8) is written as in a URL: a line feed is ``%0A``. Accented letters are one character each (NFC), however the
+    file's system spells them. A name that would leave no room for ``.npy`` is cut, and told from others by its hash.
     """
     folder, slash, name = relative_path.rpartition("/")
-    stem = name[: name.rindex(".")] if "." in name[1:] else name
-    return _UNFIT_FOR_KEYS.sub(_as_in_url, folder + slash + stem.removesuffix(".low"))
+    stem = (name[: name.rindex(".")] if "." in name[1:] else name).removesuffix(".low")
+    key = unicodedata.normalize("NFC", _UNFIT_FOR_KEYS.sub(_as_in_url, folder + slash + stem))
+    folder, slash, name = key.rpartition("/")
+    if len(name.encode()) > MAX_KEY_BYTES:
+        short = name.encode()[: MAX_KEY_BYTES - 9].decode(errors="ignore")
+        name = f"{short}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return folder + slash + name
 
 
 _UNFIT_FOR_KEYS = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

@@ -76,6 +76,7 @@ def run_demo(
     weights = ["--weights", str(options.weights)] if options.weights else []
     weights += ["--pca", str(options.pca)] if options.pca else []
     weights += ["--allow-untrained"] if options.allow_untrained else []
+    weights += ["--offline"] if options.offline else []
     data = ["--data", str(out), "--store", str(store)]
     song = next(song for song in songs if song.part == "test" and len(song.moods) == 2)
     steps = (
@@ -97,7 +98,7 @@ def run_demo(
         status = main(arguments)
         if status:
             return status
-    has_musicnn = _tag_by_musicnn(out / "audio" / song.path, main)
+    has_musicnn = _tag_by_musicnn(out / "audio" / song.path, main, download=not options.offline)
     figures = json.loads((report / "scores.json").read_text())
     ratio = figures["PR-AUC-macro"] / figures["prior-macro"]
     print(f"Test PR-AUC {figures['PR-AUC-macro']:.3f}, {ratio:.1f} times the prior {figures['prior-macro']:.3f}.")
@@ -117,11 +118,11 @@ def run_demo(
     return 0
 
 
-def _tag_by_musicnn(song: Path, main: Callable[[list[str]], int]) -> bool:
+def _tag_by_musicnn(song: Path, main: Callable[[list[str]], int], *, download: bool) -> bool:
     """Tag a song by a network that learned from real music, too; returns whether its weights can be had."""
     print("\n[6/6] The same song to a network that learned from real music, which this is not")
     try:
-        musicnn.find_weights()
+        musicnn.find_weights(download=download)
     except WeightsError as error:
         print(f"      left out: {error}")
         return False

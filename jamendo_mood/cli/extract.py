@@ -17,7 +17,7 @@ from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import TrackProgress, say
 
 if TYPE_CHECKING:
-    from jamendo_mood.embedders.registry import Embedder
+    from jamendo_mood.embedders.registry import Embedder, EmbedderOptions, EmbedderSpec
     from jamendo_mood.extraction.streaming import ExtractReport, Feed, StreamConfig
     from jamendo_mood.training.augmentation import WaveAugmentation
 
@@ -28,7 +28,7 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
     """Options of `extract`."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "audio_dir", type=shared.place, nargs="?", metavar="AUDIO_DIR", help="folder of audio files, any depth"
+        "audio_dir", type=shared.path_or_url, nargs="?", metavar="AUDIO_DIR", help="folder of audio files, any depth"
     )
     source.add_argument(
         "--from-jamendo",
@@ -40,13 +40,12 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
     )
     _add_download(parser)
     parser.add_argument(
-        "--store", type=shared.place, required=True, metavar="DIR", help="store to write or to continue"
+        "--store", type=shared.path_or_url, required=True, metavar="DIR", help="store to write or to continue"
     )
     parser.add_argument(
         "--embedder",
-        default="vggish",
-        help="vggish (default), vggish-pca, yamnet, yamnet-scores, without weights logmel, handcrafted, mel-patches, "
-        "spectrogram-patches and mfcc-patches, or one that another package brings",
+        help="vggish (default, or what the store has), vggish-pca, yamnet, yamnet-scores, musicnn, without weights "
+        "logmel, handcrafted, mel-patches, spectrogram-patches and mfcc-patches, or one that another package brings",
     )
     parser.add_argument(
         "--hop", type=float, metavar="SECONDS", help="step from window to window, such as 0.5 (default: the embedder's)"
@@ -131,7 +130,7 @@ def _add_ray(parser: argparse.ArgumentParser) -> None:
 
 def extract(arguments: argparse.Namespace) -> int:
     """Embed audio files into a store."""
-    from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
+    from jamendo_mood.embedders.registry import load_embedder
     from jamendo_mood.extraction.streaming import StreamConfig, extract
     from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
     from jamendo_mood.util.files import remove_drafts
@@ -143,11 +142,8 @@ def extract(arguments: argparse.Namespace) -> int:
     config = StreamConfig(batch=arguments.batch, scratch=arguments.scratch, decoder=arguments.decoder, feed=feed)
     if arguments.ray is not None:
         return _extract_on_ray(arguments, tracks, missing, config)
-    options = EmbedderOptions.of(arguments)
-    if options.precision == "auto" and (arguments.store / MANIFEST_NAME).is_file():
-        # Continue a run that this or another machine started.
-        options = replace(options, precision=EmbeddingStore(arguments.store).spec.precision)
-    embedder = load_embedder(arguments.embedder, options)
+    there = EmbeddingStore(arguments.store).spec if (arguments.store / MANIFEST_NAME).is_file() else None
+    embedder = load_embedder(*_choose_embedder(arguments, there))
     tracks, embedder, config = _turn_to_copies(tracks, embedder, config, augmentation)
     store = EmbeddingStore(arguments.store, embedder.spec)
     remove_drafts(store.root)  # of runs that were killed
@@ -165,6 +161,21 @@ def extract(arguments: argparse.Namespace) -> int:
     return SOME_FAILED if report.failed or missing else DONE
 
 
+def _choose_embedder(
+    arguments: argparse.Namespace, there: EmbedderSpec | None
+) -> tuple[str | EmbedderSpec, EmbedderOptions]:
+    """What to load: what was asked for, else what made the embeddings that are there, on this or another machine."""
+    from jamendo_mood.embedders.registry import EmbedderOptions
+
+    options = EmbedderOptions.of(arguments)
+    if there is None:
+        return arguments.embedder or "vggish", options
+    if options.precision == "auto":
+        options = replace(options, precision=there.precision)
+    as_there = arguments.embedder in (None, there.name) and options.hop_s is None
+    return there if as_there else arguments.embedder or there.name, options
+
+
 def _choose_feed(arguments: argparse.Namespace) -> Feed:
     """Where the decoders get their files: from a folder, or from MTG."""
     from jamendo_mood.extraction.streaming import local_files
@@ -175,6 +186,8 @@ def _choose_feed(arguments: argparse.Namespace) -> Feed:
         for name in given or ["tars"] * arguments.tars:
             raise UsageError(f"--{name.replace('_', '-')} is about downloads: it goes with --from-jamendo")
         return local_files
+    if arguments.offline:
+        raise UsageError("--from-jamendo asks MTG's server: it does not go with --offline")
     if arguments.tracks is None:
         raise UsageError("--from-jamendo needs --tracks, MTG's table of tracks; `jamendo-mood splits` gets it")
 
@@ -211,7 +224,10 @@ def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[
         keys = _read_training_keys(arguments)
     if not any(key in found for key in keys):
         where = arguments.audio_dir or "MTG's list"
-        raise UsageError(f"none of the {len(keys)} tracks of {arguments.tracks or arguments.data} is in {where}")
+        raise UsageError(
+            f"none of the {len(keys)} tracks of {arguments.tracks or arguments.data} is in {where}: it names such as "
+            f"{keys[0]!r}, and there are such as {next(iter(found))!r}"
+        )
     if arguments.shard is not None:
         keys = select_shard(keys, *arguments.shard)
     keys = keys[: arguments.limit]
@@ -288,14 +304,11 @@ def _extract_on_ray(
     arguments: argparse.Namespace, tracks: Mapping[str, Path | str], missing: list[str], stream: StreamConfig
 ) -> int:
     """Embed tracks on a Ray cluster."""
-    from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
+    from jamendo_mood.embedders.registry import load_embedder
     from jamendo_mood.extraction import cluster
     from jamendo_mood.extraction.cluster import find_store
 
-    options = EmbedderOptions.of(arguments)
     there = find_store(arguments.store)
-    if options.precision == "auto" and there is not None:
-        options = replace(options, precision=there.spec.precision)
     config = cluster.ClusterConfig(
         address=arguments.ray,
         actors=arguments.ray_actors,
@@ -309,7 +322,7 @@ def _extract_on_ray(
     with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as stack:
         report = cluster.extract_on_ray(
             {key: place.absolute() if isinstance(place, Path) else place for key, place in tracks.items()},
-            partial(load_embedder, arguments.embedder, options),
+            partial(load_embedder, *_choose_embedder(arguments, None if there is None else there.spec)),
             arguments.store.absolute() if isinstance(arguments.store, Path) else arguments.store,
             config,
             on_start=lambda total: bars.append(stack.enter_context(TrackProgress(total))),

@@ -258,7 +258,7 @@ def _embed(path: Path, store: EmbeddingStore, arguments: argparse.Namespace) -> 
 def _hand_out(found: list[Found], form: str, arguments: argparse.Namespace) -> int:
     """Print tracks, or write them to a file."""
     from jamendo_mood.library.similarity import FORMATS, describe
-    from jamendo_mood.util.files import write_atomically
+    from jamendo_mood.util.files import write_output
 
     silent = sum(track.file is None for track in found)
     if form == "m3u8" and silent:
@@ -267,7 +267,7 @@ def _hand_out(found: list[Found], form: str, arguments: argparse.Namespace) -> i
     if arguments.out is None:
         print(text, end="")
     else:
-        write_atomically(arguments.out, lambda file: file.write(text.encode()))
+        write_output(arguments.out, lambda file: file.write(text.encode()))
         plaintext.note(f"{arguments.out}: {len(found)} tracks written")
     return DONE
 
@@ -300,7 +300,7 @@ def history(arguments: argparse.Namespace) -> int:
 
 
 def _draw_history(wishes: tuple[mood_log.Wish, ...], target: Path) -> int:
-    from jamendo_mood.util.files import write_atomically
+    from jamendo_mood.util.files import write_output
 
     if target.suffix.lower() != ".png":
         raise UsageError(f"{target}: curves are drawn as PNG, so its name must end in .png")
@@ -311,7 +311,7 @@ def _draw_history(wishes: tuple[mood_log.Wish, ...], target: Path) -> int:
     except ModuleNotFoundError as error:
         raise UsageError(f"no {error.name} to draw with: `pip install jamendo-mood[notebook]` brings it") from error
     content = plot_history(wishes).to_png(PICTURE_DPI)
-    write_atomically(target, lambda file: file.write(content))
+    write_output(target, lambda file: file.write(content))
     first, last = (f"{edge(wish.time for wish in wishes):%Y-%m-%d}" for edge in (min, max))
     print(f"{target}: {plaintext.count(len(wishes), 'emotion')} from {first} to {last}")
     return DONE

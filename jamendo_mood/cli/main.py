@@ -6,15 +6,18 @@ import argparse
 import logging
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from jamendo_mood import __version__
-from jamendo_mood.cli import demo, evaluate, extract, find, store, tag, train
+from jamendo_mood.cli import demo, evaluate, extract, find, shared, store, tag, train
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, WRONG_USAGE, Command
 from jamendo_mood.util import plaintext, process
-from jamendo_mood.util.errors import MoodError
+from jamendo_mood.util.errors import MoodError, UsageError
 from jamendo_mood.util.files import is_disk_full
 
 EPILOG = """\
@@ -46,7 +49,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    arguments = build_parser().parse_args(_attach_points(sys.argv[1:] if argv is None else argv))
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:  # who types the name alone wants to know what there is
+        build_parser().print_help()
+        return DONE
+    arguments = build_parser().parse_args(_attach_points(argv))
     process.announce(COMMANDS[arguments.command].interrupted)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLineFormatter("warning: %(message)s"))
@@ -110,12 +117,15 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser with all commands."""
     parser = _OneLineParser(
         prog="jamendo-mood",
-        description="Mood tags for music: MP3s in, VGGish embeddings cached once, tag scores out.",
+        usage="%(prog)s [-h] [--version] COMMAND ...",
+        description=f"Mood tags for music: MP3s in, embeddings cached once, tag scores out.\n\n{_list_commands()}",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", prog=parser.prog, help=argparse.SUPPRESS
+    )
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=command.summary, description=command.summary)
         command.add_options(subparser)
@@ -123,7 +133,51 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-COMMANDS: dict[str, Command] = {
+def _list_commands() -> str:
+    """The commands in their groups, a line or two each."""
+    columns = min(shutil.get_terminal_size().columns, 100) - 2
+    lines = []
+    for heading, names in GROUPS.items():
+        lines.append(f"{heading}:")
+        for name in names.split():
+            text = f"  {name:15} {COMMANDS[name].summary}"
+            lines += textwrap.wrap(text, columns, subsequent_indent=" " * 18, break_on_hyphens=False)
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def add_completion(parser: argparse.ArgumentParser) -> None:
+    """Options of `completion`."""
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that is to complete")
+
+
+def completion(arguments: argparse.Namespace) -> int:
+    """Print a shell's script that completes commands and options: made once, so that no TAB waits for Python."""
+    try:
+        import shtab
+    except ModuleNotFoundError as error:
+        raise UsageError("completion needs shtab: `pip install jamendo-mood[completion]` brings it") from error
+    parser = build_parser()
+    (commands,) = (action for action in parser._actions if action.dest == "command")
+    commands.help = "command"  # what `build_parser` hides from the help, shtab leaves out
+    for subparser in commands.choices.values():  # type: ignore[union-attr]
+        for action in subparser._actions:
+            if action.type in (Path, shared.path_or_url):
+                action.complete = shtab.FILE
+    print(shtab.complete(parser, arguments.shell))
+    return DONE
+
+
+GROUPS = {
+    "Start": "demo tasks weights completion",
+    "Make embeddings": "splits extract",
+    "Learn and evaluate": "train cross-validate evaluate compare vote score",
+    "Use": "tag web similar playlist history spectrogram",
+    "Keep": "verify pack export import",
+}
+"""The commands in the order of the help."""
+
+_ALL: dict[str, Command] = {
     **extract.COMMANDS,
     **train.COMMANDS,
     **evaluate.COMMANDS,
@@ -131,5 +185,7 @@ COMMANDS: dict[str, Command] = {
     **find.COMMANDS,
     **store.COMMANDS,
     **demo.COMMANDS,
+    "completion": Command(add_completion, completion, "Let TAB complete commands and options in your shell."),
 }
-"""Each command by its name, in the order of the help."""
+COMMANDS = {name: _ALL[name] for names in GROUPS.values() for name in names.split()}
+"""Each command by its name."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jamendo_mood.evaluation.evaluate import Scores
     from jamendo_mood.library.similarity import Library
     from jamendo_mood.store.embedding_store import EmbeddingStore
+    from jamendo_mood.tagging.emotions import Place
     from jamendo_mood.training.model import Tagger
 
 DONE, SOME_FAILED = 0, 1  # exit statuses
@@ -32,10 +33,11 @@ TAGGERS = {
 }
 """What the package's own taggers know, in a line."""
 
-Places = Mapping[str, tuple[float, float]]
-
-
-DOUBTFUL = {"weak", "unknown"}
+DOUBTFUL = {
+    "weak": "weak: hardly told from chance when the tagger was graded",
+    "unknown": "unknown: never measured, or with too few examples to say",
+}
+"""Grades that are said beside a tag, and what they mean."""
 SHOWN = (
     *("tag", "class", "value", "grade", "positives", "artists", "prior", "decided", "PR-AUC", "ROC-AUC"),
     *("precision", "recall", "F-score", "threshold", "ECE-all", "CCC", "Pearson", "R2", "RMSE", "mean", "sd"),
@@ -113,7 +115,7 @@ def shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def place(text: str) -> Path | str:
+def path_or_url(text: str) -> Path | str:
     """A path, or a URL as it is; ``file://`` is a path too."""
     if text.startswith("file://"):
         return Path(text.removeprefix("file://"))
@@ -150,7 +152,8 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
         help="TF-Hub module's folder; or Google's file: VGGish's vggish_model.ckpt, YAMNet's yamnet.tflite",
     )
     parser.add_argument("--pca", type=Path, metavar="FILE", help="Google's vggish_pca_params.npz, for vggish-pca")
-    parser.add_argument("--allow-untrained", action="store_true", help="take weights that are not Google's")
+    parser.add_argument("--allow-untrained", action="store_true", help="take weights that are not the released ones")
+    parser.add_argument("--offline", action="store_true", help="ask no host for weights that are not here")
 
 
 def add_tagger(parser: argparse.ArgumentParser, default: str) -> None:
@@ -222,8 +225,10 @@ def load_tagger(arguments: argparse.Namespace, specs: Sequence[EmbedderSpec] = (
     if name is None and specs:
         name = next((own for own, embedder in model.BUILTINS.items() if embedder == specs[0].name), "audioset")
     missing = name is None
-    name = name or model.choose_builtin(arguments.weights)
-    tagger = model.load_builtin(name, arguments.weights if name == "musicnn" else None)
+    weights = getattr(arguments, "weights", None)  # `playlist` embeds nothing, and has no such options
+    name = name or model.choose_builtin(weights)
+    download = not getattr(arguments, "offline", False)
+    tagger = model.load_builtin(name, weights if name == "musicnn" else None, download=download)
     if given is None:
         why = ", as VGGish's weights are not on this machine" if missing and name == "musicnn" else ""
         plaintext.note(f"with the tagger {name} that comes with jamendo-mood{why}: {TAGGERS[name]}")
@@ -274,7 +279,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_tag_places(tagger: Tagger, file: Path | None) -> Places:
+def read_tag_places(tagger: Tagger, file: Path | None) -> Mapping[str, Place]:
     """The table of tags that `--places` names, or our own.
 
     Raises

@@ -1,8 +1,9 @@
-"""`export`, `import`, `pack` and `verify`: a store as Parquet files, as one file, and looked at for damage."""
+"""What is kept on this disk: stores (`export`, `import`, `pack`, `verify`) and the `weights` of networks."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from jamendo_mood.cli import shared
@@ -126,6 +127,44 @@ def verify(arguments: argparse.Namespace) -> int:
     return SOME_FAILED if done or found.findings else DONE
 
 
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Options of `weights`."""
+    from jamendo_mood.embedders.registry import NETWORKS
+
+    parser.add_argument("network", nargs="?", choices=NETWORKS, help="of this network (default: of all)")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--get", action="store_true", help="download those that are not here, or continue to")
+    action.add_argument("--check", action="store_true", help="read and run them: are they the released ones?")
+    action.add_argument("--remove", action="store_true", help="delete what was downloaded; not what you named yourself")
+
+
+def weights(arguments: argparse.Namespace) -> int:
+    """Say where the weights of networks are, get them, check them, or remove them."""
+    from jamendo_mood.embedders.registry import NETWORKS, weights_of
+    from jamendo_mood.util.errors import UsageError, WeightsError
+
+    if arguments.remove and arguments.network is None:
+        raise UsageError(f"--remove needs the network's name: {', '.join(NETWORKS)}")
+    status = DONE
+    for network in [arguments.network] if arguments.network else NETWORKS:
+        own = weights_of(network)
+        if arguments.remove:
+            removed = own.remove()
+            plaintext.say(f"{network:8} removed: {', '.join(map(str, removed)) or 'nothing, for nothing was there'}")
+            continue
+        try:
+            path = own.find(download=arguments.get)
+            plaintext.say(f"{network:8} {path}" + (f"  {own.check(path)}: the released" if arguments.check else ""))
+        except WeightsError as error:
+            if arguments.network and (arguments.get or arguments.check):
+                raise
+            if arguments.get or arguments.check or os.environ.get(own.variable):
+                plaintext.note(str(error))
+                status = SOME_FAILED
+            plaintext.say(f"{network:8} not here; `jamendo-mood weights {network} --get` downloads {own.size}")
+    return status
+
+
 COMMANDS = {
     "export": Command(
         add_export,
@@ -146,4 +185,10 @@ COMMANDS = {
         "the embeddings are as they were, and the same command packs them again",
     ),
     "verify": Command(add_verify, verify, "Look at every file of a store for damage, and with --repair put it right."),
+    "weights": Command(
+        add_weights,
+        weights,
+        "Where the weights of networks are; get them, check them, remove them.",
+        "what has arrived is kept, and the same command continues from there",
+    ),
 }

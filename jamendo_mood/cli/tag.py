@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, DOUBTFUL, SOME_FAILED, Command
-from jamendo_mood.tagging.emotions import Place, describe_place, place_of
+from jamendo_mood.tagging.emotions import Place, mood_in_words, place_of
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from jamendo_mood.util.files import Scratch
 
 PICTURE_COLUMNS, PICTURE_DPI = 2_000, 150  # of a spectrogram with axes: more columns than pixels would not be seen
+BAR_CELLS = 20  # of a score of 1
 NUMBER_WIDTH = 5  # of a score over time, with a sign and two decimals
 
 
@@ -33,6 +35,7 @@ def add_tag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio files, folders of them, or a store")
     shared.add_tagger(parser, "audioset if VGGish's weights are on this machine, else musicnn")
     shared.add_weights(parser)
+    parser.add_argument("--embedder", metavar="NAME", help="never needed, for the tagger says what it was trained on")
     parser.add_argument("--top", type=shared.positive, metavar="N", help="tags to show (default 10; 5 if only ranked)")
     parser.add_argument("--timeline", action="store_true", help="scores over time, of each frame, too")
     shared.add_places(parser)
@@ -46,6 +49,11 @@ def tag(arguments: argparse.Namespace) -> int:
 
     files, stores = _sort_inputs(arguments.files)
     tagger = shared.load_tagger(arguments, [store.spec for store in stores])
+    if arguments.embedder not in (None, tagger.spec.name):
+        raise UsageError(
+            f"this tagger was trained on {tagger.spec.name} embeddings, and knows no others: train one on a store that "
+            f"`extract --embedder {arguments.embedder}` made, and name it with --tagger"
+        )
     for store in stores:
         tagger.check_spec(store.spec)
     places = shared.read_tag_places(tagger, arguments.places)
@@ -82,7 +90,7 @@ def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
         if (path / MANIFEST_NAME).is_file():
             stores.append(EmbeddingStore(path))
         elif path.is_dir():
-            files += decoding.find_audio(path).values()
+            files += decoding.list_audio(path)
         elif path.exists():
             files.append(path)
         else:
@@ -92,7 +100,9 @@ def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
     return list(dict.fromkeys(files)), stores
 
 
-def _place_predictions(predictions: Sequence[Prediction], tagger: Tagger, places: shared.Places) -> list[Prediction]:
+def _place_predictions(
+    predictions: Sequence[Prediction], tagger: Tagger, places: Mapping[str, Place]
+) -> list[Prediction]:
     """Predictions where a table of tags puts them."""
     placed = []
     for prediction in predictions:
@@ -123,28 +133,46 @@ def print_predictions(
             _print_targets(prediction, count)
             if timeline:
                 _print_timeline(prediction, count)
+        for text in dict.fromkeys(text for prediction in predictions for text in _list_footnotes(prediction, count)):
+            _print_wrapped(f"({text})", plaintext.FAINT)
 
 
 def _print_targets(prediction: Prediction, count: int) -> None:
     named = " - ".join(text for text in (prediction.artist, prediction.title) if text)
     minutes, seconds = divmod(round(prediction.duration_s), 60)
-    say(f"{prediction.source}  {named}  ({minutes}:{seconds:02d})".replace("    ", "  "))
+    heading = f"{prediction.source}  {named}  ({minutes}:{seconds:02d})".replace("    ", "  ")
+    _print_wrapped(plaintext.show(heading), plaintext.BOLD)
     *_, decides = KINDS[prediction.kind].columns
     for target, score, decided in prediction.top(count):
-        bar = "█" * round(20 * prediction.share(score))
         grade = prediction.grade(target)
         doubt = f"  ({grade})" if grade in DOUBTFUL else ""
-        say(f"  {target:20} {score:.3f} {'*' if decides and decided else ' '} {bar}".rstrip() + doubt)
-    any_decided, none_decided = KINDS[prediction.kind].footnotes
-    note_below = any_decided if prediction.decided.any() else none_decided
-    if prediction.ranks:
-        note_below = KINDS[prediction.kind].only_ranked
-    print(f"  ({note_below.format(*prediction.scale or ())})")
-    if DOUBTFUL & {prediction.grade(tag) for tag, _, _ in prediction.top(count)}:
-        print("  (weak: hardly told from chance when the tagger was graded; unknown: too few examples there to say)")
+        line = plaintext.show(f"  {target:20} {score:.3f} {'*' if decides and decided else ' '} ")
+        cells = max(0, min(BAR_CELLS, plaintext.width() - len(line) - len(doubt)))
+        bar = f"{line}{'█' * round(cells * prediction.share(score))}".rstrip()
+        print(bar + (plaintext.style(doubt, plaintext.FAINT) if doubt else ""))
+    none_decided = KINDS[prediction.kind].footnotes[1]
+    if none_decided and not prediction.ranks and not prediction.decided.any():
+        _print_wrapped(f"  ({none_decided.format(*prediction.scale or ())})")
     if prediction.place is not None:
-        print(f"  {describe_place(*prediction.place)}")
+        _print_wrapped(f"  {mood_in_words(*prediction.place)}")
     print()
+
+
+def _list_footnotes(prediction: Prediction, count: int) -> list[str]:
+    """What needs to be said of the scores of a song, and is said once of all songs."""
+    rules, grades = KINDS[prediction.kind], {prediction.grade(tag) for tag, _, _ in prediction.top(count)}
+    text = rules.only_ranked if prediction.ranks else rules.footnotes[0]
+    texts = [text.format(*prediction.scale or ())] if prediction.ranks or prediction.decided.any() else []
+    texts += [DOUBTFUL[grade] for grade in DOUBTFUL if grade in grades]
+    if prediction.place is None and not prediction.ranks and not prediction.scale:
+        texts.append(f"no place on the plane: our table has none of these {rules.plural}; --places CSV names yours")
+    return texts
+
+
+def _print_wrapped(text: str, code: int | None = None) -> None:
+    """Print a line, in as many as the terminal needs."""
+    lines = textwrap.wrap(text, plaintext.width(), subsequent_indent="  ", break_on_hyphens=False)
+    print(plaintext.style("\n".join(lines), code) if code else "\n".join(lines))
 
 
 def _print_timeline(prediction: Prediction, count: int) -> None:
@@ -237,7 +265,7 @@ def _draw_folder(arguments: argparse.Namespace) -> int:
 def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Scratch) -> Spectrogram:
     """Write the picture of one file, and return what it shows."""
     from jamendo_mood.audio import decoding, spectrograms
-    from jamendo_mood.util.files import write_atomically
+    from jamendo_mood.util.files import write_output
 
     info = decoding.probe(source)
     start_s, duration_s = arguments.start or 0.0, arguments.duration
@@ -250,7 +278,7 @@ def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Sc
         content = spectrograms.png_bytes(shown, colour)
     else:
         content = spectrograms.plot_spectrogram(shown, colour).to_png(PICTURE_DPI)
-    write_atomically(target, lambda file: file.write(content))
+    write_output(target, lambda file: file.write(content))
     return shown
 
 
@@ -271,15 +299,17 @@ def add_web(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", metavar="H", help="default 127.0.0.1; 0.0.0.0 serves others too, with a token"
     )
-    for name, default, what in (
-        ("--visitors", 200, "visitors at the same time"),
-        ("--max-mb", 200, "the largest upload"),
-        ("--max-minutes", 120, "the longest song"),
+    for names, default, what in (
+        (("--visitors", "--kernels"), 200, "visitors at the same time"),
+        (("--max-mb",), 200, "the largest upload"),
+        (("--max-minutes",), 120, "the longest song"),
+        (("--idle-minutes",), 20, "until the place of an idle visitor is given to others"),
     ):
-        parser.add_argument(name, type=shared.positive, default=default, metavar="N", help=f"{what} ({default})")
+        parser.add_argument(*names, type=shared.positive, default=default, metavar="N", help=f"{what} ({default})")
     parser.add_argument(
         "--examples", type=Path, nargs="+", default=[], metavar="SONG", help="songs that a visitor can try by a click"
     )
+    parser.add_argument("--warm", type=shared.whole, help=argparse.SUPPRESS)  # of kernels, which there were once
     parser.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
 
 
@@ -309,6 +339,7 @@ def web(arguments: argparse.Namespace) -> int:
         host=arguments.host,
         port=arguments.port,
         visitors=arguments.visitors,
+        idle_s=60.0 * arguments.idle_minutes,
         limits=Limits(arguments.max_mb * MEGABYTE, 60.0 * arguments.max_minutes, paths=False),
         browser=not arguments.no_browser,
         examples=tuple(arguments.examples),

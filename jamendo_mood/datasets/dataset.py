@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,8 @@ class Track:
         # Whatever a table says, no path may lead out of the audio folder.
         if self.audio.startswith("/") or ".." in self.audio.split("/") or "\0" in self.audio:
             raise DataError(f"{self.audio!r} must be a path below the audio folder")
+        # However a table spells accented letters: an artist in two spellings would be in two parts.
+        object.__setattr__(self, "artist", unicodedata.normalize("NFC", self.artist))
 
     @property
     def key(self) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import math
 import os
+import shutil
 import struct
+import tarfile
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,60 +20,131 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.util.errors import WeightsError
+from jamendo_mood.util import files, remote
+from jamendo_mood.util.errors import DownloadError, MoodError, WeightsError
 from jamendo_mood.util.files import DAMAGES, brief
+from jamendo_mood.util.plaintext import note
 from jamendo_mood.util.process import import_quietly
 
+_MAX_MODULE_BYTES = 600_000_000  # VGGish's has 288 million
+_PLACES_NAME = "weights.json"
 _MAX_GRAPH_BYTES = 10_000_000  # of names; VGGish's takes some kilobytes
 
 Array = npt.NDArray[np.float32]
 
 
-def find_weights(path: Path | None, name: str, variable: str, handle: str, file: str, *, download: bool = True) -> Path:
-    """Find a network's weights: `path`, else the environment `variable`, else TF-Hub's cache, else a download.
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a network on this machine: found, fetched, and told from others.
 
-    Parameters
+    Attributes
     ----------
-    path : Path or None
-        What the user named.
     name : str
-        What errors call the network.
+        ``VGGish``, ``YAMNet``, ``musicnn``.
     variable : str
-        Of the environment.
-    handle : str
-        TF-Hub's address of the module.
-    file : str
-        For the error: the other file that may be given, how, and where it is.
-    download : bool
-        Whether TF-Hub may download the module if its cache (``TFHUB_CACHE_DIR``) does not have it.
-
-    Raises
-    ------
-    WeightsError
-        There are none; the message gives the three ways to get them.
+        Of the environment, which may name them.
+    size : str
+        Of the download.
+    places : callable () -> paths
+        Where they are looked for. What `sources` download is kept in some of these.
+    sources : mapping of str to callable (address) -> Path
+        By address, in the order in which they are asked: downloads, checks and keeps them, and returns where.
+    read : callable (path) -> anything
+        Reads the file or folder as this network's; WeightsError if that is what it is not.
+    check : callable (path) -> str
+        What they are, in a line; WeightsError if they are not the released ones.
+    remedy : str
+        What to do where they are not there and no address answers.
     """
-    given = path or (Path(os.environ[variable]) if os.environ.get(variable) else None)
-    if given is not None:
-        if not given.exists():
-            raise WeightsError(f"{given}: no such file or folder of {name} weights")
-        return given
-    cached = cache_folder(handle)
-    if (cached / "saved_model.pb").is_file():
-        return cached
-    reason = "not in TF-Hub's cache"
-    if download:
-        try:
-            tensorflow_hub = import_quietly("tensorflow_hub")
-            return Path(tensorflow_hub.resolve(handle))
-        except Exception as error:  # TF-Hub lets URL, HTTP, tar and file system errors through
-            reason = f"downloading {handle} failed: {error}"
-    raise WeightsError(
-        f"{name}'s weights are not here ({reason}). Three ways to get them: "
-        f"(1) with network access they are downloaded from {handle} (kept in TFHUB_CACHE_DIR); "
-        f"(2) give a copy of that module with --weights FOLDER or {variable}=FOLDER; "
-        f"(3) give {file}. "
-        "Without them, --embedder logmel needs no weights."
-    )
+
+    name: str
+    variable: str
+    size: str
+    places: Callable[[], Sequence[Path]]
+    sources: Mapping[str, Callable[[str], Path]]
+    read: Callable[[Path], object]
+    check: Callable[[Path], str]
+    remedy: str
+
+    def find(self, path: Path | None = None, *, download: bool = True) -> Path:
+        """Find them: `path`, else what the environment names, else what is kept here, else (`download`) by `fetch`.
+
+        Raises
+        ------
+        WeightsError
+            They are nowhere; the message says how to get them.
+        """
+        given = path or (Path(os.environ[self.variable]) if os.environ.get(self.variable) else None)
+        if given is not None:
+            if not given.exists():
+                raise WeightsError(f"{given}: no such file or folder of {self.name} weights")
+            return given
+        if found := self.kept():
+            return found[0]
+        if not download:
+            raise WeightsError(f"{self.name}'s weights are not here. {self.remedy}")
+        return self.fetch()
+
+    def kept(self) -> list[Path]:
+        """Where they are on this machine without being named."""
+        last = recall(self.name)
+        return [place for place in (*([last] if last else []), *self.places()) if not _missing_in(place)]
+
+    def fetch(self) -> Path:
+        """Download them from the first address that has them, with a note of each that does not.
+
+        Raises
+        ------
+        WeightsError
+            None has.
+        """
+        for place in self.places():
+            if (lock := place.with_name(f"{place.name}.lock")).exists():
+                minutes = (time.time() - lock.stat().st_mtime) / 60
+                note(
+                    f"{lock}: TensorFlow Hub began a download {minutes:.0f} min ago and has not ended it; we do not "
+                    "wait for it, but other programs do: delete it unless one is downloading"
+                )
+        own = files.cache_folder() / f"{self.name}.lock"
+        with files.disk_errors(own, WeightsError):
+            own.parent.mkdir(parents=True, exist_ok=True)
+        with files.locked(own):  # of processes that start together one downloads; one that is killed lets go
+            try:
+                return next(iter(self.kept()), None) or self._ask()
+            finally:
+                own.unlink(missing_ok=True)
+
+    def _ask(self) -> Path:
+        for address, get in self.sources.items():
+            note(f"asking {address} for {self.name}'s weights ({self.size})")
+            try:
+                return get(address)
+            except (WeightsError, DownloadError) as error:
+                note(f"  {error}")
+        raise WeightsError(f"{self.name}'s weights are not here, and no address has them. {self.remedy}")
+
+    def remove(self) -> list[Path]:
+        """Delete what is kept in the caches, broken downloads too, but nothing that the user named; returns what."""
+        found = [
+            path
+            for place in self.places()
+            for path in (place, *place.parent.glob(f"{place.name}*.part"))
+            if path.exists()
+        ]
+        for path in found:
+            with files.disk_errors(path, WeightsError):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        return found
+
+
+def hub_places(name: str, *handles: str) -> list[Path]:
+    """Where a network's TF-Hub module is kept: by us, or by TensorFlow Hub under its addresses."""
+    return [files.cache_folder() / name, *(cache_folder(handle) for handle in handles)]
+
+
+def module_folder(name: str, handle: str) -> Path:
+    """Where a downloaded module is put: in TF-Hub's own cache, if TFHUB_CACHE_DIR says where, else in this user's."""
+    return cache_folder(handle) if os.environ.get("TFHUB_CACHE_DIR") else files.cache_folder() / name
 
 
 def cache_folder(handle: str) -> Path:
@@ -77,16 +153,136 @@ def cache_folder(handle: str) -> Path:
     return Path(base) / hashlib.sha1(handle.encode()).hexdigest()
 
 
-def read_variables(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
-    """Read the variables of `shapes`, by their names in Google's code, from a TF-Hub module's folder or a checkpoint.
+def fetch_module(url: str, folder: Path, read: Callable[[Path], object]) -> Path:
+    """Download a module's archive, and unpack it to a folder if `read` can read it; returns the folder."""
+    archive = folder.with_name(f"{folder.name}-{hashlib.sha1(url.encode()).hexdigest()[:8]}.tar.gz")
+    remote.download(url, archive, _MAX_MODULE_BYTES)
+    try:
+        with unpacked(archive, folder.parent) as module, files.disk_errors(folder, WeightsError):
+            read(module)
+            if folder.exists():  # what is left of a module that was not whole
+                shutil.rmtree(folder)
+            module.rename(folder)
+    except WeightsError as error:
+        raise WeightsError(f"{url}: {str(error).partition(': ')[2]}") from error
+    finally:
+        archive.unlink(missing_ok=True)
+    for part in folder.parent.glob(f"{folder.name}-*.tar.gz.part"):  # of addresses that broke off
+        part.unlink(missing_ok=True)
+    return folder
 
-    Errors call the network `name`. WeightsError if the file cannot be read, or a variable is missing or has another
-    shape.
+
+def fetch_file(url: str, path: Path, digest: str) -> Path:
+    """Download a file of this SHA-256 or, if its makers gave no other, MD5; returns its path."""
+    algorithm = "sha256" if len(digest) == 64 else "md5"
+
+    def check(draft: Path) -> None:
+        content = files.read_bytes(draft, _MAX_MODULE_BYTES)
+        found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+        if found != digest:
+            raise WeightsError(f"{url}: another file than expected ({algorithm} {found}, not {digest})")
+
+    remote.download(url, path, _MAX_MODULE_BYTES, check)
+    return path
+
+
+def describe_remedy(name: str, handle: str, variable: str, file: str) -> str:
+    """The ways to get the weights of a network on TF-Hub; `file` names another form, and where it is."""
+    return (
+        f"Three ways to get them: (1) with network access, `jamendo-mood weights {name.lower()} --get` downloads them, "
+        f"from {handle} or a mirror (kept in this user's cache, or in TFHUB_CACHE_DIR if that is set); "
+        f"(2) give a copy of that module, a folder or .tar.gz, with --weights FOLDER or {variable}=FOLDER; "
+        f"(3) give {file}. Without them, --embedder logmel needs no weights."
+    )
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is named as the archive of a module."""
+    return path.is_file() and path.name.endswith((".tar.gz", ".tgz"))
+
+
+@contextlib.contextmanager
+def unpacked(path: Path, base: Path | None = None) -> Iterator[Path]:
+    """A module's folder: `path` itself, or if that is an archive, what is in it, for as long as the block runs."""
+    if not is_archive(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="jamendo-mood-", dir=base, ignore_cleanup_errors=True) as outer:
+        folder = Path(outer, "module")
+        folder.mkdir()
+        try:
+            with tarfile.open(path, "r:gz") as archive:
+                _unpack(archive, folder)
+        except (tarfile.TarError, *files.DAMAGES) as error:
+            with path.open("rb") as file:
+                is_page = file.read(100).lstrip().startswith(b"<")
+            why = "a web page, and" if is_page else "damaged, cut short, or"
+            raise WeightsError(f"{path}: {why} not a .tar.gz of a module ({brief(error)})") from error
+        yield folder
+
+
+def _unpack(archive: tarfile.TarFile, folder: Path) -> None:
+    """Write the files of an archive into a folder, and nothing else."""
+    left = _MAX_MODULE_BYTES
+    for member in archive:
+        names = [name for name in member.name.split("/") if name not in ("", ".")]
+        left -= member.size
+        if ".." in names or member.name.startswith("/") or left < 0:
+            raise ValueError(f"{member.name!r} has no place in a module, or no end")
+        if member.isreg() and (content := archive.extractfile(member)) is not None:
+            target = folder.joinpath(*names)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("xb") as file:
+                shutil.copyfileobj(content, file)
+
+
+def _missing_in(place: Path) -> str:
+    """What a module's folder lacks; nothing if it is whole, or a file."""
+    if place.is_file():
+        return ""
+    wanted = ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001")
+    return next((name for name in wanted if not (place / name).is_file()), "")
+
+
+def _read_places() -> dict[str, str]:
+    try:
+        places = files.parse_json(files.read_bytes(files.cache_folder() / _PLACES_NAME, files.MAX_JSON_BYTES))
+    except (OSError, ValueError):
+        return {}
+    return {key: place for key, place in places.items() if isinstance(place, str)} if isinstance(places, dict) else {}
+
+
+def recall(key: str) -> Path | None:
+    """Where weights of this SHA-256, or of this network, were when they were last named; None if they have gone."""
+    place = Path(_read_places().get(key, ""))
+    return place if place.is_absolute() and place.exists() else None
+
+
+def remember(place: Path, *keys: str) -> None:
+    """Note in this user's cache where weights are, for `recall`; where that cannot be written, nothing is noted."""
+    known = _read_places()
+    new = known | dict.fromkeys(filter(None, keys), str(place.absolute()))
+    if new != known:
+        content = json.dumps(new, indent=1).encode()
+        with contextlib.suppress(MoodError):
+            files.write_atomically(files.cache_folder() / _PLACES_NAME, lambda file: file.write(content))
+
+
+def read_variables(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    """Read the variables of `shapes`, by their names in Google's code, from a TF-Hub module or a checkpoint.
+
+    The module may be a folder, or the archive as which it is downloaded. Errors call the network `name`. WeightsError
+    if the file cannot be read, or a variable is missing or has another shape.
     """
+    with unpacked(path) as place:
+        return _read_variables(place, path, name, shapes)
+
+
+def _read_variables(place: Path, path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
     tf = import_quietly("tensorflow")
     from google.protobuf.message import DecodeError
 
-    prefix = path / "variables" / "variables" if path.is_dir() else path.with_name(path.name.removesuffix(".index"))
+    prefix = place / "variables" / "variables" if place.is_dir() else place.with_name(place.name.removesuffix(".index"))
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         stored = reader.get_variable_to_shape_map()
@@ -102,7 +298,9 @@ def read_variables(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]])
                 raise WeightsError(f"{path}: not {name}, {variable!r} does not hold floating-point numbers")
         return {variable: np.asarray(reader.get_tensor(keys[variable]), np.float32) for variable in shapes}
     except (tf.errors.OpError, DecodeError, IndexError, *DAMAGES) as error:  # IndexError: cut short
-        raise WeightsError(f"{path}: no {name} module or checkpoint can be read there ({brief(error)})") from error
+        lacks = _missing_in(place)
+        reason = f"it has no {lacks}; was its download cut short?" if lacks else brief(error)
+        raise WeightsError(f"{path}: no {name} module or checkpoint can be read there ({reason})") from error
 
 
 def fingerprint(variables: Mapping[str, Array]) -> str:

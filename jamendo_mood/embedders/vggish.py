@@ -11,6 +11,7 @@ are those of the VGGish release (tensorflow/models, research/audioset/vggish).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -27,13 +28,17 @@ from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ
 from jamendo_mood.embedders import engines
 from jamendo_mood.embedders.registry import UNTRAINED, Embedder, EmbedderOptions, patch_embedder
 from jamendo_mood.util import files
-from jamendo_mood.util.errors import UsageError, WeightsError
+from jamendo_mood.util.errors import DownloadError, UsageError, WeightsError
 from jamendo_mood.util.process import import_quietly
 
 HUB_HANDLE = "https://tfhub.dev/google/vggish/1"
 WEIGHTS_VARIABLE = "JAMENDO_MOOD_VGGISH"
 DIM = 128
-CHECKPOINT_URL = "https://storage.googleapis.com/audioset/vggish_model.ckpt"
+KAGGLE_HANDLE = "https://www.kaggle.com/models/google/vggish/TensorFlow2/vggish/1"
+KAGGLE_URL = "https://www.kaggle.com/api/v1/models/google/vggish/tensorFlow2/vggish/1/download"
+CHECKPOINT_NAME = "vggish_model.ckpt"
+CHECKPOINT_URL = f"https://storage.googleapis.com/audioset/{CHECKPOINT_NAME}"
+CHECKPOINT_MD5 = "d1c7011e6366aa34176bb05c705e31a8"
 PCA_SHA256 = "4d878af3e306defbfb37095365aa7e5a6cecb86bad13e859e626151c4e6a8b9d"
 PCA_NAME = "vggish_pca_params.npz"
 PCA_URL = f"https://storage.googleapis.com/audioset/{PCA_NAME}"
@@ -77,7 +82,7 @@ def load_vggish(options: EmbedderOptions) -> Embedder:
         There are no weights, or they fail the smoke test and ``allow_untrained`` is False.
     """
     precision = choose_precision(options.precision)
-    path = find_weights(options.weights)
+    path = find_weights(options.weights, download=not options.offline)
     variables = read_variables(path)
     network = build_network(variables)
     trained = is_trained(network)  # in float32: the mean that it looks at is smaller than a step of bfloat16
@@ -101,7 +106,9 @@ def load_vggish_pca(options: EmbedderOptions) -> Embedder:
     ``vggish_postprocess.py`` of the VGGish release.
     """
     plain = load_vggish(options)
-    means, eigenvectors = read_pca(options.pca, options.weights, allow_untrained=options.allow_untrained)
+    means, eigenvectors = read_pca(
+        options.pca, options.weights, allow_untrained=options.allow_untrained, download=not options.offline
+    )
 
     def network(patches: Array) -> Array:
         whitened = (plain.network(patches) - means) @ eigenvectors.T
@@ -113,14 +120,53 @@ def load_vggish_pca(options: EmbedderOptions) -> Embedder:
 
 
 def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
-    """Find the weights: the TF-Hub module's folder, or Google's ``vggish_model.ckpt``; see `engines.find_weights`."""
-    checkpoint = f"Google's checkpoint with --weights vggish_model.ckpt ({CHECKPOINT_URL})"
-    return engines.find_weights(path, "VGGish", WEIGHTS_VARIABLE, HUB_HANDLE, checkpoint, download=download)
+    """Find the weights: the TF-Hub module's folder, or Google's ``vggish_model.ckpt``; see `engines.Weights.find`."""
+    return WEIGHTS.find(path, download=download)
 
 
 def read_variables(path: Path) -> dict[str, Array]:
     """Read the 18 variables, by slim name, from a TF-Hub module's folder or a checkpoint."""
     return engines.read_variables(path, "VGGish", SHAPES)
+
+
+def _fetch_module(address: str) -> Path:
+    return _with_pca(engines.fetch_module(address, engines.module_folder("vggish", HUB_HANDLE), read_variables))
+
+
+def _fetch_checkpoint(address: str) -> Path:
+    return _with_pca(engines.fetch_file(address, files.cache_folder() / CHECKPOINT_NAME, CHECKPOINT_MD5))
+
+
+def _with_pca(path: Path) -> Path:
+    """Fetch the PCA parameters too while there is a network, if that can be."""
+    with contextlib.suppress(WeightsError):
+        _find_pca(path, download=True)
+    return path
+
+
+def _check(path: Path) -> str:
+    return str(load_vggish(EmbedderOptions(path, precision="float32")).spec)
+
+
+WEIGHTS = engines.Weights(
+    name="VGGish",
+    variable=WEIGHTS_VARIABLE,
+    size="275 MB",
+    places=lambda: [*engines.hub_places("vggish", HUB_HANDLE, KAGGLE_HANDLE), files.cache_folder() / CHECKPOINT_NAME],
+    sources={
+        f"{HUB_HANDLE}?tf-hub-format=compressed": _fetch_module,
+        KAGGLE_URL: _fetch_module,
+        CHECKPOINT_URL: _fetch_checkpoint,
+    },
+    read=read_variables,
+    check=_check,
+    remedy=engines.describe_remedy(
+        "VGGish",
+        HUB_HANDLE,
+        WEIGHTS_VARIABLE,
+        f"Google's checkpoint with --weights {CHECKPOINT_NAME} ({CHECKPOINT_URL})",
+    ),
+)
 
 
 def choose_precision(precision: str) -> str:
@@ -191,13 +237,15 @@ def is_trained(network: Network) -> bool:
     return bool(np.allclose([embedding.mean(), embedding.std()], [0.000657, 0.343], rtol=0.1, atol=0))
 
 
-def read_pca(path: Path | None, weights: Path | None = None, *, allow_untrained: bool = False) -> tuple[Array, Array]:
+def read_pca(
+    path: Path | None, weights: Path | None = None, *, allow_untrained: bool = False, download: bool = True
+) -> tuple[Array, Array]:
     """Read AudioSet's PCA parameters: means (128,) and eigenvectors (128, 128), one a row.
 
-    Without a `path` they are looked for beside the weights, then downloaded. WeightsError if they are missing, or not
-    Google's and `allow_untrained` is False.
+    Without a `path` they are looked for beside the weights and in the cache, then downloaded (`download`). WeightsError
+    if they are missing, or not Google's and `allow_untrained` is False.
     """
-    path = path or _find_pca(find_weights(weights))
+    path = path or _find_pca(find_weights(weights, download=download), download)
     try:
         content = files.read_bytes(path, _MAX_PCA_BYTES)
         arrays = files.read_npz(io.BytesIO(content), _MAX_PCA_BYTES)
@@ -212,17 +260,18 @@ def read_pca(path: Path | None, weights: Path | None = None, *, allow_untrained:
     return means, eigenvectors
 
 
-def _find_pca(weights: Path) -> Path:
-    """The PCA parameters beside the weights, else downloaded with TensorFlow's own checked download."""
-    for folder in (weights, weights.parent):
-        if (folder / PCA_NAME).is_file():
-            return folder / PCA_NAME
-    keras = import_quietly("keras")
-
+def _find_pca(weights: Path, download: bool) -> Path:
+    """The PCA parameters beside the weights or in the cache, else downloaded."""
+    kept = files.cache_folder() / PCA_NAME
+    for place in (weights / PCA_NAME, weights.with_name(PCA_NAME), kept):
+        if place.is_file():
+            return place
     try:
-        return Path(keras.utils.get_file(PCA_NAME, PCA_URL, file_hash=PCA_SHA256, cache_subdir="jamendo-mood"))
-    except Exception as error:  # Keras raises a bare Exception for a failed download
+        if not download:
+            raise WeightsError("no host was asked")
+        return engines.fetch_file(PCA_URL, kept, PCA_SHA256)
+    except (WeightsError, DownloadError) as error:
         raise WeightsError(
-            f"VGGish's PCA parameters are not beside the weights ({weights}) and downloading {PCA_URL} failed: "
-            "give the file with --pca"
+            f"VGGish's PCA parameters are neither beside the weights ({weights}) nor in {kept.parent} ({error}): "
+            f"give Google's file, {PCA_URL}, with --pca"
         ) from error

@@ -31,6 +31,8 @@ from jamendo_mood.util.errors import WeightsError
 from jamendo_mood.util.process import import_quietly
 
 HUB_HANDLE = "https://tfhub.dev/google/yamnet/1"
+KAGGLE_HANDLE = "https://www.kaggle.com/models/google/yamnet/TensorFlow2/yamnet/1"
+KAGGLE_URL = "https://www.kaggle.com/api/v1/models/google/yamnet/tensorFlow2/yamnet/1/download"
 TFLITE_ADDRESS = "https://tfhub.dev/google/lite-model/yamnet/classification/tflite/1"
 WEIGHTS_VARIABLE = "JAMENDO_MOOD_YAMNET"
 DIM, CLASSES = 1024, 521
@@ -79,7 +81,7 @@ def load_yamnet_scores(options: EmbedderOptions) -> Embedder:
 
 
 def _load_embedder(name: str, options: EmbedderOptions, *, scores: bool) -> Embedder:
-    path = find_weights(options.weights)
+    path = find_weights(options.weights, download=not options.offline)
     weights, sha256, rounded = read_weights(path)
     classify = build_network(weights, scores=True)
     trained = is_trained(classify)
@@ -99,10 +101,13 @@ def _load_embedder(name: str, options: EmbedderOptions, *, scores: bool) -> Embe
     )
 
 
-def find_weights(path: Path | None = None) -> Path:
-    """Find the weights: the TF-Hub module's folder, or a TFLite file; see `engines.find_weights`."""
-    tflite = f"Google's TFLite file with --weights yamnet.tflite ({TFLITE_ADDRESS})"
-    return engines.find_weights(path, "YAMNet", WEIGHTS_VARIABLE, HUB_HANDLE, tflite)
+def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
+    """Find the weights: the TF-Hub module's folder, or a TFLite file; see `engines.Weights.find`."""
+    return WEIGHTS.find(path, download=download)
+
+
+def _fetch_module(address: str) -> Path:
+    return engines.fetch_module(address, engines.module_folder("yamnet", HUB_HANDLE), read_weights)
 
 
 def patches(wave: Wave, hop_frames: int = HOP_FRAMES) -> Array:
@@ -125,7 +130,7 @@ def read_weights(path: Path) -> tuple[Weights, str, bool]:
     rounded : bool
         Whether some of them have 8 bits.
     """
-    if path.is_dir():
+    if path.is_dir() or engines.is_archive(path):
         variables = engines.read_variables(path, "YAMNet", variable_shapes())
         return _fold(variables), engines.fingerprint(variables), False
     try:
@@ -134,6 +139,24 @@ def read_weights(path: Path) -> tuple[Weights, str, bool]:
         raise WeightsError(f"{path}: not a TF-Hub module, and not a TFLite file ({error})") from error
     weights, rounded = _read_tflite(content, path)
     return weights, hashlib.sha256(content).hexdigest(), rounded
+
+
+def _check(path: Path) -> str:
+    return str(load_yamnet(EmbedderOptions(path)).spec)
+
+
+WEIGHTS = engines.Weights(
+    name="YAMNet",
+    variable=WEIGHTS_VARIABLE,
+    size="16 MB",
+    places=lambda: engines.hub_places("yamnet", HUB_HANDLE, KAGGLE_HANDLE),
+    sources={f"{HUB_HANDLE}?tf-hub-format=compressed": _fetch_module, KAGGLE_URL: _fetch_module},
+    read=read_weights,
+    check=_check,
+    remedy=engines.describe_remedy(
+        "YAMNet", HUB_HANDLE, WEIGHTS_VARIABLE, f"Google's TFLite file with --weights yamnet.tflite ({TFLITE_ADDRESS})"
+    ),
+)
 
 
 def build_network(weights: Weights, *, scores: bool = False) -> Network:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -285,7 +286,7 @@ def open_library(
         means=scored.means,
         va=None if tagger is None else place_of(tagger.task, tagger.thresholds, scored.scores),
         grades=() if tagger is None else tagger.grades,
-        files={key: found[key] for key in scored.keys if key in found},
+        files={key: file for key in scored.keys if (file := found.get(unicodedata.normalize("NFC", key)))},
         scale=None if tagger is None else tagger.task.scale,
     ).prepare()
 

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import accumulate
@@ -253,7 +254,10 @@ class EmbeddingStore(Mapping[str, Array]):
         return spec
 
     def _path(self, key: str) -> Path:
-        return self.root / f"{check_key(key)}.npy"
+        """Where an embedding is, or would be: macOS spells accented letters otherwise than tables do (NFD, NFC)."""
+        path = self.root / f"{check_key(key)}.npy"
+        others = (self.root / f"{form}.npy" for form in spellings(key))
+        return next((other for other in others if other.is_file()), path)
 
 
 class PackedEmbeddings(Mapping[str, Array]):
@@ -283,6 +287,7 @@ class PackedEmbeddings(Mapping[str, Array]):
         self._ends = dict(zip(self._lengths, accumulate(self._lengths.values()), strict=True))
 
     def __getitem__(self, key: str) -> Array:
+        key = next((form for form in (key, *spellings(key)) if form in self._ends), key)
         end = self._ends[key]
         return self.frames[end - self._lengths[key] : end]
 
@@ -301,6 +306,11 @@ class Entry:
     key: str | None = None
     spec: EmbedderSpec | None = None
     sha256: str = ""
+
+
+def spellings(key: str) -> tuple[str, ...]:
+    """How else a key may be spelled: with accented letters as one character, or as letter and accent."""
+    return () if key.isascii() else tuple(unicodedata.normalize(form, key) for form in ("NFC", "NFD"))
 
 
 def is_key(key: str) -> bool:
@@ -329,7 +339,7 @@ def check_frames(frames: npt.NDArray[Any], dim: int, where: Path | str) -> Array
 
 def check_entry(entry: Entry, key: str, spec: EmbedderSpec, where: Path | str) -> Entry:
     """Return an entry if it is of this track and embedder; StoreError that names the file `where` if not."""
-    if entry.key not in (None, key) or entry.spec not in (None, spec):
+    if entry.key not in (None, key, *spellings(key)) or entry.spec not in (None, spec):
         raise StoreError(
             f"{where}: holds the embedding of {entry.key!r} by {entry.spec}, which does not belong there; "
             "`jamendo-mood verify STORE --repair` moves it to its own place, or aside"

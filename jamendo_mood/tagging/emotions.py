@@ -1,7 +1,8 @@
 """One table of emotions: places on the plane -> quadrant, cluster, Plutchik's eight, and the seven emotions of a face.
 
 A place is valence (unpleasant to pleasant) and arousal (calm to excited), each in [-1, 1]. Tags come to the plane
-by `mood_plane`, faces by `from_face`; from there `describe_place` says what the place is called. Every mapping here
+by `place_of`, faces by `from_face`; from there `mood_in_words` says how music there feels, and `describe_place` what
+the vocabularies of the field call the place. Every mapping here
 is defined at every place, and ties go to what stands first in the table. Which emotions, faces and adjectives there
 are is taken from the sources below. Where they lie, and which face an emotion wears, is our own judgement, made by
 hand in steps of 0.1, and no measurement. `docs/emotions.md` shows the whole table, with its limits.
@@ -36,6 +37,9 @@ from jamendo_mood.util.files import read_columns
 NEUTRAL_RADIUS = 0.25
 """A face is neutral so near to the centre. No emotion of the wheel lies there (the nearest, distraction, is 0.32 away)
 and of the tags only those that name a use: film, movie, documentary, and ``emotional``, which takes no side."""
+
+DIRECTIONS = ("warm", "joyful", "energetic", "tense", "dark", "sad", "calm", "tender")
+"""How music feels in eight directions from the centre, 45 degrees apart, from pleasant through excited."""
 
 QUADRANTS: dict[tuple[bool, bool], str] = {
     (True, True): "Q1",
@@ -206,6 +210,25 @@ def describe_place(valence: float, arousal: float) -> PlaceDescription:
     )
 
 
+def mood_in_words(valence: float, arousal: float) -> str:
+    """How music at a place feels, in words and numbers: ``tense and energetic (valence -0.4, arousal 0.6)``.
+
+    The words are those of the two nearest `DIRECTIONS`, the nearer first; of one alone, if it is within 10 degrees.
+    Less than 0.5 from the centre they are ``slightly`` so, and up to `NEUTRAL_RADIUS` it is ``neutral``.
+    """
+    place = _checked(valence, arousal)
+    distance = round(math.hypot(*place), 9)
+    step = math.degrees(math.atan2(place.arousal, place.valence)) / 45
+    nearest = round(step)
+    second = nearest + (1 if step > nearest else -1)
+    directions = [nearest] if abs(step - nearest) < 10 / 45 else [nearest, second]
+    words = " and ".join(DIRECTIONS[number % len(DIRECTIONS)] for number in directions)
+    if distance < 0.5:
+        words = "neutral" if distance <= NEUTRAL_RADIUS else f"slightly {words}"
+    numbers = (round(value, 1) + 0.0 for value in place)  # + 0.0: no "-0.0"
+    return "{} (valence {:.1f}, arousal {:.1f})".format(words, *numbers)
+
+
 def quadrant_of(valence: float, arousal: float) -> str:
     """Russell's quadrant: Q1 pleasant and excited, Q2 unpleasant and excited, Q3 unpleasant and calm, Q4 the fourth.
 
@@ -320,7 +343,7 @@ FILE_SCALE = (1.0, 9.0)
 """Of a table that `read_places` reads, as Music2Emotion (AMAAI Lab) has them."""
 
 # fmt: off
-PLACES: dict[str, tuple[float, float]] = {
+PLACES: dict[str, Place] = {tag: Place(*axes) for tag, axes in {
     # MTG-Jamendo's 59 mood/theme tags
     "action": (0.3, 0.8), "adventure": (0.5, 0.6), "advertising": (0.4, 0.3), "ambiental": (0.2, -0.6),
     "background": (0.1, -0.4), "ballad": (0.0, -0.4), "calm": (0.5, -0.7), "children": (0.6, 0.3),
@@ -339,25 +362,25 @@ PLACES: dict[str, tuple[float, float]] = {
     # AudioSet's 7 music moods
     "Happy music": (0.9, 0.4), "Funny music": (0.7, 0.4), "Sad music": (-0.8, -0.4), "Tender music": (0.5, -0.5),
     "Exciting music": (0.6, 0.8), "Angry music": (-0.6, 0.7), "Scary music": (-0.8, 0.6),
-}
-"""Valence and arousal of tags, each in [-1, 1]."""
+}.items()}
+"""Where tags lie."""
 # fmt: on
 
-CLASS_PLACES: dict[str, tuple[float, float]] = {
-    **{name: (0.5 if pleasant else -0.5, 0.5 if excited else -0.5) for (pleasant, excited), name in QUADRANTS.items()},
-    **{f"Cluster {number}": (place.valence, place.arousal) for number, place in CLUSTERS.items()},
+CLASS_PLACES: dict[str, Place] = {
+    **{n: Place(0.5 if pleasant else -0.5, 0.5 if excited else -0.5) for (pleasant, excited), n in QUADRANTS.items()},
+    **{f"Cluster {number}": place for number, place in CLUSTERS.items()},
     "relax": PLACES["relaxing"],
     "angry": PLACES["Angry music"],
 }
 """Of classes that are no words of `PLACES`: the middles of Russell's quadrants, MIREX's clusters, and other names."""
 
 
-def read_places(path: Path) -> dict[str, tuple[float, float]]:
+def read_places(path: Path) -> dict[str, Place]:
     """Read another table of tags: CSV with columns MoodTag, Valence and Arousal, each from 1 to 9, in any order.
 
     Returns
     -------
-    dict of str to (float, float)
+    dict of str to Place
         As `PLACES`: 1 has become -1, 5 has become 0, 9 has become 1.
 
     Raises
@@ -366,7 +389,7 @@ def read_places(path: Path) -> dict[str, tuple[float, float]]:
         The file is missing or no such table, a number is none or out of range, or a tag stands twice; with the line.
     """
     low, high = FILE_SCALE
-    places: dict[str, tuple[float, float]] = {}
+    places: dict[str, Place] = {}
     for line, row in enumerate(read_columns(path, FILE_COLUMNS), start=2):
         tag, *texts = (row[column].strip() for column in FILE_COLUMNS)
         if not tag or tag in places:
@@ -374,8 +397,7 @@ def read_places(path: Path) -> dict[str, tuple[float, float]]:
         for column, text in zip(FILE_COLUMNS[1:], texts, strict=True):
             if not _is_on_scale(text):
                 raise DataError(f"{path}, line {line}: {column} {text!r} is not a number from {low:g} to {high:g}")
-        valence, arousal = (2 * (float(text) - low) / (high - low) - 1 for text in texts)
-        places[tag] = (valence, arousal)
+        places[tag] = Place(*(2 * (float(text) - low) / (high - low) - 1 for text in texts))
     if not places:
         raise DataError(f"{path}: a table without rows")
     return places
@@ -392,7 +414,7 @@ def place_of(
     task: Task,
     thresholds: npt.NDArray[np.float64],
     scores: Array,
-    places: Mapping[str, tuple[float, float]] = PLACES,
+    places: Mapping[str, Place] = PLACES,
 ) -> Array | None:
     """Valence and arousal of tracks, by whatever a tagger predicts.
 
@@ -405,8 +427,8 @@ def place_of(
     thresholds : float64 array (targets,)
         Of tags their thresholds.
     scores : float32 array (..., targets)
-    places : mapping of str to (float, float)
-        Valence and arousal of tags and classes; values need none.
+    places : mapping of str to Place
+        Where tags lie; values need none.
 
     Returns
     -------

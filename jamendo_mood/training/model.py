@@ -317,7 +317,7 @@ def choose_builtin(weights: Path | None = None) -> str:
     return "audioset"
 
 
-def load_builtin(name: str = "audioset", weights: Path | None = None) -> Tagger:
+def load_builtin(name: str = "audioset", weights: Path | None = None, *, download: bool = True) -> Tagger:
     """A tagger that comes with the package.
 
     Parameters
@@ -326,7 +326,8 @@ def load_builtin(name: str = "audioset", weights: Path | None = None) -> Tagger:
         ``audioset``: AudioSet's 7 music moods, on ``vggish-pca`` embeddings. ``musicnn``: the tags of musicnn that are
         moods, by its own last layer, which is read from its weights.
     weights : Path or None
-        Of musicnn; see `musicnn.find_weights`.
+    download : bool
+        Of musicnn, as `weights`; see `musicnn.find_weights`.
 
     Raises
     ------
@@ -341,7 +342,7 @@ def load_builtin(name: str = "audioset", weights: Path | None = None) -> Tagger:
         return Tagger.load(BUILTIN)
     recipe = json.loads(RECIPE.read_text(encoding="utf-8"))
     targets = tuple(recipe["targets"])
-    variables = musicnn.read_weights(musicnn.find_weights(weights))
+    variables = musicnn.read_weights(musicnn.find_weights(weights, download=download))
     columns = [musicnn.TAGS.index(tag) for tag in targets]
     # A layer that standardises comes first in every head: here it changes nothing.
     as_is = (np.zeros(musicnn.DIM, np.float32), np.ones(musicnn.DIM, np.float32), np.zeros((), np.int64))

@@ -47,9 +47,6 @@ _DRAFT = re.compile(r"\..+-[0-9a-f]{16}\.tmp", re.DOTALL)
 def write_atomically(path: Path, write: Write) -> None:
     """Write a file under another name in its folder, flush it to disk, and rename it: the file is whole or not there.
 
-    A link is followed: the file it leads to is replaced, and the link stays. What is no file, such as a pipe or
-    ``/dev/stdout``, is written to.
-
     Raises
     ------
     StoreError, DiskFullError
@@ -66,29 +63,32 @@ def write_together(writes: Mapping[Path, Write]) -> None:
     StoreError, DiskFullError
         One cannot be written; the files are as they were, and nothing is left behind.
     """
-    special = {path: write for path, write in writes.items() if _is_special(path)}
     with contextlib.ExitStack() as stack:
-        drafts = {
-            Path(os.path.realpath(path)): stack.enter_context(_written(Path(os.path.realpath(path)), write))
-            for path, write in writes.items()
-            if path not in special
-        }
+        drafts = {path: stack.enter_context(_written(path, write)) for path, write in writes.items()}
         for path, draft in drafts.items():
             with disk_errors(path):
                 draft.replace(path)
-    for path, write in special.items():
-        with disk_errors(path), path.open("wb", buffering=0) as raw, io.BufferedWriter(raw) as file:
-            write(file)
 
 
-def _is_special(path: Path) -> bool:
-    """Whether a file is to be written to as it is: a pipe, a device, or where the shell sent the output."""
-    try:
-        if stat.S_ISREG(path.stat().st_mode):
-            return os.path.realpath(path.parent).startswith(("/dev", "/proc"))
-    except OSError:
-        return False
-    return not path.is_dir()
+def write_output(path: Path, write: Write) -> None:
+    """Write what a user names as the output: as `write_atomically`, if that is a file.
+
+    A link is followed: the file it leads to is replaced, and the link stays. What is no file, such as a pipe or
+    ``/dev/stdout``, is written to. StoreError if it is a folder, or cannot be written.
+    """
+    with disk_errors(path):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:  # a new file, or a link that leads to one
+            mode = stat.S_IFREG
+        if stat.S_ISDIR(mode):
+            raise StoreError(f"{path}: a folder is there: name a file")
+        # What the shell opened for us is written to, even if it is a file.
+        if not stat.S_ISREG(mode) or os.path.realpath(path.parent).startswith(("/dev", "/proc")):
+            with path.open("wb", buffering=0) as raw, io.BufferedWriter(raw) as file:
+                write(file)
+            return
+    write_atomically(Path(os.path.realpath(path)), write)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,9 @@ import csv
 import html
 import io
 import json
+import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -93,6 +95,20 @@ def say(result: str) -> None:
     print(show(result))
 
 
+def width() -> int:
+    """Columns of the terminal that stdout is; where it is none, lines may have any length: 1000."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+
+
+BOLD, FAINT = 1, 2
+
+
+def style(text: str, code: int) -> str:
+    """Text in `BOLD` or `FAINT` if stdout is a terminal that has them, and NO_COLOR (no-color.org) is not set."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
+    return text if plain else f"\x1b[{code}m{text}\x1b[0m"
+
+
 def note(message: str) -> None:
     """Print something other than a result to stderr, on one line."""
     print(show(message), file=sys.stderr)
@@ -115,7 +131,7 @@ def count(number: int, noun: str) -> str:
 
 
 class TrackProgress:
-    """A progress bar: tracks, x real time, failures, time left; with a `verb` there is a line at the end, too."""
+    """A progress bar: tracks, x real time, failures, time left; with a `verb` a line at the end of several, too."""
 
     def __init__(self, total: int, verb: str = "") -> None:
         self._total, self._verb, self._audio_s, self._failed = total, verb, 0.0, 0
@@ -139,9 +155,10 @@ class TrackProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.leave = self._bar.n > 0  # a run that could not start leaves its error alone on the screen
+        # A run that could not start leaves its error alone on the screen, and one track its result.
+        self._bar.leave = self._bar.n > 0 and self._total > 1
         self._bar.close()
-        if self._verb and kind is None:
+        if self._verb and kind is None and self._total > 1:
             wall_s = time.perf_counter() - self._started
             speed = self._audio_s / wall_s
             note(f"{self._audio_s:.0f} s of sound {self._verb} in {wall_s:.2f} s ({speed:.0f}x real time)")

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from pathlib import Path
 
 import requests
 import urllib3
@@ -19,11 +21,13 @@ from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, NewConne
 
 from jamendo_mood import __version__
 from jamendo_mood.util.errors import DownloadError
+from jamendo_mood.util.files import disk_errors, locked
 
 USER_AGENT = f"jamendo-mood/{__version__} (reads https://github.com/MTG/mtg-jamendo-dataset)"
 TIMEOUTS_S = (10.0, 60.0)  # to connect, and between two blocks
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
 ATTEMPTS = 6  # of a request
+ATTEMPTS_OF_MANY = 2  # where there are other addresses to ask
 PROGRESS_BYTES = 1 << 20  # after so many more, the attempts of a broken connection are counted from zero
 MAX_WAIT_S = 3600.0  # that a server may ask for
 
@@ -109,11 +113,12 @@ class RemoteFile:
     The next byte to be read is at `offset`.
     """
 
-    def __init__(self, link: Link, url: str, start: int = 0) -> None:
+    def __init__(self, link: Link, url: str, start: int = 0, attempts: int | None = None) -> None:
         self._link, self._url, self.offset = link, url, start
+        self._attempts = attempts or ATTEMPTS
         self._size: int | None = None
         self._response: requests.Response | None = None
-        self._retry, self._last_failure = new_retry(ATTEMPTS), start
+        self._retry, self._last_failure = new_retry(self._attempts), start
 
     def open(self) -> int:
         """Connect, and return the size of the whole file in bytes; raises as `read_blocks` does."""
@@ -150,7 +155,7 @@ class RemoteFile:
         except (OSError, HTTPError) as error:
             self.close()
             if self.offset - self._last_failure >= PROGRESS_BYTES:
-                self._retry = new_retry(ATTEMPTS)
+                self._retry = new_retry(self._attempts)
             self._last_failure = self.offset
             self._retry = self._link.wait_after(error, self._retry, self._url, response)
             return b""
@@ -178,6 +183,56 @@ class RemoteFile:
         if len(data) != count:
             raise HTTPError("the connection broke off")
         return data
+
+
+def download(url: str, path: Path, max_bytes: int, check: Callable[[Path], object] = Path.stat) -> None:
+    """Download a file, with a progress bar; what an earlier run has left of it is continued.
+
+    Of several processes that download to one path, one does and the others wait.
+
+    Parameters
+    ----------
+    url : str
+    path : Path
+        The file; while it is not whole, or `check` has not returned, it is called ``NAME.part``.
+    max_bytes : int
+    check : callable (path)
+        Raises if that is not the file; it is deleted then.
+
+    Raises
+    ------
+    DownloadError
+        It cannot be had, written, or has too many bytes.
+    DiskFullError
+    """
+    from tqdm import tqdm
+
+    part = path.with_name(f"{path.name}.part")
+    with disk_errors(part, DownloadError):
+        part.parent.mkdir(parents=True, exist_ok=True)
+    with locked(part) as file, contextlib.closing(Link(threading.Event())) as link:
+        if path.exists():
+            part.unlink()
+            return
+        try:
+            with contextlib.closing(RemoteFile(link, url, os.fstat(file).st_size, ATTEMPTS_OF_MANY)) as remote:
+                if (size := remote.open()) > max_bytes:
+                    raise DownloadError(f"{url}: it has {size:,} bytes, and {max_bytes:,} are the most expected")
+                with tqdm(total=size, initial=remote.offset, unit="B", unit_scale=True, leave=False) as bar:
+                    for block in remote.read_blocks(size):
+                        with disk_errors(part, DownloadError):
+                            os.write(file, block)
+                        bar.update(len(block))
+        except DownloadError as error:
+            if os.fstat(file).st_size == 0 or "HTTP 416" in str(error):  # 416: it is not that file's beginning
+                part.unlink()
+            raise
+        try:
+            check(part)
+        except Exception:
+            part.unlink()
+            raise
+        part.replace(path)
 
 
 def read_members(remote: RemoteFile) -> Iterator[tuple[int, tarfile.TarInfo]]:

@@ -350,6 +350,7 @@ def test_what_cannot_be_served_is_told_in_one_line(tagger_folder, tmp_path, caps
         assert message in line
 
 
+@pytest.mark.thorough
 def test_weights_that_cannot_be_loaded_end_it_in_one_line(tmp_path):
     command = [sys.executable, "-m", "jamendo_mood", "web", "--weights", tmp_path / "none", "--no-browser"]
     done = subprocess.run([*command, "--port", "0"], capture_output=True, text=True, timeout=120, check=False)

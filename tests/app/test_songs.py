@@ -240,14 +240,24 @@ def test_a_file_too_large_is_refused_before_it_comes(uploads, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("count", "size"), [(5, 1_000_000), (100, 0)], ids=["large", "many"])
-def test_all_uploads_together_have_a_bound(uploads, count, size):
-    for number in range(count):
-        uploads.begin(f"{number}", "song.mp3", size)
-    with pytest.raises(BusyError, match=r"song.mp3 has to wait: there are too many songs"):
-        uploads.begin("more", "song.mp3", min(size, 1))
+def test_so_many_files_are_taken_at_once(uploads):
+    for number in range(100):
+        uploads.begin(f"{number}", "song.mp3", 0)
+    with pytest.raises(LimitError, match=r"song.mp3 has to wait: there are too many songs"):
+        uploads.begin("more", "song.mp3", 0)
     uploads.drop("0")
-    uploads.begin("more", "song.mp3", min(size, 1))
+    uploads.begin("more", "song.mp3", 0)
+
+
+def test_all_uploads_together_have_a_bound_on_what_has_come(uploads):
+    for number in range(7):  # what is only announced takes no room
+        uploads.begin(f"{number}", "song.mp3", 1_000_000)
+    for number in range(5):
+        uploads.add(f"{number}", 0, bytes(1_000_000))
+    with pytest.raises(LimitError, match=r"song.mp3 has to wait: there are too many songs"):
+        uploads.add("5", 0, b"x")
+    uploads.drop("0")
+    uploads.add("6", 0, b"x")
 
 
 def test_no_place_for_uploads_is_told_without_its_path(tmp_path, caplog):

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from toy_examples import OTHER_SPEC
 
 from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
+from jamendo_mood.cli import main as cli_main
 from jamendo_mood.cli.main import COMMANDS, main
 from jamendo_mood.datasets import audioset, jamendo
 from jamendo_mood.embedders import vggish
@@ -30,6 +32,7 @@ from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.fit import TrainConfig
 from jamendo_mood.training.model import Tagger
+from jamendo_mood.util import remote
 from jamendo_mood.util.errors import UsageError
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
@@ -138,7 +141,7 @@ WRONG_EXTRACT: dict[str, tuple[Arguments, str]] = {
     "empty table": (lambda p: (p.songs, "--tracks", p.write("t.tsv", HEADER)), r"t\.tsv: the table has no tracks"),
     "other tracks": (
         lambda p: (p.songs, "--tracks", p.write("t.tsv", HEADER + "t\ta\tb\t99/9.mp3\t1.0\tx\n")),
-        r"none of the 1 tracks of .*t\.tsv is in .*songs",
+        r"none of the 1 tracks of .*t\.tsv is in .*songs: it names such as '.*', and there are such as '00/1000'",
     ),
     "two of one key": (
         lambda p: (p.write("songs/00/1000.wav").parents[1],),
@@ -251,7 +254,44 @@ def test_wrong_use_is_one_line_and_leaves_nothing(run, places, command, case):
     assert not (places.tmp / "a.png").exists()
 
 
-@pytest.mark.parametrize("arguments", [(), ("sing",), ("demo", "--embedder", "ear", "--out")])
+def test_the_name_alone_shows_the_help_and_every_command_is_in_a_group(run):
+    outcome = run()
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out == run("--help").out
+    assert "\nLearn and evaluate:\n  train " in outcome.out
+    assert COMMANDS.keys() == cli_main._ALL.keys()
+
+
+@pytest.mark.parametrize("columns", ["72", "90"])
+def test_the_help_fits_the_terminal(run, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = run("--help").out.partition("The usual way")[0].splitlines()
+    assert max(map(len, lines)) <= int(columns)
+
+
+def test_bash_completes_commands_options_and_choices(run):
+    pytest.importorskip("shtab", reason="needs the extra `completion`")
+    script = run("completion", "bash").out
+
+    def complete(*words):
+        ask = f'COMP_WORDS=(jamendo-mood {" ".join(words)}); COMP_CWORD={len(words)}; COMP_LINE="${{COMP_WORDS[*]}}"'
+        ask += "; COMP_POINT=${#COMP_LINE}; COMP_TYPE=9; _shtab_jamendo_mood; printf '%s\\n' \"${COMPREPLY[@]}\""
+        command = ["bash", "--norc", "-c", f"{script}\n{ask}"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    assert complete("pl") == ["playlist"]
+    assert complete("tag", "--pl") == ["--places"]
+    assert set(complete("weights", "")) >= {"vggish", "yamnet", "musicnn"}
+    for shell in ("zsh", "fish"):
+        assert "playlist" in run("completion", shell).out
+
+
+def test_completion_says_what_it_needs(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    check_one_line(run("completion", "bash"), "completion", r"pip install jamendo-mood\[completion\]")
+
+
+@pytest.mark.parametrize("arguments", [("sing",), ("demo", "--embedder", "ear", "--out")])
 def test_wrong_use_of_the_whole(run, arguments):
     outcome = run(*arguments)
     assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
@@ -389,20 +429,21 @@ def test_the_script_is_the_command(run, songs, tmp_path):
 
 
 def test_without_vggish_weights_it_stops_and_names_the_ways_to_get_them(run, songs, tmp_path, monkeypatch):
-    import tensorflow_hub
-
-    def unreachable(handle):
-        raise OSError(f"<urlopen error of {handle}>")
-
-    monkeypatch.setattr(tensorflow_hub, "resolve", unreachable)
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "empty cache"))
     monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
-    outcome = run("extract", songs, "--store", tmp_path / "s")
-    check_one_line(outcome, "extract", "VGGish's weights are not here")
+    offline = run("extract", songs, "--store", tmp_path / "s", "--offline")
+    check_one_line(offline, "extract", "VGGish's weights are not here")
+    nowhere = {"http://127.0.0.1:9/vggish": vggish.WEIGHTS.sources[vggish.KAGGLE_URL]}
+    monkeypatch.setattr(vggish, "WEIGHTS", replace(vggish.WEIGHTS, sources=nowhere))
+    monkeypatch.setattr(remote, "Link", partial(remote.Link, sleep=lambda _: None))
+    online = run("extract", songs, "--store", tmp_path / "s")
+    assert online.status == 2
+    assert "  http://127.0.0.1:9/vggish: Connection refused" in online.err
     ways = ("https://tfhub.dev/google/vggish/1", "TFHUB_CACHE_DIR", WEIGHTS_VARIABLE)
     options = ("--weights FOLDER", "--weights vggish_model.ckpt", "--embedder logmel")
-    for way in (*ways, *options):
-        assert way in outcome.err
+    for outcome in (offline, online):
+        for way in (*ways, *options):
+            assert way in outcome.err.splitlines()[-1]
     assert not (tmp_path / "s").exists()
 
 
@@ -819,8 +860,11 @@ def test_tag_prints_a_table_with_title_and_artist(run, corpus, songs, tagger_fol
     assert lines[0].endswith(f"1000.mp3  Synthetic artist 0 - Study in {' and '.join(song.moods)} no. 1000  (0:12)")
     (start,) = (number for number, line in enumerate(lines) if line.startswith("  seconds"))
     assert [re.match(r"  (\w+) +0\.\d{3}", line)[1] for line in lines[1:3]] == lines[start].split()[1:]
-    assert len([line for line in lines[start + 1 :] if line]) == 12
-    assert "1/1" in outcome.err
+    assert len([line for line in lines[start + 1 :] if line.startswith("  ")]) == 12
+    assert "sound decoded" not in outcome.err
+    several = run("tag", songs, "--tagger", tagger_folder)
+    assert "4/4" in several.err
+    assert re.search(r"48 s of sound decoded, embedded and scored in [\d.]+ s", several.err)
 
 
 def test_tag_prints_csv(run, songs, tagger_folder):

@@ -11,6 +11,7 @@ from toy_examples import SPEC, TASK, make_class_prediction, make_prediction, mak
 from jamendo_mood.cli import evaluate, extract, shared, tag, train
 from jamendo_mood.evaluation.evaluate import Scores
 from jamendo_mood.extraction.streaming import ExtractReport
+from jamendo_mood.tagging.emotions import Place
 from jamendo_mood.tagging.prediction import to_document
 from jamendo_mood.tasks.metrics import Comparison
 from jamendo_mood.training.fit import Epoch, TrainConfig
@@ -225,9 +226,58 @@ def test_weak_tags_are_marked_and_explained(show):
     lines = show(make_prediction(), top=3).splitlines()
     assert lines[3].endswith("(weak)")
     assert "(weak)" not in lines[1] + lines[2]
-    assert lines[4] == "  (* reaches the tag's threshold)"
-    assert lines[5].startswith("  (weak: hardly told from chance")
+    assert lines[4:6] == ["", "(* reaches the tag's threshold)"]
+    assert lines[6].startswith("(weak: hardly told from chance")
     assert "weak" not in show(make_prediction(), top=2)
+    unknown = show(replace(make_prediction(), grades=("unknown",) * 3))
+    assert "(unknown: never measured, or with too few examples to say)" in unknown
+
+
+def test_what_is_said_of_all_songs_is_said_once(show):
+    undecided = replace(make_prediction(), decided=np.zeros(3, bool))
+    out = show(make_prediction(), undecided, make_prediction(), top=3)
+    for text in ("(* reaches the tag's threshold)", "(weak: ", "--places CSV", "(no tag reaches its threshold"):
+        assert out.count(text) == 1
+    assert out.index("(no tag reaches") < out.rindex("songs/toy.mp3") < out.index("(* reaches")
+    ranked = replace(make_prediction(), thresholds=(None,) * 3)
+    assert show(ranked, ranked).count("(not calibrated: ") == 1
+    assert "--places" not in show(ranked) + show(replace(make_prediction(), place=Place(0.0, 0.5)))
+
+
+def test_the_last_line_says_how_it_feels(show):
+    lines = show(replace(make_prediction(), place=Place(-0.4, 0.6))).splitlines()
+    assert "  tense and energetic (valence -0.4, arousal 0.6)" in lines
+
+
+@pytest.mark.parametrize("columns", [30, 40, 80])
+def test_lines_fit_the_terminal(show, monkeypatch, columns):
+    monkeypatch.setattr(plaintext.sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = show(replace(make_prediction(), place=Place(-0.4, 0.6)))
+    assert max(map(len, out.splitlines())) <= max(columns, len("  green                0.750 *  (weak)"))
+    assert "The Toys - Blue & Green <live>" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("variables", "terminal", "coloured"),
+    [
+        ({"TERM": "xterm"}, True, True),
+        ({"TERM": "xterm"}, False, False),
+        ({"TERM": "dumb"}, True, False),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, True, False),
+        ({"TERM": "xterm", "NO_COLOR": ""}, True, True),  # as no-color.org has it
+    ],
+)
+def test_a_terminal_gets_bold_headings_unless_it_cannot_or_must_not(show, monkeypatch, variables, terminal, coloured):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(plaintext.sys.stdout, "isatty", lambda: terminal, raising=False)
+    out = show(make_prediction("Blue \x1b[31m"))
+    assert out.startswith("\x1b[1msongs/toy.mp3" if coloured else "songs/toy.mp3")
+    assert ("\x1b" in out) == coloured
+    assert "\x1b[31m" not in out, "a title colours nothing"
 
 
 def test_lower_is_better_for_an_error(capsys):
@@ -250,7 +300,7 @@ def test_classes_as_a_table_have_a_star_at_the_one_that_is_chosen(show):
         ["Q4", "0.200", "████"],
         ["Q1", "0.100", "██"],
     ]
-    assert lines[5] == "  (* the class with the highest probability)"
+    assert lines[6] == "(* the class with the highest probability)"
     assert "threshold" not in " ".join(lines)
 
 
@@ -258,7 +308,8 @@ def test_values_as_a_table_lie_on_their_scale_in_the_order_of_the_task(show):
     lines = show(make_value_prediction()).splitlines()
     assert [line.split()[:3] for line in lines[1:3]] == [["valence", "3.000", "█████"], ["arousal", "7.000", "█" * 15]]
     assert lines[1].endswith("(weak)")
-    assert lines[3] == "  (on a scale from 1 to 9)"
+    assert lines[3:5] == ["", "(on a scale from 1 to 9)"]
+    assert "--places" not in "".join(lines), "which knows no values"
     assert "*" not in "".join(lines)
     assert "threshold" not in " ".join(lines)
 

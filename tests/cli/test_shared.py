@@ -22,9 +22,9 @@ from jamendo_mood.cli import main, shared
         ("gigabytes", "0.5", 0.5),
         ("share", "0.5", 0.5),
         ("share", "2", 2.0),
-        ("place", "s3://bucket/audio", "s3://bucket/audio"),
-        ("place", "file:///a/b", Path("/a/b")),
-        ("place", "a//b", Path("a/b")),
+        ("path_or_url", "s3://bucket/audio", "s3://bucket/audio"),
+        ("path_or_url", "file:///a/b", Path("/a/b")),
+        ("path_or_url", "a//b", Path("a/b")),
     ],
 )
 def test_what_is_right_is_read(name, text, value):

@@ -1,9 +1,13 @@
 """`export`, `import`, `pack` and `verify` as their users meet them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from damaged_stores import SPEC
 
+from jamendo_mood.embedders import musicnn
+from jamendo_mood.embedders.registry import NETWORKS, weights_of
 from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
 
 pytest_plugins = ["toy_commands"]
@@ -126,3 +130,59 @@ def test_after_repair_and_extract_a_store_is_what_it_was(run, make_audio, noise,
     assert "2 tracks embedded, 2 were there already, 0 failed" in run(*extract).out
     assert {path: path.read_bytes() for path in before} == before
     assert run("verify", tmp_path / "s").status == 0
+
+
+# ---- weights
+
+
+@pytest.fixture
+def no_weights(monkeypatch, tmp_path):
+    """A machine without weights; returns the folder of the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
+    for network in NETWORKS:
+        monkeypatch.delenv(weights_of(network).variable, raising=False)
+    return tmp_path / "cache" / "jamendo-mood"
+
+
+def test_weights_lists_where_those_of_each_network_are(run, no_weights, monkeypatch, seeded_musicnn_wheel):
+    monkeypatch.setenv("JAMENDO_MOOD_MUSICNN", str(seeded_musicnn_wheel))
+    outcome = run("weights")
+    assert (outcome.status, outcome.err) == (0, "")
+    lines = outcome.out.splitlines()
+    assert lines[0] == "vggish   not here; `jamendo-mood weights vggish --get` downloads 275 MB"
+    assert lines[1].startswith("yamnet   not here")
+    assert lines[2] == f"musicnn  {seeded_musicnn_wheel}"
+
+
+def test_weights_are_checked(run, no_weights, monkeypatch, seeded_musicnn_wheel):
+    monkeypatch.setenv("JAMENDO_MOOD_MUSICNN", str(seeded_musicnn_wheel))
+    outcome = run("weights", "musicnn", "--check")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert "these are not the released weights of musicnn" in outcome.err
+    sha256 = musicnn.spec_of(musicnn.read_weights(seeded_musicnn_wheel)).weights_sha256
+    monkeypatch.setattr(musicnn, "SHA256", sha256)
+    outcome = run("weights", "musicnn", "--check")
+    assert outcome.status == 0
+    assert f"weights {sha256[:12]}): the released" in outcome.out
+    outcome = run("weights", "vggish", "--check")
+    assert outcome.status == 2
+    assert "VGGish's weights are not here. Three ways to get them" in outcome.err
+
+
+def test_weights_are_got_and_removed(run, no_weights, monkeypatch, tmp_path):
+    def fetch(_):
+        no_weights.mkdir(parents=True)
+        (no_weights / musicnn.WEIGHTS_NAME).touch()
+        return no_weights / musicnn.WEIGHTS_NAME
+
+    monkeypatch.setattr(musicnn, "WEIGHTS", replace(musicnn.WEIGHTS, sources={"PyPI": fetch}))
+    path = no_weights / musicnn.WEIGHTS_NAME
+    for said in ("asking PyPI for musicnn's weights (29 MB)\n", ""):
+        outcome = run("weights", "musicnn", "--get")
+        assert (outcome.status, outcome.out, outcome.err) == (0, f"musicnn  {path}\n", said)
+    assert run("weights", "musicnn", "--remove").out == f"musicnn  removed: {path}\n"
+    assert not path.exists()
+    outcome = run("weights", "--remove")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert "--remove needs the network's name: vggish, yamnet, musicnn" in outcome.err

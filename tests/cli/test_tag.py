@@ -253,3 +253,28 @@ def test_an_unknown_tagger_is_told_what_there_is(run, song):
     outcome = run("tag", song, "--tagger", "nosuch")
     assert (outcome.status, outcome.err.count("\n")) == (2, 1)
     assert "nosuch: no tagger there" in outcome.err
+
+
+def test_the_tagger_says_which_embedder_it_needs(run, song, tagger_folder):
+    outcome = run("tag", song, "--tagger", tagger_folder, "--embedder", "yamnet")
+    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert "this tagger was trained on logmel embeddings" in outcome.err
+    assert "`extract --embedder yamnet`" in outcome.err
+    assert run("tag", song, "--tagger", tagger_folder, "--embedder", "logmel").status == 0
+
+
+def test_weights_of_yamnet_are_told_from_vggish(run, song, seeded_yamnet_module):
+    outcome = run("tag", song, "--weights", seeded_yamnet_module)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert "this is YAMNet; vggish-pca is an embedder by VGGish" in outcome.err
+
+
+def test_weights_named_once_need_not_be_named_again(run, song, corpus, seeded_musicnn_wheel, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("JAMENDO_MOOD_MUSICNN", raising=False)
+    named = ("--embedder", "musicnn", "--weights", seeded_musicnn_wheel, "--allow-untrained")
+    first = run("extract", song.parent, "--store", tmp_path / "s", "--limit", 1, *named)
+    assert "1 tracks embedded" in first.out
+    again = run("extract", corpus.audio, "--store", tmp_path / "s", "--limit", 2, "--offline")
+    assert again.status == 0, again.err
+    assert EmbeddingStore(tmp_path / "s").spec.name == "musicnn"

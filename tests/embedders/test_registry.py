@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from jamendo_mood.embedders.registry import EMBEDDERS, EmbedderOptions, Embedder
 from jamendo_mood.extraction import streaming
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files
 from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.util import remote
 from jamendo_mood.util.errors import UsageError, WeightsError
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
@@ -226,13 +228,11 @@ def test_pca_parameters_beside_the_weights_are_found(seeded_pca, tmp_path):
 
 
 def test_without_pca_parameters_the_message_says_how_to_give_them(monkeypatch, tmp_path):
-    import keras
-
-    def refuse(*_, **__):
-        raise Exception("URL fetch failure")  # as Keras does
-
-    monkeypatch.setattr(keras.utils, "get_file", refuse)
-    with pytest.raises(WeightsError, match=rf"{vggish.PCA_URL} failed: give the file with --pca"):
+    with pytest.raises(WeightsError, match=rf"no host was asked.*{vggish.PCA_URL}, with --pca"):
+        vggish.read_pca(None, tmp_path, download=False)
+    monkeypatch.setattr(vggish, "PCA_URL", "http://127.0.0.1:9/pca.npz")
+    monkeypatch.setattr(remote, "Link", partial(remote.Link, sleep=lambda _: None))
+    with pytest.raises(WeightsError, match=rf"Connection refused.*{vggish.PCA_URL}, with --pca"):
         vggish.read_pca(None, tmp_path)
 
 

@@ -18,7 +18,8 @@ from jamendo_mood.datasets import jamendo
 from jamendo_mood.embedders import vggish, yamnet
 from jamendo_mood.util import remote
 from jamendo_mood.util.errors import DataError, DownloadError, WeightsError
-from jamendo_mood.util.process import import_quietly
+
+pytest_plugins = ["flaky_server"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "jamendo_mood"
@@ -46,6 +47,7 @@ RUN_OR_NEEDED = {
     "pytest-xdist": "make test",
     "ruff": "make lint",
     "setuptools": "tensorflow-hub imports its pkg_resources",
+    "tensorflow-hub": "a module in its cache is found there",
     "sphinx": "make docs",
     "sphinx-argparse": "make docs",
     "types-tqdm": "make types",
@@ -54,11 +56,12 @@ RUN_OR_NEEDED = {
 """Requirements that nothing imports, and what they are for."""
 
 NETWORK = {
-    ("engines", "resolve"): "no SHA-256 is known: SECURITY.md says so",
     ("cluster", "get_file"): "the user's own places",
-    ("remote", "get"): "MTG's lists of SHA-256",
+    (
+        "remote",
+        "get",
+    ): "MTG's lists of SHA-256, PCA_SHA256, CHECKPOINT_MD5; modules: see SECURITY.md",
     ("jamendo", "urlopen"): "datasets/jamendo.sha256",
-    ("vggish", "get_file"): "PCA_SHA256",
 }
 """Every call that fetches something, and what tells that it is the right thing."""
 
@@ -190,7 +193,8 @@ def test_requests_have_a_timeout_and_check_certificates():
 
 
 def test_what_is_fetched_has_an_address_of_https():
-    addresses = [jamendo.BASE_URL, jamendo.CDN, vggish.HUB_HANDLE, vggish.PCA_URL, yamnet.HUB_HANDLE]
+    of_weights = [*vggish.WEIGHTS.sources, *yamnet.WEIGHTS.sources]
+    addresses = [jamendo.BASE_URL, jamendo.CDN, vggish.HUB_HANDLE, vggish.PCA_URL, yamnet.HUB_HANDLE, *of_weights]
     assert all(address.startswith("https://") for address in addresses)
     assert all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in jamendo.read_published_checksums().values())
     assert re.fullmatch("[0-9a-f]{40}", jamendo.COMMIT)
@@ -255,22 +259,23 @@ class Endless:
 
 
 @pytest.fixture
-def keras_cache(monkeypatch, tmp_path):
-    keras = import_quietly("keras")
-    (tmp_path / "cache").mkdir()  # else Keras takes /tmp/.keras
-    monkeypatch.setattr(keras.utils, "get_file", functools.partial(keras.utils.get_file, cache_dir=tmp_path / "cache"))
+def pca_url(monkeypatch, server, tmp_path):
+    """Where PCA parameters are fetched from: a server on this machine."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(vggish, "PCA_URL", f"{server.url}/{vggish.PCA_NAME}")
+    return server.folder / vggish.PCA_NAME
 
 
-def test_other_pca_parameters_are_not_kept(monkeypatch, keras_cache, tmp_path):
-    (tmp_path / "other.npz").write_bytes(b"something else")
-    monkeypatch.setattr(vggish, "PCA_URL", (tmp_path / "other.npz").as_uri())
-    with pytest.raises(WeightsError, match=r"downloading .* failed"):
+def test_other_pca_parameters_are_not_kept(pca_url, tmp_path):
+    pca_url.write_bytes(b"something else")
+    with pytest.raises(WeightsError, match=r"another file than expected \(sha256 "):
         vggish.read_pca(None, make_weights(tmp_path))
+    assert list((tmp_path / "cache" / "jamendo-mood").iterdir()) == []
 
 
 @pytest.mark.shared
-def test_googles_pca_parameters_are(shared, monkeypatch, keras_cache, tmp_path):
-    monkeypatch.setattr(vggish, "PCA_URL", (shared / "data" / "vggish" / vggish.PCA_NAME).as_uri())
+def test_googles_pca_parameters_are(shared, pca_url, tmp_path):
+    pca_url.symlink_to(shared / "data" / "vggish" / vggish.PCA_NAME)
     means, eigenvectors = vggish.read_pca(None, make_weights(tmp_path))
     assert means.shape == (128,)
     assert eigenvectors.shape == (128, 128)

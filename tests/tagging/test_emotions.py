@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from jamendo_mood.tagging.emotions import (
     face_of,
     find_emotion,
     from_face,
+    mood_in_words,
     nearest_emotion,
     quadrant_of,
 )
@@ -168,7 +170,7 @@ def test_tags_that_name_an_emotion_are_called_by_it(tag, family, face):
 
 
 @pytest.mark.parametrize("place", [(1.01, 0), (0, -2), (math.nan, 0), (0, math.inf)])
-@pytest.mark.parametrize("name", [describe_place, quadrant_of, cluster_of, nearest_emotion, face_of])
+@pytest.mark.parametrize("name", [describe_place, mood_in_words, quadrant_of, cluster_of, nearest_emotion, face_of])
 def test_what_is_not_on_the_plane_has_no_name(name, place):
     with pytest.raises(UsageError, match="valence and arousal are from -1 to 1"):
         name(*place)
@@ -179,6 +181,37 @@ def test_a_description_is_frozen_and_fits_a_line():
     assert str(described) == "valence -0.80, arousal -0.40: Q3, MIREX cluster 3, sadness (sadness), face sad"
     with pytest.raises(dataclasses.FrozenInstanceError):
         described.face = "happy"
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ((-0.4, 0.6), "tense and energetic (valence -0.4, arousal 0.6)"),
+        (PLACES["Happy music"], "joyful and warm (valence 0.9, arousal 0.4)"),
+        (PLACES["sad"], "sad and dark (valence -0.8, arousal -0.4)"),
+        (PLACES["Tender music"], "tender (valence 0.5, arousal -0.5)"),
+        (PLACES["relaxing"], "tender (valence 0.6, arousal -0.7)"),
+        (PLACES["energetic"], "joyful and energetic (valence 0.5, arousal 0.9)"),
+        ((-1.0, 0.0), "dark (valence -1.0, arousal 0.0)"),
+        ((-0.1, -0.3), "slightly calm and sad (valence -0.1, arousal -0.3)"),
+        ((0.15, -0.2), "neutral (valence 0.1, arousal -0.2)"),
+        ((-0.001, 0.0), "neutral (valence 0.0, arousal 0.0)"),
+    ],
+)
+def test_a_mood_is_said_in_words(place, words):
+    assert mood_in_words(*place) == words
+
+
+def test_words_never_contradict_the_quadrant():
+    sides = {
+        "Q1": "warm joyful energetic",
+        "Q2": "energetic tense dark",
+        "Q3": "dark sad calm",
+        "Q4": "calm tender warm",
+    }
+    for valence, arousal in np.random.default_rng(0).uniform(-1, 1, (500, 2)).tolist():
+        words = re.findall("[a-z]+", mood_in_words(valence, arousal).partition(" (")[0])
+        assert set(words) <= {"slightly", "and", "neutral", *sides[describe_place(valence, arousal).quadrant].split()}
 
 
 # ---- Names to places.

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from jamendo_mood.util.errors import StoreError
-from jamendo_mood.util.files import write_atomically
+from jamendo_mood.util.files import write_output
 
 
 def write(path, content=b"new"):
-    write_atomically(path, lambda file: file.write(content))
+    write_output(path, lambda file: file.write(content))
 
 
 @pytest.mark.parametrize("relative", [True, False])
@@ -71,8 +71,8 @@ def test_a_folder_is_refused(tmp_path):
     assert list((tmp_path / "folder").iterdir()) == []
 
 
-WRITE = "import sys; from pathlib import Path; from jamendo_mood.util.files import write_atomically; "
-WRITE += "write_atomically(Path(sys.argv[1]), lambda file: file.write(b'new'))"
+WRITE = "import sys; from pathlib import Path; from jamendo_mood.util.files import write_output; "
+WRITE += "write_output(Path(sys.argv[1]), lambda file: file.write(b'new'))"
 
 
 @pytest.mark.parametrize("device", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])

@@ -41,7 +41,15 @@ const openPage = (address, render) => {
     if (code === 1013) {
       notice("All places are taken. This page tries again in 15 seconds.");
       setTimeout(() => location.reload(), RETRY_MS);
-    } else notice("The connection to the server is gone. What was shown here stays; for other songs, reload the page.");
+    } else if (code === 4000) notice("This page was unused for too long, and its place was given to others.");
+    else notice("The connection to the server is gone. What was shown here stays; for other songs, reload the page.");
   });
+  let touched = true; // a visitor who neither moves nor listens gives the place back
+  for (const kind of ["pointerdown", "pointermove", "keydown", "drop", "wheel", "touchmove"])
+    addEventListener(kind, () => (touched = true), { capture: true, passive: true });
+  setInterval(() => {
+    if (touched || [...document.querySelectorAll("audio")].some((player) => !player.paused)) model.send({ type: "here" });
+    touched = false;
+  }, 20_000);
   render({ model, el: document.body });
 };
