@@ -8,7 +8,7 @@ import pytest
 
 from jamendo_mood.app.songs import Progress, Song, SongQueue, Uploads, _Throttled, fail
 from jamendo_mood.tagging.analysis import Limits, clock
-from jamendo_mood.util.errors import AudioError, BusyError, CancelledError, DiskFullError, LimitError, UsageError
+from jamendo_mood.util.errors import AudioError, CancelledError, DiskFullError, LimitError, UsageError
 
 pytest_plugins = ["demo_corpus"]
 

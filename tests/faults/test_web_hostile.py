@@ -97,8 +97,8 @@ def test_nonsense_closes_the_socket_it_comes_by(what, again, finish):
 
 
 def test_random_frames_close_it_too(again, finish, amount, figure):
-    count, rng = amount(10, 500), np.random.default_rng(0)
-    for _ in range(count):
+    count = amount(10, 500)
+    for seed in range(count):
         visitor = again()
         finish(visitor.socket.send(garbage(seed)))
         assert finish(is_closed(visitor)) == 1008
