@@ -27,7 +27,7 @@ from jamendo_mood.tagging.analysis import Analysis, Limits, Progress, analyse, e
 from jamendo_mood.tagging.prediction import SPREAD_PERCENT, Prediction, describe_mood, plot_song, to_document, write_csv
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import CancelledError, LimitError, MoodError, UsageError
+from jamendo_mood.util.errors import BusyError, CancelledError, MoodError, UsageError
 from jamendo_mood.util.files import Scratch, is_disk_full, scratch_full
 
 PROGRESS_EVERY_S = 0.1
@@ -111,7 +111,7 @@ class SongQueue:
         load: Callable[[], Embedder] | None = None,
         max_waiting: int = MAX_WAITING,
     ) -> None:
-        self._tagger, self._embedder, self._library, self._limits = tagger, embedder, library, limits
+        self.tagger, self._embedder, self._library, self._limits = tagger, embedder, library, limits
         self._load, self._max_waiting = load or (lambda: load_embedder(tagger.spec)), max_waiting
         self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
@@ -130,7 +130,7 @@ class SongQueue:
     def put(self, song: Song) -> None:
         """Queue a song; returns at once. One too many fails at once."""
         if self.is_full:
-            fail(song, _busy(song.name), self._limits)
+            fail(song, BusyError(f"{song.name} has to wait: there are too many songs here"), self._limits)
             song.done.set()
             return
         song.tell(song, "progress", stage="queue")
@@ -190,14 +190,14 @@ class SongQueue:
         if self._embedder is None:
             song.tell(song, "progress", stage="load")
         analysis = analyse(
-            *(song.path, self._tagger, self._load_embedder(), self._limits),
+            *(song.path, self.tagger, self._load_embedder(), self._limits),
             name=song.name,
             on_progress=_Throttled(lambda progress: song.tell(song, "progress", **asdict(progress))),
             is_cancelled=song.cancelled.is_set,
         )
         if song.cancelled.is_set():
             raise CancelledError(f"{song.name}: cancelled")
-        description, timeline = describe(analysis, self._tagger, song.name)
+        description, timeline = describe(analysis, self.tagger, song.name)
         song.prediction = analysis.prediction
         song.tell(song, "tags", (timeline,), playable=not song.uploaded, **description)
         song.done.set()  # `wait` returns now; what follows is only shown in the browser
@@ -208,7 +208,7 @@ class SongQueue:
         try:
             if self._library is not None:
                 song.similar = self._library.similar(analysis.frames.mean(axis=0), PLAYLIST)
-            details, picture = describe_details(analysis, self._tagger, song.similar)
+            details, picture = describe_details(analysis, self.tagger, song.similar)
         except Exception as error:  # the moods are known: a missing picture is not a failure
             log.warning("%s: no details (%s)", song.name, error)
             song.tell(song, "details", why={}, similar=[])
@@ -218,13 +218,13 @@ class SongQueue:
     def _load_embedder(self) -> Embedder:
         if self._embedder is None:
             self._embedder = self._load()
-            self._tagger.check_spec(self._embedder.spec)
+            self.tagger.check_spec(self._embedder.spec)
         return self._embedder
 
     def _load_all(self, on_failure: Callable[[], object]) -> None:
         try:
             self._load_embedder()
-            self._tagger.warm_up()
+            self.tagger.warm_up()
         except Exception as error:  # nobody waits for it yet: the first song reports it
             self.load_error = error
             log.info("not loaded yet: %s", error)
@@ -256,14 +256,6 @@ class _Throttled:
 MAX_AT_ONCE = 5
 """All uploads of a notebook together may be so many times as large as the largest file allowed."""
 MAX_FILES = 100
-
-
-class BusyError(LimitError):
-    """There is no room for another song just now."""
-
-
-def _busy(name: str) -> BusyError:
-    return BusyError(f"{name} has to wait: there are too many songs; upload it again in a minute")
 
 
 class Room:
@@ -342,7 +334,9 @@ class Uploads:
         Raises
         ------
         LimitError
-            It is too large, or too many are there already.
+            It is too large.
+        BusyError
+            Too many are there already.
         UsageError
             Its size is negative, this upload has already begun, or it cannot be stored; the log says why.
         """
@@ -350,7 +344,7 @@ class Uploads:
         if size_bytes < 0 or identity in self._files:
             raise UsageError(f"{name}: an upload of {size_bytes} bytes cannot begin")
         if not self._room.take(0):
-            raise _busy(name)
+            raise BusyError(f"{name} has to wait: there are too many songs here")
         try:
             self._files[identity] = self._make(name, size_bytes)
         except (OSError, UsageError) as error:
@@ -375,7 +369,7 @@ class Uploads:
         ------
         UsageError
             There is no such upload, or this is not its next piece.
-        LimitError
+        BusyError
             Too much is there already.
         DiskFullError
             The disk is full.
@@ -385,7 +379,7 @@ class Uploads:
         if upload is None or not fits or not len(piece):
             raise UsageError("a piece of an upload came out of order; try the upload again")
         if not self._room.take(len(piece), files=0):  # what was only announced takes no room from others
-            raise _busy(upload.name)
+            raise BusyError(f"{upload.name} has to wait: there are too many songs here")
         upload.received += len(piece)
         try:
             with upload.path.open("ab") as file:
