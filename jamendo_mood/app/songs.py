@@ -108,7 +108,7 @@ class SongQueue:
         load: Callable[[], Embedder] | None = None,
         max_waiting: int = MAX_WAITING,
     ) -> None:
-        self._tagger, self._embedder, self._library, self._limits = tagger, embedder, library, limits
+        self.tagger, self._embedder, self._library, self._limits = tagger, embedder, library, limits
         self._load, self._max_waiting = load or (lambda: load_embedder(tagger.spec)), max_waiting
         self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
@@ -187,14 +187,14 @@ class SongQueue:
         if self._embedder is None:
             song.tell(song, "progress", stage="load")
         analysis = analyse(
-            *(song.path, self._tagger, self._load_embedder(), self._limits),
+            *(song.path, self.tagger, self._load_embedder(), self._limits),
             name=song.name,
             on_progress=_Throttled(lambda progress: song.tell(song, "progress", **asdict(progress))),
             is_cancelled=song.cancelled.is_set,
         )
         if song.cancelled.is_set():
             raise CancelledError(f"{song.name}: cancelled")
-        description, timeline = describe(analysis, self._tagger, song.name)
+        description, timeline = describe(analysis, self.tagger, song.name)
         song.prediction = analysis.prediction
         song.tell(song, "tags", (timeline,), playable=not song.uploaded, **description)
         song.done.set()  # `wait` returns now; what follows is only shown in the browser
@@ -203,7 +203,7 @@ class SongQueue:
 
     def _describe(self, song: Song, analysis: Analysis) -> None:
         try:
-            details, picture = describe_details(analysis, self._tagger, self._library)
+            details, picture = describe_details(analysis, self.tagger, self._library)
         except Exception as error:  # the moods are known: a missing picture is not a failure
             log.warning("%s: no details (%s)", song.name, error)
             song.tell(song, "details", why={}, similar=[])
@@ -213,13 +213,13 @@ class SongQueue:
     def _load_embedder(self) -> Embedder:
         if self._embedder is None:
             self._embedder = self._load()
-            self._tagger.check_spec(self._embedder.spec)
+            self.tagger.check_spec(self._embedder.spec)
         return self._embedder
 
     def _load_all(self, on_failure: Callable[[], object]) -> None:
         try:
             self._load_embedder()
-            self._tagger.warm_up()
+            self.tagger.warm_up()
         except Exception as error:  # nobody waits for it yet: the first song reports it
             self.load_error = error
             log.info("not loaded yet: %s", error)
