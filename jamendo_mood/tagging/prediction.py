@@ -353,7 +353,8 @@ def _reached(prediction: Prediction) -> str:
         elif threshold is not None and (when := _when(prediction, prediction.frame_scores[:, tag] >= threshold)):
             passing.append(f"a bit {_label(prediction, tag)} {when}")
     if said or passing:
-        return ", ".join([*(said[:MAX_NAMED] or ["no tag as a whole"]), *passing[:MAX_PASSING]])
+        line = ", ".join([*said[:MAX_NAMED], *passing[:MAX_PASSING]])
+        return line if said else f"{line}; no tag reaches its threshold over the whole song"
     nearest = mood_words(*prediction.place) if prediction.place else _label(prediction, order[0])
     return f"no tag reaches its threshold; the nearest is {nearest}"
 
