@@ -111,7 +111,7 @@ class SongQueue:
         load: Callable[[], Embedder] | None = None,
         max_waiting: int = MAX_WAITING,
     ) -> None:
-        self._tagger, self._embedder, self._library, self._limits = tagger, embedder, library, limits
+        self.tagger, self._embedder, self._library, self._limits = tagger, embedder, library, limits
         self._load, self._max_waiting = load or (lambda: load_embedder(tagger.spec)), max_waiting
         self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
@@ -190,14 +190,14 @@ class SongQueue:
         if self._embedder is None:
             song.tell(song, "progress", stage="load")
         analysis = analyse(
-            *(song.path, self._tagger, self._load_embedder(), self._limits),
+            *(song.path, self.tagger, self._load_embedder(), self._limits),
             name=song.name,
             on_progress=_Throttled(lambda progress: song.tell(song, "progress", **asdict(progress))),
             is_cancelled=song.cancelled.is_set,
         )
         if song.cancelled.is_set():
             raise CancelledError(f"{song.name}: cancelled")
-        description, timeline = describe(analysis, self._tagger, song.name)
+        description, timeline = describe(analysis, self.tagger, song.name)
         song.prediction = analysis.prediction
         song.tell(song, "tags", (timeline,), playable=not song.uploaded, **description)
         song.done.set()  # `wait` returns now; what follows is only shown in the browser
@@ -208,7 +208,7 @@ class SongQueue:
         try:
             if self._library is not None:
                 song.similar = self._library.similar(analysis.frames.mean(axis=0), PLAYLIST)
-            details, picture = describe_details(analysis, self._tagger, song.similar)
+            details, picture = describe_details(analysis, self.tagger, song.similar)
         except Exception as error:  # the moods are known: a missing picture is not a failure
             log.warning("%s: no details (%s)", song.name, error)
             song.tell(song, "details", why={}, similar=[])
@@ -218,13 +218,13 @@ class SongQueue:
     def _load_embedder(self) -> Embedder:
         if self._embedder is None:
             self._embedder = self._load()
-            self._tagger.check_spec(self._embedder.spec)
+            self.tagger.check_spec(self._embedder.spec)
         return self._embedder
 
     def _load_all(self, on_failure: Callable[[], object]) -> None:
         try:
             self._load_embedder()
-            self._tagger.warm_up()
+            self.tagger.warm_up()
         except Exception as error:  # nobody waits for it yet: the first song reports it
             self.load_error = error
             log.info("not loaded yet: %s", error)
