@@ -27,7 +27,7 @@ from jamendo_mood.tagging.analysis import Analysis, Limits, Progress, analyse, e
 from jamendo_mood.tagging.prediction import SPREAD_PERCENT, Prediction, describe_mood, plot_song, to_document, write_csv
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import CancelledError, LimitError, MoodError, UsageError
+from jamendo_mood.util.errors import BusyError, CancelledError, MoodError, UsageError
 from jamendo_mood.util.files import Scratch, is_disk_full, scratch_full
 
 PROGRESS_EVERY_S = 0.1
@@ -130,7 +130,7 @@ class SongQueue:
     def put(self, song: Song) -> None:
         """Queue a song; returns at once. One too many fails at once."""
         if self.is_full:
-            fail(song, _busy(song.name), self._limits)
+            fail(song, BusyError(f"{song.name} has to wait: there are too many songs here"), self._limits)
             song.done.set()
             return
         song.tell(song, "progress", stage="queue")
@@ -258,14 +258,6 @@ MAX_AT_ONCE = 5
 MAX_FILES = 100
 
 
-class BusyError(LimitError):
-    """There is no room for another song just now."""
-
-
-def _busy(name: str) -> BusyError:
-    return BusyError(f"{name} has to wait: there are too many songs; upload it again in a minute")
-
-
 class Room:
     """Bytes on disk, and files, that uploads take together, of one page or of all visitors.
 
@@ -342,7 +334,9 @@ class Uploads:
         Raises
         ------
         LimitError
-            It is too large, or too many are there already.
+            It is too large.
+        BusyError
+            Too many are there already.
         UsageError
             Its size is negative, this upload has already begun, or it cannot be stored; the log says why.
         """
@@ -350,7 +344,7 @@ class Uploads:
         if size_bytes < 0 or identity in self._files:
             raise UsageError(f"{name}: an upload of {size_bytes} bytes cannot begin")
         if not self._room.take(0):
-            raise _busy(name)
+            raise BusyError(f"{name} has to wait: there are too many songs here")
         try:
             self._files[identity] = self._make(name, size_bytes)
         except (OSError, UsageError) as error:
@@ -375,7 +369,7 @@ class Uploads:
         ------
         UsageError
             There is no such upload, or this is not its next piece.
-        LimitError
+        BusyError
             Too much is there already.
         DiskFullError
             The disk is full.
@@ -385,7 +379,7 @@ class Uploads:
         if upload is None or not fits or not len(piece):
             raise UsageError("a piece of an upload came out of order; try the upload again")
         if not self._room.take(len(piece), files=0):  # what was only announced takes no room from others
-            raise _busy(upload.name)
+            raise BusyError(f"{upload.name} has to wait: there are too many songs here")
         upload.received += len(piece)
         try:
             with upload.path.open("ab") as file:

@@ -29,6 +29,7 @@ from jamendo_mood.training.data import context_of, thin
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.errors import (
     AudioError,
+    BusyError,
     CancelledError,
     DiskFullError,
     LimitError,
@@ -193,6 +194,8 @@ def explain_error(error: Exception, name: str, limits: Limits) -> tuple[str, str
     what = str(error)
     if isinstance(error, LimitError):
         return what + ".", "Cut out the part that matters, or export it smaller (an MP3 of 128 kb/s will do)."
+    if isinstance(error, BusyError):
+        return what + ".", "Try again in a minute."
     if isinstance(error, NoSoundError):
         return f"There is no sound in {name}.", "Listen to it first: it may be a video without sound, or a muted track."
     if isinstance(error, TooShortError):
@@ -212,10 +215,9 @@ def explain_error(error: Exception, name: str, limits: Limits) -> tuple[str, str
         )
     if isinstance(error, DiskFullError):
         return "There is no room left on the machine that analyses songs.", "Free some, and try again."
-    if isinstance(error, MoodError) and limits.paths:
-        return f"{name} can't be analysed here.", what
     if isinstance(error, MoodError):
-        return f"{name} can't be analysed here.", "Try again later, or tell whoever runs this page."
+        own = "Try again later, or tell whoever runs this page."
+        return f"{name} can't be analysed here.", what if limits.paths else own
     return (
         f"{name}: something broke that should not ({type(error).__name__}).",
         "Please report it, with the file's name.",

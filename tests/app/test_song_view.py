@@ -85,8 +85,7 @@ def test_exports(analysis, name):
     rows = list(csv.DictReader(io.StringIO(content.decode())))
     assert [float(row["score"]) for row in rows] == pytest.approx([score for _, score, _ in prediction.top(5)])
     assert {row["file"] for row in rows} == {name}
-    values = json.loads(songs.export(prediction, "json", name)[2])
-    (values,) = values["results"]
+    (values,) = json.loads(songs.export(prediction, "json", name)[2])["results"]
     assert (values["file"], len(values["targets"])) == (name, 5)
     assert len(values["timeline"]["times_s"]) == len(prediction.times_s)
     picture = image.imread(io.BytesIO(songs.export(prediction, "png", name)[2]))
