@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import html
-import logging
 import threading
 import time
 import uuid
@@ -24,16 +23,14 @@ from starlette.requests import ClientDisconnect
 
 from jamendo_mood import __version__
 from jamendo_mood.app.session import MEDIA
-from jamendo_mood.app.songs import BusyError, Room, Song, SongQueue
-from jamendo_mood.audio.decoding import AUDIO_SUFFIXES
+from jamendo_mood.app.songs import Room, Song, SongQueue, Uploads
 from jamendo_mood.library import similarity
 from jamendo_mood.library.similarity import Found, Library, find_target
 from jamendo_mood.tagging.analysis import Limits, explain_error
 from jamendo_mood.tagging.emotions import find_emotion
 from jamendo_mood.tagging.prediction import to_document
 from jamendo_mood.training.model import Tagger
-from jamendo_mood.util.errors import CancelledError, LimitError, MoodError
-from jamendo_mood.util.files import Scratch, is_disk_full
+from jamendo_mood.util.errors import BusyError, CancelledError, DiskFullError, LimitError, MoodError, UsageError
 
 PREFIX = "/api/v1"
 PATIENCE_S, UPLOAD_S = 60.0, 900.0  # for the next bytes of an upload, and for all of it
@@ -42,8 +39,6 @@ POLL_S = 0.25
 MAX_TRACKS = 200
 
 Count = Annotated[int, Query(ge=1, le=MAX_TRACKS, description="tracks to find")]
-
-log = logging.getLogger(__name__)
 
 
 class Target(BaseModel):
@@ -184,7 +179,7 @@ def add_api(app: FastAPI, service: Service) -> None:
             return JSONResponse(to_document([prediction], count=top, timeline=timeline))
         except MoodError as error:
             sentence, _ = explain_error(error, name, service.limits)
-            busy = isinstance(error, BusyError)
+            busy = isinstance(error, BusyError | DiskFullError | UsageError)  # the last: a fault of this machine
             status = 503 if busy else 413 if isinstance(error, LimitError) else 422
             headers = {"Connection": "close", **({"Retry-After": "60"} if busy else {})}
             await _drain(request)
@@ -302,34 +297,18 @@ def _tracks(found: list[Found]) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def _received(request: Request, service: Service, name: str) -> AsyncIterator[Path]:
     """The body of a request as a file, which is deleted in the end; cut off where it is too large."""
-    limits, taken = service.limits, 0
+    limits, offset, end = service.limits, 0, time.monotonic() + UPLOAD_S
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal():
-        limits.check_size(name, int(announced))
-    if not service.room.take(0):
-        raise BusyError(f"{name} has to wait: there are too many songs")
-    try:
-        with Scratch(limits.scratch) as scratch, scratch.folder() as folder:
-            suffix = Path(name.replace("\0", "")).suffix.lower()
-            path = folder / f"upload{suffix if suffix in AUDIO_SUFFIXES else ''}"
-            with path.open("wb") as file:
-                stream, end = request.stream().__aiter__(), time.monotonic() + UPLOAD_S
-                with contextlib.suppress(StopAsyncIteration):
-                    while True:
-                        piece = await asyncio.wait_for(stream.__anext__(), min(PATIENCE_S, end - time.monotonic()))
-                        limits.check_size(name, taken + len(piece))
-                        if not service.room.take(len(piece), files=0):
-                            raise BusyError(f"{name} has to wait: there are too many songs")
-                        taken += len(piece)
-                        file.write(piece)
-            yield path
-    except (asyncio.TimeoutError, ClientDisconnect) as error:  # the first may be an OSError, too
-        raise CancelledError(f"{name}: it did not arrive") from error
-    except OSError as error:
-        log.error("uploads cannot be stored: %s", error)
-        raise BusyError("uploads cannot be stored" if not is_disk_full(error) else "the disk is full") from error
-    finally:
-        service.room.give_back(taken)
+    with contextlib.closing(Uploads(limits, service.room)) as uploads:
+        uploads.begin("", name, int(announced) if announced.isdecimal() else limits.size_bytes)
+        stream = request.stream()
+        try:
+            while piece := await asyncio.wait_for(anext(stream, b""), min(PATIENCE_S, end - time.monotonic())):
+                limits.check_size(name, offset + len(piece))
+                offset = uploads.add("", offset, piece)
+        except (asyncio.TimeoutError, ClientDisconnect) as error:
+            raise CancelledError(f"{name}: it did not arrive") from error
+        yield uploads.path("")
 
 
 async def _drain(request: Request) -> None:

@@ -487,6 +487,8 @@ def _bound(config: WebConfig) -> Iterator[socket.socket]:
             f"cannot serve on port {config.port} of {config.host} ({error.strerror}): choose another with --port"
         ) from error
     with server:
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: a closed socket does not wait for one who takes no answer
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * HEADER_S))
         yield server
 
 

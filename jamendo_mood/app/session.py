@@ -2,15 +2,16 @@
 
 A page has two halves: a script in the browser (``static/``) and a session here. They speak in messages. `TagSession`
 receives ``hello`` (a view is there), ``begin`` and ``chunk`` (an upload), ``path``, ``example``, ``cancel``,
-``remove``, ``save`` (a download) and ``piece`` (of a sound). It sends ``setup``, ``ack``, ``progress``, ``tags``,
-``details``, ``failed``, ``cancelled``, ``removed``, ``file`` and ``piece``. `FindSession` receives ``hello``,
-``query``, ``save``, ``piece`` and ``forget`` (remembered emotions). It sends ``setup``, ``results``, ``failed``,
-``file``, ``piece`` and ``history``.
+``remove``, ``save`` (a download), ``playlist`` (of similar tracks) and ``piece`` (of a sound). It sends ``setup``,
+``ack``, ``progress``, ``tags``, ``details``, ``failed``, ``cancelled``, ``removed``, ``file`` and ``piece``.
+`FindSession` receives ``hello``, ``query``, ``save``, ``piece`` and ``forget`` (remembered emotions). It sends
+``setup``, ``results``, ``failed``, ``file``, ``piece`` and ``history``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import threading
@@ -41,7 +42,7 @@ Message = Mapping[str, Any]
 Send = Callable[[dict[str, Any], list[bytes]], None]
 """Carries a message, and its buffers, to the browser; called from several threads."""
 
-TAG_SCRIPTS = ("dom.js", "upload.js", "charts.js", "song.js", "tagging.js")
+TAG_SCRIPTS = ("dom.js", "upload.js", "charts.js", "song.js", "compare.js", "tagging.js")
 FIND_SCRIPTS = ("dom.js", "charts.js", "finding.js")
 PIECE_BYTES = 200_000
 """Of a sound, in one message: other messages get through between two pieces."""
@@ -50,6 +51,7 @@ KBPS = 64
 """Of an excerpt, in mono: 240 kB for 30 s, good enough to recognise a song."""
 MAX_SOUND_BYTES = 10 * 3600 * KBPS * 1000 // 8  # ten hours: a sound is kept in memory
 MAX_WAITING_PIECES = 64  # that the encoder has not sent yet: a browser asks for one at a time
+NOT_HERE = "its audio is not here"
 MAX_KEPT_SOUNDS = 4  # the last ones: each is asked for in pieces
 MAX_ENCODERS = 2  # at the same time, of all sessions
 MAX_SONGS = 100
@@ -68,6 +70,18 @@ log = logging.getLogger(__name__)
 _encoders = threading.BoundedSemaphore(MAX_ENCODERS)
 
 _Sent = tuple[str, tuple[bytes, ...], dict[str, Any]]
+
+
+@functools.cache
+def _title_of(path: Path) -> str:
+    try:
+        return decoding.probe(path).title or path.stem
+    except (MoodError, OSError):  # the song itself will say so
+        return path.stem
+
+
+def _playlist_formats(limits: Limits) -> list[str]:
+    return list(MEDIA) if limits.paths else ["csv"]
 
 
 def read_static(*names: str) -> str:
@@ -108,12 +122,19 @@ class Session:
         """Send a message to every view, or to the one that `view` names."""
         self._send({"type": kind, **content}, list(map(bytes, buffers)))
 
-    def send_piece(self, key: str, index: int, sound: bytes | None) -> None:
-        """Send a piece of a sound; the browser asks for one after the other. None means that there is no sound."""
+    def send_piece(self, key: str, index: int, sound: bytes | str) -> None:
+        """Send a piece of a sound; the browser asks for one after the other. Text says why there is no sound."""
+        if isinstance(sound, str):
+            self.tell("piece", key=key, index=index, last=True, why=sound)
+            return
         start = index * PIECE_BYTES
-        piece = (sound or b"")[start : start + PIECE_BYTES]
-        last = sound is None or start + PIECE_BYTES >= len(sound)
-        self.tell("piece", [piece] if piece else [], key=key, index=index, last=last)
+        piece = sound[start : start + PIECE_BYTES]
+        self.tell("piece", [piece] if piece else [], key=key, index=index, last=start + PIECE_BYTES >= len(sound))
+
+    def send_playlist(self, tracks: Sequence[Found], form: str, name: str, view: str, *, paths: bool) -> None:
+        """Send a playlist as a file; without `paths`, which are nobody's business on other people's machines."""
+        content = similarity.FORMATS[form](tracks if paths else [replace(track, file=None) for track in tracks])
+        self.tell("file", (content.encode(),), view=view, name=f"{name}.{form}", media=MEDIA[form])
 
 
 def encode_excerpt(path: Path, length_s: float | None = EXCERPT_S) -> bytes:
@@ -151,7 +172,7 @@ class Sounds:
 
     Parameters
     ----------
-    send_piece : callable (key, index, sound or None)
+    send_piece : callable (key, index, sound or why there is none)
     library : mapping of str to Path
         Tracks that may be played as an excerpt.
 
@@ -161,13 +182,13 @@ class Sounds:
         Songs that may be played whole.
     """
 
-    def __init__(self, send_piece: Callable[[str, int, bytes | None], None], library: Mapping[str, Path]) -> None:
+    def __init__(self, send_piece: Callable[[str, int, bytes | str], None], library: Mapping[str, Path]) -> None:
         self.own: dict[str, Path] = {}
         self._send_piece, self._library = send_piece, library
         self._encoder = ThreadPoolExecutor(1, "jamendo-mood-sounds")
         self._closed = threading.Event()
         self._room = threading.Semaphore(MAX_WAITING_PIECES)
-        self._encoded: dict[str, bytes | None] = {}
+        self._encoded: dict[str, bytes | str] = {}
 
     def send(self, key: str, index: int) -> None:
         """Send a piece of a sound, or that there is no sound; returns at once, and drops what is asked for too fast."""
@@ -185,17 +206,17 @@ class Sounds:
         finally:
             self._room.release()
 
-    def _encode(self, key: str) -> bytes | None:
+    def _encode(self, key: str) -> bytes | str:
         if key not in self._encoded:
             path = self.own.get(key) or self._library.get(key)
             try:
                 with ffmpeg.stopped_by(self._closed.is_set):
-                    sound = None if path is None else encode_excerpt(path, None if key in self.own else EXCERPT_S)
+                    sound = encode_excerpt(path, None if key in self.own else EXCERPT_S) if path else NOT_HERE
             except CancelledError:
-                return None
+                return NOT_HERE
             except (AudioError, OSError) as error:
                 log.warning("%s", error)
-                sound = None
+                sound = "no MP3 can be made of it here" if path and path.is_file() else "its file is gone"
             self._encoded = dict([*self._encoded.items(), (key, sound)][-MAX_KEPT_SOUNDS:])
         return self._encoded[key]
 
@@ -240,6 +261,7 @@ class TagSession(Session):
             "cancel": self._on_cancel,
             "remove": self._on_remove,
             "save": self._on_save,
+            "playlist": self._on_playlist,
             "piece": self._on_piece,
         }
         super().__init__(send, handlers)
@@ -288,9 +310,7 @@ class TagSession(Session):
     def _tell(self, song: Song, kind: str, buffers: tuple[bytes, ...] = (), **content: Any) -> None:
         """Report what becomes of a song; also called from the thread that analyses."""
         content = {"id": song.id, "name": song.name, **content}
-        if kind == "tags" and song.prediction is not None:
-            self.on_prediction(song.name, song.prediction)
-        elif kind == "failed":
+        if kind == "failed":
             self.on_failure(f"{content['sentence']} {content['advice']}")
         with self._lock:
             if kind in LAST_MESSAGES:
@@ -304,6 +324,8 @@ class TagSession(Session):
                 self.tell(kind, buffers, **content)
             if song.finished and (song.removed or kind == "cancelled"):
                 self._forget(song.id)
+        if kind == "tags" and song.prediction is not None:
+            self.on_prediction(song.name, song.prediction)
 
     def _forget(self, identity: str) -> None:
         self._songs.pop(identity, None)
@@ -315,18 +337,20 @@ class TagSession(Session):
 
     def _on_hello(self, message: Message, _: Buffers) -> None:
         view = str(message.get("view", ""))
+        tagger = self._queue.tagger
+        knows = f"{len(tagger.task.targets)} {tagger.task.rules.plural} of {tagger.task.name}, on {tagger.spec.name}"
         self.on_hello()
-        task = self._queue.tagger.task
         self.tell(
             "setup",
             hint=f"MP3, WAV, FLAC, Ogg and others, up to {self._limits.size_bytes / MEGABYTE:.0f} MB and "
             f"{self._limits.length_s / 60:.0f} minutes each; deleted once their moods are known. "
-            f"Tagger: {task.name}, {len(task.targets)} {task.rules.plural}.",
+            f"Tagger: {knows}.",
             accept=",".join(["audio/*", *sorted(AUDIO_SUFFIXES)]),
             view=view,
             paths=self._limits.paths,
             page=[list(tab) for tab in self._limits.page],
-            examples=[path.stem for path in self._examples],
+            examples=[_title_of(path) for path in self._examples],
+            formats=_playlist_formats(self._limits),
         )
         with self._lock:
             shown = [identity for identity, song in self._songs.items() if not song.removed]
@@ -410,6 +434,12 @@ class TagSession(Session):
         if song.prediction is not None:
             name, media, content = songs.export(song.prediction, str(message["format"]), song.name)
             self.tell("file", (content,), view=str(message.get("view", "")), name=name, media=media)
+
+    def _on_playlist(self, message: Message, _: Buffers) -> None:
+        song, paths = self._songs[str(message["id"])], self._limits.paths
+        name = f"like {Path(song.name).stem or 'song'}"
+        tracks = similarity.describe(song.similar)
+        self.send_playlist(tracks, str(message["format"]), name, str(message.get("view", "")), paths=paths)
 
     def _on_piece(self, message: Message, _: Buffers) -> None:
         song = self._songs.get(str(message["key"]))
@@ -529,16 +559,13 @@ class FindSession(Session):
 
     def _show(self, number: int, title: str, ms: float) -> None:
         tracks = [songs.describe_track(track) for track in self.found]
-        formats = list(MEDIA) if self._limits.paths else ["csv"]
-        self._results = {"number": number, "title": title, "tracks": tracks, "ms": ms, "formats": formats}
+        self._results = {"number": number, "title": title, "tracks": tracks, "ms": ms}
+        self._results["formats"] = _playlist_formats(self._limits)
         self.tell("results", **self._results)
 
     def _on_save(self, message: Message, _: Buffers) -> None:
-        form = str(message["format"])
-        # On other people's machines paths are nobody's business.
-        tracks = self.found if self._limits.paths else [replace(track, file=None) for track in self.found]
-        content = similarity.FORMATS[form](tracks).encode()
-        self.tell("file", (content,), view=str(message.get("view", "")), name=f"playlist.{form}", media=MEDIA[form])
+        form, view = str(message["format"]), str(message.get("view", ""))
+        self.send_playlist(self.found, form, "playlist", view, paths=self._limits.paths)
 
     def _on_piece(self, message: Message, _: Buffers) -> None:
         self._sounds.send(str(message["key"]), max(0, int(message["index"])))

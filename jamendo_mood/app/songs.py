@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,10 +24,10 @@ from jamendo_mood.library import similarity
 from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.tagging import emotions
 from jamendo_mood.tagging.analysis import Analysis, Limits, Progress, analyse, explain, explain_error
-from jamendo_mood.tagging.prediction import Prediction, plot_song, to_document, write_csv
+from jamendo_mood.tagging.prediction import SPREAD_PERCENT, Prediction, describe_mood, plot_song, to_document, write_csv
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import CancelledError, LimitError, MoodError, UsageError
+from jamendo_mood.util.errors import BusyError, CancelledError, MoodError, UsageError
 from jamendo_mood.util.files import Scratch, is_disk_full, scratch_full
 
 PROGRESS_EVERY_S = 0.1
@@ -53,6 +53,8 @@ class Song:
         Set by the user, and by the analysing thread once `prediction` or `error` is there.
     prediction : Prediction or None
     error : Exception or None
+    similar : list of Found
+        Tracks of the library, the most similar first.
     removed : bool
         Whether the user has removed it, so that nothing more is shown.
     finished : bool
@@ -70,6 +72,7 @@ class Song:
     done: threading.Event = field(default_factory=threading.Event)
     prediction: Prediction | None = None
     error: Exception | None = None
+    similar: list[Found] = field(default_factory=list)
     removed: bool = False
     finished: bool = False
     detailed: bool = True
@@ -127,7 +130,7 @@ class SongQueue:
     def put(self, song: Song) -> None:
         """Queue a song; returns at once. One too many fails at once."""
         if self.is_full:
-            fail(song, _busy(song.name), self._limits)
+            fail(song, BusyError(f"{song.name} has to wait: there are too many songs here"), self._limits)
             song.done.set()
             return
         song.tell(song, "progress", stage="queue")
@@ -203,7 +206,9 @@ class SongQueue:
 
     def _describe(self, song: Song, analysis: Analysis) -> None:
         try:
-            details, picture = describe_details(analysis, self.tagger, self._library)
+            if self._library is not None:
+                song.similar = self._library.similar(analysis.frames.mean(axis=0), PLAYLIST)
+            details, picture = describe_details(analysis, self.tagger, song.similar)
         except Exception as error:  # the moods are known: a missing picture is not a failure
             log.warning("%s: no details (%s)", song.name, error)
             song.tell(song, "details", why={}, similar=[])
@@ -251,14 +256,6 @@ class _Throttled:
 MAX_AT_ONCE = 5
 """All uploads of a notebook together may be so many times as large as the largest file allowed."""
 MAX_FILES = 100
-
-
-class BusyError(LimitError):
-    """There is no room for another song just now."""
-
-
-def _busy(name: str) -> BusyError:
-    return BusyError(f"{name} has to wait: there are too many songs; upload it again in a minute")
 
 
 class Room:
@@ -337,7 +334,9 @@ class Uploads:
         Raises
         ------
         LimitError
-            It is too large, or too many are there already.
+            It is too large.
+        BusyError
+            Too many are there already.
         UsageError
             Its size is negative, this upload has already begun, or it cannot be stored; the log says why.
         """
@@ -345,7 +344,7 @@ class Uploads:
         if size_bytes < 0 or identity in self._files:
             raise UsageError(f"{name}: an upload of {size_bytes} bytes cannot begin")
         if not self._room.take(0):
-            raise _busy(name)
+            raise BusyError(f"{name} has to wait: there are too many songs here")
         try:
             self._files[identity] = self._make(name, size_bytes)
         except (OSError, UsageError) as error:
@@ -370,7 +369,7 @@ class Uploads:
         ------
         UsageError
             There is no such upload, or this is not its next piece.
-        LimitError
+        BusyError
             Too much is there already.
         DiskFullError
             The disk is full.
@@ -380,7 +379,7 @@ class Uploads:
         if upload is None or not fits or not len(piece):
             raise UsageError("a piece of an upload came out of order; try the upload again")
         if not self._room.take(len(piece), files=0):  # what was only announced takes no room from others
-            raise _busy(upload.name)
+            raise BusyError(f"{upload.name} has to wait: there are too many songs here")
         upload.received += len(piece)
         try:
             with upload.path.open("ab") as file:
@@ -415,10 +414,10 @@ class Uploads:
 SENT_TAGS = 60
 """Tags sent to the browser: all of MTG-Jamendo's, the highest of AudioSet's 527."""
 
-SPREAD_PERCENT = (10, 90)
 COURSE_POINTS = 60
 CARRIED_STRETCHES = 4
-SIMILAR = 6
+SIMILAR, PLAYLIST = 6, 25
+"""Similar tracks that are shown, and in a playlist of them."""
 
 Array = npt.NDArray[np.float32]
 
@@ -452,17 +451,20 @@ def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, A
         for column, tag in enumerate(best)
     ]
     timeline = np.rint(255 * np.clip(prediction.share(prediction.frame_scores[:, best]), 0, 1)).astype(np.uint8)
-    said = {name: text.format(None, *scale) for name, text in asdict(words).items() if isinstance(text, str)}
-    if prediction.ranks:
-        said["undecided"] = words.ranked
     description = {
         "name": name,
         "title": prediction.title,
         "artist": prediction.artist,
         "duration_s": prediction.duration_s,
+        "mood": describe_mood(prediction),
         "tags": tags,
         "scale": list(scale),
-        "words": said,
+        "words": {
+            "choose": words.choose,
+            "carried": words.carried,
+            "nothing": words.nothing,
+            "legend": prediction.legend,
+        },
         "frames": len(timeline),
         "columns": timeline.shape[1],
         **_on_plane(prediction, tagger),
@@ -483,14 +485,14 @@ def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, 
     }
 
 
-def describe_details(analysis: Analysis, tagger: Tagger, library: Library | None) -> tuple[dict[str, Any], bytes]:
+def describe_details(analysis: Analysis, tagger: Tagger, similar: Sequence[Found]) -> tuple[dict[str, Any], bytes]:
     """What takes longer than the tags: why each was given, similar tracks, and the spectrogram.
 
     Returns
     -------
     details : dict
         ``why``: for each tag at most 4 stretches that carried it, in order, start and end in seconds; ``similar``:
-        tracks of the library.
+        the first of these tracks of the library.
     spectrogram : bytes
         PNG of the whole file, without axes.
     """
@@ -499,7 +501,7 @@ def describe_details(analysis: Analysis, tagger: Tagger, library: Library | None
         tag: sorted([start_s, end_s] for start_s, end_s, _ in explanation.carried(column, CARRIED_STRETCHES))
         for column, tag in enumerate(analysis.prediction.targets)
     }
-    found = [] if library is None else similarity.describe(library.similar(analysis.frames.mean(axis=0), SIMILAR))
+    found = similarity.describe(similar[:SIMILAR])
     return {"why": why, "similar": [describe_track(track) for track in found]}, png_bytes(analysis.spectrogram)
 
 
@@ -541,18 +543,13 @@ def _write_csv(prediction: Prediction) -> bytes:
     return text.getvalue().encode()
 
 
-def _write_json(prediction: Prediction) -> bytes:
-    return (plaintext.to_json(to_document([prediction], timeline=True), indent=1) + "\n").encode()
-
-
-def _write_png(prediction: Prediction) -> bytes:
-    return plot_song(prediction).to_png(dpi=150)
-
-
-_EXPORTS = {
+_EXPORTS: dict[str, tuple[str, Callable[[Prediction], bytes]]] = {
     "csv": ("text/csv", _write_csv),
-    "json": ("application/json", _write_json),
-    "png": ("image/png", _write_png),
+    "json": (
+        "application/json",
+        lambda one: (plaintext.to_json(to_document([one], timeline=True), indent=1) + "\n").encode(),
+    ),
+    "png": ("image/png", lambda one: plot_song(one).to_png(dpi=150)),
 }
 
 

@@ -6,13 +6,16 @@ a result must not be.
 
 from __future__ import annotations
 
+import base64
 import html
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anywidget
 import ipywidgets as widgets
+from IPython.display import DisplayHandle, display
 
 from jamendo_mood.app.session import FIND_SCRIPTS, TAG_SCRIPTS, FindSession, Session, TagSession, read_static
 from jamendo_mood.app.songs import SongQueue
@@ -24,6 +27,7 @@ from jamendo_mood.training.model import Tagger, choose_builtin, load_builtin
 from jamendo_mood.util.errors import MoodError
 
 FALLBACK_AFTER_S = 8
+SAVED_DPI = 80  # of the picture in a notebook: some 30 kB
 
 
 class ScriptWidget(anywidget.AnyWidget):  # type: ignore[misc]
@@ -54,7 +58,8 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
     """Upload songs, or name one on this machine, and see the moods of each, for the whole song and over time.
 
     Songs are analysed one after the other in a thread of the widget's own, so the notebook stays free. An upload is
-    deleted when its moods are known. If a notebook cannot show the widget, a plain upload button takes its place.
+    deleted when its moods are known. If a notebook cannot show the widget, a plain upload button takes its place. With
+    the notebook a picture of the last song is saved, for those who read it where no widgets are shown.
 
     Parameters
     ----------
@@ -97,6 +102,8 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
         self.session.on_prediction, self.session.on_failure = self._keep, self._say
         self.fallback = Fallback(self.session.add_bytes, self.session.add_path if limits.paths else None)
         self.session.on_hello = self.fallback.put_away
+        self._picture: DisplayHandle | None = None
+        self._last: Prediction | None = None
         super().__init__([self.browser, self.fallback])
 
     def tag_file(self, path: Path | str, name: str | None = None) -> Prediction:
@@ -129,8 +136,24 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
             self._queue.close()
         super().close()
 
+    def _ipython_display_(self) -> None:
+        # Two outputs: the widget, and below it the picture, which style.css hides as long as the widget is shown.
+        display(self._repr_mimebundle_(), raw=True)
+        handle = self._picture or DisplayHandle()
+        handle.display(self._last_song(), raw=True)
+        self._picture = handle
+
+    def _last_song(self) -> dict[str, str]:
+        if self._last is None:
+            return {"text/plain": ""}
+        picture = plot_song(self._last).to_png(dpi=SAVED_DPI)
+        return {"image/png": base64.b64encode(picture).decode(), "text/plain": repr(self._last)}
+
     def _keep(self, name: str, prediction: Prediction) -> None:
         self.predictions.append(prediction)
+        self._last = replace(prediction, source=name)
+        if self._picture is not None:
+            self._picture.update(self._last_song(), raw=True)
         if self.fallback.in_use:
             self.fallback.show(name, prediction)
 

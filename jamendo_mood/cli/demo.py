@@ -112,8 +112,9 @@ def run_demo(
     print(f"      moods of real music, by a network that learned from it{first}")
     print(f"  {program} tag SONG.mp3 --tagger {shlex.quote(str(tagger))}")
     print("      at once, by the tagger above, which knows synthesised music only")
-    print(f"  {program} web --tagger {shlex.quote(str(tagger))}")
-    print("      the same on a page in the browser: drop songs on it")
+    examples = f"{shlex.quote(str(out / 'audio'))}/0[0-2]/11*.mp3"
+    print(f"  {program} web --tagger {shlex.quote(str(tagger))} --examples {examples}")
+    print("      the same on a page in the browser: drop songs on it, or try one of three that are there")
     print("To learn your own tags from your own music: notebooks/02_train.ipynb, or `jamendo-mood train --help`.")
     return 0
 

@@ -23,12 +23,13 @@ from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.audio.spectrograms import Drawing, Spectrogram
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import apply_frontend, blocks_of, embed_chunks
-from jamendo_mood.tagging.prediction import SILENCE, Prediction, score_embedding
+from jamendo_mood.tagging.prediction import SILENCE, Prediction, clock, score_embedding
 from jamendo_mood.tasks.calibration import log_odds
 from jamendo_mood.training.data import context_of, thin
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.errors import (
     AudioError,
+    BusyError,
     CancelledError,
     DiskFullError,
     LimitError,
@@ -90,13 +91,6 @@ class Limits:
         """Raise `LimitError` for sound that is too long; None is a length that is not known."""
         if length_s is not None and length_s > self.length_s:
             raise LimitError(f"{name} lasts {clock(length_s)}; the limit here is {clock(self.length_s)}")
-
-
-def clock(length_s: float) -> str:
-    """A length as people read it: ``2:31:00``, ``3:05``."""
-    minutes, seconds = divmod(round(length_s), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 @dataclass(frozen=True)
@@ -200,6 +194,8 @@ def explain_error(error: Exception, name: str, limits: Limits) -> tuple[str, str
     what = str(error)
     if isinstance(error, LimitError):
         return what + ".", "Cut out the part that matters, or export it smaller (an MP3 of 128 kb/s will do)."
+    if isinstance(error, BusyError):
+        return what + ".", "Try again in a minute."
     if isinstance(error, NoSoundError):
         return f"There is no sound in {name}.", "Listen to it first: it may be a video without sound, or a muted track."
     if isinstance(error, TooShortError):
@@ -219,10 +215,9 @@ def explain_error(error: Exception, name: str, limits: Limits) -> tuple[str, str
         )
     if isinstance(error, DiskFullError):
         return "There is no room left on the machine that analyses songs.", "Free some, and try again."
-    if isinstance(error, MoodError) and limits.paths:
-        return f"{name} can't be analysed here.", what
     if isinstance(error, MoodError):
-        return f"{name} can't be analysed here.", "Try again later, or tell whoever runs this page."
+        own = "Try again later, or tell whoever runs this page."
+        return f"{name} can't be analysed here.", what if limits.paths else own
     return (
         f"{name}: something broke that should not ({type(error).__name__}).",
         "Please report it, with the file's name.",

@@ -211,7 +211,13 @@ def describe_place(valence: float, arousal: float) -> PlaceDescription:
 
 
 def mood_in_words(valence: float, arousal: float) -> str:
-    """How music at a place feels, in words and numbers: ``tense and energetic (valence -0.4, arousal 0.6)``.
+    """How music at a place feels, in words and numbers: ``tense and energetic (valence -0.4, arousal 0.6)``."""
+    words = mood_words(valence, arousal)
+    return f"{words} (valence {round(valence, 1) + 0.0:.1f}, arousal {round(arousal, 1) + 0.0:.1f})"  # no "-0.0"
+
+
+def mood_words(valence: float, arousal: float) -> str:
+    """How music at a place feels: ``tense and energetic``.
 
     The words are those of the two nearest `DIRECTIONS`, the nearer first; of one alone, if it is within 10 degrees.
     Less than 0.5 from the centre they are ``slightly`` so, and up to `NEUTRAL_RADIUS` it is ``neutral``.
@@ -225,8 +231,7 @@ def mood_in_words(valence: float, arousal: float) -> str:
     words = " and ".join(DIRECTIONS[number % len(DIRECTIONS)] for number in directions)
     if distance < 0.5:
         words = "neutral" if distance <= NEUTRAL_RADIUS else f"slightly {words}"
-    numbers = (round(value, 1) + 0.0 for value in place)  # + 0.0: no "-0.0"
-    return "{} (valence {:.1f}, arousal {:.1f})".format(words, *numbers)
+    return words
 
 
 def quadrant_of(valence: float, arousal: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,13 +17,26 @@ from jamendo_mood.audio import decoding
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.tagging.emotions import Place, describe_place, place_of
+from jamendo_mood.tagging.emotions import AXES, Place, describe_place, mood_words, place_of
 from jamendo_mood.tasks import KINDS
+from jamendo_mood.tasks.kind import BAR_LEGEND
 from jamendo_mood.training.data import check_finite
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import AudioError
-from jamendo_mood.util.figures import DECIDED, ROW_HEIGHT, UNDECIDED, Picture, bar_axes, make_picture
+from jamendo_mood.util.figures import (
+    ACCENT,
+    LINE,
+    PALE,
+    RAISED,
+    ROW_HEIGHT,
+    SOFT,
+    TEXT,
+    WARM,
+    Picture,
+    make_picture,
+    shorten,
+)
 
 SILENCE = 10 ** (-80 / 20)
 """Peak amplitude, of 1, below which a file is called silent: -80 dBFS, under the noise of 14 bits."""
@@ -93,13 +107,19 @@ class Prediction:
             for target, score, decided in self.top(MAX_SHOWN_TARGETS)
         ]
         name = " - ".join(filter(None, (self.artist, self.title))) or self.source
-        minutes, seconds = divmod(round(self.duration_s), 60)
-        return plaintext.to_html(f"{name} ({minutes}:{seconds:02d})", rows, (rules.plural, rules.score_name, "grade"))
+        return plaintext.to_html(f"{name} ({clock(self.duration_s)})", rows, (rules.plural, rules.score_name, "grade"))
 
     @property
     def ranks(self) -> bool:
         """Whether its tagger only ranks: none of its tags has a threshold."""
         return bool(self.thresholds) and all(threshold is None for threshold in self.thresholds)
+
+    @property
+    def legend(self) -> str:
+        """What the bars of its scores mean."""
+        if self.ranks:
+            return BAR_LEGEND.format("score", "")
+        return KINDS[self.kind].page.legend.format(None, *(self.scale or (0, 1)))
 
     @property
     def order(self) -> npt.NDArray[np.intp]:
@@ -299,78 +319,183 @@ def write_csv(predictions: list[Prediction], count: int, file: IO[str], *, timel
             writer.writerow(plaintext.cells([*described, *cells, *(prediction.scale or ())]))
 
 
-MARKED_HZ = (250, 500, 1000, 2000, 4000, 7000)  # on the axis of a spectrogram
+MAX_NAMED, MAX_PASSING = 3, 2
+"""Tags in a line that says a mood: those of the whole song, and those of a part of it."""
+MIN_STRETCH_S, MIN_STRETCH = 15.0, 0.1
+"""What lasts less than this, in seconds or as a share of the song, is not worth a word."""
+
+SPREAD_PERCENT = (10, 90)
+"""Between which percentiles over time a score's thin line lies."""
+WIDTH_IN, HEAD_IN = 8.0, 1.05  # of a song's picture, and of what stands above its bars
+MAX_LINE, FULL_LINE = 140, 850.0  # its letters in a line, and their number times their size that fill one
+CORNERS = {(-1, 1): "tense", (1, 1): "excited", (-1, -1): "sad", (1, -1): "calm"}  # of the plane
 
 
-def plot_tags(prediction: Prediction, count: int = 10) -> Picture:
-    """The highest tags of a track as bars; those that reach their threshold are dark. Classes and values likewise.
+def clock(length_s: float) -> str:
+    """A length as people read it: ``2:31:00``, ``3:05``."""
+    minutes, seconds = divmod(round(length_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
-    Returns
-    -------
-    Picture
-        A matplotlib figure.
+
+def describe_mood(prediction: Prediction) -> str:
+    """The mood of a song in a line, and how it changes: ``Energetic, a bit dark from 2:36``.
+
+    Where tags have thresholds, those that the song reaches are named, the highest first; those that only a part of it
+    reaches are "a bit" so, with the time. Otherwise it is what the tagger says first: the tags ranked highest, the
+    class, or the place of the values. If a song falls into two parts that have none of that in common, the line says
+    both.
     """
-    figure, axes = bar_axes(min(count, len(prediction.targets)))
-    _draw_tags(axes, prediction, count)
-    axes.set_title(plaintext.show(prediction.title or ""), parse_math=False)  # a dollar sign in it is no formula
-    return figure
+    line = _reached(prediction) if prediction.kind == "tags" and not prediction.ranks else _first(prediction)
+    return line[:1].upper() + line[1:]
 
 
-def _draw_tags(axes: Any, prediction: Prediction, count: int) -> None:
-    top = prediction.top(count)[::-1]
-    names = [f"{tag} (weak)" if prediction.grade(tag) == "weak" else tag for tag, _, _ in top]
-    low, high = scale = prediction.scale or (0.0, 1.0)
-    places = range(len(names))
-    axes.barh(places, [score - low for _, score, _ in top], left=low, color=[_colour(row[2]) for row in top])
-    axes.set_yticks(places, names, parse_math=False)
-    for row, (_, score, _) in enumerate(top):
-        axes.text(score + 0.01 * (high - low), row, f"{score:.2f}", va="center", fontsize=9)
-    axes.set(xlim=(low, high + 0.08 * (high - low)), xlabel=KINDS[prediction.kind].score_axis.format(*scale))
+def _reached(prediction: Prediction) -> str:
+    order, said, passing = prediction.order.tolist(), [], []
+    for tag in order:
+        threshold = prediction.thresholds[tag] if prediction.thresholds else None
+        if prediction.decided[tag]:
+            said.append(_label(prediction, tag))
+        elif threshold is not None and (when := _when(prediction, prediction.frame_scores[:, tag] >= threshold)):
+            passing.append(f"a bit {_label(prediction, tag)} {when}")
+    if said or passing:
+        return ", ".join([*(said[:MAX_NAMED] or ["no tag as a whole"]), *passing[:MAX_PASSING]])
+    nearest = mood_words(*prediction.place) if prediction.place else _label(prediction, order[0])
+    return f"no tag reaches its threshold; the nearest is {nearest}"
 
 
-def plot_timeline(prediction: Prediction, count: int = 8) -> Picture:
-    """The highest tags of a track over time, as a heat map.
-
-    Returns
-    -------
-    Picture
-        A matplotlib figure.
-    """
-    figure, axes = bar_axes(min(count, len(prediction.targets)))
-    _draw_timeline(figure, axes, prediction, count)
-    return figure
+def _label(prediction: Prediction, tag: int) -> str:
+    return prediction.targets[tag] + (" (weak)" if prediction.grades[tag] == "weak" else "")
 
 
-def _draw_timeline(figure: Picture, axes: Any, prediction: Prediction, count: int) -> None:
-    columns = [prediction.targets.index(tag) for tag, _, _ in prediction.top(count)]
-    extent = (0.0, prediction.duration_s, len(columns) - 0.5, -0.5)
-    scores = prediction.frame_scores[:, columns].T
-    low, high = prediction.scale or (0.0, 1.0)
-    ends = {"vmin": low, "vmax": high}
-    image = axes.imshow(scores, aspect="auto", extent=extent, cmap="viridis", interpolation="nearest", **ends)
-    axes.set_yticks(range(len(columns)), [prediction.targets[column] for column in columns], parse_math=False)
-    axes.set_xlabel("seconds")
-    figure.colorbar(image, ax=axes, label=KINDS[prediction.kind].score_name)
+def _when(prediction: Prediction, reached: npt.NDArray[np.bool_]) -> str:
+    """The longest stretch of a song in which a tag reaches its threshold, in words; empty if that is short."""
+    times_s = np.append(prediction.times_s, prediction.duration_s)
+    edges = times_s[np.flatnonzero(np.diff([False, *reached, False]))].reshape(-1, 2).tolist()
+    start_s, end_s = max(edges, key=lambda edge: edge[1] - edge[0], default=(0.0, 0.0))
+    least_s = max(MIN_STRETCH_S, MIN_STRETCH * prediction.duration_s)
+    if end_s - start_s < least_s:
+        return ""
+    ends = end_s < prediction.duration_s - least_s / 2
+    if start_s < least_s / 2:
+        return f"until {clock(end_s)}" if ends else "most of the time"
+    return f"from {clock(start_s)}" + (f" to {clock(end_s)}" if ends else "")
+
+
+def _first(prediction: Prediction) -> str:
+    """What a tagger without thresholds says first, of the song or of the two parts that it falls into."""
+    prefix = "ranked highest, none decided: " if prediction.ranks else ""
+    cut = _cut(prediction.frame_scores, max(MIN_STRETCH_S / prediction.duration_s, MIN_STRETCH))
+    if cut:
+        parts = np.split(prediction.frame_scores, [cut])
+        (before, some), (after, others) = (_name(prediction, part.mean(axis=0)) for part in parts)
+        if not some & others:
+            return f"{prefix}{before}; from {clock(prediction.times_s[cut])} on {after}"
+    return prefix + _name(prediction, prediction.track_scores)[0]
+
+
+def _name(prediction: Prediction, scores: Array) -> tuple[str, set[str]]:
+    """What scores say first, and the words that count in it."""
+    targets = prediction.targets
+    if prediction.scale is None:
+        best = np.argsort(-scores, kind="stable")[: MAX_NAMED if prediction.ranks else 1].tolist()
+        return ", ".join(_label(prediction, tag) for tag in best), {targets[tag] for tag in best}
+    if prediction.place is None:
+        return ", ".join(f"{name} {score:.1f}" for name, score in zip(targets, scores, strict=True)), set(targets)
+    on_plane = np.clip(2 * prediction.share(scores) - 1, -1, 1)
+    words = mood_words(*(float(on_plane[targets.index(axis)]) for axis in AXES))
+    return words, set(words.split()) - {"and", "slightly"}
+
+
+def _cut(scores: Array, least: float) -> int:
+    """Where a song falls into the two parts that differ most, each `least` of it or longer; 0 if it is too short."""
+    count = len(scores)
+    cuts = np.arange(max(1, math.ceil(least * count)), math.floor((1 - least) * count) + 1)
+    if not len(cuts):
+        return 0
+    sums = np.cumsum(scores, axis=0, dtype=np.float64)
+    before, after = sums[cuts - 1] / cuts[:, None], (sums[-1] - sums[cuts - 1]) / (count - cuts)[:, None]
+    return int(cuts[np.argmax(cuts * (count - cuts) * ((before - after) ** 2).sum(axis=1))])
 
 
 def plot_song(prediction: Prediction, count: int = 10) -> Picture:
-    """A song on one picture to take away: its highest tags as bars, and below them over time.
+    """A song on one picture to share, drawn as the page draws it: its mood, its highest tags as bars, and over time.
 
     Returns
     -------
     Picture
         A matplotlib figure.
     """
-    count = min(count, len(prediction.targets))
-    figure = make_picture(8, 2.2 + 2 * ROW_HEIGHT * count)
-    upper, lower = figure.subplots(2, 1)
-    upper.spines[["top", "right"]].set_visible(False)
-    _draw_tags(upper, prediction, count)
-    _draw_timeline(figure, lower, prediction, count)
-    named = " - ".join(text for text in (prediction.artist, prediction.title) if text)
-    upper.set_title(plaintext.show(named or prediction.source), parse_math=False, loc="left")
+    top = prediction.order[:count].tolist()
+    height = HEAD_IN + 2 * ROW_HEIGHT * max(3, len(top)) + 0.9
+    figure = make_picture(WIDTH_IN, height)
+    figure.get_layout_engine().set(rect=(0.01, 0.01, 0.98, 0.99 - HEAD_IN / height))
+    name = Path(prediction.source).name
+    about = (prediction.artist, clock(prediction.duration_s), name if prediction.title else None)
+    for down, size, weight, colour, text in (
+        (0.28, 15, "bold", TEXT, prediction.title or name),
+        (0.56, 9, "normal", SOFT, " · ".join(filter(None, about))),
+        (0.88, 12, "normal", TEXT, describe_mood(prediction)),
+    ):
+        shown = shorten(text, MAX_LINE)
+        style = {"size": min(size, FULL_LINE / max(1, len(shown))), "weight": weight, "color": colour}
+        figure.text(0.02, 1 - down / height, shown, parse_math=False, in_layout=False, **style)
+    if prediction.place is None:
+        bars, course = figure.subplots(2, 1)
+    else:
+        axes = figure.subplot_mosaic([["bars", "place"], ["course", "course"]], width_ratios=(3, 1))
+        bars, course = axes["bars"], axes["course"]
+        _draw_place(axes["place"], prediction.place)
+    _draw_bars(bars, prediction, top)
+    _draw_course(course, prediction, top)
     return figure
 
 
-def _colour(decided: bool) -> str:
-    return DECIDED if decided else UNDECIDED
+def _draw_bars(axes: Any, prediction: Prediction, top: list[int]) -> None:
+    rules, shares = KINDS[prediction.kind], prediction.share(prediction.track_scores)
+    spread = np.percentile(prediction.share(prediction.frame_scores), SPREAD_PERCENT, axis=0)
+    axes.barh(range(len(top)), 1, 0.55, color=RAISED)
+    for row, tag in enumerate(top):
+        reached = rules.columns[2] is not None and bool(prediction.decided[tag])
+        axes.barh(row, shares[tag], 0.55, color=ACCENT if reached else PALE)
+        axes.plot(spread[:, tag], (row, row), color=TEXT, linewidth=1)
+        if prediction.thresholds and prediction.thresholds[tag] is not None:
+            axes.plot([prediction.thresholds[tag]] * 2, (row - 0.36, row + 0.36), color=WARM, linewidth=1.8)
+        score = f"{prediction.track_scores[tag]:.2f}{' ★' if reached else ''}"
+        axes.text(1.02, row, score, va="center", size=9, color=TEXT)
+    _name_rows(axes, prediction, top)
+    axes.set(xlim=(0, 1.14), xticks=[])
+
+
+def _draw_course(axes: Any, prediction: Prediction, top: list[int]) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    shares, end_s = prediction.share(prediction.frame_scores[:, top]).T, prediction.duration_s
+    colours = LinearSegmentedColormap.from_list("page", (RAISED, ACCENT))
+    spans = {"extent": (0.0, end_s, len(top) - 0.5, -0.5), "vmin": 0, "vmax": max(0.02, shares.max())}
+    axes.imshow(shares, aspect="auto", cmap=colours, interpolation="nearest", **spans)
+    times_s = np.linspace(0, end_s, 5).tolist()
+    axes.set_xticks(times_s, [clock(time_s) for time_s in times_s], size=8, color=SOFT)
+    axes.set_xlabel(prediction.legend, size=7.5, color=SOFT, loc="left")
+    _name_rows(axes, prediction, top)
+
+
+def _name_rows(axes: Any, prediction: Prediction, top: list[int]) -> None:
+    """Write the targets beside their rows, and take the frame away."""
+    names = [shorten(_label(prediction, tag)) for tag in top]
+    axes.set_yticks(range(len(top)), names, parse_math=False, size=9, color=TEXT)
+    axes.set_ylim(len(top) - 0.5, -0.5)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def _draw_place(axes: Any, place: Place) -> None:
+    """Draw the plane of valence and arousal, with the song as a point."""
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), xticks=[], yticks=[], aspect="equal", facecolor=RAISED, anchor="N")
+    axes.spines[:].set_color(LINE)
+    axes.axhline(0, color=LINE, linewidth=1)
+    axes.axvline(0, color=LINE, linewidth=1)
+    for (x, y), word in CORNERS.items():
+        axes.text(0.94 * x, 0.9 * y, word, size=8, color=SOFT, ha="right" if x > 0 else "left", va="center")
+    axes.plot(*place, "o", color=ACCENT, markersize=9)
+    axes.set_xlabel(f"valence {place.valence:.2f}, arousal {place.arousal:.2f}", size=7.5, color=SOFT)

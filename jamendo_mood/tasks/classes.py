@@ -251,7 +251,6 @@ CARD = CardWords(
 )
 
 PAGE = PageWords(
-    undecided="",
     choose="Choose a class to see the seconds that carried it.",
     carried="was carried most by",
     nothing="lies over the whole song, or hardly in it",
@@ -320,6 +319,5 @@ KIND = Kind(
     page=PAGE,
     report=ReportWords(FIGURES, COLUMNS, show),
     score_name="probability",
-    score_axis="probability (dark: the class that is chosen)",
     footnotes=("* the class with the highest probability", ""),
 )

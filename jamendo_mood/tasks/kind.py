@@ -73,10 +73,6 @@ class PageWords:
 
     Attributes
     ----------
-    undecided : str
-        At its top, where nothing is decided.
-    ranked : str
-        The same where a tagger has no thresholds.
     choose, carried, nothing : str
         Of the seconds that carried a target: how to see them, what stands before them, and what where there are none.
     legend : str
@@ -87,14 +83,12 @@ class PageWords:
         Whether there are any.
     """
 
-    undecided: str
     choose: str
     carried: str
     nothing: str
     legend: str
     states: tuple[str, str, str]
     thresholds: bool = False
-    ranked: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,8 +163,8 @@ class Kind:
     card : CardWords
     page : PageWords
     report : ReportWords
-    score_name, score_axis : str
-        What a score is called, and what stands on its axis in a plot; ``{0:g}`` and ``{1:g}`` are the scale's ends.
+    score_name : str
+        What a score is called.
     footnotes : (str, str)
         What stands below a song's scores where something is decided, and where nothing is.
     only_ranked : str
@@ -206,7 +200,6 @@ class Kind:
     page: PageWords
     report: ReportWords
     score_name: str
-    score_axis: str
     footnotes: tuple[str, str]
     only_ranked: str = ""
 

@@ -529,14 +529,12 @@ CARD = CardWords(
 )
 
 PAGE = PageWords(
-    undecided="No tag reaches its threshold. The nearest:",
     choose="Choose a tag to see the seconds that carried it.",
     carried="was carried most by",
     nothing="lies over the whole song, or hardly in it",
     legend=BAR_LEGEND.format("score", "") + " Tick: the tag's threshold, ★ reached.",
     states=("threshold {0:.2f}, reached", "threshold {0:.2f}, not reached", "no threshold: it is never decided"),
     thresholds=True,
-    ranked="Not calibrated: these tags are ranked, and none is decided. The highest:",
 )
 
 FIGURES = {
@@ -615,7 +613,6 @@ KIND = Kind(
     page=PAGE,
     report=ReportWords(FIGURES, COLUMNS, show),
     score_name="score",
-    score_axis="score (dark: reaches the tag's threshold)",
     footnotes=(
         "* reaches the tag's threshold",
         "no tag reaches its threshold: nothing here is sure enough to be called this song's mood",

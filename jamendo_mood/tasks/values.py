@@ -465,7 +465,6 @@ CARD = CardWords(
 )
 
 PAGE = PageWords(
-    undecided="Predicted, on a scale from {1:g} to {2:g}:",
     choose="Choose one to see the seconds that raised it.",
     carried="was raised most by",
     nothing="is much the same all through the song",
@@ -533,6 +532,5 @@ KIND = Kind(
     page=PAGE,
     report=ReportWords(FIGURES, COLUMNS, show),
     score_name="value",
-    score_axis="value, on a scale from {0:g} to {1:g}",
     footnotes=("on a scale from {0:g} to {1:g}", ""),
 )

@@ -29,6 +29,10 @@ class LimitError(MoodError):
     """A file is larger or longer than accepted here."""
 
 
+class BusyError(MoodError):
+    """There is no room for another song just now."""
+
+
 class CancelledError(MoodError):
     """The user cancelled it."""
 

@@ -12,6 +12,9 @@ from typing import Any, Protocol
 from jamendo_mood.util.plaintext import show
 
 DECIDED, UNDECIDED, PRIOR = "#2a7f62", "#a9b8b2", "#f2a33a"
+TEXT, SOFT, LINE, RAISED = "#16211d", "#55655e", "#d5deda", "#f2f6f4"
+PALE, ACCENT, WARM = "#9fb5ac", "#0a7d6c", "#a84e06"
+"""The colours of the page, as ``app/static/style.css`` has them where it is light."""
 ROW_HEIGHT = 0.32  # inches a bar
 WIDTH = 5.6  # inches, of an evaluation's figure; if wider, text is too small on a phone
 MAX_NAME_LENGTH = 30

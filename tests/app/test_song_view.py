@@ -13,7 +13,7 @@ from jamendo_mood.audio.spectrograms import Spectrogram
 from jamendo_mood.library.similarity import Found
 from jamendo_mood.tagging.analysis import Analysis, Limits, analyse
 from jamendo_mood.tagging.emotions import place_of
-from jamendo_mood.tagging.prediction import score_embedding
+from jamendo_mood.tagging.prediction import describe_mood, score_embedding
 from jamendo_mood.tasks import KINDS
 
 pytest_plugins = ["demo_corpus"]
@@ -29,6 +29,7 @@ def test_a_song_is_described_for_the_browser(analysis, corpus_tagger):
     json.dumps(description, allow_nan=False)
     prediction = analysis.prediction
     assert description["name"] == "a.mp3"
+    assert description["mood"] == describe_mood(analysis.prediction)
     assert [tag["tag"] for tag in description["tags"]] == [name for name, _, _ in prediction.top(5)]
     for tag in description["tags"]:
         row = prediction.targets.index(tag["tag"])
@@ -54,8 +55,10 @@ def test_a_tag_that_is_never_decided_has_no_threshold(analysis, corpus_tagger, m
 
 
 def test_details_say_why_and_draw_the_sound(analysis, corpus_tagger):
-    details, picture = songs.describe_details(analysis, corpus_tagger, None)
-    assert details["similar"] == []
+    tracks = [Found(f"0{n}/{n}", 0.9, None, ()) for n in range(9)]
+    details, picture = songs.describe_details(analysis, corpus_tagger, tracks)
+    assert [track["key"] for track in details["similar"]] == [track.key for track in tracks[:6]]
+    assert songs.describe_details(analysis, corpus_tagger, [])[0]["similar"] == []
     assert details["why"].keys() == set(analysis.prediction.targets)
     for stretches in details["why"].values():
         assert stretches == sorted(stretches)
@@ -82,8 +85,8 @@ def test_exports(analysis, name):
     rows = list(csv.DictReader(io.StringIO(content.decode())))
     assert [float(row["score"]) for row in rows] == pytest.approx([score for _, score, _ in prediction.top(5)])
     assert {row["file"] for row in rows} == {name}
-    values = json.loads(songs.export(prediction, "json", name)[2])
-    assert (values["file"], len(values["tags"])) == (name, 5)
+    (values,) = json.loads(songs.export(prediction, "json", name)[2])["results"]
+    assert (values["file"], len(values["targets"])) == (name, 5)
     assert len(values["timeline"]["times_s"]) == len(prediction.times_s)
     picture = image.imread(io.BytesIO(songs.export(prediction, "png", name)[2]))
     assert picture.shape[0] > 400

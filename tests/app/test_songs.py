@@ -8,7 +8,7 @@ import pytest
 
 from jamendo_mood.app.songs import Progress, Song, SongQueue, Uploads, _Throttled, fail
 from jamendo_mood.tagging.analysis import Limits, clock
-from jamendo_mood.util.errors import AudioError, CancelledError, DiskFullError, LimitError, UsageError
+from jamendo_mood.util.errors import AudioError, BusyError, CancelledError, DiskFullError, LimitError, UsageError
 
 pytest_plugins = ["demo_corpus"]
 
@@ -243,7 +243,7 @@ def test_a_file_too_large_is_refused_before_it_comes(uploads, tmp_path):
 def test_so_many_files_are_taken_at_once(uploads):
     for number in range(100):
         uploads.begin(f"{number}", "song.mp3", 0)
-    with pytest.raises(LimitError, match=r"song.mp3 has to wait: there are too many songs"):
+    with pytest.raises(BusyError, match=r"song.mp3 has to wait: there are too many songs"):
         uploads.begin("more", "song.mp3", 0)
     uploads.drop("0")
     uploads.begin("more", "song.mp3", 0)
@@ -254,7 +254,7 @@ def test_all_uploads_together_have_a_bound_on_what_has_come(uploads):
         uploads.begin(f"{number}", "song.mp3", 1_000_000)
     for number in range(5):
         uploads.add(f"{number}", 0, bytes(1_000_000))
-    with pytest.raises(LimitError, match=r"song.mp3 has to wait: there are too many songs"):
+    with pytest.raises(BusyError, match=r"song.mp3 has to wait: there are too many songs"):
         uploads.add("5", 0, b"x")
     uploads.drop("0")
     uploads.add("6", 0, b"x")

@@ -1,5 +1,8 @@
 """The widget that tags songs, its fallback, and what it shares with the other widget."""
 
+import base64
+import csv
+import io
 import shutil
 import subprocess
 import sys
@@ -8,9 +11,11 @@ import threading
 import time
 import types
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from toy_examples import OTHER_SPEC
 from toy_page import ToyPage
 
@@ -18,6 +23,7 @@ from jamendo_mood.app import session, songs
 from jamendo_mood.app.session import PIECE_BYTES, Session, Sounds, encode_excerpt, read_static
 from jamendo_mood.app.widget import Fallback, ScriptWidget, TagWidget
 from jamendo_mood.audio import decoding
+from jamendo_mood.library.similarity import open_library
 from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.tagging.prediction import predict
 from jamendo_mood.util.errors import AudioError, LimitError, MoodError, UsageError
@@ -64,11 +70,11 @@ def test_a_sound_comes_in_pieces(script, sent, length):
 
 
 def test_no_sound_and_a_piece_past_the_end_are_empty(script, sent):
-    script.send_piece("k", 0, None)
+    script.send_piece("k", 0, "its file is gone")
     script.send_piece("k", 99, b"abc")
-    assert [(content["index"], content["last"], buffers) for content, buffers in sent] == [
-        (0, True, []),
-        (99, True, []),
+    assert [(content["index"], content["last"], content.get("why"), buffers) for content, buffers in sent] == [
+        (0, True, "its file is gone", []),
+        (99, True, None, []),
     ]
 
 
@@ -119,23 +125,23 @@ def test_sounds_come_by_key_and_nothing_else_does(song, tmp_path):
 
     def send(key, index, sound):
         sent.append((key, index, sound))
-        if len(sent) == 5:
+        if len(sent) == 6:
             all_there.set()
 
     broken = tmp_path / "broken.mp3"
     broken.write_text("text")
-    sounds = Sounds(send, {"48/948": song, "broken": broken})
+    sounds = Sounds(send, {"48/948": song, "broken": broken, "gone": tmp_path / "gone.mp3"})
     sounds.own["mine"] = song
-    for key in ("48/948", "48/948", "mine", str(song), "broken"):
+    for key in ("48/948", "48/948", "mine", str(song), "broken", "gone"):
         sounds.send(key, 2)
     assert all_there.wait(60)
     keys, indices, content = zip(*sent, strict=True)
-    assert keys == ("48/948", "48/948", "mine", str(song), "broken")
+    assert keys == ("48/948", "48/948", "mine", str(song), "broken", "gone")
     assert set(indices) == {2}
     assert content[0] is content[1]  # encoded once
     assert len(content[2]) > len(content[0]) * 1.2  # one's own song is heard whole: 40 s, not 30
-    assert content[3] is None  # no path opens anything
-    assert content[4] is None
+    # No path opens anything, and none is told.
+    assert content[3:] == ("its audio is not here", "no MP3 can be made of it here", "its file is gone")
 
 
 pytest_plugins = ["demo_corpus"]
@@ -204,6 +210,52 @@ def test_an_uploaded_song_is_tagged(widget, page, corpus, logmel, corpus_tagger)
     assert "my song" not in str(saved)
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_similar_tracks_become_a_playlist(make_widget, monkeypatch, corpus, corpus_store, corpus_tagger, own):
+    library = open_library(corpus_store, corpus_tagger, corpus.audio)
+    page = ToyPage(make_widget(library=library, limits=Limits(paths=own)), monkeypatch)
+    page.say("hello")
+    assert page.wait_for("setup")[0]["formats"] == (["csv", "m3u8"] if own else ["csv"])
+    page.upload("my song.mp3", corpus.path(0).read_bytes())
+    shown = [track["key"] for track in page.wait_for("details")[0]["similar"]]
+    for form in ("csv", "m3u8"):
+        page.say("playlist", id="up", format=form, view="v")
+    (table, (rows,)), (playlist, (lines,)) = page.wait_for_two("file")
+    assert (table["name"], table["view"], playlist["name"]) == ("like my song.csv", "v", "like my song.m3u8")
+    tracks = list(csv.DictReader(io.StringIO(rows.decode())))
+    assert [track["key"] for track in tracks[: len(shown)]] == shown
+    assert len(tracks) == min(len(library), 25)
+    assert tracks[0]["title"].startswith("Study in")
+    assert (str(corpus.audio) in rows.decode()) == own  # no path of another's machine
+    assert (str(corpus.audio) in lines.decode()) == own
+
+
+def test_a_picture_of_the_last_song_is_saved_with_the_notebook(make_widget, corpus, monkeypatch):
+    outputs = {}
+
+    def publish(data, metadata=None, *, transient=None, update=False, **_):
+        identity = (transient or {}).get("display_id", "widget")
+        assert update == (identity in outputs)  # replaced, not piled up
+        outputs[identity] = data
+
+    publisher = SimpleNamespace(publish=publish)
+    monkeypatch.setattr(InteractiveShell, "initialized", lambda: True)
+    monkeypatch.setattr(InteractiveShell, "instance", lambda: SimpleNamespace(display_pub=publisher))
+    widget = make_widget()
+    widget._ipython_display_()
+    assert "application/vnd.jupyter.widget-view+json" in outputs.pop("widget")
+    (identity,) = outputs
+    assert outputs[identity] == {"text/plain": ""}
+    pictures = []
+    for number in range(2):
+        widget.tag_file(corpus.path(number), f"song {number}.mp3")
+        pictures.append(outputs[identity]["image/png"])
+        assert f"song {number}.mp3" in outputs[identity]["text/plain"]
+    assert pictures[0] != pictures[1]
+    assert base64.b64decode(pictures[1]).startswith(b"\x89PNG")
+    assert len(outputs) == 1
+
+
 def test_songs_wait_for_their_turn_and_those_that_fail_stop_nobody(page, widget, corpus):
     page.upload("one.mp3", corpus.path(0).read_bytes(), "1")
     page.upload("notes.mp3", b"just some text", "2")
@@ -222,7 +274,7 @@ def test_limits_are_told_and_kept(make_widget, monkeypatch):
     page.say("hello")
     setup, _ = page.wait_for("setup")
     assert "up to 2 MB and 120 minutes" in setup["hint"]
-    assert setup["hint"].endswith("Tagger: jamendo, 5 tags.")
+    assert "Tagger: 5 tags of jamendo, on logmel." in setup["hint"]
     assert setup["paths"] is False
     page.say("begin", id="x", name="big.wav", size=2_000_001)
     assert page.wait_for("failed")[0]["sentence"] == "big.wav has 2 MB; the limit here is 2 MB."

@@ -115,7 +115,8 @@ def web(corpus, corpus_store, tagger_folder, tmp_path_factory) -> Iterator[str]:
     """The address of a page that the real command serves, with a library."""
     log = tmp_path_factory.mktemp("web") / "log"
     options = ["--tagger", tagger_folder, "--store", corpus_store.root, "--audio", corpus.audio, "--port", "0"]
-    command = [sys.executable, "-m", "jamendo_mood", "web", *map(str, options), "--visitors", "20", "--no-browser"]
+    options += ["--examples", *(corpus.path(number) for number in range(3))]
+    command = [sys.executable, "-m", "jamendo_mood", "web", *map(str, options), "--no-browser"]
     with log.open("w") as file, subprocess.Popen(command, stderr=file, stdout=file) as server:
         try:
             yield wait_until(lambda: re.search(r"http://\S+", log.read_text()), server, log)[0]

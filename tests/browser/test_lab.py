@@ -1,9 +1,12 @@
 """The notebooks in JupyterLab, in a real browser."""
 
+import base64
+import io
 import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
@@ -51,10 +54,20 @@ def test_a_song_of_more_than_10_mb_in_a_notebook(open_notebook, long_song, keep)
     page.wait_for_function(
         "[...document.querySelectorAll('.jm-player audio')].filter((player) => player.src).length === 2"
     )
+    # The picture below the widget is for those who read the notebook without widgets.
+    picture = page.locator(".jp-CodeCell:has(.jm) .jp-RenderedImage")
+    picture.wait_for(state="attached")
+    assert picture.is_hidden()
     page.keyboard.press("Control+s")
     saved = wait_for_outputs(page, path)
     assert path.stat().st_size < 500_000
     assert "A long song" not in json.dumps(saved.get("metadata", {}))
+    (outputs,) = (cell["outputs"] for cell in saved["cells"] if "widget-view" in json.dumps(cell.get("outputs", [])))
+    kinds = [sorted(output["data"]) for output in outputs]
+    assert kinds == [["application/vnd.jupyter.widget-view+json", "text/plain"], ["image/png", "text/plain"]]
+    picture = Image.open(io.BytesIO(base64.b64decode(outputs[1]["data"]["image/png"])))
+    assert picture.width == 640
+    assert "<Prediction of " in "".join(outputs[1]["data"]["text/plain"])
 
 
 def wait_for_outputs(page, path):

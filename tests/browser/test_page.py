@@ -4,11 +4,15 @@ import csv
 import io
 import json
 import re
+import subprocess
 import time
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from webclient import serve
+
+from jamendo_mood.audio.ffmpeg import find_ffmpeg
 
 pytest_plugins = ["demo_corpus"]
 
@@ -40,7 +44,7 @@ def tag_page(web, visitor, asked, sent):
         return page
 
     yield come
-    assert len(asked) >= 3
+    assert len(asked) >= 3  # the page, its script and its style
     assert [url for url in asked if not url.startswith((web, "data:", "blob:"))] == []
     assert refused == []  # by the Content-Security-Policy, say
 
@@ -125,6 +129,109 @@ def test_a_song_of_more_than_10_mb(tag_page, sent, long_song, keep):
     (result,) = json.loads(download(page, "JSON")[1])["results"]
     assert len(result["timeline"]["times_s"]) > 250
     assert download(page, "PNG")[1].startswith(b"\x89PNG")
+
+
+def test_songs_to_try_are_compared_in_a_table(tag_page, corpus, keep):
+    page = tag_page()
+    tries = page.get_by_role("group", name="Songs to try").get_by_role("button")
+    titles = tries.all_inner_texts()
+    assert titles == [f"Study in {' and '.join(song.moods)} no. {song.id}" for song in corpus.songs[:3]]
+    tries.nth(0).click()
+    wait_for_moods(page)
+    assert page.locator(".jm-card .jm-mood").inner_text().split(", ")[0].lower() in corpus.songs[0].moods
+    table = page.locator(".jm-compare")
+    assert table.is_hidden()
+    for number in (1, 2):
+        tries.nth(number).click()
+        wait_for_moods(page, number + 1)
+    names, rows = table.locator("tbody th"), table.locator("tbody tr")
+    assert names.all_inner_texts() == titles
+    wait_for_details(page)
+    check_accessible(page)
+    keep(page, "page-compared")
+
+    # A heading sorts, down at first, and keeps the keyboard's focus.
+    heading = table.locator("thead button").nth(1)
+
+    def scores():
+        return [float(row.locator("td").first.inner_text().split()[0]) for row in rows.all()]
+
+    heading.press("Enter")
+    assert scores() == sorted(scores(), reverse=True)
+    assert table.locator("thead th").nth(1).get_attribute("aria-sort") == "descending"
+    page.keyboard.press("Enter")
+    assert scores() == sorted(scores())
+    assert table.locator("thead th").nth(1).get_attribute("aria-sort") == "ascending"
+    table.locator("thead button").first.press("Enter")
+    assert names.all_inner_texts() == sorted(titles)
+
+    # A song's name leads to its card; a removed song leaves the table.
+    names.first.locator("button").press("Enter")
+    assert page.evaluate("document.activeElement.textContent") == sorted(titles)[0]
+    page.locator(".jm-close").first.click()
+    assert rows.count() == 2
+    page.locator(".jm-close").first.click()
+    assert table.is_hidden()
+
+
+def test_the_dot_on_the_plane_moves_as_the_song_plays(tag_page, corpus, tmp_path):
+    # Two songs of other moods, one after the other: the place changes.
+    pair = ("happy", "sad")
+    paths = [str(corpus.path(next(n for n, song in enumerate(corpus.songs) if mood in song.moods))) for mood in pair]
+    joined = tmp_path / "joined.mp3"
+    inputs = [option for path in paths for option in ("-i", path)]
+    command = [find_ffmpeg(), "-nostdin", "-v", "error", *inputs, "-filter_complex", "[0:a][1:a]concat=n=2:v=0:a=1"]
+    subprocess.run([*command, str(joined)], check=True)
+    page = tag_page()
+    give(page, joined)
+    wait_for_moods(page)
+    page.evaluate("document.querySelector('audio').currentTime = 1")
+    wait_until(page, "document.querySelector('.jm-slider').getAttribute('aria-valuenow') === '1'")
+    start = float(page.locator(".jm-now").get_attribute("cx"))
+    page.evaluate("(audio => { audio.playbackRate = 8; return audio.play(); })(document.querySelector('audio'))")
+    wait_until(page, f"Number(document.querySelector('.jm-now').getAttribute('cx')) < {start - 20}")  # less pleasant
+
+
+def test_a_player_that_cannot_play_says_why(tag_page, corpus, make_audio, tone, tmp_path):
+    page = tag_page()
+    odd = make_audio(tmp_path / "odd.aiff", tone(seconds=5))
+    give(page, odd)
+    wait_for_moods(page)
+    trouble = page.locator(".jm-player p")
+    trouble.wait_for()
+    said = "It can't be played: this browser has no way to decode it. Its moods are correct anyway."
+    assert trouble.inner_text() == said
+    assert page.locator(".jm-player audio").is_hidden()
+    # A track of the library whose file is gone by now.
+    wait_for_details(page)
+    track = page.locator(".jm-track").first
+    key = track.get_attribute("data-key")
+    assert key in track.locator("small").first.inner_text()  # beside the title
+    path = corpus.audio / f"{key}.mp3"
+    away = path.rename(tmp_path / "away.mp3")
+    try:
+        track.get_by_role("button").click()
+        track.locator(".jm-trouble", has_text="can't be played: its file is gone").wait_for()
+    finally:
+        away.rename(path)
+    with page.expect_download() as waited:
+        page.get_by_role("button", name="Playlist of similar tracks as CSV").click()
+    assert waited.value.suggested_filename == "like odd.csv"
+    rows = list(csv.DictReader(io.StringIO(waited.value.path().read_text())))
+    assert len(rows) == 25
+    assert all(row["title"] and not row["file"] for row in rows)
+    check_accessible(page)
+
+
+@pytest.mark.parametrize("width", [1300, 2560])
+@pytest.mark.thorough
+def test_one_background_at_any_width(tag_page, corpus, width):
+    page = tag_page(viewport={"width": width, "height": 1000})
+    give(page, corpus.path(0))
+    wait_for_moods(page)
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    edges = {picture.getpixel((x, y)) for x in (0, 100, width - 1) for y in (0, 500, 999)}
+    assert edges == {(255, 255, 255)}
 
 
 @pytest.mark.thorough

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -18,9 +19,11 @@ from toy_examples import (
 
 from jamendo_mood.extraction.streaming import StreamConfig
 from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.tagging.emotions import Place, mood_words
 from jamendo_mood.tagging.prediction import (
-    plot_tags,
-    plot_timeline,
+    Prediction,
+    describe_mood,
+    plot_song,
     predict,
     predict_files,
     predict_stored,
@@ -189,48 +192,148 @@ def test_a_prediction_knows_its_kind_and_its_scale(task):
         np.testing.assert_allclose(prediction.place, expected, rtol=1e-5)
 
 
-def bars(axes):
-    """Length and colour of each bar, the topmost first, by its label."""
-    labels = [label.get_text() for label in axes.get_yticklabels()]
-    found = dict(zip(labels, axes.patches, strict=True))
-    return {label: (bar.get_width(), colors.to_hex(bar.get_facecolor())) for label, bar in reversed(found.items())}
-
-
 @pytest.mark.usefixtures("no_pyplot")
-def test_tags_are_bars_dark_where_the_threshold_is_reached():
-    figure = plot_tags(make_prediction(), 3)
-    (axes,) = figure.axes
-    assert list(bars(axes)) == ["green", "red", "blue (weak)"]
-    assert bars(axes) == {
-        "green": (0.75, figures.DECIDED),
-        "red": (pytest.approx(0.45), figures.DECIDED),
-        "blue (weak)": (pytest.approx(0.3), figures.UNDECIDED),
-    }
-    assert [text.get_text() for text in axes.texts] == ["0.30", "0.45", "0.75"]
-    assert axes.get_title() == "Blue & Green <live>"
-    assert "score" in axes.get_xlabel()
+def test_a_song_is_drawn_as_on_the_page():
+    thresholds = (0.4, 0.5, None)
+    figure = plot_song(replace(make_prediction(), thresholds=thresholds, place=Place(-0.4, 0.6)))
+    texts = [text.get_text() for text in figure.texts]
+    assert texts == ["Blue & Green <live>", "The Toys · 1:02 · toy.mp3", "Green, red"]
+    axes, place, course = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["green", "red", "blue (weak)"]
+    assert axes.get_ylim() == (2.5, -0.5)  # the highest on top
+    drawn = [(bar.get_width(), colors.to_hex(bar.get_facecolor())) for bar in axes.patches]
+    assert drawn[:3] == [(1.0, figures.RAISED)] * 3
+    assert drawn[3:] == [
+        (pytest.approx(0.75), figures.ACCENT),
+        (pytest.approx(0.45), figures.ACCENT),
+        (pytest.approx(0.3), figures.PALE),
+    ]
+    assert [text.get_text() for text in axes.texts] == ["0.75 ★", "0.45 ★", "0.30"]
+    ticks = [line.get_xdata()[0] for line in axes.lines if line.get_color() == figures.WARM]
+    assert ticks == [0.5, 0.4]
+    assert place.lines[-1].get_xydata().tolist() == [[-0.4, 0.6]]
+    assert "Tick: the tag's threshold" in course.get_xlabel()
     assert figure._repr_png_().startswith(b"\x89PNG")  # a notebook shows it by itself
-    fewer = plot_tags(make_prediction(), 1)
-    assert list(bars(fewer.axes[0])) == ["green"]
-    assert figure.get_size_inches()[1] - fewer.get_size_inches()[1] == pytest.approx(2 * figures.ROW_HEIGHT)
 
 
 @pytest.mark.usefixtures("no_pyplot")
 def test_a_track_without_a_title_is_drawn_too_and_one_in_dollars_is_no_formula(tmp_path):
-    for title, shown in ((None, ""), ("Cash $^_{$", "Cash $^_{$")):
-        figure = plot_tags(make_prediction(title, None))
-        figure.savefig(tmp_path / "tags.png")
-        assert figure.axes[0].get_title() == shown
+    for title, shown in ((None, "toy.mp3"), ("Cash $^_{$", "Cash $^_{$")):
+        figure = plot_song(make_prediction(title, None))
+        figure.savefig(tmp_path / "song.png")
+        assert figure.texts[0].get_text() == shown
+    fewer = plot_song(make_value_prediction(), 1)
+    fewer.savefig(tmp_path / "song.png")
+    assert [label.get_text() for label in fewer.axes[0].get_yticklabels()] == ["valence (weak)"]
 
 
 @pytest.mark.usefixtures("no_pyplot")
 def test_the_timeline_is_a_heat_map_of_the_highest_tags():
     shown = make_prediction()
-    axes, colour_bar = plot_timeline(shown, 2).axes
-    (image,) = axes.get_images()
+    course = plot_song(shown, 2).axes[-1]
+    (image,) = course.get_images()
     np.testing.assert_array_equal(image.get_array(), shown.frame_scores[:, [1, 0]].T)
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["green", "red"]
-    assert image.get_extent()[:2] == [0.0, 61.5] or image.get_extent()[:2] == (0.0, 61.5)
-    assert image.get_clim() == (0, 1)
-    assert axes.get_xlabel() == "seconds"
-    assert colour_bar.get_ylabel() == "score"
+    assert [label.get_text() for label in course.get_yticklabels()] == ["green", "red"]
+    assert list(image.get_extent()[:2]) == [0.0, 61.5]
+    assert image.get_clim() == (0, pytest.approx(0.9))  # the highest there is: differences show
+    assert [label.get_text() for label in course.get_xticklabels()] == ["0:00", "0:15", "0:31", "0:46", "1:02"]
+
+
+def test_pictures_have_the_page_s_colours():
+    style = (resources.files("jamendo_mood.app") / "static" / "style.css").read_text()
+    light = style[: style.index("@supports")]
+    names = ("text", "soft", "line", "raised", "pale", "accent", "warm")
+    assert [f"--jm-{name}: {getattr(figures, name.upper())};" in light for name in names] == [True] * len(names)
+
+
+SONG_S, FRAMES = 240.0, 240
+
+
+def song(targets, frames, thresholds=(), **other):
+    """A made-up song of four minutes, a frame a second: scores by target, each a number or (from, to) -> number."""
+    scores = np.zeros((FRAMES, len(targets)), np.float32)
+    for column, course in enumerate(frames):
+        for (start, end), score in course.items() if isinstance(course, dict) else [((0, FRAMES), course)]:
+            scores[start:end, column] = score
+    whole = scores.mean(axis=0)
+    limits = np.array([np.inf if limit is None else limit for limit in thresholds or [np.inf] * len(targets)])
+    made = Prediction(
+        *("song.mp3", None, None, SONG_S, tuple(targets), whole, whole >= limits),
+        grades=("good",) * len(targets),
+        times_s=np.arange(FRAMES, dtype=np.float32),
+        frame_scores=scores,
+        thresholds=tuple(thresholds),
+    )
+    return replace(made, **other)
+
+
+@pytest.mark.parametrize(
+    ("frames", "line"),
+    [
+        ((0.9, 0.1, 0.1), "Energetic"),
+        ((0.6, 0.1, 0.9), "Happy, energetic"),
+        ((0.9, {(156, 240): 0.6}, 0.1), "Energetic, a bit dark from 2:36"),
+        ((0.9, {(0, 90): 0.6}, 0.1), "Energetic, a bit dark until 1:30"),
+        ((0.9, {(60, 100): 0.6, (200, 210): 0.6}, 0.1), "Energetic, a bit dark from 1:00 to 1:40"),
+        ((0.9, {(60, 80): 0.6}, 0.1), "Energetic"),  # 20 s of four minutes are not worth a word
+        ((0.1, {(156, 240): 0.6}, 0.1), "No tag as a whole, a bit dark from 2:36"),
+        ((0.1, 0.3, 0.2), "No tag reaches its threshold; the nearest is dark"),
+    ],
+)
+def test_a_mood_is_said_by_what_reached_its_threshold_and_when(frames, line):
+    assert describe_mood(song(("energetic", "dark", "happy"), frames, (0.5, 0.5, 0.5))) == line
+
+
+def test_a_mood_names_three_tags_at_most_and_marks_those_that_are_weak():
+    many = song(("a", "b", "c", "d"), (0.9, 0.8, 0.7, 0.6), (0.5,) * 4, grades=("good", "weak", "good", "good"))
+    assert describe_mood(many) == "A, b (weak), c"
+    never = song(("a", "b"), (0.9, 0.8), (0.5, None))  # has no threshold: never decided
+    assert describe_mood(never) == "A"
+    quiet = song(("a", "b"), (0.1, 0.1), (0.5, 0.5), place=Place(-0.4, 0.6))
+    assert describe_mood(quiet) == f"No tag reaches its threshold; the nearest is {mood_words(-0.4, 0.6)}"
+
+
+@pytest.mark.parametrize(
+    ("frames", "line"),
+    [
+        ((0.9, 0.8, 0.7, 0.1, 0.1, 0.1), "Ranked highest, none decided: a, b, c"),
+        (
+            ({(0, 120): 0.9}, {(0, 120): 0.8}, {(0, 120): 0.7}, *({(120, 240): s} for s in (0.6, 0.7, 0.9))),
+            "Ranked highest, none decided: a, b, c; from 2:00 on f, e, d",
+        ),
+        (
+            (0.9, {(0, 120): 0.8}, {(0, 120): 0.7}, {(120, 240): 0.8}, {(120, 240): 0.7}, 0),
+            "Ranked highest, none decided: a, b, d",
+        ),
+    ],
+)
+def test_a_tagger_that_ranks_says_what_is_highest_and_when_all_of_it_changes(frames, line):
+    assert describe_mood(song("abcdef", frames, (None,) * 6)) == line
+
+
+def test_classes_and_values_say_what_they_are_and_where_they_change():
+    said = {
+        describe_mood(make_class_prediction()),
+        describe_mood(song(("north", "south"), (0.8, 0.2), kind="classes")),
+        describe_mood(song(("north", "south"), ({(0, 60): 1.0}, {(60, 240): 1.0}), kind="classes")),
+        describe_mood(song(("tension", "energy"), (3.0, 5.0), kind="values", scale=(1, 9))),
+        describe_mood(song(("valence", "arousal"), (3.4, 7.4), kind="values", scale=(1, 9), place=Place(-0.4, 0.6))),
+        describe_mood(
+            song(
+                ("arousal", "valence"),
+                ({(0, 80): 8.0, (80, 240): 2.0}, 5.0),
+                *((),),
+                kind="values",
+                scale=(1, 9),
+                place=Place(0.0, -0.25),
+            )
+        ),
+    }
+    assert said == {
+        "Q3",
+        "North",
+        "North; from 1:00 on south",
+        "Tension 3.0, energy 5.0",
+        "Tense and energetic",
+        "Energetic; from 1:20 on calm",
+    }

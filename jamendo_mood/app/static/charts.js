@@ -135,7 +135,9 @@ const songOnPlane = (song) => {
   if (course.length > 1) svg.append(now);
   const move = (seconds) => {
     if (course.length < 2) return;
-    const [cx, cy] = toPixels(course[Math.min(course.length - 1, Math.floor((seconds / song.duration_s) * course.length))]);
+    const at = Math.max(0, Math.min(course.length - 1, (seconds / song.duration_s) * course.length - 0.5)); // a point is the middle of its stretch
+    const [before, after] = [course[Math.floor(at)], course[Math.ceil(at)]];
+    const [cx, cy] = toPixels(before.map((value, axis) => value + (at % 1) * (after[axis] - value)));
     now.setAttribute("cx", cx);
     now.setAttribute("cy", cy);
   };

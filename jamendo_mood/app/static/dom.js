@@ -60,7 +60,7 @@ const soundFetcher = (model) => {
     if (buffers.length) pieces.push(bytesOf(buffers[0]));
     if (message.last) {
       waiting.delete(message.key);
-      resolve(pieces.length ? URL.createObjectURL(new Blob(pieces, { type: "audio/mpeg" })) : null);
+      resolve({ url: pieces.length ? URL.createObjectURL(new Blob(pieces, { type: "audio/mpeg" })) : null, why: message.why });
     } else model.send({ type: "piece", key: message.key, index: pieces.length });
   });
   const urls = new Map();
@@ -73,7 +73,7 @@ const soundFetcher = (model) => {
   };
 };
 
-// One row in a list of tracks: a button that plays an excerpt, the track's name and a note.
+// One row in a list of tracks: a button that plays an excerpt, the track's name, its key and a note.
 const trackRow = (track, fetchSound, extra) => {
   const audio = element("audio", { preload: "none" });
   const name = track.title ? [track.artist, track.title].filter(Boolean).join(" – ") : track.key;
@@ -82,6 +82,8 @@ const trackRow = (track, fetchSound, extra) => {
     button.textContent = playing ? "❚❚" : "▶";
     button.setAttribute("aria-label", `${playing ? "Stop" : "Play an excerpt of"} ${name}`);
   };
+  const trouble = element("small", { class: "jm-trouble", role: "status" });
+  audio.addEventListener("error", () => (button.setAttribute("disabled", ""), trouble.replaceChildren("can't be played: this browser has no way to decode it")));
   let loading = false;
   button.addEventListener("click", async () => {
     if (!audio.paused) return audio.pause();
@@ -89,10 +91,10 @@ const trackRow = (track, fetchSound, extra) => {
     if (!audio.src) {
       loading = true;
       button.textContent = "…";
-      const url = await fetchSound(track.key);
+      const { url, why } = await fetchSound(track.key);
       loading = false;
       show(false);
-      if (!url) return button.setAttribute("disabled", "");
+      if (!url) return button.setAttribute("disabled", ""), trouble.replaceChildren(`can't be played: ${why}`);
       audio.src = url;
     }
     if (!button.isConnected) return; // other tracks are shown by now: nobody could stop it
@@ -105,7 +107,7 @@ const trackRow = (track, fetchSound, extra) => {
     "li",
     { class: "jm-track", "data-key": track.key },
     track.playable ? button : element("span", { class: "jm-round jm-none", title: "its audio is not available here" }, "♪"),
-    element("span", { class: "jm-track-name" }, element("span", {}, name), element("small", {}, track.note ?? "")),
+    element("span", { class: "jm-track-name" }, element("span", {}, name), element("small", {}, [track.title ? track.key : null, track.note].filter(Boolean).join(" · ")), trouble),
     extra,
     audio,
   );

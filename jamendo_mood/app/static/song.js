@@ -3,14 +3,15 @@
 const STAGES = [["upload", "Upload"], ["decode", "Decode"], ["embed", "Analyse"], ["score", "Score"]];
 const ROWS = 10;
 
-const songCard = ({ model, view, fetchSound, close }, id, name) => {
-  const title = element("h2", {}, name);
+const songCard = ({ model, view, formats, fetchSound, close }, id, name) => {
+  const title = element("h2", { tabindex: "-1" }, name);
   const about = element("p", { class: "jm-about" });
   const remove = element("button", { class: "jm-close", "aria-label": `Remove ${name}`, title: "Remove", onclick: () => close(id) }, "✕");
   const body = element("div", { class: "jm-body" });
   const node = element("article", { class: "jm-card", "aria-label": name }, element("header", {}, element("div", {}, title, about), remove), body);
   const card = { id, node, name, file: null };
   const onClose = [];
+  card.open = () => (node.scrollIntoView(), title.focus({ preventScroll: true }));
   card.close = () => {
     onClose.forEach((act) => act());
     node.remove();
@@ -60,11 +61,6 @@ const songCard = ({ model, view, fetchSound, close }, id, name) => {
     title.textContent = song.title || song.name;
     about.textContent = [song.artist, clock(song.duration_s), song.title ? song.name : null].filter(Boolean).join(" · ");
     const shown = song.tags.slice(0, ROWS);
-    const decided = song.tags.filter((tag) => tag.above_threshold).map((tag) => tag.tag);
-    const summary = decided.length
-      ? element("p", { class: "jm-summary" }, ...decided.map((tag) => element("mark", {}, tag)))
-      : element("p", { class: "jm-summary" }, song.words.undecided);
-
     const player = makePlayer(card, song, fetchSound);
     onClose.push(player.close);
     const seek = (seconds) => player.seek(seconds);
@@ -92,10 +88,14 @@ const songCard = ({ model, view, fetchSound, close }, id, name) => {
       song.why = details.why;
       if (details.picture) onClose.push(line.showSpectrogram(details.picture));
       if (card.asked) choose(card.asked), (card.asked = null);
-      if (details.similar?.length) similar.replaceChildren(element("h3", {}, "Similar tracks of the library"), element("ol", { class: "jm-tracks" }, ...details.similar.map((track) => trackRow(track, fetchSound))));
+      if (details.similar?.length) similar.replaceChildren(
+        element("h3", {}, "Similar tracks of the library"),
+        element("ol", { class: "jm-tracks" }, ...details.similar.map((track) => trackRow(track, fetchSound))),
+        element("div", { class: "jm-row" }, element("span", {}, "Playlist"), ...formats.map((format) => element("button", { class: "jm-button", "aria-label": `Playlist of similar tracks as ${format.toUpperCase()}`, onclick: () => model.send({ type: "playlist", id, format, view }) }, format.toUpperCase()))),
+      );
     };
     body.replaceChildren(
-      summary,
+      element("p", { class: "jm-mood" }, song.mood),
       player.node,
       element("div", { class: "jm-grid" }, element("section", {}, bars.node, element("p", { class: "jm-legend" }, song.words.legend)), onPlane?.node),
       why,
@@ -112,16 +112,18 @@ const songCard = ({ model, view, fetchSound, close }, id, name) => {
 // Plays the browser's own file if it was uploaded, else what Python sends.
 const makePlayer = (card, song, fetchSound) => {
   const audio = element("audio", { controls: true, preload: "metadata", "aria-label": `Player of ${song.name}` });
-  const trouble = element("p", { class: "jm-hint", hidden: true }, "This browser can't play the file; its moods are correct anyway.");
+  const trouble = element("p", { class: "jm-hint", role: "status", hidden: true });
+  const fail = (why) => {
+    audio.hidden = true;
+    trouble.hidden = false;
+    trouble.textContent = `It can't be played: ${why}. Its moods are correct anyway.`;
+  };
   const listeners = [];
   let pending = null;
   if (card.file) audio.src = URL.createObjectURL(card.file);
-  else if (song.playable) fetchSound(card.id).then((url) => (url ? (audio.src = url) : (audio.hidden = true)));
-  else audio.hidden = true;
-  audio.addEventListener("error", () => {
-    audio.hidden = true;
-    trouble.hidden = false;
-  });
+  else if (song.playable) fetchSound(card.id).then(({ url, why }) => (url ? (audio.src = url) : fail(why)));
+  else fail("its file was only in the browser's window that sent it");
+  audio.addEventListener("error", () => fail("this browser has no way to decode it"));
   const report = (seconds) => listeners.forEach((listener) => listener(seconds));
   const follow = () => {
     report(audio.currentTime);

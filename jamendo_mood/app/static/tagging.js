@@ -5,9 +5,11 @@ const FILES = new Map(); // by upload, while the page is open: the player plays 
 const renderTagging = ({ model, el, signal }) => {
   const cards = new Map();
   const list = element("div", { class: "jm-songs" });
+  const table = comparison((id) => cards.get(id).open());
   const top = element("div", {});
+  let formats = [];
   const status = element("p", { class: "jm-hidden", role: "status", "aria-live": "polite" });
-  const root = element("div", { class: "jm" }, top, list, status);
+  const root = element("div", { class: "jm" }, top, table.node, list, status);
   el.append(root);
   const fetchSound = soundFetcher(model);
 
@@ -19,6 +21,7 @@ const renderTagging = ({ model, el, signal }) => {
     uploads.drop(id);
     cards.get(id)?.close();
     cards.delete(id);
+    table.remove(id);
     FILES.delete(id);
   };
   const remove = (id) => {
@@ -28,7 +31,7 @@ const renderTagging = ({ model, el, signal }) => {
   };
   const card = (id, name) => {
     if (!cards.has(id)) {
-      const made = songCard({ model, view, fetchSound, close: remove }, id, name);
+      const made = songCard({ model, view, formats, fetchSound, close: remove }, id, name);
       made.file = FILES.get(id);
       made.cancel = () => {
         uploads.drop(id);
@@ -58,6 +61,7 @@ const renderTagging = ({ model, el, signal }) => {
 
   const handlers = {
     setup: (message) => {
+      formats = message.formats;
       top.replaceChildren(...pageHeader(message.page, root), dropZone(model, message, uploads.add));
     },
     progress: (message) => {
@@ -67,6 +71,7 @@ const renderTagging = ({ model, el, signal }) => {
     tags: (message, buffers) => {
       if (cards.get(message.id)?.song) return; // it is shown already
       card(message.id, message.name).tagged({ ...message, scores: bytesOf(buffers[0]) });
+      table.add(message.id, message);
       performance.mark("jm-tagged");
       status.textContent = `${message.name}: moods are ready.`;
     },

@@ -86,6 +86,10 @@ const dropZone = (model, setup, addFiles) => {
     element("label", { for: input.id, class: "jm-button jm-main" }, "Choose files"),
     element("p", { class: "jm-hint" }, setup.hint),
   );
+  if (setup.examples.length)
+    zone.append(
+      element("div", { class: "jm-chips", role: "group", "aria-label": "Songs to try" }, element("span", { class: "jm-hint" }, "or try one:"), ...setup.examples.map((name, number) => element("button", { onclick: () => model.send({ type: "example", number }) }, name))),
+    );
   const dragged = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
   let depth = 0;
   const mark = (change) => {
