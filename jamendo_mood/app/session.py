@@ -546,16 +546,14 @@ class FindSession(Session):
             wanted = {str(tag): float(level) for tag, level in message["wanted"].items()}
             return ", ".join(f"{tag} {level:g}" for tag, level in wanted.items()), library.by_moods(wanted, count)
         if mode == "similar":
-            (track,) = similarity.describe([replace(self._library_track(str(message["key"])))])
+            key = str(message["key"])
+            library.row(key)  # raises if there is none
+            (track,) = similarity.describe([Found(key, 1.0, library.files.get(key), ())])
             return f"More like {similarity.name_of(track)}", library.similar(track.key, count)
         points = [(float(valence), float(arousal)) for valence, arousal in message["points"]]
         if len(points) == 1:
             return "Near a mood", library.near(*points[0], count)
         return "From mood to mood", library.along(points, count)
-
-    def _library_track(self, key: str) -> Found:
-        self._library.row(key)
-        return Found(key, 1.0, self._library.files.get(key), ())
 
     def _show(self, number: int, title: str, ms: float) -> None:
         tracks = [songs.describe_track(track) for track in self.found]

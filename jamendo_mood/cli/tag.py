@@ -307,17 +307,21 @@ def add_web(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", metavar="H", help="default 127.0.0.1; 0.0.0.0 serves others too, with a token"
     )
-    for names, default, what in (
-        (("--visitors", "--kernels"), 200, "visitors at the same time"),
-        (("--max-mb",), 200, "the largest upload"),
-        (("--max-minutes",), 120, "the longest song"),
-        (("--idle-minutes",), 20, "until the place of an idle visitor is given to others"),
+    for name, default, what in (
+        ("--visitors", 200, "visitors at the same time"),
+        ("--max-mb", 200, "the largest upload"),
+        ("--max-minutes", 120, "the longest song"),
+        ("--idle-minutes", 20, "until the place of an idle visitor is given to others"),
     ):
-        parser.add_argument(*names, type=shared.positive, default=default, metavar="N", help=f"{what} ({default})")
+        parser.add_argument(name, type=shared.positive, default=default, metavar="N", help=f"{what} ({default})")
     parser.add_argument(
         "--examples", type=Path, nargs="+", default=[], metavar="SONG", help="songs that a visitor can try by a click"
     )
-    parser.add_argument("--warm", type=shared.whole, help=argparse.SUPPRESS)  # of kernels, which there were once
+    for name, dest, what in (
+        ("--kernels", "visitors", "what --visitors was called before"),
+        ("--warm", "warm", "without effect: there are no kernels to keep ready any more"),
+    ):
+        parser.add_argument(name, dest=dest, type=shared.whole, default=argparse.SUPPRESS, metavar="N", help=what)
     parser.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
 
 
