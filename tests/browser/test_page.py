@@ -8,6 +8,7 @@ import time
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from webclient import serve
 
 pytest_plugins = ["demo_corpus"]
 
@@ -26,10 +27,12 @@ def sent():
 
 @pytest.fixture
 def tag_page(web, visitor, asked, sent):
-    """Makes a new visitor, who is on the page that tags, and who is sent to no other host."""
+    """Makes a new visitor, who is on the page that tags, asks no other host, and whose browser refuses nothing."""
+    refused = []
 
     def come(**options):
         page = visitor(**options)
+        page.on("console", lambda said: said.type == "error" and refused.append(said.text))
         page.on("request", lambda request: asked.append(request.url))
         page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(len(frame))))
         page.goto(web)
@@ -39,6 +42,7 @@ def tag_page(web, visitor, asked, sent):
     yield come
     assert len(asked) >= 3
     assert [url for url in asked if not url.startswith((web, "data:", "blob:"))] == []
+    assert refused == []  # by the Content-Security-Policy, say
 
 
 def give(page, *files):
@@ -118,7 +122,8 @@ def test_a_song_of_more_than_10_mb(tag_page, sent, long_song, keep):
     table = list(csv.DictReader(io.StringIO(content.decode())))
     assert all(row.startswith(line["tag"]) for line, row in zip(table, rows, strict=True))
     assert {row["file"] for row in table} == {"long song.mp3"}
-    assert len(json.loads(download(page, "JSON")[1])["timeline"]["times_s"]) > 250
+    (result,) = json.loads(download(page, "JSON")[1])["results"]
+    assert len(result["timeline"]["times_s"]) > 250
     assert download(page, "PNG")[1].startswith(b"\x89PNG")
 
 
@@ -209,6 +214,31 @@ def test_two_visitors_at_once_see_their_own_songs_only(tag_page, corpus):
         assert page.locator(".jm-card h2").all_inner_texts() == [
             f"Study in {' and '.join(corpus.songs[number].moods)} no. {corpus.songs[number].id}"
         ]
+
+
+@pytest.mark.thorough
+def test_what_is_shown_stays_when_the_server_goes(visitor, tagger_folder, corpus, tmp_path, keep):
+    with serve(tmp_path, "--tagger", tagger_folder) as served:
+        page = visitor()
+        page.goto(served.url)
+        give(page, corpus.path(0))
+        wait_for_moods(page)
+    page.locator(".jm-notice").wait_for()
+    assert "What was shown here stays" in page.locator(".jm-notice").inner_text()
+    assert page.locator(".jm-bars").count() == 1
+    keep(page, "page-gone")
+
+
+@pytest.mark.thorough
+def test_who_finds_no_place_gets_the_next(visitor, tagger_folder, tmp_path):
+    with serve(tmp_path, "--tagger", tagger_folder, "--visitors", "1") as served:
+        first, second = visitor(), visitor()
+        first.goto(served.url)
+        first.locator(".jm-drop").wait_for()
+        second.goto(served.url)
+        second.locator(".jm-notice", has_text="All places are taken").wait_for()
+        first.close()
+        second.locator(".jm-drop").wait_for()  # it tries again by itself
 
 
 @pytest.mark.thorough

