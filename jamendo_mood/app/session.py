@@ -315,8 +315,6 @@ class TagSession(Session):
 
     def _on_hello(self, message: Message, _: Buffers) -> None:
         view = str(message.get("view", ""))
-        tagger = self._queue.tagger
-        knows = f"{len(tagger.task.targets)} {tagger.task.rules.plural} of {tagger.task.name}, on {tagger.spec.name}"
         self.on_hello()
         task = self._queue.tagger.task
         self.tell(
