@@ -7,6 +7,7 @@ from jamendo_mood.util import process
 
 def main() -> int:
     """Run the command line; signals are heard while its modules are still being imported, and not after its end."""
+    process.open_streams()
     process.catch()
     try:
         from jamendo_mood.cli import main

@@ -51,7 +51,7 @@ class Target(BaseModel):
     reliability: str = Field(description="good, fair, weak or unknown")
 
 
-class Place(BaseModel):
+class PlaceInfo(BaseModel):
     """A place on the plane of valence and arousal, and what it is called."""
 
     model_config = ConfigDict(extra="allow")
@@ -77,7 +77,7 @@ class Result(BaseModel):
     kind: str = Field(description="tags, classes or values")
     targets: list[Target]
     scale: tuple[float, float] | None = Field(description="of values: the least and the greatest")
-    place: Place | None
+    place: PlaceInfo | None
     timeline: Timeline | None
 
 

@@ -53,6 +53,10 @@ COMPANIONS = frozenset({
 
 log = logging.getLogger(__name__)
 
+STEREO = 2
+CANCELLING = 0.01
+"""40 dB: a mix that is so far below its louder channel is of channels that cancel each other out."""
+
 MAX_LISTED = 10
 MAX_KEY_BYTES = 255 - len(".npy")
 
@@ -72,12 +76,15 @@ class AudioInfo:
     duration_s : float or None
         Seconds: an estimate for some formats, None where the header does not say.
     title, artist : str or None
+    channels : int
+        0 where they stand for speakers of their own, such as 5.1, and ffmpeg knows how to mix them.
     """
 
     codec: str
     duration_s: float | None
     title: str | None
     artist: str | None
+    channels: int = 0
 
 
 def probe(path: Path) -> AudioInfo:
@@ -116,6 +123,7 @@ def probe(path: Path) -> AudioInfo:
         duration_s=_parse_duration(length),
         title=_parse_tag(done.report, "title"),
         artist=_parse_tag(done.report, "artist"),
+        channels=_count_channels(stream[0]),
     )
 
 
@@ -128,7 +136,8 @@ def convert_to_wav(
 ) -> None:
     """Write a file, or a stretch of it, as a 16 kHz mono 16-bit WAV.
 
-    A stretch is the same samples as that part of the whole file.
+    A stretch is the same samples as that part of the whole file. Channels are mixed; where two of them cancel each
+    other out, as they do if one is inverted, the louder one alone is taken, and that is warned of.
 
     Parameters
     ----------
@@ -149,19 +158,55 @@ def convert_to_wav(
     DiskFullError
         The scratch folder has no room for the WAV.
     """
-    length_s = (info or probe(source)).duration_s
-    trim = _trim_options(start_s, duration_s)
-    reading = ("-v", "error", "-y", "-i", str(source.absolute()), "-vn", "-sn", "-dn", *trim, *_AS_PCM)
-    try:
-        fits_in_memory = length_s is not None and length_s <= MAX_PYDUB_S and not trim
-        if not (fits_in_memory and _convert_with_pydub(source, reading, wav)):
-            _convert_with_ffmpeg(source, reading, wav)
-    except OSError as error:
-        raise _decoding_error(source, wav, str(error)) from error
+    info = info or probe(source)
+    trim = _trim_filters(start_s, duration_s)
+    # Of more than two that no layout names, ffmpeg does not know what they are.
+    _convert(source, wav, info, [*([_take_all(info.channels)] if info.channels > STEREO else []), *trim])
     if not wav.is_file() or count_samples(wav) == 0:
         if start_s > 0:
             raise UsageError(f"{source}: it ends before {start_s:g} s")
         raise NoSoundError(f"{source}: there is no sound in it (0 samples after decoding)")
+    if info.channels == STEREO and (mixed := _level(wav)) < CANCELLING:
+        # Only a mix as quiet as that can be 40 dB below a channel, so that hardly any song is decoded again.
+        alone = [wav.with_name(f"channel{number}.wav") for number in range(STEREO)]
+        for number, path in enumerate(alone):
+            _convert(source, path, info, [f"pan=mono|c0=c{number}", *trim])
+        louder = max(alone, key=_level)
+        if _level(louder) * CANCELLING >= mixed and _level(louder) > 0:
+            log.warning("%s: its channels are out of phase and cancel each other out: one alone is taken", source)
+            louder.replace(wav)
+        for path in alone:
+            path.unlink(missing_ok=True)
+
+
+def _convert(source: Path, wav: Path, info: AudioInfo, filters: list[str]) -> None:
+    reading = ("-v", "error", "-y", "-i", str(source.absolute()), "-vn", "-sn", "-dn")
+    reading += (*(("-af", ",".join(filters)) if filters else ()), *_AS_PCM)
+    try:
+        fits_in_memory = info.duration_s is not None and info.duration_s <= MAX_PYDUB_S and not filters
+        if not (fits_in_memory and _convert_with_pydub(source, reading, wav)):
+            _convert_with_ffmpeg(source, reading, wav)
+    except OSError as error:
+        raise _decoding_error(source, wav, str(error)) from error
+
+
+def _take_all(channels: int) -> str:
+    """The filter that mixes channels whose places nobody knows, all alike."""
+    return "pan=mono|c0=" + "+".join(f"{1 / channels:.6f}*c{number}" for number in range(channels))
+
+
+def _level(wav: Path) -> float:
+    """The root mean square of a WAV, of 1."""
+    total, count = 0.0, 0
+    for samples in read_blocks(wav, 1 << 20):
+        total, count = total + float(np.square(samples, dtype=np.float64).sum()), count + len(samples)
+    return float(np.sqrt(total / max(count, 1)))
+
+
+def _count_channels(stream: str) -> int:
+    """How many channels ffmpeg's line about a stream names, if it does not name what they stand for."""
+    found = re.search(r", (mono|stereo|(\d+) channels)\b", stream)
+    return 0 if found is None else int(found[2]) if found[2] else {"mono": 1, "stereo": STEREO}[found[1]]
 
 
 def count_samples(wav: Path) -> int:
@@ -325,18 +370,18 @@ def _convert_with_ffmpeg(source: Path, reading: tuple[str, ...], wav: Path) -> N
     _check(ffmpeg.run(*reading, "-f", "wav", str(wav.absolute()), writes=wav), source, wav)
 
 
-def _trim_options(start_s: float, duration_s: float | None) -> tuple[str, ...]:
-    """The options with which ffmpeg writes a stretch: none for the whole.
+def _trim_filters(start_s: float, duration_s: float | None) -> list[str]:
+    """The filters with which ffmpeg writes a stretch: none for the whole.
 
     They count samples, after resampling: -ss and -t go by time stamps, which in AAC, Ogg and WMA differ from where the
     samples are. ffmpeg decodes from the start of the file, and stops at the end of the stretch.
     """
     if start_s == 0 and duration_s is None:
-        return ()
+        return []
     start = round(start_s * SAMPLE_RATE_HZ)
     end = "" if duration_s is None else f":end_sample={start + max(1, round(duration_s * SAMPLE_RATE_HZ))}"
     same = f"aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE_HZ}:channel_layouts=mono"
-    return ("-af", f"{same},atrim=start_sample={start}{end}")
+    return [same, f"atrim=start_sample={start}{end}"]
 
 
 def _check(done: ffmpeg.Done, source: Path, wav: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -148,7 +149,7 @@ def _print_targets(prediction: Prediction, count: int) -> None:
         doubt = f"  ({grade})" if grade in DOUBTFUL else ""
         line = plaintext.show(f"  {target:20} {score:.3f} {'*' if decides and decided else ' '} ")
         cells = max(0, min(BAR_CELLS, plaintext.width() - len(line) - len(doubt)))
-        bar = f"{line}{'█' * round(cells * prediction.share(score))}".rstrip()
+        bar = f"{line}{plaintext.block() * round(cells * prediction.share(score))}".rstrip()
         print(bar + (plaintext.style(doubt, plaintext.FAINT) if doubt else ""))
     none_decided = KINDS[prediction.kind].footnotes[1]
     if none_decided and not prediction.ranks and not prediction.decided.any():
@@ -271,8 +272,15 @@ def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Sc
     start_s, duration_s = arguments.start or 0.0, arguments.duration
     if arguments.start is None and duration_s is None:
         start_s, duration_s = spectrograms.default_stretch(info.duration_s)
-    columns = None if arguments.bare else PICTURE_COLUMNS
-    shown = spectrograms.compute(source, scratch, start_s=start_s, duration_s=duration_s, columns=columns, info=info)
+    compute = functools.partial(
+        spectrograms.compute, source, scratch, columns=None if arguments.bare else PICTURE_COLUMNS, info=info
+    )
+    try:
+        shown = compute(start_s=start_s, duration_s=duration_s)
+    except UsageError:
+        if arguments.start is not None or duration_s is None:
+            raise
+        shown = compute()  # the header says that it is longer than it is
     colour = not arguments.grey
     if arguments.bare:
         content = spectrograms.png_bytes(shown, colour)

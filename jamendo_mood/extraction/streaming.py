@@ -93,13 +93,17 @@ class StreamConfig:
 
 @dataclass(frozen=True)
 class TrackResult:
-    """The result of one track: float32 `frames` (frames, dim), or None, an `error` message and the exception."""
+    """The result of one track: float32 `frames` (frames, dim), or None, an `error` message and the exception.
+
+    `peak` is the largest amplitude of its sound, of 1.
+    """
 
     key: str
     frames: Array | None
     duration_s: float
     error: str = ""
     cause: Exception | None = None
+    peak: float = 1.0
 
 
 def embed_files(
@@ -134,6 +138,7 @@ class Chunk:
     key: str
     inputs: Array | None = None
     duration_s: float = 0.0
+    peak: float = 0.0
     last: bool = False
     error: Exception | None = None
 
@@ -160,15 +165,16 @@ def blocks_of(embedder: Embedder) -> tuple[int, int]:
 def apply_frontend(key: str, waves: Iterable[Wave], embedder: Embedder) -> Iterator[Chunk]:
     """Turn the sound of a track, in blocks as `blocks_of` says, into inputs of the network."""
     window, (_, overlap) = embedder.window_samples, blocks_of(embedder)
-    samples = 0
+    samples, peak = 0, 0.0
     for wave in waves:
         first = samples == 0
+        peak = max(peak, float(np.abs(wave).max(initial=0)))
         samples += len(wave) - (0 if first else overlap)
         if first and len(wave) < window:
             log.warning("%s: shorter than %.2f s, padded with silence", key, window / SAMPLE_RATE_HZ)
         if first or (len(wave) >= window and embedder.spec.hop_s is not None):
             yield Chunk(key, embedder.frontend(pad_to_window(wave, window)))
-    yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ)
+    yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ, peak=peak)
 
 
 @contextlib.contextmanager
@@ -207,14 +213,14 @@ class _Assembly:
         self._network, self._batch = network, batch
         self._waiting: list[tuple[str, Array]] = []
         self._outputs: dict[str, list[Array]] = {}
-        self._durations_s: dict[str, float] = {}  # of the tracks whose last chunk has come
+        self._ended: dict[str, Chunk] = {}  # the last chunk of each track that has come
 
     def add(self, chunk: Chunk) -> None:
         if chunk.inputs is not None:
             self._outputs.setdefault(chunk.key, [])
             self._waiting.append((chunk.key, chunk.inputs))
         if chunk.last:
-            self._durations_s[chunk.key] = chunk.duration_s
+            self._ended[chunk.key] = chunk
         while sum(len(inputs) for _, inputs in self._waiting) >= self._batch:
             self._run()
 
@@ -228,10 +234,10 @@ class _Assembly:
 
     def finished(self) -> Iterator[TrackResult]:
         busy = {key for key, _ in self._waiting}
-        for key in [key for key in self._durations_s if key not in busy]:
-            frames, duration_s = np.concatenate(self._outputs.pop(key)), self._durations_s.pop(key)
+        for key in [key for key in self._ended if key not in busy]:
+            frames, last = np.concatenate(self._outputs.pop(key)), self._ended.pop(key)
             error = None if np.isfinite(frames).all() else DataError(_NOT_FINITE)
-            yield TrackResult(key, None if error else frames, duration_s, str(error or ""), error)
+            yield TrackResult(key, None if error else frames, last.duration_s, str(error or ""), error, last.peak)
 
     def _run(self) -> None:
         """One batch: take rows from the front, pad if they are too few, give the results to their tracks."""
@@ -330,9 +336,9 @@ class ExtractReport:
     done: int = 0  # tracks embedded in this run
     skipped: int = 0  # tracks that were in the store already
     failed: dict[str, str] = field(default_factory=dict)  # errors by key, also of failed tracks that were not retried
-    unexpected: int = 0  # errors in a row that are no fault of a file
     audio_s: float = 0.0  # seconds of sound embedded
     wall_s: float = 0.0  # seconds it took
+    unexpected: int = 0  # errors in a row that are no fault of a file
 
     def count(self, result: TrackResult, store: Store) -> None:
         """Count one more track; a failure goes into the store's list too, if it is the file's own.

@@ -83,6 +83,8 @@ class Library:
         The audio of tracks, as far as it is available.
     scale : (float, float) or None
         Of values; None for tags and classes.
+    length_of : callable (key) -> float or None
+        How long a track is, by what was decoded of it, in seconds.
     """
 
     keys: tuple[str, ...]
@@ -93,6 +95,7 @@ class Library:
     grades: tuple[str, ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
     scale: tuple[float, float] | None = None
+    length_of: Callable[[str], float | None] = lambda _: None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -235,7 +238,7 @@ class Library:
         key, scores = self.keys[row], self.scores[row]
         order = range(len(scores)) if self.scale else np.argsort(-scores, kind="stable").tolist()
         tags = tuple((self.targets[tag], float(scores[tag])) for tag in order[:TOP_TAGS])
-        return Found(key, min(max(fit, 0.0), 1.0), self.files.get(key), tags)
+        return Found(key, min(max(fit, 0.0), 1.0), self.files.get(key), tags, duration_s=self.length_of(key))
 
     @functools.cached_property
     def _row_of(self) -> dict[str, int]:
@@ -288,7 +291,16 @@ def open_library(
         grades=() if tagger is None else tagger.grades,
         files={key: file for key in scored.keys if (file := found.get(unicodedata.normalize("NFC", key)))},
         scale=None if tagger is None else tagger.task.scale,
+        length_of=functools.partial(_measure, store),
     ).prepare()
+
+
+def _measure(store: EmbeddingStore, key: str) -> float | None:
+    """How long a stored track is; None if its rows do not tell."""
+    try:
+        return store.spec.duration_s(len(store[key])) or None
+    except (KeyError, MoodError):
+        return None
 
 
 def spread_by_rank(values: Array) -> Array:
@@ -368,7 +380,9 @@ def _describe(track: Found) -> Found:
         info = decoding.probe(track.file)
     except (MoodError, OSError):  # a missing file must not hide the other tracks
         return track
-    return replace(track, title=info.title, artist=info.artist, duration_s=info.duration_s)
+    # What was decoded counts: a header's length may be an estimate.
+    length_s = track.duration_s or info.duration_s
+    return replace(track, title=info.title, artist=info.artist, duration_s=length_s)
 
 
 def name_of(track: Found) -> str:

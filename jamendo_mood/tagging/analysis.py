@@ -23,7 +23,7 @@ from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.audio.spectrograms import Drawing, Spectrogram
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import apply_frontend, blocks_of, embed_chunks
-from jamendo_mood.tagging.prediction import Prediction, score_embedding
+from jamendo_mood.tagging.prediction import SILENCE, Prediction, score_embedding
 from jamendo_mood.tasks.calibration import log_odds
 from jamendo_mood.training.data import context_of, thin
 from jamendo_mood.training.model import Tagger
@@ -43,9 +43,6 @@ from jamendo_mood.util.errors import (
 from jamendo_mood.util.files import Scratch
 
 STAGES = ("load", "decode", "embed", "score")
-SILENCE = 10 ** (-80 / 20)
-"""Peak amplitude, of 1, below which a file is called silent: -80 dBFS, under the noise of 14 bits."""
-
 MIN_S = 1.0
 """Of sound, where an embedder's window is longer: the rest of the window is filled with silence."""
 
@@ -170,7 +167,8 @@ def analyse(
     max_s = None if limits.paths else limits.length_s + 1
     with ffmpeg.stopped_by(is_cancelled), Scratch(limits.scratch) as scratch:
         info = decoding.probe(path)
-        limits.check_length(name, info.duration_s)
+        if (info.duration_s or 0) > limits.length_s:  # it may be shorter than its header says: what is decoded counts
+            max_s = limits.length_s + 1
         with decoding.converted(path, scratch, duration_s=max_s, info=info) as wav:
             samples = decoding.count_samples(wav)
             watch.total_s = samples / decoding.SAMPLE_RATE_HZ

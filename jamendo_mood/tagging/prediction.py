@@ -24,6 +24,9 @@ from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import AudioError
 from jamendo_mood.util.figures import DECIDED, ROW_HEIGHT, UNDECIDED, Picture, bar_axes, make_picture
 
+SILENCE = 10 ** (-80 / 20)
+"""Peak amplitude, of 1, below which a file is called silent: -80 dBFS, under the noise of 14 bits."""
+
 MAX_SHOWN_TARGETS = 10
 SCHEMA = 1
 """The version of `to_document`: another one where a key changes its meaning or goes; keys may be added."""
@@ -189,6 +192,9 @@ def predict_files(
             path = by_key[result.key]
             if result.frames is None:
                 yield path, result.error
+                continue
+            if result.peak < SILENCE:
+                yield path, f"{path}: silent from beginning to end"
                 continue
             info = decoding.probe(path)
             described = (str(path), info.title, info.artist, result.duration_s)

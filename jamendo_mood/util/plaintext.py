@@ -100,6 +100,15 @@ def width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
 
 
+def block() -> str:
+    """What bars are made of: a block, where stdout can show it."""
+    try:
+        "█".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return "#"
+    return "█"
+
+
 BOLD, FAINT = 1, 2
 
 

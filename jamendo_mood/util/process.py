@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -12,6 +13,8 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn
+
+from jamendo_mood.util.errors import UsageError
 
 CLEAN_UP_S = 10.0
 """For so long after a signal others are ignored, so that nothing interrupts the clean-up. After that they count."""
@@ -124,10 +127,17 @@ def import_quietly(name: str) -> Any:
     they are shown: stderr is the whole process's, and what the main thread writes meanwhile must not be lost.
     """
     if name in sys.modules:
+        if name == "keras":
+            _check_backend(sys.modules[name])
         return sys.modules[name]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if threading.current_thread() is not threading.main_thread():
-        return importlib.import_module(name)
+    with _on_tensorflow():
+        if threading.current_thread() is not threading.main_thread():
+            return importlib.import_module(name)
+        return _import_silently(name)
+
+
+def _import_silently(name: str) -> Any:
     sys.stderr.flush()
     stderr = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -138,6 +148,47 @@ def import_quietly(name: str) -> Any:
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _on_tensorflow() -> Iterator[None]:
+    """Inside, Keras is imported to compute by TensorFlow, whatever the environment or ``keras.json`` say."""
+    before = os.environ.get("KERAS_BACKEND")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["KERAS_BACKEND"]
+        else:
+            os.environ["KERAS_BACKEND"] = before
+
+
+def _check_backend(keras: Any) -> None:
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise UsageError(
+            f"Keras computes by {backend} in this process, and here it must be TensorFlow: set "
+            "KERAS_BACKEND=tensorflow before it is imported"
+        )
+
+
+def open_streams() -> None:
+    """Make stdin, stdout and stderr usable however the program was started.
+
+    One that is closed, as daemons and job schedulers may have them, leads nowhere; and a terminal that has no letter
+    for something (Latin-1, ASCII) is shown its number instead, after all the work that led to it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free is this one
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def bound(pid: int, memory_bytes: int, cpu_s: float) -> None:

@@ -172,7 +172,7 @@ def test_weights_are_checked(run, no_weights, monkeypatch, seeded_musicnn_wheel)
 
 def test_weights_are_got_and_removed(run, no_weights, monkeypatch, tmp_path):
     def fetch(_):
-        no_weights.mkdir(parents=True)
+        no_weights.mkdir(parents=True, exist_ok=True)
         (no_weights / musicnn.WEIGHTS_NAME).touch()
         return no_weights / musicnn.WEIGHTS_NAME
 

@@ -157,12 +157,16 @@ def test_a_module_is_downloaded_once_and_is_whole(weights, server, seeded_yamnet
     ("answer", "reason"),
     [
         ({"status": 403}, "HTTP 403 Forbidden"),
-        ({"status": 404}, "HTTP 404 Not Found"),
-        ({"status": 503}, "HTTP 503 Service Unavailable; tried 2 times"),
+        pytest.param({"status": 404}, "HTTP 404 Not Found", marks=pytest.mark.thorough),
+        pytest.param({"status": 503}, "HTTP 503 Service Unavailable; tried 2 times", marks=pytest.mark.thorough),
         ({"cut": 0}, "the connection broke off; tried 2 times"),
         ({"content": b" <!doctype html><p>Sign in"}, "a web page, and not a .tar.gz of a module"),
-        ({"content": b"anything else"}, "damaged, cut short, or not a .tar.gz of a module"),
-        ({"length_told": False}, "its length is unknown"),
+        pytest.param(
+            {"content": b"anything else"},
+            "damaged, cut short, or not a .tar.gz of a module",
+            marks=pytest.mark.thorough,
+        ),
+        pytest.param({"length_told": False}, "its length is unknown", marks=pytest.mark.thorough),
     ],
 )
 def test_an_address_that_fails_is_told_in_a_line_and_the_next_is_asked(answer, reason, weights, server, cache, capsys):
@@ -213,6 +217,7 @@ def test_a_download_that_broke_off_is_continued_by_the_next_run(weights, server,
     assert server.sent < 1.2 * size
 
 
+@pytest.mark.thorough
 def test_what_was_left_is_not_the_beginning_of_the_file(weights, server, cache):
     server.always["kaggle"] = {"status": 404}
     server.plans["hub"] = [{"cut": 1_000_000}, {"cut": 0}, {"status": 416}]
@@ -236,8 +241,8 @@ def test_a_lock_of_tensorflow_hub_is_named_and_not_waited_for(weights, cache, ca
 def test_what_was_downloaded_can_be_removed_and_nothing_else(weights, cache, tmp_path, monkeypatch):
     mine = tmp_path / "mine"
     write_whole_module(mine)
-    engines.remember(mine, "YAMNet")
     path = weights.fetch()
+    engines.remember(mine, "YAMNet")
     (cache / f"{path.name}-12345678.tar.gz.part").touch()
     assert weights.remove() == [path, cache / f"{path.name}-12345678.tar.gz.part"]
     assert weights.remove() == []
