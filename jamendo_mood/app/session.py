@@ -337,14 +337,13 @@ class TagSession(Session):
 
     def _on_hello(self, message: Message, _: Buffers) -> None:
         view = str(message.get("view", ""))
-        tagger = self._queue.tagger
-        knows = f"{len(tagger.task.targets)} {tagger.task.rules.plural} of {tagger.task.name}, on {tagger.spec.name}"
         self.on_hello()
+        task = self._queue.tagger.task
         self.tell(
             "setup",
             hint=f"MP3, WAV, FLAC, Ogg and others, up to {self._limits.size_bytes / MEGABYTE:.0f} MB and "
             f"{self._limits.length_s / 60:.0f} minutes each; deleted once their moods are known. "
-            f"Tagger: {knows}.",
+            f"Tagger: {task.name}, {len(task.targets)} {task.rules.plural}.",
             accept=",".join(["audio/*", *sorted(AUDIO_SUFFIXES)]),
             view=view,
             paths=self._limits.paths,
