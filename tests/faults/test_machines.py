@@ -181,6 +181,7 @@ def test_an_artist_in_two_spellings_is_in_one_part(tmp_path):
 # ---- surroundings
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("environment", [{"KERAS_BACKEND": "torch"}, {"KERAS_BACKEND": "jax"}, {"KERAS_BACKEND": "no"}])
 def test_the_backend_of_another_project_does_not_matter(environment):
     code = "from jamendo_mood.util.process import import_quietly; import os; k = import_quietly('keras'); "
@@ -191,6 +192,7 @@ def test_the_backend_of_another_project_does_not_matter(environment):
     assert done.stdout.split() == ["tensorflow", environment["KERAS_BACKEND"]], done.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_a_terminal_need_not_know_all_letters(encoding, corpus, tagger_folder, run_apart):
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
@@ -199,6 +201,7 @@ def test_a_terminal_need_not_know_all_letters(encoding, corpus, tagger_folder, r
     assert (b"##" in done.stdout) == (encoding != "utf-8")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
 def test_closed_streams_end_no_run(closed, music, tmp_path):
     root, _ = music
