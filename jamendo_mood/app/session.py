@@ -337,14 +337,13 @@ class TagSession(Session):
 
     def _on_hello(self, message: Message, _: Buffers) -> None:
         view = str(message.get("view", ""))
-        tagger = self._queue.tagger
-        knows = f"{len(tagger.task.targets)} {tagger.task.rules.plural} of {tagger.task.name}, on {tagger.spec.name}"
         self.on_hello()
+        task = self._queue.tagger.task
         self.tell(
             "setup",
             hint=f"MP3, WAV, FLAC, Ogg and others, up to {self._limits.size_bytes / MEGABYTE:.0f} MB and "
             f"{self._limits.length_s / 60:.0f} minutes each; deleted once their moods are known. "
-            f"Tagger: {knows}.",
+            f"Tagger: {task.name}, {len(task.targets)} {task.rules.plural}.",
             accept=",".join(["audio/*", *sorted(AUDIO_SUFFIXES)]),
             view=view,
             paths=self._limits.paths,
@@ -546,16 +545,14 @@ class FindSession(Session):
             wanted = {str(tag): float(level) for tag, level in message["wanted"].items()}
             return ", ".join(f"{tag} {level:g}" for tag, level in wanted.items()), library.by_moods(wanted, count)
         if mode == "similar":
-            (track,) = similarity.describe([replace(self._library_track(str(message["key"])))])
+            key = str(message["key"])
+            library.row(key)  # raises if there is none
+            (track,) = similarity.describe([Found(key, 1.0, library.files.get(key), ())])
             return f"More like {similarity.name_of(track)}", library.similar(track.key, count)
         points = [(float(valence), float(arousal)) for valence, arousal in message["points"]]
         if len(points) == 1:
             return "Near a mood", library.near(*points[0], count)
         return "From mood to mood", library.along(points, count)
-
-    def _library_track(self, key: str) -> Found:
-        self._library.row(key)
-        return Found(key, 1.0, self._library.files.get(key), ())
 
     def _show(self, number: int, title: str, ms: float) -> None:
         tracks = [songs.describe_track(track) for track in self.found]

@@ -279,6 +279,9 @@ def read_variables(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]])
 
 
 def _read_variables(place: Path, path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if file.read(8)[4:] == b"TFL3":
+            raise WeightsError(f"{path}: not {name}: this is YAMNet as a TFLite file, which `--embedder yamnet` takes")
     tf = import_quietly("tensorflow")
     from google.protobuf.message import DecodeError
 

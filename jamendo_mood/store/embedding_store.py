@@ -257,7 +257,7 @@ class EmbeddingStore(Mapping[str, Array]):
         """Where an embedding is, or would be: macOS spells accented letters otherwise than tables do (NFD, NFC)."""
         path = self.root / f"{check_key(key)}.npy"
         others = (self.root / f"{form}.npy" for form in spellings(key))
-        return next((other for other in others if other.is_file()), path)
+        return next((other for other in others if os.path.isfile(other)), path)  # noqa: PTH113 (a name may be too long)
 
 
 class PackedEmbeddings(Mapping[str, Array]):

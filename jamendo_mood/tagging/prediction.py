@@ -22,21 +22,9 @@ from jamendo_mood.tasks import KINDS
 from jamendo_mood.tasks.kind import BAR_LEGEND
 from jamendo_mood.training.data import check_finite
 from jamendo_mood.training.model import Tagger
-from jamendo_mood.util import plaintext
+from jamendo_mood.util import figures, plaintext
 from jamendo_mood.util.errors import AudioError
-from jamendo_mood.util.figures import (
-    ACCENT,
-    LINE,
-    PALE,
-    RAISED,
-    ROW_HEIGHT,
-    SOFT,
-    TEXT,
-    WARM,
-    Picture,
-    make_picture,
-    shorten,
-)
+from jamendo_mood.util.figures import ROW_HEIGHT, Picture, make_picture, shorten
 
 SILENCE = 10 ** (-80 / 20)
 """Peak amplitude, of 1, below which a file is called silent: -80 dBFS, under the noise of 14 bits."""
@@ -359,7 +347,8 @@ def _reached(prediction: Prediction) -> str:
         elif threshold is not None and (when := _when(prediction, prediction.frame_scores[:, tag] >= threshold)):
             passing.append(f"a bit {_label(prediction, tag)} {when}")
     if said or passing:
-        return ", ".join([*(said[:MAX_NAMED] or ["no tag as a whole"]), *passing[:MAX_PASSING]])
+        line = ", ".join([*said[:MAX_NAMED], *passing[:MAX_PASSING]])
+        return line if said else f"{line}; no tag reaches its threshold over the whole song"
     nearest = mood_words(*prediction.place) if prediction.place else _label(prediction, order[0])
     return f"no tag reaches its threshold; the nearest is {nearest}"
 
@@ -433,9 +422,9 @@ def plot_song(prediction: Prediction, count: int = 10) -> Picture:
     name = Path(prediction.source).name
     about = (prediction.artist, clock(prediction.duration_s), name if prediction.title else None)
     for down, size, weight, colour, text in (
-        (0.28, 15, "bold", TEXT, prediction.title or name),
-        (0.56, 9, "normal", SOFT, " · ".join(filter(None, about))),
-        (0.88, 12, "normal", TEXT, describe_mood(prediction)),
+        (0.28, 15, "bold", figures.TEXT, prediction.title or name),
+        (0.56, 9, "normal", figures.SOFT, " · ".join(filter(None, about))),
+        (0.88, 12, "normal", figures.TEXT, describe_mood(prediction)),
     ):
         shown = shorten(text, MAX_LINE)
         style = {"size": min(size, FULL_LINE / max(1, len(shown))), "weight": weight, "color": colour}
@@ -454,15 +443,15 @@ def plot_song(prediction: Prediction, count: int = 10) -> Picture:
 def _draw_bars(axes: Any, prediction: Prediction, top: list[int]) -> None:
     rules, shares = KINDS[prediction.kind], prediction.share(prediction.track_scores)
     spread = np.percentile(prediction.share(prediction.frame_scores), SPREAD_PERCENT, axis=0)
-    axes.barh(range(len(top)), 1, 0.55, color=RAISED)
+    axes.barh(range(len(top)), 1, 0.55, color=figures.RAISED)
     for row, tag in enumerate(top):
         reached = rules.columns[2] is not None and bool(prediction.decided[tag])
-        axes.barh(row, shares[tag], 0.55, color=ACCENT if reached else PALE)
-        axes.plot(spread[:, tag], (row, row), color=TEXT, linewidth=1)
+        axes.barh(row, shares[tag], 0.55, color=figures.ACCENT if reached else figures.PALE)
+        axes.plot(spread[:, tag], (row, row), color=figures.TEXT, linewidth=1)
         if prediction.thresholds and prediction.thresholds[tag] is not None:
-            axes.plot([prediction.thresholds[tag]] * 2, (row - 0.36, row + 0.36), color=WARM, linewidth=1.8)
+            axes.plot([prediction.thresholds[tag]] * 2, (row - 0.36, row + 0.36), color=figures.WARM, linewidth=1.8)
         score = f"{prediction.track_scores[tag]:.2f}{' ★' if reached else ''}"
-        axes.text(1.02, row, score, va="center", size=9, color=TEXT)
+        axes.text(1.02, row, score, va="center", size=9, color=figures.TEXT)
     _name_rows(axes, prediction, top)
     axes.set(xlim=(0, 1.14), xticks=[])
 
@@ -471,19 +460,19 @@ def _draw_course(axes: Any, prediction: Prediction, top: list[int]) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
     shares, end_s = prediction.share(prediction.frame_scores[:, top]).T, prediction.duration_s
-    colours = LinearSegmentedColormap.from_list("page", (RAISED, ACCENT))
+    colours = LinearSegmentedColormap.from_list("page", (figures.RAISED, figures.ACCENT))
     spans = {"extent": (0.0, end_s, len(top) - 0.5, -0.5), "vmin": 0, "vmax": max(0.02, shares.max())}
     axes.imshow(shares, aspect="auto", cmap=colours, interpolation="nearest", **spans)
     times_s = np.linspace(0, end_s, 5).tolist()
-    axes.set_xticks(times_s, [clock(time_s) for time_s in times_s], size=8, color=SOFT)
-    axes.set_xlabel(prediction.legend, size=7.5, color=SOFT, loc="left")
+    axes.set_xticks(times_s, [clock(time_s) for time_s in times_s], size=8, color=figures.SOFT)
+    axes.set_xlabel(prediction.legend, size=7.5, color=figures.SOFT, loc="left")
     _name_rows(axes, prediction, top)
 
 
 def _name_rows(axes: Any, prediction: Prediction, top: list[int]) -> None:
     """Write the targets beside their rows, and take the frame away."""
     names = [shorten(_label(prediction, tag)) for tag in top]
-    axes.set_yticks(range(len(top)), names, parse_math=False, size=9, color=TEXT)
+    axes.set_yticks(range(len(top)), names, parse_math=False, size=9, color=figures.TEXT)
     axes.set_ylim(len(top) - 0.5, -0.5)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -491,11 +480,11 @@ def _name_rows(axes: Any, prediction: Prediction, top: list[int]) -> None:
 
 def _draw_place(axes: Any, place: Place) -> None:
     """Draw the plane of valence and arousal, with the song as a point."""
-    axes.set(xlim=(-1, 1), ylim=(-1, 1), xticks=[], yticks=[], aspect="equal", facecolor=RAISED, anchor="N")
-    axes.spines[:].set_color(LINE)
-    axes.axhline(0, color=LINE, linewidth=1)
-    axes.axvline(0, color=LINE, linewidth=1)
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), xticks=[], yticks=[], aspect="equal", facecolor=figures.RAISED, anchor="N")
+    axes.spines[:].set_color(figures.LINE)
+    axes.axhline(0, color=figures.LINE, linewidth=1)
+    axes.axvline(0, color=figures.LINE, linewidth=1)
     for (x, y), word in CORNERS.items():
-        axes.text(0.94 * x, 0.9 * y, word, size=8, color=SOFT, ha="right" if x > 0 else "left", va="center")
-    axes.plot(*place, "o", color=ACCENT, markersize=9)
-    axes.set_xlabel(f"valence {place.valence:.2f}, arousal {place.arousal:.2f}", size=7.5, color=SOFT)
+        axes.text(0.94 * x, 0.9 * y, word, size=8, color=figures.SOFT, ha="right" if x > 0 else "left", va="center")
+    axes.plot(*place, "o", color=figures.ACCENT, markersize=9)
+    axes.set_xlabel(f"valence {place.valence:.2f}, arousal {place.arousal:.2f}", size=7.5, color=figures.SOFT)

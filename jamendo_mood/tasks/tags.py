@@ -237,14 +237,15 @@ def place_tags(
         Range [-1, 1]; (0, 0) for a track that no tag fits at all. None if not one of the tags has a place and a finite
         threshold: such tags say nothing of valence and arousal.
     """
-    known = [tag for tag, name in enumerate(targets) if name in places and np.isfinite(thresholds[tag])]
+    found = [places.get(name, places.get(name.lower())) for name in targets]  # `Happy` lies where `happy` does
+    known = [tag for tag, place in enumerate(found) if place is not None and np.isfinite(thresholds[tag])]
     if not known:
         return None
     least = np.maximum(np.asarray(thresholds)[known], 1e-9)
     reached = np.nan_to_num(np.asarray(scores, np.float64)[..., known]) / least
     weights = np.clip(reached, 0, MOST_OF_THRESHOLD) ** 2
     total = weights.sum(axis=-1, keepdims=True)
-    sums = weights @ np.array([places[targets[tag]] for tag in known])
+    sums = weights @ np.array([found[tag] for tag in known])
     return np.asarray(np.divide(sums, total, out=np.zeros_like(sums), where=total > 0), np.float32)
 
 

@@ -131,7 +131,7 @@ def test_a_song_of_more_than_10_mb(tag_page, sent, long_song, keep):
     assert download(page, "PNG")[1].startswith(b"\x89PNG")
 
 
-def test_songs_to_try_are_compared_in_a_table(tag_page, corpus, keep):
+def test_songs_to_try_are_compared_in_a_table(tag_page, corpus):
     page = tag_page()
     tries = page.get_by_role("group", name="Songs to try").get_by_role("button")
     titles = tries.all_inner_texts()
@@ -148,7 +148,6 @@ def test_songs_to_try_are_compared_in_a_table(tag_page, corpus, keep):
     assert names.all_inner_texts() == titles
     wait_for_details(page)
     check_accessible(page)
-    keep(page, "page-compared")
 
     # A heading sorts, down at first, and keeps the keyboard's focus.
     heading = table.locator("thead button").nth(1)
@@ -192,6 +191,7 @@ def test_the_dot_on_the_plane_moves_as_the_song_plays(tag_page, corpus, tmp_path
     wait_until(page, f"Number(document.querySelector('.jm-now').getAttribute('cx')) < {start - 20}")  # less pleasant
 
 
+@pytest.mark.thorough
 def test_a_player_that_cannot_play_says_why(tag_page, corpus, make_audio, tone, tmp_path):
     page = tag_page()
     odd = make_audio(tmp_path / "odd.aiff", tone(seconds=5))

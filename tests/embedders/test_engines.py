@@ -326,3 +326,9 @@ def test_weights_that_were_named_are_found_again_by_their_hash(seeded_musicnn_wh
         load_embedder(spec, EmbedderOptions(offline=True))
     (cache / "weights.json").write_text("[")
     assert engines.recall(spec.weights_sha256) is None
+
+
+def test_a_tflite_file_given_for_vggish_is_called_yamnet(tmp_path):
+    (tmp_path / "yamnet.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(100))
+    with pytest.raises(WeightsError, match="not VGGish: this is YAMNet as a TFLite file, which `--embedder yamnet`"):
+        vggish.read_variables(tmp_path / "yamnet.tflite")

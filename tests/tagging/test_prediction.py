@@ -276,7 +276,7 @@ def song(targets, frames, thresholds=(), **other):
         ((0.9, {(0, 90): 0.6}, 0.1), "Energetic, a bit dark until 1:30"),
         ((0.9, {(60, 100): 0.6, (200, 210): 0.6}, 0.1), "Energetic, a bit dark from 1:00 to 1:40"),
         ((0.9, {(60, 80): 0.6}, 0.1), "Energetic"),  # 20 s of four minutes are not worth a word
-        ((0.1, {(156, 240): 0.6}, 0.1), "No tag as a whole, a bit dark from 2:36"),
+        ((0.1, {(156, 240): 0.6}, 0.1), "A bit dark from 2:36; no tag reaches its threshold over the whole song"),
         ((0.1, 0.3, 0.2), "No tag reaches its threshold; the nearest is dark"),
     ],
 )

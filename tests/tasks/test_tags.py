@@ -237,3 +237,12 @@ def test_long_names_are_cut():
     assert figures.shorten("a" * 30) == "a" * 30
     assert figures.shorten("a" * 31) == "a" * 29 + "…"
     assert figures.shorten("Male speech, man", 13) == "Male speech,…"
+
+
+def test_a_tag_in_capitals_lies_where_the_small_one_does_unless_it_has_a_place_itself():
+    scores, thresholds = np.array([0.9, 0.0], np.float32), np.array([0.5, 0.5])
+    places = {"happy": (0.9, 0.4), "sad": (-0.8, -0.4)}
+    plain = tags.place_tags(("happy", "sad"), thresholds, scores, places)
+    np.testing.assert_array_equal(tags.place_tags(("Happy", "SAD"), thresholds, scores, places), plain)
+    own = tags.place_tags(("Happy", "SAD"), thresholds, scores, {**places, "Happy": (0.0, 1.0)})
+    np.testing.assert_allclose(own, (0.0, 1.0), atol=1e-6)

@@ -76,12 +76,19 @@ const soundFetcher = (model) => {
 // One row in a list of tracks: a button that plays an excerpt, the track's name, its key and a note.
 const trackRow = (track, fetchSound, extra) => {
   const audio = element("audio", { preload: "none" });
-  const name = track.title ? [track.artist, track.title].filter(Boolean).join(" – ") : track.key;
-  const button = element("button", { class: "jm-round", "aria-label": `Play an excerpt of ${name}` }, "▶");
+  const title = element("span", {});
+  const note = element("small", {});
+  const button = element("button", { class: "jm-round" });
   const show = (playing) => {
     button.textContent = playing ? "❚❚" : "▶";
-    button.setAttribute("aria-label", `${playing ? "Stop" : "Play an excerpt of"} ${name}`);
+    button.setAttribute("aria-label", `${playing ? "Stop" : "Play an excerpt of"} ${title.textContent}`);
   };
+  const rename = (named) => {
+    title.textContent = named.title ? [named.artist, named.title].filter(Boolean).join(" – ") : named.key;
+    note.textContent = [named.title ? named.key : null, named.note].filter(Boolean).join(" · ");
+    show(!audio.paused);
+  };
+  rename(track);
   const trouble = element("small", { class: "jm-trouble", role: "status" });
   audio.addEventListener("error", () => (button.setAttribute("disabled", ""), trouble.replaceChildren("can't be played: this browser has no way to decode it")));
   let loading = false;
@@ -103,14 +110,15 @@ const trackRow = (track, fetchSound, extra) => {
   });
   for (const [event, playing] of [["play", true], ["pause", false], ["ended", false]])
     audio.addEventListener(event, () => show(playing));
-  return element(
+  const row = element(
     "li",
     { class: "jm-track", "data-key": track.key },
     track.playable ? button : element("span", { class: "jm-round jm-none", title: "its audio is not available here" }, "♪"),
-    element("span", { class: "jm-track-name" }, element("span", {}, name), element("small", {}, [track.title ? track.key : null, track.note].filter(Boolean).join(" · ")), trouble),
+    element("span", { class: "jm-track-name" }, title, note, trouble),
     extra,
     audio,
   );
+  return Object.assign(row, { rename });
 };
 
 // On the web page: a heading with tabs, and the visitor's light or dark theme.

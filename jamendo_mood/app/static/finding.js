@@ -212,7 +212,7 @@ const renderFinding = ({ model, el }) => {
   const rename = (tracks) => {
     for (const track of tracks) {
       const row = results.querySelector(`[data-key="${CSS.escape(track.key)}"]`);
-      if (row && track.title) row.querySelector(".jm-track-name span").textContent = [track.artist, track.title].filter(Boolean).join(" – ");
+      row?.rename(track);
     }
     const heading = results.querySelector("h2");
     if (wantsFocus) heading.focus(); // the pressed button is gone

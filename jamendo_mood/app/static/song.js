@@ -91,7 +91,7 @@ const songCard = ({ model, view, formats, fetchSound, close }, id, name) => {
       if (details.similar?.length) similar.replaceChildren(
         element("h3", {}, "Similar tracks of the library"),
         element("ol", { class: "jm-tracks" }, ...details.similar.map((track) => trackRow(track, fetchSound))),
-        element("div", { class: "jm-row" }, element("span", {}, "Playlist"), ...formats.map((format) => element("button", { class: "jm-button", "aria-label": `Playlist of similar tracks as ${format.toUpperCase()}`, onclick: () => model.send({ type: "playlist", id, format, view }) }, format.toUpperCase()))),
+        element("div", { class: "jm-row jm-playlist" }, element("span", {}, "Playlist of similar tracks"), ...formats.map((format) => element("button", { class: "jm-button", "aria-label": `Playlist of similar tracks as ${format.toUpperCase()}`, onclick: () => model.send({ type: "playlist", id, format, view }) }, format.toUpperCase()))),
       );
     };
     body.replaceChildren(

@@ -1,0 +1,259 @@
+"""What people's own machines and files are like: programs that do not start, links, spellings, terminals, channels."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import unicodedata
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jamendo_mood.audio import decoding, ffmpeg
+from jamendo_mood.audio.decoding import find_audio, list_audio
+from jamendo_mood.datasets import own
+from jamendo_mood.extraction.streaming import MAX_UNEXPECTED, StreamConfig, extract
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.util.errors import NoSoundError, UsageError
+
+pytest_plugins = ["demo_corpus", "toy_commands"]
+
+
+# ---- a fault of the machine is not a song's
+
+
+@pytest.fixture
+def on_path(tmp_path, monkeypatch):
+    """Puts a program of that text first on the PATH."""
+
+    def put(text, mode=0o755):
+        program = tmp_path / "bin" / "ffmpeg"
+        program.parent.mkdir()
+        program.write_text(text)
+        program.chmod(mode)
+        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+        ffmpeg.find_ffmpeg.cache_clear()
+        return str(program)
+
+    yield put
+    ffmpeg.find_ffmpeg.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "text", ["#!/bin/sh\necho 'libx264.so.5: cannot open' >&2; exit 127\n", "#!/no/such/shell\n", "not a program"]
+)
+def test_a_broken_ffmpeg_is_stood_in_for(text, on_path, caplog):
+    broken = on_path(text)
+    assert ffmpeg.find_ffmpeg() != broken
+    assert f"{broken} does not start" in caplog.text
+
+
+def test_an_ffmpeg_that_starts_is_taken(on_path):
+    sound = on_path("#!/bin/sh\nexit 0\n")
+    assert ffmpeg.find_ffmpeg() == sound
+
+
+@pytest.mark.parametrize("name", ["run:1", "-tmp", "a b'%d"])
+def test_a_scratch_folder_may_have_any_name(name, make_audio, noise, logmel, tmp_path, monkeypatch):
+    make_audio(tmp_path / "music" / "a.mp3", noise(3.0), rate_hz=16_000)
+    monkeypatch.chdir(tmp_path)
+    scratch = tmp_path / name
+    scratch.mkdir()
+    store = EmbeddingStore(tmp_path / "store", logmel.spec)
+    config = StreamConfig(scratch=scratch.relative_to(tmp_path))
+    monkeypatch.setattr(decoding, "MAX_PYDUB_S", 0.0)  # so that ffmpeg writes the file itself
+    assert extract(find_audio(tmp_path / "music"), logmel, store, config).failed == {}
+
+
+def test_what_is_no_fault_of_a_file_is_not_recorded(make_audio, noise, logmel, tmp_path):
+    for name in "abcde":
+        make_audio(tmp_path / "music" / f"{name}.wav", noise(2.0), rate_hz=16_000)
+    store = EmbeddingStore(tmp_path / "store", logmel.spec)
+
+    def broken(_):
+        raise RuntimeError("no locator available")
+
+    with pytest.raises(UsageError, match=rf"{MAX_UNEXPECTED} tracks in a row .*RuntimeError: no locator"):
+        extract(find_audio(tmp_path / "music"), replace(logmel, frontend=broken), store)
+    assert store.failures() == {}
+    assert extract(find_audio(tmp_path / "music"), logmel, store).done == 5
+
+
+# ---- the walk through a folder
+
+
+@pytest.fixture
+def music(tmp_path, corpus):
+    """A folder with one song, and a way to put it elsewhere."""
+    root = tmp_path / "music"
+
+    def put(name):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(corpus.path(0).read_bytes())
+        return path
+
+    put("ok/a.mp3")
+    return root, put
+
+
+def test_linked_folders_are_searched_and_loops_end(music, tmp_path):
+    root, put = music
+    (tmp_path / "nas").mkdir()
+    put("../nas/b.mp3")
+    (root / "album").symlink_to(tmp_path / "nas")
+    (root / "again").symlink_to(tmp_path / "nas")
+    (root / "ok" / "up").symlink_to(root)
+    assert sorted(path.name for path in list_audio(root)) == ["a.mp3", "b.mp3"]
+
+
+def test_what_is_passed_over_is_told_in_a_line(music, caplog):
+    root, put = music
+    for name in ("x.weird", "y.weird", "cover.jpg", "z.exe", ".hidden.mp3"):
+        put(name)
+    assert len(list_audio(root)) == 1
+    (line,) = caplog.messages
+    assert line == f"{root}: passed over: 3 files of other endings (.exe, .weird)"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="needs a user who may not read everything")
+def test_an_unreadable_folder_is_told(music, caplog):
+    root, put = music
+    put("secret/b.mp3").parent.chmod(0)
+    assert len(list_audio(root)) == 1
+    assert "1 folders that cannot be read" in caplog.text
+    (root / "secret").chmod(0o755)
+
+
+@pytest.mark.parametrize("ending", ["w64", "aifc", "wave", "dsf", "TAK", "spx"])
+def test_endings_that_ffmpeg_reads_are_found(ending, music):
+    root, put = music
+    put(f"b.{ending}")
+    assert len(list_audio(root)) == 2
+
+
+def test_two_formats_of_a_name_are_all_named_and_tag_needs_no_keys(music):
+    root, put = music
+    for name in ("1.flac", "1.mp3", "2.flac", "2.mp3", "2.wav"):
+        put(name)
+    with pytest.raises(UsageError, match=r"2 tracks have several files each.*1\.flac and .*1\.mp3; .*2\.flac"):
+        find_audio(root)
+    assert len(list_audio(root)) == 6
+
+
+def test_a_name_without_room_for_an_ending_has_a_shorter_key(music, logmel, tmp_path):
+    root, put = music
+    for letter in "xy":
+        put("é" * 124 + letter * 3 + ".mp3")
+    store = EmbeddingStore(tmp_path / "store", logmel.spec)
+    report = extract(find_audio(root), logmel, store)
+    assert (report.done, report.failed) == (3, {})
+
+
+# ---- spellings
+
+
+@pytest.mark.parametrize(("stored", "asked"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFC", "NFC")])
+@pytest.mark.parametrize("name", ["Beyoncé", "Dvořák/Måns", "한국"])
+def test_a_key_is_found_in_either_spelling(stored, asked, name, logmel, tmp_path):
+    store = EmbeddingStore(tmp_path / "store", logmel.spec)
+    frames = np.ones((2, logmel.spec.dim), np.float32)
+    store.add(unicodedata.normalize(stored, name), frames)
+    assert unicodedata.normalize(asked, name) in store
+    np.testing.assert_array_equal(store[unicodedata.normalize(asked, name)], frames)
+    assert len(store) == 1
+
+
+def test_an_artist_in_two_spellings_is_in_one_part(tmp_path):
+    artists = ["Zoé", "Ñu", "Étienne", "Café", "Björk"]
+    forms = ("NFC", "NFD")
+    rows = [
+        f"{number}.mp3,{unicodedata.normalize(forms[number % 2], artists[number // 2 % 5])},{'ab'[number % 2]}"
+        for number in range(40)
+    ]
+    (tmp_path / "own.csv").write_text("path,artist,tags\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    dataset = own.load(tmp_path)
+    parts = [{dataset.tracks[row].artist for row in rows} for rows in dataset.parts.values()]
+    assert sum(map(len, parts)) == len(set().union(*parts)) == 5
+
+
+# ---- surroundings
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("environment", [{"KERAS_BACKEND": "torch"}, {"KERAS_BACKEND": "jax"}, {"KERAS_BACKEND": "no"}])
+def test_the_backend_of_another_project_does_not_matter(environment):
+    code = "from jamendo_mood.util.process import import_quietly; import os; k = import_quietly('keras'); "
+    code += "print(k.backend.backend(), os.environ['KERAS_BACKEND'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["tensorflow", environment["KERAS_BACKEND"]], done.stderr
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_need_not_know_all_letters(encoding, corpus, tagger_folder, run_apart):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "jamendo_mood", "tag", str(corpus.path(0)), "--tagger", str(tagger_folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    assert (b"##" in done.stdout) == (encoding != "utf-8")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_closed_streams_end_no_run(closed, music, tmp_path):
+    root, _ = music
+    command = (
+        f"'{sys.executable}' -m jamendo_mood extract '{root}' --store '{tmp_path}/store' --embedder logmel {closed}"
+    )
+    assert subprocess.run(["sh", "-c", command]).returncode == 0
+    assert [path.name for path in (tmp_path / "store").rglob("*.npy")] == ["a.npy"]
+
+
+# ---- channels and silence
+
+
+@pytest.mark.parametrize("channels", [9, 32, 60])
+def test_channels_without_places_are_mixed(channels, tmp_path):
+    import wave
+
+    samples = (0.3 * np.sin(np.arange(32_000) / 8) * 32_767).astype("<i2")
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((channels, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(np.repeat(samples[:, None], channels, 1).tobytes())
+    decoding.convert_to_wav(tmp_path / "a.wav", tmp_path / "b.wav")
+    (found,) = decoding.read_blocks(tmp_path / "b.wav", 40_000)
+    assert np.abs(found - samples / 32_768).max() < 0.01
+
+
+@pytest.mark.parametrize("quieter", [1.0, 0.995])
+def test_channels_that_cancel_each_other_out_are_not_mixed(quieter, make_audio, noise, tmp_path, caplog):
+    left = noise(2.0, channels=1).reshape(-1)
+    path = make_audio(tmp_path / "a.wav", np.stack([left, -quieter * left], axis=1), rate_hz=16_000)
+    decoding.convert_to_wav(path, tmp_path / "b.wav")
+    (found,) = decoding.read_blocks(tmp_path / "b.wav", 40_000)
+    assert np.abs(found - left[: len(found)]).max() < 0.001
+    assert "out of phase" in caplog.text
+
+
+def test_ordinary_songs_and_silence_are_mixed_as_ever(make_audio, noise, tmp_path, caplog):
+    left = noise(2.0, channels=1).reshape(-1)
+    for name, right in {"alike": left, "half": -0.5 * left, "one": 0 * left}.items():
+        path = make_audio(tmp_path / f"{name}.wav", np.stack([left, right], axis=1), rate_hz=16_000)
+        decoding.convert_to_wav(path, tmp_path / "b.wav")
+        (found,) = decoding.read_blocks(tmp_path / "b.wav", 40_000)
+        assert np.abs(found - ((left + right) / 2)[: len(found)]).max() < 0.001
+    path = make_audio(tmp_path / "silence.wav", np.zeros((32_000, 2)), rate_hz=16_000)
+    with contextlib.suppress(NoSoundError):
+        decoding.convert_to_wav(path, tmp_path / "b.wav")
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-5])
+def test_silence_gets_no_moods(level, make_audio, noise, tagger_folder, tmp_path, run):
+    path = make_audio(tmp_path / "silence.wav", level * noise(3.0), rate_hz=16_000)
+    outcome = run("tag", path, "--tagger", tagger_folder)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert "silence.wav: silent from beginning to end" in outcome.err
