@@ -303,7 +303,8 @@ def list_audio(root: Path) -> list[Path]:
             below.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        below[:] = sorted(name for name in below if not name.startswith("."))
+        visible = (name for name in below if not name.startswith("."))
+        below[:] = sorted(name for name in visible if not _leads_up(Path(folder, name), root))
         for path in (Path(folder, name) for name in names if not name.startswith(".")):
             if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
                 found.append(path)
@@ -316,6 +317,11 @@ def list_audio(root: Path) -> list[Path]:
         if count:
             log.warning("%s: passed over: %d %s (%s)", root, count, what, ", ".join(named[:MAX_LISTED]))
     return sorted(found)
+
+
+def _leads_up(path: Path, root: Path) -> bool:
+    """Whether a link leads to a folder that has the searched one in it, such as ``/``."""
+    return path.is_symlink() and Path(os.path.realpath(root)).is_relative_to(os.path.realpath(path))
 
 
 def key_of(relative_path: str) -> str:

@@ -95,7 +95,7 @@ class Library:
     grades: tuple[str, ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
     scale: tuple[float, float] | None = None
-    length_of: Callable[[str], float | None] = lambda _: None
+    length_of: Callable[[str], float | None] = dict[str, float]().get
 
     def __len__(self) -> int:
         return len(self.keys)

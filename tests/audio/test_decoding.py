@@ -327,7 +327,8 @@ def test_ffmpeg_comes_from_the_wheel_where_the_path_has_none(without_programs, c
 
 def test_ffmpeg_on_the_path_comes_first(without_programs, tmp_path):
     program = tmp_path / "empty" / "ffmpeg"
-    program.touch(mode=0o755)
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
     assert find_ffmpeg() == str(program)
 
 

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 
 from jamendo_mood.library import mood_log
-from jamendo_mood.tagging.emotions import FACES, PLACES, SYNONYMS, describe_place, find_emotion
+from jamendo_mood.tagging.emotions import FACES, PLACES, SYNONYMS, describe_place, find_emotion, mood_in_words
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
 
@@ -180,13 +180,13 @@ def test_wrong_use_of_history(run, ask, options, message, log):
 
 def test_a_tagged_track_has_a_place_and_its_names(run, corpus, tagger_folder):
     outcome = run("tag", corpus.path(0), "--tagger", tagger_folder, "--format", "json")
-    (track,) = json.loads(outcome.out)
+    (track,) = json.loads(outcome.out)["results"]
     place = track["place"]
     names = describe_place(place["valence"], place["arousal"])
     assert place == {name: getattr(names, name) for name in place}
     assert set(place) == {"valence", "arousal", "quadrant", "cluster", "emotion", "family", "face"}
     outcome = run("tag", corpus.path(0), "--tagger", tagger_folder)
-    assert f"\n  {names}\n" in outcome.out
+    assert f"\n  {mood_in_words(names.valence, names.arousal)}\n" in outcome.out
 
 
 def test_a_tagged_track_lies_where_another_table_says(run, corpus, tagger_folder, tmp_path):
@@ -194,7 +194,7 @@ def test_a_tagged_track_lies_where_another_table_says(run, corpus, tagger_folder
         tmp_path / "places.csv", dict.fromkeys(("dark", "energetic", "happy", "relaxing", "sad"), (0.5, -0.25))
     )
     options = ("--tagger", tagger_folder, "--places", table)
-    (track,) = json.loads(run("tag", corpus.path(0), *options, "--format", "json").out)
+    (track,) = json.loads(run("tag", corpus.path(0), *options, "--format", "json").out)["results"]
     assert (track["place"]["valence"], track["place"]["arousal"], track["place"]["quadrant"]) == (0.5, -0.25, "Q4")
     outcome = run("tag", corpus.path(0), "--tagger", tagger_folder, "--places", write_places(table, {"guitar": (0, 0)}))
     assert outcome.status == 2

@@ -145,7 +145,7 @@ WRONG_EXTRACT: dict[str, tuple[Arguments, str]] = {
     ),
     "two of one key": (
         lambda p: (p.write("songs/00/1000.wav").parents[1],),
-        r"two files are the track '00/1000': .*1000\.mp3 and .*1000\.wav",
+        r"1 tracks have several files each, keep one of them: .*1000\.mp3 and .*1000\.wav",
     ),
     "unknown embedder": (lambda p: (p.songs, "--embedder", "ear"), r"unknown embedder 'ear' \(known: vggish, "),
     "shard beyond": (lambda p: (p.songs, "--shard", "5/4"), r"argument --shard: '5/4' is not of the form I/N"),

@@ -81,14 +81,14 @@ def test_a_report_is_written(run, kind, table, corpus_store, trained, tmp_path):
 def test_songs_are_tagged_and_found_by_their_place(run, kind, corpus, corpus_store, trained):
     folder, _ = trained
     song = next(song for song in corpus.songs if song.moods == ("happy",))
-    (values,) = json.loads(run("tag", corpus.audio / song.path, "--tagger", folder, "--format", "json").out)
+    (values,) = json.loads(run("tag", corpus.audio / song.path, "--tagger", folder, "--format", "json").out)["results"]
     assert values["place"]["quadrant"] == "Q1"
     if kind == "values":
-        named = {row["name"]: row["value"] for row in values["values"]}
+        named = {row["name"]: row["score"] for row in values["targets"]}
         assert values["place"]["valence"] == pytest.approx(named["valence"], abs=1e-5)  # its scale is the plane's
         assert values["place"]["arousal"] == pytest.approx(named["arousal"], abs=1e-5)
     else:
-        assert values["classes"][0]["class"] == "Q1"
+        assert values["targets"][0]["name"] == "Q1"
     done = run("playlist", "--store", corpus_store.root, "--tagger", folder, "--at", "1,1", "--format", "json")
     best = json.loads(done.out)[0]["key"]
     moods = {song.path.removesuffix(".mp3"): song.moods for song in corpus.songs}[best]

@@ -315,6 +315,8 @@ def test_a_tagger_on_another_hop_listens_at_that_hop(corpus, corpus_tagger, run,
     assert timelines[0]["times_s"][:3] == [0, 0.5, 1]
     assert timelines[0]["times_s"] == timelines[1]["times_s"]
     done = run("extract", song.parent, "--store", store, "--embedder", "logmel")
+    assert (done.status, "1 were there already" in done.out) == (0, True), "the store knows its hop"
+    done = run("extract", song.parent, "--store", store, "--embedder", "logmel", "--hop", "0.96")
     assert done.status == 2
     assert "every 0.5 s), not of logmel (128 numbers every 0.96 s)" in done.err
 
