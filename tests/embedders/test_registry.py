@@ -150,6 +150,10 @@ def test_at_another_hop_blocks_are_still_the_whole(
     tmp_path,
 ):
     name = embedder.spec.name
+    if name == "musicnn":  # its rows start at whole seconds
+        with pytest.raises(UsageError, match="musicnn has one hop, 1 s"):
+            load_embedder(name, replace(options_of(name), hop_s=hop_s))
+        return
     stepping = load_embedder(name, replace(options_of(name), hop_s=hop_s))
     assert stepping.spec == replace(embedder.spec, hop_s=hop_s)
     assert stepping.hop_samples == hop_s * 16_000
