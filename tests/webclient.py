@@ -122,7 +122,13 @@ def serve(folder: Path, *options: object, end=signal.SIGTERM, cwd=None, **enviro
     temporary.mkdir()
     command = [sys.executable, "-m", "jamendo_mood", "web", "--port", "0", "--no-browser", *map(str, options)]
     env = {**os.environ, "TMPDIR": str(temporary), **environment}
-    with log.open("w") as file, subprocess.Popen(command, env=env, stdout=file, stderr=file, cwd=cwd) as process:
+    hearing = functools.partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # what runs in the background is deaf to it
+    with (
+        log.open("w") as file,
+        subprocess.Popen(command, env=env, stdout=file, stderr=file, cwd=cwd, preexec_fn=hearing) as process,
+    ):
         watcher = None
         try:
             give_up_s = time.monotonic() + WAIT_S
@@ -136,7 +142,10 @@ def serve(folder: Path, *options: object, end=signal.SIGTERM, cwd=None, **enviro
             yield served
         finally:
             process.send_signal(end)
-            process.wait(60)
+            try:
+                process.wait(60)
+            finally:
+                process.kill()  # one that does not end must not keep the others waiting
             if watcher is not None:
                 watcher.join()
     assert (process.returncode, list(temporary.iterdir())) == (0, []), log.read_text()
