@@ -120,8 +120,8 @@ def test_a_batch_is_its_rows(embedder, assert_equal_but_for_rounding, noise):
 def test_a_stereo_file_at_44100_hz_goes_through_in_blocks_as_it_does_whole(
     embedder, block_frames, assert_equal_but_for_rounding, make_audio, noise, read_wav, tmp_path
 ):
-    hop_s = embedder.spec.hop_s or 0.96
-    source = make_audio(tmp_path / "stereo.mp3", noise((block_frames + 2.5) * hop_s, channels=2, rate_hz=44_100))
+    seconds = (block_frames + 1.5) * (embedder.spec.hop_s or 0.96) + (embedder.spec.window_s or 0.96)
+    source = make_audio(tmp_path / "stereo.mp3", noise(seconds, channels=2, rate_hz=44_100))
     (result,) = embed_files({"stereo": source}, embedder, StreamConfig(batch=16, scratch=tmp_path / "scratch"))
     convert_to_wav(source, tmp_path / "whole.wav")
     if embedder.spec.hop_s is not None:

@@ -75,6 +75,8 @@ def embedder(request, amount):
         options = replace(options, weights=weights, pca=pca)
     elif request.param.startswith("yamnet"):
         options = replace(options, weights=request.getfixturevalue("seeded_yamnet_module"))
+    elif request.param == "musicnn":
+        options = replace(options, weights=request.getfixturevalue("seeded_musicnn_wheel"))
     if request.param == "handcrafted":
         pytest.importorskip("librosa", reason="needs the extra `classical`")
     return load_embedder(request.param, options)

@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "jamendo_mood"
 
 MODULES_OF_EXTRAS = {
-    "notebook": {"figures", "spectrograms", "tag", "tags", "widget"},
-    "web": {"api", "figures", "server", "spectrograms", "tag", "tags"},
+    "notebook": {"figures", "prediction", "spectrograms", "tag", "tags", "widget"},
+    "web": {"api", "figures", "prediction", "server", "spectrograms", "tag", "tags"},
     "completion": {"main"},
     "classical": {"handcrafted"},
     "fast": {"decoding"},
