@@ -148,7 +148,8 @@ def serve(folder: Path, *options: object, end=signal.SIGTERM, cwd=None, **enviro
                 process.kill()  # one that does not end must not keep the others waiting
             if watcher is not None:
                 watcher.join()
-    assert (process.returncode, list(temporary.iterdir())) == (0, []), log.read_text()
+    left = list(temporary.iterdir())
+    assert (process.returncode, left) == (0, []), f"{process.returncode}, {left}: {log.read_text()}"
 
 
 @contextlib.contextmanager

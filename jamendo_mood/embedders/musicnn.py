@@ -274,7 +274,7 @@ def build_network(variables: Mapping[str, Array]) -> Network:
         (kernel, bias), (scale, shift) = convolution(number), normalisation(number + 1)
         return tf.nn.relu(tf.nn.conv1d(x, kernel[:, :, 0], 1, "SAME") + bias) * scale + shift
 
-    @tf.function(input_signature=[tf.TensorSpec((None, PATCH_FRAMES, BANDS))])  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec((None, PATCH_FRAMES, BANDS))])  # type: ignore[untyped-decorator]
     def network(patches: Any) -> Any:
         scale, shift = normalisation(0)
         x = patches * scale + shift

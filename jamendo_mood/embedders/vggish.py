@@ -211,7 +211,9 @@ def build_network(variables: Mapping[str, Array], precision: str = "float32") ->
     def parameters(layer: str) -> tuple[Any, Any]:
         return constants[f"vggish/{layer}/weights"], constants[f"vggish/{layer}/biases"]
 
-    @tf.function(input_signature=[tf.TensorSpec((None, spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS))])  # type: ignore[untyped-decorator]
+    @tf.function(
+        autograph=False, input_signature=[tf.TensorSpec((None, spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS))]
+    )  # type: ignore[untyped-decorator]
     def network(patches: Any) -> Any:
         x = tf.cast(patches[..., tf.newaxis], precision)
         for name, _, _, pooled in _CONVOLUTIONS:

@@ -165,7 +165,9 @@ def build_network(weights: Weights, *, scores: bool = False) -> Network:
 
     constants = {name: (tf.constant(kernel), tf.constant(bias)) for name, (kernel, bias) in weights.items()}
 
-    @tf.function(input_signature=[tf.TensorSpec((None, spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS))])  # type: ignore[untyped-decorator]
+    @tf.function(
+        autograph=False, input_signature=[tf.TensorSpec((None, spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS))]
+    )  # type: ignore[untyped-decorator]
     def network(patches: Any) -> Any:
         x = patches[..., tf.newaxis]
         for name in CONVOLUTIONS:
