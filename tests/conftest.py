@@ -14,7 +14,7 @@ import pytest
 
 from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
-from jamendo_mood.embedders.registry import Embedder, EmbedderSpec
+from jamendo_mood.embedders.registry import NETWORKS, Embedder, EmbedderSpec, weights_of
 from jamendo_mood.embedders.vggish import PCA_NAME, WEIGHTS_VARIABLE
 from jamendo_mood.util import files
 
@@ -209,3 +209,13 @@ def no_pyplot() -> Iterator[None]:
     assert ("matplotlib.pyplot" in sys.modules) == before
     if before:
         assert sys.modules["matplotlib.pyplot"].get_fignums() == []
+
+
+@pytest.fixture
+def empty_cache(monkeypatch, tmp_path):
+    """A user's cache on a machine without weights: the folder, which is not there yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
+    for network in NETWORKS:
+        monkeypatch.delenv(weights_of(network).variable, raising=False)
+    return tmp_path / "cache" / "jamendo-mood"

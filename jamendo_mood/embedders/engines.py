@@ -306,6 +306,17 @@ def _read_variables(place: Path, path: Path, name: str, shapes: Mapping[str, tup
         raise WeightsError(f"{path}: no {name} module or checkpoint can be read there ({reason})") from error
 
 
+def compiled(network: Callable[[Any], Any], *shape: int) -> Callable[[Array], Array]:
+    """A function of TensorFlow's operations as one of NumPy's arrays: float32 (batch, *shape) -> float32 (batch, ...).
+
+    One graph serves batches of any size. AutoGraph is off: it would translate Python's loops over tensors, of which
+    there are none, and it leaves files in the temporary folder.
+    """
+    tf = import_quietly("tensorflow")
+    graph = tf.function(network, autograph=False, input_signature=[tf.TensorSpec((None, *shape))])
+    return lambda inputs: np.asarray(graph(tf.constant(inputs)))
+
+
 def fingerprint(variables: Mapping[str, Array]) -> str:
     """One SHA-256 over variables, sorted by name, as little-endian float32: the same for module and checkpoint."""
     digest = hashlib.sha256()

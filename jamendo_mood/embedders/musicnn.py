@@ -274,7 +274,6 @@ def build_network(variables: Mapping[str, Array]) -> Network:
         (kernel, bias), (scale, shift) = convolution(number), normalisation(number + 1)
         return tf.nn.relu(tf.nn.conv1d(x, kernel[:, :, 0], 1, "SAME") + bias) * scale + shift
 
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec((None, PATCH_FRAMES, BANDS))])  # type: ignore[untyped-decorator]
     def network(patches: Any) -> Any:
         scale, shift = normalisation(0)
         x = patches * scale + shift
@@ -289,8 +288,9 @@ def build_network(variables: Mapping[str, Array]) -> Network:
         scale, shift = normalisation(10)
         return x * scale + shift
 
+    whole = engines.compiled(network, PATCH_FRAMES, BANDS)
+
     def run(patches: Array) -> Array:
-        pieces = range(0, len(patches), _AT_ONCE)
-        return np.concatenate([np.asarray(network(tf.constant(patches[at : at + _AT_ONCE]))) for at in pieces])
+        return np.concatenate([whole(patches[at : at + _AT_ONCE]) for at in range(0, len(patches), _AT_ONCE)])
 
     return run

@@ -211,9 +211,6 @@ def build_network(variables: Mapping[str, Array], precision: str = "float32") ->
     def parameters(layer: str) -> tuple[Any, Any]:
         return constants[f"vggish/{layer}/weights"], constants[f"vggish/{layer}/biases"]
 
-    @tf.function(
-        autograph=False, input_signature=[tf.TensorSpec((None, spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS))]
-    )  # type: ignore[untyped-decorator]
     def network(patches: Any) -> Any:
         x = tf.cast(patches[..., tf.newaxis], precision)
         for name, _, _, pooled in _CONVOLUTIONS:
@@ -229,7 +226,7 @@ def build_network(variables: Mapping[str, Array], precision: str = "float32") ->
                 x = tf.nn.relu(x)
         return tf.cast(x, tf.float32)
 
-    return lambda patches: np.asarray(network(tf.constant(patches)))
+    return engines.compiled(network, spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS)
 
 
 def is_trained(network: Network) -> bool:

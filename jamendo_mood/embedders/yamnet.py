@@ -165,9 +165,6 @@ def build_network(weights: Weights, *, scores: bool = False) -> Network:
 
     constants = {name: (tf.constant(kernel), tf.constant(bias)) for name, (kernel, bias) in weights.items()}
 
-    @tf.function(
-        autograph=False, input_signature=[tf.TensorSpec((None, spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS))]
-    )  # type: ignore[untyped-decorator]
     def network(patches: Any) -> Any:
         x = patches[..., tf.newaxis]
         for name in CONVOLUTIONS:
@@ -181,7 +178,7 @@ def build_network(weights: Weights, *, scores: bool = False) -> Network:
             x = tf.sigmoid(tf.nn.bias_add(x @ kernel, bias))
         return x
 
-    return lambda patches: np.asarray(network(tf.constant(patches)))
+    return engines.compiled(network, spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS)
 
 
 def stride_of(name: str) -> int:

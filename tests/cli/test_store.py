@@ -7,7 +7,6 @@ import pytest
 from damaged_stores import SPEC
 
 from jamendo_mood.embedders import musicnn
-from jamendo_mood.embedders.registry import NETWORKS, weights_of
 from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
 
 pytest_plugins = ["toy_commands"]
@@ -135,17 +134,7 @@ def test_after_repair_and_extract_a_store_is_what_it_was(run, make_audio, noise,
 # ---- weights
 
 
-@pytest.fixture
-def no_weights(monkeypatch, tmp_path):
-    """A machine without weights; returns the folder of the user's cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
-    for network in NETWORKS:
-        monkeypatch.delenv(weights_of(network).variable, raising=False)
-    return tmp_path / "cache" / "jamendo-mood"
-
-
-def test_weights_lists_where_those_of_each_network_are(run, no_weights, monkeypatch, seeded_musicnn_wheel):
+def test_weights_lists_where_those_of_each_network_are(run, empty_cache, monkeypatch, seeded_musicnn_wheel):
     monkeypatch.setenv("JAMENDO_MOOD_MUSICNN", str(seeded_musicnn_wheel))
     outcome = run("weights")
     assert (outcome.status, outcome.err) == (0, "")
@@ -155,7 +144,7 @@ def test_weights_lists_where_those_of_each_network_are(run, no_weights, monkeypa
     assert lines[2] == f"musicnn  {seeded_musicnn_wheel}"
 
 
-def test_weights_are_checked(run, no_weights, monkeypatch, seeded_musicnn_wheel):
+def test_weights_are_checked(run, empty_cache, monkeypatch, seeded_musicnn_wheel):
     monkeypatch.setenv("JAMENDO_MOOD_MUSICNN", str(seeded_musicnn_wheel))
     outcome = run("weights", "musicnn", "--check")
     assert (outcome.status, outcome.out) == (2, "")
@@ -170,14 +159,14 @@ def test_weights_are_checked(run, no_weights, monkeypatch, seeded_musicnn_wheel)
     assert "VGGish's weights are not here. Three ways to get them" in outcome.err
 
 
-def test_weights_are_got_and_removed(run, no_weights, monkeypatch, tmp_path):
+def test_weights_are_got_and_removed(run, empty_cache, monkeypatch, tmp_path):
     def fetch(_):
-        no_weights.mkdir(parents=True, exist_ok=True)
-        (no_weights / musicnn.WEIGHTS_NAME).touch()
-        return no_weights / musicnn.WEIGHTS_NAME
+        empty_cache.mkdir(parents=True, exist_ok=True)
+        (empty_cache / musicnn.WEIGHTS_NAME).touch()
+        return empty_cache / musicnn.WEIGHTS_NAME
 
     monkeypatch.setattr(musicnn, "WEIGHTS", replace(musicnn.WEIGHTS, sources={"PyPI": fetch}))
-    path = no_weights / musicnn.WEIGHTS_NAME
+    path = empty_cache / musicnn.WEIGHTS_NAME
     for said in ("asking PyPI for musicnn's weights (29 MB)\n", ""):
         outcome = run("weights", "musicnn", "--get")
         assert (outcome.status, outcome.out, outcome.err) == (0, f"musicnn  {path}\n", said)

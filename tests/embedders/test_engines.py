@@ -14,7 +14,7 @@ import pytest
 import toy_tflite
 
 from jamendo_mood.embedders import engines, vggish, yamnet
-from jamendo_mood.embedders.registry import NETWORKS, EmbedderOptions, load_embedder, weights_of
+from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.util import remote
 from jamendo_mood.util.errors import UsageError, WeightsError
 
@@ -65,16 +65,6 @@ def test_what_is_no_tflite_file_is_refused(content):
         engines.read_constants(content)
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """A machine without weights; returns the folder for those that are fetched."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
-    for network in NETWORKS:
-        monkeypatch.delenv(weights_of(network).variable, raising=False)
-    return tmp_path / "cache" / "jamendo-mood"
-
-
 def write_whole_module(folder):
     """The files that a module has, empty."""
     for name in ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"):
@@ -87,7 +77,7 @@ def write_whole_module(folder):
     [(vggish, "vggish_model.ckpt", "--embedder logmel"), (yamnet, "yamnet.tflite", "--weights FOLDER")],
 )
 def test_weights_are_looked_for_in_order_and_the_message_names_three_ways(
-    network, file, advice, cache, monkeypatch, tmp_path
+    network, file, advice, empty_cache, monkeypatch, tmp_path
 ):
     given, from_environment = tmp_path / file, tmp_path / "environment"
     given.touch()
@@ -106,8 +96,8 @@ def test_weights_are_looked_for_in_order_and_the_message_names_three_ways(
             network.find_weights(download=False)  # a module that is not whole
         write_whole_module(cached)
         assert network.find_weights() == cached
-    write_whole_module(cache / network.__name__.rpartition(".")[2])
-    assert network.find_weights().parent == cache, "ours come first"
+    write_whole_module(empty_cache / network.__name__.rpartition(".")[2])
+    assert network.find_weights().parent == empty_cache, "ours come first"
     write_whole_module(from_environment)
     engines.remember(from_environment, network.WEIGHTS.name)
     assert network.find_weights() == from_environment
@@ -132,7 +122,7 @@ def archive(seeded_yamnet_module, tmp_path_factory):
 
 
 @pytest.fixture
-def weights(cache, server, archive, monkeypatch):
+def weights(empty_cache, server, archive, monkeypatch):
     """YAMNet's, as if the server were tfhub.dev and Kaggle; both have the module."""
     (get,) = set(yamnet.WEIGHTS.sources.values())
     addresses = [f"{server.url}/{name}" for name in ("hub", "kaggle")]
@@ -140,16 +130,16 @@ def weights(cache, server, archive, monkeypatch):
         (server.folder / name).symlink_to(archive)
     monkeypatch.setattr(remote, "Link", partial(remote.Link, sleep=lambda _: None))
     monkeypatch.delenv("TFHUB_CACHE_DIR")
-    monkeypatch.setattr(tempfile, "tempdir", str(cache.parent))
+    monkeypatch.setattr(tempfile, "tempdir", str(empty_cache.parent))
     return replace(yamnet.WEIGHTS, sources=dict.fromkeys(addresses, get))
 
 
-def test_a_module_is_downloaded_once_and_is_whole(weights, server, seeded_yamnet_module, cache, capsys):
+def test_a_module_is_downloaded_once_and_is_whole(weights, server, seeded_yamnet_module, empty_cache, capsys):
     path = weights.find()
-    assert path == cache / "yamnet" == weights.find()
+    assert path == empty_cache / "yamnet" == weights.find()
     assert yamnet.read_weights(path)[1] == yamnet.read_weights(seeded_yamnet_module)[1]
     assert server.asked == ["hub"]
-    assert [place.name for place in cache.iterdir()] == ["yamnet"]
+    assert [place.name for place in empty_cache.iterdir()] == ["yamnet"]
     assert "/hub for YAMNet's weights (16 MB)" in capsys.readouterr().err
 
 
@@ -169,20 +159,22 @@ def test_a_module_is_downloaded_once_and_is_whole(weights, server, seeded_yamnet
         pytest.param({"length_told": False}, "its length is unknown", marks=pytest.mark.thorough),
     ],
 )
-def test_an_address_that_fails_is_told_in_a_line_and_the_next_is_asked(answer, reason, weights, server, cache, capsys):
+def test_an_address_that_fails_is_told_in_a_line_and_the_next_is_asked(
+    answer, reason, weights, server, empty_cache, capsys
+):
     server.always["hub"] = answer
-    assert weights.find() == cache / "yamnet"
+    assert weights.find() == empty_cache / "yamnet"
     lines = capsys.readouterr().err.splitlines()
     told = [line for line in lines if line.startswith("  http")]
     assert len(told) == 1
     assert told[0].startswith(f"  {server.url}/hub: ")
     assert reason in told[0]
     assert server.asked[-1] == "kaggle"
-    assert [place.name for place in cache.iterdir()] == ["yamnet"]
+    assert [place.name for place in empty_cache.iterdir()] == ["yamnet"]
 
 
 @pytest.mark.thorough
-def test_the_weights_of_another_network_are_refused(weights, server, cache, capsys, tmp_path):
+def test_the_weights_of_another_network_are_refused(weights, server, empty_cache, capsys, tmp_path):
     import tensorflow as tf
 
     module = tf.Module()
@@ -191,60 +183,60 @@ def test_the_weights_of_another_network_are_refused(weights, server, cache, caps
     with tarfile.open(tmp_path / "other.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "other", ".")
     server.always["hub"] = {"content": (tmp_path / "other.tar.gz").read_bytes()}
-    assert weights.find() == cache / "yamnet"
+    assert weights.find() == empty_cache / "yamnet"
     assert f"  {server.url}/hub: not YAMNet, the variable" in capsys.readouterr().err
 
 
-def test_where_no_address_answers_the_message_is_the_remedy(weights, server, cache, capsys):
+def test_where_no_address_answers_the_message_is_the_remedy(weights, server, empty_cache, capsys):
     server.always |= {"hub": {"status": 403}, "kaggle": {"status": 404}}
     with pytest.raises(WeightsError, match=r"no address has them. Three ways to get them: .*--weights FOLDER"):
         weights.find()
     assert len(capsys.readouterr().err.splitlines()) == 4
-    assert not cache.exists() or list(cache.iterdir()) == []
+    assert not empty_cache.exists() or list(empty_cache.iterdir()) == []
 
 
-def test_a_download_that_broke_off_is_continued_by_the_next_run(weights, server, archive, cache):
+def test_a_download_that_broke_off_is_continued_by_the_next_run(weights, server, archive, empty_cache):
     size = archive.stat().st_size
     server.plans["hub"] = [{"cut": size // 2}, {"cut": 0}]
     server.always["kaggle"] = {"status": 404}
     with pytest.raises(WeightsError):
         weights.fetch()
-    (part,) = cache.iterdir()
+    (part,) = empty_cache.iterdir()
     assert part.suffix == ".part"
     assert 0 < part.stat().st_size <= size // 2
-    assert weights.fetch() == cache / "yamnet"
+    assert weights.fetch() == empty_cache / "yamnet"
     assert server.starts[-1] > 0
     assert server.sent < 1.2 * size
 
 
 @pytest.mark.thorough
-def test_what_was_left_is_not_the_beginning_of_the_file(weights, server, cache):
+def test_what_was_left_is_not_the_beginning_of_the_file(weights, server, empty_cache):
     server.always["kaggle"] = {"status": 404}
     server.plans["hub"] = [{"cut": 1_000_000}, {"cut": 0}, {"status": 416}]
     for _ in range(2):
         with pytest.raises(WeightsError):
             weights.fetch()
-    assert weights.fetch() == cache / "yamnet"
+    assert weights.fetch() == empty_cache / "yamnet"
     assert server.starts[-1] == 0
 
 
-def test_a_lock_of_tensorflow_hub_is_named_and_not_waited_for(weights, cache, capsys):
+def test_a_lock_of_tensorflow_hub_is_named_and_not_waited_for(weights, empty_cache, capsys):
     lock = engines.cache_folder(yamnet.HUB_HANDLE)
     lock = lock.with_name(f"{lock.name}.lock")
     lock.parent.mkdir(parents=True)
     lock.touch()
     os.utime(lock, (time.time() - 3000,) * 2)
-    assert weights.find() == cache / "yamnet"
+    assert weights.find() == empty_cache / "yamnet"
     assert f"{lock}: TensorFlow Hub began a download 50 min ago" in capsys.readouterr().err
 
 
-def test_what_was_downloaded_can_be_removed_and_nothing_else(weights, cache, tmp_path, monkeypatch):
+def test_what_was_downloaded_can_be_removed_and_nothing_else(weights, empty_cache, tmp_path, monkeypatch):
     mine = tmp_path / "mine"
     write_whole_module(mine)
     path = weights.fetch()
     engines.remember(mine, "YAMNet")
-    (cache / f"{path.name}-12345678.tar.gz.part").touch()
-    assert weights.remove() == [path, cache / f"{path.name}-12345678.tar.gz.part"]
+    (empty_cache / f"{path.name}-12345678.tar.gz.part").touch()
+    assert weights.remove() == [path, empty_cache / f"{path.name}-12345678.tar.gz.part"]
     assert weights.remove() == []
     assert weights.find() == mine
 
@@ -256,17 +248,17 @@ def test_of_two_that_start_together_one_downloads(weights, server):
     assert server.asked == ["hub"]
 
 
-def test_a_checkpoint_is_known_by_its_md5(cache, server, monkeypatch):
+def test_a_checkpoint_is_known_by_its_md5(empty_cache, server, monkeypatch):
     (server.folder / "a.ckpt").write_bytes(b"weights")
     md5 = hashlib.md5(b"weights").hexdigest()
     with pytest.raises(WeightsError, match=rf"a.ckpt: another file than expected \(md5 {md5}, not d1c7011e"):
-        engines.fetch_file(f"{server.url}/a.ckpt", cache / "a.ckpt", vggish.CHECKPOINT_MD5)
-    assert list(cache.iterdir()) == []
-    assert engines.fetch_file(f"{server.url}/a.ckpt", cache / "a.ckpt", md5).read_bytes() == b"weights"
+        engines.fetch_file(f"{server.url}/a.ckpt", empty_cache / "a.ckpt", vggish.CHECKPOINT_MD5)
+    assert list(empty_cache.iterdir()) == []
+    assert engines.fetch_file(f"{server.url}/a.ckpt", empty_cache / "a.ckpt", md5).read_bytes() == b"weights"
     (get,) = {own for address, own in vggish.WEIGHTS.sources.items() if address.endswith(".ckpt")}
     monkeypatch.setattr(vggish, "CHECKPOINT_MD5", md5)
     monkeypatch.setattr(vggish, "PCA_URL", f"{server.url}/none")
-    assert get(f"{server.url}/a.ckpt") == cache / "vggish_model.ckpt" == vggish.find_weights()
+    assert get(f"{server.url}/a.ckpt") == empty_cache / "vggish_model.ckpt" == vggish.find_weights()
 
 
 # ---- Archives, and whose weights those are.
@@ -311,7 +303,7 @@ def test_weights_of_another_network_are_called_what_they_are(seeded_yamnet_modul
             load_embedder(name, EmbedderOptions(path))
 
 
-def test_weights_that_were_named_are_found_again_by_their_hash(seeded_musicnn_wheel, cache, tmp_path):
+def test_weights_that_were_named_are_found_again_by_their_hash(seeded_musicnn_wheel, empty_cache, tmp_path):
     named = tmp_path / seeded_musicnn_wheel.name
     shutil.copy(seeded_musicnn_wheel, named)
     spec = load_embedder("musicnn", EmbedderOptions(named, allow_untrained=True)).spec
@@ -324,7 +316,7 @@ def test_weights_that_were_named_are_found_again_by_their_hash(seeded_musicnn_wh
     named.write_bytes(b"something else")
     with pytest.raises(WeightsError, match="not here"):
         load_embedder(spec, EmbedderOptions(offline=True))
-    (cache / "weights.json").write_text("[")
+    (empty_cache / "weights.json").write_text("[")
     assert engines.recall(spec.weights_sha256) is None
 
 
