@@ -11,7 +11,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jamendo_mood import __version__
 from jamendo_mood.cli import demo, evaluate, extract, find, shared, store, tag, train
@@ -113,8 +113,8 @@ class _OneLineParser(argparse.ArgumentParser):
         self.exit(WRONG_USAGE, f"{self.prog}: {plaintext.show(message)} (see {self.prog} --help)\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser with all commands."""
+def build_parser(option: type[argparse.Action] | None = None) -> argparse.ArgumentParser:
+    """The parser with all commands; with an `option`, their options are of this class, and the commands have a help."""
     parser = _OneLineParser(
         prog="jamendo-mood",
         usage="%(prog)s [-h] [--version] COMMAND ...",
@@ -124,10 +124,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", prog=parser.prog, help=argparse.SUPPRESS
+        dest="command", required=True, metavar="COMMAND", prog=parser.prog, help=None if option else argparse.SUPPRESS
     )
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=command.summary, description=command.summary)
+        if option is not None:
+            subparser.register("action", None, option)
         command.add_options(subparser)
         subparser.set_defaults(run=command.run, main=main)
     return parser
@@ -157,14 +159,16 @@ def completion(arguments: argparse.Namespace) -> int:
         import shtab
     except ModuleNotFoundError as error:
         raise UsageError("completion needs shtab: `pip install jamendo-mood[completion]` brings it") from error
-    parser = build_parser()
-    (commands,) = (action for action in parser._actions if action.dest == "command")
-    commands.help = "command"  # what `build_parser` hides from the help, shtab leaves out
-    for subparser in commands.choices.values():  # type: ignore[union-attr]
-        for action in subparser._actions:
-            if action.type in (Path, shared.path_or_url):
-                action.complete = shtab.FILE
-    print(shtab.complete(parser, arguments.shell))
+
+    class Option(argparse.Action):
+        """What argparse makes of an option, with the word to shtab that it takes a file; it is never called."""
+
+        def __init__(self, *names: Any, **settings: Any) -> None:
+            super().__init__(*names, **settings)
+            if self.type in (Path, shared.path_or_url):
+                self.complete = shtab.FILE
+
+    print(shtab.complete(build_parser(Option), arguments.shell))
     return DONE
 
 
