@@ -59,7 +59,7 @@ what it is not. For the same reason it says nothing of valence and arousal.
 
 ## How good it is
 
-The {clips} clips of 30 s of the MIREX-like data set are in five clusters of adjectives. (Nobody has looked whether
+The {clips} clips of 30 s of the MIREX-like data set are in five clusters of adjectives. (We did not check whether
 songs of them are in the Million Song Dataset.) ROC-AUC of a tag for the cluster whose adjectives are nearest to it, 0.5
 being chance:
 

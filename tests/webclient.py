@@ -122,9 +122,8 @@ def serve(folder: Path, *options: object, end=signal.SIGTERM, cwd=None, **enviro
     temporary.mkdir()
     command = [sys.executable, "-m", "jamendo_mood", "web", "--port", "0", "--no-browser", *map(str, options)]
     env = {**os.environ, "TMPDIR": str(temporary), **environment}
-    hearing = functools.partial(
-        signal.signal, signal.SIGINT, signal.SIG_DFL
-    )  # what runs in the background is deaf to it
+    # Started in the background, a process would ignore Ctrl-C, and so would what it starts.
+    hearing = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with (
         log.open("w") as file,
         subprocess.Popen(command, env=env, stdout=file, stderr=file, cwd=cwd, preexec_fn=hearing) as process,

@@ -211,7 +211,7 @@ def add_api(app: FastAPI, service: Service) -> None:
 
 def _add_library(app: FastAPI, library: Library) -> None:
     missing: dict[int | str, dict[str, Any]] = {
-        400: {"description": "a number is none, or what is asked for is not one thing"},
+        400: {"description": "a parameter is not a number, or not exactly one of mood, emotion and at is given"},
         404: {"description": "no such track, mood or emotion"},
     }
     playlists: dict[int | str, dict[str, Any]] = {

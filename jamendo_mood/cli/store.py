@@ -133,7 +133,9 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("network", nargs="?", choices=NETWORKS, help="of this network (default: of all)")
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--get", action="store_true", help="download those that are not here, or continue to")
+    action.add_argument(
+        "--get", action="store_true", help="download those that are not here; what broke off is continued"
+    )
     action.add_argument("--check", action="store_true", help="read and run them: are they the released ones?")
     action.add_argument("--remove", action="store_true", help="delete what was downloaded; not what you named yourself")
 
@@ -154,7 +156,9 @@ def weights(arguments: argparse.Namespace) -> int:
             continue
         try:
             path = own.find(download=arguments.get)
-            plaintext.say(f"{network:8} {path}" + (f"  {own.check(path)}: the released" if arguments.check else ""))
+            plaintext.say(
+                f"{network:8} {path}" + (f"  {own.check(path)}: the released weights" if arguments.check else "")
+            )
         except WeightsError as error:
             if arguments.network and (arguments.get or arguments.check):
                 raise

@@ -36,7 +36,7 @@ def add_tag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio files, folders of them, or a store")
     shared.add_tagger(parser, "audioset if VGGish's weights are on this machine, else musicnn")
     shared.add_weights(parser)
-    parser.add_argument("--embedder", metavar="NAME", help="never needed, for the tagger says what it was trained on")
+    parser.add_argument("--embedder", metavar="NAME", help="not needed: the tagger knows what it was trained on")
     parser.add_argument("--top", type=shared.positive, metavar="N", help="tags to show (default 10; 5 if only ranked)")
     parser.add_argument("--timeline", action="store_true", help="scores over time, of each frame, too")
     shared.add_places(parser)

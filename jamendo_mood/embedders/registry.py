@@ -246,7 +246,7 @@ def _load_again(spec: EmbedderSpec, options: EmbedderOptions) -> Embedder | None
     place = engines.recall(spec.weights_sha256)
     if place is None or options.weights is not None:
         return None
-    try:  # its SHA-256 says which they are, so that they are untrained needs not be allowed again
+    try:  # the SHA-256 names them: they were allowed when the store or the tagger was made
         embedder = load_embedder(spec.name, replace(options, weights=place, allow_untrained=bool(spec.variant)))
     except WeightsError:
         return None
