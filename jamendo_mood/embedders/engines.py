@@ -307,9 +307,9 @@ def _read_variables(place: Path, path: Path, name: str, shapes: Mapping[str, tup
 
 
 def compiled(network: Callable[[Any], Any], *shape: int) -> Callable[[Array], Array]:
-    """A function of TensorFlow's operations as one of NumPy's arrays: float32 (batch, *shape) -> float32 (batch, ...).
+    """A function of TensorFlow's operations as one of NumPy's arrays: float32 in, float32 out, a row each.
 
-    One graph serves batches of any size. AutoGraph is off: it would translate Python's loops over tensors, of which
+    `shape` is that of a row that goes in. One graph serves batches of any size. AutoGraph is off: it would translate Python's loops over tensors, of which
     there are none, and it leaves files in the temporary folder.
     """
     tf = import_quietly("tensorflow")
