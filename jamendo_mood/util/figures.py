@@ -53,11 +53,6 @@ def make_picture(width: float, height: float) -> Picture:
     return made
 
 
-def bar_axes(rows: int, row_height: float = ROW_HEIGHT) -> tuple[Picture, Any]:
-    """An empty figure with room for so many horizontal bars of `row_height` inches each, and its axes."""
-    return empty_axes(7, 1.2 + row_height * rows)
-
-
 def empty_axes(width: float, height: float) -> tuple[Picture, Any]:
     """An empty figure, size in inches, and its axes."""
     figure = make_picture(width, height)
