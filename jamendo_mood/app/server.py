@@ -101,32 +101,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WebConfig:
-    """How a page is served.
+    """How a page is served."""
 
-    Attributes
-    ----------
-    host : str
-        Any other than the loopback's needs a token.
-    port : int
-        0 takes a free one.
-    visitors : int
-        At the same time, from 1 up.
-    idle_s : float
-        Until the place of a visitor who does nothing is given to others.
-    limits : Limits
-    browser : bool
-        Whether to open the page in a browser; only without a token.
-    examples : tuple of Path
-        Songs that a visitor may try by a click.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8866
-    visitors: int = 200
-    idle_s: float = 20 * 60.0
+    host: str = "127.0.0.1"  #: any other than the loopback's needs a token
+    port: int = 8866  #: 0 takes a free one
+    visitors: int = 200  #: at the same time, from 1 up
+    idle_s: float = 20 * 60.0  #: until the place of a visitor who does nothing is given to others
     limits: Limits = field(default_factory=Limits)
-    browser: bool = True
-    examples: tuple[Path, ...] = ()
+    browser: bool = True  #: whether to open the page in a browser; only without a token
+    examples: tuple[Path, ...] = ()  #: songs that a visitor may try by a click
 
 
 def run_web(tagger: Tagger, load: Callable[[], Embedder], library: Library | None, config: WebConfig) -> None:

@@ -38,44 +38,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Song:
-    """A song in the queue, and the result of its analysis.
+    """A song in the queue, and the result of its analysis."""
 
-    Attributes
-    ----------
-    id, name : str
-        The widget's name for it, and its file's name for people.
-    path : Path
-    uploaded : bool
-        Whether `path` is a copy that is deleted when the song is done.
-    tell : callable
-        Told how it gets on.
-    cancelled, done : threading.Event
-        Set by the user, and by the analysing thread once `prediction` or `error` is there.
-    prediction : Prediction or None
-    error : Exception or None
-    similar : list of Found
-        Tracks of the library, the most similar first.
-    removed : bool
-        Whether the user has removed it, so that nothing more is shown.
-    finished : bool
-        Whether no more messages follow, so that its file can be deleted.
-    detailed : bool
-        Whether it gets ``details``, which take about as long as its moods.
-    """
-
+    #: the widget's name for it, and its file's name for people
     id: str
     name: str
     path: Path
-    uploaded: bool
-    tell: Tell
+    uploaded: bool  #: whether `path` is a copy that is deleted when the song is done
+    tell: Tell  #: is told how it gets on
+    #: set by the user, and by the analysing thread once `prediction` or `error` is there
     cancelled: threading.Event = field(default_factory=threading.Event)
     done: threading.Event = field(default_factory=threading.Event)
     prediction: Prediction | None = None
     error: Exception | None = None
-    similar: list[Found] = field(default_factory=list)
-    removed: bool = False
-    finished: bool = False
-    detailed: bool = True
+    similar: list[Found] = field(default_factory=list)  #: tracks of the library, the most similar first
+    removed: bool = False  #: whether the user has removed it, so that nothing more is shown
+    finished: bool = False  #: whether no more messages follow, so that its file can be deleted
+    detailed: bool = True  #: whether it gets ``details``, which take about as long as its moods
 
 
 class Tell(Protocol):

@@ -79,21 +79,11 @@ class TooMuchError(AudioError):
 
 @dataclass(frozen=True)
 class Done:
-    """The result of a run.
+    """The result of a run."""
 
-    Attributes
-    ----------
-    status : int
-        0, or ffmpeg's exit status; below 0 it is the signal that ended it.
-    output : bytes
-        What it wrote to its standard output.
-    report : str
-        The beginning and the end of its messages.
-    """
-
-    status: int
-    output: bytes
-    report: str
+    status: int  #: 0, or ffmpeg's exit status; below 0 it is the signal that ended it
+    output: bytes  #: what it wrote to its standard output
+    report: str  #: the beginning and the end of its messages
 
     def reason(self, path: Path) -> str:
         """The last line of the report that says something, without the path, which the caller adds."""

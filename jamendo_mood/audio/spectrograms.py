@@ -190,24 +190,12 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Spectrogram:
-    """The log-mel spectrogram of a song, or of a stretch of it.
+    """The log-mel spectrogram of a song, or of a stretch of it."""
 
-    Attributes
-    ----------
-    values : float32 array (columns, 64)
-        ``log(magnitude + 0.01)`` by mel band, the lowest first; -4.6 is silence.
-    start_s : float
-        Where in the song it starts, in seconds.
-    duration_s : float
-        Length of the sound it shows, in seconds: less than was asked for if the song ends earlier.
-    frame_s : float
-        Seconds from one column to the next: 0.01, or more where neighbouring frames were averaged.
-    """
-
-    values: Array
-    start_s: float
-    duration_s: float
-    frame_s: float
+    values: Array  #: float32 (columns, 64): ``log(magnitude + 0.01)`` by mel band, the lowest first; -4.6 is silence
+    start_s: float  #: where in the song it starts, in seconds
+    duration_s: float  #: length of the sound it shows, in seconds: less than was asked for if the song ends earlier
+    frame_s: float  #: seconds from one column to the next: 0.01, or more where neighbouring frames were averaged
 
 
 def compute(

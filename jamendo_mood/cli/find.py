@@ -129,22 +129,11 @@ def playlist(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class End:
-    """Where a playlist's path through the plane begins or ends.
+    """Where a playlist's path through the plane begins or ends."""
 
-    Attributes
-    ----------
-    asked_by : str
-        The option's name.
-    place : Place or None
-        None: that of `track`, which only its library knows.
-    emotion : str or None
-        None: what the place is called.
-    track : str
-    """
-
-    asked_by: str
-    place: Place | None = None
-    emotion: str | None = None
+    asked_by: str  #: the option's name
+    place: Place | None = None  #: None: that of `track`, which only its library knows
+    emotion: str | None = None  #: None: what the place is called
     track: str = ""
 
     def place_in(self, library: Library) -> Place:

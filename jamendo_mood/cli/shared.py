@@ -47,21 +47,12 @@ LISTED = 10  # tracks named before "and N more"
 
 
 class Command(NamedTuple):
-    """A command: what adds its options and what runs it.
-
-    Attributes
-    ----------
-    add_options : callable (parser)
-    run : callable (arguments) -> exit status
-    summary : str
-        Its line in ``jamendo-mood --help``.
-    interrupted : str
-        What it says of what is kept where it is interrupted, and of how to continue.
-    """
+    """A command: what adds its options and what runs it."""
 
     add_options: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
-    summary: str
+    run: Callable[[argparse.Namespace], int]  #: returns the exit status
+    summary: str  #: its line in ``jamendo-mood --help``
+    #: what it says of what is kept where it is interrupted, and of how to continue
     interrupted: str = "the same command starts again from the beginning"
 
 

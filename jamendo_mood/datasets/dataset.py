@@ -42,26 +42,13 @@ MAX_SHOWN_PARTS = 12
 
 @dataclass(frozen=True)
 class Track:
-    """One recording.
+    """One recording."""
 
-    Attributes
-    ----------
-    id : str
-        The data set's own name for it.
-    audio : str
-        Path below the audio root, ``48/948.mp3``.
-    duration_s : float or None
-    artist : str
-        Parts of a split must not share one.
-    content : str
-        Equal for recordings that are identical bit by bit, such as a SHA-256; empty if not known.
-    """
-
-    id: str
-    audio: str
+    id: str  #: the data set's own name for it
+    audio: str  #: path below the audio root, ``48/948.mp3``
     duration_s: float | None
-    artist: str
-    content: str = ""
+    artist: str  #: parts of a split must not share one
+    content: str = ""  #: equal for recordings that are identical bit by bit, such as a SHA-256; empty if not known
 
     def __post_init__(self) -> None:
         # Whatever a table says, no path may lead out of the audio folder.
@@ -78,59 +65,36 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Targets of one track over time.
+    """Targets of one track over time."""
 
-    Attributes
-    ----------
-    times_s : float32 array (n,)
-        From the start of the audio file, increasing.
-    values : float32 array (n, targets)
-    """
-
-    times_s: Array
-    values: Array
+    times_s: Array  #: float32 (n,): from the start of the audio file, increasing
+    values: Array  #: float32 (n, targets)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Tracks and their targets, divided into parts.
-
-    Attributes
-    ----------
-    task : Task
-    tracks : tuple of Track
-    targets : float32 array (tracks, targets)
-        Tags and classes: 1 if the track has it, else 0. Values: on the task's scale; for a dynamic task the mean of
-        each track's curve.
-    parts : mapping of str to int array
-        Rows of each part; no track and no artist is in two of them.
-    train, validation, test : str
-        The name of the part with this role.
-    licence, citation : str
-        Of the annotations; `load_dataset` fills them in.
-    embeddings : mapping of str to float32 array (frames, dim), or None
-        Embeddings released with the data, by track key, with the attribute ``spec``.
-    broader : Dataset or None
-        The same parts with more tracks and more targets, including this task's: a head that learns all of it does
-        better at this task.
-    curves : tuple of Curve, or None
-        For a dynamic task: one per track.
-    remarks : tuple of str
-        What a user should know about the files, one line each: how many rows were left out and why, for example.
-    """
+    """Tracks and their targets, divided into parts."""
 
     task: Task
     tracks: tuple[Track, ...]
+    #: float32 (tracks, targets). Tags and classes: 1 if the track has it, else 0. Values: on the task's scale; for a
+    #: dynamic task the mean of each track's curve.
     targets: Array
-    parts: Mapping[str, npt.NDArray[np.intp]]
+    parts: Mapping[str, npt.NDArray[np.intp]]  #: rows of each part; no track and no artist is in two of them
+    #: of the annotations; `load_dataset` fills them in
     licence: str = ""
     citation: str = ""
+    #: the name of the part with this role
     train: str = "train"
     validation: str = "validation"
     test: str = "test"
+    #: embeddings released with the data, float32 (frames, dim) by track key, with the attribute ``spec``
     embeddings: Mapping[str, Any] | None = None
+    #: the same parts with more tracks and more targets, including this task's: a head that learns all of it does better
+    #: at this task
     broader: Dataset | None = None
-    curves: tuple[Curve, ...] | None = None
+    curves: tuple[Curve, ...] | None = None  #: for a dynamic task: one per track
+    #: what a user should know about the files, one line each: how many rows were left out and why, for example
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -174,39 +138,23 @@ class Dataset:
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set that can be loaded: one entry of `datasets.DATASETS`.
+    """A data set that can be loaded: one entry of `datasets.DATASETS`."""
 
-    Attributes
-    ----------
-    load : callable (root, split, part or None) -> Dataset
-        What `load_dataset` calls once it knows that the root is there. Raises `UsageError` if there is no such split or
-        part, and `DataError`, naming file and line, if a file is missing or damaged.
-    predicts : str
-        What a tagger learns from it, in a few words.
-    files : tuple of str
-        What must lie below the root, as the authors publish it.
-    annotations, audio : str
-        Where to get these files, and the audio.
-    licence, citation : str
-        Of the annotations.
-    splits : int
-        How many ways there are to divide the tracks into parts.
-    official : bool
-        Whether the authors made these divisions; otherwise they are folds grouped by artist.
-    single_file : bool
-        Whether the root may be a file instead of a folder.
-    """
-
+    #: (root, split, part) -> Dataset, what `load_dataset` calls once it knows that the root is there. Raises
+    #: `UsageError` if there is no such split or part, and `DataError`, naming file and line, if a file is missing or
+    #: damaged.
     load: Callable[[Path, int, str | None], Dataset]
-    predicts: str
-    files: tuple[str, ...]
+    predicts: str  #: what a tagger learns from it, in a few words
+    files: tuple[str, ...]  #: what must lie below the root, as the authors publish it
+    #: where to get these files, and the audio
     annotations: str
     audio: str
+    #: of the annotations
     licence: str
     citation: str
-    splits: int = FOLDS
-    official: bool = False
-    single_file: bool = False
+    splits: int = FOLDS  #: how many ways there are to divide the tracks into parts
+    official: bool = False  #: whether the authors made these divisions; otherwise they are folds grouped by artist
+    single_file: bool = False  #: whether the root may be a file instead of a folder
 
 
 class Features(dict[str, Array]):

@@ -28,16 +28,10 @@ Scale = tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class Ratings:
-    """Numbers about songs.
-
-    Attributes
-    ----------
-    songs : tuple of str (n,)
-    values : float64 array (n, columns)
-    """
+    """Numbers about songs."""
 
     songs: tuple[str, ...]
-    values: npt.NDArray[np.float64]
+    values: npt.NDArray[np.float64]  #: (songs, columns)
 
 
 def find_file(root: Path, name: str, folders: Sequence[str]) -> Path:

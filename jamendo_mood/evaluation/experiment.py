@@ -362,18 +362,10 @@ def _count_folds(load: Callable[..., Dataset], most: int) -> int:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What all folds found.
+    """What all folds found."""
 
-    Attributes
-    ----------
-    pooled : Evaluation
-        Of the test examples of all folds together, each predicted by the tagger that did not know it.
-    folds : tuple of dict of float
-        The headline metrics of each fold.
-    """
-
-    pooled: Evaluation
-    folds: tuple[Mapping[str, float], ...]
+    pooled: Evaluation  #: of the test examples of all folds together, each predicted by the tagger that did not know it
+    folds: tuple[Mapping[str, float], ...]  #: the headline metrics of each fold
 
     def spread(self) -> dict[str, tuple[float, float]]:
         """Mean and standard deviation over the folds of each metric that all of them have."""

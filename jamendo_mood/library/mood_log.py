@@ -34,40 +34,22 @@ _KNOWN = {*EMOTIONS, NEUTRAL.name}
 
 @dataclass(frozen=True)
 class Wish:
-    """An emotion that was asked for.
+    """An emotion that was asked for."""
 
-    Attributes
-    ----------
-    time : datetime
-        In UTC, to the second.
-    emotion : str
-        Of Plutchik's wheel, or ``neutral``.
-    valence, arousal : float
-        Range [-1, 1].
-    asked_by : str
-        The option's name without its dashes, or ``widget``.
-    """
-
-    time: datetime.datetime
-    emotion: str
+    time: datetime.datetime  #: in UTC, to the second
+    emotion: str  #: of Plutchik's wheel, or ``neutral``
+    #: range [-1, 1]
     valence: float
     arousal: float
-    asked_by: str
+    asked_by: str  #: the option's name without its dashes, or ``widget``
 
 
 @dataclass(frozen=True)
 class History:
-    """What was remembered.
+    """What was remembered."""
 
-    Attributes
-    ----------
-    wishes : tuple of Wish
-        In the order in which they were written.
-    problems : tuple of str
-        One for each line of the file that is not a wish: its number, and what is wrong with it.
-    """
-
-    wishes: tuple[Wish, ...]
+    wishes: tuple[Wish, ...]  #: in the order in which they were written
+    #: one for each line of the file that is not a wish: its number, and what is wrong with it
     problems: tuple[str, ...] = ()
 
 

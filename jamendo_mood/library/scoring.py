@@ -36,24 +36,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Scores and mean embeddings of the tracks of a store.
+    """Scores and mean embeddings of the tracks of a store."""
 
-    Attributes
-    ----------
-    keys : tuple of str
-        The n tracks.
-    stamps : int64 array (n,)
-        When each embedding was written, in nanoseconds.
-    means : float32 array (n, dim)
-        The mean of each embedding over its frames.
-    scores : float32 array (n, targets)
-        Range [0, 1], or on the scale of values; no columns without a tagger.
-    """
-
-    keys: tuple[str, ...]
-    stamps: npt.NDArray[np.int64]
-    means: Array
-    scores: Array
+    keys: tuple[str, ...]  #: the n tracks
+    stamps: npt.NDArray[np.int64]  #: int64 (n,): when each embedding was written, in nanoseconds
+    means: Array  #: float32 (n, dim): the mean of each embedding over its frames
+    scores: Array  #: float32 (n, targets): range [0, 1], or on the scale of values; no columns without a tagger
 
     def select(self, rows: list[int]) -> Scored:
         """The tracks in these rows."""

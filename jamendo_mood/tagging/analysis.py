@@ -56,27 +56,16 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a widget accepts.
+    """What a widget accepts."""
 
-    Attributes
-    ----------
-    size_bytes : int
-        Of one uploaded file.
-    length_s : float
-        Of its sound.
-    paths : bool
-        Whether the browser may name files of the machine that runs Python: yes in one's own notebook, never on a page
-        for others. Where it may not, files are taken for those of strangers.
-    scratch : Path or None
-        Where uploads live until they are tagged; None is the system's folder for temporary files.
-    page : tuple of (str, str)
-        On a web page of its own: name and address of each tab.
-    """
-
-    size_bytes: int = 200 * MEGABYTE
-    length_s: float = 2 * 3600.0
+    size_bytes: int = 200 * MEGABYTE  #: of one uploaded file
+    length_s: float = 2 * 3600.0  #: of its sound
+    #: whether the browser may name files of the machine that runs Python: yes in one's own notebook, never on a page
+    #: for others. Where it may not, files are taken for those of strangers.
     paths: bool = True
+    #: where uploads live until they are tagged; None is the system's folder for temporary files
     scratch: Path | None = None
+    #: on a web page of its own: name and address of each tab
     page: tuple[tuple[str, str], ...] = ()
 
     def check_size(self, name: str, size_bytes: int) -> None:
@@ -281,19 +270,13 @@ SCORED_FRAMES = 4_096  # of copies of a track that are scored together: more cos
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """How much each stretch of a track carried each tag.
+    """How much each stretch of a track carried each tag."""
 
-    Attributes
-    ----------
-    starts_s, ends_s : float32 arrays (stretches,)
-        The stretches, in order: together they are the whole track. There are none of a track too short to be cut.
-    weights : float32 array (stretches, targets)
-        By how much the log-odds of the track's score fall when the stretch is left out; 0.7 halves the odds. Of values
-        by how much the value falls. Negative where the track scores higher without it.
-    """
-
+    #: float32 (stretches,): in order, together the whole track; there are none of a track too short to be cut
     starts_s: Array
     ends_s: Array
+    #: float32 (stretches, targets): by how much the log-odds of the track's score fall when the stretch is left out
+    #: (0.7 halves the odds), of values by how much the value falls; negative where the track scores higher without it
     weights: Array
 
     def carried(self, tag_index: int, count: int = 3) -> list[tuple[float, float, float]]:

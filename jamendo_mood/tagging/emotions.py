@@ -105,30 +105,17 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Emotion:
-    """One of the 24 emotions of Plutchik's wheel, or `NEUTRAL`.
-
-    Attributes
-    ----------
-    name : str
-    family : str
-        The name of the petal it lies on: that of its emotion of middle intensity.
-    intensity : int
-        1 (mild, at the petal's tip), 2 or 3 (strong, at the centre); 0 of what is neutral.
-    angle_deg : float
-        Of the petal, clockwise from the top, where joy is; opposite emotions are 180 apart.
-    valence, arousal : float
-        Range [-1, 1]. Neighbours on the plane need not be alike: fear and anger differ in what this plane leaves out.
-    face : str
-        What a face shows of it, a key of `FACES`: that of its petal, where the petal has one. Trust and anticipation
-        have none, and boredom turns up no nose: they wear the face that lies nearest.
-    """
+    """One of the 24 emotions of Plutchik's wheel, or `NEUTRAL`."""
 
     name: str
-    family: str
-    intensity: int
-    angle_deg: float
+    family: str  #: the name of the petal it lies on: that of its emotion of middle intensity
+    intensity: int  #: 1 (mild, at the petal's tip), 2 or 3 (strong, at the centre); 0 of what is neutral
+    angle_deg: float  #: of the petal, clockwise from the top, where joy is; opposite emotions are 180 apart
+    #: range [-1, 1]. Neighbours on the plane need not be alike: fear and anger differ in what this plane leaves out.
     valence: float
     arousal: float
+    #: what a face shows of it, a key of `FACES`: that of its petal, where the petal has one. Trust and anticipation
+    #: have none, and boredom turns up no nose: they wear the face that lies nearest.
     face: str
 
     @property
@@ -159,29 +146,17 @@ CLUSTERS: dict[int, Place] = {
 
 @dataclass(frozen=True)
 class PlaceDescription:
-    """What a place on the plane is called.
+    """What a place on the plane is called."""
 
-    Attributes
-    ----------
-    valence, arousal : float
-        Range [-1, 1].
-    quadrant : str
-        ``Q1`` to ``Q4``.
-    cluster : int
-        Of MIREX, 1 to 5.
-    emotion, family : str
-        The nearest of Plutchik's 24, and its petal.
-    face : str
-        A key of `FACES`.
-    """
-
+    #: range [-1, 1]
     valence: float
     arousal: float
-    quadrant: str
-    cluster: int
+    quadrant: str  #: ``Q1`` to ``Q4``
+    cluster: int  #: of MIREX, 1 to 5
+    #: the nearest of Plutchik's 24, and its petal
     emotion: str
     family: str
-    face: str
+    face: str  #: a key of `FACES`
 
     def __str__(self) -> str:
         return (

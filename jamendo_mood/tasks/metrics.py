@@ -268,17 +268,11 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Metrics in each bootstrap sample; the order of samples depends on the seed alone.
+    """Metrics in each bootstrap sample; the order of samples depends on the seed alone."""
 
-    Attributes
-    ----------
-    metrics : dict of float64 array (rounds,)
-        The headline metrics, by their official names; NaN in a sample in which one is not defined.
-    precision : float64 array (k, rounds)
-        PR-AUC of each tag; NaN in a sample without its positives, and for classes and values.
-    """
-
+    #: the headline metrics (rounds,) by their official names; NaN in a sample in which one is not defined
     metrics: dict[str, Floats]
+    #: (k, rounds): PR-AUC of each tag; NaN in a sample without its positives, and for classes and values
     precision: Floats
 
     def intervals(self, figures: Mapping[str, float]) -> dict[str, tuple[float, float]]:

@@ -32,39 +32,20 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Alteration:
-    """What is done to one copy; of the sound, what is None or 0 stays as it was.
+    """What is done to one copy; of the sound, what is None or 0 stays as it was."""
 
-    Attributes
-    ----------
-    snr_db : float or None
-        White noise, that much below the sound; of each minute by itself.
-    shift_s : float
-        Seconds that are left out at the start, at most half of what there is in the first minute.
-    gain_db : float
-    pitch_semitones : float
-        Up or down, at the same tempo.
-    """
-
-    snr_db: float | None = None
-    shift_s: float = 0.0
+    snr_db: float | None = None  #: white noise, that much below the sound; of each minute by itself
+    shift_s: float = 0.0  #: seconds that are left out at the start, at most half of what there is in the first minute
     gain_db: float = 0.0
-    pitch_semitones: float = 0.0
+    pitch_semitones: float = 0.0  #: up or down, at the same tempo
 
 
 @dataclass(frozen=True)
 class WaveAugmentation:
-    """What copies are made, each altered in its own way: the range that each number of an `Alteration` is drawn from.
+    """What copies are made, each altered in its own way: the range each number of an `Alteration` is drawn from."""
 
-    Attributes
-    ----------
-    copies : int
-        Of each track.
-    snr_db, shift_s, gain_db, pitch_semitones : (float, float) or None
-        Least and greatest; None leaves the sound alone.
-    seed : int
-    """
-
-    copies: int = 1
+    copies: int = 1  #: of each track
+    #: least and greatest; None leaves the sound alone
     snr_db: Range | None = (15.0, 40.0)
     shift_s: Range | None = (0.0, 5.0)
     gain_db: Range | None = (-9.0, 3.0)
@@ -319,25 +300,15 @@ Batch = tuple[tuple[Array, Array], Array]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to examples before a head learns from them.
+    """What is done to examples before a head learns from them."""
 
-    Attributes
-    ----------
-    crop : int
-        Rows taken of a track, each drawn at random from one of as many stretches of equal length.
-    mixup : float
-        Examples are mixed in pairs, inputs and targets alike, with a share drawn from Beta(mixup, mixup); 0 mixes none.
-        [Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018]
-    frame_dropout : float
-        Share of rows that are masked, in [0, 1); one row of a track always stays.
-    smoothing : float
-        Targets 0 and 1 of tags become s / 2 and 1 - s / 2, s in [0, 1); of k classes, s / k and 1 - s + s / k. It is
-        done before batches are drawn, see `tasks.kind.Kind.smooth`.
-    """
-
-    crop: int = 5
+    crop: int = 5  #: rows taken of a track, each drawn at random from one of as many stretches of equal length
+    #: examples are mixed in pairs, inputs and targets alike, with a share drawn from Beta(mixup, mixup); 0 mixes none
+    #: (Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018)
     mixup: float = 1.0
-    frame_dropout: float = 0.0
+    frame_dropout: float = 0.0  #: share of rows that are masked, in [0, 1); one row of a track always stays
+    #: targets 0 and 1 of tags become s / 2 and 1 - s / 2, s in [0, 1); of k classes, s / k and 1 - s + s / k. It is
+    #: done before batches are drawn, see `tasks.kind.Kind.smooth`.
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:

@@ -32,34 +32,18 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """What a head is built from.
+    """What a head is built from."""
 
-    Attributes
-    ----------
-    name : str
-        A key of `HEADS`.
-    pooling : str
-        What it sees of a track, a key of `train.POOLINGS`: ``frames``, ``mean`` or ``mean+std``.
-    hidden : int
-        Units of a hidden layer, where there are any; channels of the last one of ``cnn``.
-    layers : int
-        Hidden layers.
-    dropout : float
-        Share of hidden units dropped in training, in [0, 1).
-    l2 : float
-        Penalty on the squared weights that lead to one target: a linear head is then one logistic regression per tag
-        with ``C = 1 / (2 * l2)``, whatever the number of tags and of examples.
-    clip : float
-        Standardised inputs are kept within so many standard deviations; 0 leaves them as they are. For features with
-        long tails, such as openSMILE's.
-    """
-
-    name: str = "attention"
-    pooling: str = "frames"
-    hidden: int = 600
-    layers: int = 3
-    dropout: float = 0.2
+    name: str = "attention"  #: a key of `HEADS`
+    pooling: str = "frames"  #: what it sees of a track, a key of `train.POOLINGS`: ``frames``, ``mean`` or ``mean+std``
+    hidden: int = 600  #: units of a hidden layer, where there are any; channels of the last one of ``cnn``
+    layers: int = 3  #: hidden layers
+    dropout: float = 0.2  #: share of hidden units dropped in training, in [0, 1)
+    #: penalty on the squared weights that lead to one target: a linear head is then one logistic regression per tag
+    #: with ``C = 1 / (2 * l2)``, whatever the number of tags and of examples
     l2: float = 0.0
+    #: standardised inputs are kept within so many standard deviations; 0 leaves them as they are. For features with
+    #: long tails, such as openSMILE's.
     clip: float = 0.0
 
     def __post_init__(self) -> None:
@@ -206,19 +190,14 @@ def _add_cnn(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
 
 
 class Head(NamedTuple):
-    """A head: what stands between the standardised rows and the scores, and how large it is.
+    """A head: what stands between the standardised rows and the scores, and how large it is."""
 
-    Attributes
-    ----------
-    build : callable (config, rows, weights, scores) -> Keras tensor (n, targets)
-        `rows` are the standardised rows (n, rows, width), `weights` (n, rows, 1) are 0 where a row is padding, `scores`
-        is the last layer, to be called once.
-    size : callable (config, width) -> (int, int), or None
-        How many numbers its hidden layers have for rows of this width, and how many numbers the last layer sees: told
-        before it is built, since building takes their memory, whoever asked for it. None: a tagger's word is taken.
-    """
-
+    #: (config, rows, weights, scores) -> Keras tensor (n, targets): `rows` are the standardised rows (n, rows, width),
+    #: `weights` (n, rows, 1) are 0 where a row is padding, `scores` is the last layer, to be called once
     build: Callable[[HeadConfig, Any, Any, Any], Any]
+    #: (config, width) -> how many numbers its hidden layers have for rows of this width, and how many the last layer
+    #: sees: told before it is built, since building takes their memory, whoever asked for it. None: a tagger's word is
+    #: taken.
     size: Callable[[HeadConfig, int], tuple[int, int]] | None = None
 
 
