@@ -238,12 +238,7 @@ MAX_FILES = 100
 
 
 class Room:
-    """Bytes on disk, and files, that uploads take together, of one page or of all visitors.
-
-    Parameters
-    ----------
-    max_bytes, max_files : int
-    """
+    """Bytes on disk, and files, that uploads take together, of one page or of all visitors."""
 
     def __init__(self, max_bytes: int, max_files: int = MAX_FILES) -> None:
         self._left = [max_bytes, max_files]
@@ -344,14 +339,8 @@ class Uploads:
     def add(self, identity: str, offset: int, piece: bytes | memoryview) -> int:
         """Append a piece; returns the number of bytes received so far.
 
-        Raises
-        ------
-        UsageError
-            There is no such upload, or this is not its next piece.
-        BusyError
-            Too much is there already.
-        DiskFullError
-            The disk is full.
+        Raises `UsageError` if there is no such upload, or this is not its next piece; `BusyError` if too much is there
+        already; `DiskFullError` if the disk is full.
         """
         upload = self._files.get(identity)
         fits = upload is not None and offset == upload.received and offset + len(piece) <= upload.size_bytes

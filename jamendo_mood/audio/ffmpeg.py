@@ -102,10 +102,7 @@ class Done:
 def find_ffmpeg() -> str:
     """Path of ffmpeg: the one on the PATH if it starts, else the binary of the ``imageio-ffmpeg`` wheel.
 
-    Raises
-    ------
-    UsageError
-        Neither is there, or starts.
+    Raises `UsageError` if neither is there, or starts.
     """
     on_path = shutil.which("ffmpeg")
     broken = _why_broken(on_path) if on_path else ""

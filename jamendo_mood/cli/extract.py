@@ -239,10 +239,7 @@ def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[
 def _read_augmentation(arguments: argparse.Namespace) -> WaveAugmentation | None:
     """What copies `extract` is to make; None if none.
 
-    Raises
-    ------
-    UsageError
-        Options are missing, or do not go with each other.
+    Raises `UsageError` if options are missing, or do not go with each other.
     """
     given = [name for name in ("task", "data", "split") if getattr(arguments, name) is not None]
     if arguments.augment is None:
@@ -283,10 +280,7 @@ def _turn_to_copies(
 def _check_places(arguments: argparse.Namespace) -> None:
     """Refuse what only goes with `--ray`, and what does not.
 
-    Raises
-    ------
-    UsageError
-        URLs or other options of a cluster without `--ray`, or downloads with it.
+    Raises `UsageError` for URLs or other options of a cluster without `--ray`, and for downloads with it.
     """
     if arguments.ray is not None:
         if arguments.from_jamendo is not None:

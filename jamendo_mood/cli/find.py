@@ -152,10 +152,7 @@ class End:
 def _choose_path(arguments: argparse.Namespace) -> list[End]:
     """The ends of `playlist`'s path through the plane: none for one by moods, one for a place.
 
-    Raises
-    ------
-    UsageError
-        An emotion is unknown, or the options contradict each other.
+    Raises `UsageError` if an emotion is unknown, or the options contradict each other.
     """
     path = []
     for option in ("at", "emotion", "emotion_of", "to", "to_emotion"):

@@ -273,12 +273,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 def read_tag_places(tagger: Tagger, file: Path | None) -> Mapping[str, Place]:
     """The table of tags that `--places` names, or our own.
 
-    Raises
-    ------
-    DataError
-        The file is no such table.
-    UsageError
-        It has none of the tagger's tags.
+    Raises `DataError` if the file is no such table; `UsageError` if it has none of the tagger's tags.
     """
     from jamendo_mood.tagging.emotions import PLACES, read_places
 

@@ -118,13 +118,7 @@ class Dataset:
         return plaintext.to_html(caption, parts[:MAX_SHOWN_PARTS], ("part", "tracks", "artists"))
 
     def rows(self, part: str) -> npt.NDArray[np.intp]:
-        """The rows of a part, in the order of the data set's files.
-
-        Raises
-        ------
-        UsageError
-            There is no such part.
-        """
+        """The rows of a part, in the order of the data set's files; `UsageError` if there is no such part."""
         if part not in self.parts:
             known = ", ".join(self.parts)
             raise UsageError(f"the data of task {self.task.name!r} has no part {part!r} (it has: {known})")
@@ -250,10 +244,7 @@ def assign_folds(
 def make_parts(folds: npt.NDArray[np.intp], split: int) -> Mapping[str, npt.NDArray[np.intp]]:
     """Rows of each part: fold `split` is the test part, the next one the validation part, the others train.
 
-    Raises
-    ------
-    UsageError
-        There is no such fold.
+    Raises `UsageError` if there is no such fold.
     """
     count = int(folds.max()) + 1
     if not 0 <= split < count:

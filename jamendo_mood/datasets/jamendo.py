@@ -198,12 +198,7 @@ QUALITIES = {
 def read_list(quality: Quality, table: Path) -> dict[str, str]:
     """MTG's list of SHA-256 by key; it is beside the table of tracks, or in one of the two folders above.
 
-    Raises
-    ------
-    UsageError
-        The list is not there.
-    DataError
-        The list is damaged.
+    Raises `UsageError` if the list is not there; `DataError` if the list is damaged.
     """
     for folder in list(table.absolute().parents)[:3]:
         if checksums := read_checksums(folder, quality.checksums_name):

@@ -99,10 +99,7 @@ def read_texts(path: Path, song: str, columns: Sequence[str]) -> dict[str, dict[
 def gather_curves(path: Path, moments: Ratings) -> dict[str, Curve]:
     """Curves by song, from a table with a line per moment: times in its first column, targets in the others.
 
-    Raises
-    ------
-    DataError
-        The times of a song do not increase.
+    Raises `DataError` if the times of a song do not increase.
     """
     lines: dict[str, list[int]] = {}
     for row, song in enumerate(moments.songs):

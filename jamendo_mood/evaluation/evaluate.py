@@ -371,13 +371,7 @@ def save_mediaeval(
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
-    """Read a 2-D ``.npy`` file.
-
-    Raises
-    ------
-    DataError
-        It is missing, damaged or not 2-D.
-    """
+    """Read a 2-D ``.npy`` file; `DataError` if it is missing, damaged or not 2-D."""
     try:
         array: npt.NDArray[Any] = files.read_array(path)
     except files.DAMAGES as error:
@@ -402,23 +396,14 @@ def read_bools(path: Path) -> Bools:
 
 
 def read_tags(path: Path) -> tuple[str, ...]:
-    """Read names of tags, one a line.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read.
-    """
+    """Read names of tags, one a line; `DataError` if the file cannot be read."""
     return tuple(row[0] for row in read_table(path, ()) if row)
 
 
 def read_thresholds(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
     """Read the official form of thresholds: a tag and its threshold in each line, with a tab between.
 
-    Raises
-    ------
-    DataError
-        It is not in that form.
+    Raises `DataError` if it is not in that form.
     """
     rows = read_table(path, ())
     try:

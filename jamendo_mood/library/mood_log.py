@@ -77,10 +77,7 @@ def wish_for(place: Place, asked_by: str, time: datetime.datetime, emotion: str 
 def remember(wishes: Sequence[Wish], path: Path | None = None) -> Path:
     """Add wishes to the file, which only its owner can read; returns its path.
 
-    Raises
-    ------
-    DiskFullError, UsageError
-        The file cannot be written; none of these wishes was.
+    Raises `DiskFullError` or `UsageError` if the file cannot be written; none of these wishes was.
     """
     path = default_path() if path is None else path
     text = "".join(json.dumps({**asdict(wish), "time": wish.time.isoformat()}) + "\n" for wish in wishes)
@@ -93,10 +90,7 @@ def remember(wishes: Sequence[Wish], path: Path | None = None) -> Path:
 def read(path: Path | None = None) -> History:
     """What was remembered; nothing if there is no file.
 
-    Raises
-    ------
-    UsageError
-        The file cannot be read.
+    Raises `UsageError` if the file cannot be read.
     """
     path = default_path() if path is None else path
     try:
@@ -139,10 +133,7 @@ def _reason(error: Exception) -> str:
 def forget(path: Path | None = None) -> bool:
     """Delete all that was remembered; returns whether there was anything.
 
-    Raises
-    ------
-    UsageError
-        It cannot be deleted.
+    Raises `UsageError` if it cannot be deleted.
     """
     path = default_path() if path is None else path
     try:

@@ -263,10 +263,7 @@ class EmbeddingStore(Mapping[str, Array]):
 class PackedEmbeddings(Mapping[str, Array]):
     """A store's packed file, memory-mapped: the embeddings of any track without opening another file.
 
-    Raises
-    ------
-    StoreError
-        The store is not packed, or the two packed files do not belong together.
+    Raises `StoreError` if the store is not packed, or the two packed files do not belong together.
     """
 
     def __init__(self, root: Path | str) -> None:

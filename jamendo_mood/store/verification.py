@@ -84,10 +84,7 @@ class _Whole:
 def verify_store(root: Path, on_progress: OnProgress = lambda _done, _total: None) -> Verification:
     """Check every file of a store; `on_progress` is called with the embeddings done and all of them, after each.
 
-    Raises
-    ------
-    UsageError
-        There is no store: no folder, or neither a manifest nor an embedding says what made it.
+    Raises `UsageError` if there is no store: no folder, or neither a manifest nor an embedding says what made it.
     """
     if not root.is_dir():
         raise UsageError(f"{root}: no embedding store there (no such folder)")

@@ -168,10 +168,7 @@ class PlaceDescription:
 def describe_place(valence: float, arousal: float) -> PlaceDescription:
     """All that this table says of a place.
 
-    Raises
-    ------
-    UsageError
-        A number is not from -1 to 1; so too for the functions below.
+    Raises `UsageError` if a number is not from -1 to 1; so too for the functions below.
     """
     emotion = nearest_emotion(valence, arousal)
     return PlaceDescription(
@@ -245,10 +242,7 @@ def face_of(valence: float, arousal: float) -> str:
 def find_emotion(name: str) -> Emotion:
     """The emotion of a name in upper or lower case: one of the wheel, of a face, or a synonym.
 
-    Raises
-    ------
-    UsageError
-        There is none of that name; the message names the nearest, or else all.
+    Raises `UsageError` if there is none of that name; the message names the nearest, or else all.
     """
     plain = name.strip().lower()
     emotion = _ALL.get(SYNONYMS.get(plain, plain))

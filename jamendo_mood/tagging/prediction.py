@@ -188,10 +188,7 @@ def predict_files(
 ) -> Generator[tuple[Path, Prediction | str], None, None]:
     """Score audio files, decoding ahead of the network; yields each file with its prediction or its error.
 
-    Raises
-    ------
-    UsageError
-        The tagger needs another embedder.
+    Raises `UsageError` if the tagger needs another embedder.
     """
     tagger.check_spec(embedder.spec)
     by_key: Mapping[str, Path] = {str(number): path for number, path in enumerate(paths)}
@@ -212,12 +209,7 @@ def predict_files(
 def predict_stored(store: EmbeddingStore, tagger: Tagger) -> Iterator[Prediction]:
     """Score every track of a store.
 
-    Raises
-    ------
-    UsageError
-        The tagger needs another embedder.
-    DataError
-        An embedding holds NaN or infinity.
+    Raises `UsageError` if the tagger needs another embedder; `DataError` if an embedding holds NaN or infinity.
     """
     tagger.check_spec(store.spec)
     for key in store:

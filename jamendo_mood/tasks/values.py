@@ -128,10 +128,7 @@ def mean_r2(truth: Array, predictions: Array) -> float:
 def score_values(truth: Array, predictions: Array, _: object = None) -> dict[str, float]:
     """The headline metrics of predicted values, each the mean over the targets: ``CCC``, ``Pearson``, ``R2``, ``RMSE``.
 
-    Raises
-    ------
-    DataError
-        Shapes differ, a prediction is not a number, or no target varies.
+    Raises `DataError` if shapes differ, a prediction is not a number, or no target varies.
     """
     check_values(truth, predictions)
     return {name: _mean(figures) for name, figures in value_rows(truth, predictions).items() if name in _HEADLINE}

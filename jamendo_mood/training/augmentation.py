@@ -217,13 +217,7 @@ def training_keys(dataset: Dataset) -> list[str]:
 
 
 def check_whole(dataset: Dataset) -> None:
-    """Refuse data that know moments of their tracks: in a copy, these are elsewhere.
-
-    Raises
-    ------
-    UsageError
-        They do.
-    """
+    """`UsageError` for data that know moments of their tracks: in a copy, these are elsewhere."""
     if dataset.curves is not None:
         raise UsageError(
             f"task {dataset.task.name!r} has labels for moments, which a copy that starts later does not have where "
@@ -239,13 +233,7 @@ def mark_embedder(embedder: Embedder, augmentation: WaveAugmentation) -> Embedde
 
 
 def plain_spec(spec: EmbedderSpec) -> EmbedderSpec:
-    """The spec of the tracks that copies of this spec belong to.
-
-    Raises
-    ------
-    UsageError
-        It is not the spec of copies.
-    """
+    """The spec of the tracks that copies of this spec belong to; `UsageError` if it is not the spec of copies."""
     usual, marked, _ = spec.variant.partition(AUGMENTED)
     if not marked:
         raise UsageError(f"these are not copies but embeddings of {spec}; `jamendo-mood extract --augment` makes some")

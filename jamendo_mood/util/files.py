@@ -47,10 +47,7 @@ _DRAFT = re.compile(r"\..+-[0-9a-f]{16}\.tmp", re.DOTALL)
 def write_atomically(path: Path, write: Write) -> None:
     """Write a file under another name in its folder, flush it to disk, and rename it: the file is whole or not there.
 
-    Raises
-    ------
-    StoreError, DiskFullError
-        The file cannot be written; nothing is left behind.
+    Raises `StoreError` or `DiskFullError` if the file cannot be written; nothing is left behind.
     """
     write_together({path: write})
 
@@ -58,10 +55,8 @@ def write_atomically(path: Path, write: Write) -> None:
 def write_together(writes: Mapping[Path, Write]) -> None:
     """Write several files like `write_atomically`; none is replaced before all of them are on the disk.
 
-    Raises
-    ------
-    StoreError, DiskFullError
-        One cannot be written; the files are as they were, and nothing is left behind.
+    Raises `StoreError` or `DiskFullError` if one cannot be written; the files are as they were, and nothing is left
+    behind.
     """
     with contextlib.ExitStack() as stack:
         drafts = {path: stack.enter_context(_written(path, write)) for path, write in writes.items()}
@@ -392,10 +387,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
 def read_up_to(file: IO[bytes], size: int) -> memoryview:
     """The next bytes of a file, `size` or as many as there are; arrays that are views of them can be written to.
 
-    Raises
-    ------
-    OSError
-        There is no memory for as many.
+    Raises `OSError` if there is no memory for as many.
     """
     try:
         content = np.empty(size, np.uint8).data
@@ -518,13 +510,9 @@ class _PlainTabs(csv.Dialect):
 def read_table(path: Path, columns: tuple[str, ...], max_bytes: int = MAX_TABLE_BYTES) -> list[list[str]]:
     """Read a table whose header starts with `columns` (none: it has no header); a row may have more cells than that.
 
-    A ``.csv`` file has commas and quotes, any other has tabs and takes quotes as they are. It may have
-    `max_bytes` bytes.
-
-    Raises
-    ------
-    DataError
-        The file is missing, is not text, has another header, or a row has too few cells; with the line's number.
+    A ``.csv`` file has commas and quotes, any other has tabs and takes quotes as they are. It may have `max_bytes`
+    bytes. Raises `DataError` if the file is missing, is not text, has another header, or a row has too few cells; with
+    the line's number.
     """
     dialect = (csv.excel, ",") if path.suffix == ".csv" else (_PlainTabs, "\t")
     rows = _read_rows(read_text(path, max_bytes=max_bytes), path, *dialect)
@@ -586,13 +574,7 @@ def _read_rows(text: str, path: Path, dialect: type[csv.Dialect], delimiter: str
 
 
 def read_text(path: Path, encoding: str = "utf-8-sig", max_bytes: int = MAX_TABLE_BYTES) -> str:
-    """Read the text of a table.
-
-    Raises
-    ------
-    DataError
-        The file is missing, is not text, or has more than `max_bytes` bytes.
-    """
+    """Read the text of a table; `DataError` if the file is missing, is not text, or has more than `max_bytes` bytes."""
     try:
         content = io.BytesIO(read_bytes(path, max_bytes))
         text = io.TextIOWrapper(content, encoding, newline="").read()

@@ -66,12 +66,8 @@ class Link:
     ) -> urllib3.Retry:
         """Wait 1, 2, 4, ... seconds or as long as the server asks, and return what is left of the attempts.
 
-        Raises
-        ------
-        DownloadError
-            It was the last attempt, or the server asks for more than an hour.
-        StoppedError
-            The run ends.
+        Raises `DownloadError` if it was the last attempt, or the server asks for more than an hour; `StoppedError` if
+        the run ends.
         """
         self.check()
         reason = _describe(error).removeprefix(f"{url}: ")
