@@ -156,29 +156,11 @@ def stoppable(work: Callable[[], None], is_stopped: Callable[[], bool]) -> Calla
 
 
 def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, max_bytes: int = MAX_BYTES) -> Done:
-    """Run ffmpeg to its end.
+    """Run ffmpeg to its end; its input is ``-`` (the bytes `fed`, samples of ours) or the absolute path of a file.
 
-    Parameters
-    ----------
-    *arguments : str
-        Without the program. The input is ``-`` (samples of ours) or the absolute path of a file.
-    fed : bytes
-        Written to its standard input.
-    writes : Path or None
-        The file that it writes, if it does.
-    max_bytes : int
-        The most that it may write, there and to its standard output.
-
-    Raises
-    ------
-    AudioError
-        It took longer than it may (see `GRACE_S`).
-    TooMuchError
-        It wrote more than `max_bytes`.
-    CancelledError
-        See `stopped_by`.
-    UsageError
-        There is no ffmpeg.
+    `writes` is the file that it writes, if it does; there and to its standard output go at most `max_bytes`. Raises
+    `AudioError` if it takes longer than it may (see `GRACE_S`), `TooMuchError` if it writes more, `CancelledError` (see
+    `stopped_by`), and `UsageError` if there is no ffmpeg.
     """
     source = arguments[arguments.index("-i") + 1]
     command = [find_ffmpeg(), "-hide_banner", *_guard(arguments)]

@@ -88,18 +88,8 @@ class WaveAugmentation:
 def alter(waves: Iterable[Wave], alteration: Alteration, rng: np.random.Generator) -> Iterator[Wave]:
     """Alter a track, stretch by stretch; the pitch first, noise last, so that the noise is as far below as is said.
 
-    Parameters
-    ----------
-    waves : float32 arrays (samples,)
-        Consecutive stretches at 16 kHz, range [-1, 1]; a minute each, whatever is to follow.
-    alteration : Alteration
-    rng : Generator
-        The noise is drawn from it.
-
-    Yields
-    ------
-    float32 array (samples,)
-        Range [-1, 1]: what gain makes louder than full scale is clipped.
+    The stretches, float32 (samples,) at 16 kHz in [-1, 1], are a minute each, whatever is to follow. What gain makes
+    louder than full scale is clipped.
     """
     for number, wave in enumerate(waves):
         altered = start_later(wave, alteration.shift_s) if number == 0 else wave
@@ -130,22 +120,9 @@ def add_noise(wave: Wave, snr_db: float, rng: np.random.Generator) -> Wave:
 def shift_pitch(wave: Wave, semitones: float) -> Wave:
     """Move the pitch of a wave at the same tempo and length, by ffmpeg: faster sound, slowed down again.
 
-    Parameters
-    ----------
-    wave : float32 array (samples,)
-        At 16 kHz.
-    semitones : float
-        From -12 to 12. Upwards, the highest octaves go beyond 8 kHz and are lost; downwards, the top stays empty.
-
-    Returns
-    -------
-    float32 array (samples,)
-        Sounds lie where they were but for some 20 ms: ffmpeg looks for places where the wave fits itself (WSOLA).
-
-    Raises
-    ------
-    AudioError
-        ffmpeg failed.
+    Sounds of the wave, float32 (samples,) at 16 kHz, lie where they were but for some 20 ms: ffmpeg looks for places
+    where the wave fits itself (WSOLA). Upwards, the highest octaves go beyond 8 kHz and are lost; downwards, the top
+    stays empty. Raises `AudioError` if ffmpeg fails.
 
     References
     ----------
@@ -208,10 +185,7 @@ def list_copies(files: Mapping[str, T], keys: Iterable[str], augmentation: WaveA
 
 
 def training_keys(dataset: Dataset) -> list[str]:
-    """The keys of the tracks that copies may be made of: those of the training part.
-
-    Raises: as `check_whole`.
-    """
+    """The keys of the tracks that copies may be made of, those of the training part; raises as `check_whole` does."""
     check_whole(dataset)
     return [dataset.tracks[row].key for row in dataset.rows(dataset.train)]
 
@@ -243,20 +217,8 @@ def plain_spec(spec: EmbedderSpec) -> EmbedderSpec:
 def add_copies(train: Examples, spec: EmbedderSpec, copies: Copies) -> Examples:
     """The training part, and after it the copies of its tracks; each goes by the name and artist of its track.
 
-    Parameters
-    ----------
-    train : Examples
-        Of whole tracks.
-    spec : EmbedderSpec
-        What its embeddings were made with.
-    copies : store of copies
-
-    Raises
-    ------
-    UsageError
-        The store holds no copies, copies of other embeddings, or none of these tracks.
-    DataError
-        An embedding holds NaN or infinity.
+    `spec` is what the tracks are embedded by. Raises `UsageError` if the store holds no copies, copies of other
+    embeddings, or none of these tracks; `DataError` if an embedding holds NaN or infinity.
     """
     if not spec.accepts(plain_spec(copies.spec)):
         raise UsageError(f"the tracks are embedded by {spec}, their copies by {copies.spec}")
@@ -300,33 +262,18 @@ class Augmentation:
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if (
-            self.crop < 1
-            or not 0 <= self.mixup < np.inf
-            or not 0 <= self.frame_dropout < 1
-            or not 0 <= self.smoothing < 1
-        ):
+        shares = (self.frame_dropout, self.smoothing)
+        if self.crop < 1 or not 0 <= self.mixup < np.inf or not all(0 <= share < 1 for share in shares):
             raise UsageError("crop must be from 1 up, mixup from 0 up, frame dropout and smoothing in [0, 1)")
 
 
 def draw_batches(
     tracks: Sequence[Array], Y: Array, size: int, augment: Augmentation, rng: np.random.Generator
 ) -> Iterator[Batch]:
-    """Yield batches for ever; every so many are a pass over all tracks in a new order.
+    """Yield batches ((rows, mask), targets) for ever; every so many are a pass over all tracks in a new order.
 
-    Parameters
-    ----------
-    tracks : n float32 arrays (rows, width)
-    Y : float32 array (n, targets)
-    size : int
-        Examples a batch; the last of a pass may be smaller.
-    augment : Augmentation
-    rng : Generator
-
-    Yields
-    ------
-    (rows, mask), targets
-        float32 (b, r, width), (b, r) and (b, targets), with r the crop, or the longest track if that is shorter.
+    From n float32 arrays (rows, width) and (n, targets) to float32 (b, r, width), (b, r) and (b, targets): b is `size`,
+    in the last of a pass it may be less, and r the crop, or the longest track if that is shorter.
     """
     count = min(augment.crop, max(map(len, tracks)))
     while True:

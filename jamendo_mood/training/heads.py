@@ -58,21 +58,11 @@ class HeadConfig:
 
 
 def build_head(config: HeadConfig, dim: int, targets: int, activation: str, examples: int = 1) -> Any:
-    """Build an untrained head, a Keras model.
+    """Build an untrained head for frames of `dim` numbers, a Keras model.
 
     It maps rows (n, rows, width) and their mask (n, rows) to scores (n, targets). Its first layer standardises the
-    rows and is to be adapted to the training part.
-
-    Parameters
-    ----------
-    config : HeadConfig
-    dim : int
-        Numbers a frame.
-    targets : int
-    activation : str
-        Keras' name for what turns the last layer's sums into scores.
-    examples : int
-        How many it is to be trained on, which the penalty goes by.
+    rows and is to be adapted to the training part. `activation` is Keras' name for what turns the last layer's sums
+    into scores, `examples` how many it is to be trained on, which the penalty goes by.
     """
     keras = import_quietly("keras")
 
@@ -143,8 +133,6 @@ def _add_mlp(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
 def _add_attention(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
     """Hidden layers on each row, and gates that weigh each feature of each row before the mean is taken.
 
-    References
-    ----------
     Kong et al., "Weakly Labelled AudioSet Tagging with Attention Neural Networks", TASLP 2019: the feature-level
     attention model.
     """
@@ -169,8 +157,6 @@ def _add_conv1d(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
 def _add_gru(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
     """Gated recurrent units in both directions; scores of where each ends. The order of the rows counts.
 
-    References
-    ----------
     Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", EMNLP 2014.
     """
     keras = import_quietly("keras")
@@ -262,14 +248,7 @@ def register_head(name: str, build: Callable[[HeadConfig, Any, Any, Any], Any]) 
 
 
 def count_weights(config: HeadConfig, dim: int, targets: int) -> int | None:
-    """How many numbers a head has; None where it does not say before it is built.
-
-    Parameters
-    ----------
-    config : HeadConfig
-    dim, targets : int
-        As for `build_head`.
-    """
+    """How many numbers a head has, see `build_head`; None where it does not say before it is built."""
     size = HEADS[config.name].size
     if size is None:
         return None
@@ -286,19 +265,9 @@ def convolve(rows: Any, stacks: int, channels: int, blocks: int) -> Any:
     """Features of each row, which is one patch: (n, rows, stacks * 96 * bands) -> (n, rows, channels).
 
     Each block is a 3 x 3 convolution, normalised over the batch, and halves the picture; the last has `channels`
-    channels, each before it half as many. What is left of the picture is averaged.
-
-    Parameters
-    ----------
-    rows : Keras tensor
-    stacks : int
-        Pictures a row, one after the other: 2 where rows are a mean and a standard deviation.
-    channels, blocks : int
-
-    Raises
-    ------
-    UsageError
-        The rows are not patches of 96 frames.
+    channels, each before it half as many. What is left of the picture is averaged. A row has `stacks` pictures, one
+    after the other: 2 if it is a mean and a standard deviation. Raises `UsageError` if rows are not patches of 96
+    frames.
     """
     width = rows.shape[-1]
     if width % (stacks * PATCH_FRAMES):

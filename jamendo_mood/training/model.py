@@ -318,23 +318,11 @@ def choose_builtin(weights: Path | None = None) -> str:
 
 
 def load_builtin(name: str = "audioset", weights: Path | None = None, *, download: bool = True) -> Tagger:
-    """A tagger that comes with the package.
+    """A tagger that comes with the package; `UsageError` if there is none of that name.
 
-    Parameters
-    ----------
-    name : str
-        ``audioset``: AudioSet's 7 music moods, on ``vggish-pca`` embeddings. ``musicnn``: the tags of musicnn that are
-        moods, by its own last layer, which is read from its weights.
-    weights : Path or None
-    download : bool
-        Of musicnn, as `weights`; see `musicnn.find_weights`.
-
-    Raises
-    ------
-    UsageError
-        There is none of that name.
-    WeightsError
-        musicnn's weights are not there, and cannot be fetched.
+    ``audioset`` knows AudioSet's 7 music moods, on ``vggish-pca`` embeddings; ``musicnn`` the tags of musicnn that are
+    moods, by its own last layer, which is read from its weights (see `musicnn.find_weights`, also for `weights` and
+    `download`). Raises `WeightsError` if they are not there, and cannot be fetched.
     """
     if name not in BUILTINS:
         raise UsageError(f"no tagger {name!r} comes with jamendo-mood (there are {', '.join(BUILTINS)})")
