@@ -115,20 +115,8 @@ class WebConfig:
 def run_web(tagger: Tagger, load: Callable[[], Embedder], library: Library | None, config: WebConfig) -> None:
     """Serve the page until Ctrl-C or SIGTERM; nothing is left behind.
 
-    Parameters
-    ----------
-    tagger : Tagger
-    load : callable
-        Makes the tagger's embedder. That takes seconds, in which the page answers already: songs wait for it.
-    library : Library or None
-    config : WebConfig
-
-    Raises
-    ------
-    UsageError
-        The port is taken, or the host is not this machine's.
-    MoodError
-        The embedder cannot be loaded.
+    `load` makes the tagger's embedder. That takes seconds, in which the page answers already: songs wait for it. Raises
+    `UsageError` if the port is taken, or the host is not this machine's, and what `load` raises.
     """
     token = os.environ.pop(TOKEN_VARIABLE, "") or ("" if _is_loopback(config.host) else secrets.token_urlsafe(24))
     tabs = tuple(tab for name, tab in TABS.items() if name == "tag" or library is not None)
@@ -241,12 +229,8 @@ class Gate:
             await send(message)
 
         headers, query = Headers(scope=scope), QueryParams(scope.get("query_string", b""))
-        if (
-            self._token
-            and self._is_token(query.get("token", ""))
-            and scope["type"] == "http"
-            and scope["method"] == "GET"
-        ):
+        is_get = scope["type"] == "http" and scope["method"] == "GET"
+        if is_get and self._token and self._is_token(query.get("token", "")):
             # Out of the address, where it would be read over a shoulder and kept in a history.
             cookie = f"{COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict"
             where = scope["path"] if scope["path"] in ADDRESSES else "/"  # to no other host, whatever the path says

@@ -67,18 +67,8 @@ class Tell(Protocol):
 class SongQueue:
     """Analyses songs in a thread of its own, which starts with the first song.
 
-    Parameters
-    ----------
-    tagger : Tagger
-    embedder : Embedder or None
-        None loads the tagger's embedder with the first song.
-    library : Library or None
-        Where to look for similar tracks.
-    limits : Limits
-    load : callable or None
-        Makes the embedder; None is as the tagger's spec says.
-    max_waiting : int
-        Songs in the queue.
+    Without an embedder, `load` makes it with the first song, by default as the tagger's spec says. The library is where
+    to look for similar tracks; `max_waiting` is of songs in the queue.
     """
 
     def __init__(
@@ -272,12 +262,6 @@ class Uploads:
 
     Each upload comes in pieces, in order. The folder is made with the first file; that of a killed process is removed
     by the next process that makes one (see `Scratch`).
-
-    Parameters
-    ----------
-    limits : Limits
-    room : Room or None
-        None is one of its own.
     """
 
     def __init__(self, limits: Limits, room: Room | None = None) -> None:
@@ -295,24 +279,11 @@ class Uploads:
         self._delete()
 
     def begin(self, identity: str, name: str, size_bytes: int) -> None:
-        """Expect a file.
+        """Expect a file, `identity` being the browser's id of this upload.
 
-        Parameters
-        ----------
-        identity : str
-            The browser's id of this upload; never part of a path.
-        name : str
-            The file's name. It comes from outside, so only its suffix is used, if it is a known one.
-        size_bytes : int
-
-        Raises
-        ------
-        LimitError
-            It is too large.
-        BusyError
-            Too many are there already.
-        UsageError
-            Its size is negative, this upload has already begun, or it cannot be stored; the log says why.
+        Id and name come from outside: only the name's suffix gets into a path, if it is a known one. Raises
+        `LimitError` if the file is too large, `BusyError` if too many are there already, and `UsageError` if its size
+        is negative, this upload has already begun, or it cannot be stored; the log says why.
         """
         self._limits.check_size(name, size_bytes)
         if size_bytes < 0 or identity in self._files:
@@ -393,13 +364,8 @@ Array = npt.NDArray[np.float32]
 def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, Any], bytes]:
     """What the card of a song shows, as JSON, and the timeline.
 
-    Returns
-    -------
-    description : dict
-        Names; tags, classes or values in `Prediction.order` (score, threshold or None, state in words, grade, spread
-        over time, column of the timeline); the scale, texts, and valence and arousal.
-    timeline : bytes
-        uint8 (frames, columns): scores from 0, the low end of the scale, to 255, the high end.
+    The targets are in `Prediction.order`; the timeline is uint8 (frames, columns), scores from 0, the low end of the
+    scale, to 255, the high end.
     """
     prediction, words = analysis.prediction, tagger.task.rules.page
     best = prediction.order[:SENT_TAGS].tolist()
@@ -454,15 +420,9 @@ def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, 
 
 
 def describe_details(analysis: Analysis, tagger: Tagger, similar: Sequence[Found]) -> tuple[dict[str, Any], bytes]:
-    """What takes longer than the tags: why each was given, similar tracks, and the spectrogram.
+    """What takes longer than the tags: why each was given, similar tracks, and the spectrogram, a PNG without axes.
 
-    Returns
-    -------
-    details : dict
-        ``why``: for each tag at most 4 stretches that carried it, in order, start and end in seconds; ``similar``:
-        the first of these tracks of the library.
-    spectrogram : bytes
-        PNG of the whole file, without axes.
+    ``why`` has for each tag at most 4 stretches that carried it, in order, start and end in seconds.
     """
     explanation = explain(tagger, analysis.frames)
     why = {
@@ -486,20 +446,10 @@ def describe_track(track: Found) -> dict[str, Any]:
 
 
 def export(prediction: Prediction, form: str, name: str) -> tuple[str, str, bytes]:
-    """A file to download: its name, its media type and its content.
+    """A file to download: its name, its media type and its content; `name` is that of the song's file.
 
-    Parameters
-    ----------
-    prediction : Prediction
-    form : str
-        ``csv`` (all tags, as `jamendo-mood tag --format csv` prints them), ``json`` (with the timeline) or ``png``.
-    name : str
-        The name of the song's file.
-
-    Raises
-    ------
-    KeyError
-        There is no such format.
+    The forms are ``csv`` (all tags, as `jamendo-mood tag --format csv` prints them), ``json`` (with the timeline) and
+    ``png``; `KeyError` for any other.
     """
     media, write = _EXPORTS[form]
     return f"{Path(name).stem or 'song'} moods.{form}", media, write(replace(prediction, source=name))

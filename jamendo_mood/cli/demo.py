@@ -47,24 +47,11 @@ def demo(arguments: argparse.Namespace) -> int:
 def run_demo(
     out: Path, embedder: str | None, options: EmbedderOptions, seed: int, main: Callable[[list[str]], int]
 ) -> int:
-    """Make a corpus, then extract, train, evaluate and tag a song that was not trained on.
+    """Make a corpus in a folder, then extract, train, evaluate and tag a song that was not trained on.
 
-    Parameters
-    ----------
-    out : Path
-        Folder for everything.
-    embedder : str or None
-        None takes VGGish if its weights are on this machine, else logmel.
-    options : EmbedderOptions
-    seed : int
-        Of the music and of the training.
-    main : callable
-        The command line: arguments to exit status.
-
-    Returns
-    -------
-    int
-        Exit status: 0, or that of the step that failed; 1 if the tagger learned nothing.
+    No embedder is VGGish if its weights are on this machine, else logmel; the seed is of the music and of the training;
+    `main` is the command line. Returns an exit status: 0, or that of the step that failed; 1 if the tagger learned
+    nothing.
     """
     name = _choose(embedder, options)
     store, tagger, report = out / f"embeddings-{name}", out / f"tagger-{name}", out / f"report-{name}"
@@ -181,16 +168,7 @@ class Song:
 def make_corpus(root: Path, seed: int = 0) -> list[Song]:
     """Write ``audio/NN/ID.mp3`` and the TSVs, split and tag list of the corpus; songs that are there already stay.
 
-    Parameters
-    ----------
-    root : Path
-    seed : int
-        Same seed, same songs.
-
-    Raises
-    ------
-    UsageError
-        ffmpeg cannot write MP3.
+    Same seed, same songs. Raises `UsageError` if ffmpeg cannot write MP3.
     """
     songs = plan_songs(seed)
     with ThreadPoolExecutor() as pool:

@@ -201,11 +201,7 @@ def add_part(parser: argparse.ArgumentParser, rounds: Callable[[str], int]) -> N
 def load_tagger(arguments: argparse.Namespace, specs: Sequence[EmbedderSpec] = ()) -> Tagger:
     """The tagger that ``--tagger`` names, a folder or one of the package's own; without it one of those, and a note.
 
-    Parameters
-    ----------
-    arguments : argparse.Namespace
-    specs : sequence of EmbedderSpec
-        Of the stores that it is for: one of the package's own that knows the first of them is taken.
+    `specs` are of the stores that it is for: one of the package's own that knows the first of them is taken.
     """
     from jamendo_mood.training import model
 

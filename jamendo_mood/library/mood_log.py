@@ -25,7 +25,7 @@ from typing import Any
 from jamendo_mood.tagging.emotions import EMOTIONS, NEUTRAL, Place, describe_place
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.figures import Picture, make_picture
+from jamendo_mood.util.figures import DECIDED, PRIOR, Picture, empty_axes
 from jamendo_mood.util.files import append, disk_errors
 
 FILE_NAME = "emotions.jsonl"
@@ -80,7 +80,7 @@ def remember(wishes: Sequence[Wish], path: Path | None = None) -> Path:
     Raises `DiskFullError` or `UsageError` if the file cannot be written; none of these wishes was.
     """
     path = default_path() if path is None else path
-    text = "".join(json.dumps({**asdict(wish), "time": wish.time.isoformat()}) + "\n" for wish in wishes)
+    text = "".join(json.dumps(row) + "\n" for row in as_rows(wishes))
     with disk_errors(path, UsageError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         append(path, text.encode(), mode=0o600)
@@ -106,7 +106,8 @@ def read(path: Path | None = None) -> History:
         try:
             wishes.append(_parse(line))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            why = "it was cut short" if number == len(lines) else _reason(error)
+            why = "not JSON" if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) else str(error)
+            why = "it was cut short" if number == len(lines) else why
             problems.append(f"{path}, line {number} is skipped: {why}")
     return History(tuple(wishes), tuple(problems))
 
@@ -124,10 +125,6 @@ def _parse(line: bytes) -> Wish:
     if time.tzinfo is None or not isinstance(row["asked_by"], str):
         raise ValueError("a time without its zone" if time.tzinfo is None else "asked_by is not text")
     return Wish(**{**row, "time": time.astimezone(datetime.timezone.utc)})
-
-
-def _reason(error: Exception) -> str:
-    return "not JSON" if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) else str(error)
 
 
 def forget(path: Path | None = None) -> bool:
@@ -173,26 +170,17 @@ FORMATS: dict[str, Callable[[Sequence[Wish]], str]] = {"table": to_table, "json"
 """Formats for a history."""
 
 
-VALENCE, AROUSAL = "#2a7f62", "#f2a33a"
 MAX_NAMES = 24
 """About so many names of emotions fit on a figure; others are left out."""
 
 
 def plot_history(wishes: Sequence[Wish]) -> Picture:
-    """Valence and arousal of what was asked for over time, oldest first, with the names of the emotions above.
-
-    Returns
-    -------
-    Picture
-        A matplotlib figure.
-    """
+    """Valence and arousal of what was asked for over time, oldest first, with the names of the emotions above."""
     wishes = sorted(wishes, key=lambda wish: wish.time)
     times = [wish.time.astimezone() for wish in wishes]
-    figure = make_picture(9, 4.2)
-    axes: Any = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, axes = empty_axes(9, 4.2)
     axes.axhline(0, color="#d5dcd8", linewidth=1, zorder=0)
-    for name, colour, line in (("valence", VALENCE, "-"), ("arousal", AROUSAL, "--")):
+    for name, colour, line in (("valence", DECIDED, "-"), ("arousal", PRIOR, "--")):
         values = [getattr(wish, name) for wish in wishes]
         axes.plot(times, values, line, marker="o", markersize=4, color=colour, label=name)
     for time, name in _names(wishes).items():

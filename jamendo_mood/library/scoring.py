@@ -52,23 +52,11 @@ class Scored:
 def score_store(store: EmbeddingStore, tagger: Tagger | None, on_progress: OnProgress | None = None) -> Scored:
     """Scores and mean embeddings of all tracks of a store, sorted by key; only those not kept yet are computed.
 
-    Parameters
-    ----------
-    store : EmbeddingStore
-        They are kept there; if it can't be written, that is logged and nothing is kept.
-    tagger : Tagger or None
-        Without one there are only the means.
-    on_progress : callable (tracks done, tracks to do) or None
-        Called as tracks are scored; never if there is nothing to do.
+    They are kept in the store; if it can't be written, that is logged. Without a tagger there are only the means.
+    `on_progress` is called with tracks done and to do as they are scored, never if there is nothing to do.
 
-    Raises
-    ------
-    UsageError
-        The store is empty, or its embedder is not the tagger's.
-    StoreError
-        An embedding is damaged, or was deleted meanwhile.
-    DataError
-        An embedding holds NaN or infinity.
+    Raises `UsageError` if the store is empty, or its embedder is not the tagger's; `StoreError` if an embedding is
+    damaged, or was deleted meanwhile; `DataError` if one holds NaN or infinity.
     """
     if tagger is not None:
         tagger.check_spec(store.spec)

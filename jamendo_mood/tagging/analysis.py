@@ -42,7 +42,6 @@ from jamendo_mood.util.errors import (
 )
 from jamendo_mood.util.files import Scratch
 
-STAGES = ("load", "decode", "embed", "score")
 MIN_S = 1.0
 """Of sound, where an embedder's window is longer: the rest of the window is filled with silence."""
 
@@ -84,7 +83,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Progress:
-    """A stage of `STAGES`, the seconds of sound embedded so far and in all, and how many times real time that is."""
+    """A stage (load, decode, embed, score), the seconds of sound embedded so far and in all, times real time."""
 
     stage: str
     done_s: float = 0.0
@@ -113,33 +112,13 @@ def analyse(
 ) -> Analysis:
     """Decode one audio file, embed it and score it, in memory that does not grow with it.
 
-    Parameters
-    ----------
-    path : Path
-    tagger : Tagger
-    embedder : Embedder
-        What the tagger was trained on.
-    limits : Limits
-        All but the size counts here.
-    name : str or None
-        What errors call the file; None is its own name.
-    on_progress : callable
-        Called at each stage, and before and after each batch of the network.
-    is_cancelled : callable
-        Asked while ffmpeg decodes, before each block of sound and before each batch.
+    Of the limits all but the size counts here. `name` is what errors call the file. `on_progress` is called at each
+    stage, and before and after each batch of the network; `is_cancelled` is asked while ffmpeg decodes, before each
+    block of sound and before each batch.
 
-    Raises
-    ------
-    AudioError
-        The file cannot be decoded, or is shorter than one window of the embedder, or than a second.
-    NoSoundError
-        It is silent, or has no sound.
-    LimitError
-        It is too long.
-    CancelledError
-        `is_cancelled` said so.
-    UsageError
-        The tagger needs another embedder.
+    Raises `AudioError` if the file cannot be decoded, or is shorter than one window of the embedder, or than a second;
+    `NoSoundError` if it is silent, or has no sound; `LimitError` if it is too long; `CancelledError` if `is_cancelled`
+    said so; `UsageError` if the tagger needs another embedder.
     """
     tagger.check_spec(embedder.spec)
     name = name or path.name
@@ -280,19 +259,10 @@ class Explanation:
     weights: Array
 
     def carried(self, tag_index: int, count: int = 3) -> list[tuple[float, float, float]]:
-        """The stretches that carried a tag most.
+        """The stretches that carried a tag most, a column of `weights`: (start_s, end_s, weight), the heaviest first.
 
-        Parameters
-        ----------
-        tag_index : int
-            A column of `weights`.
-        count : int
-            Stretches to take; those that touch are merged, and their weights added.
-
-        Returns
-        -------
-        list of (start_s, end_s, weight)
-            The heaviest first; only stretches of weight above 0, so there may be none.
+        Of the `count` stretches taken, those that touch are merged, and their weights added; only those of a weight
+        above 0 are taken, so there may be none.
         """
         weights = self.weights[:, tag_index]
         best = [row for row in np.argsort(-weights, kind="stable")[: max(0, count)] if weights[row] > 0]
@@ -309,26 +279,11 @@ class Explanation:
 
 
 def explain(tagger: Tagger, frames: Array, *, stretches: int = STRETCHES) -> Explanation:
-    """Find the stretches of a track that carried its tags, by leaving out one after the other.
+    """Find the stretches of a track, embeddings (frames, dim), that carried its tags, by leaving out each in turn.
 
-    Parameters
-    ----------
-    tagger : Tagger
-    frames : float32 array (frames, dim)
-        The track's embeddings.
-    stretches : int
-        Cut the track into so many stretches, from 2 up; into fewer if they would be shorter than 10 s. A track
-        of less than 20 s is not cut: what is left would be no track.
-
-    Returns
-    -------
-    Explanation
-        Of a track longer than 1,200 frames, by that many of its frames.
-
-    Raises
-    ------
-    UsageError
-        `stretches` is below 2, or `frames` are not embeddings of the tagger's.
+    The track is cut into so many stretches, from 2 up; into fewer if they would be shorter than 10 s. A track of less
+    than 20 s is not cut: what is left would be no track. One longer than 1,200 frames is explained by that many of its
+    frames. Raises `UsageError` if `stretches` is below 2, or `frames` are not embeddings of the tagger's.
     """
     if stretches < 2:
         raise UsageError(f"a track cannot be explained by {stretches} stretches: it takes 2 or more")

@@ -30,6 +30,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from jamendo_mood.datasets.ratings import read_number
 from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.files import read_columns
@@ -257,23 +258,10 @@ def find_emotion(name: str) -> Emotion:
 def from_face(scores: Mapping[str, float]) -> Place:
     """The place of what a model sees in a face: the mean of the faces' places, weighted by their scores.
 
-    Nothing is read, kept or sent here: the model, and the picture of the face, are the caller's own.
-
-    Parameters
-    ----------
-    scores : mapping of str to float
-        Scores of the seven emotions in `FACES`, or of some, by name in upper or lower case, or by a synonym; each 0 or
-        more. They need not sum to 1.
-
-    Returns
-    -------
-    Place
-        ``library.near(*place, count)`` finds music for it.
-
-    Raises
-    ------
-    UsageError
-        A name is none of a face's emotions or stands twice, a score is negative or not finite, or all are 0.
+    Nothing is read, kept or sent here: the model, and the picture of the face, are the caller's own. The scores, from 0
+    up, are of the seven emotions in `FACES`, or of some, by name in upper or lower case, or by a synonym; they need not
+    sum to 1. ``library.near(*place, count)`` finds music for the place. Raises `UsageError` if a name is none of a
+    face's emotions or stands twice, a score is negative or not finite, or all are 0.
     """
     weights: dict[str, float] = {}
     for name, score in scores.items():
@@ -307,10 +295,6 @@ def _checked(valence: float, arousal: float) -> Place:
 
 
 Array = npt.NDArray[np.float32]
-
-
-AXES = ("valence", "arousal")
-"""What values are called that are places themselves."""
 
 FILE_COLUMNS = ("MoodTag", "Valence", "Arousal")
 FILE_SCALE = (1.0, 9.0)
@@ -350,38 +334,24 @@ CLASS_PLACES: dict[str, Place] = {
 
 
 def read_places(path: Path) -> dict[str, Place]:
-    """Read another table of tags: CSV with columns MoodTag, Valence and Arousal, each from 1 to 9, in any order.
+    """Read another table of tags, as `PLACES`: CSV with columns MoodTag, Valence and Arousal, in any order.
 
-    Returns
-    -------
-    dict of str to Place
-        As `PLACES`: 1 has become -1, 5 has become 0, 9 has become 1.
-
-    Raises
-    ------
-    DataError
-        The file is missing or no such table, a number is none or out of range, or a tag stands twice; with the line.
+    Numbers are from 1, which becomes -1, to 9, which becomes 1. Raises `DataError` if the file is missing or no such
+    table, a number is none or out of range, or a tag stands twice; with the line.
     """
     low, high = FILE_SCALE
     places: dict[str, Place] = {}
     for line, row in enumerate(read_columns(path, FILE_COLUMNS), start=2):
-        tag, *texts = (row[column].strip() for column in FILE_COLUMNS)
+        tag = row[FILE_COLUMNS[0]].strip()
         if not tag or tag in places:
             raise DataError(f"{path}, line {line}: " + (f"{tag!r} stands here a second time" if tag else "no tag"))
-        for column, text in zip(FILE_COLUMNS[1:], texts, strict=True):
-            if not _is_on_scale(text):
-                raise DataError(f"{path}, line {line}: {column} {text!r} is not a number from {low:g} to {high:g}")
-        places[tag] = Place(*(2 * (float(text) - low) / (high - low) - 1 for text in texts))
+        numbers = [
+            read_number(row[axis].strip(), FILE_SCALE, f"{path}, line {line}, {axis}") for axis in FILE_COLUMNS[1:]
+        ]
+        places[tag] = Place(*(2 * (number - low) / (high - low) - 1 for number in numbers))
     if not places:
         raise DataError(f"{path}: a table without rows")
     return places
-
-
-def _is_on_scale(text: str) -> bool:
-    try:
-        return FILE_SCALE[0] <= float(text) <= FILE_SCALE[1]
-    except ValueError:
-        return False
 
 
 def place_of(
@@ -393,22 +363,9 @@ def place_of(
     """Valence and arousal of tracks, by whatever a tagger predicts.
 
     A tagger for the values ``valence`` and ``arousal`` says them itself: they are moved from their scale to [-1, 1].
-    Tags are asked by `tags.place_tags`; classes by the mean of their places, weighted by their probabilities.
-
-    Parameters
-    ----------
-    task : Task
-    thresholds : float64 array (targets,)
-        Of tags their thresholds.
-    scores : float32 array (..., targets)
-    places : mapping of str to Place
-        Where tags lie; values need none.
-
-    Returns
-    -------
-    float32 array (..., 2) or None
-        Range [-1, 1]. None where the targets say nothing of valence and arousal: not one tag has a place, or a class
-        has none, or the values are others.
+    Tags are asked by `tags.place_tags`; classes by the mean of their places, weighted by their probabilities. From
+    scores (..., targets) to float32 (..., 2) in [-1, 1]; None where the targets say nothing of valence and arousal: not
+    one tag has a place, or a class has none, or the values are others.
     """
     found: Array | None = task.rules.place(task, thresholds, scores, places, CLASS_PLACES)
     return found

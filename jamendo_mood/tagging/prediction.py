@@ -17,9 +17,10 @@ from jamendo_mood.audio import decoding
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.tagging.emotions import AXES, Place, describe_place, mood_words, place_of
+from jamendo_mood.tagging.emotions import Place, describe_place, mood_words, place_of
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.tasks.kind import BAR_LEGEND
+from jamendo_mood.tasks.values import AXES
 from jamendo_mood.training.data import check_finite
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import figures, plaintext
@@ -219,17 +220,10 @@ def predict_stored(store: EmbeddingStore, tagger: Tagger) -> Iterator[Prediction
 
 
 def score_embedding(described: tuple[str, str | None, str | None, float], frames: Array, tagger: Tagger) -> Prediction:
-    """Score a track that is embedded already.
-
-    Parameters
-    ----------
-    described : tuple
-        Source, title, artist and duration in seconds.
-    frames : float32 array (frames, dim)
-    tagger : Tagger
-    """
+    """Score a track that is embedded already, given its source, title, artist and duration in seconds."""
     track_scores = tagger.score_track(frames)
     va = place_of(tagger.task, tagger.thresholds, track_scores)
+    thresholds = tagger.thresholds if tagger.task.rules.page.thresholds else ()
     return Prediction(
         *described,
         targets=tagger.task.targets,
@@ -241,11 +235,7 @@ def score_embedding(described: tuple[str, str | None, str | None, float], frames
         place=None if va is None else Place(*va.tolist()),
         kind=tagger.task.kind,
         scale=tagger.task.scale,
-        thresholds=(
-            tagger.task.rules.page.thresholds
-            and tuple(float(value) if np.isfinite(value) else None for value in tagger.thresholds)
-        )
-        or (),
+        thresholds=tuple(float(value) if np.isfinite(value) else None for value in thresholds),
     )
 
 
@@ -258,14 +248,7 @@ def to_document(
 ) -> dict[str, Any]:
     """What `tag --format json`, the API and the page's download say: `Prediction.to_json` of each, and what failed.
 
-    Parameters
-    ----------
-    predictions : sequence of Prediction
-    errors : sequence of (str, str)
-        A file, and why it could not be tagged.
-    count : int or None
-        Of the targets of each; None is all.
-    timeline : bool
+    `errors` are files, each with why it could not be tagged.
     """
     results = [prediction.to_json(count, timeline=timeline) for prediction in predictions]
     failed = [{"file": file, "error": error} for file, error in errors]
@@ -400,13 +383,7 @@ def _cut(scores: Array, least: float) -> int:
 
 
 def plot_song(prediction: Prediction, count: int = 10) -> Picture:
-    """A song on one picture to share, drawn as the page draws it: its mood, its highest tags as bars, and over time.
-
-    Returns
-    -------
-    Picture
-        A matplotlib figure.
-    """
+    """A song on one picture to share, drawn as the page draws it: its mood, its highest tags as bars, and over time."""
     top = prediction.order[:count].tolist()
     height = HEAD_IN + 2 * ROW_HEIGHT * max(3, len(top)) + 0.9
     figure = make_picture(WIDTH_IN, height)

@@ -206,19 +206,8 @@ def _is_at(path: Path, file: int) -> bool:
 def append(path: Path, lines: bytes, heading: bytes = b"", mode: int = 0o666) -> None:
     """Add whole lines to a file, all or none; several processes may do so.
 
-    Parameters
-    ----------
-    path : Path
-    lines : bytes
-    heading : bytes
-        The first line of a new file.
-    mode : int
-        Permissions of a new file, before the umask.
-
-    Raises
-    ------
-    OSError
-        The lines cannot be written; the file is as it was.
+    A new file begins with `heading`, and has the permissions `mode` before the umask. Raises `OSError` if the lines
+    cannot be written; the file is as it was.
     """
     with locked(path, mode) as file:
         size = os.fstat(file).st_size
@@ -263,15 +252,7 @@ _LOCK_NAME = "owner.lock"
 class Scratch:
     """A private folder for temporary WAVs, removed on exit; on entry the folders of killed runs are removed.
 
-    Parameters
-    ----------
-    base : Path or None
-        The folder to make it in. None means the system's folder for temporary files.
-
-    Raises
-    ------
-    UsageError
-        `base` cannot be made or written to.
+    It is made in `base`, or in the system's folder for temporary files; `UsageError` if that cannot be written to.
     """
 
     def __init__(self, base: Path | None = None) -> None:
@@ -416,16 +397,9 @@ def read_array(path: Path) -> Array:
 
 
 def read_npy(file: IO[bytes], size: int) -> Array:
-    """Read an array of numbers or texts, if the file has as many bytes as its header says.
+    """Read an array of numbers or texts from the start of a file of `size` bytes, if these are what its header says.
 
     numpy itself takes the memory that a header asks for before it looks whether there is as much in the file.
-
-    Parameters
-    ----------
-    file : binary file
-        At its start.
-    size : int
-        Bytes in it.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -524,31 +498,14 @@ def read_table(path: Path, columns: tuple[str, ...], max_bytes: int = MAX_TABLE_
     return rows[1:] if columns else rows
 
 
-def read_columns(
-    path: Path, columns: Sequence[str], *, encoding: str = "utf-8-sig", delimiter: str = ","
-) -> list[dict[str, str]]:
+def read_columns(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Read named columns of a table, wherever they stand; cells may have quotes, the header's names spaces around them.
 
-    Parameters
-    ----------
-    path : Path
-    columns : sequence of str
-    encoding : str
-        ``utf-8-sig`` reads UTF-8 with and without a byte order mark, ``utf-16`` needs one.
-    delimiter : str
-
-    Returns
-    -------
-    list of dict of str
-        By column, each cell as it is written. The first row is line 2; only empty lines at the end are left out.
-
-    Raises
-    ------
-    DataError
-        The file is missing, is not text, lacks a column or has it twice, or a row has too few cells; with the line's
-        number.
+    Rows are dicts of cells as they are written. The first row is line 2; only empty lines at the end are left out.
+    Raises `DataError` if the file is missing, is not text, lacks a column or has it twice, or a row has too few cells;
+    with the line's number.
     """
-    rows = _read_rows(read_text(path, encoding), path, csv.excel, delimiter)
+    rows = _read_rows(read_text(path), path, csv.excel, ",")
     header = [cell.strip() for cell in rows[0]] if rows else []
     for column in columns:
         if header.count(column) != 1:

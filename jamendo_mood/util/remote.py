@@ -184,22 +184,9 @@ class RemoteFile:
 def download(url: str, path: Path, max_bytes: int, check: Callable[[Path], object] = Path.stat) -> None:
     """Download a file, with a progress bar; what an earlier run has left of it is continued.
 
-    Of several processes that download to one path, one does and the others wait.
-
-    Parameters
-    ----------
-    url : str
-    path : Path
-        The file; while it is not whole, or `check` has not returned, it is called ``NAME.part``.
-    max_bytes : int
-    check : callable (path)
-        Raises if that is not the file; it is deleted then.
-
-    Raises
-    ------
-    DownloadError
-        It cannot be had, written, or has too many bytes.
-    DiskFullError
+    Of several processes that download to one path, one does and the others wait. While the file is not whole, or
+    `check` has not returned, it is called ``NAME.part``; if `check` raises, it is deleted. Raises `DownloadError` if it
+    cannot be had, written, or has too many bytes, and `DiskFullError`.
     """
     from tqdm import tqdm
 
