@@ -54,25 +54,20 @@ TABS = {"tag": ("Tag a song", "/"), "find": ("Find music", "/find")}
 ADDRESSES = {"/api", *(address for _, address in TABS.values())}
 
 STOPPED = "stopped; nothing of any visitor is left"
-STOP_S = 3.0
-"""How long requests, and the song that is being analysed, may take to end."""
+STOP_S = 3.0  #: how long requests, and the song that is being analysed, may take to end
 FIRST_PAGE_S = 0.5
 """In which the first page is answered at once; then TensorFlow is imported, which holds up all else for seconds."""
 
-MAX_WAITING = 100
-"""Songs in the queue; whoever comes with another is told to wait."""
-MAX_CONNECTIONS = 512
-"""Open at once, besides websockets; a browser opens six."""
-HEADER_S = 30.0
-"""How long a request's headers may take to come, and a connection to be silent between two requests."""
+MAX_WAITING = 100  #: songs in the queue; whoever comes with another is told to wait
+MAX_CONNECTIONS = 512  #: open at once, besides websockets; a browser opens six
+HEADER_S = 30.0  #: how long a request's headers may take to come, and a connection to be silent between two requests
 MESSAGE_BYTES = 1_000_000  # of a frame of a websocket: a piece of an upload has half of it
 JSON_BYTES = 32_768  # of a message without its buffers: a page takes hundreds
 MAX_BUFFERS = 4
 UNREAD_BYTES = 16_000_000
 """Of what is written to one browser and not yet taken: one that asks on and on, and reads nothing, is left."""
 CLOSE_S = 1.0  # for a last word to one who may not read it
-HERE = "here"
-"""A page's message that its visitor looks, listens or moves: one who does not gives the place back."""
+HERE = "here"  #: a page's message that its visitor looks, listens or moves: one who does not gives the place back
 POLICY_VIOLATION, TRY_AGAIN = 1008, 1013  # of RFC 6455 and of its registry
 IDLE = 4000
 EXPECTED = (WebSocketDisconnect, RuntimeError, ValueError, KeyError, RecursionError)

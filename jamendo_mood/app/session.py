@@ -44,20 +44,16 @@ Send = Callable[[dict[str, Any], list[bytes]], None]
 
 TAG_SCRIPTS = ("dom.js", "upload.js", "charts.js", "song.js", "compare.js", "tagging.js")
 FIND_SCRIPTS = ("dom.js", "charts.js", "finding.js")
-PIECE_BYTES = 200_000
-"""Of a sound, in one message: other messages get through between two pieces."""
+PIECE_BYTES = 200_000  #: of a sound, in one message: other messages get through between two pieces
 EXCERPT_S = 30.0
-KBPS = 64
-"""Of an excerpt, in mono: 240 kB for 30 s, good enough to recognise a song."""
+KBPS = 64  #: of an excerpt, in mono: 240 kB for 30 s, good enough to recognise a song
 MAX_SOUND_BYTES = 10 * 3600 * KBPS * 1000 // 8  # ten hours: a sound is kept in memory
 MAX_WAITING_PIECES = 64  # that the encoder has not sent yet: a browser asks for one at a time
 NOT_HERE = "its audio is not here"
 MAX_KEPT_SOUNDS = 4  # the last ones: each is asked for in pieces
 MAX_ENCODERS = 2  # at the same time, of all sessions
-MAX_SONGS = 100
-"""Of a visitor of the web page, until they are removed."""
-MAX_UNFINISHED = 8
-"""Of them, in the queue or on their way: the page sends three ahead."""
+MAX_SONGS = 100  #: of a visitor of the web page, until they are removed
+MAX_UNFINISHED = 8  #: of them, in the queue or on their way: the page sends three ahead
 MAX_NAME_LENGTH = 255
 LAST_MESSAGES = ("details", "failed", "cancelled")
 

@@ -222,8 +222,7 @@ class _Throttled:
             self._tell(progress)
 
 
-MAX_AT_ONCE = 5
-"""All uploads of a notebook together may be so many times as large as the largest file allowed."""
+MAX_AT_ONCE = 5  #: all uploads of a notebook together may be so many times as large as the largest file allowed
 MAX_FILES = 100
 
 
@@ -350,13 +349,11 @@ class Uploads:
         return identity in self._files
 
 
-SENT_TAGS = 60
-"""Tags sent to the browser: all of MTG-Jamendo's, the highest of AudioSet's 527."""
+SENT_TAGS = 60  #: tags sent to the browser: all of MTG-Jamendo's, the highest of AudioSet's 527
 
 COURSE_POINTS = 60
 CARRIED_STRETCHES = 4
-SIMILAR, PLAYLIST = 6, 25
-"""Similar tracks that are shown, and in a playlist of them."""
+SIMILAR, PLAYLIST = 6, 25  #: similar tracks that are shown, and in a playlist of them
 
 Array = npt.NDArray[np.float32]
 

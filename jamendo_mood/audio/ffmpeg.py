@@ -51,8 +51,7 @@ GRACE_S = 60.0
 plays: ten hours of music may take ten hours, a file without sound a minute, whatever its header says."""
 BYTES_PER_S = 32_000  # of 16 kHz mono in 16 bits, as which nearly everything comes out
 MAX_S = 24 * 3600.0
-MAX_BYTES = round(MAX_S * BYTES_PER_S)
-"""What one run may write: a day of sound, 2.8 GB; a WAV ends at 4."""
+MAX_BYTES = round(MAX_S * BYTES_PER_S)  #: what one run may write: a day of sound, 2.8 GB; a WAV ends at 4
 MEMORY_BYTES = 1 << 30  # decoding takes some 50 MB
 _KEPT_BYTES = 1 << 17  # of ffmpeg's messages: so much of the beginning, and of the end
 _MAX_REASON_LENGTH = 300

@@ -126,13 +126,11 @@ def hz_to_mel(hz: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float6
     return np.asarray(1127.0 * np.log1p(hz / 700.0))
 
 
-MINUTE_S = 60.0
-"""Start and length of the default stretch of a song: past the intro, and the same length for all songs."""
+MINUTE_S = 60.0  #: start and length of the default stretch of a song: past the intro, and the same length for all songs
 
 _BLOCK_SAMPLES = 3_000 * HOP_SAMPLES  # half a minute of sound at a time: 20 MB on the way to its bands
 
-LOWEST_VALUE = math.log(LOG_OFFSET)
-"""Digital silence: black."""
+LOWEST_VALUE = math.log(LOG_OFFSET)  #: digital silence: black
 
 HIGHEST_VALUE = math.log(WINDOW_SAMPLES / 4)
 """A sine at full scale, whose peak has a magnitude of 100 in a Hann window of 400 samples: the brightest colour.

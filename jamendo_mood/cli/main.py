@@ -191,5 +191,4 @@ _ALL: dict[str, Command] = {
     **demo.COMMANDS,
     "completion": Command(add_completion, completion, "Let TAB complete commands and options in your shell."),
 }
-COMMANDS = {name: _ALL[name] for names in GROUPS.values() for name in names.split()}
-"""Each command by its name."""
+COMMANDS = {name: _ALL[name] for names in GROUPS.values() for name in names.split()}  #: each command by its name

@@ -248,8 +248,7 @@ def _plain(value: Any) -> int | float | None:
     return number if np.isfinite(number) else None
 
 
-VOTE = "vote"
-"""What the taggers together are called in a table of results."""
+VOTE = "vote"  #: what the taggers together are called in a table of results
 
 
 def vote(members: Mapping[str, tuple[Tagger, Examples]], *, rounds: int = ROUNDS) -> dict[str, Evaluation]:

@@ -170,8 +170,7 @@ FORMATS: dict[str, Callable[[Sequence[Wish]], str]] = {"table": to_table, "json"
 """Formats for a history."""
 
 
-MAX_NAMES = 24
-"""About so many names of emotions fit on a figure; others are left out."""
+MAX_NAMES = 24  #: about so many names of emotions fit on a figure; others are left out
 
 
 def plot_history(wishes: Sequence[Wish]) -> Picture:

@@ -50,8 +50,7 @@ from jamendo_mood.store import parquet
 parquet.answer(sys.stdin.buffer, sys.stdout.buffer)
 """
 
-SHARD_MB = 256
-"""Usual size of a file's embeddings, before compression."""
+SHARD_MB = 256  #: usual size of a file's embeddings, before compression
 
 _ROW_GROUP_BYTES = 16_000_000  # what is held in memory at once, more or less
 _NUMBERS = "embedding.list.element.list.element"  # as Parquet calls the column

@@ -40,8 +40,7 @@ from jamendo_mood.util import files
 from jamendo_mood.util.errors import MoodError, StoreError, UsageError
 from jamendo_mood.util.files import abandoned, disk_errors, is_draft, locked, write_atomically
 
-ASIDE = ".bad"
-"""The end of the names of files that a repair took out of the store; a number may follow."""
+ASIDE = ".bad"  #: the end of the names of files that a repair took out of the store; a number may follow
 
 OnProgress = Callable[[int, int], None]
 

@@ -42,11 +42,9 @@ from jamendo_mood.util.errors import (
 )
 from jamendo_mood.util.files import Scratch
 
-MIN_S = 1.0
-"""Of sound, where an embedder's window is longer: the rest of the window is filled with silence."""
+MIN_S = 1.0  #: of sound, where an embedder's window is longer: the rest of the window is filled with silence
 
-PICTURE_COLUMNS = 1_200
-"""Of the spectrogram: a song longer than 12 s has neighbouring frames averaged."""
+PICTURE_COLUMNS = 1_200  #: of the spectrogram: a song longer than 12 s has neighbouring frames averaged
 
 MEGABYTE = 1_000_000
 

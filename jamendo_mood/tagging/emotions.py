@@ -297,8 +297,7 @@ def _checked(valence: float, arousal: float) -> Place:
 Array = npt.NDArray[np.float32]
 
 FILE_COLUMNS = ("MoodTag", "Valence", "Arousal")
-FILE_SCALE = (1.0, 9.0)
-"""Of a table that `read_places` reads, as Music2Emotion (AMAAI Lab) has them."""
+FILE_SCALE = (1.0, 9.0)  #: of a table that `read_places` reads, as Music2Emotion (AMAAI Lab) has them
 
 # fmt: off
 PLACES: dict[str, Place] = {tag: Place(*axes) for tag, axes in {

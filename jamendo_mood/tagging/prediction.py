@@ -31,8 +31,7 @@ SILENCE = 10 ** (-80 / 20)
 """Peak amplitude, of 1, below which a file is called silent: -80 dBFS, under the noise of 14 bits."""
 
 MAX_SHOWN_TARGETS = 10
-SCHEMA = 1
-"""The version of `to_document`: another one where a key changes its meaning or goes; keys may be added."""
+SCHEMA = 1  #: the version of `to_document`: another one where a key changes its meaning or goes; keys may be added
 
 Array = npt.NDArray[np.float32]
 Number = TypeVar("Number", float, npt.NDArray[np.float32])
@@ -282,13 +281,11 @@ def write_csv(predictions: list[Prediction], count: int, file: IO[str], *, timel
             writer.writerow(plaintext.cells([*described, *cells, *(prediction.scale or ())]))
 
 
-MAX_NAMED, MAX_PASSING = 3, 2
-"""Tags in a line that says a mood: those of the whole song, and those of a part of it."""
+MAX_NAMED, MAX_PASSING = 3, 2  #: tags in a line that says a mood: those of the whole song, and those of a part of it
 MIN_STRETCH_S, MIN_STRETCH = 15.0, 0.1
 """What lasts less than this, in seconds or as a share of the song, is not worth a word."""
 
-SPREAD_PERCENT = (10, 90)
-"""Between which percentiles over time a score's thin line lies."""
+SPREAD_PERCENT = (10, 90)  #: between which percentiles over time a score's thin line lies
 WIDTH_IN, HEAD_IN = 8.0, 1.05  # of a song's picture, and of what stands above its bars
 MAX_LINE, FULL_LINE = 140, 850.0  # its letters in a line, and their number times their size that fill one
 CORNERS = {(-1, 1): "tense", (1, 1): "excited", (-1, -1): "sad", (1, -1): "calm"}  # of the plane

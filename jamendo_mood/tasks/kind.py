@@ -27,8 +27,7 @@ GRADES = {
 BAR_LEGEND = "Bar: {} of the song{}. Thin line: where it lies for 80 % of the time."
 
 
-Evaluated = Any
-"""What a report is made of, an `evaluation.evaluate.Evaluation`, which a later room defines."""
+Evaluated = Any  #: what a report is made of, an `evaluation.evaluate.Evaluation`, which a later room defines
 
 
 class Section(NamedTuple):

@@ -37,8 +37,7 @@ BINS = 15  # of a calibration error
 LOOKED_AT = 0.1  # scores above it are those that a user looks at
 LOWER_IS_BETTER = frozenset({"ECE", "RMSE"})
 
-GRADES = ("unknown", "weak", "fair", "good")
-"""How far a tag can be relied on."""
+GRADES = ("unknown", "weak", "fair", "good")  #: how far a tag can be relied on
 
 FEWEST_POSITIVES, GOOD_PRECISION = 5, 0.25
 

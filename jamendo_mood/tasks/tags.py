@@ -48,8 +48,7 @@ Truth = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 PerTag = npt.NDArray[np.float64]
 
-FOCUS = 2.0
-"""How steeply the focal loss fades for what is already right (Lin et al., ICCV 2017)."""
+FOCUS = 2.0  #: how steeply the focal loss fades for what is already right (Lin et al., ICCV 2017)
 ASYMMETRIC_FOCUS, SHIFT = 4.0, 0.05
 """The same for negatives in the asymmetric loss, whose easiest ones, below the shift, count nothing
 (Ridnik et al., ICCV 2021)."""

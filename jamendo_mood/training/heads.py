@@ -20,8 +20,7 @@ from jamendo_mood.training import data
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.process import import_quietly
 
-STANDARDISE, SCORES = "standardise", "scores"
-"""Names of a head's first and last layer."""
+STANDARDISE, SCORES = "standardise", "scores"  #: names of a head's first and last layer
 
 CONV_ROWS = 5
 BATCH_ROWS = 16_384  # scored at once: some 40 MB a layer

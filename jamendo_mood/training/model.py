@@ -32,8 +32,7 @@ from jamendo_mood.util.plaintext import markdown
 
 FORMAT = 2
 TAGGER_NAME, CARD_NAME = "tagger.json", "README.md"
-OLD_WEIGHTS_NAME = "weights.npz"
-"""Of taggers that were saved when the name did not tell the weights."""
+OLD_WEIGHTS_NAME = "weights.npz"  #: of taggers that were saved when the name did not tell the weights
 
 BUILTIN = Path(__file__).parent / "taggers" / "moods"
 RECIPE = Path(__file__).parent / "taggers" / "musicnn" / "recipe.json"

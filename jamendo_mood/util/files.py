@@ -330,11 +330,9 @@ def remove_stale(base: Path) -> list[Path]:
     return removed
 
 
-MAX_JSON_BYTES = 8_000_000
-"""Of a manifest; parsed, the worst of them takes 220 MB."""
+MAX_JSON_BYTES = 8_000_000  #: of a manifest; parsed, the worst of them takes 220 MB
 
-MAX_INDEX_BYTES = 1_000_000
-"""Of the table of contents of an ``.npz``: some 15,000 arrays."""
+MAX_INDEX_BYTES = 1_000_000  #: of the table of contents of an ``.npz``: some 15,000 arrays
 
 DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What reading a damaged or hostile file raises; `zipfile` raises a bare RuntimeError, too."""
@@ -473,8 +471,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number in JSON")
 
 
-MAX_TABLE_BYTES = 64_000_000
-"""Of a table; the largest of the data sets here has 2.7 million."""
+MAX_TABLE_BYTES = 64_000_000  #: of a table; the largest of the data sets here has 2.7 million
 
 
 class _PlainTabs(csv.Dialect):
