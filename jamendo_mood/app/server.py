@@ -15,7 +15,6 @@ import logging
 import os
 import resource
 import secrets
-import signal
 import socket
 import sys
 import threading
@@ -45,7 +44,7 @@ from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.files import Scratch
-from jamendo_mood.util.process import end_now, import_quietly
+from jamendo_mood.util.process import end_now, handled, import_quietly
 
 TOKEN_VARIABLE, COOKIE = "JAMENDO_MOOD_TOKEN", "jamendo-mood-token"
 HIGHEST_PORT = 65_535
@@ -144,7 +143,7 @@ def run_web(tagger: Tagger, load: Callable[[], Embedder], library: Library | Non
                 stack.close()
                 end_now(STOPPED)
 
-        with _stopped_by_signals(stop_now):
+        with handled(lambda *_: stop_now()):
             _announce(config, bound, token)
             time.sleep(FIRST_PAGE_S)
             # In this thread, where what TensorFlow prints as it is imported can be kept from the terminal.
@@ -410,20 +409,6 @@ def allow_files(visitors: int) -> None:
     if soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM call `stop`, and nothing else, while the block runs."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for number, handler in before.items():
-            if handler != signal.SIG_IGN:
-                signal.signal(number, lambda *_: stop())
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _announce(config: WebConfig, bound: socket.socket, token: str) -> None:

@@ -178,7 +178,7 @@ def make_corpus(root: Path, seed: int = 0) -> list[Song]:
         path = root / "splits" / "split-0" / f"autotagging_moodtheme-{part}.tsv"
         write_table(path, [song for song in songs if song.part == part])
     tags = "".join(f"{TAG_PREFIX}{mood}\n" for mood in MOODS)
-    write_atomically(root / SPLIT_TAGS_NAME, lambda file: file.write(tags.encode()))
+    write_atomically(root / SPLIT_TAGS_NAME, tags.encode())
     return songs
 
 
@@ -211,7 +211,7 @@ def write_table(path: Path, songs: list[Song]) -> None:
         names = (f"track_{song.id:07d}", f"artist_{song.artist:06d}", f"album_{song.artist:06d}")
         lines.append("\t".join([*names, song.path, f"{SONG_S:.1f}", *(TAG_PREFIX + mood for mood in song.moods)]))
     text = "".join(line + "\r\n" for line in lines)
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_atomically(path, text.encode())
 
 
 def _write_song(path: Path, song: Song) -> None:
@@ -227,7 +227,7 @@ def _write_song(path: Path, song: Song) -> None:
     done = ffmpeg.run(*command, fed=pcm)
     if done.status != 0:
         raise UsageError(f"ffmpeg cannot write MP3 files: {done.report.strip()}")
-    write_atomically(path, lambda file: file.write(done.output))
+    write_atomically(path, done.output)
 
 
 def _seconds(length_s: float) -> Wave:

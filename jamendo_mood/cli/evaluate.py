@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, Command
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.tasks.metrics import LOWER_IS_BETTER
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import note, say
 
@@ -81,7 +82,7 @@ def compare(arguments: argparse.Namespace) -> int:
 def print_comparison(comparisons: list[Comparison], first: str, second: str, form: str) -> None:
     """Print for each metric by how much the first tagger is better, and how sure that is."""
     if form == "json":
-        shared.print_json({row.figure: asdict(row) for row in comparisons})
+        print(plaintext.to_json({row.figure: asdict(row) for row in comparisons}))
         return
     say(f"A = {first}, B = {second}: A - B, with the 95 % interval of a paired bootstrap over artists")
     for row in comparisons:
@@ -94,8 +95,6 @@ def print_comparison(comparisons: list[Comparison], first: str, second: str, for
 
 def add_vote(parser: argparse.ArgumentParser) -> None:
     """Options of `vote`."""
-    from jamendo_mood.tasks.metrics import ROUNDS
-
     parser.add_argument(
         "members",
         type=shared.setting,
@@ -104,16 +103,8 @@ def add_vote(parser: argparse.ArgumentParser) -> None:
         help="two taggers or more for one task, each with the embeddings that it needs",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data set's tables, as published")
-    parser.add_argument("--split", type=int, metavar="N", help="split (default: the one they were trained on)")
-    parser.add_argument("--part", metavar="NAME", help="part to evaluate on (default: the test part)")
-    parser.add_argument(
-        "--rounds",
-        type=shared.whole,
-        default=ROUNDS,
-        metavar="N",
-        help=f"bootstrap samples of artists (default {ROUNDS})",
-    )
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="of the output (default table)")
+    shared.add_part(parser, shared.whole)
+    shared.add_format(parser, "table", "json")
 
 
 def vote(arguments: argparse.Namespace) -> int:
@@ -143,7 +134,7 @@ def vote(arguments: argparse.Namespace) -> int:
 def print_vote(found: Mapping[str, Scores], form: str) -> None:
     """Print the metrics of several taggers, and of what they decide together, side by side."""
     if form == "json":
-        shared.print_json({name: scores.to_json() for name, scores in found.items()})
+        print(plaintext.to_json({name: scores.to_json() for name, scores in found.items()}))
         return
     *members, together = found
     letters = [chr(ord("A") + number) for number in range(len(members))]
@@ -184,9 +175,7 @@ def score(arguments: argparse.Namespace) -> int:
     truth = evaluate.read_bools(arguments.truth)
     predictions = evaluate.read_array(arguments.predictions).astype(float)
     decisions = evaluate.read_bools(arguments.decisions) if arguments.decisions else None
-    tags, thresholds = None, None
-    if arguments.tags:
-        tags = evaluate.read_tags(arguments.tags)
+    tags, thresholds = evaluate.read_tags(arguments.tags) if arguments.tags else None, None
     if arguments.thresholds:
         named, thresholds = evaluate.read_thresholds(arguments.thresholds)
         if tags not in (None, named):
@@ -198,15 +187,9 @@ def score(arguments: argparse.Namespace) -> int:
     names = tags or tuple(f"tag {number}" for number in range(truth.shape[1]))
     scores = score_predictions(truth, predictions, names, decisions=decisions, thresholds=thresholds)
     shared.print_scores(scores, arguments.format)
-    if arguments.official:
-        print_quirks(evaluate.QUIRKS)
-    return DONE
-
-
-def print_quirks(quirks: Sequence[str]) -> None:
-    """Say in what these figures are the published ones, and not what this project would compute."""
-    for quirk in quirks:
+    for quirk in evaluate.QUIRKS if arguments.official else ():
         note(f"as published: {quirk}")
+    return DONE
 
 
 COMMANDS = {

@@ -253,7 +253,7 @@ def _hand_out(found: list[Found], form: str, arguments: argparse.Namespace) -> i
     if arguments.out is None:
         print(text, end="")
     else:
-        write_output(arguments.out, lambda file: file.write(text.encode()))
+        write_output(arguments.out, text.encode())
         plaintext.note(f"{arguments.out}: {len(found)} tracks written")
     return DONE
 
@@ -297,7 +297,7 @@ def _draw_history(wishes: tuple[mood_log.Wish, ...], target: Path) -> int:
     except ModuleNotFoundError as error:
         raise UsageError(f"no {error.name} to draw with: `pip install jamendo-mood[notebook]` brings it") from error
     content = plot_history(wishes).to_png(PICTURE_DPI)
-    write_output(target, lambda file: file.write(content))
+    write_output(target, content)
     first, last = (f"{edge(wish.time for wish in wishes):%Y-%m-%d}" for edge in (min, max))
     print(f"{target}: {plaintext.count(len(wishes), 'emotion')} from {first} to {last}")
     return DONE

@@ -6,7 +6,7 @@ import argparse
 import functools
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from jamendo_mood.audio.spectrograms import Spectrogram
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.tagging.prediction import Prediction
-    from jamendo_mood.training.model import Tagger
     from jamendo_mood.util.files import Scratch
 
 PICTURE_COLUMNS, PICTURE_DPI = 2_000, 150  # of a spectrogram with axes: more columns than pixels would not be seen
@@ -73,7 +72,9 @@ def tag(arguments: argparse.Namespace) -> int:
                     progress.advance(result.duration_s)
         predictions += [result for path in files if not isinstance(result := results[path], str)]
     if arguments.places is not None:
-        predictions = _place_predictions(predictions, tagger, places)
+        for number, prediction in enumerate(predictions):
+            va = place_of(tagger.task, tagger.thresholds, prediction.track_scores, places)
+            predictions[number] = replace(prediction, place=None if va is None else Place(*va.tolist()))
     count = arguments.top or (5 if tagger.ranks else 10)
     errors = [(str(path), result) for path, result in results.items() if isinstance(result, str)]
     print_predictions(predictions, arguments.format, count, timeline=arguments.timeline, errors=errors)
@@ -101,17 +102,6 @@ def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
     return list(dict.fromkeys(files)), stores
 
 
-def _place_predictions(
-    predictions: Sequence[Prediction], tagger: Tagger, places: Mapping[str, Place]
-) -> list[Prediction]:
-    """Predictions where a table of tags puts them."""
-    placed = []
-    for prediction in predictions:
-        va = place_of(tagger.task, tagger.thresholds, prediction.track_scores, places)
-        placed.append(replace(prediction, place=None if va is None else Place(*va.tolist())))
-    return placed
-
-
 def print_predictions(
     predictions: list[Prediction],
     form: str,
@@ -124,7 +114,7 @@ def print_predictions(
     if form == "json":
         from jamendo_mood.tagging.prediction import to_document
 
-        shared.print_json(to_document(predictions, errors, count, timeline=timeline))
+        print(plaintext.to_json(to_document(predictions, errors, count, timeline=timeline)))
     elif form == "csv":
         from jamendo_mood.tagging.prediction import write_csv
 
@@ -286,7 +276,7 @@ def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Sc
         content = spectrograms.png_bytes(shown, colour)
     else:
         content = spectrograms.plot_spectrogram(shown, colour).to_png(PICTURE_DPI)
-    write_output(target, lambda file: file.write(content))
+    write_output(target, content)
     return shown
 
 

@@ -32,7 +32,7 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="look for the data sets' tables there, at any depth (default data/)",
     )
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="of the output (default table)")
+    shared.add_format(parser, "table", "json")
 
 
 def tasks(arguments: argparse.Namespace) -> int:
@@ -177,9 +177,8 @@ class EpochLines:
 def print_training(tagger: Tagger, out: Path) -> None:
     """Say how training ended and where the tagger is."""
     monitor = tagger.task.rules.monitor
-    heads = (
-        f"{tagger.head.name} head" if len(tagger.weights) == 1 else f"{len(tagger.weights)} {tagger.head.name} heads"
-    )
+    count = len(tagger.weights)
+    heads = f"{tagger.head.name} head" if count == 1 else f"{count} {tagger.head.name} heads"
     best = ", ".join(map(str, tagger.record["best_epochs"]))
     say(
         f"{out}: {heads} for {len(tagger.task.targets)} {tagger.task.rules.plural} on {tagger.spec}; "
@@ -189,8 +188,6 @@ def print_training(tagger: Tagger, out: Path) -> None:
 
 def add_cross_validate(parser: argparse.ArgumentParser) -> None:
     """Options of `cross-validate`."""
-    from jamendo_mood.tasks.metrics import ROUNDS
-
     parser.add_argument("--task", required=True, help="one with folds, such as mirex; `jamendo-mood tasks` lists them")
     shared.add_data(parser)
     parser.add_argument("--folds", type=shared.positive, metavar="N", help="only the first N folds (default: all)")
@@ -209,9 +206,7 @@ def add_cross_validate(parser: argparse.ArgumentParser) -> None:
     )
     shared.add_training(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
-    parser.add_argument(
-        "--rounds", type=shared.whole, default=ROUNDS, metavar="N", help=f"bootstrap samples of artists ({ROUNDS})"
-    )
+    shared.add_rounds(parser, shared.whole)
     shared.add_format(parser, "table", "json")
 
 
@@ -239,7 +234,7 @@ def cross_validate(arguments: argparse.Namespace) -> int:
 def print_folds(found: CrossValidation, form: str) -> None:
     """Print what a cross-validation found: the metrics of all folds together, and their spread."""
     if form == "json":
-        shared.print_json(found.to_json())
+        print(plaintext.to_json(found.to_json()))
         return
     shared.print_scores(found.pooled, form)
     print(f"\nover {len(found.folds)} folds, mean and standard deviation:")

@@ -162,35 +162,15 @@ class Features(dict[str, Array]):
 def to_one_hot(
     labels: Sequence[str], classes: Sequence[str], path: Path, *, first_line: int = 2
 ) -> npt.NDArray[np.float32]:
-    """Targets of a task with classes: 1 for the class of each example, else 0.
+    """Targets of n labels of k classes, float32 (n, k): 1 for the class of each example, else 0.
 
-    Parameters
-    ----------
-    labels : sequence of str (n,)
-    classes : sequence of str (k,)
-    path : Path
-        The file with the labels, one per line.
-    first_line : int
-        The line number of the first label.
-
-    Returns
-    -------
-    float32 array (n, k)
-
-    Raises
-    ------
-    DataError
-        A label is not one of the classes; the message names file and line.
+    Raises `DataError` if a label is not one of the classes; it names `path`, the file with the labels, and the line,
+    the first label being in `first_line`.
     """
-    column = {name: number for number, name in enumerate(classes)}
-    targets = np.zeros((len(labels), len(classes)), np.float32)
-    for row, label in enumerate(labels):
-        if label not in column:
-            raise DataError(
-                f"{path}, line {first_line + row}: {label!r} is not one of the classes {', '.join(classes)}"
-            )
-        targets[row, column[label]] = 1
-    return targets
+    for line, label in enumerate(labels, start=first_line):
+        if label not in classes:
+            raise DataError(f"{path}, line {line}: {label!r} is not one of the classes {', '.join(classes)}")
+    return np.asarray(np.array(labels, object)[:, None] == np.array(classes, object), np.float32)
 
 
 def assign_folds(
@@ -203,24 +183,8 @@ def assign_folds(
     depend on the order of the rows and on its version, while taggers record a fingerprint of their parts, and the
     published figures are those of these folds.
 
-    Parameters
-    ----------
-    groups : sequence of str (n,)
-        For example the artist of each example.
-    labels : sequence of str (n,), or None
-        The class of each example: every fold then has about the same number of each.
-    count : int
-    seed : int
-
-    Returns
-    -------
-    int array (n,)
-        From 0 to `count` - 1.
-
-    Raises
-    ------
-    DataError
-        There are fewer groups than folds.
+    The groups are, for example, the artists of n examples, the labels their classes: every fold then has about the same
+    number of each. Returns folds (n,) from 0 to `count` - 1; `DataError` if there are fewer groups than folds.
     """
     order = _shuffle_by_size(groups, seed)
     if len(order) < count:
@@ -285,9 +249,7 @@ class Leak:
     other: Track
 
     def __str__(self) -> str:
-        names = (
-            f"{self.track.key!r} and {self.other.key!r}" if self.track.key != self.other.key else repr(self.track.key)
-        )
+        names = " and ".join(map(repr, dict.fromkeys((self.track.key, self.other.key))))
         artist = f" by {self.track.artist!r}" if self.kind == "artist" else ""
         return f"{self.kind} in {self.parts[0]} and {self.parts[1]}: {names}{artist}"
 
@@ -335,17 +297,8 @@ def join_artists(names: Sequence[str]) -> tuple[str, ...]:
 
     ``Costello, Elvis`` is in ``Elvis Costello & the Attractions``: performers are separated by ``/``, ``&`` and
     ``and``, and compared by their words in any order, ignoring case, ``the`` and what is in brackets. Joining too much
-    does no harm, except that parts may be less even; a misspelt name is not found.
-
-    Parameters
-    ----------
-    names : sequence of str (n,)
-        The artist of each track; empty if not known.
-
-    Returns
-    -------
-    tuple of str (n,)
-        The alphabetically first of the names that were joined, stripped and in lower case; empty where it was empty.
+    does no harm, except that parts may be less even; a misspelt name is not found. The name for all is the
+    alphabetically first of them, stripped and in lower case; one that is empty, not being known, stays so.
     """
     spelled = sorted({folded for name in names if (folded := name.strip().casefold())})
     leader: dict[frozenset[str] | str, frozenset[str] | str] = {}

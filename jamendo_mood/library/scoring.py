@@ -131,7 +131,7 @@ def _write(path: Path, scored: Scored) -> None:
     keys = np.array(scored.keys, np.str_)
     np.savez(buffer, format=FORMAT, keys=keys, stamps=scored.stamps, means=scored.means, scores=scored.scores)
     try:
-        write_atomically(path, lambda file: file.write(buffer.getvalue()))
+        write_atomically(path, buffer.getvalue())
         remove_drafts(path.parent)  # of runs that were killed
     except (StoreError, DiskFullError) as error:
         log.warning("the scores cannot be kept, and will be computed again next time: %s", error)

@@ -250,7 +250,7 @@ class EmbeddingStore(Mapping[str, Array]):
                 f"{self.root}: not an embedding store, and not an empty folder to make one in "
                 f"(`jamendo-mood verify {self.root} --repair` restores a lost {MANIFEST_NAME})"
             )
-        write_atomically(self.root / MANIFEST_NAME, lambda file: file.write(format_manifest(spec)))
+        write_atomically(self.root / MANIFEST_NAME, format_manifest(spec))
         return spec
 
     def _path(self, key: str) -> Path:
@@ -401,7 +401,7 @@ def read_failures(path: Path) -> tuple[dict[str, str], list[int]]:
 def write_failures(path: Path, listed: Mapping[str, str]) -> None:
     """Write a ``failures.tsv``; the caller holds a lock on it."""
     text = "".join(f"{key}\t{error}\n" for key, error in listed.items())
-    write_atomically(path, lambda file: file.write(_FAILURES_HEADING + text.encode()))
+    write_atomically(path, _FAILURES_HEADING + text.encode())
 
 
 def encode_header(rows: int, dim: int) -> bytes:

@@ -10,7 +10,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -241,20 +241,19 @@ class _Survey:
 
     def _check_packed(self) -> None:
         """Find what the packed file has and the store lacks: copies of damaged or lost entries, if checksums fit."""
+        damaged = {found.name: n for n, found in enumerate(self.findings) if found.kind == "damaged"}
         for key in self.packed or ():
             if self.packed is None or key in self.in_both:
                 continue
             content = encode_entry(key, self.packed[key], self.packed.spec)
-            fits = content[-1] == seal(self.packed.sha256.get(key, ""))
-            same = (n for n, found in enumerate(self.findings) if (found.kind, found.name) == ("damaged", key))
-            at = next(same, None)
-            if not fits:
+            if content[-1] != seal(self.packed.sha256.get(key, "")):
                 self._find("packed", key, f"{PACKED_NAME} has it, the store does not")
-            elif at is None:
+            elif key not in damaged:
                 self._find("restorable", key, f"gone; {PACKED_NAME} has it", path=self.root / f"{key}.npy")
             else:
-                found = self.findings[at]
-                self.findings[at] = Finding("restorable", key, f"{found.problem}; {PACKED_NAME} has it", found.path)
+                found = self.findings[damaged[key]]
+                problem = f"{found.problem}; {PACKED_NAME} has it"
+                self.findings[damaged[key]] = replace(found, kind="restorable", problem=problem)
 
     def _check_failures(self) -> None:
         path = self.root / FAILURES_NAME
@@ -313,20 +312,9 @@ class Repair:
 def repair_store(root: Path, progress: Callable[[], OnProgress] = lambda: lambda _done, _total: None) -> Repair:
     """Put right what is wrong with a store. Others may read and write it meanwhile.
 
-    One kind of damage is repaired at a time, and the store checked again: that may uncover or repair another.
-
-    Parameters
-    ----------
-    root : Path
-    progress : callable
-        Called before each check of the store; returns the `on_progress` of `verify_store`.
-
-    Raises
-    ------
-    UsageError
-        There is no store.
-    StoreError, DiskFullError
-        Something cannot be written. What was repaired before stays repaired.
+    One kind of damage is repaired at a time, and the store checked again: that may uncover or repair another. Before
+    each check, `progress` is called for the `on_progress` of `verify_store`. Raises `UsageError` if there is no store;
+    `StoreError` or `DiskFullError` if something cannot be written. What was repaired before stays repaired.
     """
     done: list[tuple[Finding, str]] = []
     left = verify_store(root, progress())
@@ -343,8 +331,7 @@ def repair_store(root: Path, progress: Callable[[], OnProgress] = lambda: lambda
 
 def _rewrite_manifest(root: Path, found: list[Finding]) -> list[str]:
     for finding in found:
-        manifest = format_manifest(finding.detail)
-        write_atomically(root / MANIFEST_NAME, lambda file, content=manifest: file.write(content))  # type: ignore[misc]
+        write_atomically(root / MANIFEST_NAME, format_manifest(finding.detail))
     return [f"written anew, for {finding.detail}" for finding in found]
 
 
@@ -397,7 +384,7 @@ def _copy_in(_root: Path, found: list[Finding]) -> list[str]:
     for finding in found:
         with disk_errors(finding.path):
             content = finding.path.read_bytes()
-        write_atomically(finding.path, lambda file, content=content: file.write(content))  # type: ignore[misc]
+        write_atomically(finding.path, content)
     return ["replaced by a copy of the file"] * len(found)
 
 

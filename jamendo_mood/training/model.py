@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +196,7 @@ class Tagger:
             folder.mkdir(parents=True, exist_ok=True)
         with locked_folder(folder):
             for name, content in files.items():
-                write_atomically(folder / name, methodcaller("write", content))
+                write_atomically(folder / name, content)
             for path in folder.iterdir():
                 if (path.name == OLD_WEIGHTS_NAME or _WEIGHTS_NAME.fullmatch(path.name)) and path.name not in files:
                     with disk_errors(path):

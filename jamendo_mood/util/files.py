@@ -39,7 +39,8 @@ import numpy.typing as npt
 
 from jamendo_mood.util.errors import DataError, DiskFullError, MoodError, StoreError, UsageError
 
-Write = Callable[[IO[bytes]], object]
+Write = bytes | Callable[[IO[bytes]], object]
+"""What a file is to hold, or a function that writes it."""
 
 _DRAFT = re.compile(r"\..+-[0-9a-f]{16}\.tmp", re.DOTALL)
 
@@ -81,7 +82,7 @@ def write_output(path: Path, write: Write) -> None:
         # What the shell opened for us is written to, even if it is a file.
         if not stat.S_ISREG(mode) or os.path.realpath(path.parent).startswith(("/dev", "/proc")):
             with path.open("wb", buffering=0) as raw, io.BufferedWriter(raw) as file:
-                write(file)
+                _fill(file, write)
             return
     write_atomically(Path(os.path.realpath(path)), write)
 
@@ -94,7 +95,7 @@ def _written(path: Path, write: Write) -> Iterator[Path]:
         draft, file = _open_draft(path)
     try:
         with disk_errors(path):
-            write(file)
+            _fill(file, write)
             file.flush()
             os.fsync(file.fileno())
         yield draft
@@ -104,6 +105,10 @@ def _written(path: Path, write: Write) -> Iterator[Path]:
             draft.unlink()
         with contextlib.suppress(OSError):
             file.close()
+
+
+def _fill(file: IO[bytes], write: Write) -> None:
+    file.write(write) if isinstance(write, bytes) else write(file)
 
 
 def _open_draft(path: Path) -> tuple[Path, IO[bytes]]:

@@ -29,6 +29,7 @@ from jamendo_mood.cli.main import COMMANDS, main
 from jamendo_mood.datasets import audioset, jamendo
 from jamendo_mood.embedders import vggish
 from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
+from jamendo_mood.evaluation.evaluate import QUIRKS
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.fit import TrainConfig
 from jamendo_mood.training.model import Tagger
@@ -772,7 +773,9 @@ def test_score_by_decisions_and_by_thresholds(run, places):
     usual = (*places.scores(), "--predictions", places.array("p.npy", predictions), "--format", "json")
     thresholds = places.write("t.txt", "calm\t0.5\ndark\t0.6\n")
     for option, reached in ((), predictions >= [0.5, 0.6]), (("--official",), predictions > [0.5, 0.6]):
-        by_thresholds = json.loads(run("score", *usual, "--thresholds", thresholds, *option).out)
+        outcome = run("score", *usual, "--thresholds", thresholds, *option)
+        assert outcome.err.count("as published: ") == (len(QUIRKS) if option else 0)
+        by_thresholds = json.loads(outcome.out)
         by_decisions = json.loads(run("score", *usual, "--decisions", places.array("d.npy", reached)).out)
         assert {name: by_thresholds[name] for name in by_decisions if name != "per_target"} == {
             name: value for name, value in by_decisions.items() if name != "per_target"
