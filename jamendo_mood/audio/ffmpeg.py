@@ -57,10 +57,7 @@ _KEPT_BYTES = 1 << 17  # of ffmpeg's messages: so much of the beginning, and of 
 _MAX_REASON_LENGTH = 300
 _POLL_S = 0.1
 
-_READING_A_FILE = (
-    *("-protocol_whitelist", "file", "-format_whitelist", FORMATS),
-    *("-codec_whitelist", CODECS),
-)
+_READING_A_FILE = (*("-protocol_whitelist", "file", "-format_whitelist", FORMATS), *("-codec_whitelist", CODECS))
 _READING_SAMPLES = ("-protocol_whitelist", "fd,pipe", "-format_whitelist", "s16le,f32le")
 _SAYS_NOTHING = re.compile(
     r"$|At least one output file must be specified|Conversion failed|Terminating thread|Task finished|Input #"

@@ -103,12 +103,7 @@ def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
 
 
 def print_predictions(
-    predictions: list[Prediction],
-    form: str,
-    count: int,
-    *,
-    timeline: bool,
-    errors: Sequence[tuple[str, str]] = (),
+    predictions: list[Prediction], form: str, count: int, *, timeline: bool, errors: Sequence[tuple[str, str]] = ()
 ) -> None:
     """Print the highest tags or classes of each track, or its values; with `timeline` over time too."""
     if form == "json":

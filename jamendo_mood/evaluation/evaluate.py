@@ -159,7 +159,11 @@ def evaluate_predictions(
         figures |= score_curves(truth, predictions, songs)
     columns: dict[str, Sequence[Any]] = {"grade": rules.grade(truth, predictions)}
     if not rules.on_scale:
-        columns |= _columns_of_scores(truth, predictions, artists)
+        columns["artists"] = [len(set(artists[positive])) for positive in truth.T]
+        columns["ECE-all"] = [
+            calibration_error(truth[:, [target]], predictions[:, [target]]) for target in range(truth.shape[1])
+        ]
+        columns["Brier-skill"] = [_plain(value) for value in brier_skill(truth, predictions)]
     intervals = {}
     if rounds:
         samples = rules.bootstrap(truth, predictions, artists, decisions=decisions, rounds=rounds)
@@ -180,16 +184,6 @@ def evaluate_predictions(
         songs=songs,
         times_s=examples.times_s,
     )
-
-
-def _columns_of_scores(truth: Bools, scores: Array, artists: npt.NDArray[np.str_]) -> dict[str, Sequence[Any]]:
-    """More columns for tags and classes, whose scores are probabilities."""
-    targets = range(truth.shape[1])
-    return {
-        "artists": [len(set(artists[positive])) for positive in truth.T],
-        "ECE-all": [calibration_error(truth[:, [target]], scores[:, [target]]) for target in targets],
-        "Brier-skill": [_plain(value) for value in brier_skill(truth, scores)],
-    }
 
 
 def compare(

@@ -354,10 +354,7 @@ def read_places(path: Path) -> dict[str, Place]:
 
 
 def place_of(
-    task: Task,
-    thresholds: npt.NDArray[np.float64],
-    scores: Array,
-    places: Mapping[str, Place] = PLACES,
+    task: Task, thresholds: npt.NDArray[np.float64], scores: Array, places: Mapping[str, Place] = PLACES
 ) -> Array | None:
     """Valence and arousal of tracks, by whatever a tagger predicts.
 

@@ -208,8 +208,7 @@ def _count_cnn(config: HeadConfig, _: int) -> tuple[int, int]:
 HEADS: dict[str, Head] = {
     "linear": Head(_add_linear, lambda _, width: (0, width)),
     "mlp": Head(
-        _add_mlp,
-        lambda c, width: (_layer(width, c.hidden) + (c.layers - 1) * _layer(c.hidden, c.hidden), c.hidden),
+        _add_mlp, lambda c, width: (_layer(width, c.hidden) + (c.layers - 1) * _layer(c.hidden, c.hidden), c.hidden)
     ),
     "attention": Head(
         _add_attention, lambda c, width: (_layer(width, c.hidden) + c.layers * _layer(c.hidden, c.hidden), c.hidden)

@@ -139,20 +139,15 @@ def is_draft(name: str) -> bool:
 @contextlib.contextmanager
 def abandoned(path: Path) -> Iterator[bool]:
     """Whether a file's writer has ended, as far as its lock shows; nobody else gets the lock while the block runs."""
-    try:
-        file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # renamed meanwhile, another user's, or on a read-only disk
-        yield False
-        return
-    try:
+    with contextlib.ExitStack() as stack:
         try:
+            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            stack.callback(os.close, file)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(file)
+            dead = True
+        except OSError:  # locked; or renamed meanwhile, another user's, or on a read-only disk
+            dead = False
+        yield dead
 
 
 def remove_drafts(folder: Path) -> list[Path]:
@@ -187,17 +182,12 @@ def locked_folder(folder: Path, *, shared: bool = False) -> Iterator[None]:
 
     Readers share. If a folder cannot be locked, nobody waits.
     """
-    try:
-        file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:  # reading or writing there will say what is wrong
-        yield
-        return
-    try:
-        with contextlib.suppress(OSError):
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # reading or writing there will say what is wrong
+            file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, file)
             fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(file)
 
 
 def _is_at(path: Path, file: int) -> bool:
