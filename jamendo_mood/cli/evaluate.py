@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, Command
 from jamendo_mood.tasks import KINDS
-from jamendo_mood.tasks.metrics import LOWER_IS_BETTER
+from jamendo_mood.tasks.metrics import LOWER_IS_BETTER, Comparison
+from jamendo_mood.tasks.tags import reaches_threshold
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import note, say
 
 if TYPE_CHECKING:
     from jamendo_mood.evaluation.evaluate import Scores
-    from jamendo_mood.tasks.metrics import Comparison
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -168,7 +168,6 @@ def score(arguments: argparse.Namespace) -> int:
     """Score predictions that are in files."""
     from jamendo_mood.evaluation import evaluate
     from jamendo_mood.evaluation.evaluate import score_predictions
-    from jamendo_mood.tasks.tags import reaches_threshold
 
     if arguments.official and not arguments.thresholds:
         raise UsageError("--official is about thresholds: give them with --thresholds")

@@ -11,13 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from jamendo_mood.audio import decoding
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
+from jamendo_mood.datasets import load_dataset
+from jamendo_mood.datasets.jamendo import QUALITIES, read_list, read_tracks
+from jamendo_mood.embedders.registry import Embedder, EmbedderOptions, EmbedderSpec, load_embedder
 from jamendo_mood.util.errors import UsageError
+from jamendo_mood.util.files import remove_drafts
 from jamendo_mood.util.plaintext import TrackProgress, say
 
 if TYPE_CHECKING:
-    from jamendo_mood.embedders.registry import Embedder, EmbedderOptions, EmbedderSpec
     from jamendo_mood.extraction.streaming import ExtractReport, Feed, StreamConfig
     from jamendo_mood.training.augmentation import WaveAugmentation
 
@@ -130,10 +134,8 @@ def _add_ray(parser: argparse.ArgumentParser) -> None:
 
 def extract(arguments: argparse.Namespace) -> int:
     """Embed audio files into a store."""
-    from jamendo_mood.embedders.registry import load_embedder
     from jamendo_mood.extraction.streaming import StreamConfig, extract
     from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
-    from jamendo_mood.util.files import remove_drafts
 
     _check_places(arguments)
     augmentation = _read_augmentation(arguments)
@@ -165,8 +167,6 @@ def _choose_embedder(
     arguments: argparse.Namespace, there: EmbedderSpec | None
 ) -> tuple[str | EmbedderSpec, EmbedderOptions]:
     """What to load: what was asked for, else what made the embeddings that are there, on this or another machine."""
-    from jamendo_mood.embedders.registry import EmbedderOptions
-
     options = EmbedderOptions.of(arguments)
     if there is None:
         return arguments.embedder or "vggish", options
@@ -191,7 +191,6 @@ def _choose_feed(arguments: argparse.Namespace) -> Feed:
     if arguments.tracks is None:
         raise UsageError("--from-jamendo needs --tracks, MTG's table of tracks; `jamendo-mood splits` gets it")
 
-    from jamendo_mood.datasets.jamendo import QUALITIES, read_list
     from jamendo_mood.extraction.downloads import DownloadConfig, Downloads
 
     quality = QUALITIES[arguments.from_jamendo]
@@ -204,8 +203,6 @@ def _choose_feed(arguments: argparse.Namespace) -> Feed:
 
 def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """The files to embed, and the keys of the table that have none."""
-    from jamendo_mood.audio import decoding
-    from jamendo_mood.datasets.jamendo import QUALITIES, read_list, read_tracks
     from jamendo_mood.extraction.streaming import select_shard
 
     if arguments.from_jamendo is not None:
@@ -259,7 +256,6 @@ def _read_augmentation(arguments: argparse.Namespace) -> WaveAugmentation | None
 
 def _read_training_keys(arguments: argparse.Namespace) -> list[str]:
     """The keys of the tracks that `extract --augment` may copy."""
-    from jamendo_mood.datasets import load_dataset
     from jamendo_mood.training.augmentation import training_keys
 
     return training_keys(load_dataset(arguments.task, arguments.data, split=arguments.split or 0))
@@ -298,7 +294,6 @@ def _extract_on_ray(
     arguments: argparse.Namespace, tracks: Mapping[str, Path | str], missing: list[str], stream: StreamConfig
 ) -> int:
     """Embed tracks on a Ray cluster."""
-    from jamendo_mood.embedders.registry import load_embedder
     from jamendo_mood.extraction import cluster
     from jamendo_mood.extraction.cluster import find_store
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
+from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.library import mood_log
 from jamendo_mood.tagging import emotions
 from jamendo_mood.tagging.emotions import Place, place_of
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import UsageError
+from jamendo_mood.util.errors import AudioError, StoreError, UsageError
+from jamendo_mood.util.files import write_output
 
 if TYPE_CHECKING:
     from jamendo_mood.library.similarity import Array, Found, Library
@@ -45,7 +47,6 @@ def _add_library(parser: argparse.ArgumentParser) -> None:
 def similar(arguments: argparse.Namespace) -> int:
     """Find the tracks of a store that sound like one."""
     from jamendo_mood.store.embedding_store import EmbeddingStore
-    from jamendo_mood.util.errors import AudioError
 
     form, store = _choose_format(arguments), EmbeddingStore(arguments.store)
     tagger = _choose_tagger(arguments, store)
@@ -213,8 +214,6 @@ def _choose_tagger(arguments: argparse.Namespace, store: EmbeddingStore) -> Tagg
 
 def _is_key(track: str, store: EmbeddingStore) -> bool:
     """Whether this is a track of the store, and not an audio file."""
-    from jamendo_mood.util.errors import StoreError
-
     try:
         if track in store:
             return True
@@ -227,9 +226,7 @@ def _is_key(track: str, store: EmbeddingStore) -> bool:
 
 def _embed(path: Path, store: EmbeddingStore, arguments: argparse.Namespace) -> Array:
     """The mean embedding of an audio file, made as the store's were."""
-    from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
     from jamendo_mood.extraction.streaming import embed_files
-    from jamendo_mood.util.errors import AudioError
 
     embedder = load_embedder(store.spec, EmbedderOptions.of(arguments))
     if not store.spec.accepts(embedder.spec):
@@ -244,7 +241,6 @@ def _embed(path: Path, store: EmbeddingStore, arguments: argparse.Namespace) -> 
 def _hand_out(found: list[Found], form: str, arguments: argparse.Namespace) -> int:
     """Print tracks, or write them to a file."""
     from jamendo_mood.library.similarity import FORMATS, describe
-    from jamendo_mood.util.files import write_output
 
     silent = sum(track.file is None for track in found)
     if form == "m3u8" and silent:
@@ -286,18 +282,13 @@ def history(arguments: argparse.Namespace) -> int:
 
 
 def _draw_history(wishes: tuple[mood_log.Wish, ...], target: Path) -> int:
-    from jamendo_mood.util.files import write_output
 
     if target.suffix.lower() != ".png":
         raise UsageError(f"{target}: curves are drawn as PNG, so its name must end in .png")
     if not wishes:
         raise UsageError("nothing is kept, so there is nothing to draw")
-    try:
-        from jamendo_mood.library.mood_log import plot_history
-    except ModuleNotFoundError as error:
-        raise UsageError(f"no {error.name} to draw with: `pip install jamendo-mood[notebook]` brings it") from error
-    content = plot_history(wishes).to_png(PICTURE_DPI)
-    write_output(target, content)
+    shared.check_matplotlib()
+    write_output(target, mood_log.plot_history(wishes).to_png(PICTURE_DPI))
     first, last = (f"{edge(wish.time for wish in wishes):%Y-%m-%d}" for edge in (min, max))
     print(f"{target}: {plaintext.count(len(wishes), 'emotion')} from {first} to {last}")
     return DONE

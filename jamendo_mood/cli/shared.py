@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.tagging.emotions import PLACES, Place, read_places
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.tasks.metrics import ROUNDS
 from jamendo_mood.util import plaintext
@@ -18,11 +20,9 @@ from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import CountProgress
 
 if TYPE_CHECKING:
-    from jamendo_mood.embedders.registry import EmbedderSpec
     from jamendo_mood.evaluation.evaluate import Scores
     from jamendo_mood.library.similarity import Library
     from jamendo_mood.store.embedding_store import EmbeddingStore
-    from jamendo_mood.tagging.emotions import Place
     from jamendo_mood.training.model import Tagger
 
 DONE, SOME_FAILED = 0, 1  # exit statuses
@@ -254,6 +254,14 @@ def print_list(heading: str, lines: list[str]) -> None:
     plaintext.note_all([heading, *lines[:LISTED], *more])
 
 
+def check_matplotlib() -> None:
+    """`UsageError` if there is nothing to draw with."""
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UsageError(f"no {error.name} to draw with: `pip install jamendo-mood[notebook]` brings it") from error
+
+
 def add_places(parser: argparse.ArgumentParser) -> None:
     """The option of `tag` and `playlist` that names another table of tags."""
     parser.add_argument(
@@ -269,8 +277,6 @@ def read_tag_places(tagger: Tagger, file: Path | None) -> Mapping[str, Place]:
 
     Raises `DataError` if the file is no such table; `UsageError` if it has none of the tagger's tags.
     """
-    from jamendo_mood.tagging.emotions import PLACES, read_places
-
     if file is None:
         return PLACES
     places = read_places(file)

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
+from jamendo_mood.embedders.registry import NETWORKS, weights_of
 from jamendo_mood.util import plaintext
+from jamendo_mood.util.errors import UsageError, WeightsError
+from jamendo_mood.util.files import remove_drafts
 from jamendo_mood.util.plaintext import CountProgress
 
 
@@ -57,7 +60,6 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 def import_(arguments: argparse.Namespace) -> int:
     """Put the embeddings of Parquet files into a store."""
     from jamendo_mood.store.parquet import import_parquet
-    from jamendo_mood.util.files import remove_drafts
 
     remove_drafts(arguments.store)  # of runs that were killed
     report = import_parquet(arguments.files, arguments.store, on_progress=CountProgress("importing"))
@@ -76,7 +78,6 @@ def add_pack(parser: argparse.ArgumentParser) -> None:
 def pack(arguments: argparse.Namespace) -> int:
     """Write all embeddings of a store into one file to be memory-mapped."""
     from jamendo_mood.store.embedding_store import INDEX_NAME, PACKED_NAME, EmbeddingStore
-    from jamendo_mood.util.files import remove_drafts
 
     store = EmbeddingStore(arguments.store)
     remove_drafts(store.root)  # of runs that were killed
@@ -129,8 +130,6 @@ def verify(arguments: argparse.Namespace) -> int:
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
     """Options of `weights`."""
-    from jamendo_mood.embedders.registry import NETWORKS
-
     parser.add_argument("network", nargs="?", choices=NETWORKS, help="of this network (default: of all)")
     action = parser.add_mutually_exclusive_group()
     action.add_argument(
@@ -142,9 +141,6 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 def weights(arguments: argparse.Namespace) -> int:
     """Say where the weights of networks are, get them, check them, or remove them."""
-    from jamendo_mood.embedders.registry import NETWORKS, weights_of
-    from jamendo_mood.util.errors import UsageError, WeightsError
-
     if arguments.remove and arguments.network is None:
         raise UsageError(f"--remove needs the network's name: {', '.join(NETWORKS)}")
     status = DONE

@@ -11,19 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jamendo_mood.audio import decoding, ffmpeg, spectrograms
+from jamendo_mood.audio.spectrograms import Spectrogram
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, DOUBTFUL, SOME_FAILED, Command
+from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.tagging.emotions import Place, mood_in_words, place_of
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import UsageError
+from jamendo_mood.util.errors import AudioError, UsageError
+from jamendo_mood.util.files import Scratch, write_output
 from jamendo_mood.util.plaintext import TrackProgress, say
 
 if TYPE_CHECKING:
-    from jamendo_mood.audio.spectrograms import Spectrogram
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.tagging.prediction import Prediction
-    from jamendo_mood.util.files import Scratch
 
 PICTURE_COLUMNS, PICTURE_DPI = 2_000, 150  # of a spectrogram with axes: more columns than pixels would not be seen
 BAR_CELLS = 20  # of a score of 1
@@ -44,7 +46,6 @@ def add_tag(parser: argparse.ArgumentParser) -> None:
 
 def tag(arguments: argparse.Namespace) -> int:
     """Tag files, folders of them, or stores."""
-    from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
     from jamendo_mood.tagging.prediction import predict_files, predict_stored
 
     files, stores = _sort_inputs(arguments.files)
@@ -83,7 +84,6 @@ def tag(arguments: argparse.Namespace) -> int:
 
 def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
     """The audio files and the stores among the paths; folders are searched, and a path given twice counts once."""
-    from jamendo_mood.audio import decoding
     from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
 
     files: list[Path] = []
@@ -194,12 +194,8 @@ def add_spectrogram(parser: argparse.ArgumentParser) -> None:
 
 def spectrogram(arguments: argparse.Namespace) -> int:
     """Draw the spectrogram of a file, or of each file of a folder."""
-    from jamendo_mood.audio import ffmpeg, spectrograms
-    from jamendo_mood.util.errors import AudioError
-    from jamendo_mood.util.files import Scratch
-
     source, target = arguments.source, arguments.target
-    _check_matplotlib()
+    shared.check_matplotlib()
     ffmpeg.find_ffmpeg()
     spectrograms.check_stretch(arguments.start or 0.0, arguments.duration)
     if source.is_dir():
@@ -223,10 +219,6 @@ def spectrogram(arguments: argparse.Namespace) -> int:
 
 def _draw_folder(arguments: argparse.Namespace) -> int:
     """Draw each file of a folder that has no picture yet, and list what failed."""
-    from jamendo_mood.audio import decoding
-    from jamendo_mood.util.errors import AudioError
-    from jamendo_mood.util.files import Scratch
-
     folder = arguments.target
     if folder.is_file() or folder.suffix.lower() == ".png":
         raise UsageError(f"{folder}: {arguments.source} is a folder, so name a folder for its pictures")
@@ -250,9 +242,6 @@ def _draw_folder(arguments: argparse.Namespace) -> int:
 
 def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Scratch) -> Spectrogram:
     """Write the picture of one file, and return what it shows."""
-    from jamendo_mood.audio import decoding, spectrograms
-    from jamendo_mood.util.files import write_output
-
     info = decoding.probe(source)
     start_s, duration_s = arguments.start or 0.0, arguments.duration
     if arguments.start is None and duration_s is None:
@@ -273,13 +262,6 @@ def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Sc
         content = spectrograms.plot_spectrogram(shown, colour).to_png(PICTURE_DPI)
     write_output(target, content)
     return shown
-
-
-def _check_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UsageError(f"no {error.name} to draw with: `pip install jamendo-mood[notebook]` brings it") from error
 
 
 def add_web(parser: argparse.ArgumentParser) -> None:
@@ -312,7 +294,6 @@ def add_web(parser: argparse.ArgumentParser) -> None:
 
 def web(arguments: argparse.Namespace) -> int:
     """Serve the page and the API."""
-    from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.tagging.analysis import MEGABYTE, Limits
 

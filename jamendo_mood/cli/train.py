@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, Command
+from jamendo_mood.datasets import DATASETS, find_source
+from jamendo_mood.datasets.dataset import DataSource
+from jamendo_mood.datasets.jamendo import BASE_URL, get_splits
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.plaintext import say
 
 if TYPE_CHECKING:
-    from jamendo_mood.datasets.dataset import DataSource
     from jamendo_mood.evaluation.experiment import CrossValidation
     from jamendo_mood.training.fit import Epoch, TrainConfig
     from jamendo_mood.training.model import Tagger
@@ -37,8 +39,6 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
 
 def tasks(arguments: argparse.Namespace) -> int:
     """List every task: what it predicts, where its data come from, what of them is missing here."""
-    from jamendo_mood.datasets import DATASETS, find_source
-
     chosen = [arguments.task] if arguments.task is not None else list(DATASETS)
     described = {name: describe(find_source(name), arguments.data) for name in chosen}
     if arguments.format == "json":
@@ -86,8 +86,6 @@ def add_splits(parser: argparse.ArgumentParser) -> None:
 
 def splits(arguments: argparse.Namespace) -> int:
     """Get MTG's official tables."""
-    from jamendo_mood.datasets.jamendo import BASE_URL, get_splits
-
     get_splits(
         arguments.out,
         arguments.base_url or BASE_URL,

@@ -30,7 +30,9 @@ from jamendo_mood.datasets import audioset, jamendo
 from jamendo_mood.embedders import vggish
 from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
 from jamendo_mood.evaluation.evaluate import QUIRKS
+from jamendo_mood.library import mood_log
 from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.tagging.emotions import Place
 from jamendo_mood.training.fit import TrainConfig
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import remote
@@ -989,6 +991,14 @@ def test_songs_that_end_before_the_stretch_are_listed_and_of_no_song_nothing_is_
     assert (outcome.status, outcome.out) == (1, "")
     assert "failed: " in outcome.err
     assert not (tmp_path / "text.png").exists()
+
+
+def test_without_matplotlib_history_says_what_to_install(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    mood_log.remember([mood_log.wish_for(Place(0.5, 0.5), "at", mood_log.now())])
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    outcome = run("history", "--plot", tmp_path / "history.png")
+    check_one_line(outcome, "history", r"matplotlib.*pip install jamendo-mood\[notebook\]")
 
 
 def test_without_matplotlib_spectrogram_says_what_to_install(run, places, monkeypatch):
