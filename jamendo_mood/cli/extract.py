@@ -218,7 +218,9 @@ def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[
         raise UsageError(f"{arguments.audio_dir}: no audio files there ({', '.join(sorted(decoding.AUDIO_SUFFIXES))})")
     keys = list(found) if arguments.tracks is None else [track.key for track, _ in read_tracks(arguments.tracks)]
     if arguments.augment is not None:
-        keys = _read_training_keys(arguments)
+        from jamendo_mood.training.augmentation import training_keys
+
+        keys = training_keys(load_dataset(arguments.task, arguments.data, split=arguments.split or 0))
     if not any(key in found for key in keys):
         where = arguments.audio_dir or "MTG's list"
         raise UsageError(
@@ -252,13 +254,6 @@ def _read_augmentation(arguments: argparse.Namespace) -> WaveAugmentation | None
     from jamendo_mood.training.augmentation import WaveAugmentation
 
     return WaveAugmentation(copies=arguments.augment)
-
-
-def _read_training_keys(arguments: argparse.Namespace) -> list[str]:
-    """The keys of the tracks that `extract --augment` may copy."""
-    from jamendo_mood.training.augmentation import training_keys
-
-    return training_keys(load_dataset(arguments.task, arguments.data, split=arguments.split or 0))
 
 
 def _turn_to_copies(

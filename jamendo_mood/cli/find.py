@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
@@ -73,16 +73,6 @@ def add_playlist(parser: argparse.ArgumentParser) -> None:
         help="how much of a tag is wanted, from 0, the least of all tracks, to 1; may be given several times",
     )
     start.add_argument("--at", type=shared.point, metavar="V,A", help="valence and arousal wanted, each from -1 to 1")
-    _add_wishes(parser, start)
-    end = parser.add_mutually_exclusive_group()
-    end.add_argument("--to", type=shared.point, metavar="V,A", help="go from there to this valence and arousal")
-    end.add_argument("--to-emotion", metavar="NAME", help="go from there to this emotion")
-    shared.add_places(parser)
-    _add_library(parser)
-
-
-def _add_wishes(parser: argparse.ArgumentParser, start: argparse._MutuallyExclusiveGroup) -> None:
-    """Options of `playlist` about emotions, `start` being the group of those that say where it starts."""
     start.add_argument(
         "--emotion",
         metavar="NAME",
@@ -94,6 +84,11 @@ def _add_wishes(parser: argparse.ArgumentParser, start: argparse._MutuallyExclus
         action="store_true",
         help="keep which emotion was asked for and when, on this machine; `jamendo-mood history` shows and deletes it",
     )
+    end = parser.add_mutually_exclusive_group()
+    end.add_argument("--to", type=shared.point, metavar="V,A", help="go from there to this valence and arousal")
+    end.add_argument("--to-emotion", metavar="NAME", help="go from there to this emotion")
+    shared.add_places(parser)
+    _add_library(parser)
 
 
 def playlist(arguments: argparse.Namespace) -> int:
@@ -157,27 +152,19 @@ def _choose_path(arguments: argparse.Namespace) -> list[End]:
     """
     path = []
     for option in ("at", "emotion", "emotion_of", "to", "to_emotion"):
-        value = getattr(arguments, option)
-        if value is not None:
-            path.append(_END[option.removeprefix("to_")](option.replace("_", "-"), value))
+        value, asked_by = getattr(arguments, option), option.replace("_", "-")
+        if value is None:
+            continue
+        if option in ("emotion", "to_emotion"):
+            emotion = emotions.find_emotion(value)
+            path.append(End(asked_by, emotion.place, emotion.name))
+        else:
+            path.append(End(asked_by, track=value) if option == "emotion_of" else End(asked_by, Place(*value)))
     if arguments.mood and path:
         raise UsageError("--to and --to-emotion end a path that --at or --emotion begins; --mood begins none")
     if arguments.remember and not path:
         raise UsageError("--remember keeps emotions: ask with --emotion, --emotion-of or --at, not with --mood")
     return path
-
-
-def _end_by_name(asked_by: str, name: str) -> End:
-    emotion = emotions.find_emotion(name)
-    return End(asked_by, emotion.place, emotion.name)
-
-
-_END: dict[str, Callable[[str, Any], End]] = {
-    "at": lambda asked_by, point: End(asked_by, Place(*point)),
-    "to": lambda asked_by, point: End(asked_by, Place(*point)),
-    "emotion": _end_by_name,
-    "emotion_of": lambda asked_by, track: End(asked_by, track=track),
-}
 
 
 def _remember(path: Sequence[End], library: Library) -> None:

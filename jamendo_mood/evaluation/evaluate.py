@@ -94,22 +94,12 @@ class Scores:
 
 @dataclass(frozen=True)
 class Evaluation(Scores):
-    """Scores of a tagger, with the arrays they were made of.
+    """Scores of a tagger, with the arrays they were made of."""
 
-    Attributes
-    ----------
-    truth : bool array (n, k), of values float32
-    decisions : bool array (n, k)
-    predictions : float32 array (n, k)
-    songs : tuple of n str
-        Of a dynamic task, the key of the track that each moment is of; else empty.
-    times_s : float32 array (n,) or None
-        Of a dynamic task, where each moment is in its track.
-    """
-
-    truth: npt.NDArray[Any] = field(kw_only=True, repr=False)
-    predictions: Array = field(kw_only=True, repr=False)
-    decisions: Bools = field(kw_only=True, repr=False)
+    truth: npt.NDArray[Any] = field(kw_only=True, repr=False)  #: bool (n, k), of values float32
+    predictions: Array = field(kw_only=True, repr=False)  #: float32 (n, k)
+    decisions: Bools = field(kw_only=True, repr=False)  #: bool (n, k)
+    #: of a dynamic task, the key of the track that each moment is of, and where it is in its track, float32 (n,)
     songs: tuple[str, ...] = field(default=(), kw_only=True, repr=False)
     times_s: Array | None = field(default=None, kw_only=True, repr=False)
 
