@@ -153,9 +153,12 @@ def score_curves(truth: Array, predictions: Array, songs: Sequence[str]) -> dict
 
 def rank_correlations(truth: Array, predictions: Array, songs: Sequence[str]) -> dict[str, PerTarget]:
     """Kendall's tau-b of each song and target, (k,) by song, NaN where the truth never changes; see `score_curves`."""
+    import pandas as pd
+
+    rows_of: dict[str, npt.NDArray[np.intp]] = pd.Series(np.arange(len(songs))).groupby(np.asarray(songs)).indices
     return {
-        str(songs[rows[0]]): np.array([_tau(*pair) for pair in zip(truth[rows].T, predictions[rows].T, strict=True)])
-        for rows in rows_of(songs)
+        str(song): np.array([_tau(*pair) for pair in zip(truth[rows].T, predictions[rows].T, strict=True)])
+        for song, rows in rows_of.items()
     }
 
 
@@ -187,13 +190,6 @@ def check_values(truth: Array, predictions: Array) -> None:
             raise DataError(f"{len(bad)} of {len(array)} rows of the {name} hold NaN or infinity, first row {bad[0]}")
     if not vary(truth).any():
         raise DataError(f"no target among {truth.shape[1]} varies in {len(truth)} examples")
-
-
-def rows_of(songs: Sequence[str]) -> list[npt.NDArray[np.intp]]:
-    """The rows of each song, in the order of their names: n names -> an int array for each song."""
-    _, numbers = np.unique(np.asarray(songs), return_inverse=True)
-    order = np.argsort(numbers, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
 
 
 def _errors(truth: Array, predictions: Array) -> PerTarget:
