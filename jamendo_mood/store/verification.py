@@ -10,7 +10,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -241,19 +241,20 @@ class _Survey:
 
     def _check_packed(self) -> None:
         """Find what the packed file has and the store lacks: copies of damaged or lost entries, if checksums fit."""
-        damaged = {found.name: n for n, found in enumerate(self.findings) if found.kind == "damaged"}
         for key in self.packed or ():
             if self.packed is None or key in self.in_both:
                 continue
             content = encode_entry(key, self.packed[key], self.packed.spec)
-            if content[-1] != seal(self.packed.sha256.get(key, "")):
+            fits = content[-1] == seal(self.packed.sha256.get(key, ""))
+            same = (n for n, found in enumerate(self.findings) if (found.kind, found.name) == ("damaged", key))
+            at = next(same, None)
+            if not fits:
                 self._find("packed", key, f"{PACKED_NAME} has it, the store does not")
-            elif key not in damaged:
+            elif at is None:
                 self._find("restorable", key, f"gone; {PACKED_NAME} has it", path=self.root / f"{key}.npy")
             else:
-                found = self.findings[damaged[key]]
-                problem = f"{found.problem}; {PACKED_NAME} has it"
-                self.findings[damaged[key]] = replace(found, kind="restorable", problem=problem)
+                found = self.findings[at]
+                self.findings[at] = Finding("restorable", key, f"{found.problem}; {PACKED_NAME} has it", found.path)
 
     def _check_failures(self) -> None:
         path = self.root / FAILURES_NAME

@@ -152,40 +152,42 @@ def analyse(
     return Analysis(score_embedding(described, result.frames, tagger), result.frames, drawing.spectrogram())
 
 
-_EXPLANATIONS: dict[type[Exception], tuple[str, str]] = {
-    LimitError: ("{what}.", "Cut out the part that matters, or export it smaller (an MP3 of 128 kb/s will do)."),
-    BusyError: ("{what}.", "Try again in a minute."),
-    NoSoundError: (
-        "There is no sound in {name}.",
-        "Listen to it first: it may be a video without sound, or a muted track.",
-    ),
-    TooShortError: ("{what}.", "Moods need a moment of music: take ten seconds or more."),
-    NoFileError: ("There is no file {name} at this place.", "Give its whole path on the machine that runs Python."),
-    AudioError: (
-        "{name} can't be read as music.",
-        "It may be damaged, cut off, or another kind of file under this name. Export it again as MP3, WAV or FLAC, and "
-        "try that.",
-    ),
-    WeightsError: (
-        "The network that analyses songs is not on this machine.",
-        "It is a download from Google, which did not work here; the README describes other ways to get it.",
-    ),
-    DiskFullError: ("There is no room left on the machine that analyses songs.", "Free some, and try again."),
-    Exception: ("{name}: something broke that should not ({kind}).", "Please report it, with the file's name."),
-}
-"""What went wrong, and what to do about it: the first that an error is one of."""
-
-
 def explain_error(error: Exception, name: str, limits: Limits) -> tuple[str, str]:
     """What went wrong with a song, and what to do about it, in words that need no programmer.
 
     Where `limits` allow no paths, no path of this machine is mentioned.
     """
-    kind, (sentence, advice) = next(pair for pair in _EXPLANATIONS.items() if isinstance(error, pair[0]))
-    if kind is Exception and isinstance(error, MoodError):
+    what = str(error)
+    if isinstance(error, LimitError):
+        return what + ".", "Cut out the part that matters, or export it smaller (an MP3 of 128 kb/s will do)."
+    if isinstance(error, BusyError):
+        return what + ".", "Try again in a minute."
+    if isinstance(error, NoSoundError):
+        return f"There is no sound in {name}.", "Listen to it first: it may be a video without sound, or a muted track."
+    if isinstance(error, TooShortError):
+        return what + ".", "Moods need a moment of music: take ten seconds or more."
+    if isinstance(error, NoFileError):
+        return f"There is no file {name} at this place.", "Give its whole path on the machine that runs Python."
+    if isinstance(error, AudioError):
+        return (
+            f"{name} can't be read as music.",
+            "It may be damaged, cut off, or another kind of file under this name. "
+            "Export it again as MP3, WAV or FLAC, and try that.",
+        )
+    if isinstance(error, WeightsError):
+        return (
+            "The network that analyses songs is not on this machine.",
+            "It is a download from Google, which did not work here; the README describes other ways to get it.",
+        )
+    if isinstance(error, DiskFullError):
+        return "There is no room left on the machine that analyses songs.", "Free some, and try again."
+    if isinstance(error, MoodError):
         own = "Try again later, or tell whoever runs this page."
-        return f"{name} can't be analysed here.", str(error) if limits.paths else own
-    return sentence.format(what=error, name=name, kind=type(error).__name__), advice
+        return f"{name} can't be analysed here.", what if limits.paths else own
+    return (
+        f"{name}: something broke that should not ({type(error).__name__}).",
+        "Please report it, with the file's name.",
+    )
 
 
 @dataclass

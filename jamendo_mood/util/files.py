@@ -476,9 +476,13 @@ class _PlainTabs(csv.Dialect):
 def read_table(path: Path, columns: tuple[str, ...], max_bytes: int = MAX_TABLE_BYTES) -> list[list[str]]:
     """Read a table whose header starts with `columns` (none: it has no header); a row may have more cells than that.
 
-    A ``.csv`` file has commas and quotes, any other has tabs and takes quotes as they are. It may have `max_bytes`
-    bytes. Raises `DataError` if the file is missing, is not text, has another header, or a row has too few cells; with
-    the line's number.
+    A ``.csv`` file has commas and quotes, any other has tabs and takes quotes as they are. It may have
+    `max_bytes` bytes.
+
+    Raises
+    ------
+    DataError
+        The file is missing, is not text, has another header, or a row has too few cells; with the line's number.
     """
     dialect = (csv.excel, ",") if path.suffix == ".csv" else (_PlainTabs, "\t")
     rows = _read_rows(read_text(path, max_bytes=max_bytes), path, *dialect)
@@ -490,14 +494,31 @@ def read_table(path: Path, columns: tuple[str, ...], max_bytes: int = MAX_TABLE_
     return rows[1:] if columns else rows
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+def read_columns(
+    path: Path, columns: Sequence[str], *, encoding: str = "utf-8-sig", delimiter: str = ","
+) -> list[dict[str, str]]:
     """Read named columns of a table, wherever they stand; cells may have quotes, the header's names spaces around them.
 
-    Rows are dicts of cells as they are written. The first row is line 2; only empty lines at the end are left out.
-    Raises `DataError` if the file is missing, is not text, lacks a column or has it twice, or a row has too few cells;
-    with the line's number.
+    Parameters
+    ----------
+    path : Path
+    columns : sequence of str
+    encoding : str
+        ``utf-8-sig`` reads UTF-8 with and without a byte order mark, ``utf-16`` needs one.
+    delimiter : str
+
+    Returns
+    -------
+    list of dict of str
+        By column, each cell as it is written. The first row is line 2; only empty lines at the end are left out.
+
+    Raises
+    ------
+    DataError
+        The file is missing, is not text, lacks a column or has it twice, or a row has too few cells; with the line's
+        number.
     """
-    rows = _read_rows(read_text(path), path, csv.excel, ",")
+    rows = _read_rows(read_text(path, encoding), path, csv.excel, delimiter)
     header = [cell.strip() for cell in rows[0]] if rows else []
     for column in columns:
         if header.count(column) != 1:
@@ -523,7 +544,13 @@ def _read_rows(text: str, path: Path, dialect: type[csv.Dialect], delimiter: str
 
 
 def read_text(path: Path, encoding: str = "utf-8-sig", max_bytes: int = MAX_TABLE_BYTES) -> str:
-    """Read the text of a table; `DataError` if the file is missing, is not text, or has more than `max_bytes` bytes."""
+    """Read the text of a table.
+
+    Raises
+    ------
+    DataError
+        The file is missing, is not text, or has more than `max_bytes` bytes.
+    """
     try:
         content = io.BytesIO(read_bytes(path, max_bytes))
         text = io.TextIOWrapper(content, encoding, newline="").read()
