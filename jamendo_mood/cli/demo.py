@@ -31,8 +31,7 @@ from jamendo_mood.util.errors import UsageError, WeightsError
 from jamendo_mood.util.files import write_atomically
 
 
-def add_demo(parser: argparse.ArgumentParser) -> None:
-    """Options of `demo`."""
+def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--embedder", help="vggish, vggish-pca or logmel (default: vggish if its weights are at hand)")
     shared.add_weights(parser)
     parser.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="default build/demo")
@@ -40,7 +39,7 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """Go the whole way on music made on the spot, by the very commands that it prints."""
+    """Go the whole way in about a minute, with music made on the spot."""
     return run_demo(arguments.out, arguments.embedder, EmbedderOptions.of(arguments), arguments.seed, arguments.main)
 
 
@@ -321,5 +320,5 @@ LAYERS: dict[str, Callable[[np.random.Generator], Wave]] = {
 
 
 COMMANDS = {
-    "demo": Command(add_demo, demo, "Go the whole way in about a minute, with music made on the spot."),
+    "demo": Command(_add_demo, demo),
 }

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from jamendo_mood.evaluation.evaluate import Scores
 
 
-def add_evaluate(parser: argparse.ArgumentParser) -> None:
-    """Options of `evaluate`."""
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tagger", type=Path, metavar="TAGGER_DIR", help="folder that `train` wrote")
     shared.add_data(parser)
     shared.add_part(parser, shared.whole)
@@ -32,7 +31,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Evaluate a tagger on a part of its data."""
+    """Evaluate a tagger on a part of its data: headline metrics and a row for each tag."""
     from jamendo_mood.evaluation import experiment
 
     scores = experiment.evaluate(
@@ -47,8 +46,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def add_compare(parser: argparse.ArgumentParser) -> None:
-    """Options of `compare`."""
+def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", type=Path, metavar="A", help="folder of a tagger")
     parser.add_argument("second", type=Path, metavar="B", help="folder of another, for the same task")
     shared.add_data(parser)
@@ -58,7 +56,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def compare(arguments: argparse.Namespace) -> int:
-    """Say whether one tagger is better than another."""
+    """Say whether tagger A is better than B, by a paired bootstrap."""
     from jamendo_mood.evaluation.evaluate import compare
     from jamendo_mood.evaluation.experiment import load_examples
     from jamendo_mood.training.model import Tagger
@@ -93,8 +91,7 @@ def print_comparison(comparisons: list[Comparison], first: str, second: str, for
         print(f"{row.figure:16} {difference}  A higher in {row.ahead:.0%}: {verdict}")
 
 
-def add_vote(parser: argparse.ArgumentParser) -> None:
-    """Options of `vote`."""
+def _add_vote(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "members",
         type=shared.setting,
@@ -108,7 +105,7 @@ def add_vote(parser: argparse.ArgumentParser) -> None:
 
 
 def vote(arguments: argparse.Namespace) -> int:
-    """Evaluate taggers, and their majority."""
+    """Evaluate several taggers on different inputs, and what the majority of them decides."""
     from jamendo_mood.evaluation.evaluate import vote
     from jamendo_mood.evaluation.experiment import load_examples
     from jamendo_mood.training.model import Tagger
@@ -148,8 +145,7 @@ def print_vote(found: Mapping[str, Scores], form: str) -> None:
         print(f"{name:17}" + "".join("         -" if figure is None else f"{figure:10.4f}" for figure in figures))
 
 
-def add_score(parser: argparse.ArgumentParser) -> None:
-    """Options of `score`."""
+def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truth", type=Path, required=True, metavar="T.npy", help="booleans (tracks, tags)")
     parser.add_argument("--predictions", type=Path, required=True, metavar="P.npy", help="scores (tracks, tags)")
     decided = parser.add_mutually_exclusive_group()
@@ -165,7 +161,7 @@ def add_score(parser: argparse.ArgumentParser) -> None:
 
 
 def score(arguments: argparse.Namespace) -> int:
-    """Score predictions that are in files."""
+    """Score predictions in .npy files, whoever made them, by the official metrics."""
     from jamendo_mood.evaluation import evaluate
     from jamendo_mood.evaluation.evaluate import score_predictions
 
@@ -192,12 +188,8 @@ def score(arguments: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "evaluate": Command(
-        add_evaluate, evaluate, "Evaluate a tagger on a part of its data: headline metrics and a row for each tag."
-    ),
-    "compare": Command(add_compare, compare, "Say whether tagger A is better than B, by a paired bootstrap."),
-    "vote": Command(
-        add_vote, vote, "Evaluate several taggers on different inputs, and what the majority of them decides."
-    ),
-    "score": Command(add_score, score, "Score predictions in .npy files, whoever made them, by the official metrics."),
+    "evaluate": Command(_add_evaluate, evaluate),
+    "compare": Command(_add_compare, compare),
+    "vote": Command(_add_vote, vote),
+    "score": Command(_add_score, score),
 }

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def add_extract(parser: argparse.ArgumentParser) -> None:
-    """Options of `extract`."""
+def _add_extract(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "audio_dir", type=shared.path_or_url, nargs="?", metavar="AUDIO_DIR", help="folder of audio files, any depth"
@@ -102,7 +101,6 @@ def _add_download(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_augment(parser: argparse.ArgumentParser) -> None:
-    """Options of `extract` that make copies."""
     parser.add_argument(
         "--augment",
         type=shared.positive,
@@ -116,7 +114,6 @@ def _add_augment(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_ray(parser: argparse.ArgumentParser) -> None:
-    """Options of `extract` about clusters."""
     parser.add_argument(
         "--ray",
         metavar="ADDRESS",
@@ -133,7 +130,7 @@ def _add_ray(parser: argparse.ArgumentParser) -> None:
 
 
 def extract(arguments: argparse.Namespace) -> int:
-    """Embed audio files into a store."""
+    """Embed audio files into a store, one .npy a track; continue where an earlier run stopped."""
     from jamendo_mood.extraction.streaming import StreamConfig, extract
     from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
 
@@ -333,9 +330,8 @@ def print_extraction(report: ExtractReport, missing: list[str], store: Path | st
 
 COMMANDS = {
     "extract": Command(
-        add_extract,
+        _add_extract,
         extract,
-        "Embed audio files into a store, one .npy a track; continue where an earlier run stopped.",
         "what was finished is kept, the tracks in hand are not, and the same command continues from there",
     ),
 }

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 PICTURE_DPI = 150
 
 
-def add_similar(parser: argparse.ArgumentParser) -> None:
-    """Options of `similar`."""
+def _add_similar(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("track", metavar="TRACK", help="a track of the store, such as 48/948, or any audio file")
     _add_library(parser)
     shared.add_weights(parser)
@@ -45,7 +44,7 @@ def _add_library(parser: argparse.ArgumentParser) -> None:
 
 
 def similar(arguments: argparse.Namespace) -> int:
-    """Find the tracks of a store that sound like one."""
+    """Find the tracks of a library that sound like one."""
     from jamendo_mood.store.embedding_store import EmbeddingStore
 
     form, store = _choose_format(arguments), EmbeddingStore(arguments.store)
@@ -61,8 +60,7 @@ def similar(arguments: argparse.Namespace) -> int:
     return _hand_out(library.similar(track, arguments.count), form, arguments)
 
 
-def add_playlist(parser: argparse.ArgumentParser) -> None:
-    """Options of `playlist`."""
+def _add_playlist(parser: argparse.ArgumentParser) -> None:
     start = parser.add_mutually_exclusive_group(required=True)
     start.add_argument(
         "--mood",
@@ -92,7 +90,7 @@ def add_playlist(parser: argparse.ArgumentParser) -> None:
 
 
 def playlist(arguments: argparse.Namespace) -> int:
-    """Find tracks by moods, by a place on the plane of valence and arousal, or along a path through it."""
+    """Find tracks by mood, by emotion, or on a path of moods."""
     from jamendo_mood.library.similarity import find_target
     from jamendo_mood.store.embedding_store import EmbeddingStore
 
@@ -241,8 +239,7 @@ def _hand_out(found: list[Found], form: str, arguments: argparse.Namespace) -> i
     return DONE
 
 
-def add_history(parser: argparse.ArgumentParser) -> None:
-    """Options of `history`."""
+def _add_history(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--format", choices=tuple(mood_log.FORMATS), default="table", help="of the output (default table)"
@@ -252,7 +249,7 @@ def add_history(parser: argparse.ArgumentParser) -> None:
 
 
 def history(arguments: argparse.Namespace) -> int:
-    """Show, draw or delete the emotions that were kept."""
+    """Show the emotions that you asked for and had remembered, draw them as curves, or delete them."""
     path = mood_log.default_path()
     if arguments.forget:
         print(f"{path}: deleted" if mood_log.forget(path) else f"{path}: there was nothing to delete")
@@ -282,11 +279,7 @@ def _draw_history(wishes: tuple[mood_log.Wish, ...], target: Path) -> int:
 
 
 COMMANDS = {
-    "similar": Command(add_similar, similar, "Find the tracks of a library that sound like one."),
-    "playlist": Command(add_playlist, playlist, "Find tracks by mood, by emotion, or on a path of moods."),
-    "history": Command(
-        add_history,
-        history,
-        "Show the emotions that you asked for and had remembered, draw them as curves, or delete them.",
-    ),
+    "similar": Command(_add_similar, similar),
+    "playlist": Command(_add_playlist, playlist),
+    "history": Command(_add_history, history),
 }

@@ -48,13 +48,17 @@ LISTED = 10  # tracks named before "and N more"
 
 
 class Command(NamedTuple):
-    """A command: what adds its options and what runs it."""
+    """A command: what adds its options, and what runs it."""
 
     add_options: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]  #: returns the exit status
-    summary: str  #: its line in ``jamendo-mood --help``
     #: what it says of what is kept where it is interrupted, and of how to continue
     interrupted: str = "the same command starts again from the beginning"
+
+    @property
+    def summary(self) -> str:
+        """Its line in the help."""
+        return self.run.__doc__ or ""
 
 
 def positive(text: str) -> int:

@@ -32,8 +32,7 @@ BAR_CELLS = 20  # of a score of 1
 NUMBER_WIDTH = 5  # of a score over time, with a sign and two decimals
 
 
-def add_tag(parser: argparse.ArgumentParser) -> None:
-    """Options of `tag`."""
+def _add_tag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio files, folders of them, or a store")
     shared.add_tagger(parser, "audioset if VGGish's weights are on this machine, else musicnn")
     shared.add_weights(parser)
@@ -45,7 +44,7 @@ def add_tag(parser: argparse.ArgumentParser) -> None:
 
 
 def tag(arguments: argparse.Namespace) -> int:
-    """Tag files, folders of them, or stores."""
+    """Tag audio files, folders of them, or a store."""
     from jamendo_mood.tagging.prediction import predict_files, predict_stored
 
     files, stores = _sort_inputs(arguments.files)
@@ -172,8 +171,7 @@ def _print_timeline(prediction: Prediction, count: int) -> None:
     print()
 
 
-def add_spectrogram(parser: argparse.ArgumentParser) -> None:
-    """Options of `spectrogram`."""
+def _add_spectrogram(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="IN", help="an audio file, or a folder of them")
     parser.add_argument(
         "target", type=Path, metavar="OUT", help="a file .png; a folder if IN is one: IN/a.mp3, OUT/a.png"
@@ -193,7 +191,7 @@ def add_spectrogram(parser: argparse.ArgumentParser) -> None:
 
 
 def spectrogram(arguments: argparse.Namespace) -> int:
-    """Draw the spectrogram of a file, or of each file of a folder."""
+    """Draw what the network hears of a song."""
     source, target = arguments.source, arguments.target
     shared.check_matplotlib()
     ffmpeg.find_ffmpeg()
@@ -264,8 +262,7 @@ def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Sc
     return shown
 
 
-def add_web(parser: argparse.ArgumentParser) -> None:
-    """Options of `web`."""
+def _add_web(parser: argparse.ArgumentParser) -> None:
     shared.add_tagger(parser, "audioset if VGGish's weights are on this machine, else musicnn")
     shared.add_weights(parser)
     parser.add_argument("--store", type=Path, metavar="DIR", help="embeddings of a library, to find music in")
@@ -293,7 +290,7 @@ def add_web(parser: argparse.ArgumentParser) -> None:
 
 
 def web(arguments: argparse.Namespace) -> int:
-    """Serve the page and the API."""
+    """Serve a page where anybody can upload a song and see its moods."""
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.tagging.analysis import MEGABYTE, Limits
 
@@ -328,12 +325,7 @@ def web(arguments: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "tag": Command(
-        add_tag,
-        tag,
-        "Tag audio files, folders of them, or a store.",
-        "the same command starts again; scores that a store has kept are not computed again",
-    ),
-    "spectrogram": Command(add_spectrogram, spectrogram, "Draw what the network hears of a song."),
-    "web": Command(add_web, web, "Serve a page where anybody can upload a song and see its moods."),
+    "tag": Command(_add_tag, tag, "the same command starts again; scores that a store has kept are not computed again"),
+    "spectrogram": Command(_add_spectrogram, spectrogram),
+    "web": Command(_add_web, web),
 }

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from jamendo_mood.training.model import Tagger
 
 
-def add_tasks(parser: argparse.ArgumentParser) -> None:
-    """Options of `tasks`."""
+def _add_tasks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", nargs="?", metavar="TASK", help="tell all there is to know of this one")
     parser.add_argument(
         "--data",
@@ -38,7 +37,7 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
 
 
 def tasks(arguments: argparse.Namespace) -> int:
-    """List every task: what it predicts, where its data come from, what of them is missing here."""
+    """List the data sets and tasks: what each predicts, where to get it, what is missing here."""
     chosen = [arguments.task] if arguments.task is not None else list(DATASETS)
     described = {name: describe(find_source(name), arguments.data) for name in chosen}
     if arguments.format == "json":
@@ -78,14 +77,13 @@ def _is_below(root: Path, name: str) -> bool:
     return any(path.name == last or path.stem == last for path in root.rglob(f"{last}*"))
 
 
-def add_splits(parser: argparse.ArgumentParser) -> None:
-    """Options of `splits`."""
+def _add_splits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("splits"), metavar="DIR", help="folder (default splits/)")
     parser.add_argument("--base-url", metavar="URL", help="a mirror of MTG's repository (default: at GitHub)")
 
 
 def splits(arguments: argparse.Namespace) -> int:
-    """Get MTG's official tables."""
+    """Get MTG's official tables and splits, checked by SHA-256."""
     get_splits(
         arguments.out,
         arguments.base_url or BASE_URL,
@@ -94,8 +92,7 @@ def splits(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def add_train(parser: argparse.ArgumentParser) -> None:
-    """Options of `train`."""
+def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", required=True, help="such as jamendo; `jamendo-mood tasks` lists them")
     shared.add_data(parser)
     parser.add_argument(
@@ -124,7 +121,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Train a tagger."""
+    """Train a tagger on stored embeddings, and calibrate and grade it on the validation part."""
     from jamendo_mood.evaluation import experiment
 
     config = read_training(arguments)
@@ -184,8 +181,7 @@ def print_training(tagger: Tagger, out: Path) -> None:
     )
 
 
-def add_cross_validate(parser: argparse.ArgumentParser) -> None:
-    """Options of `cross-validate`."""
+def _add_cross_validate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", required=True, help="one with folds, such as mirex; `jamendo-mood tasks` lists them")
     shared.add_data(parser)
     parser.add_argument("--folds", type=shared.positive, metavar="N", help="only the first N folds (default: all)")
@@ -209,7 +205,7 @@ def add_cross_validate(parser: argparse.ArgumentParser) -> None:
 
 
 def cross_validate(arguments: argparse.Namespace) -> int:
-    """Train and test a tagger on each fold."""
+    """Test every track once, on folds by artist: for data sets without official parts."""
     from jamendo_mood.evaluation import experiment
 
     def tell(split: int, figures: Mapping[str, float]) -> None:
@@ -241,24 +237,10 @@ def print_folds(found: CrossValidation, form: str) -> None:
 
 
 COMMANDS = {
-    "tasks": Command(
-        add_tasks, tasks, "List the data sets and tasks: what each predicts, where to get it, what is missing here."
-    ),
+    "tasks": Command(_add_tasks, tasks),
     "splits": Command(
-        add_splits,
-        splits,
-        "Get MTG's official tables and splits, checked by SHA-256.",
-        "the files that were finished are kept, and the same command continues from there",
+        _add_splits, splits, "the files that were finished are kept, and the same command continues from there"
     ),
-    "train": Command(
-        add_train,
-        train,
-        "Train a tagger on stored embeddings, and calibrate and grade it on the validation part.",
-        "a tagger that was there before still is, and the same command trains again",
-    ),
-    "cross-validate": Command(
-        add_cross_validate,
-        cross_validate,
-        "Test every track once, on folds by artist: for data sets without official parts.",
-    ),
+    "train": Command(_add_train, train, "a tagger that was there before still is, and the same command trains again"),
+    "cross-validate": Command(_add_cross_validate, cross_validate),
 }
