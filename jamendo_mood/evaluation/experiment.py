@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from jamendo_mood.datasets import find_source, load_dataset
 from jamendo_mood.datasets.dataset import Dataset, assign_folds, check_leaks, drop_leaks, find_leaks, make_parts
@@ -444,12 +445,16 @@ def _evaluate_together(taggers: Sequence[Tagger], test: Examples) -> Evaluation:
     """Evaluate the mean of the taggers' scores, decided by the mean of what they decide by."""
     task = taggers[0].task
     scores = np.asarray(np.mean([tagger.score(test.frames) for tagger in taggers], axis=0), np.float32)
-    own = np.array([tagger.thresholds for tagger in taggers])
-    known = np.isfinite(own)  # of those that could choose one; infinite where none could
-    thresholds = ratio(np.where(known, own, 0).sum(axis=0), known.sum(axis=0), np.inf)
+    thresholds = _mean_of_finite(np.array([tagger.thresholds for tagger in taggers]))
     return evaluate_predictions(
         task, test, scores, task.rules.decide(scores, thresholds), thresholds=thresholds, rounds=0
     )
+
+
+def _mean_of_finite(thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Mean over the taggers, (m, k) -> (k,), of those that could choose one; infinite where none could."""
+    known = np.isfinite(thresholds)
+    return ratio(np.where(known, thresholds, 0).sum(axis=0), known.sum(axis=0), np.inf)
 
 
 def _part_cleanly(parts: Sequence[Examples]) -> list[Examples]:

@@ -82,9 +82,10 @@ def test_every_command_and_option_has_help(run, name):
     assert re.search(rf"^ +{name}( |$)", run("--help").out, re.MULTILINE)
     outcome = run(name, "--help")
     assert outcome.status == 0
-    assert " ".join(COMMANDS[name][2].split()) in " ".join(outcome.out.split())
+    assert COMMANDS[name].summary
+    assert " ".join(COMMANDS[name].summary.split()) in " ".join(outcome.out.split())
     parser = argparse.ArgumentParser(add_help=False)
-    COMMANDS[name][0](parser)
+    COMMANDS[name].add_options(parser)
     for action in parser._actions:
         assert action.help, action.dest
 
