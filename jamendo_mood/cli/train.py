@@ -17,6 +17,7 @@ from jamendo_mood.datasets.dataset import DataSource
 from jamendo_mood.datasets.jamendo import BASE_URL, get_splits
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.plaintext import say
+from jamendo_mood.util.process import keep_memory
 
 if TYPE_CHECKING:
     from jamendo_mood.evaluation.experiment import CrossValidation
@@ -124,6 +125,7 @@ def train(arguments: argparse.Namespace) -> int:
     """Train a tagger on stored embeddings, and calibrate and grade it on the validation part."""
     from jamendo_mood.evaluation import experiment
 
+    keep_memory()
     config = read_training(arguments)
     tagger = experiment.train(
         *(arguments.task, arguments.data, arguments.store, config),
@@ -207,6 +209,8 @@ def _add_cross_validate(parser: argparse.ArgumentParser) -> None:
 def cross_validate(arguments: argparse.Namespace) -> int:
     """Test every track once, on folds by artist: for data sets without official parts."""
     from jamendo_mood.evaluation import experiment
+
+    keep_memory()
 
     def tell(split: int, figures: Mapping[str, float]) -> None:
         shown = "  ".join(f"{name} {figure:.4f}" for name, figure in list(figures.items())[:3])
