@@ -260,7 +260,7 @@ class EmbeddingStore(Mapping[str, Array]):
                 f"{self.root}: not an embedding store, and not an empty folder to make one in "
                 f"(`jamendo-mood verify {self.root} --repair` restores a lost {MANIFEST_NAME})"
             )
-        write_atomically(self.root / MANIFEST_NAME, lambda file: file.write(format_manifest(spec)))
+        write_atomically(self.root / MANIFEST_NAME, format_manifest(spec))
         return spec
 
     def _path(self, key: str) -> Path:
@@ -273,10 +273,7 @@ class EmbeddingStore(Mapping[str, Array]):
 class PackedEmbeddings(Mapping[str, Array]):
     """A store's packed file, memory-mapped: the embeddings of any track without opening another file.
 
-    Raises
-    ------
-    StoreError
-        The store is not packed, or the two packed files do not belong together.
+    Raises `StoreError` if the store is not packed, or the two packed files do not belong together.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -414,7 +411,7 @@ def read_failures(path: Path) -> tuple[dict[str, str], list[int]]:
 def write_failures(path: Path, listed: Mapping[str, str]) -> None:
     """Write a ``failures.tsv``; the caller holds a lock on it."""
     text = "".join(f"{key}\t{error}\n" for key, error in listed.items())
-    write_atomically(path, lambda file: file.write(_FAILURES_HEADING + text.encode()))
+    write_atomically(path, _FAILURES_HEADING + text.encode())
 
 
 def encode_header(rows: int, dim: int) -> bytes:

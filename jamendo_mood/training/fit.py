@@ -264,12 +264,7 @@ def _warn_of_the_test(train: Examples, validation: Examples) -> None:
 
 
 def _train_member(
-    train: Examples,
-    watched: Examples,
-    task: Task,
-    config: TrainConfig,
-    member: int,
-    on_epoch: Callable[[Epoch], None],
+    train: Examples, watched: Examples, task: Task, config: TrainConfig, member: int, on_epoch: Callable[[Epoch], None]
 ) -> tuple[Weights, int]:
     """Train one head of the ensemble; the weights of its best epoch, and that epoch."""
     seed = config.seed + member
@@ -327,10 +322,7 @@ def _optimizer(config: TrainConfig, steps: int) -> Any:
     total = steps * config.epochs
     warm_up = max(1, round(total * WARM_UP))
     rate = keras.optimizers.schedules.CosineDecay(
-        config.learning_rate / 100,
-        max(1, total - warm_up),
-        warmup_target=config.learning_rate,
-        warmup_steps=warm_up,
+        config.learning_rate / 100, max(1, total - warm_up), warmup_target=config.learning_rate, warmup_steps=warm_up
     )
     averaging = {"use_ema": True, "ema_momentum": config.average} if config.average else {}
     return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **averaging)

@@ -20,8 +20,7 @@ from jamendo_mood.training import data
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.process import import_quietly
 
-STANDARDISE, SCORES = "standardise", "scores"
-"""Names of a head's first and last layer."""
+STANDARDISE, SCORES = "standardise", "scores"  #: names of a head's first and last layer
 
 CONV_ROWS = 5
 BATCH_ROWS = 16_384  # scored at once: some 40 MB a layer
@@ -34,34 +33,18 @@ HeadCall = Callable[[Sequence[Array]], Array]
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """What a head is built from.
+    """What a head is built from."""
 
-    Attributes
-    ----------
-    name : str
-        A key of `HEADS`.
-    pooling : str
-        What it sees of a track, a key of `train.POOLINGS`: ``frames``, ``mean`` or ``mean+std``.
-    hidden : int
-        Units of a hidden layer, where there are any; channels of the last one of ``cnn``.
-    layers : int
-        Hidden layers.
-    dropout : float
-        Share of hidden units dropped in training, in [0, 1).
-    l2 : float
-        Penalty on the squared weights that lead to one target: a linear head is then one logistic regression per tag
-        with ``C = 1 / (2 * l2)``, whatever the number of tags and of examples.
-    clip : float
-        Standardised inputs are kept within so many standard deviations; 0 leaves them as they are. For features with
-        long tails, such as openSMILE's.
-    """
-
-    name: str = "attention"
-    pooling: str = "frames"
-    hidden: int = 600
-    layers: int = 3
-    dropout: float = 0.2
+    name: str = "attention"  #: a key of `HEADS`
+    pooling: str = "frames"  #: what it sees of a track, a key of `train.POOLINGS`: ``frames``, ``mean`` or ``mean+std``
+    hidden: int = 600  #: units of a hidden layer, where there are any; channels of the last one of ``cnn``
+    layers: int = 3  #: hidden layers
+    dropout: float = 0.2  #: share of hidden units dropped in training, in [0, 1)
+    #: penalty on the squared weights that lead to one target: a linear head is then one logistic regression per tag
+    #: with ``C = 1 / (2 * l2)``, whatever the number of tags and of examples
     l2: float = 0.0
+    #: standardised inputs are kept within so many standard deviations; 0 leaves them as they are. For features with
+    #: long tails, such as openSMILE's.
     clip: float = 0.0
 
     def __post_init__(self) -> None:
@@ -76,21 +59,11 @@ class HeadConfig:
 
 
 def build_head(config: HeadConfig, dim: int, targets: int, activation: str, examples: int = 1) -> Any:
-    """Build an untrained head, a Keras model.
+    """Build an untrained head for frames of `dim` numbers, a Keras model.
 
     It maps rows (n, rows, width) and their mask (n, rows) to scores (n, targets). Its first layer standardises the
-    rows and is to be adapted to the training part.
-
-    Parameters
-    ----------
-    config : HeadConfig
-    dim : int
-        Numbers a frame.
-    targets : int
-    activation : str
-        Keras' name for what turns the last layer's sums into scores.
-    examples : int
-        How many it is to be trained on, which the penalty goes by.
+    rows and is to be adapted to the training part. `activation` is Keras' name for what turns the last layer's sums
+    into scores, `examples` how many it is to be trained on, which the penalty goes by.
     """
     keras = import_quietly("keras")
 
@@ -160,8 +133,6 @@ def _add_mlp(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
 def _add_attention(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
     """Hidden layers on each row, and gates that weigh each feature of each row before the mean is taken.
 
-    References
-    ----------
     Kong et al., "Weakly Labelled AudioSet Tagging with Attention Neural Networks", TASLP 2019: the feature-level
     attention model.
     """
@@ -186,8 +157,6 @@ def _add_conv1d(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
 def _add_gru(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
     """Gated recurrent units in both directions; scores of where each ends. The order of the rows counts.
 
-    References
-    ----------
     Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", EMNLP 2014.
     """
     keras = import_quietly("keras")
@@ -210,23 +179,17 @@ Shape = tuple[int, ...]
 
 
 class Head(NamedTuple):
-    """A head: what stands between the standardised rows and the scores, and how large it is.
+    """A head: what stands between the standardised rows and the scores, and how large it is."""
 
-    Attributes
-    ----------
-    build : callable (config, rows, weights, scores) -> Keras tensor (n, targets)
-        `rows` are the standardised rows (n, rows, width), `weights` (n, rows, 1) are 0 where a row is padding, `scores`
-        is the last layer, to be called once.
-    shapes : callable (config, width) -> (shapes, int), or None
-        Those of its hidden layers' arrays for rows of this width, in Keras' order, and how many numbers the last layer
-        sees: told before it is built, since building takes their memory, whoever asked for it. None: a tagger's word is
-        taken.
-    compute : callable (config, arrays, rows, weights, scores) -> array (n, targets), or None
-        The same as `build`, by NumPy, with the arrays of the hidden layers. None: it is left to Keras.
-    """
-
+    #: (config, rows, weights, scores) -> Keras tensor (n, targets): `rows` are the standardised rows (n, rows, width),
+    #: `weights` (n, rows, 1) are 0 where a row is padding, `scores` is the last layer, to be called once
     build: Callable[[HeadConfig, Any, Any, Any], Any]
+    #: (config, width) -> the shapes of its hidden layers' arrays for rows of this width, in Keras' order, and how many
+    #: numbers the last layer sees: told before it is built, since building takes their memory, whoever asked for it.
+    #: None: a tagger's word is taken.
     shapes: Callable[[HeadConfig, int], tuple[list[Shape], int]] | None = None
+    #: the same as `build`, by NumPy: (config, the hidden layers' arrays, rows, weights, scores) -> (n, targets). None:
+    #: it is left to Keras.
     compute: Callable[[HeadConfig, Sequence[Array], Array, Array, Callable[[Array], Array]], Array] | None = None
 
 
@@ -346,14 +309,7 @@ def register_head(name: str, build: Callable[[HeadConfig, Any, Any, Any], Any]) 
 
 
 def list_shapes(config: HeadConfig, dim: int, targets: int) -> list[Shape] | None:
-    """The shapes of a head's arrays, in Keras' order; None where it does not say before it is built.
-
-    Parameters
-    ----------
-    config : HeadConfig
-    dim, targets : int
-        As for `build_head`.
-    """
+    """The shapes of a head's arrays, in Keras' order; None where it does not say before it is built."""
     shapes = HEADS[config.name].shapes
     if shapes is None:
         return None
@@ -365,18 +321,8 @@ def list_shapes(config: HeadConfig, dim: int, targets: int) -> list[Shape] | Non
 def load_head(config: HeadConfig, dim: int, targets: int, activation: str, arrays: Sequence[Array]) -> HeadCall:
     """A trained head, ready to score: by NumPy where that is as good, and then TensorFlow is not imported.
 
-    Parameters
-    ----------
-    config : HeadConfig
-    dim, targets, activation
-        As for `build_head`.
-    arrays : arrays
-        Its weights, in Keras' order.
-
-    Raises
-    ------
-    ValueError
-        The arrays are not of this head.
+    `arrays` are its weights, in Keras' order, the rest as for `build_head`. Raises `ValueError` if they are not of this
+    head.
     """
     shapes = list_shapes(config, dim, targets)
     found = [array.shape for array in arrays]
@@ -423,19 +369,9 @@ def convolve(rows: Any, stacks: int, channels: int, blocks: int) -> Any:
     """Features of each row, which is one patch: (n, rows, stacks * 96 * bands) -> (n, rows, channels).
 
     Each block is a 3 x 3 convolution, normalised over the batch, and halves the picture; the last has `channels`
-    channels, each before it half as many. What is left of the picture is averaged.
-
-    Parameters
-    ----------
-    rows : Keras tensor
-    stacks : int
-        Pictures a row, one after the other: 2 where rows are a mean and a standard deviation.
-    channels, blocks : int
-
-    Raises
-    ------
-    UsageError
-        The rows are not patches of 96 frames.
+    channels, each before it half as many. What is left of the picture is averaged. A row has `stacks` pictures, one
+    after the other: 2 if it is a mean and a standard deviation. Raises `UsageError` if rows are not patches of 96
+    frames.
     """
     width = rows.shape[-1]
     if width % (stacks * PATCH_FRAMES):

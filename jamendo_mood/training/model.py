@@ -12,7 +12,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,7 @@ from jamendo_mood.util.plaintext import markdown
 
 FORMAT = 2
 TAGGER_NAME, CARD_NAME = "tagger.json", "README.md"
-OLD_WEIGHTS_NAME = "weights.npz"
-"""Of taggers that were saved when the name did not tell the weights."""
+OLD_WEIGHTS_NAME = "weights.npz"  #: of taggers that were saved when the name did not tell the weights
 
 BUILTIN = Path(__file__).parent / "taggers" / "moods"
 RECIPE = Path(__file__).parent / "taggers" / "musicnn" / "recipe.json"
@@ -199,7 +197,7 @@ class Tagger:
             folder.mkdir(parents=True, exist_ok=True)
         with locked_folder(folder):
             for name, content in files.items():
-                write_atomically(folder / name, methodcaller("write", content))
+                write_atomically(folder / name, content)
             for path in folder.iterdir():
                 if (path.name == OLD_WEIGHTS_NAME or _WEIGHTS_NAME.fullmatch(path.name)) and path.name not in files:
                     with disk_errors(path):
@@ -316,23 +314,11 @@ def choose_builtin(weights: Path | None = None) -> str:
 
 
 def load_builtin(name: str = "audioset", weights: Path | None = None, *, download: bool = True) -> Tagger:
-    """A tagger that comes with the package.
+    """A tagger that comes with the package; `UsageError` if there is none of that name.
 
-    Parameters
-    ----------
-    name : str
-        ``audioset``: AudioSet's 7 music moods, on ``vggish-pca`` embeddings. ``musicnn``: the tags of musicnn that are
-        moods, by its own last layer, which is read from its weights.
-    weights : Path or None
-    download : bool
-        Of musicnn, as `weights`; see `musicnn.find_weights`.
-
-    Raises
-    ------
-    UsageError
-        There is none of that name.
-    WeightsError
-        musicnn's weights are not there, and cannot be fetched.
+    ``audioset`` knows AudioSet's 7 music moods, on ``vggish-pca`` embeddings; ``musicnn`` the tags of musicnn that are
+    moods, by its own last layer, which is read from its weights (see `musicnn.find_weights`, also for `weights` and
+    `download`). Raises `WeightsError` if they are not there, and cannot be fetched.
     """
     if name not in BUILTINS:
         raise UsageError(f"no tagger {name!r} comes with jamendo-mood (there are {', '.join(BUILTINS)})")

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -43,9 +43,8 @@ class _Watch:
             return
         self._ignore_until_s = time.monotonic() + CLEAN_UP_S
         while frame is not None:
-            if (
-                frame.f_code.co_filename == _IMPORTING
-            ):  # an exception might be lost; the process ends as if it were killed
+            # Within an import an exception might be lost: the process ends as if it were killed.
+            if frame.f_code.co_filename == _IMPORTING:
                 with contextlib.suppress(OSError):
                     os.write(self.stderr, (_describe(number, self.kept) + "\n").encode())
                 os._exit(128 + number)
@@ -59,15 +58,29 @@ _watches: list[_Watch] = []  # one, while signals are caught
 
 
 def catch() -> None:
-    """From now on SIGINT and SIGTERM raise `Interruption`; within an import they end the process with 128 + number.
-
-    A signal that the process was started to ignore, as shells do with SIGINT for what runs in the background, stays so.
-    """
+    """From now on SIGINT and SIGTERM raise `Interruption`; within an import they end the process with 128 + number."""
     watch = _Watch()
     _watches.append(watch)
+    _handle(watch.handle)
+
+
+def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Handle the signals, but for one that the process was started to ignore, as shells start what runs behind them."""
     for number in _WORDS:
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, watch.handle)
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call `handler`, and nothing else, while the block runs."""
+    before = {number: signal.getsignal(number) for number in _WORDS}
+    try:
+        _handle(handler)
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 @contextlib.contextmanager
@@ -76,14 +89,12 @@ def caught() -> Iterator[None]:
     if _watches:
         yield
         return
-    before = {number: signal.getsignal(number) for number in _WORDS}
-    hook = sys.unraisablehook
+    hook, watch = sys.unraisablehook, _Watch()
+    _watches.append(watch)
     try:
-        catch()
-        yield
+        with handled(watch.handle):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         sys.unraisablehook = hook
         os.close(_watches.pop().stderr)
 
