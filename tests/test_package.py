@@ -136,7 +136,7 @@ def test_commands_that_make_no_embedding_load_no_more_than_they_need(command, tm
 def test_what_is_installed_says_what_setup_cfg_meant():
     metadata = importlib.metadata.metadata("jamendo-mood")
     assert metadata["Version"] == jamendo_mood.__version__
-    assert set(metadata["Requires-Python"].split(",")) == {">=3.10", "<3.14"}
+    assert set(metadata["Requires-Python"].split(",")) == {">=3.10", "<3.15"}
     assert {"notebook", "dev"} <= set(metadata.get_all("Provides-Extra"))
     needed = importlib.metadata.requires("jamendo-mood")
     for name in ("tensorflow", "tensorflow-hub", "pydub", "numpy", "pandas", "scikit-learn", "imageio-ffmpeg"):

@@ -303,6 +303,7 @@ def _train_member(
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Keras draws the seeds of new layers from Python's `random`, whose state is put back."""
+    import_quietly("keras")  # which draws from `random` as it is imported
     state = random.getstate()
     random.seed(seed)
     try:

@@ -348,7 +348,8 @@ def _by_numpy(config: HeadConfig, activation: str, arrays: Sequence[Array]) -> H
     compute = HEADS[config.name].compute
     assert compute is not None
     mean, variance, _, *hidden, kernel, bias = arrays
-    deviation = np.maximum(np.sqrt(variance), np.float32(1e-7))
+    with np.errstate(invalid="ignore"):  # of weights that are damaged: the scores show it
+        deviation = np.maximum(np.sqrt(variance), np.float32(1e-7))
     activations: dict[str, Callable[[Array], Array]]
     activations = {"sigmoid": _sigmoid, "softmax": _softmax, "linear": lambda sums: sums}
     decide = activations[activation]

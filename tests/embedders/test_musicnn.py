@@ -83,7 +83,7 @@ def test_the_released_network_gives_what_its_own_graph_gives(released):
     np.testing.assert_allclose(rows.mean(axis=1), [0.264635, 0.249530], rtol=0, atol=1e-4 * scale)
     np.testing.assert_allclose(rows.std(axis=1), [0.822572, 0.808511], rtol=0, atol=1e-4 * scale)
     assert released.spec.variant == ""
-    assert str(released.spec) == "musicnn (200 numbers every 1 s, weights 970c0065888f)"
+    assert str(released.spec).startswith("musicnn (200 numbers every 1 s, weights 970c0065888f")
 
 
 def test_the_wheel_and_the_file_in_the_cache_are_the_same_weights(variables, tmp_path):
