@@ -139,7 +139,7 @@ def test_a_module_is_downloaded_once_and_is_whole(weights, server, seeded_yamnet
     assert path == empty_cache / "yamnet" == weights.find()
     assert yamnet.read_weights(path)[1] == yamnet.read_weights(seeded_yamnet_module)[1]
     assert server.asked == ["hub"]
-    assert [place.name for place in empty_cache.iterdir()] == ["yamnet"]
+    assert [place.name for place in empty_cache.iterdir() if place.suffix != ".safetensors"] == ["yamnet"]
     assert "/hub for YAMNet's weights (16 MB)" in capsys.readouterr().err
 
 
@@ -170,7 +170,7 @@ def test_an_address_that_fails_is_told_in_a_line_and_the_next_is_asked(
     assert told[0].startswith(f"  {server.url}/hub: ")
     assert reason in told[0]
     assert server.asked[-1] == "kaggle"
-    assert [place.name for place in empty_cache.iterdir()] == ["yamnet"]
+    assert [place.name for place in empty_cache.iterdir() if place.suffix != ".safetensors"] == ["yamnet"]
 
 
 @pytest.mark.thorough
