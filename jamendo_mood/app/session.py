@@ -35,7 +35,7 @@ from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.tagging.analysis import MEGABYTE, Limits
 from jamendo_mood.tagging.emotions import EMOTIONS, find_emotion
 from jamendo_mood.tagging.prediction import Prediction
-from jamendo_mood.util.errors import AudioError, CancelledError, MoodError
+from jamendo_mood.util.errors import AudioError, CancelledError, MachineError, MoodError
 
 Buffers = Sequence[bytes | memoryview]
 Message = Mapping[str, Any]
@@ -214,7 +214,7 @@ class Sounds:
                     sound = encode_excerpt(path, None if key in self.own else EXCERPT_S) if path else NOT_HERE
             except CancelledError:
                 return NOT_HERE
-            except (AudioError, OSError) as error:
+            except (AudioError, MachineError, OSError) as error:
                 log.warning("%s", error)
                 sound = "no MP3 can be made of it here" if path and path.is_file() else "its file is gone"
             self._encoded = dict([*self._encoded.items(), (key, sound)][-MAX_KEPT_SOUNDS:])

@@ -21,7 +21,7 @@ import shutil
 import unicodedata
 import warnings
 import wave
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,15 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio import ffmpeg
-from jamendo_mood.util.errors import AudioError, DiskFullError, LimitError, NoFileError, NoSoundError, UsageError
+from jamendo_mood.util.errors import (
+    AudioError,
+    LimitError,
+    MachineError,
+    MoodError,
+    NoFileError,
+    NoSoundError,
+    UsageError,
+)
 from jamendo_mood.util.files import Scratch, scratch_full
 
 SAMPLE_RATE_HZ = 16_000
@@ -58,6 +66,8 @@ CANCELLING = 0.01
 """40 dB: a mix that is so far below its louder channel is of channels that cancel each other out."""
 
 MAX_LISTED = 10
+MAX_NAME_LENGTH = 200  # in such a list: a path may have thousands
+MAX_DEPTH = 100  # folders in folders that are searched: Python's own walk and `mkdir` end at some thousand
 MAX_KEY_BYTES = 255 - len(".npy")
 
 Wave = npt.NDArray[np.float32]
@@ -94,8 +104,10 @@ def probe(path: Path) -> AudioInfo:
 
     Raises
     ------
+    NoFileError
+        The file is missing, or cannot be opened.
     AudioError
-        The file is missing, empty or not an audio file.
+        It is empty or not an audio file.
     NoSoundError
         There is no sound in it.
     """
@@ -106,6 +118,7 @@ def probe(path: Path) -> AudioInfo:
         raise AudioError(f"{path}: a folder, a device or a pipe, not a file")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
+    _check_opens(path)
     done = ffmpeg.run("-i", str(path.absolute()))
     # Metadata is indented by more, so no title is taken for this line.
     length = re.search(r"^  Duration: (?:(\d+):(\d\d):(\d\d(?:\.\d+)?))?", done.report, re.MULTILINE)
@@ -116,6 +129,7 @@ def probe(path: Path) -> AudioInfo:
     if stream is None or stream[1] == "none":
         if "Stream #" in streams:
             raise NoSoundError(f"{path}: not a readable audio file (there is no sound in it)")
+        _check_opens(path)
         reason = "there is nothing in it" if length else done.reason(path)
         raise AudioError(f"{path}: not a readable audio file ({reason})")
     return AudioInfo(
@@ -125,6 +139,15 @@ def probe(path: Path) -> AudioInfo:
         artist=_parse_tag(done.report, "artist"),
         channels=_count_channels(stream[0]),
     )
+
+
+def _check_opens(path: Path) -> None:
+    """Raise `NoFileError` if a file may not be read, or its disk has gone, be it meanwhile."""
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise NoFileError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def convert_to_wav(
@@ -187,7 +210,7 @@ def _convert(source: Path, wav: Path, info: AudioInfo, filters: list[str]) -> No
         if not (fits_in_memory and _convert_with_pydub(source, reading, wav)):
             _convert_with_ffmpeg(source, reading, wav)
     except OSError as error:
-        raise _decoding_error(source, wav, str(error)) from error
+        raise _decoding_error(source, wav, str(error), MachineError) from error
 
 
 def _take_all(channels: int) -> str:
@@ -274,10 +297,17 @@ def find_audio(root: Path) -> dict[str, Path]:
     for path in list_audio(root):
         files.setdefault(key_of(path.relative_to(root).as_posix()), []).append(path)
     if double := [paths for paths in files.values() if len(paths) > 1]:
-        named = "; ".join(" and ".join(map(str, paths)) for paths in double[:MAX_LISTED])
+        named = "; ".join(_name_all(paths) for paths in double[:MAX_LISTED])
         more = f"; and {len(double) - MAX_LISTED} more" if len(double) > MAX_LISTED else ""
         raise UsageError(f"{len(double)} tracks have several files each, keep one of them: {named}{more}")
     return {key: path for key, (path,) in sorted(files.items())}
+
+
+def _name_all(paths: Sequence[Path]) -> str:
+    names = [str(path) for path in paths]
+    if len({unicodedata.normalize("NFC", name) for name in names}) < len(names):
+        names = [ascii(name) for name in names]  # they differ in how an accented letter is spelled: nobody could see it
+    return " and ".join(names)
 
 
 def list_audio(root: Path) -> list[Path]:
@@ -292,36 +322,49 @@ def list_audio(root: Path) -> list[Path]:
     """
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder of audio files")
-    found: list[Path] = []
-    others: list[str] = []
-    unreadable: list[str] = []
+    found, unreadable, odd, others = list[Path](), list[str](), list[str](), list[str]()
+    for path in _walk(root, unreadable):
+        suffix = path.suffix.lower()
+        if not os.path.isfile(path):  # noqa: PTH113 (`Path.is_file` raises where a path is too long)
+            odd.append(path.name)
+        elif suffix in AUDIO_SUFFIXES:
+            found.append(path)
+        elif suffix not in COMPANIONS:
+            others.append(path.suffix or path.name)
+    for what, named in (
+        ("folders that cannot be read", unreadable),
+        ("links that lead nowhere, pipes and the like", odd),
+        ("files of other endings", others),
+    ):
+        if named:
+            listed = ", ".join(name[-MAX_NAME_LENGTH:] for name in sorted(set(named))[:MAX_LISTED])
+            log.warning("%s: passed over: %d %s (%s)", root, len(named), what, listed)
+    return sorted(found)
+
+
+def _walk(root: Path, unreadable: list[str]) -> Iterator[Path]:
+    """All that is below `root` but folders and what is hidden; adds folders that cannot be read to a list."""
     seen: set[tuple[int, int]] = set()
-    walk = os.walk(root, followlinks=True, onerror=lambda error: unreadable.append(error.filename))
-    for folder, below, names in walk:
+    for folder, below, names in os.walk(
+        root, followlinks=True, onerror=lambda error: unreadable.append(error.filename)
+    ):
         status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in seen:  # a link leads to where the search has been
             below.clear()
             continue
+        if len(Path(folder).relative_to(root).parts) > MAX_DEPTH:
+            unreadable.append(folder)
+            below.clear()
+            continue
         seen.add((status.st_dev, status.st_ino))
         visible = (name for name in below if not name.startswith("."))
-        below[:] = sorted(name for name in visible if not _leads_up(Path(folder, name), root))
-        for path in (Path(folder, name) for name in names if not name.startswith(".")):
-            if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
-                found.append(path)
-            elif path.suffix.lower() not in COMPANIONS:
-                others.append(path.suffix or path.name)
-    for count, what, named in (
-        (len(unreadable), "folders that cannot be read", unreadable),
-        (len(others), "files of other endings", sorted(set(others))),
-    ):
-        if count:
-            log.warning("%s: passed over: %d %s (%s)", root, count, what, ", ".join(named[:MAX_LISTED]))
-    return sorted(found)
+        below[:] = sorted(name for name in visible if not _leads_up(os.path.join(folder, name), root))  # noqa: PTH118
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
-def _leads_up(path: Path, root: Path) -> bool:
+def _leads_up(path: str, root: Path) -> bool:
     """Whether a link leads to a folder that has the searched one in it, such as ``/``."""
-    return path.is_symlink() and Path(os.path.realpath(root)).is_relative_to(os.path.realpath(path))
+    return os.path.islink(path) and Path(os.path.realpath(root)).is_relative_to(os.path.realpath(path))  # noqa: PTH114
 
 
 def key_of(relative_path: str) -> str:
@@ -341,7 +384,7 @@ def key_of(relative_path: str) -> str:
     return folder + slash + name
 
 
-_UNFIT_FOR_KEYS = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNFIT_FOR_KEYS = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|\.(?=npy/)")  # x.npy is the entry of x
 
 
 def _as_in_url(unfit: re.Match[str]) -> str:
@@ -392,14 +435,15 @@ def _trim_filters(start_s: float, duration_s: float | None) -> list[str]:
 
 def _check(done: ffmpeg.Done, source: Path, wav: Path) -> None:
     if done.status != 0:
+        _check_opens(source)
         raise _decoding_error(source, wav, done.reason(source))
 
 
-def _decoding_error(source: Path, wav: Path, reason: str) -> AudioError | DiskFullError:
+def _decoding_error(source: Path, wav: Path, reason: str, kind: type[MoodError] = AudioError) -> MoodError:
     """The error of the track, or of the disk if that is full."""
     if "No space left" in reason or shutil.disk_usage(wav.parent).free == 0:
         return scratch_full(wav)
-    return AudioError(f"{source}: cannot be decoded ({reason})")
+    return kind(f"{source}: cannot be decoded ({reason})")
 
 
 def _parse_duration(match: re.Match[str] | None) -> float | None:

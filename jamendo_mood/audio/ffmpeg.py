@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jamendo_mood.util import plaintext, process
-from jamendo_mood.util.errors import AudioError, CancelledError, UsageError
+from jamendo_mood.util.errors import AudioError, CancelledError, MachineError, UsageError
 
 FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,g722,gsm,iff,loas,matroska,mlp,mov,"
@@ -54,6 +54,10 @@ MAX_S = 24 * 3600.0
 MAX_BYTES = round(MAX_S * BYTES_PER_S)
 """What one run may write: a day of sound, 2.8 GB; a WAV ends at 4."""
 MEMORY_BYTES = 1 << 30  # decoding takes some 50 MB
+_NEEDED = ("mp3", "aac", "flac", "vorbis", "opus")
+"""Decoders that an ffmpeg on the PATH must have, whatever their variants are called: some builds lack the patented."""
+_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGXFSZ, signal.SIGILL})
+"""Signals that say something of the machine and not of a file: too little memory, a limit, another processor."""
 _KEPT_BYTES = 1 << 17  # of ffmpeg's messages: so much of the beginning, and of the end
 _MAX_REASON_LENGTH = 300
 _POLL_S = 0.1
@@ -110,7 +114,9 @@ class Done:
 
 @functools.cache
 def find_ffmpeg() -> str:
-    """Path of ffmpeg: the one on the PATH if it starts, else the binary of the ``imageio-ffmpeg`` wheel.
+    """Path of ffmpeg: the one on the PATH, or the binary of the ``imageio-ffmpeg`` wheel.
+
+    The wheel's stands in where the other does not start, or lacks decoders of usual formats.
 
     Raises
     ------
@@ -118,17 +124,21 @@ def find_ffmpeg() -> str:
         Neither is there, or starts.
     """
     on_path = shutil.which("ffmpeg")
-    broken = _why_broken(on_path) if on_path else ""
-    if on_path and not broken:
+    broken, lacking = _what_is_wrong(on_path) if on_path else ("", "")
+    if on_path and not broken and not lacking:
         return on_path
     import imageio_ffmpeg
 
     with contextlib.suppress(RuntimeError):
         own = str(imageio_ffmpeg.get_ffmpeg_exe())
-        if not _why_broken(own):
+        if not any(_what_is_wrong(own)):
             if broken:
                 log.warning("%s does not start (%s): %s is used instead", on_path, broken, own)
+            elif lacking:
+                log.warning("%s cannot decode %s: %s is used instead", on_path, lacking, own)
             return own
+    if on_path and not broken:
+        return on_path  # it can do something
     found = f"{on_path} does not start ({broken})" if broken else "no ffmpeg on the PATH"
     raise UsageError(
         f"{found}, and the imageio-ffmpeg package has none that does: install ffmpeg "
@@ -136,16 +146,22 @@ def find_ffmpeg() -> str:
     )
 
 
-def _why_broken(program: str) -> str:
-    """Why a program does not start; empty if it does."""
+def _what_is_wrong(program: str) -> tuple[str, str]:
+    """Why a program does not start, and which usual decoders it lacks; both empty if nothing is wrong."""
     try:
         done = subprocess.run(
-            [program, "-version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=GRACE_S, check=False
+            [program, "-hide_banner", "-decoders"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=GRACE_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return plaintext.show(str(error))
-    said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-    return plaintext.show(said[0][:_MAX_REASON_LENGTH]) if done.returncode else ""
+        return plaintext.show(str(error)), ""
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        return plaintext.show(said[0][:_MAX_REASON_LENGTH]), ""
+    return "", ", ".join(name for name in _NEEDED if name.encode() not in done.stdout)
 
 
 @contextlib.contextmanager
@@ -186,6 +202,8 @@ def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, max_bytes
     ------
     AudioError
         It took longer than it may (see `GRACE_S`).
+    MachineError
+        It was killed from outside.
     TooMuchError
         It wrote more than `max_bytes`.
     CancelledError
@@ -204,7 +222,10 @@ def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, max_bytes
             talk.read_all(functools.partial(_check, talk, source, max_bytes, time.monotonic()))
         finally:
             child.kill()  # has no effect on one that has ended
-    return Done(child.returncode, bytes(talk.output), talk.report())
+    done = Done(child.returncode, bytes(talk.output), talk.report())
+    if -done.status in _FROM_OUTSIDE:
+        raise MachineError(f"{source}: {done.reason(Path(source))}: look for too little memory, or other limits")
+    return done
 
 
 def _guard(arguments: tuple[str, ...]) -> Iterator[str]:

@@ -339,10 +339,16 @@ def print_extraction(report: ExtractReport, missing: list[str], store: Path | st
         f"{store}: {report.done} tracks embedded, {report.skipped} were there already, {len(report.failed)} failed; "
         f"{report.audio_s / 60:.1f} min of sound in {report.wall_s:.1f} s{speed}"
     )
-    if report.failed:
-        lines = [f"  {key}: {error}" for key, error in report.failed.items()]
-        listed = store / "failures.tsv" if isinstance(store, Path) else f"{store}/_failures/"
-        shared.print_list(f"failed, see {listed}; --retry-failed tries them again:", lines)
+    listed = store / "failures.tsv" if isinstance(store, Path) else f"{store}/_failures/"
+    for heading, unrecorded in (
+        (f"failed, see {listed}; --retry-failed tries them again:", False),
+        ("failed for now; the same command tries them again:", True),
+    ):
+        lines = [
+            f"  {key}: {error}" for key, error in report.failed.items() if (key in report.unrecorded) == unrecorded
+        ]
+        if lines:
+            shared.print_list(heading, lines)
     if missing:
         shared.print_list(f"{len(missing)} tracks of the table have no audio file:", [f"  {key}" for key in missing])
 

@@ -49,7 +49,7 @@ from jamendo_mood.store.embedding_store import (
     parse_entry,
     parse_manifest,
 )
-from jamendo_mood.util.errors import AudioError, MoodError, StoreError, UsageError
+from jamendo_mood.util.errors import AudioError, MoodError, NoFileError, StoreError, UsageError
 from jamendo_mood.util.files import Scratch, brief, is_disk_full, remove_drafts, scratch_full
 
 FAILURES_FOLDER = "_failures"
@@ -237,7 +237,7 @@ def _fetch(url: str, path: Path, stop: threading.Event, waits_s: tuple[float, ..
             system, source = _open(url)
             system.get_file(source, str(path))
         except FileNotFoundError:
-            return AudioError(f"{url}: no such file")
+            return NoFileError(f"{url}: no such file")
         except OSError as error:
             if is_disk_full(error):
                 return scratch_full(path)

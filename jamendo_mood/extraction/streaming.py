@@ -25,7 +25,15 @@ import numpy.typing as npt
 from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec, pad_to_window
-from jamendo_mood.util.errors import DataError, DiskFullError, MoodError, NetworkError, UsageError
+from jamendo_mood.util.errors import (
+    DataError,
+    DiskFullError,
+    MachineError,
+    MoodError,
+    NetworkError,
+    NoFileError,
+    UsageError,
+)
 from jamendo_mood.util.files import Scratch
 
 BLOCK_FRAMES = 64  # windows a block: about a minute of sound, 4 MB
@@ -336,6 +344,7 @@ class ExtractReport:
     done: int = 0  # tracks embedded in this run
     skipped: int = 0  # tracks that were in the store already
     failed: dict[str, str] = field(default_factory=dict)  # errors by key, also of failed tracks that were not retried
+    unrecorded: set[str] = field(default_factory=set)  # of those, tracks that the next run tries again
     audio_s: float = 0.0  # seconds of sound embedded
     wall_s: float = 0.0  # seconds it took
     unexpected: int = 0  # errors in a row that are no fault of a file
@@ -343,23 +352,28 @@ class ExtractReport:
     def count(self, result: TrackResult, store: Store) -> None:
         """Count one more track; a failure goes into the store's list too, if it is the file's own.
 
-        What is no fault of the file (a bug, a broken installation) is tried again by the next run.
+        What is no fault of the file (a bug, a broken installation, too little memory) is tried again by the next run,
+        and so is a file that is gone or may not be read.
 
         Raises
         ------
         UsageError
             It was the third of those in a row.
         """
-        own = result.cause is None or isinstance(result.cause, MoodError)
+        own = result.cause is None or (
+            isinstance(result.cause, MoodError) and not isinstance(result.cause, MachineError)
+        )
         self.unexpected = 0 if own else self.unexpected + 1
         if not result.error:
             self.done += 1
             self.audio_s += result.duration_s
             return
         self.failed[result.key] = result.error
-        if own:
+        if own and not isinstance(result.cause, NoFileError):
             store.record_failure(result.key, result.error)
-        elif self.unexpected >= MAX_UNEXPECTED:
+            return
+        self.unrecorded.add(result.key)
+        if self.unexpected >= MAX_UNEXPECTED:
             raise UsageError(
                 f"{self.unexpected} tracks in a row failed by what is no fault of theirs, the last {result.key} "
                 f"({type(result.cause).__name__}: {result.error}); none of these is recorded as failed"

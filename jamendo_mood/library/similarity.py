@@ -213,10 +213,10 @@ class Library:
         return found
 
     def row(self, key: str) -> int:
-        """The index of a track in `keys`; `UsageError` if it is not there."""
-        if key not in self._row_of:
+        """The index of a track in `keys`, in either Unicode form; `UsageError` if it is not there."""
+        if _nfc(key) not in self._row_of:
             raise UsageError(f"{key}: no such track among the {len(self)} of the library")
-        return self._row_of[key]
+        return self._row_of[_nfc(key)]
 
     def _closeness(self, point: Points) -> Array:
         if self.plane is None:
@@ -232,7 +232,7 @@ class Library:
         return [self._found(row, float(fit[row])) for row in order.tolist() if row not in unwanted][:count]
 
     def _rows(self, keys: Collection[str]) -> list[int]:
-        return list({self._row_of[key] for key in keys if key in self._row_of})
+        return list({self._row_of[key] for key in map(_nfc, keys) if key in self._row_of})
 
     def _found(self, row: int, fit: float) -> Found:
         key, scores = self.keys[row], self.scores[row]
@@ -242,7 +242,7 @@ class Library:
 
     @functools.cached_property
     def _row_of(self) -> dict[str, int]:
-        return {key: row for row, key in enumerate(self.keys)}
+        return {_nfc(key): row for row, key in enumerate(self.keys)}
 
     @functools.cached_property
     def _scale(self) -> tuple[Array, Array]:
@@ -289,7 +289,7 @@ def open_library(
         means=scored.means,
         va=None if tagger is None else place_of(tagger.task, tagger.thresholds, scored.scores),
         grades=() if tagger is None else tagger.grades,
-        files={key: file for key in scored.keys if (file := found.get(unicodedata.normalize("NFC", key)))},
+        files={key: file for key in scored.keys if (file := found.get(_nfc(key)))},
         scale=None if tagger is None else tagger.task.scale,
         length_of=functools.partial(_measure, store),
     ).prepare()
@@ -339,7 +339,12 @@ def find_target(name: str, targets: Sequence[str]) -> int:
 
 
 def _plain(name: str) -> str:
-    return name.strip().lower().removesuffix(" music")
+    return _nfc(name).strip().lower().removesuffix(" music")
+
+
+def _nfc(name: str) -> str:
+    """A name as it is compared: a Mac's file names spell an accented letter otherwise than its keyboard."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _dot(table: Array, row: Array) -> Array:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -396,7 +397,7 @@ def read_places(path: Path) -> dict[str, Place]:
     low, high = FILE_SCALE
     places: dict[str, Place] = {}
     for line, row in enumerate(read_columns(path, FILE_COLUMNS), start=2):
-        tag, *texts = (row[column].strip() for column in FILE_COLUMNS)
+        tag, *texts = (unicodedata.normalize("NFC", row[column].strip()) for column in FILE_COLUMNS)
         if not tag or tag in places:
             raise DataError(f"{path}, line {line}: " + (f"{tag!r} stands here a second time" if tag else "no tag"))
         for column, text in zip(FILE_COLUMNS[1:], texts, strict=True):

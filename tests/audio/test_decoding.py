@@ -13,7 +13,7 @@ import pytest
 
 from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
-from jamendo_mood.util.errors import AudioError, CancelledError, DiskFullError, UsageError
+from jamendo_mood.util.errors import AudioError, CancelledError, DiskFullError, MachineError, UsageError
 from jamendo_mood.util.files import Scratch
 
 ROADS = {"pydub": "_convert_with_pydub", "ffmpeg": "_convert_with_ffmpeg"}
@@ -327,7 +327,7 @@ def test_ffmpeg_comes_from_the_wheel_where_the_path_has_none(without_programs, c
 
 def test_ffmpeg_on_the_path_comes_first(without_programs, tmp_path):
     program = tmp_path / "empty" / "ffmpeg"
-    program.write_text("#!/bin/sh\nexit 0\n")
+    program.write_text("#!/bin/sh\necho mp3 aac flac vorbis opus\n")
     program.chmod(0o755)
     assert find_ffmpeg() == str(program)
 
@@ -394,7 +394,7 @@ def test_pydub_is_untouched_for_others_in_the_process(convert, make_audio, noise
 
 
 @pytest.mark.parametrize("error", [AudioError, CancelledError, OSError])
-def test_what_ends_a_run_of_ffmpeg_is_the_error_of_the_file(
+def test_what_ends_a_run_of_ffmpeg_is_the_error_of_the_file_or_the_machine(
     error, road, convert, make_audio, tone, monkeypatch, tmp_path
 ):
     source = make_audio(tmp_path / "tone.mp3", tone())
@@ -404,7 +404,7 @@ def test_what_ends_a_run_of_ffmpeg_is_the_error_of_the_file(
         raise error("why")
 
     monkeypatch.setattr(decoding.ffmpeg, "run", fail)
-    with pytest.raises(AudioError if error is OSError else error, match="why"):
+    with pytest.raises(MachineError if error is OSError else error, match="why"):
         decoding.convert_to_wav(source, tmp_path / "out.wav", info=info)
     assert not (tmp_path / "out.wav").exists()
 

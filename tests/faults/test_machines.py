@@ -1,11 +1,13 @@
 """What people's own machines and files are like: programs that do not start, links, spellings, terminals, channels."""
 
 import contextlib
+import errno
 import os
 import subprocess
 import sys
 import unicodedata
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.audio.decoding import find_audio, list_audio
 from jamendo_mood.datasets import own
 from jamendo_mood.extraction.streaming import MAX_UNEXPECTED, StreamConfig, extract
+from jamendo_mood.library.similarity import find_target, open_library
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.util.errors import NoSoundError, UsageError
+from jamendo_mood.tagging.emotions import read_places
+from jamendo_mood.util.errors import MachineError, NoFileError, NoSoundError, UsageError
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
 
@@ -49,9 +53,27 @@ def test_a_broken_ffmpeg_is_stood_in_for(text, on_path, caplog):
     assert f"{broken} does not start" in caplog.text
 
 
+DECODERS = ("mp3float", "libfdk_aac", "flac", "vorbis", "opus")
+
+
 def test_an_ffmpeg_that_starts_is_taken(on_path):
-    sound = on_path("#!/bin/sh\nexit 0\n")
+    sound = on_path(f"#!/bin/sh\necho '{' '.join(DECODERS)}'\n")
     assert ffmpeg.find_ffmpeg() == sound
+
+
+@pytest.mark.parametrize("lacking", ["mp3", "aac", "opus"])
+def test_an_ffmpeg_without_a_usual_decoder_is_stood_in_for(lacking, on_path, caplog):
+    poor = on_path(f"#!/bin/sh\necho '{' '.join(name for name in DECODERS if lacking not in name)}'\n")
+    assert ffmpeg.find_ffmpeg() != poor
+    assert f"{poor} cannot decode {lacking}" in caplog.text
+
+
+def test_an_ffmpeg_that_lacks_decoders_is_better_than_none(on_path, monkeypatch):
+    import imageio_ffmpeg
+
+    poor = on_path("#!/bin/sh\necho flac\n")
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: "/no/such/ffmpeg")
+    assert ffmpeg.find_ffmpeg() == poor
 
 
 @pytest.mark.parametrize("name", ["run:1", "-tmp", "a b'%d"])
@@ -78,6 +100,102 @@ def test_what_is_no_fault_of_a_file_is_not_recorded(make_audio, noise, logmel, t
         extract(find_audio(tmp_path / "music"), replace(logmel, frontend=broken), store)
     assert store.failures() == {}
     assert extract(find_audio(tmp_path / "music"), logmel, store).done == 5
+
+
+@pytest.fixture
+def one_song(make_audio, noise, logmel, tmp_path):
+    """A path with sound, and a function that extracts it: the report, and what the store has as failed."""
+    path = make_audio(tmp_path / "music" / "a.wav", noise(2.0), rate_hz=16_000)
+    store = EmbeddingStore(tmp_path / "store", logmel.spec)
+
+    def run():
+        return extract({"a": path}, logmel, store), store.failures()
+
+    return path, run
+
+
+def run_in_vain(run):
+    """Run where the song fails by no fault of its own; returns the error, which must not be recorded."""
+    report, failures = run()
+    assert (report.failed.keys(), report.unrecorded, failures) == ({"a"}, {"a"}, {})
+    return report.failed["a"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOENT])
+def test_a_file_that_cannot_be_opened_is_tried_again(number, one_song, monkeypatch):
+    path, run = one_song
+    open_any = Path.open
+
+    def refuse(self, *arguments, **options):
+        if self == path:
+            raise OSError(number, os.strerror(number))
+        return open_any(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        assert os.strerror(number) in run_in_vain(run)
+    assert run()[0].done == 1
+
+
+def test_a_file_that_goes_away_is_tried_again(one_song):
+    path, run = one_song
+    path.rename(path.with_suffix(".away"))
+    assert "no such file" in run_in_vain(run)
+    path.with_suffix(".away").rename(path)
+    assert run()[0].done == 1
+
+
+def test_a_file_that_goes_away_while_it_is_decoded_is_tried_again(one_song, monkeypatch):
+    path, run = one_song
+    probed = decoding.probe(path)
+
+    def probe_and_lose(path):
+        path.rename(path.with_suffix(".away"))
+        return probed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "probe", probe_and_lose)
+        run_in_vain(run)
+    path.with_suffix(".away").rename(path)
+    assert run()[0].done == 1
+
+
+@pytest.mark.parametrize("name", ["KILL", "TERM", "XFSZ", "ILL"])
+def test_an_ffmpeg_killed_from_outside_is_no_fault_of_the_song(name, one_song, on_path):
+    path, run = one_song
+    on_path(f"#!/bin/sh\ncase $2 in -decoders) echo '{' '.join(DECODERS)}';; *) kill -{name} $$;; esac\n")
+    assert f"ffmpeg was ended by SIG{name}" in run_in_vain(run)
+    with pytest.raises(MachineError):
+        decoding.probe(path)
+
+
+@pytest.mark.parametrize(
+    ("what", "number"),
+    [
+        ((Path, "write_bytes"), errno.EFBIG),  # a limit of `ulimit -f`
+        ((Path, "write_bytes"), errno.EIO),
+        ((subprocess, "Popen"), errno.EAGAIN),  # no more processes
+        ((subprocess, "Popen"), errno.EMFILE),
+    ],
+)
+def test_what_the_machine_refuses_is_no_fault_of_the_song(what, number, one_song, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    _, run = one_song
+    with monkeypatch.context() as patch:
+        patch.setattr(*what, refuse)
+        assert os.strerror(number) in run_in_vain(run)
+    assert run()[0].done == 1
+
+
+def test_files_that_cannot_be_opened_do_not_end_the_run(make_audio, noise, logmel, tmp_path):
+    music = {name: tmp_path / f"{name}.wav" for name in "abcdef"}
+    make_audio(music["f"], noise(2.0), rate_hz=16_000)
+    report = extract(music, logmel, EmbeddingStore(tmp_path / "store", logmel.spec))
+    assert (report.done, report.unrecorded) == (1, set("abcde"))
+    with pytest.raises(NoFileError):
+        decoding.probe(music["a"])
 
 
 # ---- the walk through a folder
@@ -115,6 +233,43 @@ def test_what_is_passed_over_is_told_in_a_line(music, caplog):
     assert len(list_audio(root)) == 1
     (line,) = caplog.messages
     assert line == f"{root}: passed over: 3 files of other endings (.exe, .weird)"
+
+
+def test_links_that_lead_nowhere_and_pipes_are_told(music, tmp_path, caplog):
+    root, _ = music
+    (root / "NAS").symlink_to(tmp_path / "not-mounted")
+    (root / "ok" / "b.mp3").symlink_to(tmp_path / "not-mounted" / "b.mp3")
+    os.mkfifo(root / "radio.mp3")
+    assert len(list_audio(root)) == 1
+    (line,) = caplog.messages
+    assert line.endswith("passed over: 3 links that lead nowhere, pipes and the like (NAS, b.mp3, radio.mp3)")
+
+
+@pytest.mark.parametrize(("name", "times"), [("d" * 200, 30), ("e", 1200), ("f", decoding.MAX_DEPTH + 1)])
+def test_folders_beyond_any_path_are_told(name, times, music, caplog):
+    root, put = music
+    put("zz/b.mp3")
+    here = os.open(root, os.O_RDONLY)
+    for _ in range(times):  # one by one, as no call takes such a path
+        os.mkdir(name, dir_fd=here)
+        here, above = os.open(name, os.O_RDONLY, dir_fd=here), here
+        os.close(above)
+    os.close(here)
+    try:
+        assert [path.name for path in list_audio(root)] == ["a.mp3", "b.mp3"]
+        (line,) = caplog.messages
+        assert "1 folders that cannot be read" in line
+        assert len(line) < 500
+    finally:
+        subprocess.run(["rm", "-rf", root / name], check=True)
+
+
+def test_a_folder_named_as_an_entry_is_in_no_ones_way(music, logmel, tmp_path):
+    root, put = music
+    put("x.mp3")
+    put("x.npy/y.mp3")
+    report = extract(find_audio(root), logmel, EmbeddingStore(tmp_path / "store", logmel.spec))
+    assert (report.done, report.failed) == (3, {})
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="needs a user who may not read everything")
@@ -163,6 +318,43 @@ def test_a_key_is_found_in_either_spelling(stored, asked, name, logmel, tmp_path
     assert unicodedata.normalize(asked, name) in store
     np.testing.assert_array_equal(store[unicodedata.normalize(asked, name)], frames)
     assert len(store) == 1
+
+
+def test_two_files_of_one_name_in_two_spellings_are_told_apart(music):
+    root, put = music
+    put("Caf\u00e9.mp3")
+    put("Cafe\u0301.mp3")
+    with pytest.raises(UsageError, match=r"Cafe\\u0301\.mp3' and .*Caf\\xe9\.mp3'"):
+        find_audio(root)
+
+
+@pytest.mark.parametrize(("stored", "asked"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
+@pytest.mark.parametrize("name", ["Beyoncé", "한국"])
+def test_a_library_finds_a_track_in_either_spelling(stored, asked, name, logmel, tmp_path):
+    store = EmbeddingStore(tmp_path / "store", logmel.spec)
+    for number, key in enumerate([unicodedata.normalize(stored, name), "b", "c"]):
+        store.add(key, np.full((2, logmel.spec.dim), number, np.float32))
+    found = open_library(store, None).similar(unicodedata.normalize(asked, name), count=3)
+    assert {track.key for track in found} == {"b", "c"}
+
+
+@pytest.mark.parametrize("header", ["path,tags", "path,class", "path,Fière,Été"])
+def test_a_label_in_two_spellings_is_one(header, tmp_path):
+    cells = {"path,tags": ("Fière;été", "été"), "path,class": ("Fière", "été")}.get(header, ("1,0", "0,1"))
+    rows = [unicodedata.normalize(("NFC", "NFD")[number // 2 % 2], cells[number % 2]) for number in range(40)]
+    lines = [unicodedata.normalize("NFD", header), *(f"{number}.mp3,{row}" for number, row in enumerate(rows))]
+    (tmp_path / "own.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    targets = own.load(tmp_path).task.targets
+    assert len(targets) == 2
+    assert all(unicodedata.is_normalized("NFC", target) for target in targets)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_mood_is_found_and_placed_in_either_spelling(form, tmp_path):
+    tag = unicodedata.normalize(form, "fière")
+    assert find_target(tag.upper(), ["triste", "fière"]) == find_target("fière", ["triste", tag]) == 1
+    (tmp_path / "places.csv").write_text(f"MoodTag,Valence,Arousal\n{tag},9,9\n", encoding="utf-8")
+    assert read_places(tmp_path / "places.csv")["fière"] == (1, 1)
 
 
 def test_an_artist_in_two_spellings_is_in_one_part(tmp_path):
