@@ -343,6 +343,9 @@ def print_extraction(report: ExtractReport, missing: list[str], store: Path | st
         lines = [f"  {key}: {error}" for key, error in report.failed.items()]
         listed = store / "failures.tsv" if isinstance(store, Path) else f"{store}/_failures/"
         shared.print_list(f"failed, see {listed}; --retry-failed tries them again:", lines)
+    if report.remarks:
+        lines = [f"  {key}: {remark}" for key, remark in report.remarks.items()]
+        shared.print_list("embedded, but (--retry-failed does those again that could be decoded in part):", lines)
     if missing:
         shared.print_list(f"{len(missing)} tracks of the table have no audio file:", [f"  {key}" for key in missing])
 
