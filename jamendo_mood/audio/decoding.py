@@ -27,7 +27,7 @@ import wave
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -218,7 +218,10 @@ def _counted_s(path: Path, report: str, streams: str, duration_s: float | None) 
     film = re.search(r"Stream #\S+ Video: (?!.*\(attached pic\))", streams)  # which may last longer than its sound
     # Where an MP3 was cut, neither the frames nor the bytes are as many as its first frame says.
     counts = form in _COUNTED or (form == "mp3" and "filesize and duration do not match" in report)
-    return duration_s if counts and not film and "Estimating duration" not in report else None
+    if duration_s is None or not counts or film or "Estimating duration" in report:
+        return None
+    start = re.search(r"^  Duration: .*, start: (\d+\.\d+)", report, re.MULTILINE)  # which Matroska counts as well
+    return duration_s - (float(start[1]) if start else 0.0)
 
 
 def _look_for_missing(end_s: float, info: AudioInfo, report: str, remark: Remark) -> None:
@@ -226,7 +229,7 @@ def _look_for_missing(end_s: float, info: AudioInfo, report: str, remark: Remark
     cut_off = _CUT_OFF.search(report) is not None
     counted_s = info.counted_s or (cut_off and info.duration_s) or 0.0
     if end_s < counted_s - TOLERANCE_S and counted_s < math.inf:
-        remark(f"{int(end_s)} of {counted_s:.0f} s {IN_PART}")
+        remark(f"{end_s:.0f} of {counted_s:.0f} s {IN_PART}")
     elif cut_off or counted_s == math.inf:
         remark(f"{end_s:.0f} s {IN_PART}, the end of the file is missing")
 
@@ -486,6 +489,7 @@ def _parse_tag(text: str, name: str) -> str | None:
 DEFAULT_DECODER = "pydub"
 _FRAMES_AT_ONCE = 1 << 18  # 6 s of CD sound, 2 MB
 _MAX_CHANNELS = 2  # how more of them are mixed is ffmpeg's knowledge
+_MAX_TAG_BYTES = 4_096  # after the sound of an MP3; of one with more, the other decoder looks whether it is sound
 _RATES_HZ = range(1_000, 1_000_000)  # from a header that says 1 Hz, 262,144 samples would become 17 GB
 
 Blocks = Generator[Wave, None, None]
@@ -548,11 +552,16 @@ def _read_with_libsndfile(path: Path, scratch: Scratch, remark: Remark | None) -
     """The sound as far as libsndfile reads it; what is left is the other decoder's, which also remarks on it."""
     soundfile, soxr = _libraries()
     taken = 0
-    with contextlib.suppress(soundfile.LibsndfileError, _LeftOverError), soundfile.SoundFile(os.fsencode(path)) as file:
-        for wave in _resample(file, soxr, path):
-            yield wave
-            taken += len(wave)
-        return
+    with (
+        contextlib.suppress(OSError, soundfile.LibsndfileError, _LeftOverError),
+        path.open("rb") as raw,
+        soundfile.SoundFile(raw.fileno(), closefd=False) as file,
+    ):
+        if file.channels <= _MAX_CHANNELS and file.samplerate in _RATES_HZ:
+            for wave in _resample(file, soxr, path, raw):
+                yield wave
+                taken += len(wave)
+            return
     for wave in decode_with_pydub(path, scratch, _FRAMES_AT_ONCE, remark=remark):
         yield wave[taken:]
         taken = max(0, taken - len(wave))
@@ -590,21 +599,25 @@ def _libraries() -> tuple[Any, Any]:
     return soundfile, soxr
 
 
-def _resample(file: Any, soxr: Any, path: Path) -> Iterator[Wave]:
+def _resample(file: Any, soxr: Any, path: Path, raw: IO[bytes]) -> Iterator[Wave]:
     """The whole file at 16 kHz in one channel, as it comes; `_LeftOverError` where it is not the whole."""
-    if file.channels > _MAX_CHANNELS or file.samplerate not in _RATES_HZ:
-        raise _LeftOverError
     # Of a file that is shorter than its header says, libsndfile reads what is there and notes it in its log.
     expected_s = math.inf if "(should be " in file.extra_info else file.frames / file.samplerate
     if file.format == "OGG":
         expected_s = ffmpeg.count_pages(path)
+    size = path.stat().st_size
     resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE_HZ, 1, "float32", "HQ")
     frames, last = 0, False
     while not last:
         sound = file.read(_FRAMES_AT_ONCE, dtype="float32", always_2d=True)
         frames, last = frames + len(sound), len(sound) < _FRAMES_AT_ONCE
         mono = sound[:, 0] if sound.shape[1] == 1 else sound.sum(axis=1) * np.float32(1 / sound.shape[1])
-        if (last and frames / file.samplerate < expected_s - TOLERANCE_S) or _cancels(sound, mono):
+        if last:
+            # Of an MP3 it reads no more than it first guessed, or the first one's header says if there are several.
+            left = size - os.lseek(raw.fileno(), 0, os.SEEK_CUR) if file.format == "MP3" else 0
+            if frames / file.samplerate < expected_s - TOLERANCE_S or left > _MAX_TAG_BYTES:
+                raise _LeftOverError
+        if _cancels(sound, mono):
             raise _LeftOverError
         # As with the 16 bits of the other decoder, what is louder than full scale is clipped. NaN would spread.
         yield np.clip(np.nan_to_num(resampler.resample_chunk(np.ascontiguousarray(mono), last=last)), -1, 1)

@@ -433,7 +433,7 @@ def plot_song(prediction: Prediction, count: int = 10) -> Picture:
     figure = make_picture(WIDTH_IN, height)
     figure.get_layout_engine().set(rect=(0.01, 0.01, 0.98, 0.99 - HEAD_IN / height))
     name = Path(prediction.source).name
-    about = (prediction.artist, clock(prediction.duration_s), name if prediction.title else None)
+    about = (prediction.artist, clock(prediction.duration_s), name if prediction.title else None, prediction.remark)
     for down, size, weight, colour, text in (
         (0.28, 15, "bold", figures.TEXT, prediction.title or name),
         (0.56, 9, "normal", figures.SOFT, " · ".join(filter(None, about))),
