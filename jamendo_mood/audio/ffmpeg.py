@@ -1,4 +1,4 @@
-"""ffmpeg: where it is, and the one place that starts it.
+"""ffmpeg: where it is, the one place that starts it, and what it does not say of a file.
 
 A file decides what ffmpeg does with it, and anybody may have made it. So every run may read that file alone (no
 playlist, no address, no movie whose sound lies elsewhere), only in formats and codecs of sound, and has limits on its
@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import functools
 import logging
+import math
 import os
 import re
 import selectors
@@ -18,7 +19,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +108,8 @@ class Done:
         useful = [line for line in lines if not _SAYS_NOTHING.match(line)]
         if any("Format not on whitelist" in line for line in useful):
             return "not a format of sound that is read here"
+        if any("moov atom not found" in line for line in useful):
+            return "its end is missing, and with it the tables of what is where: fetch it again"
         last = useful[-1] if useful else "no reason given"
         last = last.removeprefix(f"Error opening input file {path.absolute()}").strip(". :")
         return plaintext.show(last[:_MAX_REASON_LENGTH]) or "unknown format"
@@ -310,3 +313,81 @@ class _Talk:
         except BrokenPipeError:
             return False
         return len(self._fed) > 0
+
+
+MAX_PAGES = 1_000_000  # of an Ogg file: some five hours of the smallest
+_MAX_CHUNKS = 1_000  # of a WAV
+_UNKNOWN_BYTES = 0x7FFF_0000  # and more: what writers that cannot go back put into a WAV's header
+_START_S = 2.0  # no page of sound lasts longer; a stream whose first one ends later was joined in its middle
+
+
+def count_pages(path: Path) -> float:
+    """Seconds of sound by the pages of an Ogg file; infinite if it ends within one.
+
+    A chain, such as a recording of a radio, has one stream after the other, of which ffmpeg names the last and decodes
+    those that are like the first. The pages: RFC 3533, section 6.
+    """
+    total_s, spans, size = 0.0, dict[bytes, tuple[int, int, int]](), path.stat().st_size
+    with path.open("rb") as file:
+        for _ in range(MAX_PAGES):
+            head = file.read(27)
+            if not head.startswith(b"OggS"):
+                break
+            lengths = file.read(head[26]) if len(head) == 27 else b""
+            end = file.tell() + sum(lengths)
+            if len(head) < 27 or len(lengths) < head[26] or end > size:
+                return math.inf
+            serial, position = head[14:18], int.from_bytes(head[6:14], "little", signed=True)
+            if head[5] & 2:  # it begins a stream, beside others or after them
+                if any(last for _, _, last in spans.values()):
+                    total_s, spans = total_s + _last_s(spans), {}
+                if rate := _rate_of(file.read(sum(lengths))):
+                    spans[serial] = (rate, 0, 0)
+            elif serial in spans and position > 0:
+                rate, first, last = spans[serial]
+                late = not last and position > _START_S * rate
+                spans[serial] = (rate, position if late else first, position)
+            file.seek(end)
+    return total_s + _last_s(spans)
+
+
+def _last_s(spans: Mapping[bytes, tuple[int, int, int]]) -> float:
+    """The longest of streams that last at the same time, each with its rate, first and last position."""
+    return max(((last - first) / rate for rate, first, last in spans.values()), default=0.0)
+
+
+def _rate_of(packet: bytes) -> int:
+    """Positions a second of a stream that begins with this packet; 0 if it is not of sound, or unknown."""
+    if packet.startswith(b"OpusHead"):
+        return 48_000
+    if packet.startswith(b"\x7fFLAC"):
+        return int.from_bytes(packet[27:30], "big") >> 4
+    starts = {b"\x01vorbis": 12, b"Speex   ": 36}
+    return next(
+        (int.from_bytes(packet[at : at + 4], "little") for name, at in starts.items() if packet.startswith(name)), 0
+    )
+
+
+def count_chunk(path: Path) -> float | None:
+    """Seconds of sound by the header of a WAV that is shorter than that; None of one that is not.
+
+    ffmpeg goes by what is there.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(12)[:4] != b"RIFF":
+            return None
+        rate = 0  # in bytes
+        for _ in range(_MAX_CHUNKS):
+            name, length = file.read(4), int.from_bytes(file.read(4), "little")
+            if name == b"data":
+                cut = size < file.tell() + length and length < _UNKNOWN_BYTES
+                return length / rate if cut and rate else None
+            body = file.read(16) if name == b"fmt " else b""
+            rate = int.from_bytes(body[8:12], "little") if body else rate
+            file.seek(length - len(body) + length % 2, os.SEEK_CUR)
+    return None
+
+
+COUNTING: dict[str, Callable[[Path], float | None]] = {"ogg": count_pages, "wav": count_chunk}
+"""By demuxer."""

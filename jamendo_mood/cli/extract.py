@@ -349,6 +349,9 @@ def print_extraction(report: ExtractReport, missing: list[str], store: Path | st
         ]
         if lines:
             shared.print_list(heading, lines)
+    if report.remarks:
+        lines = [f"  {key}: {remark}" for key, remark in report.remarks.items()]
+        shared.print_list("embedded, but (--retry-failed does those again that could be decoded in part):", lines)
     if missing:
         shared.print_list(f"{len(missing)} tracks of the table have no audio file:", [f"  {key}" for key in missing])
 

@@ -143,6 +143,8 @@ def _print_targets(prediction: Prediction, count: int) -> None:
     minutes, seconds = divmod(round(prediction.duration_s), 60)
     heading = f"{prediction.source}  {named}  ({minutes}:{seconds:02d})".replace("    ", "  ")
     _print_wrapped(plaintext.show(heading), plaintext.BOLD)
+    if prediction.remark:
+        _print_wrapped(plaintext.show(f"  ({prediction.remark})"))
     *_, decides = KINDS[prediction.kind].columns
     for target, score, decided in prediction.top(count):
         grade = prediction.grade(target)

@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -173,10 +173,14 @@ class ObjectStore(Mapping[str, Array]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def add(self, key: str, frames: Array) -> None:
+    def add(self, key: str, frames: Array, remark: str = "") -> None:
         """Write the embedding of a track, as `EmbeddingStore.add` does."""
         check_frames(frames, self.spec.dim, f"{self.url}/{key}.npy")
-        self._write(self._path(key), b"".join(encode_entry(key, frames, self.spec)))
+        self._write(self._path(key), b"".join(encode_entry(key, frames, self.spec, remark)))
+
+    def remarks(self, _: Iterable[str]) -> dict[str, str]:
+        """None: each is in its object, and all of those would have to be fetched. A copy on disk tells them."""
+        return {}
 
     def failures(self) -> dict[str, str]:
         """The tracks that could not be embedded, and why."""
@@ -351,7 +355,7 @@ class Worker:
         with contextlib.closing(embed_files({}, self._embedder, stream)) as embedded:
             for result in embedded:
                 if result.frames is not None:
-                    self._store.add(result.key, result.frames)
+                    self._store.add(result.key, result.frames, result.remark)
                 error = _rename(result.error, tracks[result.key])
                 results.append(replace(result, frames=None, error=error, cause=None))
         return results

@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 import zlib
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +103,7 @@ class StreamConfig:
 class TrackResult:
     """The result of one track: float32 `frames` (frames, dim), or None, an `error` message and the exception.
 
-    `peak` is the largest amplitude of its sound, of 1.
+    `remark` says what is wrong with its sound all the same: it is silent, a part of it is missing, or a channel.
     """
 
     key: str
@@ -111,7 +111,7 @@ class TrackResult:
     duration_s: float
     error: str = ""
     cause: Exception | None = None
-    peak: float = 1.0
+    remark: str = ""
 
 
 def embed_files(
@@ -146,7 +146,7 @@ class Chunk:
     key: str
     inputs: Array | None = None
     duration_s: float = 0.0
-    peak: float = 0.0
+    remark: str = ""
     last: bool = False
     error: Exception | None = None
 
@@ -158,8 +158,9 @@ def decode(
 
     AudioError if it cannot be decoded. Of `config` only the decoder and what alters the sound count.
     """
-    with _sound_of(key, path, scratch, config or StreamConfig(), *blocks_of(embedder)) as waves:
-        yield from apply_frontend(key, waves, embedder)
+    remarks: list[str] = []
+    with _sound_of(key, path, scratch, config or StreamConfig(), *blocks_of(embedder), remarks.append) as waves:
+        yield from apply_frontend(key, waves, embedder, remarks)
 
 
 def blocks_of(embedder: Embedder) -> tuple[int, int]:
@@ -170,8 +171,11 @@ def blocks_of(embedder: Embedder) -> tuple[int, int]:
     return (BLOCK_FRAMES - 1) * hop + max(window, hop), max(0, window - hop)
 
 
-def apply_frontend(key: str, waves: Iterable[Wave], embedder: Embedder) -> Iterator[Chunk]:
-    """Turn the sound of a track, in blocks as `blocks_of` says, into inputs of the network."""
+def apply_frontend(key: str, waves: Iterable[Wave], embedder: Embedder, remarks: Sequence[str] = ()) -> Iterator[Chunk]:
+    """Turn the sound of a track, in blocks as `blocks_of` says, into inputs of the network.
+
+    The last chunk says what was remarked on until then, and whether all was silence.
+    """
     window, (_, overlap) = embedder.window_samples, blocks_of(embedder)
     samples, peak = 0, 0.0
     for wave in waves:
@@ -182,17 +186,18 @@ def apply_frontend(key: str, waves: Iterable[Wave], embedder: Embedder) -> Itera
             log.warning("%s: shorter than %.2f s, padded with silence", key, window / SAMPLE_RATE_HZ)
         if first or (len(wave) >= window and embedder.spec.hop_s is not None):
             yield Chunk(key, embedder.frontend(pad_to_window(wave, window)))
-    yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ, peak=peak)
+    remark = "; ".join([*remarks, *([decoding.SILENT] if peak < decoding.SILENCE else [])])
+    yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ, remark=remark)
 
 
 @contextlib.contextmanager
 def _sound_of(
-    key: str, path: Path, scratch: Scratch, config: StreamConfig, block: int, overlap: int
+    key: str, path: Path, scratch: Scratch, config: StreamConfig, block: int, overlap: int, remark: decoding.Remark
 ) -> Iterator[Iterator[Wave]]:
     """The blocks of a file, altered if the config says so."""
     read = decoding.DECODERS[config.decoder]
     size = (block, overlap) if config.alter is None else (STRETCH_SAMPLES, 0)
-    with contextlib.closing(read(path, scratch, *size)) as waves:
+    with contextlib.closing(read(path, scratch, *size, remark=remark)) as waves:
         yield waves if config.alter is None else decoding.cut(config.alter(key, waves), path, block, overlap)
 
 
@@ -245,7 +250,7 @@ class _Assembly:
         for key in [key for key in self._ended if key not in busy]:
             frames, last = np.concatenate(self._outputs.pop(key)), self._ended.pop(key)
             error = None if np.isfinite(frames).all() else DataError(_NOT_FINITE)
-            yield TrackResult(key, None if error else frames, last.duration_s, str(error or ""), error, last.peak)
+            yield TrackResult(key, None if error else frames, last.duration_s, str(error or ""), error, last.remark)
 
     def _run(self) -> None:
         """One batch: take rows from the front, pad if they are too few, give the results to their tracks."""
@@ -345,6 +350,7 @@ class ExtractReport:
     skipped: int = 0  # tracks that were in the store already
     failed: dict[str, str] = field(default_factory=dict)  # errors by key, also of failed tracks that were not retried
     unrecorded: set[str] = field(default_factory=set)  # of those, tracks that the next run tries again
+    remarks: dict[str, str] = field(default_factory=dict)  # on tracks that are embedded, also on those skipped
     audio_s: float = 0.0  # seconds of sound embedded
     wall_s: float = 0.0  # seconds it took
     unexpected: int = 0  # errors in a row that are no fault of a file
@@ -367,6 +373,8 @@ class ExtractReport:
         if not result.error:
             self.done += 1
             self.audio_s += result.duration_s
+            if result.remark:
+                self.remarks[result.key] = result.remark
             return
         self.failed[result.key] = result.error
         if own and not isinstance(result.cause, NoFileError):
@@ -386,7 +394,8 @@ class Store(Protocol):
     spec: EmbedderSpec
 
     def __contains__(self, key: object) -> bool: ...
-    def add(self, key: str, frames: Array) -> None: ...  # noqa: D102
+    def add(self, key: str, frames: Array, remark: str = "") -> None: ...  # noqa: D102
+    def remarks(self, keys: Iterable[str]) -> dict[str, str]: ...  # noqa: D102
     def failures(self) -> dict[str, str]: ...  # noqa: D102
     def record_failure(self, key: str, error: str) -> None: ...  # noqa: D102
     def forget_failures(self, keys: set[str]) -> None: ...  # noqa: D102
@@ -411,7 +420,7 @@ def extract(
     store : EmbeddingStore
     config : StreamConfig or None
     retry_failed : bool
-        Try tracks again that are in the store's list of failures.
+        Try tracks again that are in the store's list of failures, or of which only a part could be decoded.
     on_track : callable
         Called after each track that this run tried.
 
@@ -433,7 +442,7 @@ def extract(
     with contextlib.closing(embed_files(pending, embedder, config)) as results:
         for result in results:
             if result.frames is not None:
-                store.add(result.key, result.frames)
+                store.add(result.key, result.frames, result.remark)
             report.count(result, store)
             on_track(result)
     report.wall_s = time.perf_counter() - started
@@ -446,10 +455,13 @@ def select_pending(
     """The tracks that a run is to embed, and the report that it begins with.
 
     `there` has the keys that are done: it is the store itself, or a set where looking up each key would be slow.
-    `retry_failed` takes the tracks out of the store's list of failures.
+    `retry_failed` takes the tracks out of the store's list of failures, and does those again that are there in part.
     """
-    pending = {key: file for key, file in tracks.items() if key not in there}
+    remarks = store.remarks(key for key in tracks if key in there)
+    again = {key for key, remark in remarks.items() if retry_failed and decoding.IN_PART in remark}
+    pending = {key: file for key, file in tracks.items() if key not in there or key in again}
     report = ExtractReport(skipped=len(tracks) - len(pending))
+    report.remarks.update((key, remark) for key, remark in remarks.items() if key not in again)
     earlier = {key: error for key, error in store.failures().items() if key in pending}
     if retry_failed and earlier:
         store.forget_failures(set(earlier))

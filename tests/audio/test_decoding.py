@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jamendo_mood.audio import decoding
-from jamendo_mood.audio.ffmpeg import find_ffmpeg
+from jamendo_mood.audio.ffmpeg import Done, find_ffmpeg
 from jamendo_mood.util.errors import AudioError, CancelledError, DiskFullError, MachineError, UsageError
 from jamendo_mood.util.files import Scratch
 
@@ -211,7 +211,9 @@ def test_files_above_15_minutes_and_of_unknown_length_take_the_long_road(monkeyp
     source = make_audio(tmp_path / "tone.mp3", tone())
     for name in ROADS:
         monkeypatch.setattr(
-            decoding, ROADS[name], lambda _, __, wav, name=name: (taken.append(name), shutil.copy(made, wav))
+            decoding,
+            ROADS[name],
+            lambda _, __, wav, name=name: (taken.append(name), shutil.copy(made, wav), Done(0, b"", ""))[-1],
         )
     made = make_audio(tmp_path / "made.wav", tone())
     for duration_s in (899.0, 901.0, None):

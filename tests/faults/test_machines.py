@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import json
 import os
+import re
 import subprocess
 import sys
 import unicodedata
@@ -20,6 +22,7 @@ from jamendo_mood.library.similarity import find_target, open_library
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.emotions import read_places
 from jamendo_mood.util.errors import MachineError, NoFileError, NoSoundError, UsageError
+from jamendo_mood.util.files import Scratch
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
 
@@ -404,6 +407,179 @@ def test_closed_streams_end_no_run(closed, music, tmp_path):
     assert [path.name for path in (tmp_path / "store").rglob("*.npy")] == ["a.npy"]
 
 
+# ---- half a track
+
+
+@pytest.fixture(params=decoding.DECODERS)
+def decode_sound(request, empty_scratch):
+    """The sound that a decoder finds in a file, and what it remarks on."""
+
+    def run(path):
+        remarks = []
+        with Scratch(empty_scratch) as scratch:
+            blocks = decoding.DECODERS[request.param](path, scratch, 16_000, remark=remarks.append)
+            return np.concatenate(list(blocks)), remarks
+
+    return run
+
+
+@pytest.fixture
+def decode(decode_sound):
+    """Seconds of sound that a decoder finds in a file, and what it remarks on."""
+
+    def run(path):
+        sound, remarks = decode_sound(path)
+        return len(sound) / decoding.SAMPLE_RATE_HZ, remarks
+
+    return run
+
+
+def cut(path, share=0.5):
+    content = path.read_bytes()
+    path.write_bytes(content[: round(share * len(content))])
+    return path
+
+
+OF_SIX = r"[2-4] of 6 s could be decoded"
+NO_END = r"[2-4] s could be decoded, the end of the file is missing"
+ANNOUNCED = rf"{NO_END}|[2-4] of [45] s could be decoded"  # of fragments, each of which says how long it is
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "remark"),
+    [
+        ("a.flac", (), OF_SIX),
+        ("a.wav", (), OF_SIX),
+        ("a.m4a", ("-movflags", "+faststart"), OF_SIX),
+        ("a.mp3", (), OF_SIX),
+        ("a.ogg", ("-c:a", "libvorbis"), NO_END),
+        *(
+            pytest.param(*case, marks=pytest.mark.thorough)
+            for case in [
+                ("a.flac", ("-ac", "2", "-ar", "48000", "-sample_fmt", "s32"), OF_SIX),
+                ("a.m4a", ("-c:a", "alac", "-movflags", "+faststart"), OF_SIX),
+                ("a.m4a", ("-movflags", "frag_keyframe+empty_moov", "-frag_duration", "2000000"), ANNOUNCED),
+                ("a.wav", ("-c:a", "pcm_f32le"), OF_SIX),
+                ("a.mp3", ("-q:a", "2"), OF_SIX),
+                ("a.mp3", ("-q:a", "5", "-id3v2_version", "0"), OF_SIX),
+                *((f"a.{suffix}", (), OF_SIX) for suffix in ("aiff", "au", "mka", "tta", "webm", "wv")),
+                ("a.opus", (), NO_END),
+            ]
+        ),
+    ],
+)
+def test_of_half_a_file_the_rest_is_missed(name, options, remark, decode, make_audio, noise, tmp_path):
+    path = make_audio(tmp_path / name, noise(6.0), 16_000, options)
+    assert decode(path) == (pytest.approx(6.0, abs=0.1), [])
+    found_s, (said,) = decode(cut(path))
+    assert found_s == pytest.approx(3.0, abs=1.2)  # pages of Opus last a second
+    assert re.fullmatch(remark, said)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "expected_s", "remarks"),
+    [
+        ((1, 16_000, "libvorbis"), (2, 16_000, "libvorbis"), 3.0, ["3 of 6 s could be decoded"]),
+        ((1, 22_050, "libvorbis"), (1, 44_100, "libvorbis"), 3.0, ["3 of 6 s could be decoded"]),
+        ((2, 44_100, "libvorbis"), (2, 44_100, "libvorbis"), 6.0, []),
+        *(
+            pytest.param(*case, marks=pytest.mark.thorough)
+            for case in [
+                ((2, 48_000, "libvorbis"), (2, 48_000, "libopus"), 3.0, ["3 of 6 s could be decoded"]),
+                ((2, 48_000, "libopus"), (1, 48_000, "libopus"), 3.0, ["3 of 6 s could be decoded"]),
+                ((1, 16_000, "flac"), (1, 16_000, "flac"), 6.0, []),
+            ]
+        ),
+    ],
+)
+def test_a_chain_of_ogg_streams_is_decoded_or_missed(
+    first, then, expected_s, remarks, decode, make_audio, noise, tmp_path
+):
+    links = []
+    for number, (channels, rate_hz, codec) in enumerate((first, then)):
+        wave = noise(3.0, seed=number, channels=channels, rate_hz=rate_hz)
+        links.append(make_audio(tmp_path / f"{number}.ogg", wave, rate_hz, ("-c:a", codec)).read_bytes())
+    (tmp_path / "radio.ogg").write_bytes(b"".join(links))
+    assert decode(tmp_path / "radio.ogg") == (pytest.approx(expected_s, abs=0.1), remarks)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("padded", "two in one", "quiet end"),
+        *(pytest.param(n, marks=pytest.mark.thorough) for n in ("no Xing", "cut")),
+    ],
+)
+def test_an_mp3_that_only_estimates_its_length_is_decoded_whole_and_not_remarked_on(
+    name, decode, make_audio, noise, tmp_path
+):
+    wave, expected_s = noise(6.0), 6.0
+    if name == "quiet end":  # so that the first seconds promise few more
+        wave, expected_s = np.concatenate([noise(2.0), np.zeros(30 * 16_000, np.float32)]), 32.0
+    options = () if name in ("padded", "two in one") else ("-write_xing", "0", "-q:a", "0")
+    path = make_audio(tmp_path / "a.mp3", wave, 16_000, options)
+    content = path.read_bytes()
+    if name == "padded":
+        path.write_bytes(bytes(1_500_000) + content)
+    elif name == "two in one":
+        path.write_bytes(2 * content)
+        expected_s = 12.0
+    elif name == "cut":
+        cut(path)
+        expected_s = 3.0
+    assert decode(path) == (pytest.approx(expected_s, abs=0.2), [])
+
+
+def test_what_lies_beside_the_sound_is_no_missing_sound(decode, make_audio, noise, tmp_path):
+    path = make_audio(tmp_path / "a.wav", noise(3.0), 16_000)
+    path.write_bytes(path.read_bytes() + bytes(50_000))  # behind the sound
+    assert decode(path) == (3.0, [])
+    piped = path.read_bytes().replace((96_000).to_bytes(4, "little"), b"\xff" * 4, 1)  # by a writer that cannot go back
+    path.write_bytes(piped[:-50_000])
+    assert decode(path) == (3.0, [])
+    film = ("-f", "lavfi", "-i", "testsrc=d=9:s=32x32:r=5", "-map", "0:a", "-map", "1:v")  # longer than its sound
+    assert decode(make_audio(tmp_path / "a.mkv", noise(3.0), 16_000, film)) == (pytest.approx(3.0, abs=0.1), [])
+    later = make_audio(tmp_path / "a.mka", noise(3.0), 16_000, ("-output_ts_offset", "5"))
+    assert decode(later) == (pytest.approx(3.0, abs=0.1), [])
+
+
+def test_a_station_that_was_joined_late_has_no_missing_beginning(decode, make_audio, noise, tmp_path):
+    path = make_audio(tmp_path / "a.ogg", noise(20.0), 16_000, ("-c:a", "libvorbis", "-page_duration", "500000"))
+    pages = path.read_bytes().split(b"OggS")
+    path.write_bytes(b"OggS".join([*pages[:3], *pages[-8:]]))  # the headers, and the last seconds
+    found_s, remarks = decode(path)
+    assert 2 < found_s < 5
+    assert remarks == []
+
+
+@pytest.mark.parametrize("decoder", decoding.DECODERS)
+def test_a_run_says_which_tracks_it_has_in_part_and_later_ones_know(decoder, make_audio, noise, tmp_path, run):
+    music, store = tmp_path / "music", tmp_path / "store"
+    whole = make_audio(music / "whole.flac", noise(6.0), 16_000)
+    half = cut(make_audio(music / "half.flac", noise(6.0, seed=1), 16_000))
+    extract = ("extract", music, "--store", store, "--embedder", "logmel", "--decoder", decoder)
+    for embedded in (2, 0):
+        outcome = run(*extract)
+        assert outcome.status == 0
+        assert f"{embedded} tracks embedded" in outcome.out
+        assert "  half: 3 of 6 s could be decoded" in outcome.err
+        assert "  whole" not in outcome.err
+    assert "half: 3 of 6 s could be decoded" in run("verify", store).err
+    make_audio(half, noise(6.0, seed=1), 16_000)
+    outcome = run(*extract, "--retry-failed")
+    assert "1 tracks embedded, 1 were there already, 0 failed" in outcome.out
+    assert "half" not in outcome.err
+    assert len(EmbeddingStore(store)["half"]) == len(EmbeddingStore(store)["whole"]) == 6
+    assert whole.is_file()
+
+
+def test_half_a_song_is_tagged_with_a_remark(make_audio, noise, tagger_folder, tmp_path, run):
+    path = cut(make_audio(tmp_path / "half.flac", noise(6.0), 16_000))
+    assert "  (3 of 6 s could be decoded)" in run("tag", path, "--tagger", tagger_folder).out
+    (result,) = json.loads(run("tag", path, "--tagger", tagger_folder, "--format", "json").out)["results"]
+    assert result["remark"] == "3 of 6 s could be decoded"
+
+
 # ---- channels and silence
 
 
@@ -428,6 +604,29 @@ def test_channels_that_cancel_each_other_out_are_not_mixed(quieter, make_audio, 
     (found,) = decoding.read_blocks(tmp_path / "b.wav", 40_000)
     assert np.abs(found - left[: len(found)]).max() < 0.001
     assert "out of phase" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "beginning_s"), [("a.wav", 0.0), ("a.flac", 0.0), ("a.mp3", 0.0), ("b.wav", 8.0)])
+def test_both_decoders_take_one_of_channels_that_cancel_each_other_out(
+    name, beginning_s, decode_sound, make_audio, noise, tmp_path
+):
+    left = np.concatenate([np.zeros(round(beginning_s * 16_000), np.float32), noise(4.0)])
+    path = make_audio(
+        tmp_path / name, np.stack([left, -0.999 * left], axis=1), 16_000, () if "3" not in name else ("-b:a", "320k")
+    )
+    sound, remarks = decode_sound(path)
+    assert remarks == [decoding.OUT_OF_PHASE]
+    assert len(sound) == pytest.approx(len(left), abs=2_000)
+    assert sound.std() == pytest.approx(left.std(), rel=0.1)  # MP3 drops what is highest
+
+
+def test_both_decoders_mix_a_song_of_which_a_moment_cancels_out(decode_sound, make_audio, noise, tmp_path):
+    left = noise(20.0)
+    right = np.where(np.arange(len(left)) < 7 * 16_000, -left, left)
+    path = make_audio(tmp_path / "a.flac", np.stack([left, right], axis=1), 16_000)
+    sound, remarks = decode_sound(path)
+    assert remarks == []
+    assert np.abs(sound - (left + right) / 2).max() < 0.01
 
 
 def test_ordinary_songs_and_silence_are_mixed_as_ever(make_audio, noise, tmp_path, caplog):
