@@ -64,7 +64,6 @@ COMPANIONS = frozenset({
 
 log = logging.getLogger(__name__)
 
-STEREO = 2
 CANCELLING = 0.01
 """40 dB: a mix that is so far below its louder channel is of channels that cancel each other out."""
 
@@ -100,7 +99,9 @@ class AudioInfo:
         Seconds: an estimate for some formats, None where the header does not say.
     title, artist : str or None
     channels : int
-        0 where they stand for speakers of their own, such as 5.1, and ffmpeg knows how to mix them.
+        How many; 0 if ffmpeg does not say.
+    placed : bool
+        Whether they stand for speakers, such as 5.1, so that ffmpeg knows how to mix them.
     counted_s : float or None
         Seconds that the container counts, infinite where it breaks off without saying of how many; None where there is
         an estimate at best.
@@ -111,6 +112,7 @@ class AudioInfo:
     title: str | None
     artist: str | None
     channels: int = 0
+    placed: bool = True
     counted_s: float | None = None
 
 
@@ -154,12 +156,14 @@ def probe(path: Path) -> AudioInfo:
         reason = "there is nothing in it" if length else done.reason(path)
         raise AudioError(f"{path}: not a readable audio file ({reason})")
     duration_s = _parse_duration(length)
+    channels, placed = _count_channels(stream[0])
     return AudioInfo(
         codec=stream[1],
         duration_s=duration_s,
         title=_parse_tag(done.report, "title"),
         artist=_parse_tag(done.report, "artist"),
-        channels=_count_channels(stream[0]),
+        channels=channels,
+        placed=placed,
         counted_s=_counted_s(path, done.report, streams, duration_s),
     )
 
@@ -183,8 +187,8 @@ def convert_to_wav(
 ) -> None:
     """Write a file, or a stretch of it, as a 16 kHz mono 16-bit WAV.
 
-    A stretch is the same samples as that part of the whole file. Channels are mixed; where two of them cancel each
-    other out, as they do if one is inverted, the louder one alone is taken. What can be decoded of a damaged file is.
+    A stretch is the same samples as that part of the whole file. Channels are mixed; where they cancel each other out,
+    as two do if one is inverted, the loudest alone is taken. What can be decoded of a damaged file is.
 
     Parameters
     ----------
@@ -210,8 +214,7 @@ def convert_to_wav(
     info = info or probe(source)
     remark = remark or (lambda text: log.warning("%s: %s", source, text))
     trim = _trim_filters(start_s, duration_s)
-    # Of more than two that no layout names, ffmpeg does not know what they are.
-    report = _convert(source, wav, info, [*([_take_all(info.channels)] if info.channels > STEREO else []), *trim])
+    report = _convert(source, wav, info, [*([] if info.placed else [_take_all(info.channels)]), *trim])
     if not wav.is_file() or count_samples(wav) == 0:
         if start_s > 0:
             raise UsageError(f"{source}: it ends before {start_s:g} s")
@@ -219,16 +222,18 @@ def convert_to_wav(
     end_s = start_s + count_samples(wav) / SAMPLE_RATE_HZ
     if duration_s is None or end_s < start_s + duration_s - TOLERANCE_S:
         _look_for_missing(end_s, info, report, remark)
-    if info.channels == STEREO and (mixed := _level(wav)) < CANCELLING:
+    if info.channels > 1 and (mixed := _level(wav)) < CANCELLING:
         # Only a mix as quiet as that can be 40 dB below a channel, so that hardly any song is decoded again.
-        alone = [wav.with_name(f"channel{number}.wav") for number in range(STEREO)]
-        for number, path in enumerate(alone):
-            _convert(source, path, info, [f"pan=mono|c0=c{number}", *trim])
-        louder = max(alone, key=_level)
-        if _level(louder) * CANCELLING >= mixed and _level(louder) > 0:
+        alone, loudest, level = wav.with_name("channel.wav"), wav.with_name("loudest.wav"), 0.0
+        for number in range(info.channels):
+            _convert(source, alone, info, [f"pan=mono|c0=c{number}", *trim])
+            if (own := _level(alone)) > level:
+                level = own
+                alone.replace(loudest)
+        if level * CANCELLING >= mixed and level > 0:
             remark(OUT_OF_PHASE)
-            louder.replace(wav)
-        for path in alone:
+            loudest.replace(wav)
+        for path in (alone, loudest):
             path.unlink(missing_ok=True)
 
 
@@ -292,10 +297,19 @@ def _level(wav: Path) -> float:
     return float(np.sqrt(total / max(count, 1)))
 
 
-def _count_channels(stream: str) -> int:
-    """How many channels ffmpeg's line about a stream names, if it does not name what they stand for."""
-    found = re.search(r", (mono|stereo|(\d+) channels)\b", stream)
-    return 0 if found is None else int(found[2]) if found[2] else {"mono": 1, "stereo": STEREO}[found[1]]
+def _count_channels(stream: str) -> tuple[int, bool]:
+    """How many channels ffmpeg's line about a stream names, and whether it names what they stand for."""
+    names = "|".join(_LAYOUTS)
+    found = re.search(rf" Hz, (?:(\d+) channels|({names})|(\d+\.\d+(?:\.\d+)?))\b", stream)
+    if found is None:
+        return 0, True
+    if found[1]:
+        return int(found[1]), int(found[1]) <= 2
+    return _LAYOUTS[found[2]] if found[2] else sum(map(int, found[3].split("."))), True
+
+
+_LAYOUTS = {"mono": 1, "stereo": 2, "downmix": 2, "quad": 4, "hexagonal": 6, "cube": 8, "octagonal": 8}
+"""Layouts of channels that are not a number of them, such as 5.1."""
 
 
 def count_samples(wav: Path) -> int:

@@ -241,9 +241,10 @@ def _is_key(track: str, store: EmbeddingStore) -> bool:
 
 def _embed(path: Path, store: EmbeddingStore, arguments: argparse.Namespace) -> Array:
     """The mean embedding of an audio file, made as the store's were."""
+    from jamendo_mood.audio.decoding import SILENT
     from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
     from jamendo_mood.extraction.streaming import embed_files
-    from jamendo_mood.util.errors import AudioError
+    from jamendo_mood.util.errors import AudioError, NoSoundError
 
     embedder = load_embedder(store.spec, EmbedderOptions.of(arguments))
     if not store.spec.accepts(embedder.spec):
@@ -251,6 +252,8 @@ def _embed(path: Path, store: EmbeddingStore, arguments: argparse.Namespace) -> 
     (result,) = embed_files({path.name: path}, embedder)
     if result.frames is None:
         raise AudioError(result.error)
+    if SILENT in result.remark:
+        raise NoSoundError(f"{path}: {SILENT}, which is like nothing")
     mean: Array = result.frames.mean(axis=0)
     return mean
 

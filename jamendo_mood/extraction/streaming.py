@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -177,16 +178,20 @@ def apply_frontend(key: str, waves: Iterable[Wave], embedder: Embedder, remarks:
     The last chunk says what was remarked on until then, and whether all was silence.
     """
     window, (_, overlap) = embedder.window_samples, blocks_of(embedder)
-    samples, peak = 0, 0.0
+    samples, lowest, highest = 0, math.inf, -math.inf
     for wave in waves:
         first = samples == 0
-        peak = max(peak, float(np.abs(wave).max(initial=0)))
+        lowest, highest = (
+            min(lowest, float(wave.min(initial=math.inf))),
+            max(highest, float(wave.max(initial=-math.inf))),
+        )
         samples += len(wave) - (0 if first else overlap)
         if first and len(wave) < window:
             log.warning("%s: shorter than %.2f s, padded with silence", key, window / SAMPLE_RATE_HZ)
         if first or (len(wave) >= window and embedder.spec.hop_s is not None):
             yield Chunk(key, embedder.frontend(pad_to_window(wave, window)))
-    remark = "; ".join([*remarks, *([decoding.SILENT] if peak < decoding.SILENCE else [])])
+    # A constant is not heard either.
+    remark = "; ".join([*remarks, *([decoding.SILENT] if (highest - lowest) / 2 < decoding.SILENCE else [])])
     yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ, remark=remark)
 
 

@@ -6,6 +6,7 @@ With as many tracks as MTG-Jamendo has, a query is one pass over small arrays; i
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -29,6 +30,8 @@ RELIANCE = {"good": 1.0, "fair": 1.0, "weak": 0.25, "unknown": 0.25}
 """How much a tag counts in a query, by its grade: little if the tagger hardly does better than guessing."""
 
 _DIAGONAL = 2 * np.sqrt(2)  # of the plane
+
+log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
@@ -275,12 +278,21 @@ def open_library(
     Raises
     ------
     UsageError
-        The store is empty, its embedder is not the tagger's, or there is no such folder.
+        The store is empty or all silent, its embedder is not the tagger's, or there is no such folder.
     DataError
         An embedding holds NaN or infinity.
     """
     found = {} if audio_dir is None else decoding.find_audio(audio_dir)
     scored = score_store(store, tagger, on_progress)
+    silent = np.isnan(scored.means).any(axis=1)
+    if silent.any():
+        first = scored.keys[int(silent.argmax())]
+        log.warning(
+            "%s: %s left out, such as %s", store.root, plaintext.count(int(silent.sum()), "silent track"), first
+        )
+        scored = scored.select(np.flatnonzero(~silent).tolist())
+        if not scored.keys:
+            raise UsageError(f"{store.root}: all tracks are silent")
     targets = () if tagger is None else tagger.task.targets
     return Library(
         keys=scored.keys,

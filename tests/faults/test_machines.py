@@ -21,6 +21,7 @@ from jamendo_mood.extraction.streaming import MAX_UNEXPECTED, StreamConfig, extr
 from jamendo_mood.library.similarity import find_target, open_library
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.emotions import read_places
+from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.errors import MachineError, NoFileError, NoSoundError, UsageError
 from jamendo_mood.util.files import Scratch
 
@@ -629,6 +630,41 @@ def test_both_decoders_mix_a_song_of_which_a_moment_cancels_out(decode_sound, ma
     assert np.abs(sound - (left + right) / 2).max() < 0.01
 
 
+@pytest.mark.parametrize(
+    ("name", "gains"),
+    [
+        ("quad.wav", (1, -0.999, 0, 0)),
+        ("5.1.flac", (1, -0.999, 0, 0, 0.5, -0.5)),
+        ("9.wav", (0, 1, -0.999, 0.9, -0.9, 0.5, -0.5, 0, 0)),
+    ],
+)
+def test_surround_sound_that_cancels_itself_out_is_not_mixed(name, gains, make_audio, noise, tmp_path, caplog):
+    left = 0.5 * noise(2.0, channels=1).reshape(-1)
+    path = make_audio(tmp_path / name, np.stack([gain * left for gain in gains], axis=1), rate_hz=16_000)
+    decoding.convert_to_wav(path, tmp_path / "b.wav")
+    (found,) = decoding.read_blocks(tmp_path / "b.wav", 40_000)
+    assert np.abs(found - left[: len(found)]).max() < 0.001
+    assert "out of phase" in caplog.text
+    assert {path.name for path in tmp_path.iterdir()} == {name, "b.wav"}
+
+
+@pytest.mark.parametrize(
+    ("layout", "channels", "placed"),
+    [
+        ("mono", 1, True),
+        ("stereo", 2, True),
+        ("quad", 4, True),
+        ("5.1(side)", 6, True),
+        ("7.1.4", 12, True),
+        ("9 channels", 9, False),
+        ("an unknown one", 0, True),
+    ],
+)
+def test_channels_are_counted(layout, channels, placed):
+    stream = f"  Stream #0:0(und): Audio: flac, 44100 Hz, {layout}, s16, 705 kb/s"
+    assert decoding._count_channels(stream) == (channels, placed)
+
+
 def test_ordinary_songs_and_silence_are_mixed_as_ever(make_audio, noise, tmp_path, caplog):
     left = noise(2.0, channels=1).reshape(-1)
     for name, right in {"alike": left, "half": -0.5 * left, "one": 0 * left}.items():
@@ -648,3 +684,43 @@ def test_silence_gets_no_moods(level, make_audio, noise, tagger_folder, tmp_path
     outcome = run("tag", path, "--tagger", tagger_folder)
     assert (outcome.status, outcome.out) == (1, "")
     assert "silence.wav: silent from beginning to end" in outcome.err
+
+
+@pytest.mark.parametrize("decoder", decoding.DECODERS)
+@pytest.mark.parametrize("level", [-0.5, 0.0, 0.09])
+def test_a_constant_is_silence(level, decoder, make_audio, logmel, tmp_path):
+    path = make_audio(tmp_path / "a.wav", np.full(48_000, level), rate_hz=16_000)
+    store = EmbeddingStore(tmp_path / "store", logmel.spec)
+    assert extract({"a": path}, logmel, store, StreamConfig(decoder=decoder)).remarks == {"a": decoding.SILENT}
+
+
+@pytest.fixture
+def library(make_audio, noise, logmel, tmp_path):
+    """A store with two tracks of noise and a silent one."""
+    music = {key: make_audio(tmp_path / f"{key}.wav", noise(2.0), rate_hz=16_000) for key in ("a", "b")}
+    music["silent"] = make_audio(tmp_path / "silent.wav", np.zeros(32_000), rate_hz=16_000)
+    store = EmbeddingStore(tmp_path / "store", logmel.spec)
+    extract(music, logmel, store)
+    return store
+
+
+@pytest.mark.parametrize("tags", [True, False])
+def test_silence_is_not_found(tags, library, tagger_folder, caplog):
+    tagger = Tagger.load(tagger_folder) if tags else None
+    for _ in range(2):  # the second time from the scores that are kept
+        caplog.clear()
+        assert open_library(library, tagger).keys == ("a", "b")
+        assert caplog.messages == [f"{library.root}: 1 silent track left out, such as silent"]
+
+
+def test_nothing_sounds_like_silence(library, tmp_path, run):
+    outcome = run("similar", tmp_path / "silent.wav", "--store", library.root)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert "silent.wav: silent from beginning to end" in outcome.err
+
+
+def test_a_library_of_silence_is_refused(logmel, tmp_path):
+    store = EmbeddingStore(tmp_path / "store", logmel.spec)
+    store.add("a", np.ones((2, logmel.spec.dim), np.float32), decoding.SILENT)
+    with pytest.raises(UsageError, match="all tracks are silent"):
+        open_library(store, None)
