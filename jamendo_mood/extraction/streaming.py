@@ -387,9 +387,10 @@ class ExtractReport:
             return
         self.unrecorded.add(result.key)
         if self.unexpected >= MAX_UNEXPECTED:
+            what = "" if isinstance(result.cause, MoodError) else f"{type(result.cause).__name__}: "
             raise UsageError(
                 f"{self.unexpected} tracks in a row failed by what is no fault of theirs, the last {result.key} "
-                f"({type(result.cause).__name__}: {result.error}); none of these is recorded as failed"
+                f"({what}{result.error}); none of these is recorded as failed"
             ) from result.cause
 
 
