@@ -202,7 +202,7 @@ def convert_to_wav(
         for number, path in enumerate(alone):
             _convert(source, path, info, [f"pan=mono|c0=c{number}", *trim])
         louder = max(alone, key=_level)
-        if _level(louder) * CANCELLING >= mixed and _level(louder) > 0:
+        if _level(louder) * CANCELLING >= mixed and _level(louder) > SILENCE:
             remark(OUT_OF_PHASE)
             louder.replace(wav)
         for path in alone:
@@ -626,7 +626,10 @@ def _resample(file: Any, soxr: Any, path: Path, raw: IO[bytes]) -> Iterator[Wave
 def _cancels(sound: Wave, mono: Wave) -> bool:
     """Whether channels, (samples, channels), cancel each other out: those of a song do so only if a block's do."""
     mixed = _rms(mono)
-    return mixed < CANCELLING and mixed <= CANCELLING * max(map(_rms, sound.T)) > 0
+    if mixed >= CANCELLING:
+        return False
+    louder = max(map(_rms, sound.T))
+    return louder * CANCELLING >= mixed and louder > SILENCE
 
 
 def cut(waves: Iterable[Wave], path: Path, block: int, overlap: int = 0, max_s: float = ffmpeg.MAX_S) -> Iterator[Wave]:

@@ -456,3 +456,42 @@ def test_silence_gets_no_moods(level, make_audio, noise, tagger_folder, tmp_path
     outcome = run("tag", path, "--tagger", tagger_folder)
     assert (outcome.status, outcome.out) == (1, "")
     assert "silence.wav: silent from beginning to end" in outcome.err
+
+
+@pytest.mark.parametrize("decoder", decoding.DECODERS)
+def test_a_store_knows_silence_and_channels_that_cancel_out(decoder, make_audio, noise, logmel, tmp_path):
+    left = noise(2.0)
+    waves = {
+        "inverted": [left, -left],
+        "silent": [0 * left, 0 * left],
+        "sound": [left, left],
+        "faint": [1e-5 * left] * 2,
+    }
+    for name, channels in waves.items():
+        make_audio(tmp_path / "music" / f"{name}.flac", np.stack(channels, axis=1), 16_000, ("-sample_fmt", "s32"))
+    store = EmbeddingStore(tmp_path / "store", logmel.spec)
+    report = extract(find_audio(tmp_path / "music"), logmel, store, StreamConfig(decoder=decoder))
+    silent = decoding.SILENT
+    assert report.remarks == {"faint": silent, "inverted": decoding.OUT_OF_PHASE, "silent": silent}
+    assert store.remarks(store) == report.remarks
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("decoder", decoding.DECODERS)
+def test_silence_is_not_learned_from(decoder, make_audio, noise, tmp_path, run, caplog):
+    rows = ["path,artist,tags"]
+    for number in range(60):
+        loud = number % 10 > 0
+        make_audio(tmp_path / "music" / f"{number}.wav", (0.2 + number % 2) * loud * noise(3.0, seed=number), 16_000)
+        rows.append(f"{number}.wav,artist {number},{('quiet', 'loud')[number % 2]}")
+    (tmp_path / "own.csv").write_text("\n".join(rows) + "\n")
+    store = ("--store", tmp_path / "store")
+    how = ("--embedder", "logmel", "--decoder", decoder)
+    assert "0: silent from beginning to end" in run("extract", tmp_path / "music", *store, *how).err
+    own = ("--task", "own", "--data", tmp_path / "own.csv", *store)
+    outcome = run("train", *own, "--out", tmp_path / "tagger", "--epochs", "1")
+    assert outcome.status == 0, outcome.err
+    (left_out,) = re.findall(r"part train: (\d) of \d+ tracks are silent and are left out", caplog.text)
+    record = json.loads((tmp_path / "tagger" / "tagger.json").read_text())["record"]
+    assert 0 < record["silent"] == int(left_out) <= 6
+    assert f"({left_out} silent ones left out)" in (tmp_path / "tagger" / "README.md").read_text()
