@@ -38,6 +38,7 @@ from jamendo_mood import __version__
 from jamendo_mood.app.api import PREFIX, Service, add_api, describe_api
 from jamendo_mood.app.session import FIND_SCRIPTS, TAG_SCRIPTS, FindSession, Session, TagSession, read_static
 from jamendo_mood.app.songs import MAX_AT_ONCE, Room, SongQueue
+from jamendo_mood.embedders import engines
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.library.similarity import Library
 from jamendo_mood.tagging.analysis import Limits
@@ -45,7 +46,7 @@ from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.files import Scratch
-from jamendo_mood.util.process import end_now, import_quietly
+from jamendo_mood.util.process import end_now
 
 TOKEN_VARIABLE, COOKIE = "JAMENDO_MOOD_TOKEN", "jamendo-mood-token"
 HIGHEST_PORT = 65_535
@@ -171,7 +172,7 @@ def run_web(tagger: Tagger, load: Callable[[], Embedder], library: Library | Non
             server.should_exit = True
 
         def stop_now() -> None:
-            """Also while TensorFlow is imported, which cannot be broken off and takes seconds."""
+            """Also while a large module is imported, which cannot be broken off and may take seconds."""
             stop()
             if not imported.is_set():
                 serving.join(STOP_S)
@@ -181,8 +182,8 @@ def run_web(tagger: Tagger, load: Callable[[], Embedder], library: Library | Non
         with _stopped_by_signals(stop_now):
             _announce(config, bound, token)
             time.sleep(FIRST_PAGE_S)
-            # In this thread, where what TensorFlow prints as it is imported can be kept from the terminal.
-            import_quietly("keras")
+            # In this thread, where what it prints as it is imported can be kept from the terminal.
+            engines.preload()
             imported.set()
             queue.warm_up(on_failure=stop)
             serving.join()

@@ -68,6 +68,12 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
         help="of VGGish: bfloat16 is about twice as fast where CPU or GPU has it; auto (default) takes it there",
     )
     parser.add_argument(
+        "--mix-engines",
+        action="store_true",
+        help="add to a store whose rows another engine made, which is refused otherwise; they differ by some 1e-4 of "
+        "their standard deviation in float32",
+    )
+    parser.add_argument(
         "--decoder",
         choices=("pydub", "libsndfile"),
         default="pydub",
@@ -148,6 +154,8 @@ def extract(arguments: argparse.Namespace) -> int:
     there = EmbeddingStore(arguments.store).spec if (arguments.store / MANIFEST_NAME).is_file() else None
     embedder = load_embedder(*_choose_embedder(arguments, there))
     tracks, embedder, config = _turn_to_copies(tracks, embedder, config, augmentation)
+    if arguments.mix_engines and there is not None and there.engine != embedder.spec.engine:
+        EmbeddingStore(arguments.store).mix_engines()
     store = EmbeddingStore(arguments.store, embedder.spec)
     remove_drafts(store.root)  # of runs that were killed
     given_up = set() if arguments.retry_failed else set(store.failures())
@@ -168,6 +176,7 @@ def _choose_embedder(
     arguments: argparse.Namespace, there: EmbedderSpec | None
 ) -> tuple[str | EmbedderSpec, EmbedderOptions]:
     """What to load: what was asked for, else what made the embeddings that are there, on this or another machine."""
+    from jamendo_mood.embedders.engines import ENGINES
     from jamendo_mood.embedders.registry import EmbedderOptions
 
     options = EmbedderOptions.of(arguments)
@@ -175,6 +184,8 @@ def _choose_embedder(
         return arguments.embedder or "vggish", options
     if options.precision == "auto":
         options = replace(options, precision=there.precision)
+    if options.engine == "auto" and there.engine in ENGINES:
+        options = replace(options, engine=there.engine)
     as_there = arguments.embedder in (None, there.name) and options.hop_s is None
     return there if as_there else arguments.embedder or there.name, options
 

@@ -154,6 +154,12 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pca", type=Path, metavar="FILE", help="Google's vggish_pca_params.npz, for vggish-pca")
     parser.add_argument("--allow-untrained", action="store_true", help="take weights that are not the released ones")
     parser.add_argument("--offline", action="store_true", help="ask no host for weights that are not here")
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "mnn", "openvino", "tensorflow"),
+        default="auto",
+        help="what runs the network: auto (default) is the fastest here, on a GPU TensorFlow",
+    )
 
 
 def add_tagger(parser: argparse.ArgumentParser, default: str) -> None:

@@ -18,7 +18,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +26,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.embedders.registry import MIXED, EmbedderSpec
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, StoreError, UsageError
 from jamendo_mood.util.files import (
@@ -100,7 +100,12 @@ class EmbeddingStore(Mapping[str, Array]):
         except OSError as error:
             raise StoreError(f"{self.root / MANIFEST_NAME}: not the manifest of a store ({error})") from error
         self.spec = found
-        if spec not in (None, found):
+        if spec is not None and replace(spec, engine=found.engine) == found != spec and found.engine != MIXED:
+            raise UsageError(
+                f"{self.root} is a store of rows by {found.engine}, not by {spec.engine}: give "
+                f"--engine {found.engine}, or --mix-engines to put both into it"
+            )
+        if spec is not None and not found.holds(spec):
             raise UsageError(
                 f"{self.root} is a store of {found}, not of {spec}: use another folder for these embeddings"
             )
@@ -261,6 +266,11 @@ class EmbeddingStore(Mapping[str, Array]):
         )
         return PackedEmbeddings(self.root)
 
+    def mix_engines(self) -> None:
+        """From now on take rows by any engine; ``store.json`` says so."""
+        self.spec = replace(self.spec, engine=MIXED)
+        write_atomically(self.root / MANIFEST_NAME, lambda file: file.write(format_manifest(self.spec)))
+
     def _create(self, spec: EmbedderSpec) -> EmbedderSpec:
         if self.root.exists() and (not self.root.is_dir() or any(self.root.rglob("*.npy"))):
             raise UsageError(
@@ -362,7 +372,7 @@ def check_frames(frames: npt.NDArray[Any], dim: int, where: Path | str) -> Array
 
 def check_entry(entry: Entry, key: str, spec: EmbedderSpec, where: Path | str) -> Entry:
     """Return an entry if it is of this track and embedder; StoreError that names the file `where` if not."""
-    if entry.key not in (None, key, *spellings(key)) or entry.spec not in (None, spec):
+    if entry.key not in (None, key, *spellings(key)) or not (entry.spec is None or spec.holds(entry.spec)):
         raise StoreError(
             f"{where}: holds the embedding of {entry.key!r} by {entry.spec}, which does not belong there; "
             "`jamendo-mood verify STORE --repair` moves it to its own place, or aside"

@@ -235,7 +235,7 @@ class _Survey:
         """The embeddings of this store that are in their place; the others are recorded."""
         sound = []
         for entry in self.whole:
-            if spec and entry.spec and entry.spec != spec:
+            if spec and entry.spec and not spec.holds(entry.spec):
                 problem = f"the embedding of another store: {_differ(entry.spec, spec)} as here"
                 self._find("stranger", entry.key, problem, path=entry.path)
             elif spec and entry.dim != spec.dim:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, softmax
 
 from jamendo_mood.audio.spectrograms import PATCH_FRAMES
 from jamendo_mood.training import data
@@ -28,6 +29,8 @@ BATCH_ROWS = 16_384  # scored at once: some 40 MB a layer
 BATCH_NUMBERS = 1 << 24  # the same for rows as wide as patches: 64 MB
 
 Array = npt.NDArray[np.float32]
+HeadCall = Callable[[Sequence[Array]], Array]
+"""Rows (n, rows, width) and their mask (n, rows) to scores (n, targets)."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def build_head(config: HeadConfig, dim: int, targets: int, activation: str, exam
     return keras.Model([rows, mask], found)
 
 
-def run_heads(heads: Sequence[Any], tracks: Sequence[Array]) -> Array:
+def run_heads(heads: Sequence[HeadCall], tracks: Sequence[Array]) -> Array:
     """Mean scores of several heads: n float32 arrays (rows, width) -> (n, targets).
 
     Tracks of about the same length are scored together, so that there is little padding.
@@ -121,8 +124,7 @@ def run_heads(heads: Sequence[Any], tracks: Sequence[Array]) -> Array:
         fit = np.flatnonzero(lengths[order[start:]] * np.arange(1, len(order) - start + 1) <= most)
         stop = start + (int(fit[-1]) + 1 if len(fit) else 1)
         padded = data.pad([tracks[row] for row in order[start:stop]])
-        # Called as it is: Keras' predict would build a graph for each new length.
-        scores.append(np.mean([np.asarray(head(padded, training=False)) for head in heads], axis=0))
+        scores.append(np.mean([head(padded) for head in heads], axis=0))
         start = stop
     unsorted = np.concatenate(scores)
     result = np.empty_like(unsorted, np.float32)
@@ -205,6 +207,9 @@ def _add_cnn(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
     return scores(import_quietly("keras").layers.Dropout(config.dropout)(_mean(features, weights)))
 
 
+Shape = tuple[int, ...]
+
+
 class Head(NamedTuple):
     """A head: what stands between the standardised rows and the scores, and how large it is.
 
@@ -213,52 +218,98 @@ class Head(NamedTuple):
     build : callable (config, rows, weights, scores) -> Keras tensor (n, targets)
         `rows` are the standardised rows (n, rows, width), `weights` (n, rows, 1) are 0 where a row is padding, `scores`
         is the last layer, to be called once.
-    size : callable (config, width) -> (int, int), or None
-        How many numbers its hidden layers have for rows of this width, and how many numbers the last layer sees: told
-        before it is built, since building takes their memory, whoever asked for it. None: a tagger's word is taken.
+    shapes : callable (config, width) -> (shapes, int), or None
+        Those of its hidden layers' arrays for rows of this width, in Keras' order, and how many numbers the last layer
+        sees: told before it is built, since building takes their memory, whoever asked for it. None: a tagger's word is
+        taken.
+    compute : callable (config, arrays, rows, weights, scores) -> array (n, targets), or None
+        The same as `build`, by NumPy, with the arrays of the hidden layers. None: it is left to Keras.
     """
 
     build: Callable[[HeadConfig, Any, Any, Any], Any]
-    size: Callable[[HeadConfig, int], tuple[int, int]] | None = None
+    shapes: Callable[[HeadConfig, int], tuple[list[Shape], int]] | None = None
+    compute: Callable[[HeadConfig, Sequence[Array], Array, Array, Callable[[Array], Array]], Array] | None = None
 
 
-def _layer(inputs: int, hidden: int) -> int:
-    """The numbers of a hidden layer: kernel, bias, scale and offset."""
-    return inputs * hidden + 3 * hidden
+def _hidden(inputs: int, config: HeadConfig) -> list[Shape]:
+    """Of hidden layers one after the other: kernel, bias, and the scale and offset of their normalisation."""
+    widths = [inputs, *[config.hidden] * config.layers]
+    layers = [[(own, hidden), (hidden,), (hidden,), (hidden,)] for own, hidden in itertools.pairwise(widths)]
+    return list(itertools.chain.from_iterable(layers))
 
 
-def _count_gru(config: HeadConfig, width: int) -> tuple[int, int]:
-    hidden, more = config.hidden, config.layers - 1
-    return 6 * hidden * (width + hidden + 2 + more * (3 * hidden + 2)), 2 * hidden
+def _shape_attention(config: HeadConfig, width: int) -> tuple[list[Shape], int]:
+    gates: list[Shape] = [(config.hidden, config.hidden), *[(config.hidden,)] * 3]
+    return [*_hidden(width, config), *gates], config.hidden
 
 
-def _count_cnn(config: HeadConfig, _: int) -> tuple[int, int]:
-    """3 x 3 kernels, biases, and four numbers of normalisation a channel."""
+def _shape_conv1d(config: HeadConfig, width: int) -> tuple[list[Shape], int]:
+    return [(CONV_ROWS, *shape) if len(shape) == 2 else shape for shape in _hidden(width, config)], config.hidden
+
+
+def _shape_gru(config: HeadConfig, width: int) -> tuple[list[Shape], int]:
+    units = 3 * config.hidden  # of each direction: two gates and the candidate
+    widths = [width, *[2 * config.hidden] * (config.layers - 1)]
+    both = [[(own, units), (config.hidden, units), (2, units)] * 2 for own in widths]
+    return list(itertools.chain.from_iterable(both)), 2 * config.hidden
+
+
+def _shape_cnn(config: HeadConfig, _: int) -> tuple[list[Shape], int]:
+    """3 x 3 kernels, biases, and four arrays of normalisation."""
     widths = [
         data.width_of(config.pooling, 1),
         *(_width(config.hidden, left) for left in reversed(range(config.layers))),
     ]
-    return sum(9 * inputs * outputs + 5 * outputs for inputs, outputs in itertools.pairwise(widths)), config.hidden
+    blocks = [[(3, 3, own, made), *[(made,)] * 5] for own, made in itertools.pairwise(widths)]
+    return list(itertools.chain.from_iterable(blocks)), config.hidden
+
+
+def _compute_linear(
+    _: HeadConfig, __: Sequence[Array], x: Array, weights: Array, scores: Callable[[Array], Array]
+) -> Array:
+    return _average(scores(x), weights)
+
+
+def _compute_mlp(
+    _: HeadConfig, arrays: Sequence[Array], x: Array, weights: Array, scores: Callable[[Array], Array]
+) -> Array:
+    return scores(_average(_compute_hidden(arrays, x), weights))
+
+
+def _compute_attention(
+    _: HeadConfig, arrays: Sequence[Array], x: Array, weights: Array, scores: Callable[[Array], Array]
+) -> Array:
+    *hidden, kernel, bias, scale, offset = arrays
+    x = _compute_hidden(hidden, x)
+    gates = expit(x @ kernel + bias)
+    return scores(np.maximum(_normalise(_average(x, gates * weights), scale, offset), 0))
+
+
+def _compute_hidden(arrays: Sequence[Array], x: Array) -> Array:
+    for kernel, bias, scale, offset in zip(*[iter(arrays)] * 4, strict=True):
+        x = np.maximum(_normalise(x @ kernel + bias, scale, offset), 0)
+    return x
+
+
+def _normalise(x: Array, scale: Array, offset: Array) -> Array:
+    """Keras' LayerNormalization."""
+    x = x - x.mean(axis=-1, keepdims=True)
+    deviation = np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(1e-3))
+    return np.asarray(x / deviation * scale + offset)
+
+
+def _average(x: Array, weights: Array) -> Array:
+    """`_mean` by NumPy."""
+    return np.asarray((weights * x).sum(axis=1) / np.maximum(weights.sum(axis=1), np.float32(1e-6)))
 
 
 HEADS: dict[str, Head] = {
-    "linear": Head(_add_linear, lambda _, width: (0, width)),
-    "mlp": Head(
-        _add_mlp,
-        lambda c, width: (_layer(width, c.hidden) + (c.layers - 1) * _layer(c.hidden, c.hidden), c.hidden),
-    ),
-    "attention": Head(
-        _add_attention, lambda c, width: (_layer(width, c.hidden) + c.layers * _layer(c.hidden, c.hidden), c.hidden)
-    ),
-    "conv1d": Head(
-        _add_conv1d,
-        lambda c, width: (
-            _layer(CONV_ROWS * width, c.hidden) + (c.layers - 1) * _layer(CONV_ROWS * c.hidden, c.hidden),
-            c.hidden,
-        ),
-    ),
-    "gru": Head(_add_gru, _count_gru),
-    "cnn": Head(_add_cnn, _count_cnn),
+    "linear": Head(_add_linear, lambda _, width: ([], width), _compute_linear),
+    "mlp": Head(_add_mlp, lambda config, width: (_hidden(width, config), config.hidden), _compute_mlp),
+    "attention": Head(_add_attention, _shape_attention, _compute_attention),
+    "conv1d": Head(_add_conv1d, _shape_conv1d),
+    "gru": Head(_add_gru, _shape_gru),
+    "cnn": Head(_add_cnn, _shape_cnn),
 }
 
 
@@ -282,8 +333,8 @@ def register_head(name: str, build: Callable[[HeadConfig, Any, Any, Any], Any]) 
     HEADS[name] = Head(build)
 
 
-def count_weights(config: HeadConfig, dim: int, targets: int) -> int | None:
-    """How many numbers a head has; None where it does not say before it is built.
+def list_shapes(config: HeadConfig, dim: int, targets: int) -> list[Shape] | None:
+    """The shapes of a head's arrays, in Keras' order; None where it does not say before it is built.
 
     Parameters
     ----------
@@ -291,12 +342,63 @@ def count_weights(config: HeadConfig, dim: int, targets: int) -> int | None:
     dim, targets : int
         As for `build_head`.
     """
-    size = HEADS[config.name].size
-    if size is None:
+    shapes = HEADS[config.name].shapes
+    if shapes is None:
         return None
     width = data.width_of(config.pooling, 1) * dim
-    hidden, seen = size(config, width)
-    return 2 * width + 1 + hidden + (seen + 1) * targets
+    hidden, seen = shapes(config, width)
+    return [(width,), (width,), (), *hidden, (seen, targets), (targets,)]
+
+
+def load_head(config: HeadConfig, dim: int, targets: int, activation: str, arrays: Sequence[Array]) -> HeadCall:
+    """A trained head, ready to score: by NumPy where that is as good, and then TensorFlow is not imported.
+
+    Parameters
+    ----------
+    config : HeadConfig
+    dim, targets, activation
+        As for `build_head`.
+    arrays : arrays
+        Its weights, in Keras' order.
+
+    Raises
+    ------
+    ValueError
+        The arrays are not of this head.
+    """
+    shapes = list_shapes(config, dim, targets)
+    found = [array.shape for array in arrays]
+    if shapes is not None and sorted(found) != sorted(shapes):  # Keras has its own order for some
+        raise ValueError(f"arrays of the shapes {found} instead of {shapes}")
+    if HEADS[config.name].compute is not None:
+        return _by_numpy(config, activation, arrays)
+    head = build_head(config, dim, targets, activation)
+    head.set_weights(list(arrays))
+    head.get_layer(STANDARDISE).finalize_state()  # it computes with copies of its weights
+    return call_head(config, head, activation)
+
+
+def call_head(config: HeadConfig, head: Any, activation: str) -> HeadCall:
+    """What `build_head` built, as its weights are now, ready to score."""
+    if HEADS[config.name].compute is not None:
+        return _by_numpy(config, activation, head.get_weights())
+    # Called as it is: Keras' predict would build a graph for each new length.
+    return lambda batch: np.asarray(head(batch, training=False))
+
+
+def _by_numpy(config: HeadConfig, activation: str, arrays: Sequence[Array]) -> HeadCall:
+    compute = HEADS[config.name].compute
+    assert compute is not None
+    mean, variance, _, *hidden, kernel, bias = arrays
+    deviation = np.maximum(np.sqrt(variance), np.float32(1e-7))
+    decide = {"sigmoid": expit, "softmax": functools.partial(softmax, axis=-1), "linear": np.asarray}[activation]
+
+    def score(batch: Sequence[Array]) -> Array:
+        x = (batch[0] - mean) / deviation
+        x = np.clip(x, -config.clip, config.clip) if config.clip else x
+        return compute(config, hidden, x, batch[1][..., np.newaxis], lambda seen: decide(seen @ kernel + bias))
+
+    return score
 
 
 ROWS_AT_ONCE = 256  # when scoring: the first block's pictures take 100 MB

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -24,7 +25,7 @@ from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import KINDS, Task
 from jamendo_mood.tasks.kind import GRADES, CardWords
 from jamendo_mood.training.data import POOLINGS, centred_windows, context_of, windows
-from jamendo_mood.training.heads import STANDARDISE, HeadConfig, build_head, count_weights, run_heads
+from jamendo_mood.training.heads import HeadCall, HeadConfig, list_shapes, load_head, run_heads
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, UsageError, WeightsError
 from jamendo_mood.util.files import disk_errors, is_draft, locked_folder, remove_drafts, write_atomically
@@ -230,7 +231,8 @@ class Tagger:
                 found = repr(values["format"])[:20]
                 raise DataError(f"{manifest}: a tagger of format {found}, this version reads {FORMAT}")
             task, head, spec = _read_task(values["task"]), _read_head(values["head"]), values["embedder"]
-            count = count_weights(head, EmbedderSpec.from_json(spec).dim, len(task.targets))
+            shapes = list_shapes(head, EmbedderSpec.from_json(spec).dim, len(task.targets))
+            count = None if shapes is None else sum(map(math.prod, shapes))
             thresholds = [np.inf if value is None else value for value in values["thresholds"]]
             tagger = cls(
                 task=task,
@@ -251,17 +253,13 @@ class Tagger:
             raise DataError(f"{manifest}: not a tagger, or damaged ({files.brief(error)})") from error
 
     @functools.cached_property
-    def _heads(self) -> list[Any]:
-        return [self._build(weights) for weights in self.weights]
-
-    def _build(self, weights: Weights) -> Any:
-        head = build_head(self.head, self.spec.dim, len(self.task.targets), self.task.rules.activation)
+    def _heads(self) -> list[HeadCall]:
+        activation, targets = self.task.rules.activation, len(self.task.targets)
         try:
-            head.set_weights([np.asarray(array, np.float32) for array in weights])
-            head.get_layer(STANDARDISE).finalize_state()  # it computes with copies of its weights
+            members = [[np.asarray(array, np.float32) for array in member] for member in self.weights]
+            return [load_head(self.head, self.spec.dim, targets, activation, member) for member in members]
         except ValueError as error:
             raise DataError(f"the weights do not fit the head {self.head.name!r} ({error})") from error
-        return head
 
 
 def _read_task(values: Mapping[str, Any]) -> Task:

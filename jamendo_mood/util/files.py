@@ -15,6 +15,7 @@ import contextlib
 import csv
 import errno
 import fcntl
+import hashlib
 import io
 import json
 import math
@@ -38,8 +39,11 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.util.errors import DataError, DiskFullError, MoodError, StoreError, UsageError
+from jamendo_mood.util.plaintext import note
 
 Write = Callable[[IO[bytes]], object]
+
+_MAX_KEPT_BYTES = 600_000_000  # VGGish's weights are 288 million
 
 _DRAFT = re.compile(r"\..+-[0-9a-f]{16}\.tmp", re.DOTALL)
 
@@ -333,6 +337,33 @@ def cache_folder() -> Path:
     """Where this user's downloads are kept: ``jamendo-mood`` in XDG_CACHE_HOME, or in ~/.cache."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or "")
     return (home if home.is_absolute() else Path.home() / ".cache") / "jamendo-mood"
+
+
+def kept(name: str, suffix: str, make: Callable[[], bytes]) -> tuple[bytes, Path | None]:
+    """A file of the user's cache that can be made again: its content, and where it is if the cache can be written to.
+
+    Its name ends in a digest of what is in it; where it is damaged it is made anew, and a line says so.
+    """
+    folder = cache_folder()
+    for path in folder.glob(f"{name}-*{suffix}"):
+        with contextlib.suppress(OSError, ValueError):
+            content = read_bytes(path, _MAX_KEPT_BYTES)
+            if path.name == f"{name}-{_digest(content)}{suffix}":
+                return content, path
+        note(f"{path}: damaged, so it is made anew")
+        with contextlib.suppress(OSError):
+            path.unlink()
+    content = make()
+    place = folder / f"{name}-{_digest(content)}{suffix}"
+    try:
+        write_atomically(place, lambda file: file.write(content))
+    except MoodError:
+        return content, None
+    return content, place
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def remove_stale(base: Path) -> list[Path]:

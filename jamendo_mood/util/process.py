@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import io
 import os
@@ -120,11 +121,12 @@ def _describe(number: int, kept: str) -> str:
 
 
 def import_quietly(name: str) -> Any:
-    """Import ``tensorflow``, ``keras`` or ``tensorflow_hub``, silently where that is safe.
+    """Import ``tensorflow``, ``keras``, ``tensorflow_hub`` or ``MNN``, silently where that is safe.
 
     A log level that the user has set (``TF_CPP_MIN_LOG_LEVEL``) stays; else only fatal errors are logged. The lines
-    that TensorFlow writes before it looks at that level go nowhere if the main thread imports it. In another thread
-    they are shown: stderr is the whole process's, and what the main thread writes meanwhile must not be lost.
+    that TensorFlow writes to stderr before it looks at that level, and MNN to stdout, go nowhere if the main thread
+    imports it. In another thread they are shown: these streams are the whole process's, and what the main thread writes
+    meanwhile must not be lost.
     """
     if name in sys.modules:
         if name == "keras":
@@ -138,16 +140,26 @@ def import_quietly(name: str) -> Any:
 
 
 def _import_silently(name: str) -> Any:
-    sys.stderr.flush()
-    stderr = os.dup(2)
+    streams = {number: os.dup(number) for number in (1, 2)}
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        _flush()
+        for number in streams:
+            os.dup2(nowhere, number)
         return importlib.import_module(name)
     finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
+        _flush()
+        for number, stream in streams.items():
+            os.dup2(stream, number)
+            os.close(stream)
         os.close(nowhere)
+
+
+def _flush() -> None:
+    """Write out what Python and C keep back of stdout and stderr."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ctypes.CDLL(None).fflush(None)
 
 
 @contextlib.contextmanager

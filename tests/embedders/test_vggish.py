@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jamendo_mood.audio import spectrograms
-from jamendo_mood.embedders import engines, vggish
+from jamendo_mood.embedders import checkpoints, vggish
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.util.errors import UsageError, WeightsError
 
@@ -65,7 +65,7 @@ def write_checkpoint(tmp_path):
 @pytest.mark.parametrize("version", ["V1", "V2"])  # Google's file is a V1
 def test_module_and_checkpoint_are_the_same_embedder(version, write_checkpoint, variables):
     read = vggish.read_variables(write_checkpoint(dict(reversed(variables.items())), version))
-    assert engines.fingerprint(read) == engines.fingerprint(variables)
+    assert checkpoints.fingerprint(read) == checkpoints.fingerprint(variables)
     for name, value in variables.items():
         np.testing.assert_array_equal(read[name], value)
 
@@ -75,7 +75,7 @@ def test_the_fingerprint_is_the_hash_of_the_numbers_in_order_of_the_names(variab
     for name in sorted(variables):
         digest.update(variables[name].astype("<f4").tobytes())
     for same in (variables, dict(reversed(variables.items()))):
-        assert engines.fingerprint(same) == digest.hexdigest()
+        assert checkpoints.fingerprint(same) == digest.hexdigest()
 
 
 def test_a_checkpoint_without_one_of_the_variables_is_refused_naming_it(write_checkpoint):
@@ -122,7 +122,7 @@ def test_the_cache_is_where_tensorflow_hub_itself_looks(seeded_module, monkeypat
 
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv(vggish.WEIGHTS_VARIABLE, raising=False)
-    engines.cache_folder(vggish.HUB_HANDLE).symlink_to(seeded_module)
+    checkpoints.cache_folder(vggish.HUB_HANDLE).symlink_to(seeded_module)
     assert vggish.find_weights().samefile(tensorflow_hub.resolve(vggish.HUB_HANDLE))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import toy_tflite
 
-from jamendo_mood.embedders import engines, vggish, yamnet
+from jamendo_mood.embedders import checkpoints, vggish, yamnet
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.util import remote
 from jamendo_mood.util.errors import UsageError, WeightsError
@@ -23,7 +23,7 @@ pytest_plugins = ["flaky_server"]
 
 def test_constants_have_names_numbers_and_what_was_rounded():
     floats, rounded = np.arange(6, dtype=np.float32).reshape(2, 3), np.array([2, 4, -6], np.int8)
-    first, second = engines.read_constants(toy_tflite.build({"a;b": floats, "c": rounded}))
+    first, second = checkpoints.read_constants(toy_tflite.build({"a;b": floats, "c": rounded}))
     assert (first.name, second.name) == ("a;b", "c")
     np.testing.assert_array_equal(first.values, floats)
     np.testing.assert_array_equal(first.dequantised(), floats)
@@ -33,36 +33,36 @@ def test_constants_have_names_numbers_and_what_was_rounded():
 
 def test_kernels_rounded_channel_by_channel_get_their_own_scales_back():
     values = np.array([[[[1, 10]]], [[[2, 20]]]], np.int8)  # (2, 1, 1, 2)
-    rounded = engines.Constant("kernel", values, np.array([0.5, 2], np.float32), np.array([0, 1]), 0)
+    rounded = checkpoints.Constant("kernel", values, np.array([0.5, 2], np.float32), np.array([0, 1]), 0)
     np.testing.assert_array_equal(rounded.dequantised().ravel(), [0.5, 5, 2, 38])
-    exact = engines.Constant("kernel", values, np.zeros(0, np.float32), np.zeros(0, np.int64), 0)
+    exact = checkpoints.Constant("kernel", values, np.zeros(0, np.float32), np.zeros(0, np.int64), 0)
     assert exact.dequantised().dtype == np.float32
 
 
 def test_numbers_that_are_not_finite_are_refused():
-    (constant,) = engines.read_constants(toy_tflite.build({"a": np.array([1, np.nan], np.float32)}))
+    (constant,) = checkpoints.read_constants(toy_tflite.build({"a": np.array([1, np.nan], np.float32)}))
     with pytest.raises(ValueError, match="'a' has numbers that are not finite"):
         constant.dequantised()
 
 
 def test_many_offsets_to_one_tensor_are_refused():
     values = np.zeros(1, np.float32)
-    assert len(engines.read_constants(toy_tflite.build({"a": values}, graphs=10, times=1_000))) == 10_000
+    assert len(checkpoints.read_constants(toy_tflite.build({"a": values}, graphs=10, times=1_000))) == 10_000
     with pytest.raises(ValueError, match="more than 10000 tensors"):
-        engines.read_constants(toy_tflite.build({"a": values}, graphs=11, times=1_000))
+        checkpoints.read_constants(toy_tflite.build({"a": values}, graphs=11, times=1_000))
 
 
 @pytest.mark.parametrize(("letters", "dimensions"), [(10_001, 1), (1, 9)])
 def test_a_name_or_a_shape_that_goes_on_and_on_is_refused(letters, dimensions):
     content = toy_tflite.build({"a" * letters: np.zeros((1,) * dimensions, np.float32)})
     with pytest.raises(ValueError, match=f"damaged: a name of {letters} bytes, {dimensions} dimensions"):
-        engines.read_constants(content)
+        checkpoints.read_constants(content)
 
 
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"\x1c\0\0\0TFL3", b"Dear Google, where are the weights?"])
 def test_what_is_no_tflite_file_is_refused(content):
     with pytest.raises(ValueError, match=r"begin|damaged"):
-        engines.read_constants(content)
+        checkpoints.read_constants(content)
 
 
 def write_whole_module(folder):
@@ -88,7 +88,7 @@ def test_weights_are_looked_for_in_order_and_the_message_names_three_ways(
     for hint in (network.HUB_HANDLE, "TFHUB_CACHE_DIR", "--weights FOLDER", network.WEIGHTS_VARIABLE, file, advice):
         assert hint in str(caught.value)
     for handle in (network.KAGGLE_HANDLE, network.HUB_HANDLE):
-        cached = engines.cache_folder(handle)
+        cached = checkpoints.cache_folder(handle)
         assert cached.parent == tmp_path / "hub"
         cached.mkdir(parents=True)
         (cached / "saved_model.pb").touch()
@@ -99,7 +99,7 @@ def test_weights_are_looked_for_in_order_and_the_message_names_three_ways(
     write_whole_module(empty_cache / network.__name__.rpartition(".")[2])
     assert network.find_weights().parent == empty_cache, "ours come first"
     write_whole_module(from_environment)
-    engines.remember(from_environment, network.WEIGHTS.name)
+    checkpoints.remember(from_environment, network.WEIGHTS.name)
     assert network.find_weights() == from_environment
     monkeypatch.setenv(network.WEIGHTS_VARIABLE, str(tmp_path / "other"))
     (tmp_path / "other").mkdir()
@@ -221,7 +221,7 @@ def test_what_was_left_is_not_the_beginning_of_the_file(weights, server, empty_c
 
 
 def test_a_lock_of_tensorflow_hub_is_named_and_not_waited_for(weights, empty_cache, capsys):
-    lock = engines.cache_folder(yamnet.HUB_HANDLE)
+    lock = checkpoints.cache_folder(yamnet.HUB_HANDLE)
     lock = lock.with_name(f"{lock.name}.lock")
     lock.parent.mkdir(parents=True)
     lock.touch()
@@ -234,7 +234,7 @@ def test_what_was_downloaded_can_be_removed_and_nothing_else(weights, empty_cach
     mine = tmp_path / "mine"
     write_whole_module(mine)
     path = weights.fetch()
-    engines.remember(mine, "YAMNet")
+    checkpoints.remember(mine, "YAMNet")
     (empty_cache / f"{path.name}-12345678.tar.gz.part").touch()
     assert weights.remove() == [path, empty_cache / f"{path.name}-12345678.tar.gz.part"]
     assert weights.remove() == []
@@ -252,9 +252,9 @@ def test_a_checkpoint_is_known_by_its_md5(empty_cache, server, monkeypatch):
     (server.folder / "a.ckpt").write_bytes(b"weights")
     md5 = hashlib.md5(b"weights").hexdigest()
     with pytest.raises(WeightsError, match=rf"a.ckpt: another file than expected \(md5 {md5}, not d1c7011e"):
-        engines.fetch_file(f"{server.url}/a.ckpt", empty_cache / "a.ckpt", vggish.CHECKPOINT_MD5)
+        checkpoints.fetch_file(f"{server.url}/a.ckpt", empty_cache / "a.ckpt", vggish.CHECKPOINT_MD5)
     assert list(empty_cache.iterdir()) == []
-    assert engines.fetch_file(f"{server.url}/a.ckpt", empty_cache / "a.ckpt", md5).read_bytes() == b"weights"
+    assert checkpoints.fetch_file(f"{server.url}/a.ckpt", empty_cache / "a.ckpt", md5).read_bytes() == b"weights"
     (get,) = {own for address, own in vggish.WEIGHTS.sources.items() if address.endswith(".ckpt")}
     monkeypatch.setattr(vggish, "CHECKPOINT_MD5", md5)
     monkeypatch.setattr(vggish, "PCA_URL", f"{server.url}/none")
@@ -278,7 +278,7 @@ def test_an_archive_writes_into_its_own_folder_alone(name, tmp_path):
         tar.addfile(tarfile.TarInfo(name))
     with (
         pytest.raises(WeightsError, match="has no place in a module"),
-        engines.unpacked(tmp_path / "a.tar.gz", tmp_path),
+        checkpoints.unpacked(tmp_path / "a.tar.gz", tmp_path),
     ):
         pytest.fail("it was unpacked")
 
@@ -317,7 +317,7 @@ def test_weights_that_were_named_are_found_again_by_their_hash(seeded_musicnn_wh
     with pytest.raises(WeightsError, match="not here"):
         load_embedder(spec, EmbedderOptions(offline=True))
     (empty_cache / "weights.json").write_text("[")
-    assert engines.recall(spec.weights_sha256) is None
+    assert checkpoints.recall(spec.weights_sha256) is None
 
 
 def test_a_tflite_file_given_for_vggish_is_called_yamnet(tmp_path):
