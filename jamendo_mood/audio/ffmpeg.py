@@ -1,4 +1,4 @@
-"""ffmpeg: where it is, the one place that starts it, and what it does not say of a file.
+"""ffmpeg: where it is, the one place that starts it, and what it says of a file, or should.
 
 A file decides what ffmpeg does with it, and anybody may have made it. So every run may read that file alone (no
 playlist, no address, no movie whose sound lies elsewhere), only in formats and codecs of sound, and has limits on its
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jamendo_mood.util import plaintext, process
-from jamendo_mood.util.errors import AudioError, CancelledError, UsageError
+from jamendo_mood.util.errors import AudioError, CancelledError, NoFileError, NoSoundError, UsageError
 
 FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,g722,gsm,iff,loas,matroska,mlp,mov,"
@@ -57,6 +57,8 @@ MAX_BYTES = round(MAX_S * BYTES_PER_S)
 MEMORY_BYTES = 1 << 30  # decoding takes some 50 MB
 _KEPT_BYTES = 1 << 17  # of ffmpeg's messages: so much of the beginning, and of the end
 _MAX_REASON_LENGTH = 300
+MAX_TITLE_LENGTH = 500
+STEREO = 2
 _POLL_S = 0.1
 
 _READING_A_FILE = (
@@ -292,6 +294,114 @@ class _Talk:
         except BrokenPipeError:
             return False
         return len(self._fed) > 0
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of a file says.
+
+    Attributes
+    ----------
+    codec : str
+        ffmpeg's name of the audio codec, such as ``mp3`` or ``pcm_s16le``.
+    duration_s : float or None
+        Seconds: an estimate for some formats, None where the header does not say.
+    title, artist : str or None
+    channels : int
+        0 where they stand for speakers of their own, such as 5.1, and ffmpeg knows how to mix them.
+    counted_s : float or None
+        Seconds that the container counts, infinite where it breaks off without saying of how many; None where there is
+        an estimate at best.
+    """
+
+    codec: str
+    duration_s: float | None
+    title: str | None
+    artist: str | None
+    channels: int = 0
+    counted_s: float | None = None
+
+
+def probe(path: Path) -> AudioInfo:
+    """Read codec, length, title and artist of an audio file.
+
+    This asks ffmpeg, since the ``imageio-ffmpeg`` wheel has no ffprobe.
+
+    Raises
+    ------
+    AudioError
+        The file is missing, empty or not an audio file.
+    NoSoundError
+        There is no sound in it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise NoFileError(f"{path}: no such file")
+    if not path.is_file():
+        raise AudioError(f"{path}: a folder, a device or a pipe, not a file")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes)")
+    done = run("-i", str(path.absolute()))
+    # Metadata is indented by more, so no title is taken for this line.
+    length = re.search(r"^  Duration: (?:(\d+):(\d\d):(\d\d(?:\.\d+)?))?", done.report, re.MULTILINE)
+    streams = done.report[length.end() :] if length else ""
+    stream = re.search(r"^\s*Stream #.*?: Audio: (\w+).*$", streams, re.MULTILINE)
+    if stream is not None and re.search(r"\((drms|enca|aavd) /", stream[0]):
+        raise AudioError(f"{path}: protected against copying (DRM): only its shop's player can decode it")
+    if stream is None or stream[1] == "none":
+        if "Stream #" in streams:
+            raise NoSoundError(f"{path}: not a readable audio file (there is no sound in it)")
+        reason = "there is nothing in it" if length else done.reason(path)
+        raise AudioError(f"{path}: not a readable audio file ({reason})")
+    duration_s = _parse_duration(length)
+    return AudioInfo(
+        codec=stream[1],
+        duration_s=duration_s,
+        title=_parse_tag(done.report, "title"),
+        artist=_parse_tag(done.report, "artist"),
+        channels=_count_channels(stream[0]),
+        counted_s=_counted_s(path, done.report, streams, duration_s),
+    )
+
+
+def _counted_s(path: Path, report: str, streams: str, duration_s: float | None) -> float | None:
+    """See `AudioInfo`; of what ffmpeg says in `probe`."""
+    opened = re.search(r"^Input #0, (\w+)", report, re.MULTILINE)
+    form = opened[1] if opened else ""
+    if form in COUNTING:
+        return COUNTING[form](path)
+    film = re.search(r"Stream #\S+ Video: (?!.*\(attached pic\))", streams)  # which may last longer than its sound
+    # Where an MP3 was cut, neither the frames nor the bytes are as many as its first frame says.
+    counts = form in _COUNTED or (form == "mp3" and "filesize and duration do not match" in report)
+    if duration_s is None or not counts or film or "Estimating duration" in report:
+        return None
+    start = re.search(r"^  Duration: .*, start: (\d+\.\d+)", report, re.MULTILINE)  # which Matroska counts as well
+    return duration_s - (float(start[1]) if start else 0.0)
+
+
+_COUNTED = frozenset({"aiff", "ape", "au", "flac", "matroska", "mov", "tak", "tta", "wv"})
+"""Demuxers of containers that count their samples, or have tables of them."""
+
+
+def _parse_duration(match: re.Match[str] | None) -> float | None:
+    if match is None or match[1] is None:
+        return None
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+
+
+def _parse_tag(text: str, name: str) -> str | None:
+    # Tags of the file or of its sound (in Ogg), not of a chapter or a cover. Each version of ffmpeg indents them
+    # otherwise.
+    parts = re.split(r"^(?= *(?:Input|Program|Chapter|Stream) #)", text, flags=re.MULTILINE)
+    ours = "".join(part for part in parts if re.match(r"Input| *Stream #\S+ Audio:", part))
+    match = re.search(rf"^ +{name}\s*: (.+)$", ours, re.MULTILINE | re.IGNORECASE)
+    return None if match is None else match[1].strip()[:MAX_TITLE_LENGTH]
+
+
+def _count_channels(stream: str) -> int:
+    """How many channels ffmpeg's line about a stream names, if it does not name what they stand for."""
+    found = re.search(r", (mono|stereo|(\d+) channels)\b", stream)
+    return 0 if found is None else int(found[2]) if found[2] else {"mono": 1, "stereo": STEREO}[found[1]]
 
 
 MAX_PAGES = 1_000_000  # of an Ogg file: some five hours of the smallest
