@@ -33,7 +33,7 @@ import numpy as np
 from pydub import AudioSegment
 
 from jamendo_mood.audio import decoding, spectrograms
-from jamendo_mood.audio.ffmpeg import find_ffmpeg
+from jamendo_mood.audio.ffmpeg import find_ffmpeg, probe
 from jamendo_mood.embedders.registry import Embedder, EmbedderOptions, load_embedder
 from jamendo_mood.extraction.streaming import StreamConfig, decode, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
@@ -257,7 +257,7 @@ def ffmpeg(*arguments: str) -> None:
 
 def total_s(files: Files) -> float:
     """Seconds of sound."""
-    return sum(decoding.probe(path).duration_s or 0.0 for path in files.values())
+    return sum(probe(path).duration_s or 0.0 for path in files.values())
 
 
 def make_weights(folder: Path) -> Path:

@@ -28,7 +28,7 @@ import numpy as np
 
 from jamendo_mood.app import songs
 from jamendo_mood.app.songs import Room, Song, SongQueue, Uploads, fail
-from jamendo_mood.audio import decoding, ffmpeg
+from jamendo_mood.audio import ffmpeg
 from jamendo_mood.audio.decoding import AUDIO_SUFFIXES
 from jamendo_mood.library import mood_log, similarity
 from jamendo_mood.library.similarity import Found, Library
@@ -75,7 +75,7 @@ _Sent = tuple[str, tuple[bytes, ...], dict[str, Any]]
 @functools.cache
 def _title_of(path: Path) -> str:
     try:
-        return decoding.probe(path).title or path.stem
+        return ffmpeg.probe(path).title or path.stem
     except (MoodError, OSError):  # the song itself will say so
         return path.stem
 
@@ -151,7 +151,7 @@ def encode_excerpt(path: Path, length_s: float | None = EXCERPT_S) -> bytes:
     AudioError
         It cannot be decoded, or this ffmpeg cannot write MP3.
     """
-    duration_s = decoding.probe(path).duration_s
+    duration_s = ffmpeg.probe(path).duration_s
     span: tuple[str, ...] = ()
     if length_s is not None:
         start_s = 0.0 if duration_s is None else max(0.0, (duration_s - length_s) / 2)

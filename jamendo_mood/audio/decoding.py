@@ -25,7 +25,6 @@ import unicodedata
 import warnings
 import wave
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -33,21 +32,13 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio import ffmpeg
-from jamendo_mood.util.errors import (
-    AudioError,
-    LimitError,
-    MachineError,
-    MoodError,
-    NoFileError,
-    NoSoundError,
-    UsageError,
-)
+from jamendo_mood.audio.ffmpeg import AudioInfo, probe
+from jamendo_mood.util.errors import AudioError, LimitError, MachineError, MoodError, NoSoundError, UsageError
 from jamendo_mood.util.files import Scratch, scratch_full
 
 SAMPLE_RATE_HZ = 16_000
 PCM_SCALE = 32_768.0  # 16-bit PCM to [-1, 1)
 MAX_PYDUB_S = 15 * 60.0
-MAX_TITLE_LENGTH = 500
 
 AUDIO_SUFFIXES = frozenset({
     ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".dff", ".dsf", ".flac", ".m4a",
@@ -87,94 +78,8 @@ Wave = npt.NDArray[np.float32]
 _AS_PCM = ("-map_metadata", "-1", "-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-c:a", "pcm_s16le")
 
 
-@dataclass(frozen=True)
-class AudioInfo:
-    """What the header of a file says.
-
-    Attributes
-    ----------
-    codec : str
-        ffmpeg's name of the audio codec, such as ``mp3`` or ``pcm_s16le``.
-    duration_s : float or None
-        Seconds: an estimate for some formats, None where the header does not say.
-    title, artist : str or None
-    channels : int
-        How many; 0 if ffmpeg does not say.
-    placed : bool
-        Whether they stand for speakers, such as 5.1, so that ffmpeg knows how to mix them.
-    counted_s : float or None
-        Seconds that the container counts, infinite where it breaks off without saying of how many; None where there is
-        an estimate at best.
-    """
-
-    codec: str
-    duration_s: float | None
-    title: str | None
-    artist: str | None
-    channels: int = 0
-    placed: bool = True
-    counted_s: float | None = None
-
-
 Remark = Callable[[str], object]
 """Called with what is wrong with a file that can be decoded all the same."""
-
-
-def probe(path: Path) -> AudioInfo:
-    """Read codec, length, title and artist of an audio file.
-
-    This asks ffmpeg, since the ``imageio-ffmpeg`` wheel has no ffprobe.
-
-    Raises
-    ------
-    NoFileError
-        The file is missing, or cannot be opened.
-    AudioError
-        It is empty or not an audio file.
-    NoSoundError
-        There is no sound in it.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise NoFileError(f"{path}: no such file")
-    if not path.is_file():
-        raise AudioError(f"{path}: a folder, a device or a pipe, not a file")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path}: the file is empty (0 bytes)")
-    _check_opens(path)
-    done = ffmpeg.run("-i", str(path.absolute()))
-    # Metadata is indented by more, so no title is taken for this line.
-    length = re.search(r"^  Duration: (?:(\d+):(\d\d):(\d\d(?:\.\d+)?))?", done.report, re.MULTILINE)
-    streams = done.report[length.end() :] if length else ""
-    stream = re.search(r"^\s*Stream #.*?: Audio: (\w+).*$", streams, re.MULTILINE)
-    if stream is not None and re.search(r"\((drms|enca|aavd) /", stream[0]):
-        raise AudioError(f"{path}: protected against copying (DRM): only its shop's player can decode it")
-    if stream is None or stream[1] == "none":
-        if "Stream #" in streams:
-            raise NoSoundError(f"{path}: not a readable audio file (there is no sound in it)")
-        _check_opens(path)
-        reason = "there is nothing in it" if length else done.reason(path)
-        raise AudioError(f"{path}: not a readable audio file ({reason})")
-    duration_s = _parse_duration(length)
-    channels, placed = _count_channels(stream[0])
-    return AudioInfo(
-        codec=stream[1],
-        duration_s=duration_s,
-        title=_parse_tag(done.report, "title"),
-        artist=_parse_tag(done.report, "artist"),
-        channels=channels,
-        placed=placed,
-        counted_s=_counted_s(path, done.report, streams, duration_s),
-    )
-
-
-def _check_opens(path: Path) -> None:
-    """Raise `NoFileError` if a file may not be read, or its disk has gone, be it meanwhile."""
-    try:
-        with path.open("rb") as file:
-            file.read(1)
-    except OSError as error:
-        raise NoFileError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def convert_to_wav(
@@ -188,7 +93,8 @@ def convert_to_wav(
     """Write a file, or a stretch of it, as a 16 kHz mono 16-bit WAV.
 
     A stretch is the same samples as that part of the whole file. Channels are mixed; where they cancel each other out,
-    as two do if one is inverted, the loudest alone is taken. What can be decoded of a damaged file is.
+    as two do if one is inverted, the loudest alone is taken. Of a damaged file, as
+    much is written as can be decoded.
 
     Parameters
     ----------
@@ -230,26 +136,11 @@ def convert_to_wav(
             if (own := _level(alone)) > level:
                 level = own
                 alone.replace(loudest)
-        if level * CANCELLING >= mixed and level > 0:
+        if level * CANCELLING >= mixed and level > SILENCE:
             remark(OUT_OF_PHASE)
             loudest.replace(wav)
         for path in (alone, loudest):
             path.unlink(missing_ok=True)
-
-
-def _counted_s(path: Path, report: str, streams: str, duration_s: float | None) -> float | None:
-    """See `AudioInfo`; of what ffmpeg says in `probe`."""
-    opened = re.search(r"^Input #0, (\w+)", report, re.MULTILINE)
-    form = opened[1] if opened else ""
-    if form in ffmpeg.COUNTING:
-        return ffmpeg.COUNTING[form](path)
-    film = re.search(r"Stream #\S+ Video: (?!.*\(attached pic\))", streams)  # which may last longer than its sound
-    # Where an MP3 was cut, neither the frames nor the bytes are as many as its first frame says.
-    counts = form in _COUNTED or (form == "mp3" and "filesize and duration do not match" in report)
-    if duration_s is None or not counts or film or "Estimating duration" in report:
-        return None
-    start = re.search(r"^  Duration: .*, start: (\d+\.\d+)", report, re.MULTILINE)  # which Matroska counts as well
-    return duration_s - (float(start[1]) if start else 0.0)
 
 
 def _look_for_missing(end_s: float, info: AudioInfo, report: str, remark: Remark) -> None:
@@ -262,8 +153,6 @@ def _look_for_missing(end_s: float, info: AudioInfo, report: str, remark: Remark
         remark(f"{end_s:.0f} s {IN_PART}, the end of the file is missing")
 
 
-_COUNTED = frozenset({"aiff", "ape", "au", "flac", "matroska", "mov", "tak", "tta", "wv"})
-"""Demuxers of containers that count their samples, or have tables of them."""
 _CUT_OFF = re.compile(r"(partial file|File ended prematurely)$", re.MULTILINE)
 """What ffmpeg says of an MP4 whose tables name more than there is, and of a Matroska file cut in an element."""
 
@@ -295,21 +184,6 @@ def _level(wav: Path) -> float:
     for samples in read_blocks(wav, 1 << 20):
         total, count = total + float(np.square(samples, dtype=np.float64).sum()), count + len(samples)
     return float(np.sqrt(total / max(count, 1)))
-
-
-def _count_channels(stream: str) -> tuple[int, bool]:
-    """How many channels ffmpeg's line about a stream names, and whether it names what they stand for."""
-    names = "|".join(_LAYOUTS)
-    found = re.search(rf" Hz, (?:(\d+) channels|({names})|(\d+\.\d+(?:\.\d+)?))\b", stream)
-    if found is None:
-        return 0, True
-    if found[1]:
-        return int(found[1]), int(found[1]) <= 2
-    return _LAYOUTS[found[2]] if found[2] else sum(map(int, found[3].split("."))), True
-
-
-_LAYOUTS = {"mono": 1, "stereo": 2, "downmix": 2, "quad": 4, "hexagonal": 6, "cube": 8, "octagonal": 8}
-"""Layouts of channels that are not a number of them, such as 5.1."""
 
 
 def count_samples(wav: Path) -> int:
@@ -518,7 +392,7 @@ def _trim_filters(start_s: float, duration_s: float | None) -> list[str]:
 
 def _check(done: ffmpeg.Done, source: Path, wav: Path) -> None:
     if done.status != 0:
-        _check_opens(source)
+        ffmpeg.check_opens(source)
         raise _decoding_error(source, wav, done.reason(source))
 
 
@@ -527,21 +401,6 @@ def _decoding_error(source: Path, wav: Path, reason: str, kind: type[MoodError] 
     if "No space left" in reason or shutil.disk_usage(wav.parent).free == 0:
         return scratch_full(wav)
     return kind(f"{source}: cannot be decoded ({reason})")
-
-
-def _parse_duration(match: re.Match[str] | None) -> float | None:
-    if match is None or match[1] is None:
-        return None
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
-
-
-def _parse_tag(text: str, name: str) -> str | None:
-    # Tags of the file or of its sound (in Ogg), not of a chapter or a cover. Each version of ffmpeg indents them
-    # otherwise.
-    parts = re.split(r"^(?= *(?:Input|Program|Chapter|Stream) #)", text, flags=re.MULTILINE)
-    ours = "".join(part for part in parts if re.match(r"Input| *Stream #\S+ Audio:", part))
-    match = re.search(rf"^ +{name}\s*: (.+)$", ours, re.MULTILINE | re.IGNORECASE)
-    return None if match is None else match[1].strip()[:MAX_TITLE_LENGTH]
 
 
 DEFAULT_DECODER = "pydub"
@@ -606,6 +465,10 @@ def decode_with_libsndfile(
     yield from cut(_read_with_libsndfile(path, scratch, remark), path, block, overlap)
 
 
+class _LeftOverError(Exception):
+    """Something of a file is not for libsndfile."""
+
+
 def _read_with_libsndfile(path: Path, scratch: Scratch, remark: Remark | None) -> Iterator[Wave]:
     """The sound as far as libsndfile reads it; what is left is the other decoder's, which also remarks on it."""
     soundfile, soxr = _libraries()
@@ -623,10 +486,6 @@ def _read_with_libsndfile(path: Path, scratch: Scratch, remark: Remark | None) -
     for wave in decode_with_pydub(path, scratch, _FRAMES_AT_ONCE, remark=remark):
         yield wave[taken:]
         taken = max(0, taken - len(wave))
-
-
-class _LeftOverError(Exception):
-    """Something of a file is not for libsndfile."""
 
 
 DECODERS: dict[str, Decode] = {DEFAULT_DECODER: decode_with_pydub, "libsndfile": decode_with_libsndfile}
@@ -684,7 +543,10 @@ def _resample(file: Any, soxr: Any, path: Path, raw: IO[bytes]) -> Iterator[Wave
 def _cancels(sound: Wave, mono: Wave) -> bool:
     """Whether channels, (samples, channels), cancel each other out: those of a song do so only if a block's do."""
     mixed = _rms(mono)
-    return mixed < CANCELLING and mixed <= CANCELLING * max(map(_rms, sound.T)) > 0
+    if mixed >= CANCELLING:
+        return False
+    louder = max(map(_rms, sound.T))
+    return louder * CANCELLING >= mixed and louder > SILENCE
 
 
 def cut(waves: Iterable[Wave], path: Path, block: int, overlap: int = 0, max_s: float = ffmpeg.MAX_S) -> Iterator[Wave]:

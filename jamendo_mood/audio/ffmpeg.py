@@ -1,4 +1,4 @@
-"""ffmpeg: where it is, the one place that starts it, and what it does not say of a file.
+"""ffmpeg: where it is, the one place that starts it, and what it says of a file, or should.
 
 A file decides what ffmpeg does with it, and anybody may have made it. So every run may read that file alone (no
 playlist, no address, no movie whose sound lies elsewhere), only in formats and codecs of sound, and has limits on its
@@ -24,7 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jamendo_mood.util import plaintext, process
-from jamendo_mood.util.errors import AudioError, CancelledError, MachineError, UsageError
+from jamendo_mood.util.errors import (
+    AudioError,
+    CancelledError,
+    MachineError,
+    NoFileError,
+    NoSoundError,
+    UsageError,
+)
 
 FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,g722,gsm,iff,loas,matroska,mlp,mov,"
@@ -61,6 +68,7 @@ _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal
 """Signals that say something of the machine and not of a file: too little memory, a limit, another processor."""
 _KEPT_BYTES = 1 << 17  # of ffmpeg's messages: so much of the beginning, and of the end
 _MAX_REASON_LENGTH = 300
+MAX_TITLE_LENGTH = 500
 _POLL_S = 0.1
 
 _READING_A_FILE = (
@@ -313,6 +321,141 @@ class _Talk:
         except BrokenPipeError:
             return False
         return len(self._fed) > 0
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of a file says.
+
+    Attributes
+    ----------
+    codec : str
+        ffmpeg's name of the audio codec, such as ``mp3`` or ``pcm_s16le``.
+    duration_s : float or None
+        Seconds: an estimate for some formats, None where the header does not say.
+    title, artist : str or None
+    channels : int
+        How many; 0 if ffmpeg does not say.
+    placed : bool
+        Whether they stand for speakers, such as 5.1, so that ffmpeg knows how to mix them.
+    counted_s : float or None
+        Seconds that the container counts, infinite where it breaks off without saying of how many; None where there is
+        an estimate at best.
+    """
+
+    codec: str
+    duration_s: float | None
+    title: str | None
+    artist: str | None
+    channels: int = 0
+    placed: bool = True
+    counted_s: float | None = None
+
+
+def probe(path: Path) -> AudioInfo:
+    """Read codec, length, title and artist of an audio file.
+
+    This asks ffmpeg, since the ``imageio-ffmpeg`` wheel has no ffprobe.
+
+    Raises
+    ------
+    NoFileError
+        The file is missing, or cannot be opened.
+    AudioError
+        It is empty or not an audio file.
+    NoSoundError
+        There is no sound in it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise NoFileError(f"{path}: no such file")
+    if not path.is_file():
+        raise AudioError(f"{path}: a folder, a device or a pipe, not a file")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes)")
+    check_opens(path)
+    done = run("-i", str(path.absolute()))
+    # Metadata is indented by more, so no title is taken for this line.
+    length = re.search(r"^  Duration: (?:(\d+):(\d\d):(\d\d(?:\.\d+)?))?", done.report, re.MULTILINE)
+    streams = done.report[length.end() :] if length else ""
+    stream = re.search(r"^\s*Stream #.*?: Audio: (\w+).*$", streams, re.MULTILINE)
+    if stream is not None and re.search(r"\((drms|enca|aavd) /", stream[0]):
+        raise AudioError(f"{path}: protected against copying (DRM): only its shop's player can decode it")
+    if stream is None or stream[1] == "none":
+        if "Stream #" in streams:
+            raise NoSoundError(f"{path}: not a readable audio file (there is no sound in it)")
+        check_opens(path)
+        reason = "there is nothing in it" if length else done.reason(path)
+        raise AudioError(f"{path}: not a readable audio file ({reason})")
+    duration_s = _parse_duration(length)
+    channels, placed = _count_channels(stream[0])
+    return AudioInfo(
+        codec=stream[1],
+        duration_s=duration_s,
+        title=_parse_tag(done.report, "title"),
+        artist=_parse_tag(done.report, "artist"),
+        channels=channels,
+        placed=placed,
+        counted_s=_counted_s(path, done.report, streams, duration_s),
+    )
+
+
+def check_opens(path: Path) -> None:
+    """Raise `NoFileError` if a file may not be read, or its disk has gone, be it meanwhile."""
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise NoFileError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _counted_s(path: Path, report: str, streams: str, duration_s: float | None) -> float | None:
+    """See `AudioInfo`; of what ffmpeg says in `probe`."""
+    opened = re.search(r"^Input #0, (\w+)", report, re.MULTILINE)
+    form = opened[1] if opened else ""
+    if form in COUNTING:
+        return COUNTING[form](path)
+    film = re.search(r"Stream #\S+ Video: (?!.*\(attached pic\))", streams)  # which may last longer than its sound
+    # Where an MP3 was cut, neither the frames nor the bytes are as many as its first frame says.
+    counts = form in _COUNTED or (form == "mp3" and "filesize and duration do not match" in report)
+    if duration_s is None or not counts or film or "Estimating duration" in report:
+        return None
+    start = re.search(r"^  Duration: .*, start: (\d+\.\d+)", report, re.MULTILINE)  # which Matroska counts as well
+    return duration_s - (float(start[1]) if start else 0.0)
+
+
+_COUNTED = frozenset({"aiff", "ape", "au", "flac", "matroska", "mov", "tak", "tta", "wv"})
+"""Demuxers of containers that count their samples, or have tables of them."""
+
+
+def _parse_duration(match: re.Match[str] | None) -> float | None:
+    if match is None or match[1] is None:
+        return None
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+
+
+def _parse_tag(text: str, name: str) -> str | None:
+    # Tags of the file or of its sound (in Ogg), not of a chapter or a cover. Each version of ffmpeg indents them
+    # otherwise.
+    parts = re.split(r"^(?= *(?:Input|Program|Chapter|Stream) #)", text, flags=re.MULTILINE)
+    ours = "".join(part for part in parts if re.match(r"Input| *Stream #\S+ Audio:", part))
+    match = re.search(rf"^ +{name}\s*: (.+)$", ours, re.MULTILINE | re.IGNORECASE)
+    return None if match is None else match[1].strip()[:MAX_TITLE_LENGTH]
+
+
+def _count_channels(stream: str) -> tuple[int, bool]:
+    """How many channels ffmpeg's line about a stream names, and whether it names what they stand for."""
+    names = "|".join(_LAYOUTS)
+    found = re.search(rf" Hz, (?:(\d+) channels|({names})|(\d+\.\d+(?:\.\d+)?))\b", stream)
+    if found is None:
+        return 0, True
+    if found[1]:
+        return int(found[1]), int(found[1]) <= 2
+    return _LAYOUTS[found[2]] if found[2] else sum(map(int, found[3].split("."))), True
+
+
+_LAYOUTS = {"mono": 1, "stereo": 2, "downmix": 2, "quad": 4, "hexagonal": 6, "cube": 8, "octagonal": 8}
+"""Layouts of channels that are not a number of them, such as 5.1."""
 
 
 MAX_PAGES = 1_000_000  # of an Ogg file: some five hours of the smallest

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio import decoding
-from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, AudioInfo, Wave
+from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
+from jamendo_mood.audio.ffmpeg import AudioInfo
 from jamendo_mood.util.errors import TooShortError, UsageError
 from jamendo_mood.util.figures import Picture, empty_axes
 from jamendo_mood.util.files import Scratch
@@ -235,7 +236,7 @@ def compute(
         At most so many columns: the values of neighbouring frames are averaged, as many to each column but the last.
         None is a column for each frame.
     info : AudioInfo or None
-        What `decoding.probe` says of the file; None asks it.
+        What `ffmpeg.probe` says of the file; None asks it.
 
     Raises
     ------

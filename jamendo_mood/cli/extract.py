@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import TrackProgress, say
 
@@ -54,7 +55,9 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tracks", type=Path, metavar="TSV", help="only the tracks of this table (MTG's TSV)")
     parser.add_argument("--shard", type=shared.shard, metavar="I/N", help="only part I of N, the same on every machine")
     parser.add_argument("--limit", type=shared.positive, metavar="N", help="only the first N of these tracks")
-    parser.add_argument("--retry-failed", action="store_true", help="try tracks again that failed in earlier runs")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="try tracks again that failed, or of which a part was missing"
+    )
     parser.add_argument(
         "--scratch", type=Path, metavar="DIR", help="where WAVs live for a moment (default: temp folder)"
     )
@@ -362,7 +365,8 @@ def print_extraction(report: ExtractReport, missing: list[str], store: Path | st
             shared.print_list(heading, lines)
     if report.remarks:
         lines = [f"  {key}: {remark}" for key, remark in report.remarks.items()]
-        shared.print_list("embedded, but (--retry-failed does those again that could be decoded in part):", lines)
+        said = f"{plaintext.count(len(lines), 'track')} with a remark"
+        shared.print_list(f"{said}; --retry-failed embeds those again of which a part is missing:", lines)
     if missing:
         shared.print_list(f"{len(missing)} tracks of the table have no audio file:", [f"  {key}" for key in missing])
 

@@ -267,10 +267,10 @@ def _draw_folder(arguments: argparse.Namespace) -> int:
 
 def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Scratch) -> Spectrogram:
     """Write the picture of one file, and return what it shows."""
-    from jamendo_mood.audio import decoding, spectrograms
+    from jamendo_mood.audio import ffmpeg, spectrograms
     from jamendo_mood.util.files import write_output
 
-    info = decoding.probe(source)
+    info = ffmpeg.probe(source)
     start_s, duration_s = arguments.start or 0.0, arguments.duration
     if arguments.start is None and duration_s is None:
         start_s, duration_s = spectrograms.default_stretch(info.duration_s)

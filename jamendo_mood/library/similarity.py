@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import decoding
+from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.library.scoring import OnProgress, score_store
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.emotions import place_of
@@ -394,7 +394,7 @@ def _describe(track: Found) -> Found:
     if track.file is None:
         return track
     try:
-        info = decoding.probe(track.file)
+        info = ffmpeg.probe(track.file)
     except (MoodError, OSError):  # a missing file must not hide the other tracks
         return track
     # What was decoded counts: a header's length may be an estimate.

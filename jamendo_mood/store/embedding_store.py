@@ -527,7 +527,7 @@ def read_remark(path: Path) -> str:
         if header is None:
             return ""  # an array that others wrote
         file.seek(header[0] + header[1] * header[2] * 4)
-        about = file.read(_MAX_ABOUT_BYTES)[:-SEAL_BYTES]
+        about = file.read(os.fstat(file.fileno()).st_size - file.tell())[:-SEAL_BYTES]
     return _remark_of(files.parse_json(about)) if about else ""
 
 

@@ -159,7 +159,7 @@ def analyse(
     # A small file from a stranger may hold days of silence, and say in its header that it is short.
     max_s = None if limits.paths else limits.length_s + 1
     with ffmpeg.stopped_by(is_cancelled), Scratch(limits.scratch) as scratch:
-        info = decoding.probe(path)
+        info = ffmpeg.probe(path)
         if (info.duration_s or 0) > limits.length_s:  # it may be shorter than its header says: what is decoded counts
             max_s = limits.length_s + 1
         remarks: list[str] = []

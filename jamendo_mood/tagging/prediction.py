@@ -14,7 +14,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import decoding
+from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files
 from jamendo_mood.store.embedding_store import EmbeddingStore
@@ -208,7 +208,7 @@ def predict_files(
             if decoding.SILENT in result.remark:
                 yield path, f"{path}: {decoding.SILENT}"
                 continue
-            info = decoding.probe(path)
+            info = ffmpeg.probe(path)
             described = (str(path), info.title, info.artist, result.duration_s)
             yield path, score_embedding(described, result.frames, tagger, result.remark)
 

@@ -151,7 +151,7 @@ def test_a_file_that_goes_away_is_tried_again(one_song):
 
 def test_a_file_that_goes_away_while_it_is_decoded_is_tried_again(one_song, monkeypatch):
     path, run = one_song
-    probed = decoding.probe(path)
+    probed = ffmpeg.probe(path)
 
     def probe_and_lose(path):
         path.rename(path.with_suffix(".away"))
@@ -170,7 +170,7 @@ def test_an_ffmpeg_killed_from_outside_is_no_fault_of_the_song(name, one_song, o
     on_path(f"#!/bin/sh\ncase $2 in -decoders) echo '{' '.join(DECODERS)}';; *) kill -{name} $$;; esac\n")
     assert f"ffmpeg was ended by SIG{name}" in run_in_vain(run)
     with pytest.raises(MachineError):
-        decoding.probe(path)
+        ffmpeg.probe(path)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_files_that_cannot_be_opened_do_not_end_the_run(make_audio, noise, logme
     report = extract(music, logmel, EmbeddingStore(tmp_path / "store", logmel.spec))
     assert (report.done, report.unrecorded) == (1, set("abcde"))
     with pytest.raises(NoFileError):
-        decoding.probe(music["a"])
+        ffmpeg.probe(music["a"])
 
 
 # ---- the walk through a folder
@@ -662,7 +662,7 @@ def test_surround_sound_that_cancels_itself_out_is_not_mixed(name, gains, make_a
 )
 def test_channels_are_counted(layout, channels, placed):
     stream = f"  Stream #0:0(und): Audio: flac, 44100 Hz, {layout}, s16, 705 kb/s"
-    assert decoding._count_channels(stream) == (channels, placed)
+    assert ffmpeg._count_channels(stream) == (channels, placed)
 
 
 def test_ordinary_songs_and_silence_are_mixed_as_ever(make_audio, noise, tmp_path, caplog):
@@ -684,6 +684,45 @@ def test_silence_gets_no_moods(level, make_audio, noise, tagger_folder, tmp_path
     outcome = run("tag", path, "--tagger", tagger_folder)
     assert (outcome.status, outcome.out) == (1, "")
     assert "silence.wav: silent from beginning to end" in outcome.err
+
+
+@pytest.mark.parametrize("decoder", decoding.DECODERS)
+def test_a_store_knows_silence_and_channels_that_cancel_out(decoder, make_audio, noise, logmel, tmp_path):
+    left = noise(2.0)
+    waves = {
+        "inverted": [left, -left],
+        "silent": [0 * left, 0 * left],
+        "sound": [left, left],
+        "faint": [1e-5 * left] * 2,
+    }
+    for name, channels in waves.items():
+        make_audio(tmp_path / "music" / f"{name}.flac", np.stack(channels, axis=1), 16_000, ("-sample_fmt", "s32"))
+    store = EmbeddingStore(tmp_path / "store", logmel.spec)
+    report = extract(find_audio(tmp_path / "music"), logmel, store, StreamConfig(decoder=decoder))
+    silent = decoding.SILENT
+    assert report.remarks == {"faint": silent, "inverted": decoding.OUT_OF_PHASE, "silent": silent}
+    assert store.remarks(store) == report.remarks
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("decoder", decoding.DECODERS)
+def test_silence_is_not_learned_from(decoder, make_audio, noise, tmp_path, run, caplog):
+    rows = ["path,artist,tags"]
+    for number in range(60):
+        loud = number % 10 > 0
+        make_audio(tmp_path / "music" / f"{number}.wav", (0.2 + number % 2) * loud * noise(3.0, seed=number), 16_000)
+        rows.append(f"{number}.wav,artist {number},{('quiet', 'loud')[number % 2]}")
+    (tmp_path / "own.csv").write_text("\n".join(rows) + "\n")
+    store = ("--store", tmp_path / "store")
+    how = ("--embedder", "logmel", "--decoder", decoder)
+    assert "0: silent from beginning to end" in run("extract", tmp_path / "music", *store, *how).err
+    own = ("--task", "own", "--data", tmp_path / "own.csv", *store)
+    outcome = run("train", *own, "--out", tmp_path / "tagger", "--epochs", "1")
+    assert outcome.status == 0, outcome.err
+    (left_out,) = re.findall(r"part train: (\d) of \d+ tracks are silent and are left out", caplog.text)
+    record = json.loads((tmp_path / "tagger" / "tagger.json").read_text())["record"]
+    assert 0 < record["silent"] == int(left_out) <= 6
+    assert f"({left_out} silent ones left out)" in (tmp_path / "tagger" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("decoder", decoding.DECODERS)

@@ -1,0 +1,251 @@
+"""Engines agree, whatever is left of the files that one of them keeps."""
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import seeded_musicnn
+import seeded_vggish
+import seeded_yamnet
+
+from jamendo_mood.embedders import engines, musicnn, vggish, yamnet
+from jamendo_mood.util import files
+from jamendo_mood.util.errors import UsageError, WeightsError
+
+OTHERS = ["mnn", "openvino"]
+
+
+def tiny(factor=1.0, seed=0):
+    """Two layers, or with a large factor weights that no released network has."""
+    rng = np.random.default_rng(seed)
+    kernel, bias, dense = (
+        (factor * rng.standard_normal(shape)).astype(np.float32) for shape in ((3, 3, 1, 8), (8,), (8 * 8, 5))
+    )
+
+    def trunk(ops, x):
+        return ops.halve(ops.relu(ops.convolve(x, kernel, bias)))
+
+    return engines.Network("tiny", (8, 4), trunk, lambda ops, x: ops.dense(x, dense, np.ones(5, np.float32)))
+
+
+NETWORKS = {
+    "vggish": lambda: vggish.define(seeded_vggish.draw_variables(0)),
+    "yamnet": lambda: yamnet.define(yamnet._fold(seeded_yamnet.draw_variables(0))),
+    "yamnet-scores": lambda: yamnet.define(yamnet._fold(seeded_yamnet.draw_variables(0)), scores=True),
+    "musicnn": lambda: musicnn.define(seeded_musicnn.draw_variables(3)),
+    "tiny": tiny,
+    "tiny with large weights": lambda: tiny(1_000.0),
+}
+
+THOROUGH = [pytest.param(name, marks=pytest.mark.thorough) for name in ("vggish", "yamnet", "yamnet-scores")]
+
+
+def pictures(network, count, seed=0):
+    return np.random.default_rng(seed).normal(-2, 1.5, (count, *network.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", [*THOROUGH, "musicnn", "tiny"])
+def test_engines_agree_with_tensorflow(name):
+    network = NETWORKS[name]()
+    given = pictures(network, 6)
+    expected = engines.build(network, "tensorflow")(given)
+    for engine in OTHERS:
+        found = engines.build(network, engine)(given)
+        assert found.shape == expected.shape
+        assert found.dtype == np.float32
+        assert np.abs(found - expected).max() <= 1e-3 * expected.std()
+        cosines = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+        assert cosines.min() >= 0.99999
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_engines_agree_with_large_weights(engine):
+    network = NETWORKS["tiny with large weights"]()
+    given = pictures(network, 40)
+    expected = engines.build(network, "tensorflow")(given)
+    assert np.abs(engines.build(network, engine)(given) - expected).max() <= 1e-3 * expected.std()
+
+
+@pytest.mark.parametrize("engine", ["mnn", "openvino", "tensorflow"])
+def test_a_row_is_the_same_in_any_batch_and_thread(engine):
+    network = tiny()
+    run, given = engines.build(network, engine), pictures(network, 70)
+    whole = run(given)
+    for size in (1, 3, 5, 31, 33):
+        parts = np.concatenate([run(given[start : start + size]) for start in range(0, len(given), size)])
+        assert np.abs(parts - whole).max() <= 1e-5 * whole.std()
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(run(given))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for own in found:
+        np.testing.assert_array_equal(own, whole)
+
+
+def test_what_is_no_number_of_its_own_does_not_reach_its_neighbours():
+    """A patch of NaN is refused later; the song beside it in the batch must not suffer."""
+    network = tiny()
+    given = pictures(network, 5)
+    clean = engines.build(network, "mnn")(given)[[0, 1, 3, 4]]
+    given[2] = np.nan
+    np.testing.assert_array_equal(engines.build(network, "mnn")(given)[[0, 1, 3, 4]], clean)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "jamendo-mood"
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "harm", [damage, lambda path: path.write_bytes(path.read_bytes()[:1000]), lambda path: path.write_bytes(b"")]
+)
+def test_a_kept_network_that_is_damaged_is_made_anew_in_a_line(cache, harm, capsys):
+    network = tiny()
+    given = pictures(network, 4)
+    expected = engines.build(network, "mnn")(given)
+    (kept,) = cache.iterdir()
+    harm(kept)
+    capsys.readouterr()
+    for message in (f"{kept}: damaged, so it is made anew\n", ""):
+        np.testing.assert_array_equal(engines.build(network, "mnn")(given), expected)
+        assert capsys.readouterr().err == message
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_a_kept_network_serves_its_own_weights_alone(cache, monkeypatch):
+    first, second = tiny(seed=1), tiny(seed=2)
+    given = pictures(first, 4)
+    results = [engines.build(network, "mnn")(given) for network in (first, second)]
+    assert not np.allclose(*results)
+    assert len(list(cache.iterdir())) == 2
+    monkeypatch.setattr(engines, "_convert", lambda _: pytest.fail("it was kept"))
+    for network, result in zip((first, second), results, strict=True):
+        np.testing.assert_array_equal(engines.build(network, "mnn")(given), result)
+
+
+def test_where_nothing_can_be_kept_the_network_runs_all_the_same(tmp_path, monkeypatch):
+    (tmp_path / "jamendo-mood").write_text("a file, where the folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    network = tiny()
+    assert engines.build(network, "mnn")(pictures(network, 2)).shape == (2, 5)
+
+
+def test_a_network_that_mnn_cannot_convert_is_told_with_the_remedy():
+    with pytest.raises(WeightsError, match=r"MNN could not convert the network \(.*give --engine tensorflow"):
+        engines._convert(b"this is not ONNX")
+
+
+def test_an_onnx_file_is_run_by_onnx_runtime():
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime, which is in the extra `dev`")
+    network = tiny()
+    given = pictures(network, 7)
+    session = onnxruntime.InferenceSession(engines.to_onnx(network), providers=["CPUExecutionProvider"])
+    (found,) = session.run(["y"], {"x": given})
+    np.testing.assert_allclose(found, engines.build(network)(given), rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_of_it_is_printed(tmp_path):
+    """MNN writes what the processor has to stdout, where a program may read JSON."""
+    code = (
+        "import numpy as np; from jamendo_mood.embedders import engines; engines.preload();"
+        "network = engines.Network('n', (4, 4), lambda ops, x: ops.relu(x), lambda ops, x: x);"
+        "print('before'); engines.build(network, 'mnn')(np.ones((3, 4, 4), np.float32)); print('after')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("before\nafter\n", "")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A processor with these instructions, with or without OpenVINO and a GPU."""
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+
+    def make(flags="avx2", openvino=True, gpu=False):
+        monkeypatch.setattr(engines.Path, "read_text", lambda *_, **__: f"flags : {flags}\n")
+        monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: name if openvino else None)
+        monkeypatch.setattr(engines, "has_gpu", lambda: gpu)
+        monkeypatch.setattr(engines, "_gpu_multiplies_bfloat16", lambda: gpu)
+
+    return make
+
+
+AMX = "avx2 avx512f amx_bf16"
+
+
+@pytest.mark.parametrize(
+    ("here", "asked", "chosen"),
+    [
+        ({}, ("auto", "auto"), ("mnn", "float32")),
+        ({"flags": AMX}, ("auto", "auto"), ("openvino", "bfloat16")),
+        ({"flags": "avx512_bf16"}, ("auto", "auto"), ("openvino", "bfloat16")),
+        ({"flags": AMX, "openvino": False}, ("auto", "auto"), ("tensorflow", "bfloat16")),
+        ({"flags": AMX}, ("auto", "float32"), ("mnn", "float32")),
+        ({"flags": AMX}, ("mnn", "auto"), ("mnn", "float32")),
+        ({"flags": AMX}, ("tensorflow", "auto"), ("tensorflow", "bfloat16")),
+        ({}, ("openvino", "auto"), ("openvino", "float32")),
+        ({}, ("auto", "bfloat16"), ("openvino", "bfloat16")),
+        ({"gpu": True}, ("auto", "auto"), ("tensorflow", "bfloat16")),
+        ({"gpu": True}, ("auto", "float32"), ("tensorflow", "float32")),
+        ({"gpu": True}, ("mnn", "auto"), ("mnn", "float32")),
+    ],
+)
+def test_auto_is_what_is_fastest_here(machine, here, asked, chosen):
+    machine(**here)
+    assert engines.choose(*asked) == chosen
+
+
+def test_where_onednn_is_limited_auto_does_not_take_bfloat16(machine, monkeypatch):
+    machine(AMX)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert engines.choose() == ("mnn", "float32")
+
+
+def test_where_nobody_tells_what_the_processor_has_it_is_float32(machine, monkeypatch):
+    machine()
+
+    def missing(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(engines.Path, "read_text", missing)
+    assert engines.choose() == ("mnn", "float32")
+
+
+def test_a_network_says_what_is_fastest_for_it(machine):
+    machine()
+    assert engines.choose("auto", "float32", fastest="openvino") == ("openvino", "float32")
+    machine(openvino=False)
+    assert engines.choose("auto", "float32", fastest="openvino") == ("tensorflow", "float32")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (("onnx", "auto"), "unknown engine 'onnx'"),
+        (("auto", "float16"), "unknown precision 'float16'"),
+        (("mnn", "bfloat16"), "MNN computes in float32"),
+        (("openvino", "auto"), "OpenVINO is not installed"),
+    ],
+)
+def test_what_does_not_go_together_is_told(machine, asked, message):
+    machine(openvino=False)
+    with pytest.raises(UsageError, match=message):
+        engines.choose(*asked)
+
+
+def test_networks_are_forgotten_with_their_weights(cache):
+    network = engines.Network("yamnet", (4, 4), lambda ops, x: ops.relu(x), lambda ops, x: x)
+    engines.build(network, "mnn")
+    (kept,) = files.cache_folder().iterdir()
+    assert yamnet.WEIGHTS.remove() == [kept]
+    assert not kept.exists()
