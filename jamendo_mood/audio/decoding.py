@@ -93,8 +93,7 @@ def convert_to_wav(
     """Write a file, or a stretch of it, as a 16 kHz mono 16-bit WAV.
 
     A stretch is the same samples as that part of the whole file. Channels are mixed; where they cancel each other out,
-    as two do if one is inverted, the loudest alone is taken. Of a damaged file, as
-    much is written as can be decoded.
+    as two do if one is inverted, the loudest alone is taken. Of a damaged file, what can be decoded is written.
 
     Parameters
     ----------

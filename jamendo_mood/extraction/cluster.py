@@ -349,7 +349,11 @@ class Worker:
         """Embed tracks into the store; with `tried`, those that are there already are not done again."""
         self._store = self._store or open_store(self._store_root, self._embedder.spec)
         there = [key for key in tracks if tried and key in self._store]
-        results = [TrackResult(key, None, self._store.spec.duration_s(len(self._store[key]))) for key in there]
+        remarks = self._store.remarks(there)
+        results = [
+            TrackResult(key, None, self._store.spec.duration_s(len(self._store[key])), remark=remarks.get(key, ""))
+            for key in there
+        ]
         missing = {key: source for key, source in tracks.items() if key not in there}
         stream = replace(self._config.stream, feed=lambda _, scratch: fetched(missing, scratch))
         with contextlib.closing(embed_files({}, self._embedder, stream)) as embedded:

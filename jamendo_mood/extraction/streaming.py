@@ -354,11 +354,11 @@ class ExtractReport:
     done: int = 0  # tracks embedded in this run
     skipped: int = 0  # tracks that were in the store already
     failed: dict[str, str] = field(default_factory=dict)  # errors by key, also of failed tracks that were not retried
-    unrecorded: set[str] = field(default_factory=set)  # of those, tracks that the next run tries again
-    remarks: dict[str, str] = field(default_factory=dict)  # on tracks that are embedded, also on those skipped
     audio_s: float = 0.0  # seconds of sound embedded
     wall_s: float = 0.0  # seconds it took
     unexpected: int = 0  # errors in a row that are no fault of a file
+    remarks: dict[str, str] = field(default_factory=dict)  # on tracks that are embedded, also on those skipped
+    unrecorded: set[str] = field(default_factory=set)  # failed tracks that the next run tries again
 
     def count(self, result: TrackResult, store: Store) -> None:
         """Count one more track; a failure goes into the store's list too, if it is the file's own.

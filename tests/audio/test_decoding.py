@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jamendo_mood.audio import decoding
-from jamendo_mood.audio.ffmpeg import Done, find_ffmpeg
+from jamendo_mood.audio.ffmpeg import MAX_TITLE_LENGTH, Done, _parse_tag, find_ffmpeg
 from jamendo_mood.util.errors import AudioError, CancelledError, DiskFullError, MachineError, UsageError
 from jamendo_mood.util.files import Scratch
 
@@ -287,14 +287,13 @@ def test_a_title_is_the_files_or_its_sounds_in_every_version_of_ffmpeg(stream, c
     )
     cover = "  Stream #0:1: Video: mjpeg, yuvj420p (attached pic)\n    Metadata:\n      title           : Front\n"
     said = f"Input #0, ogg, from 'a.ogg':\n  Duration: 00:00:01.00, start: 0.0\n  Chapters:\n{chapters}{cover}"
-    assert decoding._parse_tag(said, "title") is None
+    assert _parse_tag(said, "title") is None
     sound = (
         f"  Stream #0:0[0x1](und): Audio: vorbis, mono\n{' ' * stream}Metadata:\n{' ' * stream}  TITLE       : Mine\n"
     )
-    assert decoding._parse_tag(said + sound, "title") == "Mine"
+    assert _parse_tag(said + sound, "title") == "Mine"
     assert (
-        decoding._parse_tag(said.replace("  Duration", "  Metadata:\n    title  : Ours\n  Duration") + sound, "title")
-        == "Ours"
+        _parse_tag(said.replace("  Duration", "  Metadata:\n    title  : Ours\n  Duration") + sound, "title") == "Ours"
     )
 
 
@@ -307,7 +306,7 @@ def test_a_title_is_cut_and_is_not_taken_for_what_ffmpeg_says(make_audio, tone, 
     info = decoding.probe(make_audio(tmp_path / "long.mp3", tone(), options=("-metadata", "title=" + "y" * 10_000)))
     assert info.title is not None
     assert set(info.title) == {"y"}
-    assert 100 < len(info.title) <= decoding.MAX_TITLE_LENGTH
+    assert 100 < len(info.title) <= MAX_TITLE_LENGTH
 
 
 def test_a_file_longer_than_it_says_takes_the_long_road(monkeypatch, make_audio, noise, tmp_path):
