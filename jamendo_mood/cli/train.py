@@ -14,6 +14,7 @@ from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, Command
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.plaintext import say
+from jamendo_mood.util.process import keep_memory
 
 if TYPE_CHECKING:
     from jamendo_mood.datasets.dataset import DataSource
@@ -129,6 +130,7 @@ def train(arguments: argparse.Namespace) -> int:
     """Train a tagger."""
     from jamendo_mood.evaluation import experiment
 
+    keep_memory()
     config = read_training(arguments)
     tagger = experiment.train(
         *(arguments.task, arguments.data, arguments.store, config),
@@ -218,6 +220,8 @@ def add_cross_validate(parser: argparse.ArgumentParser) -> None:
 def cross_validate(arguments: argparse.Namespace) -> int:
     """Train and test a tagger on each fold."""
     from jamendo_mood.evaluation import experiment
+
+    keep_memory()
 
     def tell(split: int, figures: Mapping[str, float]) -> None:
         shown = "  ".join(f"{name} {figure:.4f}" for name, figure in list(figures.items())[:3])

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, softmax
 
 from jamendo_mood.audio.spectrograms import PATCH_FRAMES
 from jamendo_mood.training import data
@@ -281,7 +280,7 @@ def _compute_attention(
 ) -> Array:
     *hidden, kernel, bias, scale, offset = arrays
     x = _compute_hidden(hidden, x)
-    gates = expit(x @ kernel + bias)
+    gates = _sigmoid(x @ kernel + bias)
     return scores(np.maximum(_normalise(_average(x, gates * weights), scale, offset), 0))
 
 
@@ -296,6 +295,19 @@ def _normalise(x: Array, scale: Array, offset: Array) -> Array:
     x = x - x.mean(axis=-1, keepdims=True)
     deviation = np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(1e-3))
     return np.asarray(x / deviation * scale + offset)
+
+
+def _sigmoid(x: Array) -> Array:
+    """Log-odds to probabilities."""
+    from scipy.special import expit  # takes half a second to import
+
+    return np.asarray(expit(x))
+
+
+def _softmax(x: Array) -> Array:
+    """Probabilities over the last axis."""
+    powers = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
 def _average(x: Array, weights: Array) -> Array:
@@ -391,7 +403,9 @@ def _by_numpy(config: HeadConfig, activation: str, arrays: Sequence[Array]) -> H
     assert compute is not None
     mean, variance, _, *hidden, kernel, bias = arrays
     deviation = np.maximum(np.sqrt(variance), np.float32(1e-7))
-    decide = {"sigmoid": expit, "softmax": functools.partial(softmax, axis=-1), "linear": np.asarray}[activation]
+    activations: dict[str, Callable[[Array], Array]]
+    activations = {"sigmoid": _sigmoid, "softmax": _softmax, "linear": lambda sums: sums}
+    decide = activations[activation]
 
     def score(batch: Sequence[Array]) -> Array:
         x = (batch[0] - mean) / deviation
