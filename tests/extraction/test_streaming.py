@@ -484,7 +484,7 @@ def instant_decoder(monkeypatch):
     """Three seconds of noise for whatever file, so that what is left is the cost of a track."""
     wave = np.random.default_rng(0).standard_normal(48_000).astype(np.float32)
 
-    def decode(path, scratch, block, overlap) -> Iterator[np.ndarray]:
+    def decode(path, scratch, block, overlap, remark=None) -> Iterator[np.ndarray]:
         with scratch.folder():
             yield wave
 
