@@ -35,7 +35,7 @@ import numpy as np
 from pydub import AudioSegment
 
 from jamendo_mood.audio import decoding, spectrograms
-from jamendo_mood.audio.ffmpeg import find_ffmpeg
+from jamendo_mood.audio.ffmpeg import find_ffmpeg, probe
 from jamendo_mood.embedders import engines, vggish
 from jamendo_mood.embedders.registry import Embedder, EmbedderOptions, load_embedder
 from jamendo_mood.extraction.streaming import StreamConfig, decode, extract
@@ -280,7 +280,7 @@ def ffmpeg(*arguments: str) -> None:
 
 def total_s(files: Files) -> float:
     """Seconds of sound."""
-    return sum(decoding.probe(path).duration_s or 0.0 for path in files.values())
+    return sum(probe(path).duration_s or 0.0 for path in files.values())
 
 
 def make_weights(folder: Path) -> Path:

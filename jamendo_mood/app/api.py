@@ -74,6 +74,7 @@ class Result(BaseModel):
     title: str | None
     artist: str | None
     duration_s: float
+    remark: str | None = Field(description="what is wrong with its sound, such as that half of the file is missing")
     kind: str = Field(description="tags, classes or values")
     targets: list[Target]
     scale: tuple[float, float] | None = Field(description="of values: the least and the greatest")

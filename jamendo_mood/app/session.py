@@ -28,14 +28,14 @@ import numpy as np
 
 from jamendo_mood.app import songs
 from jamendo_mood.app.songs import Room, Song, SongQueue, Uploads, fail
-from jamendo_mood.audio import decoding, ffmpeg
+from jamendo_mood.audio import ffmpeg
 from jamendo_mood.audio.decoding import AUDIO_SUFFIXES
 from jamendo_mood.library import mood_log, similarity
 from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.tagging.analysis import MEGABYTE, Limits
 from jamendo_mood.tagging.emotions import EMOTIONS, find_emotion
 from jamendo_mood.tagging.prediction import Prediction
-from jamendo_mood.util.errors import AudioError, CancelledError, MoodError
+from jamendo_mood.util.errors import AudioError, CancelledError, MachineError, MoodError
 
 Buffers = Sequence[bytes | memoryview]
 Message = Mapping[str, Any]
@@ -71,7 +71,7 @@ _Sent = tuple[str, tuple[bytes, ...], dict[str, Any]]
 @functools.cache
 def _title_of(path: Path) -> str:
     try:
-        return decoding.probe(path).title or path.stem
+        return ffmpeg.probe(path).title or path.stem
     except (MoodError, OSError):  # the song itself will say so
         return path.stem
 
@@ -132,7 +132,7 @@ def encode_excerpt(path: Path, length_s: float | None = EXCERPT_S) -> bytes:
 
     Raises `AudioError` if it cannot be decoded, or this ffmpeg cannot write MP3.
     """
-    duration_s = decoding.probe(path).duration_s
+    duration_s = ffmpeg.probe(path).duration_s
     span: tuple[str, ...] = ()
     if length_s is not None:
         start_s = 0.0 if duration_s is None else max(0.0, (duration_s - length_s) / 2)
@@ -186,7 +186,7 @@ class Sounds:
                     sound = encode_excerpt(path, None if key in self.own else EXCERPT_S) if path else NOT_HERE
             except CancelledError:
                 return NOT_HERE
-            except (AudioError, OSError) as error:
+            except (AudioError, MachineError, OSError) as error:
                 log.warning("%s", error)
                 sound = "no MP3 can be made of it here" if path and path.is_file() else "its file is gone"
             self._encoded = dict([*self._encoded.items(), (key, sound)][-MAX_KEPT_SOUNDS:])

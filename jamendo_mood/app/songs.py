@@ -387,6 +387,7 @@ def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, A
         "title": prediction.title,
         "artist": prediction.artist,
         "duration_s": prediction.duration_s,
+        "remark": prediction.remark,
         "mood": describe_mood(prediction),
         "tags": tags,
         "scale": list(scale),

@@ -5,7 +5,9 @@ and writes the WAV. It holds the whole sound in memory, so files over 15 minutes
 
 `DECODERS` names this way, ``pydub``, and another: ``libsndfile`` decodes and resamples in one pass in this process,
 without a WAV. That is two thirds of the work, so a run gains where decoding weighs most, in short clips. What it does
-not read, and surround sound, is left to ``pydub``.
+not read to the end, surround sound, and channels that cancel each other out are left to ``pydub``.
+
+What is wrong with a file that can be decoded all the same, such as that half of it is missing, is a remark.
 """
 
 from __future__ import annotations
@@ -15,28 +17,28 @@ import functools
 import hashlib
 import io
 import logging
+import math
 import os
 import re
 import shutil
 import unicodedata
 import warnings
 import wave
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio import ffmpeg
-from jamendo_mood.util.errors import AudioError, DiskFullError, LimitError, NoFileError, NoSoundError, UsageError
+from jamendo_mood.audio.ffmpeg import AudioInfo, probe
+from jamendo_mood.util.errors import AudioError, LimitError, MachineError, MoodError, NoSoundError, UsageError
 from jamendo_mood.util.files import Scratch, scratch_full
 
 SAMPLE_RATE_HZ = 16_000
 PCM_SCALE = 32_768.0  # 16-bit PCM to [-1, 1)
 MAX_PYDUB_S = 15 * 60.0
-MAX_TITLE_LENGTH = 500
 
 AUDIO_SUFFIXES = frozenset({
     ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".dff", ".dsf", ".flac", ".m4a",
@@ -53,11 +55,22 @@ COMPANIONS = frozenset({
 
 log = logging.getLogger(__name__)
 
-STEREO = 2
 CANCELLING = 0.01
 """40 dB: a mix that is so far below its louder channel is of channels that cancel each other out."""
 
+SILENCE = 10 ** (-80 / 20)
+"""Peak amplitude, of 1, below which a file is called silent: -80 dBFS, under the noise of 14 bits."""
+
+SILENT = "silent from beginning to end"
+OUT_OF_PHASE = "its channels are out of phase and cancel each other out: one alone is taken"
+IN_PART = "could be decoded"
+"""What every remark on a missing part says."""
+TOLERANCE_S = 1.0
+"""By how much sound may be shorter than its container counts: what encoders add at the ends."""
+
 MAX_LISTED = 10
+MAX_NAME_LENGTH = 200  # in such a list: a path may have thousands
+MAX_DEPTH = 100  # folders in folders that are searched: Python's own walk and `mkdir` end at some thousand
 MAX_KEY_BYTES = 255 - len(".npy")
 
 Wave = npt.NDArray[np.float32]
@@ -65,66 +78,8 @@ Wave = npt.NDArray[np.float32]
 _AS_PCM = ("-map_metadata", "-1", "-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-c:a", "pcm_s16le")
 
 
-@dataclass(frozen=True)
-class AudioInfo:
-    """What the header of a file says.
-
-    Attributes
-    ----------
-    codec : str
-        ffmpeg's name of the audio codec, such as ``mp3`` or ``pcm_s16le``.
-    duration_s : float or None
-        Seconds: an estimate for some formats, None where the header does not say.
-    title, artist : str or None
-    channels : int
-        0 where they stand for speakers of their own, such as 5.1, and ffmpeg knows how to mix them.
-    """
-
-    codec: str
-    duration_s: float | None
-    title: str | None
-    artist: str | None
-    channels: int = 0
-
-
-def probe(path: Path) -> AudioInfo:
-    """Read codec, length, title and artist of an audio file.
-
-    This asks ffmpeg, since the ``imageio-ffmpeg`` wheel has no ffprobe.
-
-    Raises
-    ------
-    AudioError
-        The file is missing, empty or not an audio file.
-    NoSoundError
-        There is no sound in it.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise NoFileError(f"{path}: no such file")
-    if not path.is_file():
-        raise AudioError(f"{path}: a folder, a device or a pipe, not a file")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path}: the file is empty (0 bytes)")
-    done = ffmpeg.run("-i", str(path.absolute()))
-    # Metadata is indented by more, so no title is taken for this line.
-    length = re.search(r"^  Duration: (?:(\d+):(\d\d):(\d\d(?:\.\d+)?))?", done.report, re.MULTILINE)
-    streams = done.report[length.end() :] if length else ""
-    stream = re.search(r"^\s*Stream #.*?: Audio: (\w+).*$", streams, re.MULTILINE)
-    if stream is not None and re.search(r"\((drms|enca|aavd) /", stream[0]):
-        raise AudioError(f"{path}: protected against copying (DRM): only its shop's player can decode it")
-    if stream is None or stream[1] == "none":
-        if "Stream #" in streams:
-            raise NoSoundError(f"{path}: not a readable audio file (there is no sound in it)")
-        reason = "there is nothing in it" if length else done.reason(path)
-        raise AudioError(f"{path}: not a readable audio file ({reason})")
-    return AudioInfo(
-        codec=stream[1],
-        duration_s=_parse_duration(length),
-        title=_parse_tag(done.report, "title"),
-        artist=_parse_tag(done.report, "artist"),
-        channels=_count_channels(stream[0]),
-    )
+Remark = Callable[[str], object]
+"""Called with what is wrong with a file that can be decoded all the same."""
 
 
 def convert_to_wav(
@@ -133,11 +88,12 @@ def convert_to_wav(
     start_s: float = 0.0,
     duration_s: float | None = None,
     info: AudioInfo | None = None,
+    remark: Remark | None = None,
 ) -> None:
     """Write a file, or a stretch of it, as a 16 kHz mono 16-bit WAV.
 
-    A stretch is the same samples as that part of the whole file. Channels are mixed; where two of them cancel each
-    other out, as they do if one is inverted, the louder one alone is taken, and that is warned of.
+    A stretch is the same samples as that part of the whole file. Channels are mixed; where they cancel each other out,
+    as two do if one is inverted, the loudest alone is taken. Of a damaged file, what can be decoded is written.
 
     Parameters
     ----------
@@ -148,6 +104,8 @@ def convert_to_wav(
         Its length in seconds, above 0; shorter where the file ends before. None is up to the end.
     info : AudioInfo or None
         What `probe` says of the file; None asks it.
+    remark : callable or None
+        Called if a part is missing, or a channel; None logs that as a warning.
 
     Raises
     ------
@@ -159,40 +117,64 @@ def convert_to_wav(
         The scratch folder has no room for the WAV.
     """
     info = info or probe(source)
+    remark = remark or (lambda text: log.warning("%s: %s", source, text))
     trim = _trim_filters(start_s, duration_s)
-    # Of more than two that no layout names, ffmpeg does not know what they are.
-    _convert(source, wav, info, [*([_take_all(info.channels)] if info.channels > STEREO else []), *trim])
+    report = _convert(source, wav, info, [*([] if info.placed else [_take_all(info.channels)]), *trim])
     if not wav.is_file() or count_samples(wav) == 0:
         if start_s > 0:
             raise UsageError(f"{source}: it ends before {start_s:g} s")
         raise NoSoundError(f"{source}: there is no sound in it (0 samples after decoding)")
-    if info.channels == STEREO and (mixed := _level(wav)) < CANCELLING:
+    end_s = start_s + count_samples(wav) / SAMPLE_RATE_HZ
+    if duration_s is None or end_s < start_s + duration_s - TOLERANCE_S:
+        _look_for_missing(end_s, info, report, remark)
+    if info.channels > 1 and (mixed := _level(wav)) < CANCELLING:
         # Only a mix as quiet as that can be 40 dB below a channel, so that hardly any song is decoded again.
-        alone = [wav.with_name(f"channel{number}.wav") for number in range(STEREO)]
-        for number, path in enumerate(alone):
-            _convert(source, path, info, [f"pan=mono|c0=c{number}", *trim])
-        louder = max(alone, key=_level)
-        if _level(louder) * CANCELLING >= mixed and _level(louder) > 0:
-            log.warning("%s: its channels are out of phase and cancel each other out: one alone is taken", source)
-            louder.replace(wav)
-        for path in alone:
+        alone, loudest, level = wav.with_name("channel.wav"), wav.with_name("loudest.wav"), 0.0
+        for number in range(info.channels):
+            _convert(source, alone, info, [f"pan=mono|c0=c{number}", *trim])
+            if (own := _level(alone)) > level:
+                level = own
+                alone.replace(loudest)
+        if level * CANCELLING >= mixed and level > SILENCE:
+            remark(OUT_OF_PHASE)
+            loudest.replace(wav)
+        for path in (alone, loudest):
             path.unlink(missing_ok=True)
 
 
-def _convert(source: Path, wav: Path, info: AudioInfo, filters: list[str]) -> None:
+def _look_for_missing(end_s: float, info: AudioInfo, report: str, remark: Remark) -> None:
+    """Remark on what is missing of a file that could be decoded up to `end_s`, with this report of ffmpeg's."""
+    cut_off = _CUT_OFF.search(report) is not None
+    counted_s = info.counted_s or (cut_off and info.duration_s) or 0.0
+    if end_s < counted_s - TOLERANCE_S and counted_s < math.inf:
+        remark(f"{end_s:.0f} of {counted_s:.0f} s {IN_PART}")
+    elif cut_off or counted_s == math.inf:
+        remark(f"{end_s:.0f} s {IN_PART}, the end of the file is missing")
+
+
+_CUT_OFF = re.compile(r"(partial file|File ended prematurely)$", re.MULTILINE)
+"""What ffmpeg says of an MP4 whose tables name more than there is, and of a Matroska file cut in an element."""
+
+
+def _convert(source: Path, wav: Path, info: AudioInfo, filters: list[str]) -> str:
+    """Decode a file; returns ffmpeg's messages."""
     reading = ("-v", "error", "-y", "-i", str(source.absolute()), "-vn", "-sn", "-dn")
     reading += (*(("-af", ",".join(filters)) if filters else ()), *_AS_PCM)
     try:
         fits_in_memory = info.duration_s is not None and info.duration_s <= MAX_PYDUB_S and not filters
-        if not (fits_in_memory and _convert_with_pydub(source, reading, wav)):
-            _convert_with_ffmpeg(source, reading, wav)
+        done = _convert_with_pydub(source, reading, wav) if fits_in_memory else None
+        return (done or _convert_with_ffmpeg(source, reading, wav)).report
     except OSError as error:
-        raise _decoding_error(source, wav, str(error)) from error
+        raise _decoding_error(source, wav, str(error), MachineError) from error
 
 
 def _take_all(channels: int) -> str:
     """The filter that mixes channels whose places nobody knows, all alike."""
     return "pan=mono|c0=" + "+".join(f"{1 / channels:.6f}*c{number}" for number in range(channels))
+
+
+def _rms(samples: Wave) -> float:
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
 
 
 def _level(wav: Path) -> float:
@@ -201,12 +183,6 @@ def _level(wav: Path) -> float:
     for samples in read_blocks(wav, 1 << 20):
         total, count = total + float(np.square(samples, dtype=np.float64).sum()), count + len(samples)
     return float(np.sqrt(total / max(count, 1)))
-
-
-def _count_channels(stream: str) -> int:
-    """How many channels ffmpeg's line about a stream names, if it does not name what they stand for."""
-    found = re.search(r", (mono|stereo|(\d+) channels)\b", stream)
-    return 0 if found is None else int(found[2]) if found[2] else {"mono": 1, "stereo": STEREO}[found[1]]
 
 
 def count_samples(wav: Path) -> int:
@@ -248,6 +224,7 @@ def converted(
     start_s: float = 0.0,
     duration_s: float | None = None,
     info: AudioInfo | None = None,
+    remark: Remark | None = None,
 ) -> Iterator[Path]:
     """Give the WAV of a file, or of a stretch of it, in a folder of its own below `scratch`.
 
@@ -255,7 +232,7 @@ def converted(
     """
     with scratch.folder() as folder:
         wav = folder / "track.wav"
-        convert_to_wav(source, wav, start_s, duration_s, info)
+        convert_to_wav(source, wav, start_s, duration_s, info, remark)
         yield wav
 
 
@@ -274,10 +251,17 @@ def find_audio(root: Path) -> dict[str, Path]:
     for path in list_audio(root):
         files.setdefault(key_of(path.relative_to(root).as_posix()), []).append(path)
     if double := [paths for paths in files.values() if len(paths) > 1]:
-        named = "; ".join(" and ".join(map(str, paths)) for paths in double[:MAX_LISTED])
+        named = "; ".join(_name_all(paths) for paths in double[:MAX_LISTED])
         more = f"; and {len(double) - MAX_LISTED} more" if len(double) > MAX_LISTED else ""
         raise UsageError(f"{len(double)} tracks have several files each, keep one of them: {named}{more}")
     return {key: path for key, (path,) in sorted(files.items())}
+
+
+def _name_all(paths: Sequence[Path]) -> str:
+    names = [str(path) for path in paths]
+    if len({unicodedata.normalize("NFC", name) for name in names}) < len(names):
+        names = [ascii(name) for name in names]  # they differ in how an accented letter is spelled: nobody could see it
+    return " and ".join(names)
 
 
 def list_audio(root: Path) -> list[Path]:
@@ -292,36 +276,49 @@ def list_audio(root: Path) -> list[Path]:
     """
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder of audio files")
-    found: list[Path] = []
-    others: list[str] = []
-    unreadable: list[str] = []
+    found, unreadable, odd, others = list[Path](), list[str](), list[str](), list[str]()
+    for path in _walk(root, unreadable):
+        suffix = path.suffix.lower()
+        if not os.path.isfile(path):  # noqa: PTH113 (`Path.is_file` raises where a path is too long)
+            odd.append(path.name)
+        elif suffix in AUDIO_SUFFIXES:
+            found.append(path)
+        elif suffix not in COMPANIONS:
+            others.append(path.suffix or path.name)
+    for what, named in (
+        ("folders that cannot be read", unreadable),
+        ("links that lead nowhere, pipes and the like", odd),
+        ("files of other endings", others),
+    ):
+        if named:
+            listed = ", ".join(name[-MAX_NAME_LENGTH:] for name in sorted(set(named))[:MAX_LISTED])
+            log.warning("%s: passed over: %d %s (%s)", root, len(named), what, listed)
+    return sorted(found)
+
+
+def _walk(root: Path, unreadable: list[str]) -> Iterator[Path]:
+    """All that is below `root` but folders and what is hidden; adds folders that cannot be read to a list."""
     seen: set[tuple[int, int]] = set()
-    walk = os.walk(root, followlinks=True, onerror=lambda error: unreadable.append(error.filename))
-    for folder, below, names in walk:
+    for folder, below, names in os.walk(
+        root, followlinks=True, onerror=lambda error: unreadable.append(error.filename)
+    ):
         status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in seen:  # a link leads to where the search has been
             below.clear()
             continue
+        if len(Path(folder).relative_to(root).parts) > MAX_DEPTH:
+            unreadable.append(folder)
+            below.clear()
+            continue
         seen.add((status.st_dev, status.st_ino))
         visible = (name for name in below if not name.startswith("."))
-        below[:] = sorted(name for name in visible if not _leads_up(Path(folder, name), root))
-        for path in (Path(folder, name) for name in names if not name.startswith(".")):
-            if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
-                found.append(path)
-            elif path.suffix.lower() not in COMPANIONS:
-                others.append(path.suffix or path.name)
-    for count, what, named in (
-        (len(unreadable), "folders that cannot be read", unreadable),
-        (len(others), "files of other endings", sorted(set(others))),
-    ):
-        if count:
-            log.warning("%s: passed over: %d %s (%s)", root, count, what, ", ".join(named[:MAX_LISTED]))
-    return sorted(found)
+        below[:] = sorted(name for name in visible if not _leads_up(os.path.join(folder, name), root))  # noqa: PTH118
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
-def _leads_up(path: Path, root: Path) -> bool:
+def _leads_up(path: str, root: Path) -> bool:
     """Whether a link leads to a folder that has the searched one in it, such as ``/``."""
-    return path.is_symlink() and Path(os.path.realpath(root)).is_relative_to(os.path.realpath(path))
+    return os.path.islink(path) and Path(os.path.realpath(root)).is_relative_to(os.path.realpath(path))  # noqa: PTH114
 
 
 def key_of(relative_path: str) -> str:
@@ -341,25 +338,25 @@ def key_of(relative_path: str) -> str:
     return folder + slash + name
 
 
-_UNFIT_FOR_KEYS = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNFIT_FOR_KEYS = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|\.(?=npy/)")  # x.npy is the entry of x
 
 
 def _as_in_url(unfit: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in unfit[0].encode("utf-8", "surrogateescape"))
 
 
-def _convert_with_pydub(source: Path, reading: tuple[str, ...], wav: Path) -> bool:
-    """Return False where the file is longer than its header says, and too long for memory."""
+def _convert_with_pydub(source: Path, reading: tuple[str, ...], wav: Path) -> ffmpeg.Done | None:
+    """Return None where the file is longer than its header says, and too long for memory."""
     try:
         done = ffmpeg.run(*reading, "-f", "s16le", "-", max_bytes=round(MAX_PYDUB_S * ffmpeg.BYTES_PER_S))
     except ffmpeg.TooMuchError:
-        return False
+        return None
     _check(done, source, wav)
     # Samples, not a WAV: where pydub cannot read a WAV it starts an ffmpeg of its own, without bounds.
     samples = {"format": "raw", "sample_width": 2, "frame_rate": SAMPLE_RATE_HZ, "channels": 1}
     # Into memory first: on a full disk pydub would leave the WAV open.
     wav.write_bytes(_audio_segment().from_file(io.BytesIO(done.output), **samples).export(io.BytesIO(), "wav").read())
-    return True
+    return done
 
 
 @functools.cache
@@ -371,9 +368,11 @@ def _audio_segment() -> Any:
     return AudioSegment
 
 
-def _convert_with_ffmpeg(source: Path, reading: tuple[str, ...], wav: Path) -> None:
+def _convert_with_ffmpeg(source: Path, reading: tuple[str, ...], wav: Path) -> ffmpeg.Done:
     # From the root on: `run:1/a.wav` would be a protocol to ffmpeg, and `-tmp/a.wav` an option.
-    _check(ffmpeg.run(*reading, "-f", "wav", str(wav.absolute()), writes=wav), source, wav)
+    done = ffmpeg.run(*reading, "-f", "wav", str(wav.absolute()), writes=wav)
+    _check(done, source, wav)
+    return done
 
 
 def _trim_filters(start_s: float, duration_s: float | None) -> list[str]:
@@ -392,41 +391,37 @@ def _trim_filters(start_s: float, duration_s: float | None) -> list[str]:
 
 def _check(done: ffmpeg.Done, source: Path, wav: Path) -> None:
     if done.status != 0:
+        ffmpeg.check_opens(source)
         raise _decoding_error(source, wav, done.reason(source))
 
 
-def _decoding_error(source: Path, wav: Path, reason: str) -> AudioError | DiskFullError:
+def _decoding_error(source: Path, wav: Path, reason: str, kind: type[MoodError] = AudioError) -> MoodError:
     """The error of the track, or of the disk if that is full."""
     if "No space left" in reason or shutil.disk_usage(wav.parent).free == 0:
         return scratch_full(wav)
-    return AudioError(f"{source}: cannot be decoded ({reason})")
-
-
-def _parse_duration(match: re.Match[str] | None) -> float | None:
-    if match is None or match[1] is None:
-        return None
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
-
-
-def _parse_tag(text: str, name: str) -> str | None:
-    # Tags of the file or of its sound (in Ogg), not of a chapter or a cover. Each version of ffmpeg indents them
-    # otherwise.
-    parts = re.split(r"^(?= *(?:Input|Program|Chapter|Stream) #)", text, flags=re.MULTILINE)
-    ours = "".join(part for part in parts if re.match(r"Input| *Stream #\S+ Audio:", part))
-    match = re.search(rf"^ +{name}\s*: (.+)$", ours, re.MULTILINE | re.IGNORECASE)
-    return None if match is None else match[1].strip()[:MAX_TITLE_LENGTH]
+    return kind(f"{source}: cannot be decoded ({reason})")
 
 
 DEFAULT_DECODER = "pydub"
 _FRAMES_AT_ONCE = 1 << 18  # 6 s of CD sound, 2 MB
 _MAX_CHANNELS = 2  # how more of them are mixed is ffmpeg's knowledge
+_MAX_TAG_BYTES = 4_096  # after the sound of an MP3; of one with more, the other decoder looks whether it is sound
 _RATES_HZ = range(1_000, 1_000_000)  # from a header that says 1 Hz, 262,144 samples would become 17 GB
 
 Blocks = Generator[Wave, None, None]
-Decode = Callable[[Path, Scratch, int, int], Blocks]
 
 
-def decode_with_pydub(path: Path, scratch: Scratch, block: int, overlap: int = 0) -> Blocks:
+class Decode(Protocol):
+    """One of `DECODERS`."""
+
+    def __call__(  # noqa: D102
+        self, path: Path, scratch: Scratch, block: int, overlap: int = 0, remark: Remark | None = None
+    ) -> Blocks: ...
+
+
+def decode_with_pydub(
+    path: Path, scratch: Scratch, block: int, overlap: int = 0, remark: Remark | None = None
+) -> Blocks:
     """Yield a file as blocks that overlap; the WAV they are read from is gone after the last.
 
     Parameters
@@ -435,6 +430,8 @@ def decode_with_pydub(path: Path, scratch: Scratch, block: int, overlap: int = 0
     scratch : Scratch
     block, overlap : int
         Samples, see `read_blocks`, which also says what the blocks are.
+    remark : callable or None
+        As for `convert_to_wav`; called before the last block.
 
     Raises
     ------
@@ -443,11 +440,13 @@ def decode_with_pydub(path: Path, scratch: Scratch, block: int, overlap: int = 0
     DiskFullError
         The scratch folder has no room for it.
     """
-    with converted(path, scratch) as wav:
+    with converted(path, scratch, remark=remark) as wav:
         yield from read_blocks(wav, block, overlap)
 
 
-def decode_with_libsndfile(path: Path, scratch: Scratch, block: int, overlap: int = 0) -> Blocks:
+def decode_with_libsndfile(
+    path: Path, scratch: Scratch, block: int, overlap: int = 0, remark: Remark | None = None
+) -> Blocks:
     """Yield a file as blocks that overlap, decoded as they are asked for; see `decode_with_pydub`.
 
     A flaw of this decoder would be a flaw of this process: for files from strangers take the other.
@@ -459,21 +458,33 @@ def decode_with_libsndfile(path: Path, scratch: Scratch, block: int, overlap: in
     LimitError
         The file is longer than a day.
     """
-    soundfile, soxr = _libraries()
+    _libraries()
     if not path.is_file() or path.stat().st_size == 0:
         probe(path)  # says so
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(soundfile.SoundFile(os.fsencode(path)))
-        except soundfile.LibsndfileError:
-            file = None  # a format that it does not read, or not audio: the other decoder reads it or says why not
-        if file is not None and file.channels <= _MAX_CHANNELS and file.samplerate in _RATES_HZ:
-            try:
-                yield from cut(_resample(file, soxr), path, block, overlap)
-            except soundfile.LibsndfileError as error:
-                raise AudioError(f"{path}: cannot be decoded ({error.error_string.strip('. ')})") from error
+    yield from cut(_read_with_libsndfile(path, scratch, remark), path, block, overlap)
+
+
+class _LeftOverError(Exception):
+    """Something of a file is not for libsndfile."""
+
+
+def _read_with_libsndfile(path: Path, scratch: Scratch, remark: Remark | None) -> Iterator[Wave]:
+    """The sound as far as libsndfile reads it; what is left is the other decoder's, which also remarks on it."""
+    soundfile, soxr = _libraries()
+    taken = 0
+    with (
+        contextlib.suppress(OSError, soundfile.LibsndfileError, _LeftOverError),
+        path.open("rb") as raw,
+        soundfile.SoundFile(raw.fileno(), closefd=False) as file,
+    ):
+        if file.channels <= _MAX_CHANNELS and file.samplerate in _RATES_HZ:
+            for wave in _resample(file, soxr, path, raw):
+                yield wave
+                taken += len(wave)
             return
-    yield from decode_with_pydub(path, scratch, block, overlap)
+    for wave in decode_with_pydub(path, scratch, _FRAMES_AT_ONCE, remark=remark):
+        yield wave[taken:]
+        taken = max(0, taken - len(wave))
 
 
 DECODERS: dict[str, Decode] = {DEFAULT_DECODER: decode_with_pydub, "libsndfile": decode_with_libsndfile}
@@ -504,16 +515,37 @@ def _libraries() -> tuple[Any, Any]:
     return soundfile, soxr
 
 
-def _resample(file: Any, soxr: Any) -> Iterator[Wave]:
-    """The whole file at 16 kHz in one channel, as it comes."""
+def _resample(file: Any, soxr: Any, path: Path, raw: IO[bytes]) -> Iterator[Wave]:
+    """The whole file at 16 kHz in one channel, as it comes; `_LeftOverError` where it is not the whole."""
+    # Of a file that is shorter than its header says, libsndfile reads what is there and notes it in its log.
+    expected_s = math.inf if "(should be " in file.extra_info else file.frames / file.samplerate
+    if file.format == "OGG":
+        expected_s = ffmpeg.count_pages(path)
+    size = path.stat().st_size
     resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE_HZ, 1, "float32", "HQ")
-    last = False
+    frames, last = 0, False
     while not last:
         sound = file.read(_FRAMES_AT_ONCE, dtype="float32", always_2d=True)
-        last = len(sound) < _FRAMES_AT_ONCE
+        frames, last = frames + len(sound), len(sound) < _FRAMES_AT_ONCE
         mono = sound[:, 0] if sound.shape[1] == 1 else sound.sum(axis=1) * np.float32(1 / sound.shape[1])
+        if last:
+            # Of an MP3 it reads no more than it first guessed, or the first one's header says if there are several.
+            left = size - os.lseek(raw.fileno(), 0, os.SEEK_CUR) if file.format == "MP3" else 0
+            if frames / file.samplerate < expected_s - TOLERANCE_S or left > _MAX_TAG_BYTES:
+                raise _LeftOverError
+        if _cancels(sound, mono):
+            raise _LeftOverError
         # As with the 16 bits of the other decoder, what is louder than full scale is clipped. NaN would spread.
         yield np.clip(np.nan_to_num(resampler.resample_chunk(np.ascontiguousarray(mono), last=last)), -1, 1)
+
+
+def _cancels(sound: Wave, mono: Wave) -> bool:
+    """Whether channels, (samples, channels), cancel each other out: those of a song do so only if a block's do."""
+    mixed = _rms(mono)
+    if mixed >= CANCELLING:
+        return False
+    louder = max(map(_rms, sound.T))
+    return louder * CANCELLING >= mixed and louder > SILENCE
 
 
 def cut(waves: Iterable[Wave], path: Path, block: int, overlap: int = 0, max_s: float = ffmpeg.MAX_S) -> Iterator[Wave]:

@@ -1,4 +1,4 @@
-"""ffmpeg: where it is, and the one place that starts it.
+"""ffmpeg: where it is, the one place that starts it, and what it says of a file, or should.
 
 A file decides what ffmpeg does with it, and anybody may have made it. So every run may read that file alone (no
 playlist, no address, no movie whose sound lies elsewhere), only in formats and codecs of sound, and has limits on its
@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import functools
 import logging
+import math
 import os
 import re
 import selectors
@@ -18,12 +19,19 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from jamendo_mood.util import plaintext, process
-from jamendo_mood.util.errors import AudioError, CancelledError, UsageError
+from jamendo_mood.util.errors import (
+    AudioError,
+    CancelledError,
+    MachineError,
+    NoFileError,
+    NoSoundError,
+    UsageError,
+)
 
 FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,g722,gsm,iff,loas,matroska,mlp,mov,"
@@ -53,8 +61,13 @@ BYTES_PER_S = 32_000  # of 16 kHz mono in 16 bits, as which nearly everything co
 MAX_S = 24 * 3600.0
 MAX_BYTES = round(MAX_S * BYTES_PER_S)  #: what one run may write: a day of sound, 2.8 GB; a WAV ends at 4
 MEMORY_BYTES = 1 << 30  # decoding takes some 50 MB
+_NEEDED = ("mp3", "aac", "flac", "vorbis", "opus")
+"""Decoders that an ffmpeg on the PATH must have, whatever their variants are called: some builds lack the patented."""
+_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGXFSZ, signal.SIGILL})
+"""Signals that say something of the machine and not of a file: too little memory, a limit, another processor."""
 _KEPT_BYTES = 1 << 17  # of ffmpeg's messages: so much of the beginning, and of the end
 _MAX_REASON_LENGTH = 300
+MAX_TITLE_LENGTH = 500
 _POLL_S = 0.1
 
 _READING_A_FILE = (*("-protocol_whitelist", "file", "-format_whitelist", FORMATS), *("-codec_whitelist", CODECS))
@@ -89,6 +102,8 @@ class Done:
         useful = [line for line in lines if not _SAYS_NOTHING.match(line)]
         if any("Format not on whitelist" in line for line in useful):
             return "not a format of sound that is read here"
+        if any("moov atom not found" in line for line in useful):
+            return "its end is missing, and with it the tables of what is where: fetch it again"
         last = useful[-1] if useful else "no reason given"
         last = last.removeprefix(f"Error opening input file {path.absolute()}").strip(". :")
         return plaintext.show(last[:_MAX_REASON_LENGTH]) or "unknown format"
@@ -96,22 +111,28 @@ class Done:
 
 @functools.cache
 def find_ffmpeg() -> str:
-    """Path of ffmpeg: the one on the PATH if it starts, else the binary of the ``imageio-ffmpeg`` wheel.
+    """Path of ffmpeg: the one on the PATH, or the binary of the ``imageio-ffmpeg`` wheel.
+
+    The wheel's stands in where the other does not start, or lacks decoders of usual formats.
 
     Raises `UsageError` if neither is there, or starts.
     """
     on_path = shutil.which("ffmpeg")
-    broken = _why_broken(on_path) if on_path else ""
-    if on_path and not broken:
+    broken, lacking = _what_is_wrong(on_path) if on_path else ("", "")
+    if on_path and not broken and not lacking:
         return on_path
     import imageio_ffmpeg
 
     with contextlib.suppress(RuntimeError):
         own = str(imageio_ffmpeg.get_ffmpeg_exe())
-        if not _why_broken(own):
+        if not any(_what_is_wrong(own)):
             if broken:
                 log.warning("%s does not start (%s): %s is used instead", on_path, broken, own)
+            elif lacking:
+                log.warning("%s cannot decode %s: %s is used instead", on_path, lacking, own)
             return own
+    if on_path and not broken:
+        return on_path  # it can do something
     found = f"{on_path} does not start ({broken})" if broken else "no ffmpeg on the PATH"
     raise UsageError(
         f"{found}, and the imageio-ffmpeg package has none that does: install ffmpeg "
@@ -119,16 +140,22 @@ def find_ffmpeg() -> str:
     )
 
 
-def _why_broken(program: str) -> str:
-    """Why a program does not start; empty if it does."""
+def _what_is_wrong(program: str) -> tuple[str, str]:
+    """Why a program does not start, and which usual decoders it lacks; both empty if nothing is wrong."""
     try:
         done = subprocess.run(
-            [program, "-version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=GRACE_S, check=False
+            [program, "-hide_banner", "-decoders"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=GRACE_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return plaintext.show(str(error))
-    said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-    return plaintext.show(said[0][:_MAX_REASON_LENGTH]) if done.returncode else ""
+        return plaintext.show(str(error)), ""
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        return plaintext.show(said[0][:_MAX_REASON_LENGTH]), ""
+    return "", ", ".join(name for name in _NEEDED if name.encode() not in done.stdout)
 
 
 @contextlib.contextmanager
@@ -155,8 +182,8 @@ def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, max_bytes
     """Run ffmpeg to its end; its input is ``-`` (the bytes `fed`, samples of ours) or the absolute path of a file.
 
     `writes` is the file that it writes, if it does; there and to its standard output go at most `max_bytes`. Raises
-    `AudioError` if it takes longer than it may (see `GRACE_S`), `TooMuchError` if it writes more, `CancelledError` (see
-    `stopped_by`), and `UsageError` if there is no ffmpeg.
+    `AudioError` if it takes longer than it may (see `GRACE_S`), `MachineError` if it was killed from outside,
+    `TooMuchError` if it writes more, `CancelledError` (see `stopped_by`), and `UsageError` if there is no ffmpeg.
     """
     source = arguments[arguments.index("-i") + 1]
     command = [find_ffmpeg(), "-hide_banner", *_guard(arguments)]
@@ -169,7 +196,10 @@ def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, max_bytes
             talk.read_all(functools.partial(_check, talk, source, max_bytes, time.monotonic()))
         finally:
             child.kill()  # has no effect on one that has ended
-    return Done(child.returncode, bytes(talk.output), talk.report())
+    done = Done(child.returncode, bytes(talk.output), talk.report())
+    if -done.status in _FROM_OUTSIDE:
+        raise MachineError(f"{source}: {done.reason(Path(source))}: look for too little memory, or other limits")
+    return done
 
 
 def _guard(arguments: tuple[str, ...]) -> Iterator[str]:
@@ -254,3 +284,216 @@ class _Talk:
         except BrokenPipeError:
             return False
         return len(self._fed) > 0
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of a file says.
+
+    Attributes
+    ----------
+    codec : str
+        ffmpeg's name of the audio codec, such as ``mp3`` or ``pcm_s16le``.
+    duration_s : float or None
+        Seconds: an estimate for some formats, None where the header does not say.
+    title, artist : str or None
+    channels : int
+        How many; 0 if ffmpeg does not say.
+    placed : bool
+        Whether they stand for speakers, such as 5.1, so that ffmpeg knows how to mix them.
+    counted_s : float or None
+        Seconds that the container counts, infinite where it breaks off without saying of how many; None where there is
+        an estimate at best.
+    """
+
+    codec: str
+    duration_s: float | None
+    title: str | None
+    artist: str | None
+    channels: int = 0
+    placed: bool = True
+    counted_s: float | None = None
+
+
+def probe(path: Path) -> AudioInfo:
+    """Read codec, length, title and artist of an audio file.
+
+    This asks ffmpeg, since the ``imageio-ffmpeg`` wheel has no ffprobe.
+
+    Raises
+    ------
+    NoFileError
+        The file is missing, or cannot be opened.
+    AudioError
+        It is empty or not an audio file.
+    NoSoundError
+        There is no sound in it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise NoFileError(f"{path}: no such file")
+    if not path.is_file():
+        raise AudioError(f"{path}: a folder, a device or a pipe, not a file")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes)")
+    check_opens(path)
+    done = run("-i", str(path.absolute()))
+    # Metadata is indented by more, so no title is taken for this line.
+    length = re.search(r"^  Duration: (?:(\d+):(\d\d):(\d\d(?:\.\d+)?))?", done.report, re.MULTILINE)
+    streams = done.report[length.end() :] if length else ""
+    stream = re.search(r"^\s*Stream #.*?: Audio: (\w+).*$", streams, re.MULTILINE)
+    if stream is not None and re.search(r"\((drms|enca|aavd) /", stream[0]):
+        raise AudioError(f"{path}: protected against copying (DRM): only its shop's player can decode it")
+    if stream is None or stream[1] == "none":
+        if "Stream #" in streams:
+            raise NoSoundError(f"{path}: not a readable audio file (there is no sound in it)")
+        check_opens(path)
+        reason = "there is nothing in it" if length else done.reason(path)
+        raise AudioError(f"{path}: not a readable audio file ({reason})")
+    duration_s = _parse_duration(length)
+    channels, placed = _count_channels(stream[0])
+    return AudioInfo(
+        codec=stream[1],
+        duration_s=duration_s,
+        title=_parse_tag(done.report, "title"),
+        artist=_parse_tag(done.report, "artist"),
+        channels=channels,
+        placed=placed,
+        counted_s=_counted_s(path, done.report, streams, duration_s),
+    )
+
+
+def check_opens(path: Path) -> None:
+    """Raise `NoFileError` if a file may not be read, or its disk has gone, be it meanwhile."""
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise NoFileError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _counted_s(path: Path, report: str, streams: str, duration_s: float | None) -> float | None:
+    """See `AudioInfo`; of what ffmpeg says in `probe`."""
+    opened = re.search(r"^Input #0, (\w+)", report, re.MULTILINE)
+    form = opened[1] if opened else ""
+    if form in COUNTING:
+        return COUNTING[form](path)
+    film = re.search(r"Stream #\S+ Video: (?!.*\(attached pic\))", streams)  # which may last longer than its sound
+    # Where an MP3 was cut, neither the frames nor the bytes are as many as its first frame says.
+    counts = form in _COUNTED or (form == "mp3" and "filesize and duration do not match" in report)
+    if duration_s is None or not counts or film or "Estimating duration" in report:
+        return None
+    start = re.search(r"^  Duration: .*, start: (\d+\.\d+)", report, re.MULTILINE)  # which Matroska counts as well
+    return duration_s - (float(start[1]) if start else 0.0)
+
+
+_COUNTED = frozenset({"aiff", "ape", "au", "flac", "matroska", "mov", "tak", "tta", "wv"})
+"""Demuxers of containers that count their samples, or have tables of them."""
+
+
+def _parse_duration(match: re.Match[str] | None) -> float | None:
+    if match is None or match[1] is None:
+        return None
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+
+
+def _parse_tag(text: str, name: str) -> str | None:
+    # Tags of the file or of its sound (in Ogg), not of a chapter or a cover. Each version of ffmpeg indents them
+    # otherwise.
+    parts = re.split(r"^(?= *(?:Input|Program|Chapter|Stream) #)", text, flags=re.MULTILINE)
+    ours = "".join(part for part in parts if re.match(r"Input| *Stream #\S+ Audio:", part))
+    match = re.search(rf"^ +{name}\s*: (.+)$", ours, re.MULTILINE | re.IGNORECASE)
+    return None if match is None else match[1].strip()[:MAX_TITLE_LENGTH]
+
+
+def _count_channels(stream: str) -> tuple[int, bool]:
+    """How many channels ffmpeg's line about a stream names, and whether it names what they stand for."""
+    names = "|".join(_LAYOUTS)
+    found = re.search(rf" Hz, (?:(\d+) channels|({names})|(\d+\.\d+(?:\.\d+)?))\b", stream)
+    if found is None:
+        return 0, True
+    if found[1]:
+        return int(found[1]), int(found[1]) <= 2
+    return _LAYOUTS[found[2]] if found[2] else sum(map(int, found[3].split("."))), True
+
+
+_LAYOUTS = {"mono": 1, "stereo": 2, "downmix": 2, "quad": 4, "hexagonal": 6, "cube": 8, "octagonal": 8}
+"""Layouts of channels that are not a number of them, such as 5.1."""
+
+
+MAX_PAGES = 1_000_000  # of an Ogg file: some five hours of the smallest
+_MAX_CHUNKS = 1_000  # of a WAV
+_UNKNOWN_BYTES = 0x7FFF_0000  # and more: what writers that cannot go back put into a WAV's header
+_START_S = 2.0  # no page of sound lasts longer; a stream whose first one ends later was joined in its middle
+
+
+def count_pages(path: Path) -> float:
+    """Seconds of sound by the pages of an Ogg file; infinite if it ends within one.
+
+    A chain, such as a recording of a radio, has one stream after the other, of which ffmpeg names the last and decodes
+    those that are like the first. The pages: RFC 3533, section 6.
+    """
+    total_s, spans, size = 0.0, dict[bytes, tuple[int, int, int]](), path.stat().st_size
+    with path.open("rb") as file:
+        for _ in range(MAX_PAGES):
+            head = file.read(27)
+            if not head.startswith(b"OggS"):
+                break
+            lengths = file.read(head[26]) if len(head) == 27 else b""
+            end = file.tell() + sum(lengths)
+            if len(head) < 27 or len(lengths) < head[26] or end > size:
+                return math.inf
+            serial, position = head[14:18], int.from_bytes(head[6:14], "little", signed=True)
+            if head[5] & 2:  # it begins a stream, beside others or after them
+                if any(last for _, _, last in spans.values()):
+                    total_s, spans = total_s + _last_s(spans), {}
+                if rate := _rate_of(file.read(sum(lengths))):
+                    spans[serial] = (rate, 0, 0)
+            elif serial in spans and position > 0:
+                rate, first, last = spans[serial]
+                late = not last and position > _START_S * rate
+                spans[serial] = (rate, position if late else first, position)
+            file.seek(end)
+    return total_s + _last_s(spans)
+
+
+def _last_s(spans: Mapping[bytes, tuple[int, int, int]]) -> float:
+    """The longest of streams that last at the same time, each with its rate, first and last position."""
+    return max(((last - first) / rate for rate, first, last in spans.values()), default=0.0)
+
+
+def _rate_of(packet: bytes) -> int:
+    """Positions a second of a stream that begins with this packet; 0 if it is not of sound, or unknown."""
+    if packet.startswith(b"OpusHead"):
+        return 48_000
+    if packet.startswith(b"\x7fFLAC"):
+        return int.from_bytes(packet[27:30], "big") >> 4
+    starts = {b"\x01vorbis": 12, b"Speex   ": 36}
+    return next(
+        (int.from_bytes(packet[at : at + 4], "little") for name, at in starts.items() if packet.startswith(name)), 0
+    )
+
+
+def count_chunk(path: Path) -> float | None:
+    """Seconds of sound by the header of a WAV that is shorter than that; None of one that is not.
+
+    ffmpeg goes by what is there.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(12)[:4] != b"RIFF":
+            return None
+        rate = 0  # in bytes
+        for _ in range(_MAX_CHUNKS):
+            name, length = file.read(4), int.from_bytes(file.read(4), "little")
+            if name == b"data":
+                cut = size < file.tell() + length and length < _UNKNOWN_BYTES
+                return length / rate if cut and rate else None
+            body = file.read(16) if name == b"fmt " else b""
+            rate = int.from_bytes(body[8:12], "little") if body else rate
+            file.seek(length - len(body) + length % 2, os.SEEK_CUR)
+    return None
+
+
+COUNTING: dict[str, Callable[[Path], float | None]] = {"ogg": count_pages, "wav": count_chunk}
+"""By demuxer."""

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio import decoding
-from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, AudioInfo, Wave
+from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
+from jamendo_mood.audio.ffmpeg import AudioInfo
 from jamendo_mood.util.errors import TooShortError, UsageError
 from jamendo_mood.util.figures import Picture, empty_axes
 from jamendo_mood.util.files import Scratch
@@ -168,7 +169,7 @@ def compute(
 
     The start is rounded to 10 ms, so that the frames of a stretch, which are those that lie wholly within it, are
     frames of the whole. Of at most `columns` columns, each has the mean of as many neighbouring frames; None is a
-    column for each frame. `info` is what `decoding.probe` says of the file; None asks it.
+    column for each frame. `info` is what `ffmpeg.probe` says of the file; None asks it.
 
     Raises `AudioError` if it cannot be decoded, `TooShortError` if there are less than 25 ms of sound, and `UsageError`
     if the stretch or `columns` is out of range, or the file ends before the stretch.

@@ -18,6 +18,7 @@ from jamendo_mood.datasets import load_dataset
 from jamendo_mood.datasets.jamendo import QUALITIES, read_list, read_tracks
 from jamendo_mood.embedders.engines import ENGINES
 from jamendo_mood.embedders.registry import Embedder, EmbedderOptions, EmbedderSpec, load_embedder
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.files import remove_drafts
 from jamendo_mood.util.plaintext import TrackProgress, say
@@ -58,7 +59,9 @@ def _add_extract(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tracks", type=Path, metavar="TSV", help="only the tracks of this table (MTG's TSV)")
     parser.add_argument("--shard", type=shared.shard, metavar="I/N", help="only part I of N, the same on every machine")
     parser.add_argument("--limit", type=shared.positive, metavar="N", help="only the first N of these tracks")
-    parser.add_argument("--retry-failed", action="store_true", help="try tracks again that failed in earlier runs")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="try tracks again that failed, or of which a part was missing"
+    )
     parser.add_argument(
         "--scratch", type=Path, metavar="DIR", help="where WAVs live for a moment (default: temp folder)"
     )
@@ -331,10 +334,20 @@ def print_extraction(report: ExtractReport, missing: list[str], store: Path | st
         f"{store}: {report.done} tracks embedded, {report.skipped} were there already, {len(report.failed)} failed; "
         f"{report.audio_s / 60:.1f} min of sound in {report.wall_s:.1f} s{speed}"
     )
-    if report.failed:
-        lines = [f"  {key}: {error}" for key, error in report.failed.items()]
-        listed = store / "failures.tsv" if isinstance(store, Path) else f"{store}/_failures/"
-        shared.print_list(f"failed, see {listed}; --retry-failed tries them again:", lines)
+    listed = store / "failures.tsv" if isinstance(store, Path) else f"{store}/_failures/"
+    for heading, unrecorded in (
+        (f"failed, see {listed}; --retry-failed tries them again:", False),
+        ("failed for now; the same command tries them again:", True),
+    ):
+        lines = [
+            f"  {key}: {error}" for key, error in report.failed.items() if (key in report.unrecorded) == unrecorded
+        ]
+        if lines:
+            shared.print_list(heading, lines)
+    if report.remarks:
+        lines = [f"  {key}: {remark}" for key, remark in report.remarks.items()]
+        said = f"{plaintext.count(len(lines), 'track')} with a remark"
+        shared.print_list(f"{said}; --retry-failed embeds those again of which a part is missing:", lines)
     if missing:
         shared.print_list(f"{len(missing)} tracks of the table have no audio file:", [f"  {key}" for key in missing])
 

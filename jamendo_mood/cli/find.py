@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jamendo_mood.audio.decoding import SILENT
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
@@ -15,7 +16,7 @@ from jamendo_mood.library import mood_log
 from jamendo_mood.tagging import emotions
 from jamendo_mood.tagging.emotions import Place, place_of
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import AudioError, StoreError, UsageError
+from jamendo_mood.util.errors import AudioError, NoSoundError, StoreError, UsageError
 from jamendo_mood.util.files import write_output
 
 if TYPE_CHECKING:
@@ -219,6 +220,8 @@ def _embed(path: Path, store: EmbeddingStore, arguments: argparse.Namespace) -> 
     (result,) = embed_files({path.name: path}, embedder)
     if result.frames is None:
         raise AudioError(result.error)
+    if SILENT in result.remark:
+        raise NoSoundError(f"{path}: {SILENT}, which is like nothing")
     mean: Array = result.frames.mean(axis=0)
     return mean
 

@@ -127,6 +127,8 @@ def _print_targets(prediction: Prediction, count: int) -> None:
     minutes, seconds = divmod(round(prediction.duration_s), 60)
     heading = f"{prediction.source}  {named}  ({minutes}:{seconds:02d})".replace("    ", "  ")
     _print_wrapped(plaintext.show(heading), plaintext.BOLD)
+    if prediction.remark:
+        _print_wrapped(plaintext.show(f"  ({prediction.remark})"))
     *_, decides = KINDS[prediction.kind].columns
     for target, score, decided in prediction.top(count):
         grade = prediction.grade(target)
@@ -240,7 +242,7 @@ def _draw_folder(arguments: argparse.Namespace) -> int:
 
 def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Scratch) -> Spectrogram:
     """Write the picture of one file, and return what it shows."""
-    info = decoding.probe(source)
+    info = ffmpeg.probe(source)
     start_s, duration_s = arguments.start or 0.0, arguments.duration
     if arguments.start is None and duration_s is None:
         start_s, duration_s = spectrograms.default_stretch(info.duration_s)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,8 @@ def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
 
 def read_table(path: Path) -> Table:
     """Read the cells of a table; empty lines are skipped."""
-    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
+    # In one Unicode form: a tag in two spellings would be two tags.
+    text = unicodedata.normalize("NFC", read_text(path)).replace("\r\n", "\n").replace("\r", "\n")
     first, _, _ = text.partition("\n")
     delimiter = next((sign for sign in DELIMITERS if "path" in _split_header(first, sign)), ",")
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)

@@ -31,7 +31,7 @@ from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.figures import Picture
-from jamendo_mood.util.files import read_table, write_atomically
+from jamendo_mood.util.files import read_table, write_output
 from jamendo_mood.util.plaintext import count
 
 if TYPE_CHECKING:
@@ -86,10 +86,10 @@ class Scores:
     def save(self, folder: Path | str) -> None:
         """Write ``scores.json`` and ``per_target.csv``."""
         text = json.dumps(self.to_json(), indent=2) + "\n"
-        write_atomically(Path(folder) / "scores.json", text.encode())
+        write_output(Path(folder) / "scores.json", text.encode())
         table, names = self.table(), KINDS[self.kind].target
         rows = table.assign(**{names: table[names].map(plaintext.cell)}).to_csv(index=False)
-        write_atomically(Path(folder) / "per_target.csv", rows.encode())
+        write_output(Path(folder) / "per_target.csv", rows.encode())
 
 
 @dataclass(frozen=True)
@@ -285,10 +285,10 @@ def save_mediaeval(
     paths = []
     for name, array in arrays.items():
         paths.append(folder / f"{name}.npy")
-        write_atomically(paths[-1], functools.partial(np.save, arr=array))
+        write_output(paths[-1], functools.partial(np.save, arr=array))
     lines = "".join(f"{tag}\t{threshold!r}\n" for tag, threshold in zip(tags, thresholds.tolist(), strict=True))
     paths.append(folder / "thresholds.txt")
-    write_atomically(paths[-1], lines.encode())
+    write_output(paths[-1], lines.encode())
     return paths
 
 
@@ -343,7 +343,7 @@ def save_report(evaluation: Evaluation, folder: Path | str, *, title: str, facts
     page = write_page(evaluation, title, facts)
     path = Path(folder) / REPORT_NAME
     # A folder's name may be no Unicode, which a page can't hold.
-    write_atomically(path, page.encode("utf-8", "replace"))
+    write_output(path, page.encode("utf-8", "replace"))
     return path
 
 

@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ from jamendo_mood.store.embedding_store import (
     parse_entry,
     parse_manifest,
 )
-from jamendo_mood.util.errors import AudioError, MoodError, StoreError, UsageError
+from jamendo_mood.util.errors import AudioError, MoodError, NoFileError, StoreError, UsageError
 from jamendo_mood.util.files import Scratch, brief, is_disk_full, remove_drafts, scratch_full
 
 FAILURES_FOLDER = "_failures"
@@ -173,10 +173,14 @@ class ObjectStore(Mapping[str, Array]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def add(self, key: str, frames: Array) -> None:
+    def add(self, key: str, frames: Array, remark: str = "") -> None:
         """Write the embedding of a track, as `EmbeddingStore.add` does."""
         check_frames(frames, self.spec.dim, f"{self.url}/{key}.npy")
-        self._write(self._path(key), b"".join(encode_entry(key, frames, self.spec)))
+        self._write(self._path(key), b"".join(encode_entry(key, frames, self.spec, remark)))
+
+    def remarks(self, _: Iterable[str]) -> dict[str, str]:
+        """None: each is in its object, and all of those would have to be fetched. A copy on disk tells them."""
+        return {}
 
     def failures(self) -> dict[str, str]:
         """The tracks that could not be embedded, and why."""
@@ -238,7 +242,7 @@ def _fetch(url: str, path: Path, stop: threading.Event, waits_s: tuple[float, ..
             system.get_file(source, str(path))
             return None
         except FileNotFoundError:
-            return AudioError(f"{url}: no such file")
+            return NoFileError(f"{url}: no such file")
         except Exception as error:  # every kind of storage has errors of its own
             if is_disk_full(error):
                 return scratch_full(path)
@@ -330,13 +334,17 @@ class Worker:
         """Embed tracks into the store; with `tried`, those that are there already are not done again."""
         self._store = self._store or open_store(self._store_root, self._embedder.spec)
         there = [key for key in tracks if tried and key in self._store]
-        results = [TrackResult(key, None, self._store.spec.duration_s(len(self._store[key]))) for key in there]
+        remarks = self._store.remarks(there)
+        results = [
+            TrackResult(key, None, self._store.spec.duration_s(len(self._store[key])), remark=remarks.get(key, ""))
+            for key in there
+        ]
         missing = {key: source for key, source in tracks.items() if key not in there}
         stream = replace(self._config.stream, feed=lambda _, scratch: fetched(missing, scratch))
         with contextlib.closing(embed_files({}, self._embedder, stream)) as embedded:
             for result in embedded:
                 if result.frames is not None:
-                    self._store.add(result.key, result.frames)
+                    self._store.add(result.key, result.frames, result.remark)
                 error = _rename(result.error, tracks[result.key])
                 results.append(replace(result, frames=None, error=error, cause=None))
         return results

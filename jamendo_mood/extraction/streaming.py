@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
 import zlib
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,15 @@ import numpy.typing as npt
 from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec, pad_to_window
-from jamendo_mood.util.errors import DataError, DiskFullError, MoodError, NetworkError, UsageError
+from jamendo_mood.util.errors import (
+    DataError,
+    DiskFullError,
+    MachineError,
+    MoodError,
+    NetworkError,
+    NoFileError,
+    UsageError,
+)
 from jamendo_mood.util.files import Scratch
 
 BLOCK_FRAMES = 64  # windows a block: about a minute of sound, 4 MB
@@ -95,7 +104,7 @@ class StreamConfig:
 class TrackResult:
     """The result of one track: float32 `frames` (frames, dim), or None, an `error` message and the exception.
 
-    `peak` is the largest amplitude of its sound, of 1.
+    `remark` says what is wrong with its sound all the same: it is silent, a part of it is missing, or a channel.
     """
 
     key: str
@@ -103,7 +112,7 @@ class TrackResult:
     duration_s: float
     error: str = ""
     cause: Exception | None = None
-    peak: float = 1.0
+    remark: str = ""
 
 
 def embed_files(
@@ -138,7 +147,7 @@ class Chunk:
     key: str
     inputs: Array | None = None
     duration_s: float = 0.0
-    peak: float = 0.0
+    remark: str = ""
     last: bool = False
     error: Exception | None = None
 
@@ -150,8 +159,9 @@ def decode(
 
     AudioError if it cannot be decoded. Of `config` only the decoder and what alters the sound count.
     """
-    with _sound_of(key, path, scratch, config or StreamConfig(), *blocks_of(embedder)) as waves:
-        yield from apply_frontend(key, waves, embedder)
+    remarks: list[str] = []
+    with _sound_of(key, path, scratch, config or StreamConfig(), *blocks_of(embedder), remarks.append) as waves:
+        yield from apply_frontend(key, waves, embedder, remarks)
 
 
 def blocks_of(embedder: Embedder) -> tuple[int, int]:
@@ -162,29 +172,37 @@ def blocks_of(embedder: Embedder) -> tuple[int, int]:
     return (BLOCK_FRAMES - 1) * hop + max(window, hop), max(0, window - hop)
 
 
-def apply_frontend(key: str, waves: Iterable[Wave], embedder: Embedder) -> Iterator[Chunk]:
-    """Turn the sound of a track, in blocks as `blocks_of` says, into inputs of the network."""
+def apply_frontend(key: str, waves: Iterable[Wave], embedder: Embedder, remarks: Sequence[str] = ()) -> Iterator[Chunk]:
+    """Turn the sound of a track, in blocks as `blocks_of` says, into inputs of the network.
+
+    The last chunk says what was remarked on until then, and whether all was silence.
+    """
     window, (_, overlap) = embedder.window_samples, blocks_of(embedder)
-    samples, peak = 0, 0.0
+    samples, lowest, highest = 0, math.inf, -math.inf
     for wave in waves:
         first = samples == 0
-        peak = max(peak, float(np.abs(wave).max(initial=0)))
+        lowest, highest = (
+            min(lowest, float(wave.min(initial=math.inf))),
+            max(highest, float(wave.max(initial=-math.inf))),
+        )
         samples += len(wave) - (0 if first else overlap)
         if first and len(wave) < window:
             log.warning("%s: shorter than %.2f s, padded with silence", key, window / SAMPLE_RATE_HZ)
         if first or (len(wave) >= window and embedder.spec.hop_s is not None):
             yield Chunk(key, embedder.frontend(pad_to_window(wave, window)))
-    yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ, peak=peak)
+    # A constant is not heard either.
+    remark = "; ".join([*remarks, *([decoding.SILENT] if (highest - lowest) / 2 < decoding.SILENCE else [])])
+    yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ, remark=remark)
 
 
 @contextlib.contextmanager
 def _sound_of(
-    key: str, path: Path, scratch: Scratch, config: StreamConfig, block: int, overlap: int
+    key: str, path: Path, scratch: Scratch, config: StreamConfig, block: int, overlap: int, remark: decoding.Remark
 ) -> Iterator[Iterator[Wave]]:
     """The blocks of a file, altered if the config says so."""
     read = decoding.DECODERS[config.decoder]
     size = (block, overlap) if config.alter is None else (STRETCH_SAMPLES, 0)
-    with contextlib.closing(read(path, scratch, *size)) as waves:
+    with contextlib.closing(read(path, scratch, *size, remark=remark)) as waves:
         yield waves if config.alter is None else decoding.cut(config.alter(key, waves), path, block, overlap)
 
 
@@ -237,7 +255,7 @@ class _Assembly:
         for key in [key for key in self._ended if key not in busy]:
             frames, last = np.concatenate(self._outputs.pop(key)), self._ended.pop(key)
             error = None if np.isfinite(frames).all() else DataError(_NOT_FINITE)
-            yield TrackResult(key, None if error else frames, last.duration_s, str(error or ""), error, last.peak)
+            yield TrackResult(key, None if error else frames, last.duration_s, str(error or ""), error, last.remark)
 
     def _run(self) -> None:
         """One batch: take rows from the front, pad if they are too few, give the results to their tracks."""
@@ -339,30 +357,40 @@ class ExtractReport:
     audio_s: float = 0.0  # seconds of sound embedded
     wall_s: float = 0.0  # seconds it took
     unexpected: int = 0  # errors in a row that are no fault of a file
+    remarks: dict[str, str] = field(default_factory=dict)  # on tracks that are embedded, also on those skipped
+    unrecorded: set[str] = field(default_factory=set)  # failed tracks that the next run tries again
 
     def count(self, result: TrackResult, store: Store) -> None:
         """Count one more track; a failure goes into the store's list too, if it is the file's own.
 
-        What is no fault of the file (a bug, a broken installation) is tried again by the next run.
+        What is no fault of the file (a bug, a broken installation, too little memory) is tried again by the next run,
+        and so is a file that is gone or may not be read.
 
         Raises
         ------
         UsageError
             It was the third of those in a row.
         """
-        own = result.cause is None or isinstance(result.cause, MoodError)
+        own = result.cause is None or (
+            isinstance(result.cause, MoodError) and not isinstance(result.cause, MachineError)
+        )
         self.unexpected = 0 if own else self.unexpected + 1
         if not result.error:
             self.done += 1
             self.audio_s += result.duration_s
+            if result.remark:
+                self.remarks[result.key] = result.remark
             return
         self.failed[result.key] = result.error
-        if own:
+        if own and not isinstance(result.cause, NoFileError):
             store.record_failure(result.key, result.error)
-        elif self.unexpected >= MAX_UNEXPECTED:
+            return
+        self.unrecorded.add(result.key)
+        if self.unexpected >= MAX_UNEXPECTED:
+            what = "" if isinstance(result.cause, MoodError) else f"{type(result.cause).__name__}: "
             raise UsageError(
                 f"{self.unexpected} tracks in a row failed by what is no fault of theirs, the last {result.key} "
-                f"({type(result.cause).__name__}: {result.error}); none of these is recorded as failed"
+                f"({what}{result.error}); none of these is recorded as failed"
             ) from result.cause
 
 
@@ -372,7 +400,8 @@ class Store(Protocol):
     spec: EmbedderSpec
 
     def __contains__(self, key: object) -> bool: ...
-    def add(self, key: str, frames: Array) -> None: ...  # noqa: D102
+    def add(self, key: str, frames: Array, remark: str = "") -> None: ...  # noqa: D102
+    def remarks(self, keys: Iterable[str]) -> dict[str, str]: ...  # noqa: D102
     def failures(self) -> dict[str, str]: ...  # noqa: D102
     def record_failure(self, key: str, error: str) -> None: ...  # noqa: D102
     def forget_failures(self, keys: set[str]) -> None: ...  # noqa: D102
@@ -397,7 +426,7 @@ def extract(
     store : EmbeddingStore
     config : StreamConfig or None
     retry_failed : bool
-        Try tracks again that are in the store's list of failures.
+        Try tracks again that are in the store's list of failures, or of which only a part could be decoded.
     on_track : callable
         Called after each track that this run tried.
 
@@ -419,7 +448,7 @@ def extract(
     with contextlib.closing(embed_files(pending, embedder, config)) as results:
         for result in results:
             if result.frames is not None:
-                store.add(result.key, result.frames)
+                store.add(result.key, result.frames, result.remark)
             report.count(result, store)
             on_track(result)
     report.wall_s = time.perf_counter() - started
@@ -432,10 +461,13 @@ def select_pending(
     """The tracks that a run is to embed, and the report that it begins with.
 
     `there` has the keys that are done: it is the store itself, or a set where looking up each key would be slow.
-    `retry_failed` takes the tracks out of the store's list of failures.
+    `retry_failed` takes the tracks out of the store's list of failures, and does those again that are there in part.
     """
-    pending = {key: file for key, file in tracks.items() if key not in there}
+    remarks = store.remarks(key for key in tracks if key in there)
+    again = {key for key, remark in remarks.items() if retry_failed and decoding.IN_PART in remark}
+    pending = {key: file for key, file in tracks.items() if key not in there or key in again}
     report = ExtractReport(skipped=len(tracks) - len(pending))
+    report.remarks.update((key, remark) for key, remark in remarks.items() if key not in again)
     earlier = {key: error for key, error in store.failures().items() if key in pending}
     if retry_failed and earlier:
         store.forget_failures(set(earlier))

@@ -134,7 +134,7 @@ def forget(path: Path | None = None) -> bool:
     """
     path = default_path() if path is None else path
     try:
-        path.unlink()
+        Path(os.path.realpath(path)).unlink()  # if it is a link, what was remembered is where it leads
     except FileNotFoundError:
         return False
     except OSError as error:

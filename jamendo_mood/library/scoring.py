@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from jamendo_mood.audio.decoding import SILENT
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.data import check_finite
 from jamendo_mood.training.model import Tagger
@@ -40,7 +41,8 @@ class Scored:
 
     keys: tuple[str, ...]  #: the n tracks
     stamps: npt.NDArray[np.int64]  #: int64 (n,): when each embedding was written, in nanoseconds
-    means: Array  #: float32 (n, dim): the mean of each embedding over its frames
+    #: float32 (n, dim): the mean of each embedding over its frames; NaN for a track that the store knows to be silent
+    means: Array
     scores: Array  #: float32 (n, targets): range [0, 1], or on the scale of values; no columns without a tagger
 
     def select(self, rows: list[int]) -> Scored:
@@ -100,17 +102,20 @@ def _nothing(store: EmbeddingStore, tagger: Tagger | None) -> Scored:
 
 
 def _score(store: EmbeddingStore, tagger: Tagger | None, stamps: dict[str, int]) -> Scored:
-    tracks = []
+    tracks, means = [], []
     for key in stamps:
         try:
-            tracks.append(store[key])
+            entry = store.read(key)
         except KeyError:
             raise StoreError(f"{store.root}: track {key} was deleted while it was scored; start again") from None
-        check_finite(key, tracks[-1])
+        check_finite(key, entry.frames)
+        tracks.append(entry.frames)
+        mean = entry.frames.mean(axis=0)
+        means.append(np.full_like(mean, np.nan) if SILENT in entry.remark else mean)
     return Scored(
         tuple(stamps),
         np.array(list(stamps.values()), np.int64),
-        np.stack([frames.mean(axis=0) for frames in tracks]),
+        np.stack(means),
         np.zeros((len(tracks), 0), np.float32) if tagger is None else tagger.score_tracks(tracks),
     )
 

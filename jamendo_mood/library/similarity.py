@@ -6,6 +6,7 @@ With as many tracks as MTG-Jamendo has, a query is one pass over small arrays; i
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import decoding
+from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.library.scoring import OnProgress, score_store
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.emotions import place_of
@@ -29,6 +30,8 @@ RELIANCE = {"good": 1.0, "fair": 1.0, "weak": 0.25, "unknown": 0.25}
 """How much a tag counts in a query, by its grade: little if the tagger hardly does better than guessing."""
 
 _DIAGONAL = 2 * np.sqrt(2)  # of the plane
+
+log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
@@ -213,10 +216,10 @@ class Library:
         return found
 
     def row(self, key: str) -> int:
-        """The index of a track in `keys`; `UsageError` if it is not there."""
-        if key not in self._row_of:
+        """The index of a track in `keys`, in either Unicode form; `UsageError` if it is not there."""
+        if _nfc(key) not in self._row_of:
             raise UsageError(f"{key}: no such track among the {len(self)} of the library")
-        return self._row_of[key]
+        return self._row_of[_nfc(key)]
 
     def _closeness(self, point: Points) -> Array:
         if self.plane is None:
@@ -232,7 +235,7 @@ class Library:
         return [self._found(row, float(fit[row])) for row in order.tolist() if row not in unwanted][:count]
 
     def _rows(self, keys: Collection[str]) -> list[int]:
-        return list({self._row_of[key] for key in keys if key in self._row_of})
+        return list({self._row_of[key] for key in map(_nfc, keys) if key in self._row_of})
 
     def _found(self, row: int, fit: float) -> Found:
         key, scores = self.keys[row], self.scores[row]
@@ -242,7 +245,7 @@ class Library:
 
     @functools.cached_property
     def _row_of(self) -> dict[str, int]:
-        return {key: row for row, key in enumerate(self.keys)}
+        return {_nfc(key): row for row, key in enumerate(self.keys)}
 
     @functools.cached_property
     def _scale(self) -> tuple[Array, Array]:
@@ -275,12 +278,21 @@ def open_library(
     Raises
     ------
     UsageError
-        The store is empty, its embedder is not the tagger's, or there is no such folder.
+        The store is empty or all silent, its embedder is not the tagger's, or there is no such folder.
     DataError
         An embedding holds NaN or infinity.
     """
     found = {} if audio_dir is None else decoding.find_audio(audio_dir)
     scored = score_store(store, tagger, on_progress)
+    silent = np.isnan(scored.means).any(axis=1)
+    if silent.any():
+        first = scored.keys[int(silent.argmax())]
+        log.warning(
+            "%s: %s left out, such as %s", store.root, plaintext.count(int(silent.sum()), "silent track"), first
+        )
+        scored = scored.select(np.flatnonzero(~silent).tolist())
+        if not scored.keys:
+            raise UsageError(f"{store.root}: all tracks are silent")
     targets = () if tagger is None else tagger.task.targets
     return Library(
         keys=scored.keys,
@@ -289,7 +301,7 @@ def open_library(
         means=scored.means,
         va=None if tagger is None else place_of(tagger.task, tagger.thresholds, scored.scores),
         grades=() if tagger is None else tagger.grades,
-        files={key: file for key in scored.keys if (file := found.get(unicodedata.normalize("NFC", key)))},
+        files={key: file for key in scored.keys if (file := found.get(_nfc(key)))},
         scale=None if tagger is None else tagger.task.scale,
         length_of=functools.partial(_measure, store),
     ).prepare()
@@ -339,7 +351,12 @@ def find_target(name: str, targets: Sequence[str]) -> int:
 
 
 def _plain(name: str) -> str:
-    return name.strip().lower().removesuffix(" music")
+    return _nfc(name).strip().lower().removesuffix(" music")
+
+
+def _nfc(name: str) -> str:
+    """A name as it is compared: a Mac's file names spell an accented letter otherwise than its keyboard."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _dot(table: Array, row: Array) -> Array:
@@ -377,7 +394,7 @@ def _describe(track: Found) -> Found:
     if track.file is None:
         return track
     try:
-        info = decoding.probe(track.file)
+        info = ffmpeg.probe(track.file)
     except (MoodError, OSError):  # a missing file must not hide the other tracks
         return track
     # What was decoded counts: a header's length may be an estimate.

@@ -1,13 +1,15 @@
 """The store: one ``.npy`` a track, and a manifest that says what made them.
 
 ``DIR/48/948.npy`` is the truth: float32 (frames, dim), complete as soon as its name exists. After the array, where
-numpy does not look, come two lines: JSON with the track's key and the embedder's spec, and the SHA-256 of all before.
+numpy does not look, come two lines: JSON with the track's key, the embedder's spec and what else is to be known of the
+track (a remark, such as "6 of 12 s could be decoded"; most have none), and the SHA-256 of all before.
 ``store.json`` holds the embedder's spec, ``failures.tsv`` the tracks that could not be embedded. ``frames.npy`` and
 ``index.tsv`` are copies of the embeddings packed for fast reading; they may be deleted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -15,7 +17,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -168,7 +170,7 @@ class EmbeddingStore(Mapping[str, Array]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def add(self, key: str, frames: Array) -> None:
+    def add(self, key: str, frames: Array, remark: str = "") -> None:
         """Write the embedding of a track, durably; what was there is replaced.
 
         Parameters
@@ -176,6 +178,8 @@ class EmbeddingStore(Mapping[str, Array]):
         key : str
             Such as ``48/948``; not an absolute path, no ``..``.
         frames : float32 array (frames, dim)
+        remark : str
+            What whoever uses the embedding should know of its sound; see `remarks`.
 
         Raises
         ------
@@ -185,8 +189,20 @@ class EmbeddingStore(Mapping[str, Array]):
             The disk is full.
         """
         path = self._path(key)
-        parts = encode_entry(key, check_frames(frames, self.spec.dim, path), self.spec)
+        parts = encode_entry(key, check_frames(frames, self.spec.dim, path), self.spec, remark)
         write_atomically(path, lambda file: file.writelines(parts))
+
+    def remarks(self, keys: Iterable[str]) -> dict[str, str]:
+        """What was remarked on those of these tracks that are there: no more than the end of an entry is read.
+
+        What is damaged has none, as checksums are not compared.
+        """
+        found = {}
+        for key in keys:
+            with contextlib.suppress(OSError, ValueError):
+                if remark := read_remark(self._path(key)):
+                    found[key] = remark
+        return found
 
     def times(self, key: str) -> Array:
         """Start of each frame of a track in seconds, float32 (frames,)."""
@@ -234,7 +250,8 @@ class EmbeddingStore(Mapping[str, Array]):
                 except KeyError:
                     raise StoreError(f"{self._path(key)}: went away while the store was being packed") from None
                 rows += len(entry.frames)
-                index.append(f"{key}\t{len(entry.frames)}\t{entry.sha256}\n")
+                remark = f"\t{entry.remark}" if entry.remark else ""
+                index.append(f"{key}\t{len(entry.frames)}\t{entry.sha256}{remark}\n")
                 # Not by numpy, whose error on a full disk does not say that the disk is full.
                 file.write(np.ascontiguousarray(entry.frames, "<f4").data)
             file.write(_seal_index("".join(index).encode()))
@@ -291,12 +308,17 @@ class PackedEmbeddings(Mapping[str, Array]):
         if self.frames.shape != (sum(self._lengths.values()), self.spec.dim) or not sealed:
             raise StoreError(f"{root / INDEX_NAME}: does not belong to {PACKED_NAME}; pack the store again")
         self.sha256 = {row[0]: row[2] for row in rows if len(row) > 2}
+        self._remarks = {row[0]: row[3] for row in rows if len(row) > 3}
         self._ends = dict(zip(self._lengths, accumulate(self._lengths.values()), strict=True))
 
     def __getitem__(self, key: str) -> Array:
         key = next((form for form in (key, *spellings(key)) if form in self._ends), key)
         end = self._ends[key]
         return self.frames[end - self._lengths[key] : end]
+
+    def remarks(self, keys: Iterable[str]) -> dict[str, str]:
+        """What was remarked on those of these tracks that are there."""
+        return {key: self._remarks[key] for key in keys if key in self._remarks}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ends)
@@ -313,6 +335,7 @@ class Entry:
     key: str | None = None
     spec: EmbedderSpec | None = None
     sha256: str = ""
+    remark: str = ""
 
 
 def spellings(key: str) -> tuple[str, ...]:
@@ -424,9 +447,10 @@ def encode_header(rows: int, dim: int) -> bytes:
     return b"\x93NUMPY\x01\x00" + size + text.ljust(HEADER_BYTES - 11).encode() + b"\n"
 
 
-def encode_entry(key: str, frames: Array, spec: EmbedderSpec) -> list[bytes | memoryview]:
+def encode_entry(key: str, frames: Array, spec: EmbedderSpec, remark: str = "") -> list[bytes | memoryview]:
     """The parts of an entry, one after the other, of float32 `frames` (frames, dim); the last is its checksum."""
-    about = f'{{"key": {json.dumps(key)}, "embedder": {_encode_spec(spec)}}}'
+    remarked = f', "remark": {json.dumps(remark)}' if remark else ""
+    about = f'{{"key": {json.dumps(key)}, "embedder": {_encode_spec(spec)}{remarked}}}'
     numbers = np.ascontiguousarray(frames, "<f4").reshape(-1).view(np.uint8).data
     parts: list[bytes | memoryview] = [encode_header(*frames.shape), numbers, f"\n{about}\n".encode()]
     digest = hashlib.sha256()
@@ -469,7 +493,7 @@ def parse_entry(content: Bytes) -> Entry:
         if content[-SEAL_BYTES:] != seal(sha256) or end > len(content) - SEAL_BYTES:
             raise ValueError("its checksum does not fit")
         about = files.parse_json(bytes(content[end:-SEAL_BYTES]))
-        return Entry(frames, str(about["key"]), EmbedderSpec.from_json(about["embedder"]), sha256)
+        return Entry(frames, str(about["key"]), EmbedderSpec.from_json(about["embedder"]), sha256, _remark_of(about))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(files.brief(error)) from error
 
@@ -491,6 +515,21 @@ def read_entry(path: Path) -> Entry:
             return parse_entry(files.read_up_to(file, size))
     except (ValueError, TypeError) as error:
         raise ValueError(files.brief(error)) from error
+
+
+def read_remark(path: Path) -> str:
+    """The remark of an entry; ValueError or OSError if its end cannot be read."""
+    with files.open_file(path, buffering=0) as file:
+        header = _parse_header(file.read(HEADER_BYTES))
+        if header is None:
+            return ""  # an array that others wrote
+        file.seek(header[0] + header[1] * header[2] * 4)
+        about = file.read(os.fstat(file.fileno()).st_size - file.tell())[:-SEAL_BYTES]
+    return _remark_of(files.parse_json(about)) if about else ""
+
+
+def _remark_of(about: Mapping[str, Any]) -> str:
+    return " ".join(str(about.get("remark", "")).split())
 
 
 def map_array(path: Path) -> Array:

@@ -18,8 +18,8 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,11 +34,13 @@ from jamendo_mood.util.files import brief, parse_json, remove_drafts, write_atom
 
 FORMAT = 1
 METADATA_KEY = b"jamendo_mood"
-"""Of the schema's metadata: JSON with ``format``, ``embedder``, and ``entries``, a hash of the exported entries."""
+"""Of the schema's metadata: JSON with ``format``, ``embedder``, ``entries``, a hash of the exported entries, and, where
+there are any, ``remarks`` on tracks by key."""
 
 MEMORY_BYTES = 4 << 30  # of the child, on Linux
 GRACE_S, BYTES_PER_S = 60.0, 1_000_000  # seconds of a processor for the child: some 100 MB take one
 
+_MAX_REMARK_LENGTH = 300
 _READ_ROWS, _COLUMNS = 16, ["key", "times_s", "embedding"]
 _MIN_COLUMN_BYTES, _MAX_RATIO = 64_000_000, 50  # a column of a row group may hold this, or so much more than it takes
 
@@ -124,11 +126,11 @@ def import_parquet(
     """
     files = [file for path in paths for file in _find_files(path)]
     import_pyarrow()
-    spec, total = _check_footers(files)
+    spec, total, remarks = _check_footers(files)
     store = EmbeddingStore(root, spec)
     done, skipped = 0, 0
     for file, key, frames in read_tracks(files, spec):
-        skipped += not _add(store, key, frames, file)
+        skipped += not _add(store, key, frames, file, remarks.get(key, ""))
         done += 1
         on_progress(done, total)
     return ParquetReport(done - skipped, skipped, len(files))
@@ -167,7 +169,9 @@ def _check_folder(folder: Path, names: set[str]) -> None:
 
 def _write_shard(store: EmbeddingStore, shard: _Shard, path: Path) -> None:
     arrow, parquet = import_pyarrow()
-    about = {"format": FORMAT, "embedder": asdict(store.spec), "entries": shard.entries}
+    about: dict[str, Any] = {"format": FORMAT, "embedder": asdict(store.spec), "entries": shard.entries}
+    if remarks := store.remarks(shard.keys):
+        about["remarks"] = remarks
     schema = _schema(store.spec.dim).with_metadata({METADATA_KEY: json.dumps(about).encode()})
 
     def write(file: IO[bytes]) -> None:
@@ -234,8 +238,8 @@ def _find_written(folder: Path, shards: Sequence[_Shard], spec: EmbedderSpec) ->
     }
 
 
-def _check_footers(files: Sequence[Path]) -> tuple[EmbedderSpec, int]:
-    """What all of the files were made with, and the tracks in them."""
+def _check_footers(files: Sequence[Path]) -> tuple[EmbedderSpec, int, dict[str, str]]:
+    """What all of the files were made with, how many tracks are in them, and the remarks on these."""
     footers = []
     for footer in read_footers(files):
         if isinstance(footer, StoreError):
@@ -247,7 +251,8 @@ def _check_footers(files: Sequence[Path]) -> tuple[EmbedderSpec, int]:
             raise UsageError(
                 f"{files[0]} has embeddings of {spec}, {file} of {footer.spec}: import each into its own store"
             )
-    return spec, sum(footer.rows for footer in footers)
+    remarks = {key: remark for footer in footers for key, remark in footer.remarks.items()}
+    return spec, sum(footer.rows for footer in footers), remarks
 
 
 def _find_files(path: Path) -> list[Path]:
@@ -260,11 +265,11 @@ def _find_files(path: Path) -> list[Path]:
     return files
 
 
-def _add(store: EmbeddingStore, key: str, frames: Array, path: Path) -> bool:
+def _add(store: EmbeddingStore, key: str, frames: Array, path: Path, remark: str) -> bool:
     """Write a track unless it is there; False if it is."""
     try:
         if key not in store:
-            store.add(key, frames)
+            store.add(key, frames, remark)
             return True
         if store[key].tobytes() == frames.tobytes():
             return False
@@ -275,11 +280,12 @@ def _add(store: EmbeddingStore, key: str, frames: Array, path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Footer:
-    """The end of a file: what made the embeddings, the number of tracks, and `_Shard.entries` if it is there."""
+    """The end of a file: what made the embeddings, how many tracks; `_Shard.entries` and remarks by key, if any."""
 
     spec: EmbedderSpec
     rows: int
     entries: str
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
 
 def import_pyarrow() -> tuple[Any, Any]:
@@ -300,7 +306,8 @@ def read_footers(paths: Sequence[Path]) -> list[Footer | StoreError]:
             if "error" in said:
                 found.append(StoreError(f"{path}: {said['error']}"))
             else:
-                found.append(Footer(EmbedderSpec.from_json(said["embedder"]), said["rows"], said["entries"]))
+                spec = EmbedderSpec.from_json(said["embedder"])
+                found.append(Footer(spec, said["rows"], said["entries"], said["remarks"]))
     return found
 
 
@@ -369,7 +376,7 @@ def _send_footers(paths: Sequence[Path], send: Send) -> None:
         except StoreError as error:
             send(error=str(error))
         else:
-            send(embedder=asdict(footer.spec), rows=footer.rows, entries=footer.entries)
+            send(embedder=asdict(footer.spec), rows=footer.rows, entries=footer.entries, remarks=dict(footer.remarks))
 
 
 def _read_footer(path: Path) -> Footer:
@@ -382,6 +389,7 @@ def _read_footer(path: Path) -> Footer:
     try:
         ours = parse_json(schema.metadata[METADATA_KEY])
         known, spec = ours["format"] == FORMAT, EmbedderSpec.from_json(ours["embedder"])
+        remarks = {key: str(remark)[:_MAX_REMARK_LENGTH] for key, remark in dict(ours.get("remarks", {})).items()}
     except (KeyError, TypeError, ValueError):
         raise StoreError("does not say what made its embeddings, as files of `jamendo-mood export` do") from None
     if not known or not {"key", "embedding"} <= set(schema.names):
@@ -391,7 +399,7 @@ def _read_footer(path: Path) -> Footer:
         stored, size = part.total_compressed_size, max(4 * part.num_values, part.total_uncompressed_size)
         if size > max(_MIN_COLUMN_BYTES, _MAX_RATIO * stored):  # such as run lengths and hardly anything else
             raise StoreError(f"too large for what it is ({stored:,} bytes of it would become {size:,})")
-    return Footer(spec, int(about.num_rows), str(ours.get("entries", "")))
+    return Footer(spec, int(about.num_rows), str(ours.get("entries", "")), remarks)
 
 
 def _send_tracks(paths: Sequence[Path], spec: EmbedderSpec, send: Send) -> None:

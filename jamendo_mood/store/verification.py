@@ -98,6 +98,7 @@ class _Survey:
         self.findings: list[Finding] = []
         self.whole: list[_Whole] = []
         self.packed: PackedEmbeddings | None = None
+        self.remarks: dict[str, str] = {}
         self.in_both: set[str] = set()  # keys with an embedding and packed frames
         self.others: Counter[str] = Counter()
 
@@ -201,6 +202,8 @@ class _Survey:
         if path.is_symlink() and not path.resolve().is_relative_to(self.root.resolve()):
             self._find("link", key, f"a link that leads out of the store, to {path.resolve()}", path=path)
         self.whole.append(_Whole(path, key, own, entry.spec, entry.frames.shape[1]))
+        if entry.remark:
+            self.remarks[key] = entry.remark
         if self.packed is not None and own in self.packed:
             self.in_both.add(own)
             if self.packed[own].tobytes() != entry.frames.tobytes():
@@ -244,7 +247,8 @@ class _Survey:
         for key in self.packed or ():
             if self.packed is None or key in self.in_both:
                 continue
-            content = encode_entry(key, self.packed[key], self.packed.spec)
+            remark = self.packed.remarks([key]).get(key, "")
+            content = encode_entry(key, self.packed[key], self.packed.spec, remark)
             fits = content[-1] == seal(self.packed.sha256.get(key, ""))
             same = (n for n, found in enumerate(self.findings) if (found.kind, found.name) == ("damaged", key))
             at = next(same, None)
@@ -275,6 +279,9 @@ class _Survey:
         for what, count in self.others.items():
             if count:
                 yield f"files {what}: {count}"
+        for remark, count in Counter(self.remarks.values()).items():
+            named = next(key for key, found in self.remarks.items() if found == remark)
+            yield f"{named}{f' and {count - 1} more' if count > 1 else ''}: {remark}"
         folded = Counter(unicodedata.normalize("NFC", entry.key).casefold() for entry in sound)
         for key, count in folded.items():
             if count > 1:
@@ -341,7 +348,7 @@ def _restore(root: Path, found: list[Finding]) -> list[str]:
     for finding in found:
         if os.path.lexists(finding.path):
             _move_aside(finding.path)
-        store.add(finding.name, packed[finding.name])
+        store.add(finding.name, packed[finding.name], packed.remarks([finding.name]).get(finding.name, ""))
     return [f"restored from {PACKED_NAME}; its checksum fits"] * len(found)
 
 

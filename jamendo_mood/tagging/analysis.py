@@ -23,7 +23,7 @@ from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.audio.spectrograms import Drawing, Spectrogram
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import apply_frontend, blocks_of, embed_chunks
-from jamendo_mood.tagging.prediction import SILENCE, Prediction, clock, score_embedding
+from jamendo_mood.tagging.prediction import Prediction, clock, score_embedding
 from jamendo_mood.tasks.calibration import log_odds
 from jamendo_mood.training.data import context_of, thin
 from jamendo_mood.training.model import Tagger
@@ -125,10 +125,11 @@ def analyse(
     # A small file from a stranger may hold days of silence, and say in its header that it is short.
     max_s = None if limits.paths else limits.length_s + 1
     with ffmpeg.stopped_by(is_cancelled), Scratch(limits.scratch) as scratch:
-        info = decoding.probe(path)
+        info = ffmpeg.probe(path)
         if (info.duration_s or 0) > limits.length_s:  # it may be shorter than its header says: what is decoded counts
             max_s = limits.length_s + 1
-        with decoding.converted(path, scratch, duration_s=max_s, info=info) as wav:
+        remarks: list[str] = []
+        with decoding.converted(path, scratch, duration_s=max_s, info=info, remark=remarks.append) as wav:
             samples = decoding.count_samples(wav)
             watch.total_s = samples / decoding.SAMPLE_RATE_HZ
             if max_s is not None and watch.total_s > limits.length_s:
@@ -141,15 +142,16 @@ def analyse(
             drawing = Drawing(samples, PICTURE_COLUMNS)
             waves = watch.waves(decoding.read_blocks(wav, block, overlap), overlap, drawing)
             watched = replace(embedder, network=watch.network(embedder.network))
-            (result,) = embed_chunks(apply_frontend(name, waves, watched), watched)
+            (result,) = embed_chunks(apply_frontend(name, waves, watched, remarks), watched)
     watch.stop_if_cancelled()
     if result.frames is None:
         raise AudioError(result.error) if result.cause is None else result.cause
-    if watch.peak < SILENCE:
-        raise NoSoundError(f"{name} is silent from beginning to end")
+    if decoding.SILENT in result.remark:
+        raise NoSoundError(f"{name} is {decoding.SILENT}")
     on_progress(Progress("score", result.duration_s, result.duration_s, watch.speed(result.duration_s)))
     described = (str(path), info.title, info.artist, result.duration_s)
-    return Analysis(score_embedding(described, result.frames, tagger), result.frames, drawing.spectrogram())
+    prediction = score_embedding(described, result.frames, tagger, result.remark)
+    return Analysis(prediction, result.frames, drawing.spectrogram())
 
 
 def explain_error(error: Exception, name: str, limits: Limits) -> tuple[str, str]:
@@ -201,13 +203,11 @@ class _Watch:
     total_s: float = 0.0
     started: float = field(default_factory=time.perf_counter)
     inputs: int = 0
-    peak: float = 0.0
 
     def waves(self, blocks: Iterable[Array], overlap: int, drawing: Drawing) -> Iterator[Array]:
-        """The same blocks of sound; takes their peak and draws them."""
+        """The same blocks of sound; draws them."""
         for number, block in enumerate(blocks):
             self.stop_if_cancelled()
-            self.peak = max(self.peak, float(np.abs(block).max(initial=0)))
             drawing.add(block[overlap:] if number else block)
             yield block
 

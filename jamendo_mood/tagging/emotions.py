@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -341,7 +342,7 @@ def read_places(path: Path) -> dict[str, Place]:
     low, high = FILE_SCALE
     places: dict[str, Place] = {}
     for line, row in enumerate(read_columns(path, FILE_COLUMNS), start=2):
-        tag = row[FILE_COLUMNS[0]].strip()
+        tag = unicodedata.normalize("NFC", row[FILE_COLUMNS[0]].strip())
         if not tag or tag in places:
             raise DataError(f"{path}, line {line}: " + (f"{tag!r} stands here a second time" if tag else "no tag"))
         numbers = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import logging
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import decoding
+from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files
 from jamendo_mood.store.embedding_store import EmbeddingStore
@@ -27,11 +28,10 @@ from jamendo_mood.util import figures, plaintext
 from jamendo_mood.util.errors import AudioError
 from jamendo_mood.util.figures import ROW_HEIGHT, Picture, make_picture, shorten
 
-SILENCE = 10 ** (-80 / 20)
-"""Peak amplitude, of 1, below which a file is called silent: -80 dBFS, under the noise of 14 bits."""
-
 MAX_SHOWN_TARGETS = 10
 SCHEMA = 1  #: the version of `to_document`: another one where a key changes its meaning or goes; keys may be added
+
+log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.float32]
 Number = TypeVar("Number", float, npt.NDArray[np.float32])
@@ -67,6 +67,8 @@ class Prediction:
         Of values: the least and the greatest there can be.
     thresholds : tuple of (float or None)
         Of tags: where each is decided, None for one that never is. Empty for classes and values.
+    remark : str
+        What is wrong with its sound, such as that only a part of the file could be decoded. Mostly empty.
     """
 
     source: str
@@ -83,6 +85,7 @@ class Prediction:
     kind: str = "tags"
     scale: tuple[float, float] | None = None
     thresholds: tuple[float | None, ...] = ()
+    remark: str = ""
 
     def __repr__(self) -> str:
         best = ", ".join(f"{target} {score:.2f}" for target, score, _ in self.top(3))
@@ -149,6 +152,7 @@ class Prediction:
             "title": self.title,
             "artist": self.artist,
             "duration_s": self.duration_s,
+            "remark": self.remark or None,
             "kind": self.kind,
             "targets": [
                 {
@@ -198,28 +202,37 @@ def predict_files(
             if result.frames is None:
                 yield path, result.error
                 continue
-            if result.peak < SILENCE:
-                yield path, f"{path}: silent from beginning to end"
+            if decoding.SILENT in result.remark:
+                yield path, f"{path}: {decoding.SILENT}"
                 continue
-            info = decoding.probe(path)
+            info = ffmpeg.probe(path)
             described = (str(path), info.title, info.artist, result.duration_s)
-            yield path, score_embedding(described, result.frames, tagger)
+            yield path, score_embedding(described, result.frames, tagger, result.remark)
 
 
 def predict_stored(store: EmbeddingStore, tagger: Tagger) -> Iterator[Prediction]:
-    """Score every track of a store.
+    """Score every track of a store; those that it knows to be silent are left out, which is logged.
 
     Raises `UsageError` if the tagger needs another embedder; `DataError` if an embedding holds NaN or infinity.
     """
     tagger.check_spec(store.spec)
     for key in store:
-        frames = store[key]
-        check_finite(key, frames)
-        yield score_embedding((key, None, None, store.spec.duration_s(len(frames))), frames, tagger)
+        entry = store.read(key)
+        check_finite(key, entry.frames)
+        if decoding.SILENT in entry.remark:
+            log.warning("%s: %s", key, entry.remark)
+            continue
+        described = (key, None, None, store.spec.duration_s(len(entry.frames)))
+        yield score_embedding(described, entry.frames, tagger, entry.remark)
 
 
-def score_embedding(described: tuple[str, str | None, str | None, float], frames: Array, tagger: Tagger) -> Prediction:
-    """Score a track that is embedded already, given its source, title, artist and duration in seconds."""
+def score_embedding(
+    described: tuple[str, str | None, str | None, float], frames: Array, tagger: Tagger, remark: str = ""
+) -> Prediction:
+    """Score a track that is embedded already, given its source, title, artist and duration in seconds.
+
+    `remark` is what is to be known of its sound, see `Prediction`.
+    """
     track_scores = tagger.score_track(frames)
     va = place_of(tagger.task, tagger.thresholds, track_scores)
     thresholds = tagger.thresholds if tagger.task.rules.page.thresholds else ()
@@ -235,6 +248,7 @@ def score_embedding(described: tuple[str, str | None, str | None, float], frames
         kind=tagger.task.kind,
         scale=tagger.task.scale,
         thresholds=tuple(float(value) if np.isfinite(value) else None for value in thresholds),
+        remark=remark,
     )
 
 
@@ -386,7 +400,7 @@ def plot_song(prediction: Prediction, count: int = 10) -> Picture:
     figure = make_picture(WIDTH_IN, height)
     figure.get_layout_engine().set(rect=(0.01, 0.01, 0.98, 0.99 - HEAD_IN / height))
     name = Path(prediction.source).name
-    about = (prediction.artist, clock(prediction.duration_s), name if prediction.title else None)
+    about = (prediction.artist, clock(prediction.duration_s), name if prediction.title else None, prediction.remark)
     for down, size, weight, colour, text in (
         (0.28, 15, "bold", figures.TEXT, prediction.title or name),
         (0.56, 9, "normal", figures.SOFT, " · ".join(filter(None, about))),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from jamendo_mood.audio.decoding import SILENT
 from jamendo_mood.datasets.dataset import Curve, Dataset, Track
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import Task
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import DataError, UsageError
 
 Array = npt.NDArray[np.float32]
@@ -50,6 +52,8 @@ class Examples:
         Of a dynamic task: where each moment is, from the start of its track.
     held_out : tuple of Track
         Of a training part, the tracks of the test part: what must not be learned from.
+    silent : int
+        Of a training part, how many of its tracks were left out because there is nothing to hear in them.
     """
 
     frames: tuple[Array, ...]
@@ -58,6 +62,7 @@ class Examples:
     targets: tuple[str, ...]
     times_s: Array | None = None
     held_out: tuple[Track, ...] = ()
+    silent: int = 0
 
     def __len__(self) -> int:
         return len(self.tracks)
@@ -216,10 +221,13 @@ def count_unlabelled(dataset: Dataset, embeddings: Iterable[str]) -> int:
 def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
     """Read the embeddings of a part. Tracks that are not embedded are left out, and their number is logged.
 
+    So are, of the training part alone, those of which the store says that they are silent: there is nothing to learn
+    from them, but whoever evaluates takes the official tracks as they are.
+
     Raises
     ------
     UsageError
-        There is no such part, or none of its tracks is embedded.
+        There is no such part, none of its tracks is embedded, or all that are to be learned from are silent.
     DataError
         An embedding holds NaN or infinity.
     """
@@ -231,6 +239,16 @@ def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
         log.warning(
             "part %s: %d of %d tracks are not in the store and are left out", part, missing, missing + len(rows)
         )
+    remarks = _read_remarks(embeddings, [dataset.tracks[row].key for row in rows])
+    silent = {key for key, remark in remarks.items() if SILENT in remark and part == dataset.train}
+    rows = [row for row in rows if dataset.tracks[row].key not in silent]
+    if silent:
+        log.warning("part %s: %d of %d tracks are silent and are left out", part, len(silent), len(silent) + len(rows))
+        if not rows:
+            raise UsageError(f"all tracks of part {part!r} that are in the store are silent")
+    if others := {key: remark for key, remark in remarks.items() if key not in silent}:
+        remarked = plaintext.count(len(others), "track")
+        log.warning("part %s: %s with a remark, such as %s: %s", part, remarked, *min(others.items()))
     frames = []
     for row in rows:
         key = dataset.tracks[row].key
@@ -243,7 +261,13 @@ def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
         curves = [dataset.curves[row] for row in rows]
         examples = _to_moments(tracks, frames, curves, dataset.task, embeddings.spec)
     held_out = identify_part(dataset, dataset.test, embeddings) if part == dataset.train else ()
-    return replace(examples, held_out=tuple(held_out))
+    return replace(examples, held_out=tuple(held_out), silent=len(silent))
+
+
+def _read_remarks(embeddings: Embeddings, keys: Sequence[str]) -> Mapping[str, str]:
+    """What a store remarks on tracks; embeddings that were released with data have no remarks."""
+    read: Callable[[Sequence[str]], Mapping[str, str]] = getattr(embeddings, "remarks", lambda _: {})
+    return read(keys)
 
 
 def _to_moments(

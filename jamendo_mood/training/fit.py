@@ -223,6 +223,7 @@ def fit(
         record={
             "version": __version__,
             "tracks": {name: len(set(part.tracks)) for name, part in (("train", train), ("validation", validation))},
+            "silent": train.silent,
             "learned_targets": len(train.targets),
             "positives": {} if rules.on_scale else _count_positives(train, columns, task),
             "best_epochs": [best for _, best in trained],

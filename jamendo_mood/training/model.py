@@ -344,8 +344,9 @@ def load_builtin(name: str = "audioset", weights: Path | None = None, *, downloa
 
 def check_tagger_folder(folder: Path) -> None:
     """Raise `UsageError` if a tagger written to `folder` would mix with something else."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: a file of this name is in the way of the tagger's folder")
+    if os.path.lexists(folder) and not folder.is_dir():
+        what = "a link that leads nowhere" if folder.is_symlink() and not folder.exists() else "a file of this name"
+        raise UsageError(f"{folder}: {what} is in the way of the tagger's folder")
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     others = [name for name in names if not _WEIGHTS_NAME.fullmatch(name) and not is_draft(name)]
     # What a first `save` that was killed has left is no reason to refuse.
@@ -439,7 +440,10 @@ def describe_targets(task: Mapping[str, Any]) -> str:
 def _origin(record: Mapping[str, Any], words: CardWords) -> str:
     lines = []
     if tracks := record.get("tracks"):
-        lines.append(f"- Learned from {tracks['train']} tracks, {words.validated} {tracks['validation']} others")
+        silent = f" ({markdown(str(record['silent']))} silent ones left out)" if record.get("silent") else ""
+        lines.append(
+            f"- Learned from {tracks['train']} tracks{silent}, {words.validated} {tracks['validation']} others"
+        )
     for name, key in (("Data", "citation"), ("Licence of the data", "licence")):
         if record.get(key):
             lines.append(f"- {name}: {markdown(str(record[key]))}")

@@ -14,7 +14,7 @@ class AudioError(MoodError):
 
 
 class NoFileError(AudioError):
-    """There is no such file."""
+    """There is no such file, or it cannot be opened: nothing is known of its sound."""
 
 
 class NoSoundError(AudioError):
@@ -27,6 +27,10 @@ class TooShortError(AudioError):
 
 class LimitError(MoodError):
     """A file is larger or longer than accepted here."""
+
+
+class MachineError(MoodError):
+    """Something that this machine does or lacks stopped the work on a file. The file is not at fault."""
 
 
 class BusyError(MoodError):

@@ -73,22 +73,34 @@ def write_together(writes: Mapping[Path, Write]) -> None:
 def write_output(path: Path, write: Write) -> None:
     """Write what a user names as the output: as `write_atomically`, if that is a file.
 
-    A link is followed: the file it leads to is replaced, and the link stays. What is no file, such as a pipe or
-    ``/dev/stdout``, is written to. StoreError if it is a folder, or cannot be written.
+    A link is followed: the file it leads to is replaced, and the link stays. A file that is replaced keeps its
+    permissions, and one that may not be written to stays as it is. What is no file, such as a pipe or ``/dev/stdout``,
+    is written to. StoreError if it is a folder, or cannot be written.
     """
     with disk_errors(path):
         try:
-            mode = path.stat().st_mode
+            there = path.stat()
         except FileNotFoundError:  # a new file, or a link that leads to one
-            mode = stat.S_IFREG
+            there = None
+        mode = stat.S_IFREG if there is None else there.st_mode
         if stat.S_ISDIR(mode):
             raise StoreError(f"{path}: a folder is there: name a file")
-        # What the shell opened for us is written to, even if it is a file.
+        # What the shell opened for us is written to, even if it is a file: with `>>` after what is in it.
         if not stat.S_ISREG(mode) or os.path.realpath(path.parent).startswith(("/dev", "/proc")):
-            with path.open("wb", buffering=0) as raw, io.BufferedWriter(raw) as file:
+            with path.open("ab", buffering=0) as raw, io.BufferedWriter(raw) as file:
                 _fill(file, write)
             return
-    write_atomically(Path(os.path.realpath(path)), write)
+        if there is not None and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def write_as_before(file: IO[bytes]) -> None:
+        if there is not None:
+            with contextlib.suppress(OSError):  # only root may give a file away
+                os.fchown(file.fileno(), there.st_uid, there.st_gid)
+            os.fchmod(file.fileno(), mode & 0o777)
+        _fill(file, write)
+
+    write_atomically(Path(os.path.realpath(path)), write_as_before)
 
 
 @contextlib.contextmanager

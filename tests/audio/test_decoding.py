@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from jamendo_mood.audio import decoding
-from jamendo_mood.audio.ffmpeg import find_ffmpeg
-from jamendo_mood.util.errors import AudioError, CancelledError, DiskFullError, UsageError
+from jamendo_mood.audio.ffmpeg import MAX_TITLE_LENGTH, Done, _parse_tag, find_ffmpeg
+from jamendo_mood.util.errors import AudioError, CancelledError, DiskFullError, MachineError, UsageError
 from jamendo_mood.util.files import Scratch
 
 ROADS = {"pydub": "_convert_with_pydub", "ffmpeg": "_convert_with_ffmpeg"}
@@ -211,7 +211,9 @@ def test_files_above_15_minutes_and_of_unknown_length_take_the_long_road(monkeyp
     source = make_audio(tmp_path / "tone.mp3", tone())
     for name in ROADS:
         monkeypatch.setattr(
-            decoding, ROADS[name], lambda _, __, wav, name=name: (taken.append(name), shutil.copy(made, wav))
+            decoding,
+            ROADS[name],
+            lambda _, __, wav, name=name: (taken.append(name), shutil.copy(made, wav), Done(0, b"", ""))[-1],
         )
     made = make_audio(tmp_path / "made.wav", tone())
     for duration_s in (899.0, 901.0, None):
@@ -285,14 +287,13 @@ def test_a_title_is_the_files_or_its_sounds_in_every_version_of_ffmpeg(stream, c
     )
     cover = "  Stream #0:1: Video: mjpeg, yuvj420p (attached pic)\n    Metadata:\n      title           : Front\n"
     said = f"Input #0, ogg, from 'a.ogg':\n  Duration: 00:00:01.00, start: 0.0\n  Chapters:\n{chapters}{cover}"
-    assert decoding._parse_tag(said, "title") is None
+    assert _parse_tag(said, "title") is None
     sound = (
         f"  Stream #0:0[0x1](und): Audio: vorbis, mono\n{' ' * stream}Metadata:\n{' ' * stream}  TITLE       : Mine\n"
     )
-    assert decoding._parse_tag(said + sound, "title") == "Mine"
+    assert _parse_tag(said + sound, "title") == "Mine"
     assert (
-        decoding._parse_tag(said.replace("  Duration", "  Metadata:\n    title  : Ours\n  Duration") + sound, "title")
-        == "Ours"
+        _parse_tag(said.replace("  Duration", "  Metadata:\n    title  : Ours\n  Duration") + sound, "title") == "Ours"
     )
 
 
@@ -305,7 +306,7 @@ def test_a_title_is_cut_and_is_not_taken_for_what_ffmpeg_says(make_audio, tone, 
     info = decoding.probe(make_audio(tmp_path / "long.mp3", tone(), options=("-metadata", "title=" + "y" * 10_000)))
     assert info.title is not None
     assert set(info.title) == {"y"}
-    assert 100 < len(info.title) <= decoding.MAX_TITLE_LENGTH
+    assert 100 < len(info.title) <= MAX_TITLE_LENGTH
 
 
 def test_a_file_longer_than_it_says_takes_the_long_road(monkeypatch, make_audio, noise, tmp_path):
@@ -327,7 +328,7 @@ def test_ffmpeg_comes_from_the_wheel_where_the_path_has_none(without_programs, c
 
 def test_ffmpeg_on_the_path_comes_first(without_programs, tmp_path):
     program = tmp_path / "empty" / "ffmpeg"
-    program.write_text("#!/bin/sh\nexit 0\n")
+    program.write_text("#!/bin/sh\necho mp3 aac flac vorbis opus\n")
     program.chmod(0o755)
     assert find_ffmpeg() == str(program)
 
@@ -394,7 +395,7 @@ def test_pydub_is_untouched_for_others_in_the_process(convert, make_audio, noise
 
 
 @pytest.mark.parametrize("error", [AudioError, CancelledError, OSError])
-def test_what_ends_a_run_of_ffmpeg_is_the_error_of_the_file(
+def test_what_ends_a_run_of_ffmpeg_is_the_error_of_the_file_or_the_machine(
     error, road, convert, make_audio, tone, monkeypatch, tmp_path
 ):
     source = make_audio(tmp_path / "tone.mp3", tone())
@@ -404,7 +405,7 @@ def test_what_ends_a_run_of_ffmpeg_is_the_error_of_the_file(
         raise error("why")
 
     monkeypatch.setattr(decoding.ffmpeg, "run", fail)
-    with pytest.raises(AudioError if error is OSError else error, match="why"):
+    with pytest.raises(MachineError if error is OSError else error, match="why"):
         decoding.convert_to_wav(source, tmp_path / "out.wav", info=info)
     assert not (tmp_path / "out.wav").exists()
 

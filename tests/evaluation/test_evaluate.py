@@ -80,6 +80,16 @@ def test_the_json_is_unrounded_and_knows_no_nan_and_is_saved_beside_a_table(scor
     assert [line.split(",")[0] for line in lines[1:]] == scores.table()["tag"].tolist()
 
 
+@pytest.mark.parametrize("name", ["scores.json", "per_target.csv"])
+def test_a_link_in_a_folder_of_metrics_is_followed(name, scores, tmp_path):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "published").write_text("old")
+    (tmp_path / "report" / name).symlink_to(tmp_path / "published")
+    scores.save(tmp_path / "report")
+    assert (tmp_path / "report" / name).is_symlink()
+    assert "PR-AUC" in (tmp_path / "published").read_text()
+
+
 def test_a_row_says_of_its_tag_what_the_metrics_say(scores, truth, predictions):
     for column, row in enumerate(scores.per_target[:2]):
         assert row["positives"] == truth[:, column].sum()

@@ -105,6 +105,12 @@ def test_a_copy_on_disk_is_a_store(store, memory, tmp_path):
         assert (copied.root / name).read_bytes() == (beside.root / name).read_bytes()
 
 
+def test_a_copy_on_disk_has_the_remarks(store, memory, tmp_path):
+    store.add("48/948", FRAMES, "6 of 12 s could be decoded")
+    memory.get("/bucket/store", str(tmp_path / "copy"), recursive=True)
+    assert EmbeddingStore(tmp_path / "copy").remarks(["48/948"]) == {"48/948": "6 of 12 s could be decoded"}
+
+
 def test_failures_are_kept_until_they_are_forgotten_or_done(store):
     assert store.failures() == {}
     for key in ("48/1", "48/2", "3"):

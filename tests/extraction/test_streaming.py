@@ -298,10 +298,14 @@ class MemoryStore(dict):
     """A store in memory: what `extract` needs of one, and no more."""
 
     def __init__(self, spec):
-        self.spec, self.failed = spec, {}
+        self.spec, self.failed, self.noted = spec, {}, {}
 
-    def add(self, key, frames):
+    def add(self, key, frames, remark=""):
         self[key] = frames
+        self.noted[key] = remark
+
+    def remarks(self, keys):
+        return {key: self.noted[key] for key in keys if self.noted[key]}
 
     def failures(self):
         return {key: error for key, error in self.failed.items() if key not in self}
@@ -383,10 +387,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(folder, store, stub_emb
 
 def test_a_full_disk_stops_the_run_and_keeps_what_was_done(folder, stub_embedder, config):
     class SmallStore(MemoryStore):
-        def add(self, key, frames):
+        def add(self, key, frames, remark=""):
             if self:
                 raise DiskFullError("no space left")
-            super().add(key, frames)
+            super().add(key, frames, remark)
 
     store = SmallStore(stub_embedder.spec)
     with pytest.raises(DiskFullError):
@@ -480,7 +484,7 @@ def instant_decoder(monkeypatch):
     """Three seconds of noise for whatever file, so that what is left is the cost of a track."""
     wave = np.random.default_rng(0).standard_normal(48_000).astype(np.float32)
 
-    def decode(path, scratch, block, overlap) -> Iterator[np.ndarray]:
+    def decode(path, scratch, block, overlap, remark=None) -> Iterator[np.ndarray]:
         with scratch.folder():
             yield wave
 

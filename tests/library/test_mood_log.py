@@ -50,6 +50,18 @@ def test_what_was_remembered_is_read_again_by_its_owner_until_it_is_forgotten(pa
     assert forget(path) is False
     remember([SADNESS], path)
     assert read(path).wishes == (SADNESS,)
+
+
+def test_what_was_remembered_where_a_link_leads_is_forgotten_there(path, tmp_path):
+    kept = tmp_path / "synced.jsonl"
+    path.parent.mkdir(parents=True)
+    path.symlink_to(kept)
+    remember([JOY], path)
+    assert forget(path) is True
+    assert not kept.exists()
+    remember([SADNESS], path)
+    assert path.is_symlink()
+    assert read(path).wishes == (SADNESS,)
     path.write_text(line(time="2026-11-21T09:30:00+01:00") + "\n", encoding="utf-8")  # times of other zones
     assert read(path).wishes == (JOY,)
     now = mood_log.now()

@@ -187,13 +187,13 @@ def test_a_link_that_leads_nowhere_and_a_track_that_went_away_are_one_line(store
     ):
         score_store(store, tagger)
     (store.root / "9.npy").unlink()
-    real = EmbeddingStore.__getitem__
+    real = EmbeddingStore.read
 
     def go(store, key):
         (store.root / f"{key}.npy").unlink(missing_ok=True)
         return real(store, key)
 
-    monkeypatch.setattr(EmbeddingStore, "__getitem__", go)
+    monkeypatch.setattr(EmbeddingStore, "read", go)
     with pytest.raises(StoreError, match="track 00/0 was deleted while it was scored; start again"):
         score_store(store, tagger)
 

@@ -43,6 +43,16 @@ def test_an_entry_says_what_it_is():
     assert entry.sha256 == hashlib.sha256(CONTENT[:-SEAL_BYTES]).hexdigest()
 
 
+@pytest.mark.parametrize("remark", ["6 of 12 s could be decoded", 'über "zwölf"'])
+def test_an_entry_carries_a_remark_and_one_without_has_the_bytes_it_ever_had(remark):
+    remarked = b"".join(encode_entry("48/9 ü", FRAMES, SPEC, remark))
+    assert parse_entry(remarked).remark == remark
+    assert parse_entry(CONTENT).remark == ""
+    assert b"remark" not in CONTENT
+    with pytest.raises(ValueError, match="checksum"):
+        parse_entry(remarked.replace(b"remark", b"remarq"))
+
+
 def test_an_entry_can_be_read_and_mapped_by_numpy(tmp_path):
     path = tmp_path / "a.npy"
     path.write_bytes(CONTENT)

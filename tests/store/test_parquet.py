@@ -112,6 +112,17 @@ def test_the_round_trip_is_exact(store, tmp_path, size):
     assert bits(again) == bits(store)
 
 
+def test_what_is_remarked_on_tracks_comes_along(store, tmp_path):
+    remarks = {"z": "6 of 12 s could be decoded", "Ångström - Ōkami 音楽": "silent from beginning to end"}
+    for key, remark in remarks.items():
+        store.add(key, store[key], remark)
+    export_parquet(store, tmp_path / "parquet", shard_rows=4)
+    import_parquet([tmp_path / "parquet"], tmp_path / "again")
+    again = EmbeddingStore(tmp_path / "again")
+    assert again.remarks(again) == store.remarks(store) == remarks
+    assert bits(again) == bits(store)
+
+
 def test_files_have_as_many_tracks_as_asked_for_in_the_order_of_keys(store, exported):
     assert names(exported) == [f"embeddings-0000{number}-of-00002.parquet" for number in range(2)]
     keys = [pq.read_table(exported / name).column("key").to_pylist() for name in names(exported)]

@@ -39,6 +39,27 @@ def test_a_sound_store_is_sound(store):
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
+@pytest.mark.parametrize("how", ["as files", "copied", "packed and restored"])
+def test_a_remark_stays_with_its_track(how, store, tmp_path):
+    remark = "6 of 12 s could be decoded"
+    store.add("14/2", frames_of("14/2"), remark)
+    before = (store.root / "14/2.npy").read_bytes()
+    if how == "copied":
+        shutil.copytree(store.root, tmp_path / "copy")
+        store = EmbeddingStore(tmp_path / "copy")
+    elif how == "packed and restored":
+        assert store.pack().remarks(store) == {"14/2": remark}
+        (store.root / "14/2.npy").write_bytes(before[:300])
+        repair_store(store.root)
+        assert (store.root / "14/2.npy").read_bytes() == before
+    assert store.remarks(store) == {"14/2": remark}
+    found = verify_store(store.root)
+    assert found.findings == ()
+    assert f"14/2: {remark}" in found.notes
+    store.add("14/2", frames_of("14/2"))
+    assert store.remarks(["14/2", "no such track"]) == {}
+
+
 def test_an_empty_store_is_sound(tmp_path):
     EmbeddingStore(tmp_path / "store", SPEC)
     assert verify_store(tmp_path / "store").findings == ()

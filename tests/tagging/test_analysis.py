@@ -115,7 +115,7 @@ def test_a_file_too_long_is_refused_before_and_after_it_is_decoded(
         analyse(path, corpus_tagger, counted, short, name="mix.mp3")
     assert calls == []
     info = decoding.probe(path)
-    monkeypatch.setattr(decoding, "probe", lambda _: replace(info, duration_s=None))  # it does not know its length
+    monkeypatch.setattr(ffmpeg, "probe", lambda _: replace(info, duration_s=None))  # it does not know its length
     with pytest.raises(LimitError, match="lasts"):
         analyse(path, corpus_tagger, counted, short)
     assert calls == []

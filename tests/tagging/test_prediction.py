@@ -17,6 +17,7 @@ from toy_examples import (
     make_value_prediction,
 )
 
+from jamendo_mood.audio import decoding
 from jamendo_mood.extraction.streaming import StreamConfig
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.emotions import Place, mood_words
@@ -110,6 +111,17 @@ def test_a_stored_embedding_with_nan_is_refused_by_name(corpus_store, corpus_tag
     store.add("48/948", frames)
     with pytest.raises(DataError, match="track '48/948' holds NaN or infinity"):
         next(predict_stored(store, corpus_tagger))
+
+
+def test_what_a_store_remarks_on_is_said_and_silence_is_not_tagged(corpus_store, corpus_tagger, tmp_path, caplog):
+    store = EmbeddingStore(tmp_path, corpus_store.spec)
+    frames = corpus_store["00/1000"]
+    for key, remark in {"half": "6 of 12 s could be decoded", "silent": decoding.SILENT, "sound": ""}.items():
+        store.add(key, frames, remark)
+    half, sound = predict_stored(store, corpus_tagger)
+    assert (half.source, half.remark, half.to_json()["remark"]) == ("half", *2 * ("6 of 12 s could be decoded",))
+    assert (sound.source, sound.remark, sound.to_json()["remark"]) == ("sound", "", None)
+    assert caplog.messages == ["silent: silent from beginning to end"]
 
 
 def test_the_top_is_the_highest_scores_in_order():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from toy_examples import CURVES, DIM, SPEC, ToyStore, make_dataset, make_tracks
 
+from jamendo_mood.audio.decoding import SILENT
 from jamendo_mood.datasets.dataset import Curve, Dataset
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.training import data
@@ -119,6 +120,41 @@ def test_tracks_that_are_not_embedded_are_left_out_and_counted(toy_store, caplog
     assert [track.key for track in examples.tracks] == ["00/0", "02/2"]
     np.testing.assert_array_equal(examples.Y, dataset.targets[[0, 2]])
     assert caplog.messages == ["part train: 3 of 5 tracks are not in the store and are left out"]
+
+
+class RemarkingStore(ToyStore):
+    noted = None
+
+    def remarks(self, keys):
+        return {key: self.noted[key] for key in keys if key in self.noted}
+
+
+@pytest.fixture
+def remarking_store(toy_store):
+    store = RemarkingStore(toy_store)
+    half = "6 of 12 s could be decoded"
+    store.noted = {"00/0": half, "01/1": SILENT, "02/2": f"{half}; {SILENT}", "03/3": SILENT}
+    return store
+
+
+def test_silence_is_not_learned_from_but_stays_in_the_parts_to_evaluate_on(remarking_store, caplog):
+    dataset = make_dataset(remarking_store, parts={"train": [0, 1, 2], "validation": [3, 4], "test": [3, 1]})
+    with caplog.at_level(logging.WARNING, "jamendo_mood"):
+        train = data.load_part(dataset, "train", remarking_store)
+    assert [track.key for track in train.tracks] == ["00/0"]
+    assert train.silent == train.select(np.array([True])).silent == 2
+    assert caplog.messages == [
+        "part train: 2 of 3 tracks are silent and are left out",
+        "part train: 1 track with a remark, such as 00/0: 6 of 12 s could be decoded",
+    ]
+    for part in ("validation", "test"):
+        examples = data.load_part(dataset, part, remarking_store)
+        assert (len(examples), examples.silent) == (2, 0)
+
+
+def test_a_training_part_of_silence_alone_is_wrong_usage(remarking_store):
+    with pytest.raises(UsageError, match="all tracks of part 'train' that are in the store are silent"):
+        data.load_part(make_dataset(remarking_store, parts={"train": [1, 3]}), "train", remarking_store)
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,7 @@ def test_each_epoch_is_reported_and_the_tagger_tells_how_it_came_about(few, epoc
     assert few.record["config"]["epochs"] == 3
     assert few.record["data"] == "toy"
     assert few.record["tracks"] == {"train": 120, "validation": 80}
+    assert few.record["silent"] == 0
     assert (few.task, few.spec, few.head) == (TASK, SPEC, FEW.head)
 
 

@@ -16,7 +16,7 @@ from jamendo_mood.tasks.calibration import apply_platt
 from jamendo_mood.training import model
 from jamendo_mood.training.fit import TrainConfig, fit
 from jamendo_mood.training.heads import HEADS, HeadConfig
-from jamendo_mood.training.model import Tagger, load_builtin
+from jamendo_mood.training.model import Tagger, check_tagger_folder, load_builtin
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.files import write_atomically
 
@@ -253,6 +253,12 @@ def test_a_folder_that_holds_something_else_is_left_alone(tagger, tmp_path, name
         tagger.save(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == "my only copy"
+
+
+def test_a_link_that_leads_nowhere_is_refused_before_a_training(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "not-mounted")
+    with pytest.raises(UsageError, match="a link that leads nowhere is in the way"):
+        check_tagger_folder(tmp_path / "link")
 
 
 def test_a_folder_without_a_tagger_is_wrong_usage(tmp_path):

@@ -86,6 +86,36 @@ def test_standard_output_is_written_to(device, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["shell.txt"]
 
 
+def test_standard_output_goes_after_what_is_there(tmp_path):
+    target = tmp_path / "shell.txt"
+    target.write_bytes(b"old, ")
+    with target.open("ab") as file:  # as `--out /dev/stdout >> shell.txt`
+        subprocess.run([sys.executable, "-c", WRITE, "/dev/stdout"], stdout=file, check=True)
+    assert target.read_bytes() == b"old, new"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o755])
+def test_a_file_that_is_replaced_keeps_its_permissions(mode, tmp_path):
+    target = tmp_path / "private.json"
+    target.write_bytes(b"old")
+    target.chmod(mode)
+    before = target.stat()
+    write(target)
+    after = target.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert target.read_bytes() == b"new"
+
+
+def test_a_file_that_may_not_be_written_to_stays(tmp_path, monkeypatch):
+    target = tmp_path / "protected.json"
+    target.write_bytes(b"old")
+    target.chmod(0o444)
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).stat().st_mode & 0o200 != 0)  # root may do anything
+    with pytest.raises(StoreError, match="Permission denied"):
+        write(target)
+    assert target.read_bytes() == b"old"
+
+
 def test_dev_null_stays_what_it_is(tmp_path):
     before = Path("/dev/null").stat()
     write(tmp_path / "x")  # so that a failure of the next line is not one of writing at all

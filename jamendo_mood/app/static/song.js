@@ -59,7 +59,7 @@ const songCard = ({ model, view, formats, fetchSound, close }, id, name) => {
   card.tagged = (song) => {
     card.song = song;
     title.textContent = song.title || song.name;
-    about.textContent = [song.artist, clock(song.duration_s), song.title ? song.name : null].filter(Boolean).join(" · ");
+    about.textContent = [song.artist, clock(song.duration_s), song.title ? song.name : null, song.remark].filter(Boolean).join(" · ");
     const shown = song.tags.slice(0, ROWS);
     const player = makePlayer(card, song, fetchSound);
     onClose.push(player.close);
