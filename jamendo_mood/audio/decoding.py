@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio import ffmpeg
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import AudioError, DiskFullError, LimitError, NoFileError, NoSoundError, UsageError
 from jamendo_mood.util.files import Scratch, scratch_full
 
@@ -414,7 +415,7 @@ def _parse_tag(text: str, name: str) -> str | None:
     parts = re.split(r"^(?= *(?:Input|Program|Chapter|Stream) #)", text, flags=re.MULTILINE)
     ours = "".join(part for part in parts if re.match(r"Input| *Stream #\S+ Audio:", part))
     match = re.search(rf"^ +{name}\s*: (.+)$", ours, re.MULTILINE | re.IGNORECASE)
-    return None if match is None else match[1].strip()[:MAX_TITLE_LENGTH]
+    return None if match is None else plaintext.restore(match[1]).strip()[:MAX_TITLE_LENGTH]
 
 
 DEFAULT_DECODER = "pydub"

@@ -271,7 +271,8 @@ class _Talk:
 
     def report(self) -> str:
         """Its messages."""
-        return (self._first + self._last).decode("utf-8", "replace")
+        # Line by line: titles may be in the encoding of whoever wrote them.
+        return "\n".join(map(plaintext.decode_line, (self._first + self._last).split(b"\n")))
 
     def _take(self, pipe: int, keep: Callable[[bytes], None]) -> bool:
         chunk = os.read(pipe, 1 << 16)

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -262,6 +263,48 @@ def test_probe_tells_codec_length_title_and_artist(make_audio, tone, tmp_path):
         info = decoding.probe(make_audio(tmp_path / f"tagged.{suffix}", tone(seconds=3.0), options=tags))
         assert (info.codec, info.title, info.artist) == (codec, "Séculaire: nuit", "LE NEZ TORDU")
         assert info.duration_s == pytest.approx(3.0, abs=0.1)
+
+
+def id3v1(title):
+    """The last 128 bytes of an old MP3, in whatever encoding the writer's system had."""
+    return b"TAG" + title[:30].ljust(30, b"\0") + bytes(94) + b"\x0c"
+
+
+def id3v2(title):
+    """The beginning of an MP3 that says of its title that it is Latin-1."""
+    frame = b"TIT2" + struct.pack(">I", len(title) + 1) + bytes(3) + title
+    return b"ID3\3\0\0" + bytes([0, 0, len(frame) >> 7, len(frame) & 127]) + frame
+
+
+def wav_info(title):
+    """A second of silence with a title as Windows' programs write it."""
+    title += b"\0" * (2 - len(title) % 2)
+    info = b"INFOINAM" + struct.pack("<I", len(title)) + title
+    form = struct.pack("<IHHIIHH", 16, 1, 1, 16_000, 32_000, 2, 16)
+    chunks = (b"fmt ", form[4:]), (b"LIST", info), (b"data", bytes(32_000))
+    body = b"WAVE" + b"".join(name + struct.pack("<I", len(chunk)) + chunk for name, chunk in chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+TITLES = [
+    ("Déjà vu", "latin-1"), ("Voilà", "latin-1"), ("L’été … 5 €", "cp1252"), ("Déjà vu", "utf-8"), ("Voilà", "utf-8"),
+    ("夜に駆ける", "utf-8"), ("L’été – …", "utf-8"), ("R&B ÷ 2", "latin-1"), ("plain", "ascii"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("title", "encoding"), TITLES)
+def test_titles_are_shown_as_they_were_meant_in_whatever_encoding(title, encoding, make_audio, tone, tmp_path):
+    mp3 = make_audio(tmp_path / "plain.mp3", tone(), options=("-map_metadata", "-1", "-id3v2_version", "0"))
+    raw, sound = title.encode(encoding), mp3.read_bytes()
+    for name, content in {"1.mp3": sound + id3v1(raw), "2.mp3": id3v2(raw) + sound, "3.wav": wav_info(raw)}.items():
+        (tmp_path / name).write_bytes(content)
+        assert decoding.probe(tmp_path / name).title == title, name
+
+
+def test_a_title_that_was_cut_within_a_letter_loses_that_letter_alone(make_audio, tone, tmp_path):
+    mp3 = make_audio(tmp_path / "a.mp3", tone(), options=("-map_metadata", "-1", "-id3v2_version", "0"))
+    mp3.write_bytes(mp3.read_bytes() + id3v1("Ébène, a ballad of some lengthé".encode()))
+    assert decoding.probe(mp3).title == "Ébène, a ballad of some leng"
 
 
 def test_probe_gives_none_for_what_a_file_does_not_say(make_audio, tone, tmp_path):

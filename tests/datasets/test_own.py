@@ -207,7 +207,7 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path, lines, message):
 
 
 def test_a_file_in_another_encoding_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"music\.csv: cannot be read as a table"):
+    with pytest.raises(DataError, match=r"music\.csv, line 2: cannot be read as a table \(not UTF-8 but, it seems, "):
         load(tmp_path, TAGS, "a.mp3,Björk,x", encoding="latin-1")
 
 
