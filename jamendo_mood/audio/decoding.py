@@ -31,7 +31,15 @@ import numpy.typing as npt
 
 from jamendo_mood.audio import ffmpeg
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import AudioError, DiskFullError, LimitError, NoFileError, NoSoundError, UsageError
+from jamendo_mood.util.errors import (
+    AudioError,
+    DiskFullError,
+    LimitError,
+    NoFileError,
+    NoSoundError,
+    UsageError,
+    WrongKindError,
+)
 from jamendo_mood.util.files import Scratch, scratch_full
 
 SAMPLE_RATE_HZ = 16_000
@@ -96,7 +104,7 @@ def probe(path: Path) -> AudioInfo:
     Raises
     ------
     AudioError
-        The file is missing, empty or not an audio file.
+        The file is missing, empty or not an audio file; WrongKindError if it is known what it is instead.
     NoSoundError
         There is no sound in it.
     """
@@ -115,6 +123,10 @@ def probe(path: Path) -> AudioInfo:
     if stream is not None and re.search(r"\((drms|enca|aavd) /", stream[0]):
         raise AudioError(f"{path}: protected against copying (DRM): only its shop's player can decode it")
     if stream is None or stream[1] == "none":
+        with path.open("rb") as file:
+            kind = plaintext.kind_of(file.read(plaintext.HEAD_BYTES))
+        if kind:
+            raise WrongKindError(f"{path}: not a readable audio file (it is {kind})", kind)
         if "Stream #" in streams:
             raise NoSoundError(f"{path}: not a readable audio file (there is no sound in it)")
         reason = "there is nothing in it" if length else done.reason(path)

@@ -1,11 +1,15 @@
 import dataclasses
 import functools
+import io
+import pickle
 import shutil
 import struct
 import subprocess
 import sys
+import tarfile
 import tempfile
 import wave
+import zipfile
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -14,7 +18,7 @@ import pytest
 
 from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
-from jamendo_mood.util.errors import AudioError, CancelledError, DiskFullError, UsageError
+from jamendo_mood.util.errors import AudioError, CancelledError, DiskFullError, NoSoundError, UsageError, WrongKindError
 from jamendo_mood.util.files import Scratch
 
 ROADS = {"pydub": "_convert_with_pydub", "ffmpeg": "_convert_with_ffmpeg"}
@@ -305,6 +309,72 @@ def test_a_title_that_was_cut_within_a_letter_loses_that_letter_alone(make_audio
     mp3 = make_audio(tmp_path / "a.mp3", tone(), options=("-map_metadata", "-1", "-id3v2_version", "0"))
     mp3.write_bytes(mp3.read_bytes() + id3v1("Ébène, a ballad of some lengthé".encode()))
     assert decoding.probe(mp3).title == "Ébène, a ballad of some leng"
+
+
+def packed(kind, *names):
+    """A zip or a tar with files of these names in it."""
+    content = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(content, "w") as archive:
+            for name in names:
+                archive.writestr(name, "x" * 100)
+    else:
+        with tarfile.open(fileobj=content, mode=kind) as archive:
+            for name in names:
+                archive.addfile(tarfile.TarInfo(name))
+    return content.getvalue()
+
+
+def picture(suffix):
+    pixels = np.random.default_rng(1).integers(0, 255, (40, 40, 3), np.uint8).tobytes()
+    codec = {"jpg": "mjpeg", "webp": "libwebp"}.get(suffix, suffix)
+    sources = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "40x40", "-i", "-", "-frames:v", "1")
+    command = [find_ffmpeg(), "-v", "error", *sources, "-c:v", codec, "-f", "image2pipe", "-"]
+    return subprocess.run(command, input=pixels, capture_output=True, check=True).stdout
+
+
+KINDS = {
+    "a JPEG picture": lambda: picture("jpg"),
+    "a PNG picture": lambda: picture("png"),
+    "a GIF picture": lambda: picture("gif"),
+    "a BMP picture": lambda: picture("bmp"),
+    "a TIFF picture": lambda: picture("tiff"),
+    "a WebP picture": lambda: b"RIFF\x24\0\0\0WEBPVP8 " + bytes(24),
+    "a HEIC picture": lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100),
+    "an SVG picture": lambda: b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg xmlns="http://www.w3.org/2000/svg"/>',
+    "a PDF document": lambda: b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n",
+    "a Word document": lambda: packed("zip", "[Content_Types].xml", "word/document.xml"),
+    "a zip archive": lambda: packed("zip", "album/a.txt"),
+    "a packed archive": lambda: packed("w", "a.txt"),
+    "a MIDI file (notes, no sound)": lambda: b"MThd\0\0\0\x06\0\0\0\x01\0`MTrk\0\0\0\x04\0\xff/\0",
+    "a web page": lambda: b"<!doctype html><title>404</title>",
+    "a playlist (names of songs, no sound)": lambda: b"#EXTM3U\n#EXTINF:3,A\na.mp3\n",
+    "a text file": lambda: "Là-bas, je ne sais où\n".encode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["song.mp3", "as it was"])
+def test_what_is_no_sound_is_called_what_it_is(kind, name, tmp_path):
+    (tmp_path / name).write_bytes(KINDS[kind]())
+    with pytest.raises(WrongKindError) as caught:
+        decoding.probe(tmp_path / name)
+    assert str(caught.value) == f"{tmp_path / name}: not a readable audio file (it is {kind})"
+    again = pickle.loads(pickle.dumps(caught.value))  # it may come from another process
+    assert (str(again), again.kind) == (str(caught.value), kind)
+
+
+def test_a_damaged_song_or_a_film_is_not_called_something_else(make_audio, tone, tmp_path):
+    wav = make_audio(tmp_path / "a.wav", tone()).read_bytes()
+    film = tmp_path / "film.mp4"
+    making = ("-f", "lavfi", "-i", "color=size=64x64:duration=1", "-an", str(film))
+    subprocess.run([find_ffmpeg(), "-v", "error", *making], check=True)
+    for name, content in {"a.wav": wav[:30], "b.mp3": bytes(5000), "c.ogg": b"OggS" + bytes(range(256))}.items():
+        (tmp_path / name).write_bytes(content)
+    for name in ("a.wav", "b.mp3", "c.ogg", "film.mp4"):
+        with pytest.raises(AudioError) as caught:
+            decoding.probe(tmp_path / name)
+        assert type(caught.value) is (NoSoundError if name == "film.mp4" else AudioError)
 
 
 def test_probe_gives_none_for_what_a_file_does_not_say(make_audio, tone, tmp_path):
