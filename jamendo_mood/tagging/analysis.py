@@ -200,7 +200,7 @@ _EXPLANATIONS: tuple[tuple[type[Exception], str, str], ...] = (  # the first tha
     (
         WrongKindError,
         "It can't be read as music: it is {kind}.",
-        "Choose the song itself: an MP3, WAV, FLAC, Ogg or M4A, say. (Songs in an archive: unpack it first.)",
+        "Choose the song itself: an MP3, WAV, FLAC, Ogg or M4A, say.",
     ),
     (
         AudioError,
