@@ -217,14 +217,18 @@ def test_similar_tracks_become_a_playlist(make_widget, monkeypatch, corpus, corp
     page.say("hello")
     assert page.wait_for("setup")[0]["formats"] == (["csv", "m3u8"] if own else ["csv"])
     page.upload("my song.mp3", corpus.path(0).read_bytes())
-    shown = [track["key"] for track in page.wait_for("details")[0]["similar"]]
+    details = page.wait_for("details")[0]
+    itself = corpus.songs[0].path.removesuffix(".mp3")
+    assert details["left_out"] == f"{itself} is left out: it is the song itself (the same sound)"
+    shown = [track["key"] for track in details["similar"]]
+    assert itself not in shown
     for form in ("csv", "m3u8"):
         page.say("playlist", id="up", format=form, view="v")
     (table, (rows,)), (playlist, (lines,)) = page.wait_for_two("file")
     assert (table["name"], table["view"], playlist["name"]) == ("like my song.csv", "v", "like my song.m3u8")
     tracks = list(csv.DictReader(io.StringIO(rows.decode())))
     assert [track["key"] for track in tracks[: len(shown)]] == shown
-    assert len(tracks) == min(len(library), 25)
+    assert len(tracks) == min(len(library) - 1, 25)
     assert tracks[0]["title"].startswith("Study in")
     assert (str(corpus.audio) in rows.decode()) == own  # no path of another's machine
     assert (str(corpus.audio) in lines.decode()) == own
@@ -368,10 +372,14 @@ def test_results_can_be_taken_away(page, corpus):
 
 def test_similar_tracks_of_a_library(corpus, library, make_widget, monkeypatch):
     page = ToyPage(make_widget(library=library), monkeypatch)
-    page.upload("a.mp3", corpus.path(0).read_bytes())
+    page.say("path", path=str(corpus.path(0)))
     details, _ = page.wait_for("details")
+    key = corpus.songs[0].path.removesuffix(".mp3")
+    assert details["left_out"] == f"{key} is left out: it is the song itself (the same file)"
+    assert [track["key"] for track in details["similar"]] == [one.key for one in library.similar(key, 6)]
     first = details["similar"][0]
-    assert first["title"] == f"Study in {' and '.join(corpus.songs[0].moods)} no. {corpus.songs[0].id}"  # itself
+    (song,) = (song for song in corpus.songs if song.path.removesuffix(".mp3") == first["key"])
+    assert first["title"] == f"Study in {' and '.join(song.moods)} no. {song.id}"
     page.say("piece", key=first["key"], index=0)
     assert page.wait_for("piece")[1][0][:3] in (b"ID3", b"\xff\xfb\x50")
 
