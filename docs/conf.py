@@ -9,6 +9,8 @@ import pkgutil
 import re
 from pathlib import Path
 
+from sphinx.pycode import ModuleAnalyzer
+
 import jamendo_mood
 
 project = "jamendo-mood"
@@ -100,9 +102,24 @@ def keep_text(_app, what, name, _object, _options, lines):
 constants: dict[str, list[str]] = {}
 
 
+def list_fields(_app, what, _name, described, _options, lines):
+    """Say in a class's own text what its fields mean, which stands beside them after ``#:``."""
+    if what == "class" and described.__module__.startswith("jamendo_mood"):
+        for (owner, field), text in ModuleAnalyzer.for_module(described.__module__).find_attr_docs().items():
+            if owner == described.__qualname__:
+                lines += ["", f":ivar {field}: {' '.join(text).strip()}"]
+
+
+def is_field(_app, what, _name, described, skip, _options):
+    """Fields get no entry of their own: shapes such as ``(tracks, targets)`` would link to fields of these names."""
+    return True if what == "class" and not hasattr(described, "__get__") else skip
+
+
 def setup(app):
     """Sphinx calls this; pages are written before it looks for them."""
     app.connect("builder-inited", write_api_pages)
     app.connect("autodoc-process-signature", plain_signature)
     for before_and_after_napoleon in (400, 600):
         app.connect("autodoc-process-docstring", keep_text, priority=before_and_after_napoleon)
+    app.connect("autodoc-process-docstring", list_fields, priority=600)
+    app.connect("autodoc-skip-member", is_field)

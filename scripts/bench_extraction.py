@@ -4,13 +4,15 @@
     python scripts/bench_extraction.py --audio music/ --weights vggish/
     python scripts/bench_extraction.py --quick --format json
 
-- ``network_vs_matmul``: the network on batches as extraction runs it, against a large matrix product of its precision.
+- ``network_vs_matmul``: the network on batches as extraction runs it, against a large matrix product in float32.
+- ``vs_onnxruntime``: the network against ONNX Runtime on the file that `engines.to_onnx` writes, where it is installed.
+- ``engine_...``: the network by each engine, in patches a second.
 - ``end_to_end_vs_ideal``: the CPU seconds of all stages, each measured alone, on all cores without a gap, against the
   time from MP3s to stored embeddings.
 - ``vs_usual_recipe``: pydub to WAV, the module on the whole waveform, one file after the other, against extraction.
 - ``vs_torchvggish``: the PyTorch port, likewise, where it is installed.
 
-Each for whole tracks, ``--precision auto`` and the default decoder; others have a suffix (``_float32``, ``_30s``,
+Each for whole tracks, the default engine, precision and decoder; others have a suffix (``_float32``, ``_30s``,
 ``_fast_decoder``: libsndfile, where the extra ``fast`` is installed). Times are the best of some rounds, which take
 turns, for the machine may have other work.
 """
@@ -34,6 +36,7 @@ from pydub import AudioSegment
 
 from jamendo_mood.audio import decoding, spectrograms
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
+from jamendo_mood.embedders import engines, vggish
 from jamendo_mood.embedders.registry import Embedder, EmbedderOptions, load_embedder
 from jamendo_mood.extraction.streaming import StreamConfig, decode, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
@@ -44,6 +47,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MATRIX = 4096
 MULTIPLY_ADDS = 863_895_552  # of VGGish for one patch
 Files = Mapping[str, Path]
+KINDS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
+TABLES = ("<!-- extraction -->", "<!-- end of extraction -->")
 
 
 @dataclass(frozen=True)
@@ -90,14 +95,7 @@ def measure(tracks: Files, clips: Files, weights: Path, folder: Path, rounds: in
         for suffix, embedder in embedders.items()
     ]
     figures: dict[str, float] = {"cores": float(os.cpu_count() or 1)}
-    for suffix, embedder in embedders.items():
-        tell(f"network and matrix products in {embedder.spec.precision}")
-        runs = [functools.partial(multiply, embedder.spec.precision), functools.partial(run_network, embedder)]
-        products, network = alternate(runs, rounds)
-        figures[f"matmul_gmacs{suffix}"] = MATRIX**3 / products / 1e9
-        figures[f"network_patches_per_s{suffix}"] = StreamConfig().batch / network
-        ideal = StreamConfig().batch * MULTIPLY_ADDS * products / MATRIX**3
-        figures[f"network_vs_matmul{suffix}"] = ideal / network
+    figures |= measure_networks(embedders, weights, rounds)
     recipes: dict[str, Callable[[Files], None]] = {"vs_usual_recipe": usual_recipe(weights, folder)}
     if importlib.util.find_spec("torchvggish"):
         recipes["vs_torchvggish"] = torch_recipe()
@@ -123,6 +121,34 @@ def measure(tracks: Files, clips: Files, weights: Path, folder: Path, rounds: in
     return figures
 
 
+def measure_networks(embedders: Mapping[str, Embedder], weights: Path, rounds: int) -> dict[str, float]:
+    """The networks against a matrix product, ONNX Runtime, and the other engines, in turns."""
+    network = vggish.define(vggish.read_variables(weights))
+    runs: dict[str, Callable[[], object]] = {"matmul": multiply}
+    runs |= {suffix: functools.partial(run_network, embedder.network) for suffix, embedder in embedders.items()}
+    kinds = [("tensorflow", "float32"), ("tensorflow", "bfloat16"), ("mnn", "float32"), ("openvino", "float32")]
+    for engine, precision in [*kinds, ("openvino", "bfloat16")]:
+        name = f"engine_{engine}_{precision}"
+        runs[name] = functools.partial(run_network, engines.build(network, engine, precision))
+    if importlib.util.find_spec("onnxruntime"):
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(engines.to_onnx(network), providers=["CPUExecutionProvider"])
+        runs["onnxruntime"] = functools.partial(run_network, lambda patches: session.run(["y"], {"x": patches})[0])
+    tell(f"networks: {', '.join(filter(None, runs))}")
+    times = dict(zip(runs, alternate(list(runs.values()), 3 * rounds), strict=True))
+    per_s = {name: StreamConfig().batch / own for name, own in times.items()}
+    products = MATRIX**3 / times["matmul"]
+    figures = {"matmul_gmacs": products / 1e9}
+    figures |= {f"{name}_patches_per_s": per_s[name] for name in times if name.startswith(("engine", "onnx"))}
+    for suffix in embedders:
+        figures[f"network_patches_per_s{suffix}"] = per_s[suffix]
+        figures[f"network_vs_matmul{suffix}"] = per_s[suffix] * MULTIPLY_ADDS / products
+        if "onnxruntime" in per_s:
+            figures[f"vs_onnxruntime{suffix}"] = per_s[suffix] / per_s["onnxruntime"]
+    return figures
+
+
 def alternate(runs: list[Callable[[], object]], rounds: int) -> list[float]:
     """The best time of each, after one run that warms up; they take turns, so that a busy moment meets all."""
     best = [float("inf")] * len(runs)
@@ -135,24 +161,21 @@ def alternate(runs: list[Callable[[], object]], rounds: int) -> list[float]:
     return best
 
 
-def multiply(precision: str) -> None:
-    """One large matrix product."""
-    tf = import_quietly("tensorflow")
-    if precision not in _matrices:
-        matrix = tf.cast(tf.random.stateless_normal((MATRIX, MATRIX), (1, 2)), precision)
-        _matrices[precision] = (matrix, tf.function(lambda a, b: tf.cast((a @ b)[0, 0], tf.float32)))
-    matrix, product = _matrices[precision]
-    product(matrix, matrix).numpy()
+def multiply() -> None:
+    """One large matrix product in float32."""
+    matrix = np.random.default_rng(0).standard_normal((MATRIX, MATRIX), dtype=np.float32) if not _kept else _kept[0]
+    _kept[:] = [matrix]
+    _kept[0] @ matrix
 
 
-_matrices: dict[str, tuple[object, Callable[..., object]]] = {}
+_kept: list[np.ndarray] = []
 
 
-def run_network(embedder: Embedder) -> None:
+def run_network(network: Callable[[np.ndarray], np.ndarray]) -> None:
     """The network on one batch of extraction."""
     generator = np.random.default_rng(0)
     shape = (StreamConfig().batch, spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS)
-    embedder.network(generator.standard_normal(shape, dtype=np.float32) - 2)
+    network(generator.standard_normal(shape, dtype=np.float32) - 2)
 
 
 def run_extraction(setting: Setting, folder: Path, decoder: str) -> None:
@@ -269,20 +292,22 @@ def make_weights(folder: Path) -> Path:
 
 
 def write_page(figures: Mapping[str, float], tracks: int, clips: int, *, synthesised: bool) -> None:
-    """Write docs/benchmarks.md."""
-    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "unknown")
-    rows = "".join(f"| `{name}` | {value:.3f} |\n" for name, value in figures.items())
+    """Write this processor's table into docs/benchmarks.md, in place of an older one."""
+    page = ROOT / "docs" / "benchmarks.md"
+    text = page.read_text(encoding="utf-8")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "unknown")
+    flags = set(next((line for line in lines if line.startswith("flags")), "").split())
+    kind = next((shown for flag, shown in KINDS.items() if flag in flags), "without AVX2")
+    heading = f"### {name}, {figures['cores']:.0f} cores, {kind}"
+    rows = "".join(f"| `{figure}` | {value:.3f} |\n" for figure, value in figures.items())
     origin = "synthesised" if synthesised else "given"
-    text = f"""# Benchmarks
-
-Made by `python scripts/bench_extraction.py`, whose `--help` says what each figure is. Ratios are of times taken in one
-run, in turns; above 1 in `vs_...` means that extraction is faster. {tracks} whole tracks and {clips} clips of 30 s,
-{origin}; CPU {cpu.partition(":")[2].strip()}, {figures["cores"]:.0f} cores.
-
-| figure | value |
-|---|---|
-{rows}"""
-    (ROOT / "docs" / "benchmarks.md").write_text(text)
+    table = f"{heading}\n\n{tracks} whole tracks and {clips} clips of 30 s, {origin}.\n\n"
+    table += f"| figure | value |\n|---|---|\n{rows}\n"
+    start, end = text.index(TABLES[0]) + len(TABLES[0]), text.index(TABLES[1])
+    sections = ["### " + own for own in text[start:end].split("### ")[1:]]
+    kept = [own for own in sections if not own.startswith(heading)]
+    page.write_text(text[:start] + "\n\n" + "".join([*kept, table]) + text[end:], encoding="utf-8")
     tell("docs/benchmarks.md written")
 
 

@@ -9,7 +9,7 @@ import pytest
 from test_docs import ROOT, read_commands
 from webclient import Visitor, serve
 
-from jamendo_mood.embedders import engines, musicnn, vggish
+from jamendo_mood.embedders import checkpoints, musicnn, vggish
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.model import Tagger
 
@@ -32,7 +32,7 @@ def folder(corpus, tagger_folder, corpus_store, seeded_musicnn_wheel, seeded_mod
     monkeypatch.delenv(vggish.WEIGHTS_VARIABLE, raising=False)
     monkeypatch.setenv(musicnn.WEIGHTS_VARIABLE, str(seeded_musicnn_wheel))
     variables = musicnn.read_weights(seeded_musicnn_wheel)
-    monkeypatch.setattr(musicnn, "SHA256", engines.fingerprint(variables))  # as if they were the released ones
+    monkeypatch.setattr(musicnn, "SHA256", checkpoints.fingerprint(variables))  # as if they were the released ones
     monkeypatch.setattr(vggish, "is_trained", lambda _: True)
     shutil.copy(corpus.path(3), "song.mp3")
     for name in ("music", "audio"):

@@ -15,7 +15,6 @@ import logging
 import os
 import resource
 import secrets
-import signal
 import socket
 import sys
 import threading
@@ -38,6 +37,7 @@ from jamendo_mood import __version__
 from jamendo_mood.app.api import PREFIX, Service, add_api, describe_api
 from jamendo_mood.app.session import FIND_SCRIPTS, TAG_SCRIPTS, FindSession, Session, TagSession, read_static
 from jamendo_mood.app.songs import MAX_AT_ONCE, Room, SongQueue
+from jamendo_mood.embedders import engines
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.library.similarity import Library
 from jamendo_mood.tagging.analysis import Limits
@@ -45,7 +45,7 @@ from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.files import Scratch
-from jamendo_mood.util.process import end_now, import_quietly
+from jamendo_mood.util.process import end_now, handled
 
 TOKEN_VARIABLE, COOKIE = "JAMENDO_MOOD_TOKEN", "jamendo-mood-token"
 HIGHEST_PORT = 65_535
@@ -54,25 +54,20 @@ TABS = {"tag": ("Tag a song", "/"), "find": ("Find music", "/find")}
 ADDRESSES = {"/api", *(address for _, address in TABS.values())}
 
 STOPPED = "stopped; nothing of any visitor is left"
-STOP_S = 3.0
-"""How long requests, and the song that is being analysed, may take to end."""
+STOP_S = 3.0  #: how long requests, and the song that is being analysed, may take to end
 FIRST_PAGE_S = 0.5
 """In which the first page is answered at once; then TensorFlow is imported, which holds up all else for seconds."""
 
-MAX_WAITING = 100
-"""Songs in the queue; whoever comes with another is told to wait."""
-MAX_CONNECTIONS = 512
-"""Open at once, besides websockets; a browser opens six."""
-HEADER_S = 30.0
-"""How long a request's headers may take to come, and a connection to be silent between two requests."""
+MAX_WAITING = 100  #: songs in the queue; whoever comes with another is told to wait
+MAX_CONNECTIONS = 512  #: open at once, besides websockets; a browser opens six
+HEADER_S = 30.0  #: how long a request's headers may take to come, and a connection to be silent between two requests
 MESSAGE_BYTES = 1_000_000  # of a frame of a websocket: a piece of an upload has half of it
 JSON_BYTES = 32_768  # of a message without its buffers: a page takes hundreds
 MAX_BUFFERS = 4
 UNREAD_BYTES = 16_000_000
 """Of what is written to one browser and not yet taken: one that asks on and on, and reads nothing, is left."""
 CLOSE_S = 1.0  # for a last word to one who may not read it
-HERE = "here"
-"""A page's message that its visitor looks, listens or moves: one who does not gives the place back."""
+HERE = "here"  #: a page's message that its visitor looks, listens or moves: one who does not gives the place back
 POLICY_VIOLATION, TRY_AGAIN = 1008, 1013  # of RFC 6455 and of its registry
 IDLE = 4000
 EXPECTED = (WebSocketDisconnect, RuntimeError, ValueError, KeyError, RecursionError)
@@ -101,51 +96,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WebConfig:
-    """How a page is served.
+    """How a page is served."""
 
-    Attributes
-    ----------
-    host : str
-        Any other than the loopback's needs a token.
-    port : int
-        0 takes a free one.
-    visitors : int
-        At the same time, from 1 up.
-    idle_s : float
-        Until the place of a visitor who does nothing is given to others.
-    limits : Limits
-    browser : bool
-        Whether to open the page in a browser; only without a token.
-    examples : tuple of Path
-        Songs that a visitor may try by a click.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8866
-    visitors: int = 200
-    idle_s: float = 20 * 60.0
+    host: str = "127.0.0.1"  #: any other than the loopback's needs a token
+    port: int = 8866  #: 0 takes a free one
+    visitors: int = 200  #: at the same time, from 1 up
+    idle_s: float = 20 * 60.0  #: until the place of a visitor who does nothing is given to others
     limits: Limits = field(default_factory=Limits)
-    browser: bool = True
-    examples: tuple[Path, ...] = ()
+    browser: bool = True  #: whether to open the page in a browser; only without a token
+    examples: tuple[Path, ...] = ()  #: songs that a visitor may try by a click
 
 
 def run_web(tagger: Tagger, load: Callable[[], Embedder], library: Library | None, config: WebConfig) -> None:
     """Serve the page until Ctrl-C or SIGTERM; nothing is left behind.
 
-    Parameters
-    ----------
-    tagger : Tagger
-    load : callable
-        Makes the tagger's embedder. That takes seconds, in which the page answers already: songs wait for it.
-    library : Library or None
-    config : WebConfig
-
-    Raises
-    ------
-    UsageError
-        The port is taken, or the host is not this machine's.
-    MoodError
-        The embedder cannot be loaded.
+    `load` makes the tagger's embedder. That takes seconds, in which the page answers already: songs wait for it. Raises
+    `UsageError` if the port is taken, or the host is not this machine's, and what `load` raises.
     """
     token = os.environ.pop(TOKEN_VARIABLE, "") or ("" if _is_loopback(config.host) else secrets.token_urlsafe(24))
     tabs = tuple(tab for name, tab in TABS.items() if name == "tag" or library is not None)
@@ -171,18 +137,18 @@ def run_web(tagger: Tagger, load: Callable[[], Embedder], library: Library | Non
             server.should_exit = True
 
         def stop_now() -> None:
-            """Also while TensorFlow is imported, which cannot be broken off and takes seconds."""
+            """Also while a large module is imported, which cannot be broken off and may take seconds."""
             stop()
             if not imported.is_set():
                 serving.join(STOP_S)
                 stack.close()
                 end_now(STOPPED)
 
-        with _stopped_by_signals(stop_now):
+        with handled(lambda *_: stop_now()):
             _announce(config, bound, token)
             time.sleep(FIRST_PAGE_S)
-            # In this thread, where what TensorFlow prints as it is imported can be kept from the terminal.
-            import_quietly("keras")
+            # In this thread, where what it prints as it is imported can be kept from the terminal.
+            engines.preload()
             imported.set()
             queue.warm_up(on_failure=stop)
             serving.join()
@@ -258,12 +224,8 @@ class Gate:
             await send(message)
 
         headers, query = Headers(scope=scope), QueryParams(scope.get("query_string", b""))
-        if (
-            self._token
-            and self._is_token(query.get("token", ""))
-            and scope["type"] == "http"
-            and scope["method"] == "GET"
-        ):
+        is_get = scope["type"] == "http" and scope["method"] == "GET"
+        if is_get and self._token and self._is_token(query.get("token", "")):
             # Out of the address, where it would be read over a shoulder and kept in a history.
             cookie = f"{COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict"
             where = scope["path"] if scope["path"] in ADDRESSES else "/"  # to no other host, whatever the path says
@@ -448,20 +410,6 @@ def allow_files(visitors: int) -> None:
     if soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM call `stop`, and nothing else, while the block runs."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for number, handler in before.items():
-            if handler != signal.SIG_IGN:
-                signal.signal(number, lambda *_: stop())
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _announce(config: WebConfig, bound: socket.socket, token: str) -> None:

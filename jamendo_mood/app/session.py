@@ -44,20 +44,16 @@ Send = Callable[[dict[str, Any], list[bytes]], None]
 
 TAG_SCRIPTS = ("dom.js", "upload.js", "charts.js", "song.js", "compare.js", "tagging.js")
 FIND_SCRIPTS = ("dom.js", "charts.js", "finding.js")
-PIECE_BYTES = 200_000
-"""Of a sound, in one message: other messages get through between two pieces."""
+PIECE_BYTES = 200_000  #: of a sound, in one message: other messages get through between two pieces
 EXCERPT_S = 30.0
-KBPS = 64
-"""Of an excerpt, in mono: 240 kB for 30 s, good enough to recognise a song."""
+KBPS = 64  #: of an excerpt, in mono: 240 kB for 30 s, good enough to recognise a song
 MAX_SOUND_BYTES = 10 * 3600 * KBPS * 1000 // 8  # ten hours: a sound is kept in memory
 MAX_WAITING_PIECES = 64  # that the encoder has not sent yet: a browser asks for one at a time
 NOT_HERE = "its audio is not here"
 MAX_KEPT_SOUNDS = 4  # the last ones: each is asked for in pieces
 MAX_ENCODERS = 2  # at the same time, of all sessions
-MAX_SONGS = 100
-"""Of a visitor of the web page, until they are removed."""
-MAX_UNFINISHED = 8
-"""Of them, in the queue or on their way: the page sends three ahead."""
+MAX_SONGS = 100  #: of a visitor of the web page, until they are removed
+MAX_UNFINISHED = 8  #: of them, in the queue or on their way: the page sends three ahead
 MAX_NAME_LENGTH = 255
 LAST_MESSAGES = ("details", "failed", "cancelled")
 
@@ -91,16 +87,10 @@ def read_static(*names: str) -> str:
 
 
 class Session:
-    """One half of a page.
+    """One half of a page, with a handler for each type of message.
 
     Messages come from outside: one that makes no sense is logged and dropped. The browser gets a message ``failed`` if
     a handler raises a `MoodError`.
-
-    Parameters
-    ----------
-    send : callable
-    handlers : mapping of str to callable (message, buffers)
-        What to call for each type of message.
     """
 
     def __init__(self, send: Send, handlers: Mapping[str, Callable[[Message, Buffers], None]]) -> None:
@@ -138,18 +128,9 @@ class Session:
 
 
 def encode_excerpt(path: Path, length_s: float | None = EXCERPT_S) -> bytes:
-    """Encode the middle of an audio file, or all of it, as a mono MP3 of 64 kb/s.
+    """Encode the middle of an audio file, or with None all of it, as a mono MP3 of 64 kb/s.
 
-    Parameters
-    ----------
-    path : Path
-    length_s : float or None
-        Seconds; None is the whole file.
-
-    Raises
-    ------
-    AudioError
-        It cannot be decoded, or this ffmpeg cannot write MP3.
+    Raises `AudioError` if it cannot be decoded, or this ffmpeg cannot write MP3.
     """
     duration_s = decoding.probe(path).duration_s
     span: tuple[str, ...] = ()
@@ -170,20 +151,11 @@ def encode_excerpt(path: Path, length_s: float | None = EXCERPT_S) -> bytes:
 class Sounds:
     """Encodes sounds in a thread of its own and sends them in pieces, by their key; only these files can be asked for.
 
-    Parameters
-    ----------
-    send_piece : callable (key, index, sound or why there is none)
-    library : mapping of str to Path
-        Tracks that may be played as an excerpt.
-
-    Attributes
-    ----------
-    own : dict of str to Path
-        Songs that may be played whole.
+    `send_piece` gets key, index, and the sound or why there is none. Tracks of the library are played as an excerpt.
     """
 
     def __init__(self, send_piece: Callable[[str, int, bytes | str], None], library: Mapping[str, Path]) -> None:
-        self.own: dict[str, Path] = {}
+        self.own: dict[str, Path] = {}  #: songs that may be played whole
         self._send_piece, self._library = send_piece, library
         self._encoder = ThreadPoolExecutor(1, "jamendo-mood-sounds")
         self._closed = threading.Event()
@@ -224,23 +196,8 @@ class Sounds:
 class TagSession(Session):
     """The page that tags songs: uploads, or files of this machine, and the moods of each.
 
-    Parameters
-    ----------
-    send : callable
-    queue : SongQueue
-        Which may be shared with other sessions.
-    library : Library or None
-        Where to look for similar tracks.
-    limits : Limits
-    room : Room or None
-        For uploads, shared with other sessions; None is one of its own.
-    examples : sequence of Path
-        Songs that may be tried by a click.
-
-    Attributes
-    ----------
-    on_hello, on_prediction, on_failure : callable
-        Told of a view in a browser, of each song that was tagged (name, prediction), and of what failed (text).
+    The queue, and the room for uploads, may be shared with other sessions; the library is where to look for similar
+    tracks, and the examples are songs that may be tried by a click.
     """
 
     def __init__(
@@ -265,6 +222,7 @@ class TagSession(Session):
             "piece": self._on_piece,
         }
         super().__init__(send, handlers)
+        # Told of a view in a browser, of each song that was tagged (name, prediction), and of what failed.
         self.on_hello: Callable[[], None] = lambda: None
         self.on_prediction: Callable[[str, Prediction], None] = lambda *_: None
         self.on_failure: Callable[[str], None] = lambda *_: None
@@ -450,19 +408,8 @@ class TagSession(Session):
 class FindSession(Session):
     """The page that finds music by mood: by sliders, a point or a path on the plane, or an emotion.
 
-    Parameters
-    ----------
-    send : callable
-    library : Library
-        Where to search; if it has files, tracks can be played and playlists saved.
-    limits : Limits
-        `paths` says whether this is the user's own machine, so that playlists may name its files and emotions may be
-        remembered on it; `page` whether this is a web page.
-
-    Attributes
-    ----------
-    found : list of Found
-        The result of the last query.
+    If the library has files, tracks can be played and playlists saved. `limits.paths` says whether this is the user's
+    own machine, so that playlists may name its files and emotions may be remembered on it.
     """
 
     def __init__(self, send: Send, library: Library, limits: Limits) -> None:
@@ -475,7 +422,7 @@ class FindSession(Session):
         }
         super().__init__(send, handlers)
         self._library, self._limits = library, limits
-        self.found: list[Found] = []
+        self.found: list[Found] = []  #: the result of the last query
         self._query = 0
         self._results: dict[str, Any] = {}
         self._reader = ThreadPoolExecutor(1, "jamendo-mood-names")

@@ -38,44 +38,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Song:
-    """A song in the queue, and the result of its analysis.
+    """A song in the queue, and the result of its analysis."""
 
-    Attributes
-    ----------
-    id, name : str
-        The widget's name for it, and its file's name for people.
-    path : Path
-    uploaded : bool
-        Whether `path` is a copy that is deleted when the song is done.
-    tell : callable
-        Told how it gets on.
-    cancelled, done : threading.Event
-        Set by the user, and by the analysing thread once `prediction` or `error` is there.
-    prediction : Prediction or None
-    error : Exception or None
-    similar : list of Found
-        Tracks of the library, the most similar first.
-    removed : bool
-        Whether the user has removed it, so that nothing more is shown.
-    finished : bool
-        Whether no more messages follow, so that its file can be deleted.
-    detailed : bool
-        Whether it gets ``details``, which take about as long as its moods.
-    """
-
+    #: the widget's name for it, and its file's name for people
     id: str
     name: str
     path: Path
-    uploaded: bool
-    tell: Tell
+    uploaded: bool  #: whether `path` is a copy that is deleted when the song is done
+    tell: Tell  #: is told how it gets on
+    #: set by the user, and by the analysing thread once `prediction` or `error` is there
     cancelled: threading.Event = field(default_factory=threading.Event)
     done: threading.Event = field(default_factory=threading.Event)
     prediction: Prediction | None = None
     error: Exception | None = None
-    similar: list[Found] = field(default_factory=list)
-    removed: bool = False
-    finished: bool = False
-    detailed: bool = True
+    similar: list[Found] = field(default_factory=list)  #: tracks of the library, the most similar first
+    removed: bool = False  #: whether the user has removed it, so that nothing more is shown
+    finished: bool = False  #: whether no more messages follow, so that its file can be deleted
+    detailed: bool = True  #: whether it gets ``details``, which take about as long as its moods
 
 
 class Tell(Protocol):
@@ -88,18 +67,8 @@ class Tell(Protocol):
 class SongQueue:
     """Analyses songs in a thread of its own, which starts with the first song.
 
-    Parameters
-    ----------
-    tagger : Tagger
-    embedder : Embedder or None
-        None loads the tagger's embedder with the first song.
-    library : Library or None
-        Where to look for similar tracks.
-    limits : Limits
-    load : callable or None
-        Makes the embedder; None is as the tagger's spec says.
-    max_waiting : int
-        Songs in the queue.
+    Without an embedder, `load` makes it with the first song, by default as the tagger's spec says. The library is where
+    to look for similar tracks; `max_waiting` is of songs in the queue.
     """
 
     def __init__(
@@ -257,18 +226,12 @@ class _Throttled:
             self._tell(progress)
 
 
-MAX_AT_ONCE = 5
-"""All uploads of a notebook together may be so many times as large as the largest file allowed."""
+MAX_AT_ONCE = 5  #: all uploads of a notebook together may be so many times as large as the largest file allowed
 MAX_FILES = 100
 
 
 class Room:
-    """Bytes on disk, and files, that uploads take together, of one page or of all visitors.
-
-    Parameters
-    ----------
-    max_bytes, max_files : int
-    """
+    """Bytes on disk, and files, that uploads take together, of one page or of all visitors."""
 
     def __init__(self, max_bytes: int, max_files: int = MAX_FILES) -> None:
         self._left = [max_bytes, max_files]
@@ -302,12 +265,6 @@ class Uploads:
 
     Each upload comes in pieces, in order. The folder is made with the first file; that of a killed process is removed
     by the next process that makes one (see `Scratch`).
-
-    Parameters
-    ----------
-    limits : Limits
-    room : Room or None
-        None is one of its own.
     """
 
     def __init__(self, limits: Limits, room: Room | None = None) -> None:
@@ -325,24 +282,11 @@ class Uploads:
         self._delete()
 
     def begin(self, identity: str, name: str, size_bytes: int) -> None:
-        """Expect a file.
+        """Expect a file, `identity` being the browser's id of this upload.
 
-        Parameters
-        ----------
-        identity : str
-            The browser's id of this upload; never part of a path.
-        name : str
-            The file's name. It comes from outside, so only its suffix is used, if it is a known one.
-        size_bytes : int
-
-        Raises
-        ------
-        LimitError
-            It is too large.
-        BusyError
-            Too many are there already.
-        UsageError
-            Its size is negative, this upload has already begun, or it cannot be stored; the log says why.
+        Id and name come from outside: only the name's suffix gets into a path, if it is a known one. Raises
+        `LimitError` if the file is too large, `BusyError` if too many are there already, and `UsageError` if its size
+        is negative, this upload has already begun, or it cannot be stored; the log says why.
         """
         self._limits.check_size(name, size_bytes)
         if size_bytes < 0 or identity in self._files:
@@ -369,14 +313,8 @@ class Uploads:
     def add(self, identity: str, offset: int, piece: bytes | memoryview) -> int:
         """Append a piece; returns the number of bytes received so far.
 
-        Raises
-        ------
-        UsageError
-            There is no such upload, or this is not its next piece.
-        BusyError
-            Too much is there already.
-        DiskFullError
-            The disk is full.
+        Raises `UsageError` if there is no such upload, or this is not its next piece; `BusyError` if too much is there
+        already; `DiskFullError` if the disk is full.
         """
         upload = self._files.get(identity)
         fits = upload is not None and offset == upload.received and offset + len(piece) <= upload.size_bytes
@@ -415,13 +353,11 @@ class Uploads:
         return identity in self._files
 
 
-SENT_TAGS = 60
-"""Tags sent to the browser: all of MTG-Jamendo's, the highest of AudioSet's 527."""
+SENT_TAGS = 60  #: tags sent to the browser: all of MTG-Jamendo's, the highest of AudioSet's 527
 
 COURSE_POINTS = 60
 CARRIED_STRETCHES = 4
-SIMILAR, PLAYLIST = 6, 25
-"""Similar tracks that are shown, and in a playlist of them."""
+SIMILAR, PLAYLIST = 6, 25  #: similar tracks that are shown, and in a playlist of them
 
 Array = npt.NDArray[np.float32]
 
@@ -429,13 +365,8 @@ Array = npt.NDArray[np.float32]
 def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, Any], bytes]:
     """What the card of a song shows, as JSON, and the timeline.
 
-    Returns
-    -------
-    description : dict
-        Names; tags, classes or values in `Prediction.order` (score, threshold or None, state in words, grade, spread
-        over time, column of the timeline); the scale, texts, and valence and arousal.
-    timeline : bytes
-        uint8 (frames, columns): scores from 0, the low end of the scale, to 255, the high end.
+    The targets are in `Prediction.order`; the timeline is uint8 (frames, columns), scores from 0, the low end of the
+    scale, to 255, the high end.
     """
     prediction, words = analysis.prediction, tagger.task.rules.page
     best = prediction.order[:SENT_TAGS].tolist()
@@ -490,15 +421,9 @@ def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, 
 
 
 def describe_details(analysis: Analysis, tagger: Tagger, similar: Sequence[Found]) -> tuple[dict[str, Any], bytes]:
-    """What takes longer than the tags: why each was given, similar tracks, and the spectrogram.
+    """What takes longer than the tags: why each was given, similar tracks, and the spectrogram, a PNG without axes.
 
-    Returns
-    -------
-    details : dict
-        ``why``: for each tag at most 4 stretches that carried it, in order, start and end in seconds; ``similar``:
-        the first of these tracks of the library.
-    spectrogram : bytes
-        PNG of the whole file, without axes.
+    ``why`` has for each tag at most 4 stretches that carried it, in order, start and end in seconds.
     """
     explanation = explain(tagger, analysis.frames)
     why = {
@@ -522,20 +447,10 @@ def describe_track(track: Found) -> dict[str, Any]:
 
 
 def export(prediction: Prediction, form: str, name: str) -> tuple[str, str, bytes]:
-    """A file to download: its name, its media type and its content.
+    """A file to download: its name, its media type and its content; `name` is that of the song's file.
 
-    Parameters
-    ----------
-    prediction : Prediction
-    form : str
-        ``csv`` (all tags, as `jamendo-mood tag --format csv` prints them), ``json`` (with the timeline) or ``png``.
-    name : str
-        The name of the song's file.
-
-    Raises
-    ------
-    KeyError
-        There is no such format.
+    The forms are ``csv`` (all tags, as `jamendo-mood tag --format csv` prints them), ``json`` (with the timeline) and
+    ``png``; `KeyError` for any other.
     """
     media, write = _EXPORTS[form]
     return f"{Path(name).stem or 'song'} moods.{form}", media, write(replace(prediction, source=name))

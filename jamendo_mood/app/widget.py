@@ -31,15 +31,7 @@ SAVED_DPI = 80  # of the picture in a notebook: some 30 kB
 
 
 class ScriptWidget(anywidget.AnyWidget):  # type: ignore[misc]
-    """A widget drawn by scripts of ``static/``, whose messages go to a session.
-
-    Parameters
-    ----------
-    scripts : sequence of str
-        Their names; they are joined into one module.
-    render : str
-        The function of theirs that draws the widget.
-    """
+    """A widget drawn by the function `render` of scripts of ``static/``; its messages go to a session."""
 
     session: Session
 
@@ -171,12 +163,7 @@ _LATE = f"""<style>
 class Fallback(widgets.VBox):  # type: ignore[misc]
     """A plain upload button that appears some seconds later, unless the browser shows the widget's script before.
 
-    Parameters
-    ----------
-    add_bytes : callable (name, content)
-        Called with an upload.
-    add_path : callable (path) or None
-        Called with a file on this machine; None does not offer that.
+    `add_bytes` is called with name and content of an upload, `add_path` with a file on this machine; None offers none.
     """
 
     def __init__(

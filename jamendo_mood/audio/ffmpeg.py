@@ -51,17 +51,13 @@ GRACE_S = 60.0
 plays: ten hours of music may take ten hours, a file without sound a minute, whatever its header says."""
 BYTES_PER_S = 32_000  # of 16 kHz mono in 16 bits, as which nearly everything comes out
 MAX_S = 24 * 3600.0
-MAX_BYTES = round(MAX_S * BYTES_PER_S)
-"""What one run may write: a day of sound, 2.8 GB; a WAV ends at 4."""
+MAX_BYTES = round(MAX_S * BYTES_PER_S)  #: what one run may write: a day of sound, 2.8 GB; a WAV ends at 4
 MEMORY_BYTES = 1 << 30  # decoding takes some 50 MB
 _KEPT_BYTES = 1 << 17  # of ffmpeg's messages: so much of the beginning, and of the end
 _MAX_REASON_LENGTH = 300
 _POLL_S = 0.1
 
-_READING_A_FILE = (
-    *("-protocol_whitelist", "file", "-format_whitelist", FORMATS),
-    *("-codec_whitelist", CODECS),
-)
+_READING_A_FILE = (*("-protocol_whitelist", "file", "-format_whitelist", FORMATS), *("-codec_whitelist", CODECS))
 _READING_SAMPLES = ("-protocol_whitelist", "fd,pipe", "-format_whitelist", "s16le,f32le")
 _SAYS_NOTHING = re.compile(
     r"$|At least one output file must be specified|Conversion failed|Terminating thread|Task finished|Input #"
@@ -79,21 +75,11 @@ class TooMuchError(AudioError):
 
 @dataclass(frozen=True)
 class Done:
-    """The result of a run.
+    """The result of a run."""
 
-    Attributes
-    ----------
-    status : int
-        0, or ffmpeg's exit status; below 0 it is the signal that ended it.
-    output : bytes
-        What it wrote to its standard output.
-    report : str
-        The beginning and the end of its messages.
-    """
-
-    status: int
-    output: bytes
-    report: str
+    status: int  #: 0, or ffmpeg's exit status; below 0 it is the signal that ended it
+    output: bytes  #: what it wrote to its standard output
+    report: str  #: the beginning and the end of its messages
 
     def reason(self, path: Path) -> str:
         """The last line of the report that says something, without the path, which the caller adds."""
@@ -112,10 +98,7 @@ class Done:
 def find_ffmpeg() -> str:
     """Path of ffmpeg: the one on the PATH if it starts, else the binary of the ``imageio-ffmpeg`` wheel.
 
-    Raises
-    ------
-    UsageError
-        Neither is there, or starts.
+    Raises `UsageError` if neither is there, or starts.
     """
     on_path = shutil.which("ffmpeg")
     broken = _why_broken(on_path) if on_path else ""
@@ -169,29 +152,11 @@ def stoppable(work: Callable[[], None], is_stopped: Callable[[], bool]) -> Calla
 
 
 def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, max_bytes: int = MAX_BYTES) -> Done:
-    """Run ffmpeg to its end.
+    """Run ffmpeg to its end; its input is ``-`` (the bytes `fed`, samples of ours) or the absolute path of a file.
 
-    Parameters
-    ----------
-    *arguments : str
-        Without the program. The input is ``-`` (samples of ours) or the absolute path of a file.
-    fed : bytes
-        Written to its standard input.
-    writes : Path or None
-        The file that it writes, if it does.
-    max_bytes : int
-        The most that it may write, there and to its standard output.
-
-    Raises
-    ------
-    AudioError
-        It took longer than it may (see `GRACE_S`).
-    TooMuchError
-        It wrote more than `max_bytes`.
-    CancelledError
-        See `stopped_by`.
-    UsageError
-        There is no ffmpeg.
+    `writes` is the file that it writes, if it does; there and to its standard output go at most `max_bytes`. Raises
+    `AudioError` if it takes longer than it may (see `GRACE_S`), `TooMuchError` if it writes more, `CancelledError` (see
+    `stopped_by`), and `UsageError` if there is no ffmpeg.
     """
     source = arguments[arguments.index("-i") + 1]
     command = [find_ffmpeg(), "-hide_banner", *_guard(arguments)]

@@ -38,59 +38,27 @@ Array = npt.NDArray[np.float32]
 
 
 def log_mel(wave: Wave, offset: float = LOG_OFFSET) -> Array:
-    """Log-mel spectrogram of a 16 kHz wave.
+    """Log-mel spectrogram of a 16 kHz wave in [-1, 1]: float32 (samples,) -> (frames, 64), ``log(magnitude + offset)``.
 
-    Parameters
-    ----------
-    wave : float32 array (samples,)
-        Range [-1, 1].
-    offset : float
-        Added to each magnitude, so that silence has a logarithm.
-
-    Returns
-    -------
-    float32 array (frames, 64)
-        ``log(magnitude + offset)``, one frame each 10 ms, ``frames = 1 + (samples - 400) // 160``; none if shorter.
+    A frame each 10 ms, ``frames = 1 + (samples - 400) // 160``; none if shorter. With the offset silence has a
+    logarithm.
     """
     return log_bands(wave, _sparse_mel_matrix(), offset)
 
 
 def log_bands(wave: Wave, weights: Any, offset: float = LOG_OFFSET) -> Array:
-    """Log magnitudes of a 16 kHz wave in bands of the spectrum; see `log_mel`.
-
-    Parameters
-    ----------
-    wave : float32 array (samples,)
-    weights : sparse float32 array (257, bands)
-        The weight of each bin of the spectrum in each band.
-    offset : float
-
-    Returns
-    -------
-    float32 array (frames, bands)
-    """
+    """Log magnitudes of a 16 kHz wave in bands of the spectrum, (frames, bands); see `log_mel` and `band_sums`."""
     bands = band_sums(wave, weights, hann_window(), HOP_SAMPLES)
     bands += np.float32(offset)
     return np.log(bands, out=bands)
 
 
 def band_sums(wave: Wave, weights: Any, window: Array, hop_samples: int, power: int = 1) -> Array:
-    """Sum the spectrum of each frame of a wave in bands.
+    """Sum the spectrum of each frame of a wave in bands: float32 (samples,) -> (frames, bands).
 
-    Parameters
-    ----------
-    wave : float32 array (samples,)
-    weights : sparse float32 array (257, bands)
-    window : float32 array (up to 512,)
-    hop_samples : int
-        From the start of a frame to the start of the next.
-    power : int
-        1 for magnitudes, 2 for energies.
-
-    Returns
-    -------
-    float32 array (frames, bands)
-        ``frames = 1 + (samples - len(window)) // hop_samples``; none if the wave is shorter than the window.
+    The sparse `weights` (257, bands) are those of each bin in each band, the window has up to 512 samples, and `power`
+    is 1 for magnitudes, 2 for energies. ``frames = 1 + (samples - len(window)) // hop_samples``; none if the wave is
+    shorter than the window.
     """
     if len(wave) < len(window):
         return np.zeros((0, weights.shape[1]), np.float32)
@@ -106,19 +74,10 @@ def band_sums(wave: Wave, weights: Any, window: Array, hop_samples: int, power: 
 
 
 def patches(wave: Wave, hop_frames: int = PATCH_FRAMES) -> Array:
-    """Cut the log-mel spectrogram of a wave into patches of 0.96 s; by default they do not overlap.
+    """Cut the `log_mel` of a wave into patches of 0.96 s, float32 (patches, 96, 64); by default they do not overlap.
 
-    Parameters
-    ----------
-    wave : float32 array (samples,)
-        16 kHz, range [-1, 1].
-    hop_frames : int
-        Frames of 10 ms from the start of a patch to the start of the next.
-
-    Returns
-    -------
-    float32 array (patches, 96, 64)
-        ``patches = 1 + (samples - 15600) // (160 hop_frames)``: the rest at the end is dropped, as in the reference.
+    One begins every `hop_frames` frames of 10 ms. ``patches = 1 + (samples - 15600) // (160 hop_frames)``: the rest at
+    the end is dropped, as in the reference.
     """
     return cut_patches(log_mel(wave), hop_frames)
 
@@ -167,13 +126,11 @@ def hz_to_mel(hz: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float6
     return np.asarray(1127.0 * np.log1p(hz / 700.0))
 
 
-MINUTE_S = 60.0
-"""Start and length of the default stretch of a song: past the intro, and the same length for all songs."""
+MINUTE_S = 60.0  #: start and length of the default stretch of a song: past the intro, and the same length for all songs
 
 _BLOCK_SAMPLES = 3_000 * HOP_SAMPLES  # half a minute of sound at a time: 20 MB on the way to its bands
 
-LOWEST_VALUE = math.log(LOG_OFFSET)
-"""Digital silence: black."""
+LOWEST_VALUE = math.log(LOG_OFFSET)  #: digital silence: black
 
 HIGHEST_VALUE = math.log(WINDOW_SAMPLES / 4)
 """A sine at full scale, whose peak has a magnitude of 100 in a Hann window of 400 samples: the brightest colour.
@@ -190,24 +147,12 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Spectrogram:
-    """The log-mel spectrogram of a song, or of a stretch of it.
+    """The log-mel spectrogram of a song, or of a stretch of it."""
 
-    Attributes
-    ----------
-    values : float32 array (columns, 64)
-        ``log(magnitude + 0.01)`` by mel band, the lowest first; -4.6 is silence.
-    start_s : float
-        Where in the song it starts, in seconds.
-    duration_s : float
-        Length of the sound it shows, in seconds: less than was asked for if the song ends earlier.
-    frame_s : float
-        Seconds from one column to the next: 0.01, or more where neighbouring frames were averaged.
-    """
-
-    values: Array
-    start_s: float
-    duration_s: float
-    frame_s: float
+    values: Array  #: float32 (columns, 64): ``log(magnitude + 0.01)`` by mel band, the lowest first; -4.6 is silence
+    start_s: float  #: where in the song it starts, in seconds
+    duration_s: float  #: length of the sound it shows, in seconds: less than was asked for if the song ends earlier
+    frame_s: float  #: seconds from one column to the next: 0.01, or more where neighbouring frames were averaged
 
 
 def compute(
@@ -221,28 +166,12 @@ def compute(
 ) -> Spectrogram:
     """Compute the log-mel spectrogram of a file, or of a stretch of it, in memory that does not grow with the file.
 
-    Parameters
-    ----------
-    path : Path
-        Of any usual format of sound.
-    scratch : Scratch
-        For its temporary WAV.
-    start_s : float
-        Where the stretch starts, in seconds from 0 up; rounded to 10 ms, so that its frames are frames of the whole.
-    duration_s : float or None
-        Its length in seconds, above 0; None is up to the end. Its frames are those that lie wholly within it.
-    columns : int or None
-        At most so many columns: the values of neighbouring frames are averaged, as many to each column but the last.
-        None is a column for each frame.
-    info : AudioInfo or None
-        What `decoding.probe` says of the file; None asks it.
+    The start is rounded to 10 ms, so that the frames of a stretch, which are those that lie wholly within it, are
+    frames of the whole. Of at most `columns` columns, each has the mean of as many neighbouring frames; None is a
+    column for each frame. `info` is what `decoding.probe` says of the file; None asks it.
 
-    Raises
-    ------
-    AudioError
-        It cannot be decoded; TooShortError where there are less than 25 ms of sound.
-    UsageError
-        The stretch or `columns` is out of range, or the file ends before the stretch.
+    Raises `AudioError` if it cannot be decoded, `TooShortError` if there are less than 25 ms of sound, and `UsageError`
+    if the stretch or `columns` is out of range, or the file ends before the stretch.
     """
     check_stretch(start_s, duration_s)
     if columns is not None and columns < 1:
@@ -260,15 +189,7 @@ def compute(
 
 
 class Drawing:
-    """Computes a spectrogram of sound that comes piece by piece, in memory that does not grow with it.
-
-    Parameters
-    ----------
-    samples : int
-        The length of all the sound together.
-    columns : int or None
-        See `compute`.
-    """
+    """Computes a spectrogram of sound that comes piece by piece, `samples` in all; `columns` as for `compute`."""
 
     def __init__(self, samples: int, columns: int | None) -> None:
         self._samples = samples
@@ -324,17 +245,8 @@ def to_image(spectrogram: Spectrogram, colour: bool = True) -> Image:
     """Draw a spectrogram as pixels, one for each column and band, low frequencies at the bottom.
 
     The scale is the same for all songs, from silence to a sine at full scale (80 dB), so that pictures can be compared
-    and show how loud a song is.
-
-    Parameters
-    ----------
-    spectrogram : Spectrogram
-    colour : bool
-        In matplotlib's ``magma``, which needs matplotlib; else in greys, black being silence.
-
-    Returns
-    -------
-    uint8 array (64, columns, 3), or (64, columns, 1) without colour
+    and show how loud a song is. uint8 (64, columns, 3) in matplotlib's ``magma``; or (64, columns, 1) in greys, black
+    being silence.
     """
     share = (spectrogram.values - LOWEST_VALUE) / (HIGHEST_VALUE - LOWEST_VALUE)
     levels: Image = np.rint(255 * np.clip(share, 0, 1)).astype(np.uint8).T[::-1]
@@ -357,13 +269,7 @@ def png_bytes(spectrogram: Spectrogram, colour: bool = True) -> bytes:
 
 
 def plot_spectrogram(spectrogram: Spectrogram, colour: bool = True) -> Picture:
-    """The log-mel spectrogram of a song over time, low notes at the bottom; the scale is that of `to_image`.
-
-    Returns
-    -------
-    Picture
-        A matplotlib figure.
-    """
+    """The log-mel spectrogram of a song over time, low notes at the bottom; the scale is that of `to_image`."""
     figure, axes = empty_axes(11, 3.4)
     start_s, (columns, bands) = spectrogram.start_s, spectrogram.values.shape
     image = axes.imshow(

@@ -31,8 +31,7 @@ from jamendo_mood.util.errors import UsageError, WeightsError
 from jamendo_mood.util.files import write_atomically
 
 
-def add_demo(parser: argparse.ArgumentParser) -> None:
-    """Options of `demo`."""
+def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--embedder", help="vggish, vggish-pca or logmel (default: vggish if its weights are at hand)")
     shared.add_weights(parser)
     parser.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="default build/demo")
@@ -40,31 +39,18 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """Go the whole way on music made on the spot, by the very commands that it prints."""
+    """Go the whole way in about a minute, with music made on the spot."""
     return run_demo(arguments.out, arguments.embedder, EmbedderOptions.of(arguments), arguments.seed, arguments.main)
 
 
 def run_demo(
     out: Path, embedder: str | None, options: EmbedderOptions, seed: int, main: Callable[[list[str]], int]
 ) -> int:
-    """Make a corpus, then extract, train, evaluate and tag a song that was not trained on.
+    """Make a corpus in a folder, then extract, train, evaluate and tag a song that was not trained on.
 
-    Parameters
-    ----------
-    out : Path
-        Folder for everything.
-    embedder : str or None
-        None takes VGGish if its weights are on this machine, else logmel.
-    options : EmbedderOptions
-    seed : int
-        Of the music and of the training.
-    main : callable
-        The command line: arguments to exit status.
-
-    Returns
-    -------
-    int
-        Exit status: 0, or that of the step that failed; 1 if the tagger learned nothing.
+    No embedder is VGGish if its weights are on this machine, else logmel; the seed is of the music and of the training;
+    `main` is the command line. Returns an exit status: 0, or that of the step that failed; 1 if the tagger learned
+    nothing.
     """
     name = _choose(embedder, options)
     store, tagger, report = out / f"embeddings-{name}", out / f"tagger-{name}", out / f"report-{name}"
@@ -181,16 +167,7 @@ class Song:
 def make_corpus(root: Path, seed: int = 0) -> list[Song]:
     """Write ``audio/NN/ID.mp3`` and the TSVs, split and tag list of the corpus; songs that are there already stay.
 
-    Parameters
-    ----------
-    root : Path
-    seed : int
-        Same seed, same songs.
-
-    Raises
-    ------
-    UsageError
-        ffmpeg cannot write MP3.
+    Same seed, same songs. Raises `UsageError` if ffmpeg cannot write MP3.
     """
     songs = plan_songs(seed)
     with ThreadPoolExecutor() as pool:
@@ -200,7 +177,7 @@ def make_corpus(root: Path, seed: int = 0) -> list[Song]:
         path = root / "splits" / "split-0" / f"autotagging_moodtheme-{part}.tsv"
         write_table(path, [song for song in songs if song.part == part])
     tags = "".join(f"{TAG_PREFIX}{mood}\n" for mood in MOODS)
-    write_atomically(root / SPLIT_TAGS_NAME, lambda file: file.write(tags.encode()))
+    write_atomically(root / SPLIT_TAGS_NAME, tags.encode())
     return songs
 
 
@@ -233,7 +210,7 @@ def write_table(path: Path, songs: list[Song]) -> None:
         names = (f"track_{song.id:07d}", f"artist_{song.artist:06d}", f"album_{song.artist:06d}")
         lines.append("\t".join([*names, song.path, f"{SONG_S:.1f}", *(TAG_PREFIX + mood for mood in song.moods)]))
     text = "".join(line + "\r\n" for line in lines)
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_atomically(path, text.encode())
 
 
 def _write_song(path: Path, song: Song) -> None:
@@ -249,7 +226,7 @@ def _write_song(path: Path, song: Song) -> None:
     done = ffmpeg.run(*command, fed=pcm)
     if done.status != 0:
         raise UsageError(f"ffmpeg cannot write MP3 files: {done.report.strip()}")
-    write_atomically(path, lambda file: file.write(done.output))
+    write_atomically(path, done.output)
 
 
 def _seconds(length_s: float) -> Wave:
@@ -343,5 +320,5 @@ LAYERS: dict[str, Callable[[np.random.Generator], Wave]] = {
 
 
 COMMANDS = {
-    "demo": Command(add_demo, demo, "Go the whole way in about a minute, with music made on the spot."),
+    "demo": Command(_add_demo, demo),
 }

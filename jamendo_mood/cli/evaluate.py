@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, Command
 from jamendo_mood.tasks import KINDS
-from jamendo_mood.tasks.metrics import LOWER_IS_BETTER
+from jamendo_mood.tasks.metrics import LOWER_IS_BETTER, Comparison
+from jamendo_mood.tasks.tags import reaches_threshold
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import note, say
 
 if TYPE_CHECKING:
     from jamendo_mood.evaluation.evaluate import Scores
-    from jamendo_mood.tasks.metrics import Comparison
 
 
-def add_evaluate(parser: argparse.ArgumentParser) -> None:
-    """Options of `evaluate`."""
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tagger", type=Path, metavar="TAGGER_DIR", help="folder that `train` wrote")
     shared.add_data(parser)
     shared.add_part(parser, shared.whole)
@@ -31,7 +31,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Evaluate a tagger on a part of its data."""
+    """Evaluate a tagger on a part of its data: headline metrics and a row for each tag."""
     from jamendo_mood.evaluation import experiment
 
     scores = experiment.evaluate(
@@ -46,8 +46,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def add_compare(parser: argparse.ArgumentParser) -> None:
-    """Options of `compare`."""
+def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", type=Path, metavar="A", help="folder of a tagger")
     parser.add_argument("second", type=Path, metavar="B", help="folder of another, for the same task")
     shared.add_data(parser)
@@ -57,7 +56,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def compare(arguments: argparse.Namespace) -> int:
-    """Say whether one tagger is better than another."""
+    """Say whether tagger A is better than B, by a paired bootstrap."""
     from jamendo_mood.evaluation.evaluate import compare
     from jamendo_mood.evaluation.experiment import load_examples
     from jamendo_mood.training.model import Tagger
@@ -81,7 +80,7 @@ def compare(arguments: argparse.Namespace) -> int:
 def print_comparison(comparisons: list[Comparison], first: str, second: str, form: str) -> None:
     """Print for each metric by how much the first tagger is better, and how sure that is."""
     if form == "json":
-        shared.print_json({row.figure: asdict(row) for row in comparisons})
+        print(plaintext.to_json({row.figure: asdict(row) for row in comparisons}))
         return
     say(f"A = {first}, B = {second}: A - B, with the 95 % interval of a paired bootstrap over artists")
     for row in comparisons:
@@ -92,10 +91,7 @@ def print_comparison(comparisons: list[Comparison], first: str, second: str, for
         print(f"{row.figure:16} {difference}  A higher in {row.ahead:.0%}: {verdict}")
 
 
-def add_vote(parser: argparse.ArgumentParser) -> None:
-    """Options of `vote`."""
-    from jamendo_mood.tasks.metrics import ROUNDS
-
+def _add_vote(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "members",
         type=shared.setting,
@@ -104,20 +100,12 @@ def add_vote(parser: argparse.ArgumentParser) -> None:
         help="two taggers or more for one task, each with the embeddings that it needs",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data set's tables, as published")
-    parser.add_argument("--split", type=int, metavar="N", help="split (default: the one they were trained on)")
-    parser.add_argument("--part", metavar="NAME", help="part to evaluate on (default: the test part)")
-    parser.add_argument(
-        "--rounds",
-        type=shared.whole,
-        default=ROUNDS,
-        metavar="N",
-        help=f"bootstrap samples of artists (default {ROUNDS})",
-    )
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="of the output (default table)")
+    shared.add_part(parser, shared.whole)
+    shared.add_format(parser, "table", "json")
 
 
 def vote(arguments: argparse.Namespace) -> int:
-    """Evaluate taggers, and their majority."""
+    """Evaluate several taggers on different inputs, and what the majority of them decides."""
     from jamendo_mood.evaluation.evaluate import vote
     from jamendo_mood.evaluation.experiment import load_examples
     from jamendo_mood.training.model import Tagger
@@ -143,7 +131,7 @@ def vote(arguments: argparse.Namespace) -> int:
 def print_vote(found: Mapping[str, Scores], form: str) -> None:
     """Print the metrics of several taggers, and of what they decide together, side by side."""
     if form == "json":
-        shared.print_json({name: scores.to_json() for name, scores in found.items()})
+        print(plaintext.to_json({name: scores.to_json() for name, scores in found.items()}))
         return
     *members, together = found
     letters = [chr(ord("A") + number) for number in range(len(members))]
@@ -157,8 +145,7 @@ def print_vote(found: Mapping[str, Scores], form: str) -> None:
         print(f"{name:17}" + "".join("         -" if figure is None else f"{figure:10.4f}" for figure in figures))
 
 
-def add_score(parser: argparse.ArgumentParser) -> None:
-    """Options of `score`."""
+def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truth", type=Path, required=True, metavar="T.npy", help="booleans (tracks, tags)")
     parser.add_argument("--predictions", type=Path, required=True, metavar="P.npy", help="scores (tracks, tags)")
     decided = parser.add_mutually_exclusive_group()
@@ -174,19 +161,16 @@ def add_score(parser: argparse.ArgumentParser) -> None:
 
 
 def score(arguments: argparse.Namespace) -> int:
-    """Score predictions that are in files."""
+    """Score predictions in .npy files, whoever made them, by the official metrics."""
     from jamendo_mood.evaluation import evaluate
     from jamendo_mood.evaluation.evaluate import score_predictions
-    from jamendo_mood.tasks.tags import reaches_threshold
 
     if arguments.official and not arguments.thresholds:
         raise UsageError("--official is about thresholds: give them with --thresholds")
     truth = evaluate.read_bools(arguments.truth)
     predictions = evaluate.read_array(arguments.predictions).astype(float)
     decisions = evaluate.read_bools(arguments.decisions) if arguments.decisions else None
-    tags, thresholds = None, None
-    if arguments.tags:
-        tags = evaluate.read_tags(arguments.tags)
+    tags, thresholds = evaluate.read_tags(arguments.tags) if arguments.tags else None, None
     if arguments.thresholds:
         named, thresholds = evaluate.read_thresholds(arguments.thresholds)
         if tags not in (None, named):
@@ -198,24 +182,14 @@ def score(arguments: argparse.Namespace) -> int:
     names = tags or tuple(f"tag {number}" for number in range(truth.shape[1]))
     scores = score_predictions(truth, predictions, names, decisions=decisions, thresholds=thresholds)
     shared.print_scores(scores, arguments.format)
-    if arguments.official:
-        print_quirks(evaluate.QUIRKS)
+    for quirk in evaluate.QUIRKS if arguments.official else ():
+        note(f"as published: {quirk}")
     return DONE
 
 
-def print_quirks(quirks: Sequence[str]) -> None:
-    """Say in what these figures are the published ones, and not what this project would compute."""
-    for quirk in quirks:
-        note(f"as published: {quirk}")
-
-
 COMMANDS = {
-    "evaluate": Command(
-        add_evaluate, evaluate, "Evaluate a tagger on a part of its data: headline metrics and a row for each tag."
-    ),
-    "compare": Command(add_compare, compare, "Say whether tagger A is better than B, by a paired bootstrap."),
-    "vote": Command(
-        add_vote, vote, "Evaluate several taggers on different inputs, and what the majority of them decides."
-    ),
-    "score": Command(add_score, score, "Score predictions in .npy files, whoever made them, by the official metrics."),
+    "evaluate": Command(_add_evaluate, evaluate),
+    "compare": Command(_add_compare, compare),
+    "vote": Command(_add_vote, vote),
+    "score": Command(_add_score, score),
 }

@@ -11,21 +11,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from jamendo_mood.audio import decoding
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
+from jamendo_mood.datasets import load_dataset
+from jamendo_mood.datasets.jamendo import QUALITIES, read_list, read_tracks
+from jamendo_mood.embedders.engines import ENGINES
+from jamendo_mood.embedders.registry import Embedder, EmbedderOptions, EmbedderSpec, load_embedder
 from jamendo_mood.util.errors import UsageError
+from jamendo_mood.util.files import remove_drafts
 from jamendo_mood.util.plaintext import TrackProgress, say
 
 if TYPE_CHECKING:
-    from jamendo_mood.embedders.registry import Embedder, EmbedderOptions, EmbedderSpec
     from jamendo_mood.extraction.streaming import ExtractReport, Feed, StreamConfig
     from jamendo_mood.training.augmentation import WaveAugmentation
 
 T = TypeVar("T")
 
 
-def add_extract(parser: argparse.ArgumentParser) -> None:
-    """Options of `extract`."""
+def _add_extract(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "audio_dir", type=shared.path_or_url, nargs="?", metavar="AUDIO_DIR", help="folder of audio files, any depth"
@@ -65,6 +69,12 @@ def add_extract(parser: argparse.ArgumentParser) -> None:
         help="of VGGish: bfloat16 is about twice as fast where CPU or GPU has it; auto (default) takes it there",
     )
     parser.add_argument(
+        "--mix-engines",
+        action="store_true",
+        help="add to a store whose rows another engine made, which is refused otherwise; they differ by some 1e-4 of "
+        "their standard deviation in float32",
+    )
+    parser.add_argument(
         "--decoder",
         choices=("pydub", "libsndfile"),
         default="pydub",
@@ -98,7 +108,6 @@ def _add_download(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_augment(parser: argparse.ArgumentParser) -> None:
-    """Options of `extract` that make copies."""
     parser.add_argument(
         "--augment",
         type=shared.positive,
@@ -112,7 +121,6 @@ def _add_augment(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_ray(parser: argparse.ArgumentParser) -> None:
-    """Options of `extract` about clusters."""
     parser.add_argument(
         "--ray",
         metavar="ADDRESS",
@@ -129,11 +137,9 @@ def _add_ray(parser: argparse.ArgumentParser) -> None:
 
 
 def extract(arguments: argparse.Namespace) -> int:
-    """Embed audio files into a store."""
-    from jamendo_mood.embedders.registry import load_embedder
+    """Embed audio files into a store, one .npy a track; continue where an earlier run stopped."""
     from jamendo_mood.extraction.streaming import StreamConfig, extract
     from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
-    from jamendo_mood.util.files import remove_drafts
 
     _check_places(arguments)
     augmentation = _read_augmentation(arguments)
@@ -145,6 +151,8 @@ def extract(arguments: argparse.Namespace) -> int:
     there = EmbeddingStore(arguments.store).spec if (arguments.store / MANIFEST_NAME).is_file() else None
     embedder = load_embedder(*_choose_embedder(arguments, there))
     tracks, embedder, config = _turn_to_copies(tracks, embedder, config, augmentation)
+    if arguments.mix_engines and there is not None and there.engine != embedder.spec.engine:
+        EmbeddingStore(arguments.store).mix_engines()
     store = EmbeddingStore(arguments.store, embedder.spec)
     remove_drafts(store.root)  # of runs that were killed
     given_up = set() if arguments.retry_failed else set(store.failures())
@@ -165,13 +173,13 @@ def _choose_embedder(
     arguments: argparse.Namespace, there: EmbedderSpec | None
 ) -> tuple[str | EmbedderSpec, EmbedderOptions]:
     """What to load: what was asked for, else what made the embeddings that are there, on this or another machine."""
-    from jamendo_mood.embedders.registry import EmbedderOptions
-
     options = EmbedderOptions.of(arguments)
     if there is None:
         return arguments.embedder or "vggish", options
     if options.precision == "auto":
         options = replace(options, precision=there.precision)
+    if options.engine == "auto" and there.engine in ENGINES:
+        options = replace(options, engine=there.engine)
     as_there = arguments.embedder in (None, there.name) and options.hop_s is None
     return there if as_there else arguments.embedder or there.name, options
 
@@ -191,7 +199,6 @@ def _choose_feed(arguments: argparse.Namespace) -> Feed:
     if arguments.tracks is None:
         raise UsageError("--from-jamendo needs --tracks, MTG's table of tracks; `jamendo-mood splits` gets it")
 
-    from jamendo_mood.datasets.jamendo import QUALITIES, read_list
     from jamendo_mood.extraction.downloads import DownloadConfig, Downloads
 
     quality = QUALITIES[arguments.from_jamendo]
@@ -204,8 +211,6 @@ def _choose_feed(arguments: argparse.Namespace) -> Feed:
 
 def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """The files to embed, and the keys of the table that have none."""
-    from jamendo_mood.audio import decoding
-    from jamendo_mood.datasets.jamendo import QUALITIES, read_list, read_tracks
     from jamendo_mood.extraction.streaming import select_shard
 
     if arguments.from_jamendo is not None:
@@ -221,7 +226,9 @@ def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[
         raise UsageError(f"{arguments.audio_dir}: no audio files there ({', '.join(sorted(decoding.AUDIO_SUFFIXES))})")
     keys = list(found) if arguments.tracks is None else [track.key for track, _ in read_tracks(arguments.tracks)]
     if arguments.augment is not None:
-        keys = _read_training_keys(arguments)
+        from jamendo_mood.training.augmentation import training_keys
+
+        keys = training_keys(load_dataset(arguments.task, arguments.data, split=arguments.split or 0))
     if not any(key in found for key in keys):
         where = arguments.audio_dir or "MTG's list"
         raise UsageError(
@@ -239,10 +246,7 @@ def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[
 def _read_augmentation(arguments: argparse.Namespace) -> WaveAugmentation | None:
     """What copies `extract` is to make; None if none.
 
-    Raises
-    ------
-    UsageError
-        Options are missing, or do not go with each other.
+    Raises `UsageError` if options are missing, or do not go with each other.
     """
     given = [name for name in ("task", "data", "split") if getattr(arguments, name) is not None]
     if arguments.augment is None:
@@ -260,14 +264,6 @@ def _read_augmentation(arguments: argparse.Namespace) -> WaveAugmentation | None
     return WaveAugmentation(copies=arguments.augment)
 
 
-def _read_training_keys(arguments: argparse.Namespace) -> list[str]:
-    """The keys of the tracks that `extract --augment` may copy."""
-    from jamendo_mood.datasets import load_dataset
-    from jamendo_mood.training.augmentation import training_keys
-
-    return training_keys(load_dataset(arguments.task, arguments.data, split=arguments.split or 0))
-
-
 def _turn_to_copies(
     tracks: Mapping[str, T], embedder: Embedder, config: StreamConfig, augmentation: WaveAugmentation | None
 ) -> tuple[dict[str, T], Embedder, StreamConfig]:
@@ -283,10 +279,7 @@ def _turn_to_copies(
 def _check_places(arguments: argparse.Namespace) -> None:
     """Refuse what only goes with `--ray`, and what does not.
 
-    Raises
-    ------
-    UsageError
-        URLs or other options of a cluster without `--ray`, or downloads with it.
+    Raises `UsageError` for URLs or other options of a cluster without `--ray`, and for downloads with it.
     """
     if arguments.ray is not None:
         if arguments.from_jamendo is not None:
@@ -304,7 +297,6 @@ def _extract_on_ray(
     arguments: argparse.Namespace, tracks: Mapping[str, Path | str], missing: list[str], stream: StreamConfig
 ) -> int:
     """Embed tracks on a Ray cluster."""
-    from jamendo_mood.embedders.registry import load_embedder
     from jamendo_mood.extraction import cluster
     from jamendo_mood.extraction.cluster import find_store
 
@@ -349,9 +341,8 @@ def print_extraction(report: ExtractReport, missing: list[str], store: Path | st
 
 COMMANDS = {
     "extract": Command(
-        add_extract,
+        _add_extract,
         extract,
-        "Embed audio files into a store, one .npy a track; continue where an earlier run stopped.",
         "what was finished is kept, the tracks in hand are not, and the same command continues from there",
     ),
 }

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
+from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.library import mood_log
 from jamendo_mood.tagging import emotions
 from jamendo_mood.tagging.emotions import Place, place_of
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import UsageError
+from jamendo_mood.util.errors import AudioError, StoreError, UsageError
+from jamendo_mood.util.files import write_output
 
 if TYPE_CHECKING:
     from jamendo_mood.library.similarity import Array, Found, Library
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
 PICTURE_DPI = 150
 
 
-def add_similar(parser: argparse.ArgumentParser) -> None:
-    """Options of `similar`."""
+def _add_similar(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("track", metavar="TRACK", help="a track of the store, such as 48/948, or any audio file")
     _add_library(parser)
     shared.add_weights(parser)
@@ -43,10 +44,9 @@ def _add_library(parser: argparse.ArgumentParser) -> None:
 
 
 def similar(arguments: argparse.Namespace) -> int:
-    """Find the tracks of a store that sound like one."""
+    """Find the tracks of a library that sound like one."""
     from jamendo_mood.library.similarity import describe_same
     from jamendo_mood.store.embedding_store import EmbeddingStore
-    from jamendo_mood.util.errors import AudioError
 
     form, store = _choose_format(arguments), EmbeddingStore(arguments.store)
     tagger = _choose_tagger(arguments, store)
@@ -64,8 +64,7 @@ def similar(arguments: argparse.Namespace) -> int:
     return _hand_out(library.similar(track, arguments.count, same), form, arguments)
 
 
-def add_playlist(parser: argparse.ArgumentParser) -> None:
-    """Options of `playlist`."""
+def _add_playlist(parser: argparse.ArgumentParser) -> None:
     start = parser.add_mutually_exclusive_group(required=True)
     start.add_argument(
         "--mood",
@@ -76,16 +75,6 @@ def add_playlist(parser: argparse.ArgumentParser) -> None:
         help="how much of a tag is wanted, from 0, the least of all tracks, to 1; may be given several times",
     )
     start.add_argument("--at", type=shared.point, metavar="V,A", help="valence and arousal wanted, each from -1 to 1")
-    _add_wishes(parser, start)
-    end = parser.add_mutually_exclusive_group()
-    end.add_argument("--to", type=shared.point, metavar="V,A", help="go from there to this valence and arousal")
-    end.add_argument("--to-emotion", metavar="NAME", help="go from there to this emotion")
-    shared.add_places(parser)
-    _add_library(parser)
-
-
-def _add_wishes(parser: argparse.ArgumentParser, start: argparse._MutuallyExclusiveGroup) -> None:
-    """Options of `playlist` about emotions, `start` being the group of those that say where it starts."""
     start.add_argument(
         "--emotion",
         metavar="NAME",
@@ -97,10 +86,15 @@ def _add_wishes(parser: argparse.ArgumentParser, start: argparse._MutuallyExclus
         action="store_true",
         help="keep which emotion was asked for and when, on this machine; `jamendo-mood history` shows and deletes it",
     )
+    end = parser.add_mutually_exclusive_group()
+    end.add_argument("--to", type=shared.point, metavar="V,A", help="go from there to this valence and arousal")
+    end.add_argument("--to-emotion", metavar="NAME", help="go from there to this emotion")
+    shared.add_places(parser)
+    _add_library(parser)
 
 
 def playlist(arguments: argparse.Namespace) -> int:
-    """Find tracks by moods, by a place on the plane of valence and arousal, or along a path through it."""
+    """Find tracks by mood, by emotion, or on a path of moods."""
     from jamendo_mood.library.similarity import find_target
     from jamendo_mood.store.embedding_store import EmbeddingStore
 
@@ -133,22 +127,11 @@ def playlist(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class End:
-    """Where a playlist's path through the plane begins or ends.
+    """Where a playlist's path through the plane begins or ends."""
 
-    Attributes
-    ----------
-    asked_by : str
-        The option's name.
-    place : Place or None
-        None: that of `track`, which only its library knows.
-    emotion : str or None
-        None: what the place is called.
-    track : str
-    """
-
-    asked_by: str
-    place: Place | None = None
-    emotion: str | None = None
+    asked_by: str  #: the option's name
+    place: Place | None = None  #: None: that of `track`, which only its library knows
+    emotion: str | None = None  #: None: what the place is called
     track: str = ""
 
     def place_in(self, library: Library) -> Place:
@@ -167,34 +150,23 @@ class End:
 def _choose_path(arguments: argparse.Namespace) -> list[End]:
     """The ends of `playlist`'s path through the plane: none for one by moods, one for a place.
 
-    Raises
-    ------
-    UsageError
-        An emotion is unknown, or the options contradict each other.
+    Raises `UsageError` if an emotion is unknown, or the options contradict each other.
     """
     path = []
     for option in ("at", "emotion", "emotion_of", "to", "to_emotion"):
-        value = getattr(arguments, option)
-        if value is not None:
-            path.append(_END[option.removeprefix("to_")](option.replace("_", "-"), value))
+        value, asked_by = getattr(arguments, option), option.replace("_", "-")
+        if value is None:
+            continue
+        if option in ("emotion", "to_emotion"):
+            emotion = emotions.find_emotion(value)
+            path.append(End(asked_by, emotion.place, emotion.name))
+        else:
+            path.append(End(asked_by, track=value) if option == "emotion_of" else End(asked_by, Place(*value)))
     if arguments.mood and path:
         raise UsageError("--to and --to-emotion end a path that --at or --emotion begins; --mood begins none")
     if arguments.remember and not path:
         raise UsageError("--remember keeps emotions: ask with --emotion, --emotion-of or --at, not with --mood")
     return path
-
-
-def _end_by_name(asked_by: str, name: str) -> End:
-    emotion = emotions.find_emotion(name)
-    return End(asked_by, emotion.place, emotion.name)
-
-
-_END: dict[str, Callable[[str, Any], End]] = {
-    "at": lambda asked_by, point: End(asked_by, Place(*point)),
-    "to": lambda asked_by, point: End(asked_by, Place(*point)),
-    "emotion": _end_by_name,
-    "emotion_of": lambda asked_by, track: End(asked_by, track=track),
-}
 
 
 def _remember(path: Sequence[End], library: Library) -> None:
@@ -231,8 +203,6 @@ def _choose_tagger(arguments: argparse.Namespace, store: EmbeddingStore) -> Tagg
 
 def _is_key(track: str, store: EmbeddingStore) -> bool:
     """Whether this is a track of the store, and not an audio file."""
-    from jamendo_mood.util.errors import StoreError
-
     try:
         if track in store:
             return True
@@ -245,9 +215,7 @@ def _is_key(track: str, store: EmbeddingStore) -> bool:
 
 def _embed(path: Path, store: EmbeddingStore, arguments: argparse.Namespace) -> Array:
     """The mean embedding of an audio file, made as the store's were."""
-    from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
     from jamendo_mood.extraction.streaming import embed_files
-    from jamendo_mood.util.errors import AudioError
 
     embedder = load_embedder(store.spec, EmbedderOptions.of(arguments))
     if not store.spec.accepts(embedder.spec):
@@ -262,7 +230,6 @@ def _embed(path: Path, store: EmbeddingStore, arguments: argparse.Namespace) -> 
 def _hand_out(found: list[Found], form: str, arguments: argparse.Namespace) -> int:
     """Print tracks, or write them to a file."""
     from jamendo_mood.library.similarity import FORMATS, describe
-    from jamendo_mood.util.files import write_output
 
     silent = sum(track.file is None for track in found)
     if form == "m3u8" and silent:
@@ -271,13 +238,12 @@ def _hand_out(found: list[Found], form: str, arguments: argparse.Namespace) -> i
     if arguments.out is None:
         print(text, end="")
     else:
-        write_output(arguments.out, lambda file: file.write(text.encode()))
+        write_output(arguments.out, text.encode())
         plaintext.note(f"{arguments.out}: {len(found)} tracks written")
     return DONE
 
 
-def add_history(parser: argparse.ArgumentParser) -> None:
-    """Options of `history`."""
+def _add_history(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--format", choices=tuple(mood_log.FORMATS), default="table", help="of the output (default table)"
@@ -287,7 +253,7 @@ def add_history(parser: argparse.ArgumentParser) -> None:
 
 
 def history(arguments: argparse.Namespace) -> int:
-    """Show, draw or delete the emotions that were kept."""
+    """Show the emotions that you asked for and had remembered, draw them as curves, or delete them."""
     path = mood_log.default_path()
     if arguments.forget:
         print(f"{path}: deleted" if mood_log.forget(path) else f"{path}: there was nothing to delete")
@@ -304,29 +270,20 @@ def history(arguments: argparse.Namespace) -> int:
 
 
 def _draw_history(wishes: tuple[mood_log.Wish, ...], target: Path) -> int:
-    from jamendo_mood.util.files import write_output
 
     if target.suffix.lower() != ".png":
         raise UsageError(f"{target}: curves are drawn as PNG, so its name must end in .png")
     if not wishes:
         raise UsageError("nothing is kept, so there is nothing to draw")
-    try:
-        from jamendo_mood.library.mood_log import plot_history
-    except ModuleNotFoundError as error:
-        raise UsageError(f"no {error.name} to draw with: `pip install jamendo-mood[notebook]` brings it") from error
-    content = plot_history(wishes).to_png(PICTURE_DPI)
-    write_output(target, lambda file: file.write(content))
+    shared.check_matplotlib()
+    write_output(target, mood_log.plot_history(wishes).to_png(PICTURE_DPI))
     first, last = (f"{edge(wish.time for wish in wishes):%Y-%m-%d}" for edge in (min, max))
     print(f"{target}: {plaintext.count(len(wishes), 'emotion')} from {first} to {last}")
     return DONE
 
 
 COMMANDS = {
-    "similar": Command(add_similar, similar, "Find the tracks of a library that sound like one."),
-    "playlist": Command(add_playlist, playlist, "Find tracks by mood, by emotion, or on a path of moods."),
-    "history": Command(
-        add_history,
-        history,
-        "Show the emotions that you asked for and had remembered, draw them as curves, or delete them.",
-    ),
+    "similar": Command(_add_similar, similar),
+    "playlist": Command(_add_playlist, playlist),
+    "history": Command(_add_history, history),
 }

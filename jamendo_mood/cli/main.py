@@ -148,13 +148,13 @@ def _list_commands() -> str:
     return "\n".join(lines).rstrip()
 
 
-def add_completion(parser: argparse.ArgumentParser) -> None:
-    """Options of `completion`."""
+def _add_completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that is to complete")
 
 
 def completion(arguments: argparse.Namespace) -> int:
-    """Print a shell's script that completes commands and options: made once, so that no TAB waits for Python."""
+    """Let TAB complete commands and options in your shell."""
+    # By a script, made once, so that no TAB waits for Python.
     try:
         import shtab
     except ModuleNotFoundError as error:
@@ -189,7 +189,6 @@ _ALL: dict[str, Command] = {
     **find.COMMANDS,
     **store.COMMANDS,
     **demo.COMMANDS,
-    "completion": Command(add_completion, completion, "Let TAB complete commands and options in your shell."),
+    "completion": Command(_add_completion, completion),
 }
-COMMANDS = {name: _ALL[name] for names in GROUPS.values() for name in names.split()}
-"""Each command by its name."""
+COMMANDS = {name: _ALL[name] for names in GROUPS.values() for name in names.split()}  #: each command by its name

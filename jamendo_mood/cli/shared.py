@@ -9,19 +9,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.tagging.emotions import PLACES, Place, read_places
 from jamendo_mood.tasks import KINDS
+from jamendo_mood.tasks.metrics import ROUNDS
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import CountProgress
 
 if TYPE_CHECKING:
-    from jamendo_mood.embedders.registry import EmbedderSpec
     from jamendo_mood.evaluation.evaluate import Scores
     from jamendo_mood.library.similarity import Library
     from jamendo_mood.store.embedding_store import EmbeddingStore
-    from jamendo_mood.tagging.emotions import Place
     from jamendo_mood.training.model import Tagger
 
 DONE, SOME_FAILED = 0, 1  # exit statuses
@@ -47,22 +48,17 @@ LISTED = 10  # tracks named before "and N more"
 
 
 class Command(NamedTuple):
-    """A command: what adds its options and what runs it.
-
-    Attributes
-    ----------
-    add_options : callable (parser)
-    run : callable (arguments) -> exit status
-    summary : str
-        Its line in ``jamendo-mood --help``.
-    interrupted : str
-        What it says of what is kept where it is interrupted, and of how to continue.
-    """
+    """A command: what adds its options, and what runs it."""
 
     add_options: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
-    summary: str
+    run: Callable[[argparse.Namespace], int]  #: returns the exit status
+    #: what it says of what is kept where it is interrupted, and of how to continue
     interrupted: str = "the same command starts again from the beginning"
+
+    @property
+    def summary(self) -> str:
+        """Its line in the help."""
+        return self.run.__doc__ or ""
 
 
 def positive(text: str) -> int:
@@ -80,26 +76,31 @@ def setting(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _number(text: str) -> float:
+    """A number; NaN, which lies in no range, if the text is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
 def level(text: str) -> tuple[str, float]:
     """``NAME=LEVEL``, the level from 0 to 1."""
-    name, level = setting(text)
-    try:
-        if 0 <= float(level) <= 1:
-            return name, float(level)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r}: a level is a number from 0, the least of all tracks, to 1, the most")
+    name, number = setting(text)
+    if not 0 <= _number(number) <= 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: a level is a number from 0, the least of all tracks, to 1, the most"
+        )
+    return name, float(number)
 
 
 def point(text: str) -> tuple[float, float]:
     """``V,A``, valence and arousal from -1 to 1."""
-    try:
-        valence, arousal = map(float, text.split(","))
-        if -1 <= valence <= 1 and -1 <= arousal <= 1:
-            return valence, arousal
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not valence and arousal, two numbers from -1 to 1 such as 0.8,-0.5")
+    numbers = [_number(part) for part in text.split(",")]
+    if len(numbers) != 2 or not all(-1 <= number <= 1 for number in numbers):
+        says = "is not valence and arousal, two numbers from -1 to 1 such as 0.8,-0.5"
+        raise argparse.ArgumentTypeError(f"{text!r} {says}")
+    return numbers[0], numbers[1]
 
 
 def whole(text: str) -> int:
@@ -124,23 +125,17 @@ def path_or_url(text: str) -> Path | str:
 
 def share(text: str) -> float:
     """GPUs: a number above 0, whole from 1 up."""
-    try:
-        number = float(text)
-        if 0 < number < 1 or (number >= 1 and number.is_integer()):
-            return number
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number of GPUs, such as 1 or 0.5")
+    number = _number(text)
+    if not (0 < number < 1 or (number >= 1 and number.is_integer())):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of GPUs, such as 1 or 0.5")
+    return number
 
 
 def gigabytes(text: str) -> float:
     """A number of gigabytes above 0."""
-    try:
-        if 0 < float(text) < float("inf"):
-            return float(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number of gigabytes, such as 2 or 0.5")
+    if not 0 < _number(text) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of gigabytes, such as 2 or 0.5")
+    return float(text)
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
@@ -154,6 +149,12 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pca", type=Path, metavar="FILE", help="Google's vggish_pca_params.npz, for vggish-pca")
     parser.add_argument("--allow-untrained", action="store_true", help="take weights that are not the released ones")
     parser.add_argument("--offline", action="store_true", help="ask no host for weights that are not here")
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "mnn", "openvino", "tensorflow"),
+        default="auto",
+        help="what runs the network: auto (default) is the fastest here, on a GPU TensorFlow",
+    )
 
 
 def add_tagger(parser: argparse.ArgumentParser, default: str) -> None:
@@ -198,23 +199,22 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 
 def add_part(parser: argparse.ArgumentParser, rounds: Callable[[str], int]) -> None:
     """The part to evaluate on."""
-    from jamendo_mood.tasks.metrics import ROUNDS
-
     parser.add_argument("--split", type=int, metavar="N", help="official split (default: the one it was trained on)")
     parser.add_argument("--part", metavar="NAME", help="part to evaluate on (default: the test part)")
+    add_rounds(parser, rounds)
+
+
+def add_rounds(parser: argparse.ArgumentParser, kind: Callable[[str], int]) -> None:
+    """How many bootstrap samples."""
     parser.add_argument(
-        "--rounds", type=rounds, default=ROUNDS, metavar="N", help=f"bootstrap samples of artists (default {ROUNDS})"
+        "--rounds", type=kind, default=ROUNDS, metavar="N", help=f"bootstrap samples of artists (default {ROUNDS})"
     )
 
 
 def load_tagger(arguments: argparse.Namespace, specs: Sequence[EmbedderSpec] = ()) -> Tagger:
     """The tagger that ``--tagger`` names, a folder or one of the package's own; without it one of those, and a note.
 
-    Parameters
-    ----------
-    arguments : argparse.Namespace
-    specs : sequence of EmbedderSpec
-        Of the stores that it is for: one of the package's own that knows the first of them is taken.
+    `specs` are of the stores that it is for: one of the package's own that knows the first of them is taken.
     """
     from jamendo_mood.training import model
 
@@ -238,7 +238,7 @@ def load_tagger(arguments: argparse.Namespace, specs: Sequence[EmbedderSpec] = (
 def print_scores(scores: Scores, form: str) -> None:
     """Print the headline metrics and the rows per target."""
     if form == "json":
-        print_json(scores.to_json())
+        print(plaintext.to_json(scores.to_json()))
         return
     print(f"{scores.examples} examples, {len(scores.per_target)} {KINDS[scores.kind].plural}")
     for name, figure in scores.metrics.items():
@@ -264,9 +264,12 @@ def print_list(heading: str, lines: list[str]) -> None:
     plaintext.note_all([heading, *lines[:LISTED], *more])
 
 
-def print_json(values: Any) -> None:
-    """JSON as the result."""
-    print(plaintext.to_json(values))
+def check_matplotlib() -> None:
+    """`UsageError` if there is nothing to draw with."""
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UsageError(f"no {error.name} to draw with: `pip install jamendo-mood[notebook]` brings it") from error
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
@@ -282,15 +285,8 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 def read_tag_places(tagger: Tagger, file: Path | None) -> Mapping[str, Place]:
     """The table of tags that `--places` names, or our own.
 
-    Raises
-    ------
-    DataError
-        The file is no such table.
-    UsageError
-        It has none of the tagger's tags.
+    Raises `DataError` if the file is no such table; `UsageError` if it has none of the tagger's tags.
     """
-    from jamendo_mood.tagging.emotions import PLACES, read_places
-
     if file is None:
         return PLACES
     places = read_places(file)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
+from jamendo_mood.embedders.registry import NETWORKS, weights_of
 from jamendo_mood.util import plaintext
+from jamendo_mood.util.errors import UsageError, WeightsError
+from jamendo_mood.util.files import remove_drafts
 from jamendo_mood.util.plaintext import CountProgress
 
 
-def add_export(parser: argparse.ArgumentParser) -> None:
-    """Options of `export`."""
+def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", type=Path, metavar="STORE", help="folder that `extract` wrote")
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the Parquet files")
     size = parser.add_mutually_exclusive_group()
@@ -28,7 +30,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write a store as Parquet files."""
+    """Write a store as Parquet files, for datasets, DuckDB or Spark."""
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.store.parquet import export_parquet
 
@@ -46,8 +48,7 @@ def export(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def add_import(parser: argparse.ArgumentParser) -> None:
-    """Options of `import`."""
+def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", type=Path, nargs="+", metavar="PARQUET", help="files that `export` wrote, or folders of them"
     )
@@ -55,9 +56,8 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 
 
 def import_(arguments: argparse.Namespace) -> int:
-    """Put the embeddings of Parquet files into a store."""
+    """Put the embeddings of such Parquet files into a store."""
     from jamendo_mood.store.parquet import import_parquet
-    from jamendo_mood.util.files import remove_drafts
 
     remove_drafts(arguments.store)  # of runs that were killed
     report = import_parquet(arguments.files, arguments.store, on_progress=CountProgress("importing"))
@@ -68,15 +68,13 @@ def import_(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def add_pack(parser: argparse.ArgumentParser) -> None:
-    """Options of `pack`."""
+def _add_pack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", type=Path, metavar="STORE", help="folder that `extract` wrote")
 
 
 def pack(arguments: argparse.Namespace) -> int:
-    """Write all embeddings of a store into one file to be memory-mapped."""
+    """Write a store into one file to be memory-mapped, for training."""
     from jamendo_mood.store.embedding_store import INDEX_NAME, PACKED_NAME, EmbeddingStore
-    from jamendo_mood.util.files import remove_drafts
 
     store = EmbeddingStore(arguments.store)
     remove_drafts(store.root)  # of runs that were killed
@@ -89,8 +87,7 @@ def pack(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def add_verify(parser: argparse.ArgumentParser) -> None:
-    """Options of `verify`."""
+def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", type=Path, metavar="STORE", help="folder that `extract` wrote")
     parser.add_argument(
         "--repair",
@@ -100,7 +97,7 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Look at every file of a store, and put right what is wrong if that is asked for."""
+    """Look at every file of a store for damage, and with --repair put it right."""
     from jamendo_mood.store.verification import repair_store, verify_store
 
     store: Path = arguments.store
@@ -127,10 +124,7 @@ def verify(arguments: argparse.Namespace) -> int:
     return SOME_FAILED if done or found.findings else DONE
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Options of `weights`."""
-    from jamendo_mood.embedders.registry import NETWORKS
-
+def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", nargs="?", choices=NETWORKS, help="of this network (default: of all)")
     action = parser.add_mutually_exclusive_group()
     action.add_argument(
@@ -141,10 +135,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def weights(arguments: argparse.Namespace) -> int:
-    """Say where the weights of networks are, get them, check them, or remove them."""
-    from jamendo_mood.embedders.registry import NETWORKS, weights_of
-    from jamendo_mood.util.errors import UsageError, WeightsError
-
+    """Where the weights of networks are; get them, check them, remove them."""
     if arguments.remove and arguments.network is None:
         raise UsageError(f"--remove needs the network's name: {', '.join(NETWORKS)}")
     status = DONE
@@ -171,28 +162,12 @@ def weights(arguments: argparse.Namespace) -> int:
 
 COMMANDS = {
     "export": Command(
-        add_export,
-        export,
-        "Write a store as Parquet files, for datasets, DuckDB or Spark.",
-        "the files that were finished are kept, and the same command continues from there",
+        _add_export, export, "the files that were finished are kept, and the same command continues from there"
     ),
     "import": Command(
-        add_import,
-        import_,
-        "Put the embeddings of such Parquet files into a store.",
-        "the tracks that were finished are kept, and the same command continues from there",
+        _add_import, import_, "the tracks that were finished are kept, and the same command continues from there"
     ),
-    "pack": Command(
-        add_pack,
-        pack,
-        "Write a store into one file to be memory-mapped, for training.",
-        "the embeddings are as they were, and the same command packs them again",
-    ),
-    "verify": Command(add_verify, verify, "Look at every file of a store for damage, and with --repair put it right."),
-    "weights": Command(
-        add_weights,
-        weights,
-        "Where the weights of networks are; get them, check them, remove them.",
-        "what has arrived is kept, and the same command continues from there",
-    ),
+    "pack": Command(_add_pack, pack, "the embeddings are as they were, and the same command packs them again"),
+    "verify": Command(_add_verify, verify),
+    "weights": Command(_add_weights, weights, "what has arrived is kept, and the same command continues from there"),
 }

@@ -6,33 +6,33 @@ import argparse
 import functools
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jamendo_mood.audio import decoding, ffmpeg, spectrograms
+from jamendo_mood.audio.spectrograms import Spectrogram
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, DOUBTFUL, SOME_FAILED, Command
+from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.tagging.emotions import Place, mood_in_words, place_of
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import UsageError
+from jamendo_mood.util.errors import AudioError, UsageError
+from jamendo_mood.util.files import Scratch, write_output
 from jamendo_mood.util.plaintext import TrackProgress, say
 
 if TYPE_CHECKING:
-    from jamendo_mood.audio.spectrograms import Spectrogram
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.tagging.prediction import Prediction
-    from jamendo_mood.training.model import Tagger
-    from jamendo_mood.util.files import Scratch
 
 PICTURE_COLUMNS, PICTURE_DPI = 2_000, 150  # of a spectrogram with axes: more columns than pixels would not be seen
 BAR_CELLS = 20  # of a score of 1
 NUMBER_WIDTH = 5  # of a score over time, with a sign and two decimals
 
 
-def add_tag(parser: argparse.ArgumentParser) -> None:
-    """Options of `tag`."""
+def _add_tag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio files, folders of them, or a store")
     shared.add_tagger(parser, "audioset if VGGish's weights are on this machine, else musicnn")
     shared.add_weights(parser)
@@ -44,8 +44,7 @@ def add_tag(parser: argparse.ArgumentParser) -> None:
 
 
 def tag(arguments: argparse.Namespace) -> int:
-    """Tag files, folders of them, or stores."""
-    from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
+    """Tag audio files, folders of them, or a store."""
     from jamendo_mood.tagging.prediction import predict_files, predict_stored
 
     files, stores = _sort_inputs(arguments.files)
@@ -73,7 +72,9 @@ def tag(arguments: argparse.Namespace) -> int:
                     progress.advance(result.duration_s)
         predictions += [result for path in files if not isinstance(result := results[path], str)]
     if arguments.places is not None:
-        predictions = _place_predictions(predictions, tagger, places)
+        for number, prediction in enumerate(predictions):
+            va = place_of(tagger.task, tagger.thresholds, prediction.track_scores, places)
+            predictions[number] = replace(prediction, place=None if va is None else Place(*va.tolist()))
     count = arguments.top or (5 if tagger.ranks else 10)
     errors = [(str(path), result) for path, result in results.items() if isinstance(result, str)]
     print_predictions(predictions, arguments.format, count, timeline=arguments.timeline, errors=errors)
@@ -82,7 +83,6 @@ def tag(arguments: argparse.Namespace) -> int:
 
 def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
     """The audio files and the stores among the paths; folders are searched, and a path given twice counts once."""
-    from jamendo_mood.audio import decoding
     from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
 
     files: list[Path] = []
@@ -101,30 +101,14 @@ def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
     return list(dict.fromkeys(files)), stores
 
 
-def _place_predictions(
-    predictions: Sequence[Prediction], tagger: Tagger, places: Mapping[str, Place]
-) -> list[Prediction]:
-    """Predictions where a table of tags puts them."""
-    placed = []
-    for prediction in predictions:
-        va = place_of(tagger.task, tagger.thresholds, prediction.track_scores, places)
-        placed.append(replace(prediction, place=None if va is None else Place(*va.tolist())))
-    return placed
-
-
 def print_predictions(
-    predictions: list[Prediction],
-    form: str,
-    count: int,
-    *,
-    timeline: bool,
-    errors: Sequence[tuple[str, str]] = (),
+    predictions: list[Prediction], form: str, count: int, *, timeline: bool, errors: Sequence[tuple[str, str]] = ()
 ) -> None:
     """Print the highest tags or classes of each track, or its values; with `timeline` over time too."""
     if form == "json":
         from jamendo_mood.tagging.prediction import to_document
 
-        shared.print_json(to_document(predictions, errors, count, timeline=timeline))
+        print(plaintext.to_json(to_document(predictions, errors, count, timeline=timeline)))
     elif form == "csv":
         from jamendo_mood.tagging.prediction import write_csv
 
@@ -187,8 +171,7 @@ def _print_timeline(prediction: Prediction, count: int) -> None:
     print()
 
 
-def add_spectrogram(parser: argparse.ArgumentParser) -> None:
-    """Options of `spectrogram`."""
+def _add_spectrogram(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="IN", help="an audio file, or a folder of them")
     parser.add_argument(
         "target", type=Path, metavar="OUT", help="a file .png; a folder if IN is one: IN/a.mp3, OUT/a.png"
@@ -208,13 +191,9 @@ def add_spectrogram(parser: argparse.ArgumentParser) -> None:
 
 
 def spectrogram(arguments: argparse.Namespace) -> int:
-    """Draw the spectrogram of a file, or of each file of a folder."""
-    from jamendo_mood.audio import ffmpeg, spectrograms
-    from jamendo_mood.util.errors import AudioError
-    from jamendo_mood.util.files import Scratch
-
+    """Draw what the network hears of a song."""
     source, target = arguments.source, arguments.target
-    _check_matplotlib()
+    shared.check_matplotlib()
     ffmpeg.find_ffmpeg()
     spectrograms.check_stretch(arguments.start or 0.0, arguments.duration)
     if source.is_dir():
@@ -238,10 +217,6 @@ def spectrogram(arguments: argparse.Namespace) -> int:
 
 def _draw_folder(arguments: argparse.Namespace) -> int:
     """Draw each file of a folder that has no picture yet, and list what failed."""
-    from jamendo_mood.audio import decoding
-    from jamendo_mood.util.errors import AudioError
-    from jamendo_mood.util.files import Scratch
-
     folder = arguments.target
     if folder.is_file() or folder.suffix.lower() == ".png":
         raise UsageError(f"{folder}: {arguments.source} is a folder, so name a folder for its pictures")
@@ -265,9 +240,6 @@ def _draw_folder(arguments: argparse.Namespace) -> int:
 
 def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Scratch) -> Spectrogram:
     """Write the picture of one file, and return what it shows."""
-    from jamendo_mood.audio import decoding, spectrograms
-    from jamendo_mood.util.files import write_output
-
     info = decoding.probe(source)
     start_s, duration_s = arguments.start or 0.0, arguments.duration
     if arguments.start is None and duration_s is None:
@@ -286,19 +258,11 @@ def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Sc
         content = spectrograms.png_bytes(shown, colour)
     else:
         content = spectrograms.plot_spectrogram(shown, colour).to_png(PICTURE_DPI)
-    write_output(target, lambda file: file.write(content))
+    write_output(target, content)
     return shown
 
 
-def _check_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UsageError(f"no {error.name} to draw with: `pip install jamendo-mood[notebook]` brings it") from error
-
-
-def add_web(parser: argparse.ArgumentParser) -> None:
-    """Options of `web`."""
+def _add_web(parser: argparse.ArgumentParser) -> None:
     shared.add_tagger(parser, "audioset if VGGish's weights are on this machine, else musicnn")
     shared.add_weights(parser)
     parser.add_argument("--store", type=Path, metavar="DIR", help="embeddings of a library, to find music in")
@@ -326,8 +290,7 @@ def add_web(parser: argparse.ArgumentParser) -> None:
 
 
 def web(arguments: argparse.Namespace) -> int:
-    """Serve the page and the API."""
-    from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
+    """Serve a page where anybody can upload a song and see its moods."""
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.tagging.analysis import MEGABYTE, Limits
 
@@ -362,12 +325,7 @@ def web(arguments: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "tag": Command(
-        add_tag,
-        tag,
-        "Tag audio files, folders of them, or a store.",
-        "the same command starts again; scores that a store has kept are not computed again",
-    ),
-    "spectrogram": Command(add_spectrogram, spectrogram, "Draw what the network hears of a song."),
-    "web": Command(add_web, web, "Serve a page where anybody can upload a song and see its moods."),
+    "tag": Command(_add_tag, tag, "the same command starts again; scores that a store has kept are not computed again"),
+    "spectrogram": Command(_add_spectrogram, spectrogram),
+    "web": Command(_add_web, web),
 }

@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, Command
+from jamendo_mood.datasets import DATASETS, find_source
+from jamendo_mood.datasets.dataset import DataSource
+from jamendo_mood.datasets.jamendo import BASE_URL, get_splits
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.plaintext import say
+from jamendo_mood.util.process import keep_memory
 
 if TYPE_CHECKING:
-    from jamendo_mood.datasets.dataset import DataSource
     from jamendo_mood.evaluation.experiment import CrossValidation
     from jamendo_mood.training.fit import Epoch, TrainConfig
     from jamendo_mood.training.model import Tagger
 
 
-def add_tasks(parser: argparse.ArgumentParser) -> None:
-    """Options of `tasks`."""
+def _add_tasks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", nargs="?", metavar="TASK", help="tell all there is to know of this one")
     parser.add_argument(
         "--data",
@@ -32,13 +34,11 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="look for the data sets' tables there, at any depth (default data/)",
     )
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="of the output (default table)")
+    shared.add_format(parser, "table", "json")
 
 
 def tasks(arguments: argparse.Namespace) -> int:
-    """List every task: what it predicts, where its data come from, what of them is missing here."""
-    from jamendo_mood.datasets import DATASETS, find_source
-
+    """List the data sets and tasks: what each predicts, where to get it, what is missing here."""
     chosen = [arguments.task] if arguments.task is not None else list(DATASETS)
     described = {name: describe(find_source(name), arguments.data) for name in chosen}
     if arguments.format == "json":
@@ -78,16 +78,13 @@ def _is_below(root: Path, name: str) -> bool:
     return any(path.name == last or path.stem == last for path in root.rglob(f"{last}*"))
 
 
-def add_splits(parser: argparse.ArgumentParser) -> None:
-    """Options of `splits`."""
+def _add_splits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("splits"), metavar="DIR", help="folder (default splits/)")
     parser.add_argument("--base-url", metavar="URL", help="a mirror of MTG's repository (default: at GitHub)")
 
 
 def splits(arguments: argparse.Namespace) -> int:
-    """Get MTG's official tables."""
-    from jamendo_mood.datasets.jamendo import BASE_URL, get_splits
-
+    """Get MTG's official tables and splits, checked by SHA-256."""
     get_splits(
         arguments.out,
         arguments.base_url or BASE_URL,
@@ -96,8 +93,7 @@ def splits(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def add_train(parser: argparse.ArgumentParser) -> None:
-    """Options of `train`."""
+def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", required=True, help="such as jamendo; `jamendo-mood tasks` lists them")
     shared.add_data(parser)
     parser.add_argument(
@@ -126,9 +122,10 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Train a tagger."""
+    """Train a tagger on stored embeddings, and calibrate and grade it on the validation part."""
     from jamendo_mood.evaluation import experiment
 
+    keep_memory()
     config = read_training(arguments)
     tagger = experiment.train(
         *(arguments.task, arguments.data, arguments.store, config),
@@ -177,9 +174,8 @@ class EpochLines:
 def print_training(tagger: Tagger, out: Path) -> None:
     """Say how training ended and where the tagger is."""
     monitor = tagger.task.rules.monitor
-    heads = (
-        f"{tagger.head.name} head" if len(tagger.weights) == 1 else f"{len(tagger.weights)} {tagger.head.name} heads"
-    )
+    count = len(tagger.weights)
+    heads = f"{tagger.head.name} head" if count == 1 else f"{count} {tagger.head.name} heads"
     best = ", ".join(map(str, tagger.record["best_epochs"]))
     say(
         f"{out}: {heads} for {len(tagger.task.targets)} {tagger.task.rules.plural} on {tagger.spec}; "
@@ -187,10 +183,7 @@ def print_training(tagger: Tagger, out: Path) -> None:
     )
 
 
-def add_cross_validate(parser: argparse.ArgumentParser) -> None:
-    """Options of `cross-validate`."""
-    from jamendo_mood.tasks.metrics import ROUNDS
-
+def _add_cross_validate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", required=True, help="one with folds, such as mirex; `jamendo-mood tasks` lists them")
     shared.add_data(parser)
     parser.add_argument("--folds", type=shared.positive, metavar="N", help="only the first N folds (default: all)")
@@ -209,15 +202,15 @@ def add_cross_validate(parser: argparse.ArgumentParser) -> None:
     )
     shared.add_training(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
-    parser.add_argument(
-        "--rounds", type=shared.whole, default=ROUNDS, metavar="N", help=f"bootstrap samples of artists ({ROUNDS})"
-    )
+    shared.add_rounds(parser, shared.whole)
     shared.add_format(parser, "table", "json")
 
 
 def cross_validate(arguments: argparse.Namespace) -> int:
-    """Train and test a tagger on each fold."""
+    """Test every track once, on folds by artist: for data sets without official parts."""
     from jamendo_mood.evaluation import experiment
+
+    keep_memory()
 
     def tell(split: int, figures: Mapping[str, float]) -> None:
         shown = "  ".join(f"{name} {figure:.4f}" for name, figure in list(figures.items())[:3])
@@ -239,7 +232,7 @@ def cross_validate(arguments: argparse.Namespace) -> int:
 def print_folds(found: CrossValidation, form: str) -> None:
     """Print what a cross-validation found: the metrics of all folds together, and their spread."""
     if form == "json":
-        shared.print_json(found.to_json())
+        print(plaintext.to_json(found.to_json()))
         return
     shared.print_scores(found.pooled, form)
     print(f"\nover {len(found.folds)} folds, mean and standard deviation:")
@@ -248,24 +241,10 @@ def print_folds(found: CrossValidation, form: str) -> None:
 
 
 COMMANDS = {
-    "tasks": Command(
-        add_tasks, tasks, "List the data sets and tasks: what each predicts, where to get it, what is missing here."
-    ),
+    "tasks": Command(_add_tasks, tasks),
     "splits": Command(
-        add_splits,
-        splits,
-        "Get MTG's official tables and splits, checked by SHA-256.",
-        "the files that were finished are kept, and the same command continues from there",
+        _add_splits, splits, "the files that were finished are kept, and the same command continues from there"
     ),
-    "train": Command(
-        add_train,
-        train,
-        "Train a tagger on stored embeddings, and calibrate and grade it on the validation part.",
-        "a tagger that was there before still is, and the same command trains again",
-    ),
-    "cross-validate": Command(
-        add_cross_validate,
-        cross_validate,
-        "Test every track once, on folds by artist: for data sets without official parts.",
-    ),
+    "train": Command(_add_train, train, "a tagger that was there before still is, and the same command trains again"),
+    "cross-validate": Command(_add_cross_validate, cross_validate),
 }

@@ -1,4 +1,4 @@
-"""Data sets: a loader each; `dataset` and `ratings` have what loaders share, `plots` shows what a data set holds.
+"""Data sets: a loader each; `dataset` and `ratings` have what loaders share.
 
 Only tables are read here, no audio; no data set is part of the package.
 """

@@ -42,26 +42,13 @@ MAX_SHOWN_PARTS = 12
 
 @dataclass(frozen=True)
 class Track:
-    """One recording.
+    """One recording."""
 
-    Attributes
-    ----------
-    id : str
-        The data set's own name for it.
-    audio : str
-        Path below the audio root, ``48/948.mp3``.
-    duration_s : float or None
-    artist : str
-        Parts of a split must not share one.
-    content : str
-        Equal for recordings that are identical bit by bit, such as a SHA-256; empty if not known.
-    """
-
-    id: str
-    audio: str
+    id: str  #: the data set's own name for it
+    audio: str  #: path below the audio root, ``48/948.mp3``
     duration_s: float | None
-    artist: str
-    content: str = ""
+    artist: str  #: parts of a split must not share one
+    content: str = ""  #: equal for recordings that are identical bit by bit, such as a SHA-256; empty if not known
 
     def __post_init__(self) -> None:
         # Whatever a table says, no path may lead out of the audio folder.
@@ -78,59 +65,36 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Targets of one track over time.
+    """Targets of one track over time."""
 
-    Attributes
-    ----------
-    times_s : float32 array (n,)
-        From the start of the audio file, increasing.
-    values : float32 array (n, targets)
-    """
-
-    times_s: Array
-    values: Array
+    times_s: Array  #: float32 (n,): from the start of the audio file, increasing
+    values: Array  #: float32 (n, targets)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Tracks and their targets, divided into parts.
-
-    Attributes
-    ----------
-    task : Task
-    tracks : tuple of Track
-    targets : float32 array (tracks, targets)
-        Tags and classes: 1 if the track has it, else 0. Values: on the task's scale; for a dynamic task the mean of
-        each track's curve.
-    parts : mapping of str to int array
-        Rows of each part; no track and no artist is in two of them.
-    train, validation, test : str
-        The name of the part with this role.
-    licence, citation : str
-        Of the annotations; `load_dataset` fills them in.
-    embeddings : mapping of str to float32 array (frames, dim), or None
-        Embeddings released with the data, by track key, with the attribute ``spec``.
-    broader : Dataset or None
-        The same parts with more tracks and more targets, including this task's: a head that learns all of it does
-        better at this task.
-    curves : tuple of Curve, or None
-        For a dynamic task: one per track.
-    remarks : tuple of str
-        What a user should know about the files, one line each: how many rows were left out and why, for example.
-    """
+    """Tracks and their targets, divided into parts."""
 
     task: Task
     tracks: tuple[Track, ...]
+    #: float32 (tracks, targets). Tags and classes: 1 if the track has it, else 0. Values: on the task's scale; for a
+    #: dynamic task the mean of each track's curve.
     targets: Array
-    parts: Mapping[str, npt.NDArray[np.intp]]
+    parts: Mapping[str, npt.NDArray[np.intp]]  #: rows of each part; no track and no artist is in two of them
+    #: of the annotations; `load_dataset` fills them in
     licence: str = ""
     citation: str = ""
+    #: the name of the part with this role
     train: str = "train"
     validation: str = "validation"
     test: str = "test"
+    #: embeddings released with the data, float32 (frames, dim) by track key, with the attribute ``spec``
     embeddings: Mapping[str, Any] | None = None
+    #: the same parts with more tracks and more targets, including this task's: a head that learns all of it does better
+    #: at this task
     broader: Dataset | None = None
-    curves: tuple[Curve, ...] | None = None
+    curves: tuple[Curve, ...] | None = None  #: for a dynamic task: one per track
+    #: what a user should know about the files, one line each: how many rows were left out and why, for example
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -154,13 +118,7 @@ class Dataset:
         return plaintext.to_html(caption, parts[:MAX_SHOWN_PARTS], ("part", "tracks", "artists"))
 
     def rows(self, part: str) -> npt.NDArray[np.intp]:
-        """The rows of a part, in the order of the data set's files.
-
-        Raises
-        ------
-        UsageError
-            There is no such part.
-        """
+        """The rows of a part, in the order of the data set's files; `UsageError` if there is no such part."""
         if part not in self.parts:
             known = ", ".join(self.parts)
             raise UsageError(f"the data of task {self.task.name!r} has no part {part!r} (it has: {known})")
@@ -174,39 +132,23 @@ class Dataset:
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set that can be loaded: one entry of `datasets.DATASETS`.
+    """A data set that can be loaded: one entry of `datasets.DATASETS`."""
 
-    Attributes
-    ----------
-    load : callable (root, split, part or None) -> Dataset
-        What `load_dataset` calls once it knows that the root is there. Raises `UsageError` if there is no such split or
-        part, and `DataError`, naming file and line, if a file is missing or damaged.
-    predicts : str
-        What a tagger learns from it, in a few words.
-    files : tuple of str
-        What must lie below the root, as the authors publish it.
-    annotations, audio : str
-        Where to get these files, and the audio.
-    licence, citation : str
-        Of the annotations.
-    splits : int
-        How many ways there are to divide the tracks into parts.
-    official : bool
-        Whether the authors made these divisions; otherwise they are folds grouped by artist.
-    single_file : bool
-        Whether the root may be a file instead of a folder.
-    """
-
+    #: (root, split, part) -> Dataset, what `load_dataset` calls once it knows that the root is there. Raises
+    #: `UsageError` if there is no such split or part, and `DataError`, naming file and line, if a file is missing or
+    #: damaged.
     load: Callable[[Path, int, str | None], Dataset]
-    predicts: str
-    files: tuple[str, ...]
+    predicts: str  #: what a tagger learns from it, in a few words
+    files: tuple[str, ...]  #: what must lie below the root, as the authors publish it
+    #: where to get these files, and the audio
     annotations: str
     audio: str
+    #: of the annotations
     licence: str
     citation: str
-    splits: int = FOLDS
-    official: bool = False
-    single_file: bool = False
+    splits: int = FOLDS  #: how many ways there are to divide the tracks into parts
+    official: bool = False  #: whether the authors made these divisions; otherwise they are folds grouped by artist
+    single_file: bool = False  #: whether the root may be a file instead of a folder
 
 
 class Features(dict[str, Array]):
@@ -220,35 +162,15 @@ class Features(dict[str, Array]):
 def to_one_hot(
     labels: Sequence[str], classes: Sequence[str], path: Path, *, first_line: int = 2
 ) -> npt.NDArray[np.float32]:
-    """Targets of a task with classes: 1 for the class of each example, else 0.
+    """Targets of n labels of k classes, float32 (n, k): 1 for the class of each example, else 0.
 
-    Parameters
-    ----------
-    labels : sequence of str (n,)
-    classes : sequence of str (k,)
-    path : Path
-        The file with the labels, one per line.
-    first_line : int
-        The line number of the first label.
-
-    Returns
-    -------
-    float32 array (n, k)
-
-    Raises
-    ------
-    DataError
-        A label is not one of the classes; the message names file and line.
+    Raises `DataError` if a label is not one of the classes; it names `path`, the file with the labels, and the line,
+    the first label being in `first_line`.
     """
-    column = {name: number for number, name in enumerate(classes)}
-    targets = np.zeros((len(labels), len(classes)), np.float32)
-    for row, label in enumerate(labels):
-        if label not in column:
-            raise DataError(
-                f"{path}, line {first_line + row}: {label!r} is not one of the classes {', '.join(classes)}"
-            )
-        targets[row, column[label]] = 1
-    return targets
+    for line, label in enumerate(labels, start=first_line):
+        if label not in classes:
+            raise DataError(f"{path}, line {line}: {label!r} is not one of the classes {', '.join(classes)}")
+    return np.asarray(np.array(labels, object)[:, None] == np.array(classes, object), np.float32)
 
 
 def assign_folds(
@@ -261,24 +183,8 @@ def assign_folds(
     depend on the order of the rows and on its version, while taggers record a fingerprint of their parts, and the
     published figures are those of these folds.
 
-    Parameters
-    ----------
-    groups : sequence of str (n,)
-        For example the artist of each example.
-    labels : sequence of str (n,), or None
-        The class of each example: every fold then has about the same number of each.
-    count : int
-    seed : int
-
-    Returns
-    -------
-    int array (n,)
-        From 0 to `count` - 1.
-
-    Raises
-    ------
-    DataError
-        There are fewer groups than folds.
+    The groups are, for example, the artists of n examples, the labels their classes: every fold then has about the same
+    number of each. Returns folds (n,) from 0 to `count` - 1; `DataError` if there are fewer groups than folds.
     """
     order = _shuffle_by_size(groups, seed)
     if len(order) < count:
@@ -302,10 +208,7 @@ def assign_folds(
 def make_parts(folds: npt.NDArray[np.intp], split: int) -> Mapping[str, npt.NDArray[np.intp]]:
     """Rows of each part: fold `split` is the test part, the next one the validation part, the others train.
 
-    Raises
-    ------
-    UsageError
-        There is no such fold.
+    Raises `UsageError` if there is no such fold.
     """
     count = int(folds.max()) + 1
     if not 0 <= split < count:
@@ -346,9 +249,7 @@ class Leak:
     other: Track
 
     def __str__(self) -> str:
-        names = (
-            f"{self.track.key!r} and {self.other.key!r}" if self.track.key != self.other.key else repr(self.track.key)
-        )
+        names = " and ".join(map(repr, dict.fromkeys((self.track.key, self.other.key))))
         artist = f" by {self.track.artist!r}" if self.kind == "artist" else ""
         return f"{self.kind} in {self.parts[0]} and {self.parts[1]}: {names}{artist}"
 
@@ -396,17 +297,8 @@ def join_artists(names: Sequence[str]) -> tuple[str, ...]:
 
     ``Costello, Elvis`` is in ``Elvis Costello & the Attractions``: performers are separated by ``/``, ``&`` and
     ``and``, and compared by their words in any order, ignoring case, ``the`` and what is in brackets. Joining too much
-    does no harm, except that parts may be less even; a misspelt name is not found.
-
-    Parameters
-    ----------
-    names : sequence of str (n,)
-        The artist of each track; empty if not known.
-
-    Returns
-    -------
-    tuple of str (n,)
-        The alphabetically first of the names that were joined, stripped and in lower case; empty where it was empty.
+    does no harm, except that parts may be less even; a misspelt name is not found. The name for all is the
+    alphabetically first of them, stripped and in lower case; one that is empty, not being known, stays so.
     """
     spelled = sorted({folded for name in names if (folded := name.strip().casefold())})
     leader: dict[frozenset[str] | str, frozenset[str] | str] = {}

@@ -23,15 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jamendo_mood.datasets.dataset import (
-    Dataset,
-    DataSource,
-    Features,
-    Track,
-    assign_folds,
-    count_remarks,
-    make_parts,
-)
+from jamendo_mood.datasets.dataset import Dataset, DataSource, Features, Track, assign_folds, count_remarks, make_parts
 from jamendo_mood.datasets.emomusic import SAME_RECORDINGS
 from jamendo_mood.datasets.ratings import (
     ANY,

@@ -121,16 +121,11 @@ def _choose_part(artist: str) -> str:
 def _assemble(
     name: str, tags: tuple[str, ...], tagged: dict[str, list[TaggedTrack]], checksums: dict[str, str]
 ) -> Dataset:
-    column = {tag: number for number, tag in enumerate(tags)}
     rows = [row for part in PARTS for row in tagged[part]]
-    targets = np.zeros((len(rows), len(tags)), np.float32)
-    for number, (_track, names) in enumerate(rows):
-        for tag in names:
-            targets[number, column[tag]] = 1
     return Dataset(
         task=Task(name, "tags", tags),
         tracks=tuple(replace(track, content=checksums.get(track.key, "")) for track, _names in rows),
-        targets=targets,
+        targets=np.array([[tag in names for tag in tags] for _track, names in rows], np.float32),
         parts=consecutive_parts({part: len(tagged[part]) for part in PARTS}),
     )
 
@@ -198,12 +193,7 @@ QUALITIES = {
 def read_list(quality: Quality, table: Path) -> dict[str, str]:
     """MTG's list of SHA-256 by key; it is beside the table of tracks, or in one of the two folders above.
 
-    Raises
-    ------
-    UsageError
-        The list is not there.
-    DataError
-        The list is damaged.
+    Raises `UsageError` if the list is not there; `DataError` if the list is damaged.
     """
     for folder in list(table.absolute().parents)[:3]:
         if checksums := read_checksums(folder, quality.checksums_name):
@@ -222,19 +212,9 @@ def get_splits(
 ) -> list[Path]:
     """Fetch the mood/theme tables, tag lists, five splits and audio checksums; skip files that are already correct.
 
-    Parameters
-    ----------
-    out : Path
-        The folder; `load_dataset` reads it.
-    base_url : str
-        The URL of MTG's repository, or of a mirror with its layout (``data/...``).
-    on_file : callable (path, fetched)
-        Called after each file.
-
-    Raises
-    ------
-    DataError
-        A file cannot be fetched, or is not the official one. Files fetched before it are kept.
+    The URL is that of MTG's repository, or of a mirror with its layout (``data/...``); `on_file` is called with each
+    path, and whether it was fetched. Raises `DataError` if a file cannot be fetched, or is not the official one; files
+    fetched before it are kept.
     """
     paths = []
     for source, sha256 in read_published_checksums().items():
@@ -242,7 +222,7 @@ def get_splits(
         fresh = not (path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256)
         if fresh:
             content = _fetch(f"{base_url.rstrip('/')}/{source}", sha256)
-            write_atomically(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
+            write_atomically(path, content)
         paths.append(path)
         on_file(path, fresh)
     return paths

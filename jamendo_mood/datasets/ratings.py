@@ -28,16 +28,10 @@ Scale = tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class Ratings:
-    """Numbers about songs.
-
-    Attributes
-    ----------
-    songs : tuple of str (n,)
-    values : float64 array (n, columns)
-    """
+    """Numbers about songs."""
 
     songs: tuple[str, ...]
-    values: npt.NDArray[np.float64]
+    values: npt.NDArray[np.float64]  #: (songs, columns)
 
 
 def find_file(root: Path, name: str, folders: Sequence[str]) -> Path:
@@ -55,17 +49,10 @@ def read_header(path: Path) -> list[str]:
 
 
 def read_ratings(path: Path, song: str, columns: Mapping[str, Scale], *, repeated: bool = False) -> Ratings:
-    """Read numbers of songs from a table, in its order.
+    """Read numbers of songs from a table, in its order; with `repeated`, a song may have more than one line.
 
-    Parameters
-    ----------
-    path : Path
-    song : str
-        The column with the song's number.
-    columns : mapping of str to (float, float)
-        The columns to read, each with the lowest and highest number allowed in it.
-    repeated : bool
-        Whether a song may have more than one line.
+    `song` is the column with the song's number, `columns` are those to read, each with the lowest and highest number
+    allowed in it.
     """
     rows = read_columns(path, (song, *columns))
     if not rows:
@@ -105,10 +92,7 @@ def read_texts(path: Path, song: str, columns: Sequence[str]) -> dict[str, dict[
 def gather_curves(path: Path, moments: Ratings) -> dict[str, Curve]:
     """Curves by song, from a table with a line per moment: times in its first column, targets in the others.
 
-    Raises
-    ------
-    DataError
-        The times of a song do not increase.
+    Raises `DataError` if the times of a song do not increase.
     """
     lines: dict[str, list[int]] = {}
     for row, song in enumerate(moments.songs):
@@ -129,15 +113,11 @@ def average_curves(curves: Mapping[str, Curve]) -> Ratings:
 
 
 def name_artists(written: Mapping[str, str], *, run_on: bool = False) -> dict[str, str]:
-    """Artists by song: one name for those that share a performer, ``unknown:SONG`` for those without a name.
+    """Artists by song, from what the table says: one name for those that share a performer, ``unknown:SONG`` for none.
 
-    Parameters
-    ----------
-    written : mapping of str to str
-        Names by song, as the table spells them.
-    run_on : bool
-        Whether a title may follow the name after a hyphen, as in the tables of MediaEval's songs: ``kevin macleod-night
-        on the docks`` is by ``kevin macleod``. A name stays whole if no other shares what comes before its hyphen.
+    With `run_on` a title may follow the name after a hyphen, as in the tables of MediaEval's songs: ``kevin
+    macleod-night on the docks`` is by ``kevin macleod``. A name stays whole if no other shares what comes before its
+    hyphen.
     """
     names = {song: " ".join(html.unescape(name).split()).casefold() for song, name in written.items()}
     if run_on:
@@ -151,12 +131,7 @@ def name_artists(written: Mapping[str, str], *, run_on: bool = False) -> dict[st
 def join_recordings(artists: Mapping[str, str], same: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Groups by song that no two parts may share: artists, joined if they share a recording.
 
-    Parameters
-    ----------
-    artists : mapping of str to str
-        By song.
-    same : sequence of (str, str)
-        Pairs of songs that are one recording; songs that are not in `artists` are ignored.
+    `same` are pairs of songs that are one recording; songs that are not in `artists` are ignored.
     """
     groups = dict(artists)
     for one, other in same:

@@ -61,22 +61,21 @@ def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
         first_row.setdefault(tuple(row.values()), number)
     kept = list(first_row.values())
     names = [f"{number + 1:03d}" for number in kept]
-    features = np.array([_read_features(path, number + 2, rows[number]) for number in kept], np.float32)
+    features = [
+        [read_number(rows[number][name], ANY, f"{path}, line {number + 2}, {name}") for name in FEATURES]
+        for number in kept
+    ]
     return Dataset(
         task=Task("turkish", "classes", CLASSES),
         tracks=tuple(Track(name, name, None, name) for name in names),
         targets=to_one_hot([row["Class"] for row in rows], CLASSES, path)[kept],
         parts=make_parts(assign_folds(names, [rows[number]["Class"] for number in kept]), split),
-        embeddings=Features(SPEC, zip(names, features, strict=True)),
+        embeddings=Features(SPEC, zip(names, np.array(features, np.float32), strict=True)),
         remarks=(
             *count_remarks({"rows are equal to an earlier one and left out": len(rows) - len(kept)}),
             "no artists are known: clips of one artist may be in several parts",
         ),
     )
-
-
-def _read_features(path: Path, line: int, row: dict[str, str]) -> list[float]:
-    return [read_number(row[column], ANY, f"{path}, line {line}, {column}") for column in FEATURES]
 
 
 SOURCES = {

@@ -1,436 +1,480 @@
-"""Weights of networks: found, and read as data from TF-Hub modules, checkpoints and TFLite files; nothing is run."""
+"""What runs a network: TensorFlow, MNN or OpenVINO. The network itself is said once, by `Network`, for all of them.
+
+TensorFlow is the reference, and what GPUs have. MNN multiplies by Winograd's method, which makes it the fastest in
+float32 on processors, and OpenVINO is that in bfloat16: see docs/benchmarks.md. These two import no TensorFlow.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import math
+import importlib.util
 import os
 import shutil
-import struct
-import tarfile
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.util import files, remote
-from jamendo_mood.util.errors import DownloadError, MoodError, WeightsError
-from jamendo_mood.util.files import DAMAGES, brief
-from jamendo_mood.util.plaintext import note
+from jamendo_mood.util import files
+from jamendo_mood.util.errors import UsageError, WeightsError
 from jamendo_mood.util.process import import_quietly
 
-_MAX_MODULE_BYTES = 600_000_000  # VGGish's has 288 million
-_PLACES_NAME = "weights.json"
-_MAX_GRAPH_BYTES = 10_000_000  # of names; VGGish's takes some kilobytes
+ENGINES = ("auto", "mnn", "openvino", "tensorflow")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+_OPSET = 13  # of ONNX, since 2020
+_BATCHES = (32, 16, 8, 4)
+"""What MNN is given at once: of the same network it computes fewer than 4 pictures in another way, 1.5e-4 apart."""
 
 Array = npt.NDArray[np.float32]
+Run = Callable[[Array], Array]
+
+
+class TailOps(Protocol):
+    """What the tail of a network is made of, on numbers (n, width).
+
+    What these methods take and return is the engine's own: a tensor, an array, or the name of one.
+    """
+
+    def scale(self, x: Any, factor: Array, offset: Array) -> Any:
+        """Each number (in a picture: each channel) times its factor, plus its offset."""
+
+    def relu(self, x: Any) -> Any:
+        """What is below 0 becomes 0."""
+
+    def sigmoid(self, x: Any) -> Any:
+        """Numbers to (0, 1)."""
+
+    def dense(self, x: Any, kernel: Array, bias: Array) -> Any:
+        """Times a kernel (in, out), plus a bias."""
+
+
+class Ops(TailOps, Protocol):
+    """What the trunk is made of, on pictures (n, frames, bands, channels).
+
+    Kernels are as in TensorFlow: (frames, bands, channels in, channels out).
+    """
+
+    def convolve(
+        self, x: Any, kernel: Array, bias: Array | None = None, stride: int = 1, *, pad_bands: bool = True
+    ) -> Any:
+        """Padded with zeros so that frames, and bands if `pad_bands`, become as few as the stride makes them."""
+
+    def convolve_each(self, x: Any, kernel: Array, bias: Array, stride: int = 1) -> Any:
+        """Each channel by itself: kernel (frames, bands, channels, 1)."""
+
+    def halve(self, x: Any) -> Any:
+        """The maximum of each 2 x 2 frames and bands."""
+
+    def highest(self, x: Any, axis: int) -> Any:
+        """The maximum over frames (1) or bands (2), of which one is left."""
+
+    def mean(self, x: Any, *axes: int) -> Any:
+        """The mean over frames (1), bands (2), or both."""
+
+    def concatenate(self, pictures: list[Any]) -> Any:
+        """Channels of all of them."""
+
+    def add(self, x: Any, y: Any) -> Any:
+        """The sum of two pictures."""
 
 
 @dataclass(frozen=True)
-class Weights:
-    """The weights of a network on this machine: found, fetched, and told from others.
+class Network:
+    """A network, float32 (n, frames, bands) -> (n, dim).
 
     Attributes
     ----------
     name : str
-        ``VGGish``, ``YAMNet``, ``musicnn``.
-    variable : str
-        Of the environment, which may name them.
-    size : str
-        Of the download.
-    places : callable () -> paths
-        Where they are looked for. What `sources` download is kept in some of these.
-    sources : mapping of str to callable (address) -> Path
-        By address, in the order in which they are asked: downloads, checks and keeps them, and returns where.
-    read : callable (path) -> anything
-        Reads the file or folder as this network's; WeightsError if that is what it is not.
-    check : callable (path) -> str
-        What they are, in a line; WeightsError if they are not the released ones.
-    remedy : str
-        What to do where they are not there and no address answers.
+    shape : (int, int)
+        Frames and bands of a picture.
+    trunk : callable (ops, picture with one channel) -> picture
+    tail : callable (tail ops, numbers) -> numbers
+        It sees the trunk's picture row by row: frames, of them bands, of them channels.
     """
 
     name: str
-    variable: str
-    size: str
-    places: Callable[[], Sequence[Path]]
-    sources: Mapping[str, Callable[[str], Path]]
-    read: Callable[[Path], object]
-    check: Callable[[Path], str]
-    remedy: str
-
-    def find(self, path: Path | None = None, *, download: bool = True) -> Path:
-        """Find them: `path`, else what the environment names, else what is kept here, else (`download`) by `fetch`.
-
-        Raises
-        ------
-        WeightsError
-            They are nowhere; the message says how to get them.
-        """
-        given = path or (Path(os.environ[self.variable]) if os.environ.get(self.variable) else None)
-        if given is not None:
-            if not given.exists():
-                raise WeightsError(f"{given}: no such file or folder of {self.name} weights")
-            return given
-        if found := self.kept():
-            return found[0]
-        if not download:
-            raise WeightsError(f"{self.name}'s weights are not here. {self.remedy}")
-        return self.fetch()
-
-    def kept(self) -> list[Path]:
-        """Where they are on this machine without being named."""
-        last = recall(self.name)
-        return [place for place in (*([last] if last else []), *self.places()) if not _missing_in(place)]
-
-    def fetch(self) -> Path:
-        """Download them from the first address that has them, with a note of each that does not.
-
-        Raises
-        ------
-        WeightsError
-            None has.
-        """
-        for place in self.places():
-            if (lock := place.with_name(f"{place.name}.lock")).exists():
-                minutes = (time.time() - lock.stat().st_mtime) / 60
-                note(
-                    f"{lock}: TensorFlow Hub began a download {minutes:.0f} min ago and has not ended it; we do not "
-                    "wait for it, but other programs do: delete it unless one is downloading"
-                )
-        own = files.cache_folder() / f"{self.name}.lock"
-        with files.disk_errors(own, WeightsError):
-            own.parent.mkdir(parents=True, exist_ok=True)
-        with files.locked(own):  # of processes that start together one downloads; one that is killed lets go
-            try:
-                return next(iter(self.kept()), None) or self._ask()
-            finally:
-                own.unlink(missing_ok=True)
-
-    def _ask(self) -> Path:
-        for address, get in self.sources.items():
-            note(f"asking {address} for {self.name}'s weights ({self.size})")
-            try:
-                return get(address)
-            except (WeightsError, DownloadError) as error:
-                note(f"  {error}")
-        raise WeightsError(f"{self.name}'s weights are not here, and no address has them. {self.remedy}")
-
-    def remove(self) -> list[Path]:
-        """Delete what is kept in the caches, broken downloads too, but nothing that the user named; returns what."""
-        found = [
-            path
-            for place in self.places()
-            for path in (place, *place.parent.glob(f"{place.name}*.part"))
-            if path.exists()
-        ]
-        for path in found:
-            with files.disk_errors(path, WeightsError):
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        return found
+    shape: tuple[int, int]
+    trunk: Callable[[Ops, Any], Any]
+    tail: Callable[[TailOps, Any], Any]
 
 
-def hub_places(name: str, *handles: str) -> list[Path]:
-    """Where a network's TF-Hub module is kept: by us, or by TensorFlow Hub under its addresses."""
-    return [files.cache_folder() / name, *(cache_folder(handle) for handle in handles)]
+def choose(engine: str = "auto", precision: str = "auto", fastest: str = "mnn") -> tuple[str, str]:
+    """Which engine, and in which precision: ``auto`` is what is fastest on this machine.
+
+    On a GPU that is TensorFlow. Else it is bfloat16 by OpenVINO where the processor multiplies that natively
+    (AVX512-BF16 or AMX, as Linux says), and elsewhere, or where float32 is asked for, `fastest`: what is for that
+    network. Where OpenVINO is not installed, as there is none for every platform, it is TensorFlow.
+
+    Raises
+    ------
+    UsageError
+        There is no such engine or precision, they do not go together, or the engine is not installed.
+    """
+    for what, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise UsageError(f"unknown {what} {value!r} (known: {', '.join(known)})")
+    native, has_openvino = _multiplies_bfloat16(), importlib.util.find_spec("openvino") is not None
+    if engine == "openvino" and not has_openvino:
+        raise UsageError("OpenVINO is not installed: pip install openvino, or give --engine mnn")
+    if engine == "auto":
+        short = precision == "bfloat16" or (precision == "auto" and native)
+        engine = "tensorflow" if has_gpu() else "openvino" if short else fastest
+        engine = "tensorflow" if engine == "openvino" and not has_openvino else engine
+    if engine == "mnn" and precision == "bfloat16":
+        raise UsageError("MNN computes in float32: for bfloat16 give --engine openvino or tensorflow")
+    if precision == "auto":
+        capable = _gpu_multiplies_bfloat16() if engine == "tensorflow" and has_gpu() else native
+        precision = "bfloat16" if capable and engine != "mnn" else "float32"
+    return engine, precision
 
 
-def module_folder(name: str, handle: str) -> Path:
-    """Where a downloaded module is put: in TF-Hub's own cache, if TFHUB_CACHE_DIR says where, else in this user's."""
-    return cache_folder(handle) if os.environ.get("TFHUB_CACHE_DIR") else files.cache_folder() / name
+def build(network: Network, engine: str = "tensorflow", precision: str = "float32") -> Run:
+    """Make a network ready to run: float32 (n, frames, bands) -> (n, dim), in any thread, one batch after the other.
+
+    In bfloat16 weights and activations have 8 significant bits, sums 24.
+    """
+    run = {"mnn": _build_mnn, "openvino": _build_openvino, "tensorflow": _build_tensorflow}[engine](network, precision)
+    alone = threading.Lock()
+
+    def locked(pictures: Array) -> Array:
+        with alone:
+            return run(np.ascontiguousarray(pictures, np.float32))
+
+    return locked
 
 
-def cache_folder(handle: str) -> Path:
-    """Where TF-Hub keeps a module: a folder named by the SHA-1 of the handle."""
-    base = os.environ.get("TFHUB_CACHE_DIR") or str(Path(tempfile.gettempdir()) / "tfhub_modules")
-    return Path(base) / hashlib.sha1(handle.encode()).hexdigest()
+def preload() -> None:
+    """Import what runs networks here, in the main thread, where what it prints as it is imported can be kept back."""
+    import_quietly("tensorflow" if has_gpu() else "MNN")
 
 
-def fetch_module(url: str, folder: Path, read: Callable[[Path], object]) -> Path:
-    """Download a module's archive, and unpack it to a folder if `read` can read it; returns the folder."""
-    archive = folder.with_name(f"{folder.name}-{hashlib.sha1(url.encode()).hexdigest()[:8]}.tar.gz")
-    remote.download(url, archive, _MAX_MODULE_BYTES)
+def has_gpu() -> bool:
+    """Whether TensorFlow has a GPU here; it is asked only if NVIDIA's driver is."""
+    if not Path("/proc/driver/nvidia/version").exists() and shutil.which("nvidia-smi") is None:
+        return False
+    return bool(import_quietly("tensorflow").config.list_physical_devices("GPU"))
+
+
+def _gpu_multiplies_bfloat16() -> bool:
+    """Whether all GPUs do: from compute capability 8 (Ampere) on."""
+    config = import_quietly("tensorflow").config
+    details = map(config.experimental.get_device_details, config.list_physical_devices("GPU"))
+    return all(own.get("compute_capability", (0, 0)) >= (8, 0) for own in details)
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether the processor does, and oneDNN, which both engines use for that, may ask it to."""
+    if "ONEDNN_MAX_CPU_ISA" in os.environ:
+        return False
     try:
-        with unpacked(archive, folder.parent) as module, files.disk_errors(folder, WeightsError):
-            read(module)
-            if folder.exists():  # what is left of a module that was not whole
-                shutil.rmtree(folder)
-            module.rename(folder)
-    except WeightsError as error:
-        raise WeightsError(f"{url}: {str(error).partition(': ')[2]}") from error
-    finally:
-        archive.unlink(missing_ok=True)
-    for part in folder.parent.glob(f"{folder.name}-*.tar.gz.part"):  # of addresses that broke off
-        part.unlink(missing_ok=True)
-    return folder
+        return bool({"avx512_bf16", "amx_bf16"} & set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split()))
+    except OSError:  # macOS
+        return False
 
 
-def fetch_file(url: str, path: Path, digest: str) -> Path:
-    """Download a file of this SHA-256 or, if its makers gave no other, MD5; returns its path."""
-    algorithm = "sha256" if len(digest) == 64 else "md5"
+class _TensorFlowOps:
+    """`Ops` on TensorFlow's tensors."""
 
-    def check(draft: Path) -> None:
-        content = files.read_bytes(draft, _MAX_MODULE_BYTES)
-        found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
-        if found != digest:
-            raise WeightsError(f"{url}: another file than expected ({algorithm} {found}, not {digest})")
+    def __init__(self, precision: str) -> None:
+        self._tf, self._precision = import_quietly("tensorflow"), precision
 
-    remote.download(url, path, _MAX_MODULE_BYTES, check)
-    return path
+    def _constant(self, array: Array) -> Any:
+        with self._tf.init_scope():  # not in the graph, which would be copied with its constants
+            return self._tf.cast(self._tf.constant(array), self._precision)
+
+    def convolve(
+        self, x: Any, kernel: Array, bias: Array | None = None, stride: int = 1, *, pad_bands: bool = True
+    ) -> Any:
+        if pad_bands:
+            x = self._tf.nn.conv2d(x, self._constant(kernel), stride, "SAME")
+        else:
+            x = self._tf.pad(x, ((0, 0), _pads(len(kernel), stride), (0, 0), (0, 0)))
+            x = self._tf.nn.conv2d(x, self._constant(kernel), stride, "VALID")
+        return x if bias is None else self._tf.nn.bias_add(x, self._constant(bias))
+
+    def convolve_each(self, x: Any, kernel: Array, bias: Array, stride: int = 1) -> Any:
+        x = self._tf.nn.depthwise_conv2d(x, self._constant(kernel), (1, stride, stride, 1), "SAME")
+        return self._tf.nn.bias_add(x, self._constant(bias))
+
+    def halve(self, x: Any) -> Any:
+        return self._tf.nn.max_pool2d(x, 2, 2, "SAME")
+
+    def highest(self, x: Any, axis: int) -> Any:
+        return self._tf.reduce_max(x, axis=axis, keepdims=True)
+
+    def mean(self, x: Any, *axes: int) -> Any:
+        return self._tf.reduce_mean(x, axis=axes, keepdims=True)
+
+    def concatenate(self, pictures: list[Any]) -> Any:
+        return self._tf.concat(pictures, axis=3)
+
+    def add(self, x: Any, y: Any) -> Any:
+        return x + y
+
+    def scale(self, x: Any, factor: Array, offset: Array) -> Any:
+        return x * self._constant(factor) + self._constant(offset)
+
+    def relu(self, x: Any) -> Any:
+        return self._tf.nn.relu(x)
+
+    def sigmoid(self, x: Any) -> Any:
+        return self._tf.sigmoid(x)
+
+    def dense(self, x: Any, kernel: Array, bias: Array) -> Any:
+        return self._tf.nn.bias_add(x @ self._constant(kernel), self._constant(bias))
 
 
-def describe_remedy(name: str, handle: str, variable: str, file: str) -> str:
-    """The ways to get the weights of a network on TF-Hub; `file` names another form, and where it is."""
-    return (
-        f"Three ways to get them: (1) with network access, `jamendo-mood weights {name.lower()} --get` downloads them, "
-        f"from {handle} or a mirror (kept in this user's cache, or in TFHUB_CACHE_DIR if that is set); "
-        f"(2) give a copy of that module, a folder or .tar.gz, with --weights FOLDER or {variable}=FOLDER; "
-        f"(3) give {file}. Without them, --embedder logmel needs no weights."
-    )
+def _build_tensorflow(network: Network, precision: str) -> Run:
+    tf, ops = import_quietly("tensorflow"), _TensorFlowOps(precision)
+
+    def compute(pictures: Any) -> Any:
+        x = network.trunk(ops, tf.cast(pictures[..., tf.newaxis], precision))
+        x = tf.reshape(x, (-1, np.prod(x.shape[1:])))
+        return tf.cast(network.tail(ops, x), tf.float32)
+
+    # AutoGraph would translate Python's loops over tensors, of which there are none, and leave files in the temporary
+    # folder.
+    graph = tf.function(compute, autograph=False, input_signature=[tf.TensorSpec((None, *network.shape))])
+    return lambda pictures: np.asarray(graph(tf.constant(pictures)))
 
 
-def is_archive(path: Path) -> bool:
-    """Whether a file is named as the archive of a module."""
-    return path.is_file() and path.name.endswith((".tar.gz", ".tgz"))
+class _NumpyOps:
+    """The `TailOps` on arrays; they may be changed in place."""
+
+    def scale(self, x: Any, factor: Array, offset: Array) -> Any:
+        return x * factor + offset
+
+    def relu(self, x: Any) -> Any:
+        return np.maximum(x, 0, out=x)
+
+    def sigmoid(self, x: Any) -> Any:
+        from scipy.special import expit
+
+        return expit(x)
+
+    def dense(self, x: Any, kernel: Array, bias: Array) -> Any:
+        x = x @ kernel
+        x += bias
+        return x
+
+
+@dataclass
+class _Recorder:
+    """`Ops` that write down what is asked of them, as the nodes of an ONNX graph; pictures have channels first there.
+
+    Attributes
+    ----------
+    nodes : list of (operation, names of inputs, attributes)
+        The output of node 3 is called ``3``; the input of the graph is ``x``.
+    arrays : dict of str to array
+        The constants by name.
+    """
+
+    nodes: list[tuple[str, tuple[str, ...], dict[str, Any]]] = field(default_factory=list)
+    arrays: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    _numbers: set[str] = field(default_factory=set)  # those that are not pictures
+
+    def add_node(self, operation: str, *inputs: Any, **attributes: Any) -> str:
+        """Write down a node; inputs are names, or arrays. Returns its output's name."""
+        names = [own if isinstance(own, str) else self._name(own) for own in inputs]
+        self.nodes.append((operation, tuple(names), attributes))
+        output = str(len(self.nodes) - 1)
+        if set(names) & self._numbers:
+            self._numbers.add(output)
+        return output
+
+    def _name(self, array: npt.NDArray[Any]) -> str:
+        name = f"a{len(self.arrays)}"
+        self.arrays[name] = np.ascontiguousarray(array)
+        return name
+
+    def convolve(
+        self, x: Any, kernel: Array, bias: Array | None = None, stride: int = 1, *, pad_bands: bool = True
+    ) -> Any:
+        return self._convolve(x, kernel, bias, stride, 1, pad_bands)
+
+    def convolve_each(self, x: Any, kernel: Array, bias: Array, stride: int = 1) -> Any:
+        return self._convolve(x, kernel.swapaxes(2, 3), bias, stride, kernel.shape[2], True)
+
+    def _convolve(self, x: Any, kernel: Array, bias: Array | None, stride: int, group: int, pad_bands: bool) -> Any:
+        frames, bands = _pads(kernel.shape[0], stride), _pads(kernel.shape[1], stride) if pad_bands else (0, 0)
+        pads = [frames[0], bands[0], frames[1], bands[1]]
+        inputs = (x, kernel.transpose(3, 2, 0, 1), *(() if bias is None else (bias,)))
+        shape = list(kernel.shape[:2])
+        return self.add_node("Conv", *inputs, kernel_shape=shape, strides=[stride] * 2, group=group, pads=pads)
+
+    def halve(self, x: Any) -> Any:
+        return self.add_node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+
+    def highest(self, x: Any, axis: int) -> Any:
+        return self.add_node("ReduceMax", x, axes=[axis + 1], keepdims=1)
+
+    def mean(self, x: Any, *axes: int) -> Any:
+        return self.add_node("ReduceMean", x, axes=[axis + 1 for axis in axes], keepdims=1)
+
+    def concatenate(self, pictures: list[Any]) -> Any:
+        return self.add_node("Concat", *pictures, axis=1)
+
+    def add(self, x: Any, y: Any) -> Any:
+        return self.add_node("Add", x, y)
+
+    def scale(self, x: Any, factor: Array, offset: Array) -> Any:
+        shape = (-1,) if x in self._numbers else (-1, 1, 1)
+        return self.add_node("Add", self.add_node("Mul", x, factor.reshape(shape)), offset.reshape(shape))
+
+    def relu(self, x: Any) -> Any:
+        return self.add_node("Relu", x)
+
+    def sigmoid(self, x: Any) -> Any:
+        return self.add_node("Sigmoid", x)
+
+    def dense(self, x: Any, kernel: Array, bias: Array) -> Any:
+        return self.add_node("Gemm", x, kernel, bias)
+
+    def flatten(self, x: Any) -> Any:
+        """A picture's numbers, row by row."""
+        x = self.add_node("Transpose", x, perm=[0, 2, 3, 1])
+        x = self.add_node("Reshape", x, np.array([0, -1]))
+        self._numbers.add(x)
+        return x
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that tell this graph from others."""
+        digest = hashlib.sha256(repr(self.nodes).encode())
+        for name, array in self.arrays.items():
+            digest.update(f"{name} {array.shape} {array.dtype}".encode())
+            digest.update(array.data)
+        return digest.hexdigest()[:16]
+
+
+def _record(network: Network, *, whole: bool = True) -> _Recorder:
+    """Write a network, or its trunk alone, down."""
+    recorder = _Recorder()
+    x = network.trunk(recorder, recorder.add_node("Unsqueeze", "x", np.array([1])))
+    if whole:
+        network.tail(recorder, recorder.flatten(x))
+    return recorder
+
+
+def to_onnx(network: Network) -> bytes:
+    """An ONNX file of a network: ``x``, float32 (n, frames, bands), to ``y``, float32 (n, dim)."""
+    return _serialise(_record(network), network)
+
+
+def _serialise(recorder: _Recorder, network: Network) -> bytes:
+    from onnx import TensorProto, helper, numpy_helper
+
+    last = len(recorder.nodes) - 1
+    nodes = [
+        helper.make_node(operation, inputs, ["y" if number == last else str(number)], **attributes)
+        for number, (operation, inputs, attributes) in enumerate(recorder.nodes)
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *network.shape])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    arrays = [numpy_helper.from_array(array, name) for name, array in recorder.arrays.items()]
+    graph = helper.make_graph(nodes, network.name, inputs, outputs, arrays)
+    opsets = [helper.make_opsetid("", _OPSET)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="jamendo-mood")
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _build_openvino(network: Network, precision: str) -> Run:
+    import openvino
+
+    hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+    setup = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": _count_cores()}
+    core = openvino.Core()
+    model = core.read_model(_serialise(_record(network, whole=False), network))
+    trunk = core.compile_model(model, "CPU", setup)
+    return lambda pictures: _finish(network, trunk(pictures)[0])
+
+
+def _build_mnn(network: Network, _: str) -> Run:
+    mnn = import_quietly("MNN")
+    expr = mnn.expr
+    manager = mnn.nn.create_runtime_manager(({"backend": "CPU", "precision": "normal", "numThread": _count_cores()},))
+    with _converted(network) as path:
+        trunk = mnn.nn.load_module_from_file(str(path), ["x"], ["y"], runtime_manager=manager)
+
+    def run(pictures: Array) -> Array:
+        done, start = [], 0
+        while start < len(pictures):
+            left = len(pictures) - start
+            size = next(size for size in reversed(_BATCHES) if size >= min(left, _BATCHES[0]))
+            batch = pictures[start : start + size]
+            given = expr.placeholder([size, *network.shape], expr.NCHW)
+            given.write(np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0))))
+            found = expr.convert(trunk.forward([given])[0], expr.NCHW).read()  # overwritten by the next batch
+            done.append(np.array(found[: len(batch)], np.float32))
+            start += size
+        return _finish(network, np.concatenate(done))
+
+    return run
+
+
+def _finish(network: Network, picture: Array) -> Array:
+    """The tail, by NumPy, of the trunk's output (n, channels, frames, bands).
+
+    Its layers are matrix products, which take NumPy no longer than an engine, and are most of VGGish's 288 MB, which
+    need not be converted then.
+    """
+    rows = np.array(picture.transpose(0, 2, 3, 1), np.float32, order="C").reshape(len(picture), -1)
+    return np.asarray(network.tail(_NumpyOps(), rows))
 
 
 @contextlib.contextmanager
-def unpacked(path: Path, base: Path | None = None) -> Iterator[Path]:
-    """A module's folder: `path` itself, or if that is an archive, what is in it, for as long as the block runs."""
-    if not is_archive(path):
+def _converted(network: Network) -> Iterator[Path]:
+    """The file that MNN reads a trunk from: made once, and kept in the user's cache."""
+    recorder = _record(network, whole=False)
+    name = f"{network.name}-{recorder.digest()}"
+    content, path = files.kept(name, ".mnn", lambda: _convert(_serialise(recorder, network)))
+    with tempfile.TemporaryDirectory(prefix="jamendo-mood-") as folder:
+        if path is None:
+            path = Path(folder, "network.mnn")
+            path.write_bytes(content)
         yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="jamendo-mood-", dir=base, ignore_cleanup_errors=True) as outer:
-        folder = Path(outer, "module")
-        folder.mkdir()
-        try:
-            with tarfile.open(path, "r:gz") as archive:
-                _unpack(archive, folder)
-        except (tarfile.TarError, *files.DAMAGES) as error:
-            with path.open("rb") as file:
-                is_page = file.read(100).lstrip().startswith(b"<")
-            why = "a web page, and" if is_page else "damaged, cut short, or"
-            raise WeightsError(f"{path}: {why} not a .tar.gz of a module ({brief(error)})") from error
-        yield folder
 
 
-def _unpack(archive: tarfile.TarFile, folder: Path) -> None:
-    """Write the files of an archive into a folder, and nothing else."""
-    left = _MAX_MODULE_BYTES
-    for member in archive:
-        names = [name for name in member.name.split("/") if name not in ("", ".")]
-        left -= member.size
-        if ".." in names or member.name.startswith("/") or left < 0:
-            raise ValueError(f"{member.name!r} has no place in a module, or no end")
-        if member.isreg() and (content := archive.extractfile(member)) is not None:
-            target = folder.joinpath(*names)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("xb") as file:
-                shutil.copyfileobj(content, file)
+# The module that is kept out would install a package, and report the conversion to the makers of MNN.
+_CONVERT = """
+import sys
+sys.modules["MNN.tools.utils.log"] = None
+from MNN.tools.mnnconvert import convert
+convert(["mnnconvert", "-f", "ONNX", "--modelFile", sys.argv[1], "--MNNModel", sys.argv[2], "--bizCode", "-"])
+"""
 
 
-def _missing_in(place: Path) -> str:
-    """What a module's folder lacks; nothing if it is whole, or a file."""
-    if place.is_file():
-        return ""
-    wanted = ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001")
-    return next((name for name in wanted if not (place / name).is_file()), "")
+def _convert(onnx: bytes) -> bytes:
+    """An ONNX file as MNN's, by its converter, in a process of its own: it writes much to stdout."""
+    with tempfile.TemporaryDirectory(prefix="jamendo-mood-") as folder:
+        given, made = Path(folder, "network.onnx"), Path(folder, "network.mnn")
+        given.write_bytes(onnx)
+        command = [sys.executable, "-c", _CONVERT, str(given), str(made)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if not made.is_file():
+            reason = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no reason given"]
+            raise WeightsError(f"MNN could not convert the network ({reason[0]}): give --engine tensorflow")
+        return made.read_bytes()
 
 
-def _read_places() -> dict[str, str]:
-    try:
-        places = files.parse_json(files.read_bytes(files.cache_folder() / _PLACES_NAME, files.MAX_JSON_BYTES))
-    except (OSError, ValueError):
-        return {}
-    return {key: place for key, place in places.items() if isinstance(place, str)} if isinstance(places, dict) else {}
+def _count_cores() -> int:
+    """How many cores a network may use: what the environment says, as that of a Ray actor does, or what there are."""
+    if (given := os.environ.get("OMP_NUM_THREADS", "")).isdigit():
+        return max(1, int(given))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def recall(key: str) -> Path | None:
-    """Where weights of this SHA-256, or of this network, were when they were last named; None if they have gone."""
-    place = Path(_read_places().get(key, ""))
-    return place if place.is_absolute() and place.exists() else None
-
-
-def remember(place: Path, *keys: str) -> None:
-    """Note in this user's cache where weights are, for `recall`; where that cannot be written, nothing is noted."""
-    known = _read_places()
-    new = known | dict.fromkeys(filter(None, keys), str(place.absolute()))
-    if new != known:
-        content = json.dumps(new, indent=1).encode()
-        with contextlib.suppress(MoodError):
-            files.write_atomically(files.cache_folder() / _PLACES_NAME, lambda file: file.write(content))
-
-
-def read_variables(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
-    """Read the variables of `shapes`, by their names in Google's code, from a TF-Hub module or a checkpoint.
-
-    The module may be a folder, or the archive as which it is downloaded. Errors call the network `name`. WeightsError
-    if the file cannot be read, or a variable is missing or has another shape.
-    """
-    with unpacked(path) as place:
-        return _read_variables(place, path, name, shapes)
-
-
-def _read_variables(place: Path, path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        if file.read(8)[4:] == b"TFL3":
-            raise WeightsError(f"{path}: not {name}: this is YAMNet as a TFLite file, which `--embedder yamnet` takes")
-    tf = import_quietly("tensorflow")
-    from google.protobuf.message import DecodeError
-
-    prefix = place / "variables" / "variables" if place.is_dir() else place.with_name(place.name.removesuffix(".index"))
-    try:
-        reader = tf.train.load_checkpoint(str(prefix))
-        stored = reader.get_variable_to_shape_map()
-        keys = _keys_by_name(reader, list(stored))
-        missing = sorted(shapes.keys() - keys.keys())
-        if missing:
-            raise WeightsError(f"{path}: not {name}, the variable {missing[0]!r} is missing")
-        for variable, shape in shapes.items():
-            found = tuple(stored[keys[variable]])
-            if found != shape:
-                raise WeightsError(f"{path}: not {name}, {variable!r} has the shape {found} instead of {shape}")
-            if not reader.get_variable_to_dtype_map()[keys[variable]].is_floating:
-                raise WeightsError(f"{path}: not {name}, {variable!r} does not hold floating-point numbers")
-        return {variable: np.asarray(reader.get_tensor(keys[variable]), np.float32) for variable in shapes}
-    except (tf.errors.OpError, DecodeError, IndexError, *DAMAGES) as error:  # IndexError: cut short
-        lacks = _missing_in(place)
-        reason = f"it has no {lacks}; was its download cut short?" if lacks else brief(error)
-        raise WeightsError(f"{path}: no {name} module or checkpoint can be read there ({reason})") from error
-
-
-def compiled(network: Callable[[Any], Any], *shape: int) -> Callable[[Array], Array]:
-    """A function of TensorFlow's operations as one of NumPy's arrays: float32 in, float32 out, a row each.
-
-    `shape` is that of a row that goes in. One graph serves batches of any size. AutoGraph is off: it would translate Python's loops over tensors, of which
-    there are none, and it leaves files in the temporary folder.
-    """
-    tf = import_quietly("tensorflow")
-    graph = tf.function(network, autograph=False, input_signature=[tf.TensorSpec((None, *shape))])
-    return lambda inputs: np.asarray(graph(tf.constant(inputs)))
-
-
-def fingerprint(variables: Mapping[str, Array]) -> str:
-    """One SHA-256 over variables, sorted by name, as little-endian float32: the same for module and checkpoint."""
-    digest = hashlib.sha256()
-    for name in sorted(variables):
-        digest.update(np.ascontiguousarray(variables[name], "<f4").data)
-    return digest.hexdigest()
-
-
-def _keys_by_name(reader: Any, stored: list[str]) -> dict[str, str]:
-    """Map names of variables to keys of the checkpoint.
-
-    In a checkpoint of TensorFlow 1 the keys are the names. A SavedModel has keys by place in its object graph, and
-    that graph, itself a tensor of the checkpoint, holds the names.
-    """
-    graph_key = "_CHECKPOINTABLE_OBJECT_GRAPH"
-    if graph_key not in stored:
-        return {name: name for name in stored}
-    from tensorflow.core.protobuf import trackable_object_graph_pb2
-
-    content = reader.get_tensor(graph_key)
-    if len(content) > _MAX_GRAPH_BYTES:
-        raise ValueError(f"a graph of more than {_MAX_GRAPH_BYTES:,} bytes")
-    graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(content)
-    attributes = [attribute for node in graph.nodes for attribute in node.attributes]
-    return {attribute.full_name.partition(":")[0]: attribute.checkpoint_key for attribute in attributes}
-
-
-_TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 7: "<i2", 9: "i1", 10: "<f8"}  # by their number in TFLite
-_MAX_TENSORS = 10_000  # of all subgraphs together, for many offsets may lead to the same tensor
-_MAX_NAME_LENGTH, _MAX_DIMENSIONS = 10_000, 8
-
-
-@dataclass(frozen=True, eq=False)
-class Constant:
-    """A tensor that the file holds.
-
-    Attributes
-    ----------
-    name : str
-    values : array
-        As they are stored: floats, or integers that stand for ``(value - zero) * scale``.
-    scales, zeros : arrays (channels,)
-        Of one length; empty where nothing was rounded.
-    axis : int
-        That of the channels.
-    """
-
-    name: str
-    values: npt.NDArray[Any]
-    scales: npt.NDArray[np.float32]
-    zeros: npt.NDArray[np.int64]
-    axis: int
-
-    def dequantised(self) -> npt.NDArray[np.float32]:
-        """The numbers that the values stand for; ValueError if one of them is not finite."""
-        with np.errstate(all="ignore"):
-            numbers = self.values.astype(np.float64)
-            if len(self.scales):
-                shape = [1] * self.values.ndim
-                if len(self.scales) > 1:
-                    shape[self.axis] = len(self.scales)
-                numbers = (numbers - self.zeros.reshape(shape)) * self.scales.reshape(shape)
-        if not (np.abs(numbers) <= np.finfo(np.float32).max).all():
-            raise ValueError(f"{self.name!r} has numbers that are not finite")
-        return np.asarray(numbers, np.float32)
-
-
-def read_constants(content: bytes) -> list[Constant]:
-    """Read the constants of a TFLite file; ValueError if it is damaged or another file."""
-    if content[4:8] != b"TFL3":
-        raise ValueError("it does not begin as one")
-    schema = import_quietly("tensorflow.lite.python.schema_py_generated")
-    try:
-        model = schema.Model.GetRootAs(content)
-        graphs = [model.Subgraphs(number) for number in range(_count(model, "Subgraphs"))]
-        buffers = [model.Buffers(number) for number in range(_count(model, "Buffers"))]
-        if sum(_count(graph, "Tensors") for graph in graphs) > _MAX_TENSORS:
-            raise ValueError(f"damaged: more than {_MAX_TENSORS} tensors")
-        tensors = [graph.Tensors(number) for graph in graphs for number in range(graph.TensorsLength())]
-        constants = [_read_constant(tensor, buffers[tensor.Buffer()]) for tensor in tensors]
-        return [constant for constant in constants if constant is not None]
-    except (struct.error, IndexError, UnicodeDecodeError, OverflowError, TypeError) as error:
-        raise ValueError(f"damaged: {error}") from error
-
-
-def _read_constant(tensor: Any, buffer: Any) -> Constant | None:
-    """A tensor with its numbers; None if they are computed, or not of a type of numbers."""
-    data, kind = _vector(buffer, "Data", "u1"), _TYPES.get(tensor.Type())
-    if kind is None or not len(data):
-        return None
-    letters, shape = tensor.Name() or b"", tuple(_vector(tensor, "Shape", "<i4").tolist())
-    if len(letters) > _MAX_NAME_LENGTH or len(shape) > _MAX_DIMENSIONS:
-        raise ValueError(f"damaged: a name of {len(letters)} bytes, {len(shape)} dimensions")
-    if any(length < 0 for length in shape) or math.prod(shape) * np.dtype(kind).itemsize != len(data):
-        raise ValueError(f"damaged: {len(data)} bytes for the shape {shape}")
-    rounding = tensor.Quantization()
-    scales, zeros, axis = np.zeros(0, np.float32), np.zeros(0, np.int64), 0
-    if rounding is not None:
-        scales, zeros = _vector(rounding, "Scale", "<f4"), _vector(rounding, "ZeroPoint", "<i8")
-        axis = rounding.QuantizedDimension()
-    if len(zeros) != len(scales) or (len(scales) > 1 and (not 0 <= axis < len(shape) or shape[axis] != len(scales))):
-        raise ValueError(f"damaged: {len(scales)} scales and {len(zeros)} zeros for the shape {shape}")
-    return Constant(letters.decode(), data.view(kind).reshape(shape), scales, zeros, axis)
-
-
-def _count(table: Any, name: str) -> int:
-    """How many parts of that name a table of the file says it has."""
-    count: int = getattr(table, f"{name}Length")()
-    if not 0 < count <= _MAX_TENSORS:
-        raise ValueError(f"damaged: {count} {name.lower()} instead of 1 to {_MAX_TENSORS}")
-    return count
-
-
-def _vector(table: Any, name: str, kind: str) -> npt.NDArray[Any]:
-    """The numbers of that name; an empty array where they are missing."""
-    numbers: npt.NDArray[Any] = getattr(table, f"{name}AsNumpy")() if getattr(table, f"{name}Length")() else np.zeros(0)
-    return numbers.astype(kind, copy=False)
+def _pads(length: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after, as TensorFlow pads what the stride divides."""
+    both = max(length - stride, 0)
+    return both // 2, both - both // 2

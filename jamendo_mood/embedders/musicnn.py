@@ -19,6 +19,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,10 @@ import safetensors.numpy
 
 from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
-from jamendo_mood.embedders import engines
+from jamendo_mood.embedders import checkpoints, engines
 from jamendo_mood.embedders.registry import UNTRAINED, Embedder, EmbedderOptions, EmbedderSpec
 from jamendo_mood.util import files
 from jamendo_mood.util.errors import WeightsError
-from jamendo_mood.util.process import import_quietly
 
 WHEEL = "musicnn-0.1.0-py3-none-any.whl"
 WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
@@ -42,7 +42,7 @@ WEIGHTS_NAME = "MSD_musicnn.safetensors"
 SUFFIXES = {".whl", ".safetensors"}
 """Of files that its weights may be in."""
 SHA256 = "970c0065888f5a89d993ee798eb8bb294e0702f17e881e93997c771107ae147e"
-"""`engines.fingerprint` of the released variables."""
+"""`checkpoints.fingerprint` of the released variables."""
 
 DIM = 200
 TAGS = (
@@ -120,10 +120,11 @@ def load_musicnn(options: EmbedderOptions) -> Embedder:
             f"{path}: these are not the released weights of musicnn (SHA-256 {spec.weights_sha256[:12]}..., not "
             f"{SHA256[:12]}...); use --allow-untrained to use them all the same"
         )
+    engine, _ = engines.choose(options.engine, "float32", fastest="openvino")
     return Embedder(
-        spec=spec,
+        spec=replace(spec, engine=engine),
         frontend=patches,
-        network=build_network(variables),
+        network=build_network(variables, engine),
         window_samples=PATCH_SAMPLES,
         hop_samples=_HOP_SAMPLES,
     )
@@ -131,13 +132,13 @@ def load_musicnn(options: EmbedderOptions) -> Embedder:
 
 def spec_of(variables: Mapping[str, Array]) -> EmbedderSpec:
     """What embeddings of these weights are made with."""
-    sha256 = engines.fingerprint(variables)
+    sha256 = checkpoints.fingerprint(variables)
     variant = "" if sha256 == SHA256 else UNTRAINED
     return EmbedderSpec("musicnn", sha256, SAMPLE_RATE_HZ, PATCH_SAMPLES / SAMPLE_RATE_HZ, HOP_S, DIM, variant)
 
 
 def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
-    """Find the weights: the wheel, or the file in the cache, which pip fetches; see `engines.Weights.find`."""
+    """Find the weights: the wheel, or the file in the cache, which pip fetches; see `checkpoints.Weights.find`."""
     return WEIGHTS.find(path, download=download)
 
 
@@ -167,7 +168,7 @@ def read_weights(path: Path) -> dict[str, Array]:
     """Read the variables of `SHAPES` from the wheel, or from the file in the cache; WeightsError if that fails."""
     if path.suffix == ".whl":
         with tempfile.TemporaryDirectory(prefix="jamendo-mood-") as folder:
-            return engines.read_variables(_unpack(path, Path(folder)), "musicnn", SHAPES)
+            return checkpoints.read_variables(_unpack(path, Path(folder)), "musicnn", SHAPES)
     try:
         content = files.read_bytes(path, _MAX_BYTES)
         variables = safetensors.numpy.load(content)
@@ -183,7 +184,7 @@ def _check(path: Path) -> str:
     return str(load_musicnn(EmbedderOptions(path)).spec)
 
 
-WEIGHTS = engines.Weights(
+WEIGHTS = checkpoints.Weights(
     name="musicnn",
     variable=WEIGHTS_VARIABLE,
     size=f"{WHEEL_MB} MB",
@@ -245,9 +246,18 @@ def mel_matrix() -> Array:
     return np.asarray(np.maximum(0, weights) * 2 / (upper - lower), np.float32)
 
 
-def build_network(variables: Mapping[str, Array]) -> Network:
+def build_network(variables: Mapping[str, Array], engine: str = "tensorflow") -> Network:
     """Build the network up to its last layer: float32 (batch, 187, 96) -> rows (batch, 200)."""
-    tf = import_quietly("tensorflow")
+    whole = engines.build(define(variables), engine)
+
+    def run(patches: Array) -> Array:
+        return np.concatenate([whole(patches[at : at + _AT_ONCE]) for at in range(0, len(patches), _AT_ONCE)])
+
+    return run
+
+
+def define(variables: Mapping[str, Array]) -> engines.Network:
+    """The network with these weights."""
 
     def convolution(number: int) -> tuple[Array, Array]:
         layer = _numbered("conv2d", number)
@@ -260,37 +270,33 @@ def build_network(variables: Mapping[str, Array]) -> Network:
         scale = gamma / np.sqrt(variance + _EPSILON)
         return scale, beta - mean * scale
 
-    def front(x: Any, number: int) -> Any:
+    def front(ops: engines.Ops, x: Any, number: int) -> Any:
         (kernel, bias), (scale, shift) = convolution(number), normalisation(number + 1)
         # The maximum over the bands is taken before all else, which is the same and a fiftieth of the work: of the
         # negative where the scale, later, is negative.
         sign = np.where(scale < 0, np.float32(-1), np.float32(1))
-        frames = len(kernel)
-        padded = tf.pad(x, ((0, 0), ((frames - 1) // 2, frames // 2), (0, 0)))[..., tf.newaxis]
-        highest = sign * tf.reduce_max(tf.nn.conv2d(padded, kernel * sign, 1, "VALID"), axis=2)
-        return tf.nn.relu(highest + bias) * scale + shift
+        highest = ops.highest(ops.convolve(x, kernel * sign, pad_bands=False), axis=2)
+        return ops.scale(ops.relu(ops.scale(highest, sign, bias)), scale, shift)
 
-    def middle(x: Any, number: int) -> Any:
+    def middle(ops: engines.Ops, x: Any, number: int) -> Any:
         (kernel, bias), (scale, shift) = convolution(number), normalisation(number + 1)
-        return tf.nn.relu(tf.nn.conv1d(x, kernel[:, :, 0], 1, "SAME") + bias) * scale + shift
+        return ops.scale(ops.relu(ops.convolve(x, kernel.swapaxes(1, 2), bias)), scale, shift)
 
-    def network(patches: Any) -> Any:
-        scale, shift = normalisation(0)
-        x = patches * scale + shift
-        x = tf.concat([front(x, number) for number in range(5)], axis=2)
-        first = middle(x, 5)
-        second = first + middle(first, 6)
-        third = second + middle(second, 7)
-        x = tf.concat([x, first, second, third], axis=2)
-        x = tf.reshape(tf.stack([tf.reduce_max(x, axis=1), tf.reduce_mean(x, axis=1)], axis=2), (-1, _POOLED))
+    def trunk(ops: engines.Ops, x: Any) -> Any:
+        x = ops.scale(x, *normalisation(0))
+        x = ops.concatenate([front(ops, x, number) for number in range(5)])
+        first = middle(ops, x, 5)
+        second = ops.add(first, middle(ops, first, 6))
+        third = ops.add(second, middle(ops, second, 7))
+        x = ops.concatenate([x, first, second, third])
+        return ops.concatenate([ops.highest(x, axis=1), ops.mean(x, 1)])
+
+    def tail(ops: engines.TailOps, x: Any) -> Any:
+        # The checkpoint has maximum and mean of a channel side by side, the trunk all maxima and then all means.
+        order = np.arange(_POOLED).reshape(-1, 2).T.reshape(-1)
         scale, shift = normalisation(9)
-        x = tf.nn.relu((x * scale + shift) @ variables["dense/kernel"] + variables["dense/bias"])
-        scale, shift = normalisation(10)
-        return x * scale + shift
+        x = ops.scale(x, scale[order], shift[order])
+        x = ops.relu(ops.dense(x, variables["dense/kernel"][order], variables["dense/bias"]))
+        return ops.scale(x, *normalisation(10))
 
-    whole = engines.compiled(network, PATCH_FRAMES, BANDS)
-
-    def run(patches: Array) -> Array:
-        return np.concatenate([whole(patches[at : at + _AT_ONCE]) for at in range(0, len(patches), _AT_ONCE)])
-
-    return run
+    return engines.Network("musicnn", (PATCH_FRAMES, BANDS), trunk, tail)

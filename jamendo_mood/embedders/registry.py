@@ -22,7 +22,7 @@ import numpy.typing as npt
 from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.audio.spectrograms import FFT_LENGTH, MEL_BANDS, PATCH_FRAMES
-from jamendo_mood.embedders import engines
+from jamendo_mood.embedders import checkpoints
 from jamendo_mood.util.errors import UsageError, WeightsError
 
 GROUP = "jamendo_mood.embedders"
@@ -47,6 +47,9 @@ PATCH_S = PATCH_FRAMES * spectrograms.HOP_S  # 0.96
 RELEASED = "released"
 """`EmbedderSpec.weights_sha256` of embeddings that Google released: of the true weights, whose hash is unknown."""
 
+MIXED = "mixed"
+"""`EmbedderSpec.engine` of a store whose rows are of several engines, as `extract --mix-engines` allows."""
+
 UNTRAINED = "untrained"
 """`EmbedderSpec.variant` of weights that fail Google's own test."""
 
@@ -64,8 +67,8 @@ Array = npt.NDArray[np.float32]
 class EmbedderSpec:
     """What an embedding was made with: written into every store and every tagger.
 
-    A store has embeddings of one precision, ``float32`` or ``bfloat16``; a tagger takes both, as they differ by less
-    than a tag score shows (cosine 0.9999).
+    A store has embeddings of one precision and one engine; a tagger takes any, as they differ by less than a tag score
+    shows (cosine 0.9999 for bfloat16, 0.9999999 for engines).
     """
 
     name: str  # a key of `EMBEDDERS`, or an entry point of another package
@@ -76,20 +79,26 @@ class EmbedderSpec:
     dim: int  # numbers a row
     variant: str = ""  # what makes these embeddings other than the usual ones
     precision: str = "float32"  # of the network
+    engine: str = ""  # that ran it, one of `engines.ENGINES`, or ``mixed``; empty if there is none
 
     def accepts(self, other: EmbedderSpec) -> bool:
         """Whether embeddings of `other` may stand where this spec's are expected."""
-        same = replace(other, precision=self.precision)
+        same = replace(other, precision=self.precision, engine=self.engine)
         if RELEASED in (self.weights_sha256, other.weights_sha256):
             # True weights (those that pass the smoke test have no variant) are what Google used.
             same = replace(same, weights_sha256=self.weights_sha256)
         return self == same
 
+    def holds(self, other: EmbedderSpec) -> bool:
+        """Whether rows of `other` may lie in a store of this: all is the same, but for the engine if that is mixed."""
+        return self == (replace(other, engine=MIXED) if self.engine == MIXED else other)
+
     def __str__(self) -> str:
         weights = f", weights {self.weights_sha256[:12]}" if self.weights_sha256 else ""
         variant = f", {self.variant}" if self.variant else ""
         precision = "" if self.precision == "float32" else f", in {self.precision}"
-        return f"{self.name} ({self.rate}{weights}{variant}{precision})"
+        engine = f", by {self.engine}" if self.engine else ""
+        return f"{self.name} ({self.rate}{weights}{variant}{precision}{engine})"
 
     @property
     def rate(self) -> str:
@@ -107,8 +116,9 @@ class EmbedderSpec:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> EmbedderSpec:
         """Build from what `dataclasses.asdict` gave; TypeError or ValueError if that is not what `values` is."""
-        spec = cls(**values)
-        for name in ("name", "weights_sha256", "variant", "precision"):
+        # Until 0.5 there was TensorFlow alone.
+        spec = cls(**{"engine": "tensorflow" if values.get("weights_sha256") else ""} | values)
+        for name in ("name", "weights_sha256", "variant", "precision", "engine"):
             text = getattr(spec, name)
             if not isinstance(text, str) or not text.isprintable() or len(text) > _MAX_TEXT_LENGTH:
                 raise ValueError(f"{name} is not a line of text")
@@ -166,9 +176,10 @@ class EmbedderOptions:
     allow_untrained : bool
         Take weights that are not the true ones.
     precision : str
-        What VGGish computes in: ``float32``, ``bfloat16``, or ``auto``, which is bfloat16 where the machine multiplies
-        it natively (see `vggish.choose_precision`). A store takes embeddings of one precision alone: to add to one that
-        was begun elsewhere, give its ``spec.precision``.
+        What VGGish computes in: ``float32``, ``bfloat16``, or ``auto``, see `engines.choose`.
+    engine : str
+        What runs the network, one of `engines.ENGINES`. A store takes embeddings of one precision and one engine alone:
+        to add to one that was begun elsewhere, give those of its ``spec``.
     hop_s : float or None
         Step from window to window, a multiple of 10 ms; None is the embedder's own.
     offline : bool
@@ -179,16 +190,22 @@ class EmbedderOptions:
     pca: Path | None = None
     allow_untrained: bool = False
     precision: str = "auto"
+    engine: str = "auto"
     hop_s: float | None = None
     offline: bool = False
 
     @classmethod
     def of(cls, arguments: Any) -> EmbedderOptions:
         """The options of a parsed command line."""
-        precision = getattr(arguments, "precision", cls.precision)
-        hop_s = getattr(arguments, "hop", None)
-        untrained = arguments.allow_untrained
-        return cls(arguments.weights, arguments.pca, untrained, precision, hop_s, arguments.offline)
+        return cls(
+            weights=arguments.weights,
+            pca=arguments.pca,
+            allow_untrained=arguments.allow_untrained,
+            precision=getattr(arguments, "precision", cls.precision),
+            engine=arguments.engine,
+            hop_s=getattr(arguments, "hop", None),
+            offline=arguments.offline,
+        )
 
 
 def load_embedder(name: str | EmbedderSpec, options: EmbedderOptions | None = None) -> Embedder:
@@ -219,19 +236,19 @@ def load_embedder(name: str | EmbedderSpec, options: EmbedderOptions | None = No
         raise
     if options.weights is not None and embedder.spec.weights_sha256:
         known = "" if embedder.spec.variant else _network_of(name)
-        engines.remember(options.weights, embedder.spec.weights_sha256, known)
+        checkpoints.remember(options.weights, embedder.spec.weights_sha256, known)
     if embedder.spec.name != name:
         raise UsageError(f"the embedder {name!r} calls itself {embedder.spec.name!r}: a tagger could not find it again")
     return embedder if options.hop_s in (None, embedder.spec.hop_s) else _with_hop(embedder, options.hop_s)
 
 
 NETWORKS = ("vggish", "yamnet", "musicnn")
-"""The modules of this room that have `WEIGHTS`, an `engines.Weights`."""
+"""The modules of this room that have `WEIGHTS`, a `checkpoints.Weights`."""
 
 
-def weights_of(network: str) -> engines.Weights:
+def weights_of(network: str) -> checkpoints.Weights:
     """The weights of a network of `NETWORKS`: where they are, how to get them."""
-    weights: engines.Weights = importlib.import_module(f"jamendo_mood.embedders.{network}").WEIGHTS
+    weights: checkpoints.Weights = importlib.import_module(f"jamendo_mood.embedders.{network}").WEIGHTS
     return weights
 
 
@@ -243,7 +260,7 @@ def _network_of(name: str) -> str:
 
 def _load_again(spec: EmbedderSpec, options: EmbedderOptions) -> Embedder | None:
     """The embedder by the very weights that a spec has, from where they were named last; None if they are not there."""
-    place = engines.recall(spec.weights_sha256)
+    place = checkpoints.recall(spec.weights_sha256)
     if place is None or options.weights is not None:
         return None
     try:  # the SHA-256 names them: they were allowed when the store or the tagger was made

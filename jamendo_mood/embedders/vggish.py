@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +24,10 @@ import numpy.typing as npt
 
 from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ
-from jamendo_mood.embedders import engines
+from jamendo_mood.embedders import checkpoints, engines
 from jamendo_mood.embedders.registry import UNTRAINED, Embedder, EmbedderOptions, patch_embedder
 from jamendo_mood.util import files
-from jamendo_mood.util.errors import DownloadError, UsageError, WeightsError
-from jamendo_mood.util.process import import_quietly
+from jamendo_mood.util.errors import DownloadError, WeightsError
 
 HUB_HANDLE = "https://tfhub.dev/google/vggish/1"
 WEIGHTS_VARIABLE = "JAMENDO_MOOD_VGGISH"
@@ -43,7 +41,6 @@ PCA_SHA256 = "4d878af3e306defbfb37095365aa7e5a6cecb86bad13e859e626151c4e6a8b9d"
 PCA_NAME = "vggish_pca_params.npz"
 PCA_URL = f"https://storage.googleapis.com/audioset/{PCA_NAME}"
 _MAX_PCA_BYTES = 10_000_000  # Google's file has 73,020
-PRECISIONS = ("auto", "float32", "bfloat16")
 _PCA_CLIP = 2.0
 
 _CONVOLUTIONS = (  # name, channels in, channels out, whether max-pooling follows
@@ -81,10 +78,10 @@ def load_vggish(options: EmbedderOptions) -> Embedder:
     WeightsError
         There are no weights, or they fail the smoke test and ``allow_untrained`` is False.
     """
-    precision = choose_precision(options.precision)
+    engine, precision = engines.choose(options.engine, options.precision)
     path = find_weights(options.weights, download=not options.offline)
     variables = read_variables(path)
-    network = build_network(variables)
+    network = build_network(variables, engine)
     trained = is_trained(network)  # in float32: the mean that it looks at is smaller than a step of bfloat16
     if not trained and not options.allow_untrained:
         raise WeightsError(
@@ -92,10 +89,10 @@ def load_vggish(options: EmbedderOptions) -> Embedder:
             "standard deviation 0.343); use --allow-untrained to use them all the same"
         )
     if precision != "float32":
-        network = build_network(variables, precision)
-    sha256, variant = engines.fingerprint(variables), "" if trained else UNTRAINED
+        network = build_network(variables, engine, precision)
+    sha256, variant = checkpoints.fingerprint(variables), "" if trained else UNTRAINED
     embedder = patch_embedder("vggish", network, DIM, weights_sha256=sha256, variant=variant)
-    return replace(embedder, spec=replace(embedder.spec, precision=precision))
+    return replace(embedder, spec=replace(embedder.spec, precision=precision, engine=engine))
 
 
 def load_vggish_pca(options: EmbedderOptions) -> Embedder:
@@ -120,21 +117,21 @@ def load_vggish_pca(options: EmbedderOptions) -> Embedder:
 
 
 def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
-    """Find the weights: the TF-Hub module's folder, or Google's ``vggish_model.ckpt``; see `engines.Weights.find`."""
+    """Find the weights: the TF-Hub module's folder, or Google's checkpoint; see `checkpoints.Weights.find`."""
     return WEIGHTS.find(path, download=download)
 
 
 def read_variables(path: Path) -> dict[str, Array]:
     """Read the 18 variables, by slim name, from a TF-Hub module's folder or a checkpoint."""
-    return engines.read_variables(path, "VGGish", SHAPES)
+    return checkpoints.keep(path, "VGGish", lambda: checkpoints.read_variables(path, "VGGish", SHAPES))
 
 
 def _fetch_module(address: str) -> Path:
-    return _with_pca(engines.fetch_module(address, engines.module_folder("vggish", HUB_HANDLE), read_variables))
+    return _with_pca(checkpoints.fetch_module(address, checkpoints.module_folder("vggish", HUB_HANDLE), read_variables))
 
 
 def _fetch_checkpoint(address: str) -> Path:
-    return _with_pca(engines.fetch_file(address, files.cache_folder() / CHECKPOINT_NAME, CHECKPOINT_MD5))
+    return _with_pca(checkpoints.fetch_file(address, files.cache_folder() / CHECKPOINT_NAME, CHECKPOINT_MD5))
 
 
 def _with_pca(path: Path) -> Path:
@@ -148,11 +145,14 @@ def _check(path: Path) -> str:
     return str(load_vggish(EmbedderOptions(path, precision="float32")).spec)
 
 
-WEIGHTS = engines.Weights(
+WEIGHTS = checkpoints.Weights(
     name="VGGish",
     variable=WEIGHTS_VARIABLE,
     size="275 MB",
-    places=lambda: [*engines.hub_places("vggish", HUB_HANDLE, KAGGLE_HANDLE), files.cache_folder() / CHECKPOINT_NAME],
+    places=lambda: [
+        *checkpoints.hub_places("vggish", HUB_HANDLE, KAGGLE_HANDLE),
+        files.cache_folder() / CHECKPOINT_NAME,
+    ],
     sources={
         f"{HUB_HANDLE}?tf-hub-format=compressed": _fetch_module,
         KAGGLE_URL: _fetch_module,
@@ -160,7 +160,7 @@ WEIGHTS = engines.Weights(
     },
     read=read_variables,
     check=_check,
-    remedy=engines.describe_remedy(
+    remedy=checkpoints.describe_remedy(
         "VGGish",
         HUB_HANDLE,
         WEIGHTS_VARIABLE,
@@ -169,64 +169,30 @@ WEIGHTS = engines.Weights(
 )
 
 
-def choose_precision(precision: str) -> str:
-    """What to compute in: ``auto`` is ``bfloat16`` if the machine multiplies it natively, else ``float32``.
-
-    A CPU does with AVX512-BF16 or AMX-BF16 (as Linux says), unless ``ONEDNN_MAX_CPU_ISA`` limits it; a GPU does from
-    compute capability 8 (Ampere) on.
-
-    Raises
-    ------
-    UsageError
-        It is not one of `PRECISIONS`.
-    """
-    if precision not in PRECISIONS:
-        raise UsageError(f"unknown precision {precision!r} (known: {', '.join(PRECISIONS)})")
-    if precision != "auto":
-        return precision
-    config = import_quietly("tensorflow").config
-    gpus = config.list_physical_devices("GPU")
-    if gpus:
-        details = map(config.experimental.get_device_details, gpus)
-        capable = all(own.get("compute_capability", (0, 0)) >= (8, 0) for own in details)
-        return "bfloat16" if capable else "float32"
-    if "ONEDNN_MAX_CPU_ISA" in os.environ:
-        return "float32"  # TensorFlow would ask oneDNN for instructions that it may not use
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    except OSError:  # macOS
-        flags = set()
-    return "bfloat16" if flags & {"avx512_bf16", "amx_bf16"} else "float32"
+def build_network(variables: Mapping[str, Array], engine: str = "tensorflow", precision: str = "float32") -> Network:
+    """Build the network: float32 log-mel patches (batch, 96, 64) -> embeddings before any activation (batch, 128)."""
+    return engines.build(define(variables), engine, precision)
 
 
-def build_network(variables: Mapping[str, Array], precision: str = "float32") -> Network:
-    """Build the network: float32 log-mel patches (batch, 96, 64) -> embeddings before any activation (batch, 128).
+def define(variables: Mapping[str, Array]) -> engines.Network:
+    """The network with these weights."""
 
-    In ``bfloat16`` weights and activations have 8 significant bits, sums 24.
-    """
-    tf = import_quietly("tensorflow")
+    def parameters(layer: str) -> tuple[Array, Array]:
+        return variables[f"vggish/{layer}/weights"], variables[f"vggish/{layer}/biases"]
 
-    constants = {name: tf.cast(tf.constant(value), precision) for name, value in variables.items()}
-
-    def parameters(layer: str) -> tuple[Any, Any]:
-        return constants[f"vggish/{layer}/weights"], constants[f"vggish/{layer}/biases"]
-
-    def network(patches: Any) -> Any:
-        x = tf.cast(patches[..., tf.newaxis], precision)
+    def trunk(ops: engines.Ops, x: Any) -> Any:
         for name, _, _, pooled in _CONVOLUTIONS:
-            weights, biases = parameters(name)
-            x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, weights, 1, "SAME"), biases))
-            if pooled:
-                x = tf.nn.max_pool2d(x, 2, 2, "SAME")
-        x = tf.reshape(x, (-1, _FLAT))
-        for name, _, outputs in _DENSE:
-            weights, biases = parameters(name)
-            x = tf.nn.bias_add(x @ weights, biases)
-            if outputs != DIM:
-                x = tf.nn.relu(x)
-        return tf.cast(x, tf.float32)
+            x = ops.relu(ops.convolve(x, *parameters(name)))
+            x = ops.halve(x) if pooled else x
+        return x
 
-    return engines.compiled(network, spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS)
+    def tail(ops: engines.TailOps, x: Any) -> Any:
+        for name, _, outputs in _DENSE:
+            x = ops.dense(x, *parameters(name))
+            x = x if outputs == DIM else ops.relu(x)
+        return x
+
+    return engines.Network("vggish", (spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS), trunk, tail)
 
 
 def is_trained(network: Network) -> bool:
@@ -268,7 +234,7 @@ def _find_pca(weights: Path, download: bool) -> Path:
     try:
         if not download:
             raise WeightsError("no host was asked")
-        return engines.fetch_file(PCA_URL, kept, PCA_SHA256)
+        return checkpoints.fetch_file(PCA_URL, kept, PCA_SHA256)
     except (WeightsError, DownloadError) as error:
         raise WeightsError(
             f"VGGish's PCA parameters are neither beside the weights ({weights}) nor in {kept.parent} ({error}): "

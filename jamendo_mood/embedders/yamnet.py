@@ -24,11 +24,10 @@ import numpy.typing as npt
 
 from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
-from jamendo_mood.embedders import engines
+from jamendo_mood.embedders import checkpoints, engines
 from jamendo_mood.embedders.registry import UNTRAINED, Embedder, EmbedderOptions, EmbedderSpec
 from jamendo_mood.util import files
 from jamendo_mood.util.errors import WeightsError
-from jamendo_mood.util.process import import_quietly
 
 HUB_HANDLE = "https://tfhub.dev/google/yamnet/1"
 KAGGLE_HANDLE = "https://www.kaggle.com/models/google/yamnet/TensorFlow2/yamnet/1"
@@ -83,7 +82,8 @@ def load_yamnet_scores(options: EmbedderOptions) -> Embedder:
 def _load_embedder(name: str, options: EmbedderOptions, *, scores: bool) -> Embedder:
     path = find_weights(options.weights, download=not options.offline)
     weights, sha256, rounded = read_weights(path)
-    classify = build_network(weights, scores=True)
+    engine, _ = engines.choose(options.engine, "float32", fastest="openvino")
+    classify = build_network(weights, scores=True, engine=engine)
     trained = is_trained(classify)
     if not trained and not options.allow_untrained:
         raise WeightsError(
@@ -93,21 +93,21 @@ def _load_embedder(name: str, options: EmbedderOptions, *, scores: bool) -> Embe
     variant = ", ".join([INT8] * rounded + [UNTRAINED] * (not trained))
     dim, hop_s = CLASSES if scores else DIM, HOP_FRAMES * spectrograms.HOP_S
     return Embedder(
-        spec=EmbedderSpec(name, sha256, SAMPLE_RATE_HZ, WINDOW_S, hop_s, dim, variant),
+        spec=EmbedderSpec(name, sha256, SAMPLE_RATE_HZ, WINDOW_S, hop_s, dim, variant, engine=engine),
         frontend=patches,
-        network=classify if scores else build_network(weights),
+        network=classify if scores else build_network(weights, engine=engine),
         window_samples=spectrograms.PATCH_SAMPLES,
         hop_samples=HOP_FRAMES * spectrograms.HOP_SAMPLES,
     )
 
 
 def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
-    """Find the weights: the TF-Hub module's folder, or a TFLite file; see `engines.Weights.find`."""
+    """Find the weights: the TF-Hub module's folder, or a TFLite file; see `checkpoints.Weights.find`."""
     return WEIGHTS.find(path, download=download)
 
 
 def _fetch_module(address: str) -> Path:
-    return engines.fetch_module(address, engines.module_folder("yamnet", HUB_HANDLE), read_weights)
+    return checkpoints.fetch_module(address, checkpoints.module_folder("yamnet", HUB_HANDLE), read_weights)
 
 
 def patches(wave: Wave, hop_frames: int = HOP_FRAMES) -> Array:
@@ -126,59 +126,60 @@ def read_weights(path: Path) -> tuple[Weights, str, bool]:
     -------
     weights : Weights
     sha256 : str
-        Of the module's variables (`engines.fingerprint`), or of the TFLite file.
+        Of the module's variables (`checkpoints.fingerprint`), or of the TFLite file.
     rounded : bool
         Whether some of them have 8 bits.
     """
-    if path.is_dir() or engines.is_archive(path):
-        variables = engines.read_variables(path, "YAMNet", variable_shapes())
-        return _fold(variables), engines.fingerprint(variables), False
+    if path.is_dir() or checkpoints.is_archive(path):
+        variables = checkpoints.keep(
+            path, "YAMNet", lambda: checkpoints.read_variables(path, "YAMNet", variable_shapes())
+        )
+        return _fold(variables), checkpoints.fingerprint(variables), False
     try:
         content = files.read_bytes(path, MAX_TFLITE_BYTES)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: not a TF-Hub module, and not a TFLite file ({error})") from error
-    weights, rounded = _read_tflite(content, path)
-    return weights, hashlib.sha256(content).hexdigest(), rounded
+    arrays = checkpoints.keep(path, "YAMNet", lambda: _read_tflite(content, path))
+    weights = {name: (arrays[f"{name}/kernel"], arrays[f"{name}/bias"]) for name in ("dense", *CONVOLUTIONS)}
+    return weights, hashlib.sha256(content).hexdigest(), bool(arrays["rounded"])
 
 
 def _check(path: Path) -> str:
     return str(load_yamnet(EmbedderOptions(path)).spec)
 
 
-WEIGHTS = engines.Weights(
+WEIGHTS = checkpoints.Weights(
     name="YAMNet",
     variable=WEIGHTS_VARIABLE,
     size="16 MB",
-    places=lambda: engines.hub_places("yamnet", HUB_HANDLE, KAGGLE_HANDLE),
+    places=lambda: checkpoints.hub_places("yamnet", HUB_HANDLE, KAGGLE_HANDLE),
     sources={f"{HUB_HANDLE}?tf-hub-format=compressed": _fetch_module, KAGGLE_URL: _fetch_module},
     read=read_weights,
     check=_check,
-    remedy=engines.describe_remedy(
+    remedy=checkpoints.describe_remedy(
         "YAMNet", HUB_HANDLE, WEIGHTS_VARIABLE, f"Google's TFLite file with --weights yamnet.tflite ({TFLITE_ADDRESS})"
     ),
 )
 
 
-def build_network(weights: Weights, *, scores: bool = False) -> Network:
+def build_network(weights: Weights, *, scores: bool = False, engine: str = "tensorflow") -> Network:
     """Build the network: float32 (batch, 96, 64) -> embeddings (batch, 1024), or scores in [0, 1] (batch, 521)."""
-    tf = import_quietly("tensorflow")
+    return engines.build(define(weights, scores=scores), engine)
 
-    constants = {name: (tf.constant(kernel), tf.constant(bias)) for name, (kernel, bias) in weights.items()}
 
-    def network(patches: Any) -> Any:
-        x = patches[..., tf.newaxis]
+def define(weights: Weights, *, scores: bool = False) -> engines.Network:
+    """The network with these weights."""
+
+    def trunk(ops: engines.Ops, x: Any) -> Any:
         for name in CONVOLUTIONS:
-            kernel, bias = constants[name]
-            stride = stride_of(name)
-            convolve = tf.nn.depthwise_conv2d if name.endswith("/depthwise_conv") else tf.nn.conv2d
-            x = tf.nn.relu(tf.nn.bias_add(convolve(x, kernel, (1, stride, stride, 1), "SAME"), bias))
-        x = tf.reduce_mean(x, (1, 2))
-        if scores:
-            kernel, bias = constants["dense"]
-            x = tf.sigmoid(tf.nn.bias_add(x @ kernel, bias))
-        return x
+            convolve = ops.convolve_each if name.endswith("/depthwise_conv") else ops.convolve
+            x = ops.relu(convolve(x, *weights[name], stride_of(name)))
+        return ops.mean(x, 1, 2)
 
-    return engines.compiled(network, spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS)
+    def tail(ops: engines.TailOps, x: Any) -> Any:
+        return ops.sigmoid(ops.dense(x, *weights["dense"])) if scores else x
+
+    return engines.Network("yamnet", (spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS), trunk, tail)
 
 
 def stride_of(name: str) -> int:
@@ -224,10 +225,13 @@ def _fold(variables: Mapping[str, Array]) -> Weights:
     return weights
 
 
-def _read_tflite(content: bytes, path: Path) -> tuple[Weights, bool]:
-    """Take the constants of a TFLite file by the names of the layers that they belong to; nothing is run."""
+def _read_tflite(content: bytes, path: Path) -> dict[str, Array]:
+    """Take the constants of a TFLite file by the names of the layers that they belong to; nothing is run.
+
+    ``rounded`` says whether some have 8 bits.
+    """
     try:
-        constants = engines.read_constants(content)
+        constants = checkpoints.read_constants(content)
     except ValueError as error:
         raise WeightsError(f"{path}: not a TF-Hub module, and not a TFLite file ({error})") from error
 
@@ -249,4 +253,6 @@ def _read_tflite(content: bytes, path: Path) -> tuple[Weights, bool]:
             weights[name] = np.ascontiguousarray(kernel.transpose(np.argsort(order))), bias
     except ValueError as error:
         raise WeightsError(f"{path}: not YAMNet as Google converted it ({error})") from error
-    return weights, any(constant.values.dtype == np.int8 for constant in constants)
+    arrays = {f"{name}/kernel": kernel for name, (kernel, _) in weights.items()}
+    arrays |= {f"{name}/bias": bias for name, (_, bias) in weights.items()}
+    return arrays | {"rounded": np.array([any(constant.values.dtype == np.int8 for constant in constants)], np.float32)}

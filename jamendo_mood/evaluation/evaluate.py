@@ -86,30 +86,20 @@ class Scores:
     def save(self, folder: Path | str) -> None:
         """Write ``scores.json`` and ``per_target.csv``."""
         text = json.dumps(self.to_json(), indent=2) + "\n"
-        write_atomically(Path(folder) / "scores.json", lambda file: file.write(text.encode()))
+        write_atomically(Path(folder) / "scores.json", text.encode())
         table, names = self.table(), KINDS[self.kind].target
         rows = table.assign(**{names: table[names].map(plaintext.cell)}).to_csv(index=False)
-        write_atomically(Path(folder) / "per_target.csv", lambda file: file.write(rows.encode()))
+        write_atomically(Path(folder) / "per_target.csv", rows.encode())
 
 
 @dataclass(frozen=True)
 class Evaluation(Scores):
-    """Scores of a tagger, with the arrays they were made of.
+    """Scores of a tagger, with the arrays they were made of."""
 
-    Attributes
-    ----------
-    truth : bool array (n, k), of values float32
-    decisions : bool array (n, k)
-    predictions : float32 array (n, k)
-    songs : tuple of n str
-        Of a dynamic task, the key of the track that each moment is of; else empty.
-    times_s : float32 array (n,) or None
-        Of a dynamic task, where each moment is in its track.
-    """
-
-    truth: npt.NDArray[Any] = field(kw_only=True, repr=False)
-    predictions: Array = field(kw_only=True, repr=False)
-    decisions: Bools = field(kw_only=True, repr=False)
+    truth: npt.NDArray[Any] = field(kw_only=True, repr=False)  #: bool (n, k), of values float32
+    predictions: Array = field(kw_only=True, repr=False)  #: float32 (n, k)
+    decisions: Bools = field(kw_only=True, repr=False)  #: bool (n, k)
+    #: of a dynamic task, the key of the track that each moment is of, and where it is in its track, float32 (n,)
     songs: tuple[str, ...] = field(default=(), kw_only=True, repr=False)
     times_s: Array | None = field(default=None, kw_only=True, repr=False)
 
@@ -144,20 +134,12 @@ def evaluate_predictions(
     thresholds: npt.NDArray[np.float64] | None = None,
     rounds: int = ROUNDS,
 ) -> Evaluation:
-    """Evaluate calibrated predictions of examples, whoever made them.
+    """Evaluate calibrated predictions (n, k) of n examples, whoever made them.
 
-    Parameters
-    ----------
-    task : Task
-    examples : n Examples
-    predictions : float32 array (n, k)
-    decisions : bool array (n, k)
-    thresholds : float64 array (k,) or None
-        What the decisions were made by, to be listed.
-    rounds : int
-        As for `evaluate`.
+    `thresholds` (k,) are what the decisions were made by, to be listed; `rounds` as for `evaluate`.
     """
     rules, truth = task.rules, task.rules.to_truth(examples.Y)
+    artists = np.array([track.artist for track in examples.tracks])
     scores = score_predictions(
         truth, predictions, task.targets, kind=task.kind, decisions=decisions, thresholds=thresholds
     )
@@ -167,10 +149,13 @@ def evaluate_predictions(
         figures |= score_curves(truth, predictions, songs)
     columns: dict[str, Sequence[Any]] = {"grade": rules.grade(truth, predictions)}
     if not rules.on_scale:
-        columns |= _columns_of_scores(truth, predictions, np.array([track.artist for track in examples.tracks]))
+        columns["artists"] = [len(set(artists[positive])) for positive in truth.T]
+        columns["ECE-all"] = [
+            calibration_error(truth[:, [target]], predictions[:, [target]]) for target in range(truth.shape[1])
+        ]
+        columns["Brier-skill"] = [_plain(value) for value in brier_skill(truth, predictions)]
     intervals = {}
     if rounds:
-        artists = [track.artist for track in examples.tracks]
         samples = rules.bootstrap(truth, predictions, artists, decisions=decisions, rounds=rounds)
         intervals = samples.intervals(figures)
         if rules.ranked_by == "PR-AUC":
@@ -191,52 +176,28 @@ def evaluate_predictions(
     )
 
 
-def _columns_of_scores(truth: Bools, scores: Array, artists: npt.NDArray[np.str_]) -> dict[str, Sequence[Any]]:
-    """More columns for tags and classes, whose scores are probabilities."""
-    targets = range(truth.shape[1])
-    return {
-        "artists": [len(set(artists[positive])) for positive in truth.T],
-        "ECE-all": [calibration_error(truth[:, [target]], scores[:, [target]]) for target in targets],
-        "Brier-skill": [_plain(value) for value in brier_skill(truth, scores)],
-    }
-
-
 def compare(
     first: Tagger, second: Tagger, pair: tuple[Examples, Examples], *, rounds: int = ROUNDS
 ) -> list[Comparison]:
     """Is the first tagger better than the second? A bootstrap over artists, paired: both meet the same samples.
 
-    Parameters
-    ----------
-    first, second : Tagger
-        For the same targets.
-    pair : (Examples, Examples)
-        The same tracks with the embeddings that each tagger needs.
-    rounds : int
-
-    Raises
-    ------
-    UsageError
-        Targets or tracks differ.
+    `pair` has the same tracks twice, with the embeddings that each tagger needs. Raises `UsageError` if targets or
+    tracks differ.
     """
     if first.task.targets != second.task.targets:
         raise UsageError(f"the two taggers are for different {first.task.rules.plural} and cannot be compared")
     if [track.key for track in pair[0].tracks] != [track.key for track in pair[1].tracks]:
         raise UsageError("the two stores do not hold the same tracks of this part: extract the missing ones first")
+    artists = [track.artist for track in pair[0].tracks]
     figures, samples = [], []
     for tagger, examples in zip((first, second), pair, strict=True):
-        evaluated = evaluate(tagger, examples, rounds=0)
-        figures.append(evaluated.metrics)
-        samples.append(_bootstrap(tagger.task, examples, evaluated, rounds))
-    return samples[0].compare(samples[1], figures[0], figures[1])
-
-
-def _bootstrap(task: Task, examples: Examples, evaluated: Evaluation, rounds: int) -> Samples:
-    artists = [track.artist for track in examples.tracks]
-    samples: Samples = task.rules.bootstrap(
-        evaluated.truth, evaluated.predictions, artists, decisions=evaluated.decisions, rounds=rounds
-    )
-    return samples
+        found = evaluate(tagger, examples, rounds=0)
+        figures.append(found.metrics)
+        drawn: Samples = tagger.task.rules.bootstrap(
+            found.truth, found.predictions, artists, decisions=found.decisions, rounds=rounds
+        )
+        samples.append(drawn)
+    return samples[0].compare(samples[1], *figures)
 
 
 def score_predictions(
@@ -248,24 +209,10 @@ def score_predictions(
     decisions: Bools | None = None,
     thresholds: npt.NDArray[np.float64] | None = None,
 ) -> Scores:
-    """Score predictions, whoever made them.
+    """Score predictions (n, k) for k targets of a kind in `tasks.KINDS`, whoever made them.
 
-    Parameters
-    ----------
-    truth : bool array (n, k), of values float
-    predictions : float array (n, k)
-    targets : tuple of str
-        The k names.
-    kind : str
-        A key of `tasks.KINDS`.
-    decisions : bool array (n, k)
-    thresholds : float array (k,)
-        The thresholds of tags, listed in the table; it is `decisions` that is scored.
-
-    Raises
-    ------
-    DataError
-        Shapes differ, a prediction is not a number, or nothing can be measured.
+    The truth is bool, of values float. Thresholds (k,) are listed in the table; it is `decisions` that is scored.
+    Raises `DataError` if shapes differ, a prediction is not a number, or nothing can be measured.
     """
     rules = KINDS[kind]
     figures = rules.score(truth, predictions, decisions)
@@ -285,48 +232,23 @@ def _plain(value: Any) -> int | float | None:
     return number if np.isfinite(number) else None
 
 
-VOTE = "vote"
-"""What the taggers together are called in a table of results."""
+VOTE = "vote"  #: what the taggers together are called in a table of results
 
 
 def vote(members: Mapping[str, tuple[Tagger, Examples]], *, rounds: int = ROUNDS) -> dict[str, Evaluation]:
-    """Evaluate taggers, and what they decide together, by the same tracks.
+    """Evaluate taggers by name, and last what they decide together (``vote``), by the same tracks.
 
     The scores of the vote are the means of the members' scores; what it decides is by the kind of task: tags that more
     than half of the members decide; the class that most of them decide, of equals the one with the higher mean score.
-
-    Parameters
-    ----------
-    members : mapping of str to (Tagger, Examples)
-        Two or more, by any names: taggers for the same targets; the same tracks in the same order with the embeddings
-        that each needs.
-    rounds : int
-        As for `evaluate.evaluate`.
-
-    Returns
-    -------
-    dict of Evaluation
-        By the members' names in their order, the last being ``vote``.
-
-    Raises
-    ------
-    UsageError
-        There are less than two members, or targets or tracks differ.
-    DataError
-        There is nothing to measure.
+    Each member has the tracks with the embeddings that it needs. Raises `UsageError` if there are fewer than two, or
+    targets or tracks differ, and `DataError` if there is nothing to measure.
     """
     _check(list(members.values()), list(members))
-    task = next(iter(members.values()))[0].task
-    scores = [tagger.score(examples.frames) for tagger, examples in members.values()]
-    decisions = [tagger.decide(own) for (tagger, _), own in zip(members.values(), scores, strict=True)]
-    found = {
-        name: evaluate_predictions(task, examples, own, decided, thresholds=tagger.thresholds, rounds=rounds)
-        for (name, (tagger, examples)), own, decided in zip(members.items(), scores, decisions, strict=True)
-    }
-    mean = np.asarray(np.mean(scores, axis=0), np.float32)
-    together = task.rules.vote(np.stack(decisions), mean)
-    some = next(iter(members.values()))[1]
-    return {**found, VOTE: evaluate_predictions(task, some, mean, together, rounds=rounds)}
+    found = {name: evaluate(tagger, examples, rounds=rounds) for name, (tagger, examples) in members.items()}
+    tagger, examples = next(iter(members.values()))
+    mean = np.asarray(np.mean([own.predictions for own in found.values()], axis=0), np.float32)
+    together = tagger.task.rules.vote(np.stack([own.decisions for own in found.values()]), mean)
+    return {**found, VOTE: evaluate_predictions(tagger.task, examples, mean, together, rounds=rounds)}
 
 
 def _check(members: Sequence[tuple[Tagger, Examples]], names: Sequence[str]) -> None:
@@ -366,18 +288,12 @@ def save_mediaeval(
         write_atomically(paths[-1], functools.partial(np.save, arr=array))
     lines = "".join(f"{tag}\t{threshold!r}\n" for tag, threshold in zip(tags, thresholds.tolist(), strict=True))
     paths.append(folder / "thresholds.txt")
-    write_atomically(paths[-1], lambda file: file.write(lines.encode()))
+    write_atomically(paths[-1], lines.encode())
     return paths
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
-    """Read a 2-D ``.npy`` file.
-
-    Raises
-    ------
-    DataError
-        It is missing, damaged or not 2-D.
-    """
+    """Read a 2-D ``.npy`` file; `DataError` if it is missing, damaged or not 2-D."""
     try:
         array: npt.NDArray[Any] = files.read_array(path)
     except files.DAMAGES as error:
@@ -388,13 +304,7 @@ def read_array(path: Path) -> npt.NDArray[Any]:
 
 
 def read_bools(path: Path) -> Bools:
-    """Read a 2-D ``.npy`` file of booleans, or of zeros and ones.
-
-    Raises
-    ------
-    DataError
-        As `read_array`, or it has other values.
-    """
+    """Read a 2-D ``.npy`` file of booleans, or of zeros and ones; `DataError` as `read_array`, or for other values."""
     array = read_array(path)
     if not np.isin(array, (0, 1)).all():
         raise DataError(f"{path}: only zeros and ones (or booleans) are expected here")
@@ -402,23 +312,14 @@ def read_bools(path: Path) -> Bools:
 
 
 def read_tags(path: Path) -> tuple[str, ...]:
-    """Read names of tags, one a line.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read.
-    """
+    """Read names of tags, one a line; `DataError` if the file cannot be read."""
     return tuple(row[0] for row in read_table(path, ()) if row)
 
 
 def read_thresholds(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
     """Read the official form of thresholds: a tag and its threshold in each line, with a tab between.
 
-    Raises
-    ------
-    DataError
-        It is not in that form.
+    Raises `DataError` if it is not in that form.
     """
     rows = read_table(path, ())
     try:
@@ -434,31 +335,15 @@ WIDE = 700  # pixels of a screen; a wider picture is scrolled on a phone, where 
 
 
 def save_report(evaluation: Evaluation, folder: Path | str, *, title: str, facts: Mapping[str, str]) -> Path:
-    """Write ``report.html``: the metrics of an evaluation as a page with pictures, in one file.
+    """Write ``report.html``, the metrics of an evaluation as a page with pictures, into a folder; returns its path.
 
-    Parameters
-    ----------
-    evaluation : Evaluation
-    folder : Path
-        Made if it is not there.
-    title : str
-    facts : dict of str
-        What was evaluated, and by what: task, data, part, tagger. Any text; it is escaped.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    StoreError, DiskFullError
-        It cannot be written.
+    `facts` say what was evaluated, and by what: task, data, part, tagger; any text, it is escaped. Raises `StoreError`
+    or `DiskFullError` if it cannot be written.
     """
     page = write_page(evaluation, title, facts)
     path = Path(folder) / REPORT_NAME
     # A folder's name may be no Unicode, which a page can't hold.
-    write_atomically(path, lambda file: file.write(page.encode("utf-8", "replace")))
+    write_atomically(path, page.encode("utf-8", "replace"))
     return path
 
 

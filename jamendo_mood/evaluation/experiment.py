@@ -24,7 +24,7 @@ from jamendo_mood.datasets.jamendo import TAG_PREFIX
 from jamendo_mood.evaluation.evaluate import Evaluation, evaluate_predictions, save_mediaeval, save_report
 from jamendo_mood.evaluation.evaluate import evaluate as evaluate_examples
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.tasks.metrics import ROUNDS
+from jamendo_mood.tasks.metrics import ROUNDS, ratio
 from jamendo_mood.training import data
 from jamendo_mood.training.augmentation import add_copies, check_whole
 from jamendo_mood.training.data import Embeddings, Examples
@@ -167,7 +167,7 @@ def evaluate(
         The data are damaged, or there is nothing to measure.
     """
     name = tagger if isinstance(tagger, str | Path) else "this tagger"
-    tagger = open_tagger(tagger)
+    tagger = Tagger.load(tagger) if isinstance(tagger, str | Path) else tagger
     if mediaeval is not None and tagger.task.name != "jamendo":
         raise UsageError(f"MediaEval's files are those of task jamendo; {name} was trained for {tagger.task.name}")
     examples = load_examples(tagger, folder, store, split=split, part=part, whole=mediaeval is not None, note=note)
@@ -203,7 +203,7 @@ def load_examples(
 ) -> Examples:
     """The part of the data that a tagger is to be evaluated on; it warns of what the tagger may have learned from.
 
-    Parameters, Raises: as `evaluate`; `whole` insists on every track of the part, in order.
+    All is as for `evaluate`; `whole` insists on every track of the part, in order.
     """
     trained_on = int(tagger.record.get("split", 0))
     split = trained_on if split is None else split
@@ -312,11 +312,6 @@ def open_store(store: Store) -> Embeddings | None:
     return EmbeddingStore(store) if isinstance(store, str | Path) else store
 
 
-def open_tagger(tagger: Tagger | Path | str) -> Tagger:
-    """A tagger by its folder, or as it is."""
-    return Tagger.load(tagger) if isinstance(tagger, str | Path) else tagger
-
-
 def _apart(training: Examples, validation: Examples, leaks: str) -> tuple[Examples, Examples]:
     """Training and validation part without what they share with each other and with the test part, or an error."""
     named = {"training": training.tracks, "validation": validation.tracks, "test": training.held_out}
@@ -362,18 +357,10 @@ def _count_folds(load: Callable[..., Dataset], most: int) -> int:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What all folds found.
+    """What all folds found."""
 
-    Attributes
-    ----------
-    pooled : Evaluation
-        Of the test examples of all folds together, each predicted by the tagger that did not know it.
-    folds : tuple of dict of float
-        The headline metrics of each fold.
-    """
-
-    pooled: Evaluation
-    folds: tuple[Mapping[str, float], ...]
+    pooled: Evaluation  #: of the test examples of all folds together, each predicted by the tagger that did not know it
+    folds: tuple[Mapping[str, float], ...]  #: the headline metrics of each fold
 
     def spread(self) -> dict[str, tuple[float, float]]:
         """Mean and standard deviation over the folds of each metric that all of them have."""
@@ -398,35 +385,15 @@ def run_folds(
     on_fold: Callable[[int, Mapping[str, float]], None] = lambda *_: None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> CrossValidation:
-    """Train and test a tagger for each fold; see `cross_validate`, which finds the folds of a task.
+    """Train and test a tagger for each of the folds `splits`; see `cross_validate`, which finds the folds of a task.
 
+    `load` gives the data set whose test part is the fold of this number (after the last comes the first again),
+    `embeddings` what it is embedded by. Epochs, calibration and thresholds are chosen on each fold's own validation
+    part. With several `validations` nearly all that is not tested is learned from, which counts where the data are few.
     A recording that is in the data twice is left out of what a tagger learns from, if it is tested on it too.
 
-    Parameters
-    ----------
-    load : callable
-        Gives the data set whose test part is the fold of this number; after the last comes the first again.
-    splits : sequence of int
-        The folds, at least two.
-    embeddings : callable
-        Gives the embeddings for a data set, see `train.choose_embeddings`.
-    config : TrainConfig
-        The same for all folds; epochs, calibration and thresholds are chosen on each fold's own validation part.
-    validations : int
-        Taggers for each fold, each with another fold as its validation part, whose scores are averaged: so nearly all
-        that is not tested is learned from, which counts where the data are few.
-    rounds : int
-        Of the bootstrap over artists that the pooled figures' intervals come from.
-    on_fold : callable (split, its metrics)
-    on_epoch : callable
-
-    Raises
-    ------
-    UsageError
-        There are fewer than two folds, or fewer others than `validations`, or a track is tested twice: the parts are no
-        folds.
-    DataError
-        As `training.fit.fit`.
+    Raises `UsageError` if there are fewer than two folds, or fewer others than `validations`, or a track is tested
+    twice: the parts are no folds; and as `training.fit.fit` does.
     """
     if len(splits) < 2:
         raise UsageError("cross-validation needs two folds at least")
@@ -485,11 +452,9 @@ def _evaluate_together(taggers: Sequence[Tagger], test: Examples) -> Evaluation:
 
 
 def _mean_of_finite(thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Mean over the taggers, (m, k) -> (k,), of those that could tune; infinite where none could."""
+    """Mean over the taggers, (m, k) -> (k,), of those that could choose one; infinite where none could."""
     known = np.isfinite(thresholds)
-    total = np.where(known, thresholds, 0).sum(axis=0)
-    mean = np.divide(total, known.sum(axis=0), out=np.full(thresholds.shape[1], np.inf), where=known.any(axis=0))
-    return np.asarray(mean, np.float64)
+    return ratio(np.where(known, thresholds, 0).sum(axis=0), known.sum(axis=0), np.inf)
 
 
 def _part_cleanly(parts: Sequence[Examples]) -> list[Examples]:

@@ -236,16 +236,13 @@ def _fetch(url: str, path: Path, stop: threading.Event, waits_s: tuple[float, ..
         try:
             system, source = _open(url)
             system.get_file(source, str(path))
+            return None
         except FileNotFoundError:
             return AudioError(f"{url}: no such file")
-        except OSError as error:
+        except Exception as error:  # every kind of storage has errors of its own
             if is_disk_full(error):
                 return scratch_full(path)
-            failure: Exception = error
-        except Exception as error:  # every kind of storage has errors of its own
             failure = error
-        else:
-            return None
         if wait_s is None or stop.wait(wait_s):
             break
     return AudioError(f"{url}: cannot be fetched ({' '.join(str(failure).split())})")
@@ -288,24 +285,12 @@ def extract_on_ray(
 ) -> ExtractReport:
     """Embed the tracks that a store does not have yet, on a Ray cluster.
 
-    Parameters
-    ----------
-    tracks : mapping of key to path or URL
-        Every machine must see the same file at a path.
-    load : callable
-        Returns the embedder; called once in each actor.
-    store_root : Path or str
-        A folder that all machines share, or a URL.
-    config : ClusterConfig
-    on_start, on_track : callable
-        Called with the number of tracks that this run will try, and after each with its result, without its frames.
+    Every machine must see the same file at a path, and share the store if it is a folder. `load` is called for the
+    embedder once in each actor; `on_start` with the number of tracks that this run will try, and `on_track` after each
+    with its result, without its frames.
 
-    Raises
-    ------
-    UsageError
-        There is no such cluster, it has no room for an actor, or the store holds another embedder's embeddings.
-    WeightsError, StoreError, DiskFullError
-        As on one machine; what was done is kept.
+    Raises `UsageError` if there is no such cluster, it has no room for an actor, or the store holds another embedder's
+    embeddings; else as on one machine. What was done is kept.
     """
     started = time.perf_counter()
     with _connected(config.address) as ray:

@@ -412,7 +412,7 @@ def extract(
     DiskFullError
         The disk is full; what was done is kept.
     """
-    if store.spec != embedder.spec:
+    if not store.spec.holds(embedder.spec):
         raise UsageError(f"the store is of {store.spec}, the embedder is {embedder.spec}")
     started = time.perf_counter()
     pending, report = select_pending(tracks, store, store, retry_failed=retry_failed)

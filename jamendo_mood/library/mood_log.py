@@ -25,7 +25,7 @@ from typing import Any
 from jamendo_mood.tagging.emotions import EMOTIONS, NEUTRAL, Place, describe_place
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.figures import Picture, make_picture
+from jamendo_mood.util.figures import DECIDED, PRIOR, Picture, empty_axes
 from jamendo_mood.util.files import append, disk_errors
 
 FILE_NAME = "emotions.jsonl"
@@ -34,40 +34,22 @@ _KNOWN = {*EMOTIONS, NEUTRAL.name}
 
 @dataclass(frozen=True)
 class Wish:
-    """An emotion that was asked for.
+    """An emotion that was asked for."""
 
-    Attributes
-    ----------
-    time : datetime
-        In UTC, to the second.
-    emotion : str
-        Of Plutchik's wheel, or ``neutral``.
-    valence, arousal : float
-        Range [-1, 1].
-    asked_by : str
-        The option's name without its dashes, or ``widget``.
-    """
-
-    time: datetime.datetime
-    emotion: str
+    time: datetime.datetime  #: in UTC, to the second
+    emotion: str  #: of Plutchik's wheel, or ``neutral``
+    #: range [-1, 1]
     valence: float
     arousal: float
-    asked_by: str
+    asked_by: str  #: the option's name without its dashes, or ``widget``
 
 
 @dataclass(frozen=True)
 class History:
-    """What was remembered.
+    """What was remembered."""
 
-    Attributes
-    ----------
-    wishes : tuple of Wish
-        In the order in which they were written.
-    problems : tuple of str
-        One for each line of the file that is not a wish: its number, and what is wrong with it.
-    """
-
-    wishes: tuple[Wish, ...]
+    wishes: tuple[Wish, ...]  #: in the order in which they were written
+    #: one for each line of the file that is not a wish: its number, and what is wrong with it
     problems: tuple[str, ...] = ()
 
 
@@ -95,13 +77,10 @@ def wish_for(place: Place, asked_by: str, time: datetime.datetime, emotion: str 
 def remember(wishes: Sequence[Wish], path: Path | None = None) -> Path:
     """Add wishes to the file, which only its owner can read; returns its path.
 
-    Raises
-    ------
-    DiskFullError, UsageError
-        The file cannot be written; none of these wishes was.
+    Raises `DiskFullError` or `UsageError` if the file cannot be written; none of these wishes was.
     """
     path = default_path() if path is None else path
-    text = "".join(json.dumps({**asdict(wish), "time": wish.time.isoformat()}) + "\n" for wish in wishes)
+    text = "".join(json.dumps(row) + "\n" for row in as_rows(wishes))
     with disk_errors(path, UsageError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         append(path, text.encode(), mode=0o600)
@@ -111,10 +90,7 @@ def remember(wishes: Sequence[Wish], path: Path | None = None) -> Path:
 def read(path: Path | None = None) -> History:
     """What was remembered; nothing if there is no file.
 
-    Raises
-    ------
-    UsageError
-        The file cannot be read.
+    Raises `UsageError` if the file cannot be read.
     """
     path = default_path() if path is None else path
     try:
@@ -130,7 +106,8 @@ def read(path: Path | None = None) -> History:
         try:
             wishes.append(_parse(line))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            why = "it was cut short" if number == len(lines) else _reason(error)
+            why = "not JSON" if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) else str(error)
+            why = "it was cut short" if number == len(lines) else why
             problems.append(f"{path}, line {number} is skipped: {why}")
     return History(tuple(wishes), tuple(problems))
 
@@ -150,17 +127,10 @@ def _parse(line: bytes) -> Wish:
     return Wish(**{**row, "time": time.astimezone(datetime.timezone.utc)})
 
 
-def _reason(error: Exception) -> str:
-    return "not JSON" if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) else str(error)
-
-
 def forget(path: Path | None = None) -> bool:
     """Delete all that was remembered; returns whether there was anything.
 
-    Raises
-    ------
-    UsageError
-        It cannot be deleted.
+    Raises `UsageError` if it cannot be deleted.
     """
     path = default_path() if path is None else path
     try:
@@ -200,26 +170,16 @@ FORMATS: dict[str, Callable[[Sequence[Wish]], str]] = {"table": to_table, "json"
 """Formats for a history."""
 
 
-VALENCE, AROUSAL = "#2a7f62", "#f2a33a"
-MAX_NAMES = 24
-"""About so many names of emotions fit on a figure; others are left out."""
+MAX_NAMES = 24  #: about so many names of emotions fit on a figure; others are left out
 
 
 def plot_history(wishes: Sequence[Wish]) -> Picture:
-    """Valence and arousal of what was asked for over time, oldest first, with the names of the emotions above.
-
-    Returns
-    -------
-    Picture
-        A matplotlib figure.
-    """
+    """Valence and arousal of what was asked for over time, oldest first, with the names of the emotions above."""
     wishes = sorted(wishes, key=lambda wish: wish.time)
     times = [wish.time.astimezone() for wish in wishes]
-    figure = make_picture(9, 4.2)
-    axes: Any = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, axes = empty_axes(9, 4.2)
     axes.axhline(0, color="#d5dcd8", linewidth=1, zorder=0)
-    for name, colour, line in (("valence", VALENCE, "-"), ("arousal", AROUSAL, "--")):
+    for name, colour, line in (("valence", DECIDED, "-"), ("arousal", PRIOR, "--")):
         values = [getattr(wish, name) for wish in wishes]
         axes.plot(times, values, line, marker="o", markersize=4, color=colour, label=name)
     for time, name in _names(wishes).items():

@@ -36,24 +36,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Scores and mean embeddings of the tracks of a store.
+    """Scores and mean embeddings of the tracks of a store."""
 
-    Attributes
-    ----------
-    keys : tuple of str
-        The n tracks.
-    stamps : int64 array (n,)
-        When each embedding was written, in nanoseconds.
-    means : float32 array (n, dim)
-        The mean of each embedding over its frames.
-    scores : float32 array (n, targets)
-        Range [0, 1], or on the scale of values; no columns without a tagger.
-    """
-
-    keys: tuple[str, ...]
-    stamps: npt.NDArray[np.int64]
-    means: Array
-    scores: Array
+    keys: tuple[str, ...]  #: the n tracks
+    stamps: npt.NDArray[np.int64]  #: int64 (n,): when each embedding was written, in nanoseconds
+    means: Array  #: float32 (n, dim): the mean of each embedding over its frames
+    scores: Array  #: float32 (n, targets): range [0, 1], or on the scale of values; no columns without a tagger
 
     def select(self, rows: list[int]) -> Scored:
         """The tracks in these rows."""
@@ -64,23 +52,11 @@ class Scored:
 def score_store(store: EmbeddingStore, tagger: Tagger | None, on_progress: OnProgress | None = None) -> Scored:
     """Scores and mean embeddings of all tracks of a store, sorted by key; only those not kept yet are computed.
 
-    Parameters
-    ----------
-    store : EmbeddingStore
-        They are kept there; if it can't be written, that is logged and nothing is kept.
-    tagger : Tagger or None
-        Without one there are only the means.
-    on_progress : callable (tracks done, tracks to do) or None
-        Called as tracks are scored; never if there is nothing to do.
+    They are kept in the store; if it can't be written, that is logged. Without a tagger there are only the means.
+    `on_progress` is called with tracks done and to do as they are scored, never if there is nothing to do.
 
-    Raises
-    ------
-    UsageError
-        The store is empty, or its embedder is not the tagger's.
-    StoreError
-        An embedding is damaged, or was deleted meanwhile.
-    DataError
-        An embedding holds NaN or infinity.
+    Raises `UsageError` if the store is empty, or its embedder is not the tagger's; `StoreError` if an embedding is
+    damaged, or was deleted meanwhile; `DataError` if one holds NaN or infinity.
     """
     if tagger is not None:
         tagger.check_spec(store.spec)
@@ -155,7 +131,7 @@ def _write(path: Path, scored: Scored) -> None:
     keys = np.array(scored.keys, np.str_)
     np.savez(buffer, format=FORMAT, keys=keys, stamps=scored.stamps, means=scored.means, scores=scored.scores)
     try:
-        write_atomically(path, lambda file: file.write(buffer.getvalue()))
+        write_atomically(path, buffer.getvalue())
         remove_drafts(path.parent)  # of runs that were killed
     except (StoreError, DiskFullError) as error:
         log.warning("the scores cannot be kept, and will be computed again next time: %s", error)

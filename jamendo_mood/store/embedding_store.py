@@ -17,7 +17,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
@@ -25,7 +25,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.embedders.registry import MIXED, EmbedderSpec
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, StoreError, UsageError
 from jamendo_mood.util.files import (
@@ -99,7 +99,12 @@ class EmbeddingStore(Mapping[str, Array]):
         except OSError as error:
             raise StoreError(f"{self.root / MANIFEST_NAME}: not the manifest of a store ({error})") from error
         self.spec = found
-        if spec not in (None, found):
+        if spec is not None and replace(spec, engine=found.engine) == found != spec and found.engine != MIXED:
+            raise UsageError(
+                f"{self.root} is a store of rows by {found.engine}, not by {spec.engine}: give "
+                f"--engine {found.engine}, or --mix-engines to put both into it"
+            )
+        if spec is not None and not found.holds(spec):
             raise UsageError(
                 f"{self.root} is a store of {found}, not of {spec}: use another folder for these embeddings"
             )
@@ -245,13 +250,18 @@ class EmbeddingStore(Mapping[str, Array]):
         )
         return PackedEmbeddings(self.root)
 
+    def mix_engines(self) -> None:
+        """From now on take rows by any engine; ``store.json`` says so."""
+        self.spec = replace(self.spec, engine=MIXED)
+        write_atomically(self.root / MANIFEST_NAME, lambda file: file.write(format_manifest(self.spec)))
+
     def _create(self, spec: EmbedderSpec) -> EmbedderSpec:
         if self.root.exists() and (not self.root.is_dir() or any(self.root.rglob("*.npy"))):
             raise UsageError(
                 f"{self.root}: not an embedding store, and not an empty folder to make one in "
                 f"(`jamendo-mood verify {self.root} --repair` restores a lost {MANIFEST_NAME})"
             )
-        write_atomically(self.root / MANIFEST_NAME, lambda file: file.write(format_manifest(spec)))
+        write_atomically(self.root / MANIFEST_NAME, format_manifest(spec))
         return spec
 
     def _path(self, key: str) -> Path:
@@ -264,10 +274,7 @@ class EmbeddingStore(Mapping[str, Array]):
 class PackedEmbeddings(Mapping[str, Array]):
     """A store's packed file, memory-mapped: the embeddings of any track without opening another file.
 
-    Raises
-    ------
-    StoreError
-        The store is not packed, or the two packed files do not belong together.
+    Raises `StoreError` if the store is not packed, or the two packed files do not belong together.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -340,7 +347,7 @@ def check_frames(frames: npt.NDArray[Any], dim: int, where: Path | str) -> Array
 
 def check_entry(entry: Entry, key: str, spec: EmbedderSpec, where: Path | str) -> Entry:
     """Return an entry if it is of this track and embedder; StoreError that names the file `where` if not."""
-    if entry.key not in (None, key, *spellings(key)) or entry.spec not in (None, spec):
+    if entry.key not in (None, key, *spellings(key)) or not (entry.spec is None or spec.holds(entry.spec)):
         raise StoreError(
             f"{where}: holds the embedding of {entry.key!r} by {entry.spec}, which does not belong there; "
             "`jamendo-mood verify STORE --repair` moves it to its own place, or aside"
@@ -406,7 +413,7 @@ def read_failures(path: Path) -> tuple[dict[str, str], list[int]]:
 def write_failures(path: Path, listed: Mapping[str, str]) -> None:
     """Write a ``failures.tsv``; the caller holds a lock on it."""
     text = "".join(f"{key}\t{error}\n" for key, error in listed.items())
-    write_atomically(path, lambda file: file.write(_FAILURES_HEADING + text.encode()))
+    write_atomically(path, _FAILURES_HEADING + text.encode())
 
 
 def encode_header(rows: int, dim: int) -> bytes:

@@ -50,8 +50,7 @@ from jamendo_mood.store import parquet
 parquet.answer(sys.stdin.buffer, sys.stdout.buffer)
 """
 
-SHARD_MB = 256
-"""Usual size of a file's embeddings, before compression."""
+SHARD_MB = 256  #: usual size of a file's embeddings, before compression
 
 _ROW_GROUP_BYTES = 16_000_000  # what is held in memory at once, more or less
 _NUMBERS = "embedding.list.element.list.element"  # as Parquet calls the column
@@ -86,24 +85,13 @@ def export_parquet(
     shard_mb: int = SHARD_MB,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> ParquetReport:
-    """Write a store as Parquet files; files of an earlier, interrupted run are kept.
+    """Write a store as Parquet files, ``embeddings-00000-of-00009.parquet`` and so on; whole ones that are there stay.
 
-    Parameters
-    ----------
-    store : EmbeddingStore
-    folder : Path
-        For ``embeddings-00000-of-00009.parquet`` and so on.
-    shard_rows, shard_mb : int
-        Tracks a file; if None, megabytes (10**6 bytes) of embeddings a file before compression. A track is never cut.
-    on_progress : callable
-        Called with the tracks done and all tracks, after each file.
+    A file has `shard_rows` tracks, or `shard_mb` megabytes (10**6 bytes) of embeddings before compression; a track is
+    never cut. `on_progress` is called with the tracks done and all tracks, after each file.
 
-    Raises
-    ------
-    UsageError
-        The store is empty, the folder has other Parquet files, or pyarrow is missing.
-    StoreError, DiskFullError
-        A track cannot be read, or a file cannot be written; the files that were finished are kept.
+    Raises `UsageError` if the store is empty, the folder has other Parquet files, or pyarrow is missing; `StoreError`
+    or `DiskFullError` if a track cannot be read or a file written: the files that were finished are kept.
     """
     import_pyarrow()
     shards = _plan(store, shard_rows, shard_mb * 1_000_000)
@@ -125,25 +113,14 @@ def export_parquet(
 def import_parquet(
     paths: Sequence[Path], root: Path, *, on_progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> ParquetReport:
-    """Put the tracks of Parquet files, as `export_parquet` writes them, into a store.
+    """Put the tracks of Parquet files, or of folders of them, as `export_parquet` writes them, into a store.
 
     Tracks that the store has already, with the same numbers, are skipped: an interrupted import continues.
+    `on_progress` is called with the tracks done and all tracks, after each.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        Files, or folders of ``*.parquet`` files.
-    root : Path
-        The store; a new one is made.
-    on_progress : callable
-        Called with the tracks done and all tracks, after each.
-
-    Raises
-    ------
-    UsageError
-        A file is of another embedder than the store or the other files, or the store has other numbers for a track.
-    StoreError, DiskFullError
-        A file is damaged or was not written by `export_parquet`; or the store cannot be written.
+    Raises `UsageError` if a file is of another embedder than the store or the other files, or the store has other
+    numbers for a track; `StoreError` or `DiskFullError` if a file is damaged or was not written by `export_parquet`, or
+    the store cannot be written.
     """
     files = [file for path in paths for file in _find_files(path)]
     import_pyarrow()

@@ -40,8 +40,7 @@ from jamendo_mood.util import files
 from jamendo_mood.util.errors import MoodError, StoreError, UsageError
 from jamendo_mood.util.files import abandoned, disk_errors, is_draft, locked, write_atomically
 
-ASIDE = ".bad"
-"""The end of the names of files that a repair took out of the store; a number may follow."""
+ASIDE = ".bad"  #: the end of the names of files that a repair took out of the store; a number may follow
 
 OnProgress = Callable[[int, int], None]
 
@@ -84,10 +83,7 @@ class _Whole:
 def verify_store(root: Path, on_progress: OnProgress = lambda _done, _total: None) -> Verification:
     """Check every file of a store; `on_progress` is called with the embeddings done and all of them, after each.
 
-    Raises
-    ------
-    UsageError
-        There is no store: no folder, or neither a manifest nor an embedding says what made it.
+    Raises `UsageError` if there is no store: no folder, or neither a manifest nor an embedding says what made it.
     """
     if not root.is_dir():
         raise UsageError(f"{root}: no embedding store there (no such folder)")
@@ -232,7 +228,7 @@ class _Survey:
         """The embeddings of this store that are in their place; the others are recorded."""
         sound = []
         for entry in self.whole:
-            if spec and entry.spec and entry.spec != spec:
+            if spec and entry.spec and not spec.holds(entry.spec):
                 problem = f"the embedding of another store: {_differ(entry.spec, spec)} as here"
                 self._find("stranger", entry.key, problem, path=entry.path)
             elif spec and entry.dim != spec.dim:
@@ -317,20 +313,9 @@ class Repair:
 def repair_store(root: Path, progress: Callable[[], OnProgress] = lambda: lambda _done, _total: None) -> Repair:
     """Put right what is wrong with a store. Others may read and write it meanwhile.
 
-    One kind of damage is repaired at a time, and the store checked again: that may uncover or repair another.
-
-    Parameters
-    ----------
-    root : Path
-    progress : callable
-        Called before each check of the store; returns the `on_progress` of `verify_store`.
-
-    Raises
-    ------
-    UsageError
-        There is no store.
-    StoreError, DiskFullError
-        Something cannot be written. What was repaired before stays repaired.
+    One kind of damage is repaired at a time, and the store checked again: that may uncover or repair another. Before
+    each check, `progress` is called for the `on_progress` of `verify_store`. Raises `UsageError` if there is no store;
+    `StoreError` or `DiskFullError` if something cannot be written. What was repaired before stays repaired.
     """
     done: list[tuple[Finding, str]] = []
     left = verify_store(root, progress())
@@ -347,8 +332,7 @@ def repair_store(root: Path, progress: Callable[[], OnProgress] = lambda: lambda
 
 def _rewrite_manifest(root: Path, found: list[Finding]) -> list[str]:
     for finding in found:
-        manifest = format_manifest(finding.detail)
-        write_atomically(root / MANIFEST_NAME, lambda file, content=manifest: file.write(content))  # type: ignore[misc]
+        write_atomically(root / MANIFEST_NAME, format_manifest(finding.detail))
     return [f"written anew, for {finding.detail}" for finding in found]
 
 
@@ -401,7 +385,7 @@ def _copy_in(_root: Path, found: list[Finding]) -> list[str]:
     for finding in found:
         with disk_errors(finding.path):
             content = finding.path.read_bytes()
-        write_atomically(finding.path, lambda file, content=content: file.write(content))  # type: ignore[misc]
+        write_atomically(finding.path, content)
     return ["replaced by a copy of the file"] * len(found)
 
 

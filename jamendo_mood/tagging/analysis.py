@@ -43,12 +43,9 @@ from jamendo_mood.util.errors import (
 )
 from jamendo_mood.util.files import Scratch
 
-STAGES = ("load", "decode", "embed", "score")
-MIN_S = 1.0
-"""Of sound, where an embedder's window is longer: the rest of the window is filled with silence."""
+MIN_S = 1.0  #: of sound, where an embedder's window is longer: the rest of the window is filled with silence
 
-PICTURE_COLUMNS = 1_200
-"""Of the spectrogram: a song longer than 12 s has neighbouring frames averaged."""
+PICTURE_COLUMNS = 1_200  #: of the spectrogram: a song longer than 12 s has neighbouring frames averaged
 
 MEGABYTE = 1_000_000
 
@@ -57,27 +54,16 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a widget accepts.
+    """What a widget accepts."""
 
-    Attributes
-    ----------
-    size_bytes : int
-        Of one uploaded file.
-    length_s : float
-        Of its sound.
-    paths : bool
-        Whether the browser may name files of the machine that runs Python: yes in one's own notebook, never on a page
-        for others. Where it may not, files are taken for those of strangers.
-    scratch : Path or None
-        Where uploads live until they are tagged; None is the system's folder for temporary files.
-    page : tuple of (str, str)
-        On a web page of its own: name and address of each tab.
-    """
-
-    size_bytes: int = 200 * MEGABYTE
-    length_s: float = 2 * 3600.0
+    size_bytes: int = 200 * MEGABYTE  #: of one uploaded file
+    length_s: float = 2 * 3600.0  #: of its sound
+    #: whether the browser may name files of the machine that runs Python: yes in one's own notebook, never on a page
+    #: for others. Where it may not, files are taken for those of strangers.
     paths: bool = True
+    #: where uploads live until they are tagged; None is the system's folder for temporary files
     scratch: Path | None = None
+    #: on a web page of its own: name and address of each tab
     page: tuple[tuple[str, str], ...] = ()
 
     def check_size(self, name: str, size_bytes: int) -> None:
@@ -96,7 +82,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Progress:
-    """A stage of `STAGES`, the seconds of sound embedded so far and in all, and how many times real time that is."""
+    """A stage (load, decode, embed, score), the seconds of sound embedded so far and in all, times real time."""
 
     stage: str
     done_s: float = 0.0
@@ -125,33 +111,13 @@ def analyse(
 ) -> Analysis:
     """Decode one audio file, embed it and score it, in memory that does not grow with it.
 
-    Parameters
-    ----------
-    path : Path
-    tagger : Tagger
-    embedder : Embedder
-        What the tagger was trained on.
-    limits : Limits
-        All but the size counts here.
-    name : str or None
-        What errors call the file; None is its own name.
-    on_progress : callable
-        Called at each stage, and before and after each batch of the network.
-    is_cancelled : callable
-        Asked while ffmpeg decodes, before each block of sound and before each batch.
+    Of the limits all but the size counts here. `name` is what errors call the file. `on_progress` is called at each
+    stage, and before and after each batch of the network; `is_cancelled` is asked while ffmpeg decodes, before each
+    block of sound and before each batch.
 
-    Raises
-    ------
-    AudioError
-        The file cannot be decoded, or is shorter than one window of the embedder, or than a second.
-    NoSoundError
-        It is silent, or has no sound.
-    LimitError
-        It is too long.
-    CancelledError
-        `is_cancelled` said so.
-    UsageError
-        The tagger needs another embedder.
+    Raises `AudioError` if the file cannot be decoded, or is shorter than one window of the embedder, or than a second;
+    `NoSoundError` if it is silent, or has no sound; `LimitError` if it is too long; `CancelledError` if `is_cancelled`
+    said so; `UsageError` if the tagger needs another embedder.
     """
     tagger.check_spec(embedder.spec)
     name = name or path.name
@@ -290,35 +256,20 @@ SCORED_FRAMES = 4_096  # of copies of a track that are scored together: more cos
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """How much each stretch of a track carried each tag.
+    """How much each stretch of a track carried each tag."""
 
-    Attributes
-    ----------
-    starts_s, ends_s : float32 arrays (stretches,)
-        The stretches, in order: together they are the whole track. There are none of a track too short to be cut.
-    weights : float32 array (stretches, targets)
-        By how much the log-odds of the track's score fall when the stretch is left out; 0.7 halves the odds. Of values
-        by how much the value falls. Negative where the track scores higher without it.
-    """
-
+    #: float32 (stretches,): in order, together the whole track; there are none of a track too short to be cut
     starts_s: Array
     ends_s: Array
+    #: float32 (stretches, targets): by how much the log-odds of the track's score fall when the stretch is left out
+    #: (0.7 halves the odds), of values by how much the value falls; negative where the track scores higher without it
     weights: Array
 
     def carried(self, tag_index: int, count: int = 3) -> list[tuple[float, float, float]]:
-        """The stretches that carried a tag most.
+        """The stretches that carried a tag most, a column of `weights`: (start_s, end_s, weight), the heaviest first.
 
-        Parameters
-        ----------
-        tag_index : int
-            A column of `weights`.
-        count : int
-            Stretches to take; those that touch are merged, and their weights added.
-
-        Returns
-        -------
-        list of (start_s, end_s, weight)
-            The heaviest first; only stretches of weight above 0, so there may be none.
+        Of the `count` stretches taken, those that touch are merged, and their weights added; only those of a weight
+        above 0 are taken, so there may be none.
         """
         weights = self.weights[:, tag_index]
         best = [row for row in np.argsort(-weights, kind="stable")[: max(0, count)] if weights[row] > 0]
@@ -335,26 +286,11 @@ class Explanation:
 
 
 def explain(tagger: Tagger, frames: Array, *, stretches: int = STRETCHES) -> Explanation:
-    """Find the stretches of a track that carried its tags, by leaving out one after the other.
+    """Find the stretches of a track, embeddings (frames, dim), that carried its tags, by leaving out each in turn.
 
-    Parameters
-    ----------
-    tagger : Tagger
-    frames : float32 array (frames, dim)
-        The track's embeddings.
-    stretches : int
-        Cut the track into so many stretches, from 2 up; into fewer if they would be shorter than 10 s. A track
-        of less than 20 s is not cut: what is left would be no track.
-
-    Returns
-    -------
-    Explanation
-        Of a track longer than 1,200 frames, by that many of its frames.
-
-    Raises
-    ------
-    UsageError
-        `stretches` is below 2, or `frames` are not embeddings of the tagger's.
+    The track is cut into so many stretches, from 2 up; into fewer if they would be shorter than 10 s. A track of less
+    than 20 s is not cut: what is left would be no track. One longer than 1,200 frames is explained by that many of its
+    frames. Raises `UsageError` if `stretches` is below 2, or `frames` are not embeddings of the tagger's.
     """
     if stretches < 2:
         raise UsageError(f"a track cannot be explained by {stretches} stretches: it takes 2 or more")

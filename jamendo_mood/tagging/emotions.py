@@ -30,6 +30,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from jamendo_mood.datasets.ratings import read_number
 from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.files import read_columns
@@ -105,30 +106,17 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Emotion:
-    """One of the 24 emotions of Plutchik's wheel, or `NEUTRAL`.
-
-    Attributes
-    ----------
-    name : str
-    family : str
-        The name of the petal it lies on: that of its emotion of middle intensity.
-    intensity : int
-        1 (mild, at the petal's tip), 2 or 3 (strong, at the centre); 0 of what is neutral.
-    angle_deg : float
-        Of the petal, clockwise from the top, where joy is; opposite emotions are 180 apart.
-    valence, arousal : float
-        Range [-1, 1]. Neighbours on the plane need not be alike: fear and anger differ in what this plane leaves out.
-    face : str
-        What a face shows of it, a key of `FACES`: that of its petal, where the petal has one. Trust and anticipation
-        have none, and boredom turns up no nose: they wear the face that lies nearest.
-    """
+    """One of the 24 emotions of Plutchik's wheel, or `NEUTRAL`."""
 
     name: str
-    family: str
-    intensity: int
-    angle_deg: float
+    family: str  #: the name of the petal it lies on: that of its emotion of middle intensity
+    intensity: int  #: 1 (mild, at the petal's tip), 2 or 3 (strong, at the centre); 0 of what is neutral
+    angle_deg: float  #: of the petal, clockwise from the top, where joy is; opposite emotions are 180 apart
+    #: range [-1, 1]. Neighbours on the plane need not be alike: fear and anger differ in what this plane leaves out.
     valence: float
     arousal: float
+    #: what a face shows of it, a key of `FACES`: that of its petal, where the petal has one. Trust and anticipation
+    #: have none, and boredom turns up no nose: they wear the face that lies nearest.
     face: str
 
     @property
@@ -159,29 +147,17 @@ CLUSTERS: dict[int, Place] = {
 
 @dataclass(frozen=True)
 class PlaceDescription:
-    """What a place on the plane is called.
+    """What a place on the plane is called."""
 
-    Attributes
-    ----------
-    valence, arousal : float
-        Range [-1, 1].
-    quadrant : str
-        ``Q1`` to ``Q4``.
-    cluster : int
-        Of MIREX, 1 to 5.
-    emotion, family : str
-        The nearest of Plutchik's 24, and its petal.
-    face : str
-        A key of `FACES`.
-    """
-
+    #: range [-1, 1]
     valence: float
     arousal: float
-    quadrant: str
-    cluster: int
+    quadrant: str  #: ``Q1`` to ``Q4``
+    cluster: int  #: of MIREX, 1 to 5
+    #: the nearest of Plutchik's 24, and its petal
     emotion: str
     family: str
-    face: str
+    face: str  #: a key of `FACES`
 
     def __str__(self) -> str:
         return (
@@ -193,10 +169,7 @@ class PlaceDescription:
 def describe_place(valence: float, arousal: float) -> PlaceDescription:
     """All that this table says of a place.
 
-    Raises
-    ------
-    UsageError
-        A number is not from -1 to 1; so too for the functions below.
+    Raises `UsageError` if a number is not from -1 to 1; so too for the functions below.
     """
     emotion = nearest_emotion(valence, arousal)
     return PlaceDescription(
@@ -270,10 +243,7 @@ def face_of(valence: float, arousal: float) -> str:
 def find_emotion(name: str) -> Emotion:
     """The emotion of a name in upper or lower case: one of the wheel, of a face, or a synonym.
 
-    Raises
-    ------
-    UsageError
-        There is none of that name; the message names the nearest, or else all.
+    Raises `UsageError` if there is none of that name; the message names the nearest, or else all.
     """
     plain = name.strip().lower()
     emotion = _ALL.get(SYNONYMS.get(plain, plain))
@@ -288,23 +258,10 @@ def find_emotion(name: str) -> Emotion:
 def from_face(scores: Mapping[str, float]) -> Place:
     """The place of what a model sees in a face: the mean of the faces' places, weighted by their scores.
 
-    Nothing is read, kept or sent here: the model, and the picture of the face, are the caller's own.
-
-    Parameters
-    ----------
-    scores : mapping of str to float
-        Scores of the seven emotions in `FACES`, or of some, by name in upper or lower case, or by a synonym; each 0 or
-        more. They need not sum to 1.
-
-    Returns
-    -------
-    Place
-        ``library.near(*place, count)`` finds music for it.
-
-    Raises
-    ------
-    UsageError
-        A name is none of a face's emotions or stands twice, a score is negative or not finite, or all are 0.
+    Nothing is read, kept or sent here: the model, and the picture of the face, are the caller's own. The scores, from 0
+    up, are of the seven emotions in `FACES`, or of some, by name in upper or lower case, or by a synonym; they need not
+    sum to 1. ``library.near(*place, count)`` finds music for the place. Raises `UsageError` if a name is none of a
+    face's emotions or stands twice, a score is negative or not finite, or all are 0.
     """
     weights: dict[str, float] = {}
     for name, score in scores.items():
@@ -339,13 +296,8 @@ def _checked(valence: float, arousal: float) -> Place:
 
 Array = npt.NDArray[np.float32]
 
-
-AXES = ("valence", "arousal")
-"""What values are called that are places themselves."""
-
 FILE_COLUMNS = ("MoodTag", "Valence", "Arousal")
-FILE_SCALE = (1.0, 9.0)
-"""Of a table that `read_places` reads, as Music2Emotion (AMAAI Lab) has them."""
+FILE_SCALE = (1.0, 9.0)  #: of a table that `read_places` reads, as Music2Emotion (AMAAI Lab) has them
 
 # fmt: off
 PLACES: dict[str, Place] = {tag: Place(*axes) for tag, axes in {
@@ -381,65 +333,35 @@ CLASS_PLACES: dict[str, Place] = {
 
 
 def read_places(path: Path) -> dict[str, Place]:
-    """Read another table of tags: CSV with columns MoodTag, Valence and Arousal, each from 1 to 9, in any order.
+    """Read another table of tags, as `PLACES`: CSV with columns MoodTag, Valence and Arousal, in any order.
 
-    Returns
-    -------
-    dict of str to Place
-        As `PLACES`: 1 has become -1, 5 has become 0, 9 has become 1.
-
-    Raises
-    ------
-    DataError
-        The file is missing or no such table, a number is none or out of range, or a tag stands twice; with the line.
+    Numbers are from 1, which becomes -1, to 9, which becomes 1. Raises `DataError` if the file is missing or no such
+    table, a number is none or out of range, or a tag stands twice; with the line.
     """
     low, high = FILE_SCALE
     places: dict[str, Place] = {}
     for line, row in enumerate(read_columns(path, FILE_COLUMNS), start=2):
-        tag, *texts = (row[column].strip() for column in FILE_COLUMNS)
+        tag = row[FILE_COLUMNS[0]].strip()
         if not tag or tag in places:
             raise DataError(f"{path}, line {line}: " + (f"{tag!r} stands here a second time" if tag else "no tag"))
-        for column, text in zip(FILE_COLUMNS[1:], texts, strict=True):
-            if not _is_on_scale(text):
-                raise DataError(f"{path}, line {line}: {column} {text!r} is not a number from {low:g} to {high:g}")
-        places[tag] = Place(*(2 * (float(text) - low) / (high - low) - 1 for text in texts))
+        numbers = [
+            read_number(row[axis].strip(), FILE_SCALE, f"{path}, line {line}, {axis}") for axis in FILE_COLUMNS[1:]
+        ]
+        places[tag] = Place(*(2 * (number - low) / (high - low) - 1 for number in numbers))
     if not places:
         raise DataError(f"{path}: a table without rows")
     return places
 
 
-def _is_on_scale(text: str) -> bool:
-    try:
-        return FILE_SCALE[0] <= float(text) <= FILE_SCALE[1]
-    except ValueError:
-        return False
-
-
 def place_of(
-    task: Task,
-    thresholds: npt.NDArray[np.float64],
-    scores: Array,
-    places: Mapping[str, Place] = PLACES,
+    task: Task, thresholds: npt.NDArray[np.float64], scores: Array, places: Mapping[str, Place] = PLACES
 ) -> Array | None:
     """Valence and arousal of tracks, by whatever a tagger predicts.
 
     A tagger for the values ``valence`` and ``arousal`` says them itself: they are moved from their scale to [-1, 1].
-    Tags are asked by `tags.place_tags`; classes by the mean of their places, weighted by their probabilities.
-
-    Parameters
-    ----------
-    task : Task
-    thresholds : float64 array (targets,)
-        Of tags their thresholds.
-    scores : float32 array (..., targets)
-    places : mapping of str to Place
-        Where tags lie; values need none.
-
-    Returns
-    -------
-    float32 array (..., 2) or None
-        Range [-1, 1]. None where the targets say nothing of valence and arousal: not one tag has a place, or a class
-        has none, or the values are others.
+    Tags are asked by `tags.place_tags`; classes by the mean of their places, weighted by their probabilities. From
+    scores (..., targets) to float32 (..., 2) in [-1, 1]; None where the targets say nothing of valence and arousal: not
+    one tag has a place, or a class has none, or the values are others.
     """
     found: Array | None = task.rules.place(task, thresholds, scores, places, CLASS_PLACES)
     return found

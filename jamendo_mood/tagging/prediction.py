@@ -17,9 +17,10 @@ from jamendo_mood.audio import decoding
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.tagging.emotions import AXES, Place, describe_place, mood_words, place_of
+from jamendo_mood.tagging.emotions import Place, describe_place, mood_words, place_of
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.tasks.kind import BAR_LEGEND
+from jamendo_mood.tasks.values import AXES
 from jamendo_mood.training.data import check_finite
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import figures, plaintext
@@ -30,8 +31,7 @@ SILENCE = 10 ** (-80 / 20)
 """Peak amplitude, of 1, below which a file is called silent: -80 dBFS, under the noise of 14 bits."""
 
 MAX_SHOWN_TARGETS = 10
-SCHEMA = 1
-"""The version of `to_document`: another one where a key changes its meaning or goes; keys may be added."""
+SCHEMA = 1  #: the version of `to_document`: another one where a key changes its meaning or goes; keys may be added
 
 Array = npt.NDArray[np.float32]
 Number = TypeVar("Number", float, npt.NDArray[np.float32])
@@ -188,10 +188,7 @@ def predict_files(
 ) -> Generator[tuple[Path, Prediction | str], None, None]:
     """Score audio files, decoding ahead of the network; yields each file with its prediction or its error.
 
-    Raises
-    ------
-    UsageError
-        The tagger needs another embedder.
+    Raises `UsageError` if the tagger needs another embedder.
     """
     tagger.check_spec(embedder.spec)
     by_key: Mapping[str, Path] = {str(number): path for number, path in enumerate(paths)}
@@ -212,12 +209,7 @@ def predict_files(
 def predict_stored(store: EmbeddingStore, tagger: Tagger) -> Iterator[Prediction]:
     """Score every track of a store.
 
-    Raises
-    ------
-    UsageError
-        The tagger needs another embedder.
-    DataError
-        An embedding holds NaN or infinity.
+    Raises `UsageError` if the tagger needs another embedder; `DataError` if an embedding holds NaN or infinity.
     """
     tagger.check_spec(store.spec)
     for key in store:
@@ -227,17 +219,10 @@ def predict_stored(store: EmbeddingStore, tagger: Tagger) -> Iterator[Prediction
 
 
 def score_embedding(described: tuple[str, str | None, str | None, float], frames: Array, tagger: Tagger) -> Prediction:
-    """Score a track that is embedded already.
-
-    Parameters
-    ----------
-    described : tuple
-        Source, title, artist and duration in seconds.
-    frames : float32 array (frames, dim)
-    tagger : Tagger
-    """
+    """Score a track that is embedded already, given its source, title, artist and duration in seconds."""
     track_scores = tagger.score_track(frames)
     va = place_of(tagger.task, tagger.thresholds, track_scores)
+    thresholds = tagger.thresholds if tagger.task.rules.page.thresholds else ()
     return Prediction(
         *described,
         targets=tagger.task.targets,
@@ -249,11 +234,7 @@ def score_embedding(described: tuple[str, str | None, str | None, float], frames
         place=None if va is None else Place(*va.tolist()),
         kind=tagger.task.kind,
         scale=tagger.task.scale,
-        thresholds=(
-            tagger.task.rules.page.thresholds
-            and tuple(float(value) if np.isfinite(value) else None for value in tagger.thresholds)
-        )
-        or (),
+        thresholds=tuple(float(value) if np.isfinite(value) else None for value in thresholds),
     )
 
 
@@ -266,14 +247,7 @@ def to_document(
 ) -> dict[str, Any]:
     """What `tag --format json`, the API and the page's download say: `Prediction.to_json` of each, and what failed.
 
-    Parameters
-    ----------
-    predictions : sequence of Prediction
-    errors : sequence of (str, str)
-        A file, and why it could not be tagged.
-    count : int or None
-        Of the targets of each; None is all.
-    timeline : bool
+    `errors` are files, each with why it could not be tagged.
     """
     results = [prediction.to_json(count, timeline=timeline) for prediction in predictions]
     failed = [{"file": file, "error": error} for file, error in errors]
@@ -307,13 +281,11 @@ def write_csv(predictions: list[Prediction], count: int, file: IO[str], *, timel
             writer.writerow(plaintext.cells([*described, *cells, *(prediction.scale or ())]))
 
 
-MAX_NAMED, MAX_PASSING = 3, 2
-"""Tags in a line that says a mood: those of the whole song, and those of a part of it."""
+MAX_NAMED, MAX_PASSING = 3, 2  #: tags in a line that says a mood: those of the whole song, and those of a part of it
 MIN_STRETCH_S, MIN_STRETCH = 15.0, 0.1
 """What lasts less than this, in seconds or as a share of the song, is not worth a word."""
 
-SPREAD_PERCENT = (10, 90)
-"""Between which percentiles over time a score's thin line lies."""
+SPREAD_PERCENT = (10, 90)  #: between which percentiles over time a score's thin line lies
 WIDTH_IN, HEAD_IN = 8.0, 1.05  # of a song's picture, and of what stands above its bars
 MAX_LINE, FULL_LINE = 140, 850.0  # its letters in a line, and their number times their size that fill one
 CORNERS = {(-1, 1): "tense", (1, 1): "excited", (-1, -1): "sad", (1, -1): "calm"}  # of the plane
@@ -408,13 +380,7 @@ def _cut(scores: Array, least: float) -> int:
 
 
 def plot_song(prediction: Prediction, count: int = 10) -> Picture:
-    """A song on one picture to share, drawn as the page draws it: its mood, its highest tags as bars, and over time.
-
-    Returns
-    -------
-    Picture
-        A matplotlib figure.
-    """
+    """A song on one picture to share, drawn as the page draws it: its mood, its highest tags as bars, and over time."""
     top = prediction.order[:count].tolist()
     height = HEAD_IN + 2 * ROW_HEIGHT * max(3, len(top)) + 0.9
     figure = make_picture(WIDTH_IN, height)

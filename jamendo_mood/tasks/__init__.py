@@ -17,26 +17,14 @@ KINDS: dict[str, Kind] = {"tags": tags.KIND, "classes": classes.KIND, "values": 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be predicted; it knows nothing of audio or networks.
-
-    Attributes
-    ----------
-    name : str
-    kind : str
-        A key of `KINDS`.
-    targets : tuple of str
-        The names of the columns, in order: tags, classes, or what is measured, such as ``valence``.
-    scale : (float, float) or None
-        Of values: the least and the greatest that can be given.
-    rate_hz : float or None
-        Of a dynamic annotation: labels a second; None for one label a track.
-    """
+    """What is to be predicted; it knows nothing of audio or networks."""
 
     name: str
-    kind: str
+    kind: str  #: a key of `KINDS`
+    #: the names of the columns, in order: tags, classes, or what is measured, such as ``valence``
     targets: tuple[str, ...]
-    scale: tuple[float, float] | None = None
-    rate_hz: float | None = None
+    scale: tuple[float, float] | None = None  #: of values: the least and the greatest that can be given
+    rate_hz: float | None = None  #: of a dynamic annotation: labels a second; None for one label a track
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

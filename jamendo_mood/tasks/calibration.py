@@ -37,19 +37,9 @@ SCORE_TICKS = (1e-4, 3e-4, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.
 
 
 def fit_platt(truth: Truth, scores: Array) -> Params:
-    """Fit a slope and an offset for each tag.
+    """Fit a slope (at least 0.05) and an offset on the log-odds for each tag: (n, k), scores in [0, 1] -> (k, 2).
 
-    Parameters
-    ----------
-    truth : bool array (n, k)
-    scores : float array (n, k)
-        Range [0, 1].
-
-    Returns
-    -------
-    float64 array (k, 2)
-        Slope (at least 0.05) and offset on the log-odds. A tag without positives, or without negatives, is fitted too:
-        it stays near what fits all tags.
+    A tag without positives, or without negatives, is fitted too: it stays near what fits all tags.
     """
     odds = log_odds(scores)
     weak = np.array([1e-3, 1e-3])  # of the common fit: enough to keep it finite
@@ -87,35 +77,21 @@ def _newton(truth: npt.NDArray[np.float64], odds: npt.NDArray[np.float64], start
         slope, mixed, offset = ((spread * odds**power).sum(axis=0) for power in (2, 1, 0))
         slope, offset = slope + precision[0], offset + precision[1]
         determinant = slope * offset - mixed**2
-        step = np.stack(
-            [
-                offset * gradient[:, 0] - mixed * gradient[:, 1],
-                slope * gradient[:, 1] - mixed * gradient[:, 0],
-            ],
-            axis=1,
-        )
+        along, across = gradient.T
+        step = np.stack([offset * along - mixed * across, slope * across - mixed * along], axis=1)
         step = np.clip(step / determinant[:, None], -1, 1)
         # A slope that would fall below its bound stays there, and its offset is fitted alone.
         bound = params[:, 0] - step[:, 0] <= MIN_SLOPE
-        step[bound] = np.stack([params[:, 0] - MIN_SLOPE, np.clip(gradient[:, 1] / offset, -1, 1)], axis=1)[bound]
+        step[bound] = np.stack([params[:, 0] - MIN_SLOPE, np.clip(across / offset, -1, 1)], axis=1)[bound]
         params -= step
     return np.asarray(params)
 
 
 def score_calibration(truth: Truth, scores: Array) -> dict[str, float]:
-    """How far scores can be taken at their word.
+    """How far scores (n, k) in [0, 1] can be taken at their word; a metric that is not defined is left out.
 
-    Parameters
-    ----------
-    truth : bool array (n, k)
-    scores : float array (n, k)
-        Range [0, 1].
-
-    Returns
-    -------
-    dict of float
-        ``ECE``, the `calibration_error` of all scores above 0.1 (lower is better), and ``Brier-skill-macro``, the mean
-        of `brier_skill`. A metric that is not defined is left out.
+    ``ECE`` is the `calibration_error` of all scores above 0.1, lower is better; ``Brier-skill-macro`` is the mean of
+    `brier_skill`.
     """
     figures = {
         "ECE": calibration_error(truth, scores, LOOKED_AT),
@@ -127,20 +103,8 @@ def score_calibration(truth: Truth, scores: Array) -> dict[str, float]:
 def calibration_error(truth: Truth, scores: Array, above: float = 0.0) -> float:
     """Expected calibration error: how far scores lie from the share of positives among equal ones, on average.
 
-    All tags are pooled, and the scores above `above` are put into at most 15 bins of equal counts.
-
-    Parameters
-    ----------
-    truth : bool array (n, k)
-    scores : float array (n, k)
-        Range [0, 1].
-    above : float
-        Most scores of rare tags are near 0 and right; those above 0.1, say, are the ones that a user looks at.
-
-    Returns
-    -------
-    float
-        In [0, 1]; NaN if there is no such score.
+    All tags are pooled, and the scores above `above` are put into at most 15 bins of equal counts: most scores of rare
+    tags are near 0 and right, while those above 0.1, say, are the ones that a user looks at. NaN if there is none.
 
     References
     ----------

@@ -39,19 +39,8 @@ DARK = 0.55  # share from which a cell's text is white
 def make_class_loss(name: str, Y: Array, balance: float) -> Callable[[Any, Any], Any]:
     """The loss of a batch of a choice between classes, cross-entropy: the mean over its examples and classes.
 
-    Parameters
-    ----------
-    name : str
-        ``cross-entropy``, or empty.
-    Y : float32 array (n, k)
-        The training targets, one 1 a row.
-    balance : float
-        An example of a class weighs (mean size of a class / size of this class) to this power.
-
-    Raises
-    ------
-    UsageError
-        There is no such loss.
+    `UsageError` if `name` is neither ``cross-entropy`` nor empty. An example of a class weighs (mean size of a class /
+    size of this class) in `Y`, the training targets (n, k), to the power of `balance`.
     """
     if name not in ("", "cross-entropy"):
         raise UsageError(f"unknown loss {name!r} for classes (known: cross-entropy)")
@@ -75,40 +64,22 @@ def log_likelihood(truth: Truth, scores: Array) -> float:
     return float(np.log(np.maximum((scores * truth).sum(axis=1, dtype=np.float64), _LEAST)).mean())
 
 
-def accuracy(truth: Truth, decisions: Truth) -> float:
-    """The share of examples whose decision is right."""
-    return float((truth & decisions).any(axis=1).mean())
-
-
 def confusion(truth: Truth, decisions: Truth) -> npt.NDArray[np.intp]:
     """How many examples of each class (rows) were decided to be of each (columns): (k, k)."""
     return np.asarray(truth.astype(np.intp).T @ decisions.astype(np.intp))
 
 
 def score_classes(truth: Truth, scores: Array, decisions: Truth | None = None) -> dict[str, float]:
-    """The headline metrics of a choice between classes.
+    """The headline metrics of a choice between classes; all arrays are (n, k).
 
-    Parameters
-    ----------
-    truth, decisions : bool array (n, k)
-        `decisions` None takes the class with the highest score.
-    scores : float array (n, k)
-
-    Returns
-    -------
-    dict of float
-        ``accuracy``, ``F-score-macro`` (the mean over classes, as scikit-learn's ``f1_score`` with ``macro``),
-        ``accuracy-prior`` (what always naming the most frequent class would reach) and ``log-likelihood``.
-
-    Raises
-    ------
-    DataError
-        Shapes differ, or a score is not a number.
+    Without `decisions` the highest scores count. ``F-score-macro`` is the mean over classes, as scikit-learn's
+    ``f1_score`` with ``macro``; ``accuracy-prior`` is what always naming the most frequent class would reach. Raises
+    `DataError` if shapes differ, or a score is not a number.
     """
     decisions = choose_highest(scores) if decisions is None else decisions
     check(truth, scores, decisions)
     return {
-        "accuracy": accuracy(truth, decisions),
+        "accuracy": float((truth & decisions).any(axis=1).mean()),
         "F-score-macro": float(decision_figures(truth, decisions)[2].mean()),
         "accuracy-prior": float(truth.mean(axis=0).max()),
         "log-likelihood": log_likelihood(truth, scores),

@@ -27,8 +27,7 @@ GRADES = {
 BAR_LEGEND = "Bar: {} of the song{}. Thin line: where it lies for 80 % of the time."
 
 
-Evaluated = Any
-"""What a report is made of, an `evaluation.evaluate.Evaluation`, which a later room defines."""
+Evaluated = Any  #: what a report is made of, an `evaluation.evaluate.Evaluation`, which a later room defines
 
 
 class Section(NamedTuple):
@@ -41,167 +40,95 @@ class Section(NamedTuple):
 
 @dataclass(frozen=True)
 class CardWords:
-    """How a card speaks of taggers of one kind of task.
+    """How a card speaks of taggers of one kind of task."""
 
-    Attributes
-    ----------
-    title : str
-        What such a tagger is called.
-    says : str
-        What its scores are.
-    chosen, validated : str
-        What was chosen on the validation part, and what was done on it, in short.
-    metrics : dict of str
-        The metrics a card shows, and what they are.
-    grades : dict of str
-    counted : str
-        What the number in brackets behind a target is; empty where there is none.
-    """
-
-    title: str
-    says: str
+    title: str  #: what such a tagger is called
+    says: str  #: what its scores are
+    #: what was chosen on the validation part, and what was done on it, in short
     chosen: str
     validated: str
-    metrics: Mapping[str, str]
+    metrics: Mapping[str, str]  #: the metrics a card shows, and what they are
     grades: Mapping[str, str]
-    counted: str = ""
+    counted: str = ""  #: what the number in brackets behind a target is; empty where there is none
 
 
 @dataclass(frozen=True)
 class PageWords:
-    """What the widget says of a song.
+    """What the widget says of a song."""
 
-    Attributes
-    ----------
-    choose, carried, nothing : str
-        Of the seconds that carried a target: how to see them, what stands before them, and what where there are none.
-    legend : str
-        Of the bars.
-    states : (str, str, str)
-        What a bar says of its target where it is decided, where it is not, and where it has no threshold.
-    thresholds : bool
-        Whether there are any.
-    """
-
+    #: of the seconds that carried a target: how to see them, what stands before them, and what where there are none
     choose: str
     carried: str
     nothing: str
-    legend: str
+    legend: str  #: of the bars
+    #: what a bar says of its target where it is decided, where it is not, and where it has no threshold
     states: tuple[str, str, str]
-    thresholds: bool = False
+    thresholds: bool = False  #: whether there are any
 
 
 @dataclass(frozen=True)
 class ReportWords:
-    """What the report of an evaluation says.
+    """What the report of an evaluation says."""
 
-    Attributes
-    ----------
-    metrics : dict of str
-        The headline metrics, each in a sentence or two.
-    columns : dict of str
-        The columns of the table of targets, in order, each in a few words.
-    sections : callable (evaluation) -> Sections
-        The pictures, with what to look for in them; one at a time, for pictures take memory.
-    """
-
-    metrics: Mapping[str, str]
-    columns: Mapping[str, str]
+    metrics: Mapping[str, str]  #: the headline metrics, each in a sentence or two
+    columns: Mapping[str, str]  #: the columns of the table of targets, in order, each in a few words
+    #: the pictures of an evaluation, with what to look for in them; one at a time, for pictures take memory
     sections: Callable[[Any], Iterator[Section]]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of task.
+    """One kind of task."""
 
-    Attributes
-    ----------
-    target, plural : str
-        What one of its targets is called, and several, such as ``tag`` and ``tags``.
-    columns : (str, str, str or None)
-        What JSON and CSV call a target's name, its score, and whether it is decided; None where nothing is.
-    on_scale : bool
-        Whether its targets are numbers on a scale; else they are yes or no.
-    activation : str
-        Keras' name for the last activation of a head.
-    make_loss : callable (name, training targets (n, k), balance) -> loss
-        What a head is trained on; see `losses`.
-    to_truth : callable (targets float32 (n, k)) -> (n, k)
-        What scores are compared with: booleans, or the values themselves.
-    is_defined : callable (truth) -> bool (k,)
-        Which targets can be evaluated on these examples.
-    monitor : str
-        The metric of `score` that training watches; higher is better.
-    watch : callable (truth, scores) -> float
-        That metric alone: `score` computes many more, which takes as long as training.
-    smooth : callable (targets (n, k), share s) -> (n, k)
-        Targets that are not quite certain; values are refused.
-    start : callable (targets (n, k)) -> (k,)
-        The last layer's biases before training: what scores the mean of the targets.
-    calibrate : callable (truth (n, k), scores (n, k), the task's scale) -> (k, m)
-        What `calibrated` needs to know, chosen on the validation part.
-    calibrated : callable (scores (..., k), what `calibrate` gave) -> (..., k)
-    choose_thresholds : callable (truth (n, k), calibrated scores (n, k)) -> (k,)
-        What decisions need to know, chosen on the validation part.
-    decide : callable (scores (..., k), thresholds (k,)) -> (..., k)
-    grade : callable (truth, scores) -> k of `metrics.GRADES`
-        How far each target can be relied on.
-    score : callable (truth, scores, decisions or None) -> dict of float
-    check_calibration : callable (truth, scores) -> dict of float
-        Metrics that have a meaning for calibrated scores alone.
-    rows : callable (truth, scores, decisions or None, thresholds or None) -> dict of (k,)
-        Columns of the table of targets, the first metric of which it is sorted by.
-    ranked_by : str
-        That column.
-    bootstrap : callable (truth, scores, artists, decisions=, rounds=) -> metrics.Samples
-    vote : callable (decisions (m, n, k), mean scores (n, k)) -> (n, k)
-        What m taggers decide together.
-    place : callable (task, thresholds, scores (..., k), places of tags, places of classes) -> (..., 2) or None
-        Valence and arousal in [-1, 1] by what is predicted; None where that says nothing of them.
-    place_source : str
-        Where that comes from, in words.
-    card : CardWords
-    page : PageWords
-    report : ReportWords
-    score_name : str
-        What a score is called.
-    footnotes : (str, str)
-        What stands below a song's scores where something is decided, and where nothing is.
-    only_ranked : str
-        The same where a tagger has no thresholds.
-    """
-
+    #: what one of its targets is called, and several, such as ``tag`` and ``tags``
     target: str
     plural: str
+    #: what JSON and CSV call a target's name, its score, and whether it is decided; None where nothing is
     columns: tuple[str, str, str | None]
-    on_scale: bool
-    activation: str
+    on_scale: bool  #: whether its targets are numbers on a scale; else they are yes or no
+    activation: str  #: Keras' name for the last activation of a head
+    #: (name, training targets (n, k), balance) -> the loss that a head is trained on
     make_loss: Callable[[str, Array, float], Callable[[Any, Any], Any]]
+    #: (n, k) -> (n, k): what scores are compared with, booleans or the values themselves
     to_truth: Callable[[Array], Truth]
+    #: truth -> bool (k,): which targets can be evaluated on these examples
     is_defined: Callable[[Truth], npt.NDArray[np.bool_]]
-    monitor: str
+    monitor: str  #: the metric of `score` that training watches; higher is better
+    #: that metric alone: `score` computes many more, which takes as long as training
     watch: Callable[[Truth, Array], float]
+    #: (targets (n, k), share) -> (n, k): targets that are not quite certain; values are refused
     smooth: Callable[[Array, float], Array]
+    #: (n, k) -> (k,): the last layer's biases before training, which score the mean of the targets
     start: Callable[[Array], Array]
+    #: (truth, scores, the task's scale) -> (k, m): what `calibrated` needs to know, chosen on the validation part
     calibrate: Callable[[Truth, Array, Scale], PerTarget]
-    calibrated: Callable[[Array, PerTarget], Array]
+    calibrated: Callable[[Array, PerTarget], Array]  #: (scores (..., k), what `calibrate` gave) -> (..., k)
+    #: (truth, calibrated scores) -> (k,): what decisions need to know, chosen on the validation part
     choose_thresholds: Callable[[Truth, Array], PerTarget]
-    decide: Callable[[Array, PerTarget], Truth]
+    decide: Callable[[Array, PerTarget], Truth]  #: (scores (..., k), thresholds (k,)) -> (..., k)
+    #: how far each target can be relied on: k of `metrics.GRADES`
     grade: Callable[[Truth, Array], tuple[str, ...]]
+    #: the headline metrics, of (truth, scores, decisions)
     score: Callable[[Truth, Array, Truth | None], dict[str, float]]
+    #: metrics that have a meaning for calibrated scores alone
     check_calibration: Callable[[Truth, Array], dict[str, float]]
+    #: (truth, scores, decisions, thresholds) -> columns (k,) of the table of targets
     rows: Callable[[Truth, Array, Truth | None, PerTarget | None], dict[str, npt.NDArray[Any]]]
-    ranked_by: str
-    bootstrap: Callable[..., Any]
+    ranked_by: str  #: the column that it is sorted by
+    bootstrap: Callable[..., Any]  #: (truth, scores, artists, decisions=, rounds=) -> metrics.Samples
+    #: (decisions (m, n, k), mean scores (n, k)) -> (n, k): what m taggers decide together
     vote: Callable[[Truth, Array], Truth]
+    #: (task, thresholds, scores (..., k), places of tags, places of classes) -> (..., 2): valence and arousal, [-1, 1],
+    #: by what is predicted; None where that says nothing of them
     place: Callable[..., Array | None]
-    place_source: str
+    place_source: str  #: where that comes from, in words
     card: CardWords
     page: PageWords
     report: ReportWords
-    score_name: str
+    score_name: str  #: what a score is called
+    #: what stands below a song's scores where something is decided, and where nothing is
     footnotes: tuple[str, str]
-    only_ranked: str = ""
+    only_ranked: str = ""  #: the same where a tagger has no thresholds
 
 
 def is_positive(targets: Array) -> npt.NDArray[np.bool_]:

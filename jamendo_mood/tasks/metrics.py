@@ -37,29 +37,15 @@ BINS = 15  # of a calibration error
 LOOKED_AT = 0.1  # scores above it are those that a user looks at
 LOWER_IS_BETTER = frozenset({"ECE", "RMSE"})
 
-GRADES = ("unknown", "weak", "fair", "good")
-"""How far a tag can be relied on."""
+GRADES = ("unknown", "weak", "fair", "good")  #: how far a tag can be relied on
 
 FEWEST_POSITIVES, GOOD_PRECISION = 5, 0.25
 
 
 def average_precision(truth: Truth, scores: Array) -> PerTag:
-    """PR-AUC of each tag.
+    """PR-AUC of each tag, scikit-learn's ``average_precision_score``: the sum of precision times the step in recall.
 
-    Parameters
-    ----------
-    truth : bool array (n, k)
-    scores : float array (n, k)
-        Higher means more likely; any scale.
-
-    Returns
-    -------
-    float64 array (k,)
-        In [0, 1]; NaN for a tag that all examples have, or none.
-
-    References
-    ----------
-    scikit-learn's ``average_precision_score``: the sum of precision times the step in recall.
+    From bool and float arrays (n, k), scores on any scale, to (k,); NaN for a tag that all examples have, or none.
     """
     return _per_tag(sklearn_metrics().average_precision_score, truth, scores)
 
@@ -70,10 +56,7 @@ def mean_average_precision(truth: Truth, scores: Array) -> float:
 
 
 def roc_auc(truth: Truth, scores: Array) -> PerTag:
-    """ROC-AUC of each tag: the chance that a random positive scores above a random negative.
-
-    Parameters, Returns: as `average_precision`.
-    """
+    """ROC-AUC of each tag, as `average_precision`: the chance that a random positive scores above a random negative."""
     return _per_tag(sklearn_metrics().roc_auc_score, truth, scores)
 
 
@@ -81,7 +64,7 @@ def decision_figures(truth: Truth, decisions: Truth) -> tuple[PerTag, PerTag, Pe
     """Precision, recall and F-score of each tag; 0 where a tag is never decided or never true."""
     # By hand: scikit-learn takes a table of one tag for a choice between two classes, and gives figures of both.
     hits, decided, true = (table.sum(axis=0) for table in (truth & decisions, decisions, truth))
-    return _ratio(hits, decided, 0.0), _ratio(hits, true, 0.0), _ratio(2 * hits, decided + true, 0.0)
+    return ratio(hits, decided, 0.0), ratio(hits, true, 0.0), ratio(2 * hits, decided + true, 0.0)
 
 
 def grade_tags(truth: Truth, scores: Array) -> tuple[str, ...]:
@@ -89,11 +72,6 @@ def grade_tags(truth: Truth, scores: Array) -> tuple[str, ...]:
 
     The average precision is lowered by one standard error first. ``weak`` is what then stays below twice the prior,
     ``good`` what reaches 0.25, ``unknown`` a tag with fewer than 5 positives.
-
-    Parameters
-    ----------
-    truth : bool array (n, k)
-    scores : float array (n, k)
 
     References
     ----------
@@ -121,18 +99,9 @@ def score_bins(scores: Array, above: float) -> npt.NDArray[np.intp]:
 
 
 def brier_skill(truth: Truth, scores: Array) -> PerTag:
-    """Brier skill of each tag: how much better its scores are than its prior, in squared error.
+    """Brier skill of each tag (k,): how much better its scores in [0, 1] are than its prior, in squared error.
 
-    Parameters
-    ----------
-    truth : bool array (n, k)
-    scores : float array (n, k)
-        Range [0, 1].
-
-    Returns
-    -------
-    float64 array (k,)
-        1 for perfect scores, 0 for the constant prior, less for worse; NaN where all examples have the tag, or none.
+    1 for perfect scores, 0 for the constant prior, less for worse; NaN where all examples have the tag, or none.
     """
     prior = truth.mean(axis=0)
     error = np.square(scores - truth).mean(axis=0, dtype=np.float64)
@@ -152,33 +121,17 @@ def is_defined(truth: Truth) -> npt.NDArray[np.bool_]:
 
 
 def cooccurrence(Y: npt.NDArray[Any]) -> PerTag:
-    """Of the examples that have one tag, the share that also have another.
+    """Of the examples that have one tag (the row), the share that also have another (the column): (n, k) -> (k, k).
 
-    Parameters
-    ----------
-    Y : bool or float array (n, k)
-        Which example has which tag: True or 1, False or 0.
-
-    Returns
-    -------
-    float64 array (k, k)
-        Row: the tag they have; column: the other one; in [0, 1]. 1 on the diagonal; a row of NaN for a tag that no
-        example has. Not symmetric: most holiday music is for Christmas, most Christmas music is for no other holiday.
-
-    Raises
-    ------
-    DataError
-        `Y` is not a table of 0 and 1: for instance, scores without decisions.
+    A row of NaN for a tag that no example has. Not symmetric: most holiday music is for Christmas, most Christmas music
+    is for no other holiday. Raises `DataError` if `Y` is not a table of 0 and 1: scores without decisions, say.
     """
     together = _together(Y)
-    counts = np.diag(together)[:, None]
-    return np.asarray(np.divide(together, counts, out=np.full(together.shape, np.nan), where=counts > 0))
+    return ratio(together, np.broadcast_to(np.diag(together)[:, None], together.shape))
 
 
 def similar_order(Y: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-    """The tags in an order that puts those next to each other that go together; int (k,).
-
-    Parameters, Raises: as `cooccurrence`.
+    """The tags in an order that puts those next to each other that go together: `Y` as for `cooccurrence` -> int (k,).
 
     References
     ----------
@@ -199,15 +152,10 @@ def similar_order(Y: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
 
 def _together(Y: npt.NDArray[Any]) -> PerTag:
     """How many examples have both tags; (k, k)."""
-    flags = to_flags(Y).astype(np.float64)
-    return np.asarray(flags.T @ flags)
-
-
-def to_flags(Y: npt.NDArray[Any]) -> Truth:
-    """A table of 0 and 1 as booleans; `DataError` if it is none."""
     if Y.ndim != 2 or not np.isin(Y, (0, 1)).all():
         raise DataError(f"not a table of 0 and 1, example by tag: an array {Y.shape} of {Y.dtype}")
-    return Y.astype(bool)
+    flags = Y.astype(np.float64)
+    return np.asarray(flags.T @ flags)
 
 
 def check(truth: Truth, scores: Array, decisions: Truth | None = None) -> None:
@@ -268,17 +216,11 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Metrics in each bootstrap sample; the order of samples depends on the seed alone.
+    """Metrics in each bootstrap sample; the order of samples depends on the seed alone."""
 
-    Attributes
-    ----------
-    metrics : dict of float64 array (rounds,)
-        The headline metrics, by their official names; NaN in a sample in which one is not defined.
-    precision : float64 array (k, rounds)
-        PR-AUC of each tag; NaN in a sample without its positives, and for classes and values.
-    """
-
+    #: the headline metrics (rounds,) by their official names; NaN in a sample in which one is not defined
     metrics: dict[str, Floats]
+    #: (k, rounds): PR-AUC of each tag; NaN in a sample without its positives, and for classes and values
     precision: Floats
 
     def intervals(self, figures: Mapping[str, float]) -> dict[str, tuple[float, float]]:
@@ -316,25 +258,12 @@ def bootstrap_tags(
     rounds: int = ROUNDS,
     seed: int = 0,
 ) -> Samples:
-    """The headline metrics in each of many bootstrap samples of artists.
+    """The headline metrics in each of many bootstrap samples of artists: truth and scores (n, k), and n artists.
 
     Same artists, `rounds` and `seed`: same samples, so that the metrics of two taggers can be compared one by one. In
-    each, the macro mean is over the tags that have positives and negatives in it.
-
-    Parameters
-    ----------
-    truth : bool array (n, k)
-    scores : float array (n, k)
-        Range [0, 1].
-    artists : n names
-    decisions : bool array (n, k) or None
-    rounds, seed : int
-
-    Returns
-    -------
-    Samples
-        With the metrics of `tags.score_tags` and `calibration.score_calibration`, but for the prior. The micro PR-AUC
-        and ROC-AUC are of scores put into 1,024 bins.
+    each, the macro mean is over the tags that have positives and negatives in it. The metrics are those of
+    `tags.score_tags` and `calibration.score_calibration`, but for the prior; the micro PR-AUC and ROC-AUC are of scores
+    put into 1,024 bins.
     """
     _, group = np.unique(np.asarray(artists), return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -367,17 +296,9 @@ def bootstrap_any(
     rounds: int = ROUNDS,
     seed: int = 0,
 ) -> Samples:
-    """The same for any figures: the examples of each draw are put together and scored.
+    """The same for all metrics that `score` gives, but for the prior: the examples of each sample are scored.
 
     Slower than `bootstrap_tags` by far for tags, and quick enough for the few classes or values of the small data sets.
-
-    Parameters
-    ----------
-    score : callable (truth, scores, decisions) -> dict of float
-        Its figures, but for the prior.
-    truth : array (n, k)
-    scores, artists, decisions, rounds, seed
-        As for `bootstrap_tags`.
     """
     _, group = np.unique(np.asarray(artists), return_inverse=True)
     drawn = _sample_artists(group, rounds, np.random.default_rng(seed))
@@ -420,10 +341,11 @@ def _any(values: Floats) -> bool:
 def _mean_of_defined(values: Floats) -> Floats:
     """Mean over tags, (k, samples) -> (samples,), without NaN; NaN for a draw in which nothing is defined."""
     defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
+    return ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
 
 
-def _ratio(part: npt.NDArray[np.number], whole: npt.NDArray[np.number], otherwise: float = np.nan) -> Floats:
+def ratio(part: npt.NDArray[np.number], whole: npt.NDArray[np.number], otherwise: float = np.nan) -> Floats:
+    """Element by element `part` / `whole`, and `otherwise` where the whole is 0; both have one shape."""
     return np.asarray(np.divide(part, whole, out=np.full(whole.shape, otherwise), where=whole > 0, dtype=np.float64))
 
 
@@ -443,18 +365,18 @@ def _count_by_bin(truth: Truth, scores: npt.NDArray[np.floating]) -> tuple[Weigh
 def _micro_figures(positive: Weights, negative: Weights, weights: Weights) -> dict[str, Floats]:
     hits, misses = ((weights @ counts).astype(np.float64) for counts in (positive, negative))
     hits_so_far, misses_so_far = hits.cumsum(axis=1), misses.cumsum(axis=1)
-    precision = _ratio(hits_so_far, hits_so_far + misses_so_far, 0.0)
+    precision = ratio(hits_so_far, hits_so_far + misses_so_far, 0.0)
     beaten = misses_so_far[:, -1:] - misses_so_far + misses / 2
     n_hits, n_misses = hits_so_far[:, -1], misses_so_far[:, -1]
     return {
-        "PR-AUC-micro": _ratio((hits * precision).sum(axis=1), n_hits),
-        "ROC-AUC-micro": _ratio((hits * beaten).sum(axis=1), n_hits * n_misses),
+        "PR-AUC-micro": ratio((hits * precision).sum(axis=1), n_hits),
+        "ROC-AUC-micro": ratio((hits * beaten).sum(axis=1), n_hits * n_misses),
     }
 
 
 def _hit_figures(truth: Truth, scores: npt.NDArray[np.floating], weights: Weights) -> dict[str, Floats]:
     tagged = weights @ truth.any(axis=1)
-    return {f"hit@{count}": _ratio(weights @ hits_at(truth, scores, count), tagged) for count in HIT_COUNTS}
+    return {f"hit@{count}": ratio(weights @ hits_at(truth, scores, count), tagged) for count in HIT_COUNTS}
 
 
 def _decision_figures(truth: Truth, decisions: Truth, weights: Weights) -> dict[str, Floats]:
@@ -464,7 +386,7 @@ def _decision_figures(truth: Truth, decisions: Truth, weights: Weights) -> dict[
         if average == "micro":
             hits, decided, true = (table.sum(axis=1, keepdims=True) for table in (hits, decided, true))
         pairs = {"precision": (hits, decided), "recall": (hits, true), "F-score": (2 * hits, decided + true)}
-        figures |= {f"{name}-{average}": _ratio(*pair, 0.0).mean(axis=1) for name, pair in pairs.items()}
+        figures |= {f"{name}-{average}": ratio(*pair, 0.0).mean(axis=1) for name, pair in pairs.items()}
     return figures
 
 
@@ -478,9 +400,9 @@ def _calibration_figures(truth: Truth, scores: npt.NDArray[np.floating], weights
     total = weights.sum(axis=1, keepdims=True)
     prior = (weights @ truth.astype(np.float32)) / total
     error = (weights @ np.square(scores - truth, dtype=np.float32)) / total
-    skill = 1 - _ratio(error, prior * (1 - prior))
+    skill = 1 - ratio(error, prior * (1 - prior))
     return {
-        "ECE": _ratio(np.abs(gaps).sum(axis=0), np.sum(counts, axis=0)),
+        "ECE": ratio(np.abs(gaps).sum(axis=0), np.sum(counts, axis=0)),
         "Brier-skill-macro": _mean_of_defined(skill.T),
     }
 

@@ -36,8 +36,9 @@ from jamendo_mood.util.figures import (
     UNDECIDED,
     WIDTH,
     Picture,
+    add_legend,
     empty_axes,
-    make_picture,
+    make_panels,
     shorten,
 )
 from jamendo_mood.util.process import import_quietly
@@ -47,8 +48,7 @@ Truth = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 PerTag = npt.NDArray[np.float64]
 
-FOCUS = 2.0
-"""How steeply the focal loss fades for what is already right (Lin et al., ICCV 2017)."""
+FOCUS = 2.0  #: how steeply the focal loss fades for what is already right (Lin et al., ICCV 2017)
 ASYMMETRIC_FOCUS, SHIFT = 4.0, 0.05
 """The same for negatives in the asymmetric loss, whose easiest ones, below the shift, count nothing
 (Ridnik et al., ICCV 2021)."""
@@ -89,19 +89,9 @@ TAG_LOSSES: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
 def make_tag_loss(name: str, Y: Array, balance: float) -> Callable[[Any, Any], Any]:
     """The loss of a batch: the mean over its examples and tags.
 
-    Parameters
-    ----------
-    name : str
-        A key of `TAG_LOSSES`; empty for ``bce``, binary cross-entropy.
-    Y : float32 array (n, k)
-        The training targets, whose shares of positives `balance` goes by.
-    balance : float
-        Positives of a tag weigh (negatives / positives) to this power; 0 weighs all alike.
-
-    Raises
-    ------
-    UsageError
-        There is no such loss.
+    `name` is a key of `TAG_LOSSES`, or empty for ``bce``, binary cross-entropy; `UsageError` if it is another one.
+    Positives of a tag weigh (negatives / positives) in `Y`, the training targets (n, k), to the power of `balance`: 0
+    weighs all alike.
     """
     name = name or "bce"
     if name not in TAG_LOSSES:
@@ -130,33 +120,19 @@ def smooth_tags(targets: Array, share: float) -> Array:
 
 
 def score_tags(truth: Truth, scores: Array, decisions: Truth | None = None) -> dict[str, float]:
-    """The headline metrics of a multi-label tagger, by their official names.
+    """The headline metrics of a multi-label tagger, by their official names; all arrays are (n, k).
 
-    Parameters
-    ----------
-    truth, decisions : bool array (n, k)
-    scores : float array (n, k)
-
-    Returns
-    -------
-    dict of float
-        ``PR-AUC-macro``, ``ROC-AUC-macro``, ``PR-AUC-micro``, ``ROC-AUC-micro``, ``prior-macro`` (the mean share of
-        positives: the PR-AUC of chance), ``hit@1``, ``hit@3``, ``hit@5`` (of the examples that have a tag, the share
-        with a right one among so many highest), and with `decisions` precision, recall and F-score, macro and micro.
-
-    Raises
-    ------
-    DataError
-        Shapes differ, a score is not a number, or no tag has both positives and negatives.
+    ``prior-macro`` is the mean share of positives, the PR-AUC of chance; ``hit@3`` the share of the examples with a tag
+    that have a right one among the three highest. Precision, recall and F-score are there with `decisions`. Raises
+    `DataError` if shapes differ, a score is not a number, or no tag has both positives and negatives.
     """
     metrics.check(truth, scores, decisions)
-    usable = metrics.is_defined(truth)
     figures = {
         "PR-AUC-macro": metrics.mean_average_precision(truth, scores),
-        "ROC-AUC-macro": float(np.nanmean(metrics.roc_auc(truth, scores))),
+        "ROC-AUC-macro": metrics.mean_of_defined(metrics.roc_auc(truth, scores)),
         "PR-AUC-micro": float(metrics.sklearn_metrics().average_precision_score(truth.ravel(), scores.ravel())),
         "ROC-AUC-micro": float(metrics.sklearn_metrics().roc_auc_score(truth.ravel(), scores.ravel())),
-        "prior-macro": float(truth.mean(axis=0)[usable].mean()),
+        "prior-macro": float(truth.mean(axis=0)[metrics.is_defined(truth)].mean()),
     }
     tagged = truth.any(axis=1)
     figures |= {f"hit@{count}": float(metrics.hits_at(truth, scores, count)[tagged].mean()) for count in HIT_COUNTS}
@@ -219,23 +195,8 @@ def place_tags(
     """Valence and arousal of tracks: the mean of their tags' places, weighted by how far the tags are reached.
 
     A tag's weight is the square of its score divided by its threshold, at most `MOST_OF_THRESHOLD` squared. A tag that
-    has no place, or an infinite threshold, has none; nor has a score that is NaN.
-
-    Parameters
-    ----------
-    targets : k names
-    thresholds : float64 array (k,)
-        Where each tag is decided; infinite for a tag that never is.
-    scores : float32 array (..., k)
-        Range [0, 1].
-    places : mapping of str to (float, float)
-        Valence and arousal of tags.
-
-    Returns
-    -------
-    float32 array (..., 2) or None
-        Range [-1, 1]; (0, 0) for a track that no tag fits at all. None if not one of the tags has a place and a finite
-        threshold: such tags say nothing of valence and arousal.
+    has no place, or an infinite threshold, has none; nor has a score that is NaN. From scores (..., k) to (..., 2) in
+    [-1, 1]: (0, 0) for a track that no tag fits at all, None if not one of the tags has a place and a finite threshold.
     """
     found = [places.get(name, places.get(name.lower())) for name in targets]  # `Happy` lies where `happy` does
     known = [tag for tag, place in enumerate(found) if place is not None and np.isfinite(thresholds[tag])]
@@ -273,23 +234,16 @@ def plot_tag_precision(evaluation: Evaluated, count: int = MOST_TAGS) -> Picture
     names = [f"{shorten(row['tag'])} ({row['positives']})" for row in rows]
     axes.set_yticks(places, names, fontsize=9 if len(rows) <= FEW_TAGS else 8, parse_math=False)
     axes.set_ylim(places[-1] + 0.7, -0.7)
-    axes.set_xlim(0, min(1.0, 1.05 * max(_extremes(rows))))
+    extremes = [row[name] for row in rows for name in ("prior", "PR-AUC", "PR-AUC-high") if row.get(name) is not None]
+    axes.set_xlim(0, min(1.0, 1.05 * max(extremes)))
     axes.set(xlabel="PR-AUC (line: 95 % interval)")
     axes.grid(axis="x", color="#e4e9e7")
     axes.set_axisbelow(True)
     figure.legend(loc="outside upper left", ncols=5, frameon=False, columnspacing=1.2, handletextpad=0.3)
     if omitted:
         axes.set_title(f"the {n_best} best and {len(rows) - n_best} worst of {len(columns)} tags", fontsize=10)
-        note = f"{omitted} tags between are left out"
-        axes.text(
-            0.5,
-            n_best + (GAP_ROWS - 1) / 2,
-            note,
-            ha="center",
-            va="center",
-            style="italic",
-            transform=axes.get_yaxis_transform(),
-        )
+        style = {"ha": "center", "va": "center", "style": "italic", "transform": axes.get_yaxis_transform()}
+        axes.text(0.5, n_best + (GAP_ROWS - 1) / 2, f"{omitted} tags between are left out", **style)
     return figure
 
 
@@ -306,23 +260,11 @@ def _draw_intervals(axes: Any, rows: Sequence[Any], places: npt.NDArray[np.intp]
     axes.plot([row["prior"] for row in rows], places, "|", **style)
 
 
-def _extremes(rows: Sequence[Any]) -> list[float]:
-    return [row[name] for row in rows for name in ("prior", "PR-AUC", "PR-AUC-high") if row.get(name) is not None]
-
-
 def plot_curves(evaluation: Evaluated, tags: Sequence[str] = ()) -> Picture:
     """Precision-recall curves, with a mark where each tag's threshold puts it; the area below a curve is the PR-AUC.
 
-    Parameters
-    ----------
-    evaluation : Evaluation
-    tags : sequence of str
-        At most 6; those of `choose_tags` if there are none.
-
-    Raises
-    ------
-    UsageError
-        Too many tags, one that is not there, or one without a PR-AUC.
+    Of the given tags, at most 6, or of those of `choose_tags`. Raises `UsageError` if there are too many, one is not
+    there, or one has no PR-AUC.
     """
     from sklearn.metrics import precision_recall_curve
 
@@ -352,22 +294,15 @@ def plot_curves(evaluation: Evaluated, tags: Sequence[str] = ()) -> Picture:
 def plot_score_histograms(evaluation: Evaluated, tags: Sequence[str] = ()) -> Picture:
     """Scores of the examples that have a tag and of those that don't, on logarithmic counts, and the threshold.
 
-    Parameters, Raises: as `plot_curves`, but the tags need no PR-AUC.
+    Of the tags as in `plot_curves`, but they need no PR-AUC.
     """
     columns = _columns(evaluation, tags)
-    across = min(len(columns), 2)
-    down = -(-len(columns) // across)
-    figure = make_picture(WIDTH, 0.8 + 1.75 * down)
-    grid = figure.subplots(down, across, squeeze=False).ravel()
-    for axes, column in zip(grid, columns, strict=False):
+    figure, panels = make_panels(len(columns), 1.75)
+    for axes, column in zip(panels, columns, strict=True):
         _draw_histogram(axes, evaluation, column)
-    for axes in grid[len(columns) :]:
-        axes.remove()
     figure.supxlabel("score", fontsize=10)
     figure.supylabel("tracks", fontsize=10)
-    handles = [axes.get_legend_handles_labels() for axes in figure.axes]
-    by_label = {label: handle for pair in handles for handle, label in zip(*pair, strict=True)}
-    figure.legend(by_label.values(), by_label.keys(), loc="outside upper left", ncols=3, frameon=False)
+    add_legend(figure)
     return figure
 
 
@@ -385,7 +320,6 @@ def _draw_histogram(axes: Any, evaluation: Evaluated, column: int) -> None:
     axes.set_ylim(bottom=0.5)
     axes.set_xlim(0, bins[-1])
     axes.locator_params(axis="x", nbins=4)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(shorten(row["tag"]), fontsize=10, parse_math=False)
 
 
@@ -421,13 +355,7 @@ def plot_cooccurrences(evaluation: Evaluated, count: int = MOST_TAGS) -> tuple[P
 def draw_cooccurrence(shares: Floats, names: Sequence[str], title: str = "", highest: float | None = None) -> Picture:
     """`metrics.cooccurrence` (k, k) as a heat map; the diagonal, always 1, and what is not defined are grey.
 
-    Parameters
-    ----------
-    shares : float array (k, k)
-    names : k names
-    title : str
-    highest : float or None
-        The share at the end of the colour scale; None for the highest that is drawn.
+    `highest` is the share at the end of the colour scale; None for the highest that is drawn.
     """
     from matplotlib.colors import PowerNorm
 

@@ -14,8 +14,19 @@ import numpy.typing as npt
 
 from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.kind import BAR_LEGEND, CardWords, Evaluated, Kind, PageWords, ReportWords, Scale, Section
+from jamendo_mood.tasks.metrics import mean_of_defined, ratio
 from jamendo_mood.util.errors import DataError, UsageError
-from jamendo_mood.util.figures import CONTRAST, DECIDED, PRIOR, WIDTH, Picture, make_picture, shorten
+from jamendo_mood.util.figures import (
+    CONTRAST,
+    DECIDED,
+    PRIOR,
+    WIDTH,
+    Picture,
+    add_legend,
+    make_panels,
+    make_picture,
+    shorten,
+)
 from jamendo_mood.util.process import import_quietly
 
 Array = npt.NDArray[np.floating[Any]]
@@ -24,7 +35,6 @@ GOOD, FAIR = 0.6, 0.4  # concordance from which a value can be relied on
 FEWEST = 5  # examples that tell anything
 _HEADLINE = ("CCC", "Pearson", "R2", "RMSE")
 _EPSILON = 1e-7
-ACROSS = 2  # panels beside each other
 PANEL_HEIGHT = 2.6  # inches
 GROUPS = 8  # of the truth, whose mean error is drawn
 SOLID_POINTS = 150  # so many points are drawn as they are; of more, each is paler
@@ -34,17 +44,9 @@ AXES = ("valence", "arousal")
 
 
 def make_value_loss(name: str, _Y: Array, _: float) -> Callable[[Any, Any], Any]:
-    """The loss of a batch of values: the mean over its targets.
+    """The loss of a batch of values, the mean over its targets; `UsageError` if there is none of that name.
 
-    Parameters
-    ----------
-    name : str
-        ``mse`` (or empty), the squared error; or ``ccc``, 1 minus the concordance correlation of the batch.
-
-    Raises
-    ------
-    UsageError
-        There is no such loss.
+    ``mse``, or empty, is the squared error; ``ccc`` is 1 minus the concordance correlation of the batch.
     """
     if name not in ("", "mse", "ccc"):
         raise UsageError(f"unknown loss {name!r} for values (known: mse, ccc)")
@@ -90,51 +92,36 @@ def rmse(truth: Array, predictions: Array) -> PerTarget:
 
 
 def r2(truth: Array, predictions: Array) -> PerTarget:
-    """Share of the variance that is explained: 1 is perfect, 0 is the mean of these examples, less is worse.
-
-    References
-    ----------
-    scikit-learn's ``r2_score``.
-    """
+    """Share of the variance that is explained, as scikit-learn's ``r2_score``: 1 is perfect, 0 is the mean of these."""
     error = np.square(_errors(truth, predictions)).mean(axis=0)
-    return np.where(vary(truth), 1 - _divide(error, truth.var(axis=0, dtype=np.float64)), np.nan)
+    return np.where(vary(truth), 1 - ratio(error, truth.var(axis=0, dtype=np.float64)), np.nan)
 
 
 def pearson(truth: Array, predictions: Array) -> PerTarget:
     """Pearson's correlation; 0 where only the prediction is constant."""
     spread = truth.std(axis=0, dtype=np.float64) * predictions.std(axis=0, dtype=np.float64)
-    found = np.where(vary(predictions), _divide(_covariance(truth, predictions), spread), 0.0)
+    found = np.where(vary(predictions), ratio(_covariance(truth, predictions), spread), 0.0)
     return np.where(vary(truth), found, np.nan)
 
 
 def ccc(truth: Array, predictions: Array) -> PerTarget:
     """Concordance correlation: 1 only where predictions equal the truth, in place and in spread.
 
-    References
-    ----------
     Lin, "A concordance correlation coefficient to evaluate reproducibility", Biometrics 45 (1), 1989.
     """
     apart = np.square(truth.mean(axis=0, dtype=np.float64) - predictions.mean(axis=0, dtype=np.float64))
     spread = truth.var(axis=0, dtype=np.float64) + predictions.var(axis=0, dtype=np.float64) + apart
-    found = _divide(2 * _covariance(truth, predictions), spread)
-    return np.where(vary(truth), found, np.nan)
-
-
-def mean_r2(truth: Array, predictions: Array) -> float:
-    """The mean of `r2` over the targets that have one."""
-    return _mean(r2(truth, predictions))
+    return np.where(vary(truth), ratio(2 * _covariance(truth, predictions), spread), np.nan)
 
 
 def score_values(truth: Array, predictions: Array, _: object = None) -> dict[str, float]:
     """The headline metrics of predicted values, each the mean over the targets: ``CCC``, ``Pearson``, ``R2``, ``RMSE``.
 
-    Raises
-    ------
-    DataError
-        Shapes differ, a prediction is not a number, or no target varies.
+    Raises `DataError` if shapes differ, a prediction is not a number, or no target varies.
     """
     check_values(truth, predictions)
-    return {name: _mean(figures) for name, figures in value_rows(truth, predictions).items() if name in _HEADLINE}
+    rows = value_rows(truth, predictions)
+    return {name: mean_of_defined(rows[name]) for name in _HEADLINE}
 
 
 def value_rows(
@@ -152,24 +139,11 @@ def value_rows(
 
 
 def score_curves(truth: Array, predictions: Array, songs: Sequence[str]) -> dict[str, float]:
-    """How well the course of each song is followed, whatever its level.
+    """How well the course of each song is followed, whatever its level; (n, k) moments, those of a song in their order.
 
-    Parameters
-    ----------
-    truth, predictions : float arrays (n, k)
-        Moments, those of a song in their order.
-    songs : n names
-
-    Returns
-    -------
-    dict of float
-        ``Kendall`` and ``Kendall-sd``: mean and standard deviation over songs and targets of Kendall's tau-b;
-        ``constant-curves``: how many annotated curves never change, and have none. Where only the prediction is
-        constant tau is 0: it says nothing of the course.
-
-    References
-    ----------
-    Kendall, "The treatment of ties in ranking problems", Biometrika 33 (3), 1945.
+    ``Kendall`` and ``Kendall-sd`` are mean and standard deviation over songs and targets of Kendall's tau-b ("The
+    treatment of ties in ranking problems", Biometrika 33 (3), 1945), ``constant-curves`` is how many annotated curves
+    never change, and have none. Where only the prediction is constant tau is 0: it says nothing of the course.
     """
     taus = np.array(list(rank_correlations(truth, predictions, songs).values()))
     known = taus[np.isfinite(taus)]
@@ -179,9 +153,12 @@ def score_curves(truth: Array, predictions: Array, songs: Sequence[str]) -> dict
 
 def rank_correlations(truth: Array, predictions: Array, songs: Sequence[str]) -> dict[str, PerTarget]:
     """Kendall's tau-b of each song and target, (k,) by song, NaN where the truth never changes; see `score_curves`."""
+    import pandas as pd
+
+    rows_of: dict[str, npt.NDArray[np.intp]] = pd.Series(np.arange(len(songs))).groupby(np.asarray(songs)).indices
     return {
-        str(songs[rows[0]]): np.array([_tau(*pair) for pair in zip(truth[rows].T, predictions[rows].T, strict=True)])
-        for rows in rows_of(songs)
+        str(song): np.array([_tau(*pair) for pair in zip(truth[rows].T, predictions[rows].T, strict=True)])
+        for song, rows in rows_of.items()
     }
 
 
@@ -215,13 +192,6 @@ def check_values(truth: Array, predictions: Array) -> None:
         raise DataError(f"no target among {truth.shape[1]} varies in {len(truth)} examples")
 
 
-def rows_of(songs: Sequence[str]) -> list[npt.NDArray[np.intp]]:
-    """The rows of each song, in the order of their names: n names -> an int array for each song."""
-    _, numbers = np.unique(np.asarray(songs), return_inverse=True)
-    order = np.argsort(numbers, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
-
-
 def _errors(truth: Array, predictions: Array) -> PerTarget:
     return np.asarray(predictions, np.float64) - truth
 
@@ -229,14 +199,6 @@ def _errors(truth: Array, predictions: Array) -> PerTarget:
 def _covariance(truth: Array, predictions: Array) -> PerTarget:
     true, predicted = (np.asarray(table, np.float64) for table in (truth, predictions))
     return np.asarray(((true - true.mean(axis=0)) * (predicted - predicted.mean(axis=0))).mean(axis=0))
-
-
-def _divide(part: PerTarget, whole: PerTarget) -> PerTarget:
-    return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0))
-
-
-def _mean(figures: PerTarget) -> float:
-    return float(np.nanmean(figures)) if np.isfinite(figures).any() else float("nan")
 
 
 def place_values(targets: Sequence[str], scale: Scale, values: Array) -> Array | None:
@@ -250,20 +212,23 @@ def place_values(targets: Sequence[str], scale: Scale, values: Array) -> Array |
 
 def plot_scatter(evaluation: Evaluated) -> Picture:
     """Predicted against true values, a panel a target; where they are equal is a line."""
-    figure, panels = _make_panels(evaluation)
+    figure, panels = _panels_of(evaluation)
     for axes, row, true, predicted in panels:
-        low, high = _extremes(true, predicted)
+        low, high = float(min(true.min(), predicted.min())), float(max(true.max(), predicted.max()))
+        margin = 0.04 * (high - low) or 0.5
+        low, high = low - margin, high + margin
         axes.plot([low, high], [low, high], color=PRIOR, linewidth=2, label="where both are equal")
         _draw_points(axes, true, predicted)
         axes.set(xlim=(low, high), ylim=(low, high), xlabel="true", ylabel="predicted", aspect="equal")
-        axes.set_title(f"{shorten(row['value'])}: {_describe(row)}", fontsize=9, parse_math=False)
-    _add_legend(figure)
+        says = f"CCC {row['CCC']:.2f}, R² {row['R2']:.2f}" if row["CCC"] is not None else "it does not vary"
+        axes.set_title(f"{shorten(row['value'])}: {says}", fontsize=9, parse_math=False)
+    add_legend(figure)
     return figure
 
 
 def plot_residuals(evaluation: Evaluated) -> Picture:
     """Errors, predicted less true, against the truth, with their mean in groups of equal number; a panel a target."""
-    figure, panels = _make_panels(evaluation)
+    figure, panels = _panels_of(evaluation)
     for axes, row, true, predicted in panels:
         errors = predicted - true
         _draw_points(axes, true, errors)
@@ -274,7 +239,7 @@ def plot_residuals(evaluation: Evaluated) -> Picture:
         most = 1.05 * max(float(np.abs(errors).max()), 1e-6)
         axes.set(ylim=(-most, most), xlabel="true", ylabel="predicted - true")
         axes.set_title(f"{shorten(row['value'])}: RMSE {row['RMSE']:.3f}", fontsize=9, parse_math=False)
-    _add_legend(figure)
+    add_legend(figure)
     return figure
 
 
@@ -294,19 +259,10 @@ def choose_songs(evaluation: Evaluated, count: int = MOST_SONGS) -> tuple[str, .
 
 
 def plot_courses(evaluation: Evaluated, songs: Sequence[str] = ()) -> Picture:
-    """The truth and the prediction over time, a row a song and a column a target.
+    """The truth and the prediction over time of the given songs, or of those of `choose_songs`.
 
-    Parameters
-    ----------
-    evaluation : Evaluation
-        Of a dynamic task.
-    songs : sequence of str
-        Keys of tracks; those of `choose_songs` if there are none.
-
-    Raises
-    ------
-    UsageError
-        The task is no dynamic one, no song's curve changes, or a song is not there.
+    A row a song and a column a target. Raises `UsageError` if the task is no dynamic one, no song's curve changes, or a
+    song is not there.
     """
     chosen = tuple(songs) or choose_songs(evaluation)
     if evaluation.times_s is None or not chosen:
@@ -333,14 +289,14 @@ def plot_courses(evaluation: Evaluated, songs: Sequence[str] = ()) -> Picture:
             axes.spines[["top", "right"]].set_visible(False)
     for axes, row in zip(grid[-1], evaluation.per_target, strict=True):
         axes.set_xlabel(f"seconds  ({shorten(row['value'])})", fontsize=9, parse_math=False)
-    _add_legend(figure)
+    add_legend(figure)
     return figure
 
 
 def plot_taus(evaluation: Evaluated) -> Picture:
     """How many songs are followed how well: a histogram of Kendall's tau, a panel a target."""
     taus = np.array(list(rank_correlations(evaluation.truth, evaluation.predictions, evaluation.songs).values()))
-    figure, panels = _make_panels(evaluation, 2.0)
+    figure, panels = _panels_of(evaluation, 2.0)
     for (axes, row, _, _), own in zip(panels, taus.T, strict=True):
         known = own[np.isfinite(own)]
         axes.hist(known, TAU_BINS, color=DECIDED)
@@ -350,48 +306,21 @@ def plot_taus(evaluation: Evaluated) -> Picture:
         axes.set(xlim=(-1, 1), xlabel="Kendall's tau of a song", ylabel="songs")
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set_title(shorten(row["value"]), fontsize=9, parse_math=False)
-    _add_legend(figure)
+    add_legend(figure)
     return figure
 
 
-def _make_panels(
+def _panels_of(
     evaluation: Evaluated, height: float = PANEL_HEIGHT
 ) -> tuple[Picture, list[tuple[Any, Any, Array, Array]]]:
     """A picture, and for each target its axes, its row, and its true and predicted values."""
-    count = len(evaluation.per_target)
-    across = min(count, ACROSS)
-    down = -(-count // across)
-    figure = make_picture(WIDTH if across > 1 else 3.6, 0.5 + height * down)
-    grid = figure.subplots(down, across, squeeze=False).ravel()
-    for axes in grid[count:]:
-        axes.remove()
-    for axes in grid[:count]:
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure, list(
-        zip(grid[:count], evaluation.per_target, evaluation.truth.T, evaluation.predictions.T, strict=True)
-    )
+    figure, panels = make_panels(len(evaluation.per_target), height)
+    return figure, list(zip(panels, evaluation.per_target, evaluation.truth.T, evaluation.predictions.T, strict=True))
 
 
 def _draw_points(axes: Any, across: Array, up: Array) -> None:
     alpha = float(np.clip(0.8 * np.sqrt(SOLID_POINTS / len(across)), 0.06, 0.8))
     axes.plot(across, up, "o", color=DECIDED, markersize=3.5, alpha=alpha, markeredgewidth=0)
-
-
-def _add_legend(figure: Picture) -> None:
-    """One legend for all panels."""
-    pairs = [axes.get_legend_handles_labels() for axes in figure.axes]
-    by_label = {label: handle for pair in pairs for handle, label in zip(*pair, strict=True)}
-    figure.legend(by_label.values(), by_label.keys(), loc="outside upper left", ncols=3, frameon=False, fontsize=9)
-
-
-def _extremes(*values: Array) -> tuple[float, float]:
-    low, high = float(np.min(values)), float(np.max(values))
-    margin = 0.04 * (high - low) or 0.5
-    return low - margin, high + margin
-
-
-def _describe(row: Any) -> str:
-    return f"CCC {row['CCC']:.2f}, R² {row['R2']:.2f}" if row["CCC"] is not None else "it does not vary"
 
 
 def show(evaluation: Evaluated) -> Iterator[Section]:
@@ -512,7 +441,7 @@ KIND = Kind(
     to_truth=lambda targets: targets,
     is_defined=vary,
     monitor="R2",  # what the squared error aims at; concordance would prefer what spreads more than it knows
-    watch=mean_r2,
+    watch=lambda truth, predictions: mean_of_defined(r2(truth, predictions)),
     smooth=smooth_values,
     start=lambda targets: np.asarray(targets.mean(axis=0), np.float32),
     calibrate=keep_to_scale,

@@ -32,39 +32,20 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Alteration:
-    """What is done to one copy; of the sound, what is None or 0 stays as it was.
+    """What is done to one copy; of the sound, what is None or 0 stays as it was."""
 
-    Attributes
-    ----------
-    snr_db : float or None
-        White noise, that much below the sound; of each minute by itself.
-    shift_s : float
-        Seconds that are left out at the start, at most half of what there is in the first minute.
-    gain_db : float
-    pitch_semitones : float
-        Up or down, at the same tempo.
-    """
-
-    snr_db: float | None = None
-    shift_s: float = 0.0
+    snr_db: float | None = None  #: white noise, that much below the sound; of each minute by itself
+    shift_s: float = 0.0  #: seconds that are left out at the start, at most half of what there is in the first minute
     gain_db: float = 0.0
-    pitch_semitones: float = 0.0
+    pitch_semitones: float = 0.0  #: up or down, at the same tempo
 
 
 @dataclass(frozen=True)
 class WaveAugmentation:
-    """What copies are made, each altered in its own way: the range that each number of an `Alteration` is drawn from.
+    """What copies are made, each altered in its own way: the range each number of an `Alteration` is drawn from."""
 
-    Attributes
-    ----------
-    copies : int
-        Of each track.
-    snr_db, shift_s, gain_db, pitch_semitones : (float, float) or None
-        Least and greatest; None leaves the sound alone.
-    seed : int
-    """
-
-    copies: int = 1
+    copies: int = 1  #: of each track
+    #: least and greatest; None leaves the sound alone
     snr_db: Range | None = (15.0, 40.0)
     shift_s: Range | None = (0.0, 5.0)
     gain_db: Range | None = (-9.0, 3.0)
@@ -107,18 +88,8 @@ class WaveAugmentation:
 def alter(waves: Iterable[Wave], alteration: Alteration, rng: np.random.Generator) -> Iterator[Wave]:
     """Alter a track, stretch by stretch; the pitch first, noise last, so that the noise is as far below as is said.
 
-    Parameters
-    ----------
-    waves : float32 arrays (samples,)
-        Consecutive stretches at 16 kHz, range [-1, 1]; a minute each, whatever is to follow.
-    alteration : Alteration
-    rng : Generator
-        The noise is drawn from it.
-
-    Yields
-    ------
-    float32 array (samples,)
-        Range [-1, 1]: what gain makes louder than full scale is clipped.
+    The stretches, float32 (samples,) at 16 kHz in [-1, 1], are a minute each, whatever is to follow. What gain makes
+    louder than full scale is clipped.
     """
     for number, wave in enumerate(waves):
         altered = start_later(wave, alteration.shift_s) if number == 0 else wave
@@ -149,22 +120,9 @@ def add_noise(wave: Wave, snr_db: float, rng: np.random.Generator) -> Wave:
 def shift_pitch(wave: Wave, semitones: float) -> Wave:
     """Move the pitch of a wave at the same tempo and length, by ffmpeg: faster sound, slowed down again.
 
-    Parameters
-    ----------
-    wave : float32 array (samples,)
-        At 16 kHz.
-    semitones : float
-        From -12 to 12. Upwards, the highest octaves go beyond 8 kHz and are lost; downwards, the top stays empty.
-
-    Returns
-    -------
-    float32 array (samples,)
-        Sounds lie where they were but for some 20 ms: ffmpeg looks for places where the wave fits itself (WSOLA).
-
-    Raises
-    ------
-    AudioError
-        ffmpeg failed.
+    Sounds of the wave, float32 (samples,) at 16 kHz, lie where they were but for some 20 ms: ffmpeg looks for places
+    where the wave fits itself (WSOLA). Upwards, the highest octaves go beyond 8 kHz and are lost; downwards, the top
+    stays empty. Raises `AudioError` if ffmpeg fails.
 
     References
     ----------
@@ -227,22 +185,13 @@ def list_copies(files: Mapping[str, T], keys: Iterable[str], augmentation: WaveA
 
 
 def training_keys(dataset: Dataset) -> list[str]:
-    """The keys of the tracks that copies may be made of: those of the training part.
-
-    Raises: as `check_whole`.
-    """
+    """The keys of the tracks that copies may be made of, those of the training part; raises as `check_whole` does."""
     check_whole(dataset)
     return [dataset.tracks[row].key for row in dataset.rows(dataset.train)]
 
 
 def check_whole(dataset: Dataset) -> None:
-    """Refuse data that know moments of their tracks: in a copy, these are elsewhere.
-
-    Raises
-    ------
-    UsageError
-        They do.
-    """
+    """`UsageError` for data that know moments of their tracks: in a copy, these are elsewhere."""
     if dataset.curves is not None:
         raise UsageError(
             f"task {dataset.task.name!r} has labels for moments, which a copy that starts later does not have where "
@@ -258,13 +207,7 @@ def mark_embedder(embedder: Embedder, augmentation: WaveAugmentation) -> Embedde
 
 
 def plain_spec(spec: EmbedderSpec) -> EmbedderSpec:
-    """The spec of the tracks that copies of this spec belong to.
-
-    Raises
-    ------
-    UsageError
-        It is not the spec of copies.
-    """
+    """The spec of the tracks that copies of this spec belong to; `UsageError` if it is not the spec of copies."""
     usual, marked, _ = spec.variant.partition(AUGMENTED)
     if not marked:
         raise UsageError(f"these are not copies but embeddings of {spec}; `jamendo-mood extract --augment` makes some")
@@ -274,20 +217,8 @@ def plain_spec(spec: EmbedderSpec) -> EmbedderSpec:
 def add_copies(train: Examples, spec: EmbedderSpec, copies: Copies) -> Examples:
     """The training part, and after it the copies of its tracks; each goes by the name and artist of its track.
 
-    Parameters
-    ----------
-    train : Examples
-        Of whole tracks.
-    spec : EmbedderSpec
-        What its embeddings were made with.
-    copies : store of copies
-
-    Raises
-    ------
-    UsageError
-        The store holds no copies, copies of other embeddings, or none of these tracks.
-    DataError
-        An embedding holds NaN or infinity.
+    `spec` is what the tracks are embedded by. Raises `UsageError` if the store holds no copies, copies of other
+    embeddings, or none of these tracks; `DataError` if an embedding holds NaN or infinity.
     """
     if not spec.accepts(plain_spec(copies.spec)):
         raise UsageError(f"the tracks are embedded by {spec}, their copies by {copies.spec}")
@@ -319,55 +250,30 @@ Batch = tuple[tuple[Array, Array], Array]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to examples before a head learns from them.
+    """What is done to examples before a head learns from them."""
 
-    Attributes
-    ----------
-    crop : int
-        Rows taken of a track, each drawn at random from one of as many stretches of equal length.
-    mixup : float
-        Examples are mixed in pairs, inputs and targets alike, with a share drawn from Beta(mixup, mixup); 0 mixes none.
-        [Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018]
-    frame_dropout : float
-        Share of rows that are masked, in [0, 1); one row of a track always stays.
-    smoothing : float
-        Targets 0 and 1 of tags become s / 2 and 1 - s / 2, s in [0, 1); of k classes, s / k and 1 - s + s / k. It is
-        done before batches are drawn, see `tasks.kind.Kind.smooth`.
-    """
-
-    crop: int = 5
+    crop: int = 5  #: rows taken of a track, each drawn at random from one of as many stretches of equal length
+    #: examples are mixed in pairs, inputs and targets alike, with a share drawn from Beta(mixup, mixup); 0 mixes none
+    #: (Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018)
     mixup: float = 1.0
-    frame_dropout: float = 0.0
+    frame_dropout: float = 0.0  #: share of rows that are masked, in [0, 1); one row of a track always stays
+    #: targets 0 and 1 of tags become s / 2 and 1 - s / 2, s in [0, 1); of k classes, s / k and 1 - s + s / k. It is
+    #: done before batches are drawn, see `tasks.kind.Kind.smooth`.
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if (
-            self.crop < 1
-            or not 0 <= self.mixup < np.inf
-            or not 0 <= self.frame_dropout < 1
-            or not 0 <= self.smoothing < 1
-        ):
+        shares = (self.frame_dropout, self.smoothing)
+        if self.crop < 1 or not 0 <= self.mixup < np.inf or not all(0 <= share < 1 for share in shares):
             raise UsageError("crop must be from 1 up, mixup from 0 up, frame dropout and smoothing in [0, 1)")
 
 
 def draw_batches(
     tracks: Sequence[Array], Y: Array, size: int, augment: Augmentation, rng: np.random.Generator
 ) -> Iterator[Batch]:
-    """Yield batches for ever; every so many are a pass over all tracks in a new order.
+    """Yield batches ((rows, mask), targets) for ever; every so many are a pass over all tracks in a new order.
 
-    Parameters
-    ----------
-    tracks : n float32 arrays (rows, width)
-    Y : float32 array (n, targets)
-    size : int
-        Examples a batch; the last of a pass may be smaller.
-    augment : Augmentation
-    rng : Generator
-
-    Yields
-    ------
-    (rows, mask), targets
-        float32 (b, r, width), (b, r) and (b, targets), with r the crop, or the longest track if that is shorter.
+    From n float32 arrays (rows, width) and (n, targets) to float32 (b, r, width), (b, r) and (b, targets): b is `size`,
+    in the last of a pass it may be less, and r the crop, or the longest track if that is shorter.
     """
     count = min(augment.crop, max(map(len, tracks)))
     while True:

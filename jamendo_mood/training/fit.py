@@ -18,7 +18,7 @@ from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import Task
 from jamendo_mood.training.augmentation import Augmentation, draw_batches
 from jamendo_mood.training.data import POOLINGS, Examples, thin
-from jamendo_mood.training.heads import SCORES, STANDARDISE, HeadConfig, build_head, run_heads
+from jamendo_mood.training.heads import SCORES, STANDARDISE, HeadConfig, build_head, call_head, load_head, run_heads
 from jamendo_mood.training.model import Tagger, Weights
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.process import import_quietly
@@ -203,7 +203,9 @@ def fit(
     columns = np.array([train.targets.index(target) for target in task.targets])
     rows = [POOLINGS[config.head.pooling](frames) for frames in validation.frames]
     trained = [_train_member(train, watched, task, config, member, on_epoch) for member in range(config.ensemble)]
-    raw = run_heads([head for head, _ in trained], rows)[:, columns]
+    dim, targets, activation = train.frames[0].shape[-1], len(train.targets), rules.activation
+    heads = [load_head(config.head, dim, targets, activation, weights) for weights, _ in trained]
+    raw = run_heads(heads, rows)[:, columns]
     calibration = rules.calibrate(truth, raw, task.scale)
     scores = rules.calibrated(raw, calibration)
     thresholds = rules.choose_thresholds(truth, scores)
@@ -214,7 +216,7 @@ def fit(
         task=task,
         spec=spec,
         head=config.head,
-        weights=tuple(_cut(head, columns) for head, _ in trained),
+        weights=tuple(_cut(weights, columns) for weights, _ in trained),
         calibration=calibration,
         thresholds=thresholds,
         grades=rules.grade(truth, scores),
@@ -262,14 +264,9 @@ def _warn_of_the_test(train: Examples, validation: Examples) -> None:
 
 
 def _train_member(
-    train: Examples,
-    watched: Examples,
-    task: Task,
-    config: TrainConfig,
-    member: int,
-    on_epoch: Callable[[Epoch], None],
-) -> tuple[Any, int]:
-    """Train one head of the ensemble; the head with its best epoch's weights, and that epoch."""
+    train: Examples, watched: Examples, task: Task, config: TrainConfig, member: int, on_epoch: Callable[[Epoch], None]
+) -> tuple[Weights, int]:
+    """Train one head of the ensemble; the weights of its best epoch, and that epoch."""
     seed = config.seed + member
     rng = np.random.default_rng(seed)
     rows = [POOLINGS[config.head.pooling](frames) for frames in train.frames]
@@ -298,9 +295,9 @@ def _train_member(
         verbose=0,
     )
     *weights, kernel, bias = watcher.weights  # the last layer's last, which alone knows the units
-    head.set_weights([*weights, kernel * spread, bias * spread + middle])
-    head.get_layer(STANDARDISE).finalize_state()
-    return head, watcher.best_epoch
+    return (*weights, np.asarray(kernel * spread, np.float32), np.asarray(bias * spread + middle, np.float32)), (
+        watcher.best_epoch
+    )
 
 
 @contextlib.contextmanager
@@ -325,18 +322,15 @@ def _optimizer(config: TrainConfig, steps: int) -> Any:
     total = steps * config.epochs
     warm_up = max(1, round(total * WARM_UP))
     rate = keras.optimizers.schedules.CosineDecay(
-        config.learning_rate / 100,
-        max(1, total - warm_up),
-        warmup_target=config.learning_rate,
-        warmup_steps=warm_up,
+        config.learning_rate / 100, max(1, total - warm_up), warmup_target=config.learning_rate, warmup_steps=warm_up
     )
     averaging = {"use_ema": True, "ema_momentum": config.average} if config.average else {}
     return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **averaging)
 
 
-def _cut(head: Any, columns: npt.NDArray[np.intp]) -> Weights:
+def _cut(arrays: Weights, columns: npt.NDArray[np.intp]) -> Weights:
     """The weights of the head that scores these of its targets alone; the last two are its last layer's."""
-    *weights, kernel, bias = (np.asarray(array) for array in head.get_weights())
+    *weights, kernel, bias = arrays
     return (*weights, np.ascontiguousarray(kernel[:, columns]), bias[columns])
 
 
@@ -361,7 +355,8 @@ def _make_watcher(
             as_trained = self.model.get_weights()
             if self.model.optimizer.use_ema:  # evaluate and keep the averaged weights, train on with the others
                 self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-            scores = (run_heads([self.model], heard) * units[1] + units[0])[:, columns]
+            score = call_head(config.head, self.model, task.rules.activation)
+            scores = (run_heads([score], heard) * units[1] + units[0])[:, columns]
             if not np.isfinite(scores).all():
                 raise DataError(f"training went astray in epoch {epoch + 1}: try a lower learning rate")
             figure = task.rules.watch(task.rules.to_truth(watched.Y), scores)

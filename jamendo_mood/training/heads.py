@@ -20,46 +20,31 @@ from jamendo_mood.training import data
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.process import import_quietly
 
-STANDARDISE, SCORES = "standardise", "scores"
-"""Names of a head's first and last layer."""
+STANDARDISE, SCORES = "standardise", "scores"  #: names of a head's first and last layer
 
 CONV_ROWS = 5
 BATCH_ROWS = 16_384  # scored at once: some 40 MB a layer
 BATCH_NUMBERS = 1 << 24  # the same for rows as wide as patches: 64 MB
 
 Array = npt.NDArray[np.float32]
+HeadCall = Callable[[Sequence[Array]], Array]
+"""Rows (n, rows, width) and their mask (n, rows) to scores (n, targets)."""
 
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """What a head is built from.
+    """What a head is built from."""
 
-    Attributes
-    ----------
-    name : str
-        A key of `HEADS`.
-    pooling : str
-        What it sees of a track, a key of `train.POOLINGS`: ``frames``, ``mean`` or ``mean+std``.
-    hidden : int
-        Units of a hidden layer, where there are any; channels of the last one of ``cnn``.
-    layers : int
-        Hidden layers.
-    dropout : float
-        Share of hidden units dropped in training, in [0, 1).
-    l2 : float
-        Penalty on the squared weights that lead to one target: a linear head is then one logistic regression per tag
-        with ``C = 1 / (2 * l2)``, whatever the number of tags and of examples.
-    clip : float
-        Standardised inputs are kept within so many standard deviations; 0 leaves them as they are. For features with
-        long tails, such as openSMILE's.
-    """
-
-    name: str = "attention"
-    pooling: str = "frames"
-    hidden: int = 600
-    layers: int = 3
-    dropout: float = 0.2
+    name: str = "attention"  #: a key of `HEADS`
+    pooling: str = "frames"  #: what it sees of a track, a key of `train.POOLINGS`: ``frames``, ``mean`` or ``mean+std``
+    hidden: int = 600  #: units of a hidden layer, where there are any; channels of the last one of ``cnn``
+    layers: int = 3  #: hidden layers
+    dropout: float = 0.2  #: share of hidden units dropped in training, in [0, 1)
+    #: penalty on the squared weights that lead to one target: a linear head is then one logistic regression per tag
+    #: with ``C = 1 / (2 * l2)``, whatever the number of tags and of examples
     l2: float = 0.0
+    #: standardised inputs are kept within so many standard deviations; 0 leaves them as they are. For features with
+    #: long tails, such as openSMILE's.
     clip: float = 0.0
 
     def __post_init__(self) -> None:
@@ -74,21 +59,11 @@ class HeadConfig:
 
 
 def build_head(config: HeadConfig, dim: int, targets: int, activation: str, examples: int = 1) -> Any:
-    """Build an untrained head, a Keras model.
+    """Build an untrained head for frames of `dim` numbers, a Keras model.
 
     It maps rows (n, rows, width) and their mask (n, rows) to scores (n, targets). Its first layer standardises the
-    rows and is to be adapted to the training part.
-
-    Parameters
-    ----------
-    config : HeadConfig
-    dim : int
-        Numbers a frame.
-    targets : int
-    activation : str
-        Keras' name for what turns the last layer's sums into scores.
-    examples : int
-        How many it is to be trained on, which the penalty goes by.
+    rows and is to be adapted to the training part. `activation` is Keras' name for what turns the last layer's sums
+    into scores, `examples` how many it is to be trained on, which the penalty goes by.
     """
     keras = import_quietly("keras")
 
@@ -107,7 +82,7 @@ def build_head(config: HeadConfig, dim: int, targets: int, activation: str, exam
     return keras.Model([rows, mask], found)
 
 
-def run_heads(heads: Sequence[Any], tracks: Sequence[Array]) -> Array:
+def run_heads(heads: Sequence[HeadCall], tracks: Sequence[Array]) -> Array:
     """Mean scores of several heads: n float32 arrays (rows, width) -> (n, targets).
 
     Tracks of about the same length are scored together, so that there is little padding.
@@ -121,8 +96,7 @@ def run_heads(heads: Sequence[Any], tracks: Sequence[Array]) -> Array:
         fit = np.flatnonzero(lengths[order[start:]] * np.arange(1, len(order) - start + 1) <= most)
         stop = start + (int(fit[-1]) + 1 if len(fit) else 1)
         padded = data.pad([tracks[row] for row in order[start:stop]])
-        # Called as it is: Keras' predict would build a graph for each new length.
-        scores.append(np.mean([np.asarray(head(padded, training=False)) for head in heads], axis=0))
+        scores.append(np.mean([head(padded) for head in heads], axis=0))
         start = stop
     unsorted = np.concatenate(scores)
     result = np.empty_like(unsorted, np.float32)
@@ -159,8 +133,6 @@ def _add_mlp(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
 def _add_attention(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
     """Hidden layers on each row, and gates that weigh each feature of each row before the mean is taken.
 
-    References
-    ----------
     Kong et al., "Weakly Labelled AudioSet Tagging with Attention Neural Networks", TASLP 2019: the feature-level
     attention model.
     """
@@ -185,8 +157,6 @@ def _add_conv1d(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
 def _add_gru(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
     """Gated recurrent units in both directions; scores of where each ends. The order of the rows counts.
 
-    References
-    ----------
     Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", EMNLP 2014.
     """
     keras = import_quietly("keras")
@@ -205,60 +175,116 @@ def _add_cnn(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
     return scores(import_quietly("keras").layers.Dropout(config.dropout)(_mean(features, weights)))
 
 
+Shape = tuple[int, ...]
+
+
 class Head(NamedTuple):
-    """A head: what stands between the standardised rows and the scores, and how large it is.
+    """A head: what stands between the standardised rows and the scores, and how large it is."""
 
-    Attributes
-    ----------
-    build : callable (config, rows, weights, scores) -> Keras tensor (n, targets)
-        `rows` are the standardised rows (n, rows, width), `weights` (n, rows, 1) are 0 where a row is padding, `scores`
-        is the last layer, to be called once.
-    size : callable (config, width) -> (int, int), or None
-        How many numbers its hidden layers have for rows of this width, and how many numbers the last layer sees: told
-        before it is built, since building takes their memory, whoever asked for it. None: a tagger's word is taken.
-    """
-
+    #: (config, rows, weights, scores) -> Keras tensor (n, targets): `rows` are the standardised rows (n, rows, width),
+    #: `weights` (n, rows, 1) are 0 where a row is padding, `scores` is the last layer, to be called once
     build: Callable[[HeadConfig, Any, Any, Any], Any]
-    size: Callable[[HeadConfig, int], tuple[int, int]] | None = None
+    #: (config, width) -> the shapes of its hidden layers' arrays for rows of this width, in Keras' order, and how many
+    #: numbers the last layer sees: told before it is built, since building takes their memory, whoever asked for it.
+    #: None: a tagger's word is taken.
+    shapes: Callable[[HeadConfig, int], tuple[list[Shape], int]] | None = None
+    #: the same as `build`, by NumPy: (config, the hidden layers' arrays, rows, weights, scores) -> (n, targets). None:
+    #: it is left to Keras.
+    compute: Callable[[HeadConfig, Sequence[Array], Array, Array, Callable[[Array], Array]], Array] | None = None
 
 
-def _layer(inputs: int, hidden: int) -> int:
-    """The numbers of a hidden layer: kernel, bias, scale and offset."""
-    return inputs * hidden + 3 * hidden
+def _hidden(inputs: int, config: HeadConfig) -> list[Shape]:
+    """Of hidden layers one after the other: kernel, bias, and the scale and offset of their normalisation."""
+    widths = [inputs, *[config.hidden] * config.layers]
+    layers = [[(own, hidden), (hidden,), (hidden,), (hidden,)] for own, hidden in itertools.pairwise(widths)]
+    return list(itertools.chain.from_iterable(layers))
 
 
-def _count_gru(config: HeadConfig, width: int) -> tuple[int, int]:
-    hidden, more = config.hidden, config.layers - 1
-    return 6 * hidden * (width + hidden + 2 + more * (3 * hidden + 2)), 2 * hidden
+def _shape_attention(config: HeadConfig, width: int) -> tuple[list[Shape], int]:
+    gates: list[Shape] = [(config.hidden, config.hidden), *[(config.hidden,)] * 3]
+    return [*_hidden(width, config), *gates], config.hidden
 
 
-def _count_cnn(config: HeadConfig, _: int) -> tuple[int, int]:
-    """3 x 3 kernels, biases, and four numbers of normalisation a channel."""
+def _shape_conv1d(config: HeadConfig, width: int) -> tuple[list[Shape], int]:
+    return [(CONV_ROWS, *shape) if len(shape) == 2 else shape for shape in _hidden(width, config)], config.hidden
+
+
+def _shape_gru(config: HeadConfig, width: int) -> tuple[list[Shape], int]:
+    units = 3 * config.hidden  # of each direction: two gates and the candidate
+    widths = [width, *[2 * config.hidden] * (config.layers - 1)]
+    both = [[(own, units), (config.hidden, units), (2, units)] * 2 for own in widths]
+    return list(itertools.chain.from_iterable(both)), 2 * config.hidden
+
+
+def _shape_cnn(config: HeadConfig, _: int) -> tuple[list[Shape], int]:
+    """3 x 3 kernels, biases, and four arrays of normalisation."""
     widths = [
         data.width_of(config.pooling, 1),
         *(_width(config.hidden, left) for left in reversed(range(config.layers))),
     ]
-    return sum(9 * inputs * outputs + 5 * outputs for inputs, outputs in itertools.pairwise(widths)), config.hidden
+    blocks = [[(3, 3, own, made), *[(made,)] * 5] for own, made in itertools.pairwise(widths)]
+    return list(itertools.chain.from_iterable(blocks)), config.hidden
+
+
+def _compute_linear(
+    _: HeadConfig, __: Sequence[Array], x: Array, weights: Array, scores: Callable[[Array], Array]
+) -> Array:
+    return _average(scores(x), weights)
+
+
+def _compute_mlp(
+    _: HeadConfig, arrays: Sequence[Array], x: Array, weights: Array, scores: Callable[[Array], Array]
+) -> Array:
+    return scores(_average(_compute_hidden(arrays, x), weights))
+
+
+def _compute_attention(
+    _: HeadConfig, arrays: Sequence[Array], x: Array, weights: Array, scores: Callable[[Array], Array]
+) -> Array:
+    *hidden, kernel, bias, scale, offset = arrays
+    x = _compute_hidden(hidden, x)
+    gates = _sigmoid(x @ kernel + bias)
+    return scores(np.maximum(_normalise(_average(x, gates * weights), scale, offset), 0))
+
+
+def _compute_hidden(arrays: Sequence[Array], x: Array) -> Array:
+    for kernel, bias, scale, offset in zip(*[iter(arrays)] * 4, strict=True):
+        x = np.maximum(_normalise(x @ kernel + bias, scale, offset), 0)
+    return x
+
+
+def _normalise(x: Array, scale: Array, offset: Array) -> Array:
+    """Keras' LayerNormalization."""
+    x = x - x.mean(axis=-1, keepdims=True)
+    deviation = np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(1e-3))
+    return np.asarray(x / deviation * scale + offset)
+
+
+def _sigmoid(x: Array) -> Array:
+    """Log-odds to probabilities."""
+    from scipy.special import expit  # takes half a second to import
+
+    return np.asarray(expit(x))
+
+
+def _softmax(x: Array) -> Array:
+    """Probabilities over the last axis."""
+    powers = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def _average(x: Array, weights: Array) -> Array:
+    """`_mean` by NumPy."""
+    return np.asarray((weights * x).sum(axis=1) / np.maximum(weights.sum(axis=1), np.float32(1e-6)))
 
 
 HEADS: dict[str, Head] = {
-    "linear": Head(_add_linear, lambda _, width: (0, width)),
-    "mlp": Head(
-        _add_mlp,
-        lambda c, width: (_layer(width, c.hidden) + (c.layers - 1) * _layer(c.hidden, c.hidden), c.hidden),
-    ),
-    "attention": Head(
-        _add_attention, lambda c, width: (_layer(width, c.hidden) + c.layers * _layer(c.hidden, c.hidden), c.hidden)
-    ),
-    "conv1d": Head(
-        _add_conv1d,
-        lambda c, width: (
-            _layer(CONV_ROWS * width, c.hidden) + (c.layers - 1) * _layer(CONV_ROWS * c.hidden, c.hidden),
-            c.hidden,
-        ),
-    ),
-    "gru": Head(_add_gru, _count_gru),
-    "cnn": Head(_add_cnn, _count_cnn),
+    "linear": Head(_add_linear, lambda _, width: ([], width), _compute_linear),
+    "mlp": Head(_add_mlp, lambda config, width: (_hidden(width, config), config.hidden), _compute_mlp),
+    "attention": Head(_add_attention, _shape_attention, _compute_attention),
+    "conv1d": Head(_add_conv1d, _shape_conv1d),
+    "gru": Head(_add_gru, _shape_gru),
+    "cnn": Head(_add_cnn, _shape_cnn),
 }
 
 
@@ -282,21 +308,57 @@ def register_head(name: str, build: Callable[[HeadConfig, Any, Any, Any], Any]) 
     HEADS[name] = Head(build)
 
 
-def count_weights(config: HeadConfig, dim: int, targets: int) -> int | None:
-    """How many numbers a head has; None where it does not say before it is built.
-
-    Parameters
-    ----------
-    config : HeadConfig
-    dim, targets : int
-        As for `build_head`.
-    """
-    size = HEADS[config.name].size
-    if size is None:
+def list_shapes(config: HeadConfig, dim: int, targets: int) -> list[Shape] | None:
+    """The shapes of a head's arrays, in Keras' order; None where it does not say before it is built."""
+    shapes = HEADS[config.name].shapes
+    if shapes is None:
         return None
     width = data.width_of(config.pooling, 1) * dim
-    hidden, seen = size(config, width)
-    return 2 * width + 1 + hidden + (seen + 1) * targets
+    hidden, seen = shapes(config, width)
+    return [(width,), (width,), (), *hidden, (seen, targets), (targets,)]
+
+
+def load_head(config: HeadConfig, dim: int, targets: int, activation: str, arrays: Sequence[Array]) -> HeadCall:
+    """A trained head, ready to score: by NumPy where that is as good, and then TensorFlow is not imported.
+
+    `arrays` are its weights, in Keras' order, the rest as for `build_head`. Raises `ValueError` if they are not of this
+    head.
+    """
+    shapes = list_shapes(config, dim, targets)
+    found = [array.shape for array in arrays]
+    if shapes is not None and sorted(found) != sorted(shapes):  # Keras has its own order for some
+        raise ValueError(f"arrays of the shapes {found} instead of {shapes}")
+    if HEADS[config.name].compute is not None:
+        return _by_numpy(config, activation, arrays)
+    head = build_head(config, dim, targets, activation)
+    head.set_weights(list(arrays))
+    head.get_layer(STANDARDISE).finalize_state()  # it computes with copies of its weights
+    return call_head(config, head, activation)
+
+
+def call_head(config: HeadConfig, head: Any, activation: str) -> HeadCall:
+    """What `build_head` built, as its weights are now, ready to score."""
+    if HEADS[config.name].compute is not None:
+        return _by_numpy(config, activation, head.get_weights())
+    # Called as it is: Keras' predict would build a graph for each new length.
+    return lambda batch: np.asarray(head(batch, training=False))
+
+
+def _by_numpy(config: HeadConfig, activation: str, arrays: Sequence[Array]) -> HeadCall:
+    compute = HEADS[config.name].compute
+    assert compute is not None
+    mean, variance, _, *hidden, kernel, bias = arrays
+    deviation = np.maximum(np.sqrt(variance), np.float32(1e-7))
+    activations: dict[str, Callable[[Array], Array]]
+    activations = {"sigmoid": _sigmoid, "softmax": _softmax, "linear": lambda sums: sums}
+    decide = activations[activation]
+
+    def score(batch: Sequence[Array]) -> Array:
+        x = (batch[0] - mean) / deviation
+        x = np.clip(x, -config.clip, config.clip) if config.clip else x
+        return compute(config, hidden, x, batch[1][..., np.newaxis], lambda seen: decide(seen @ kernel + bias))
+
+    return score
 
 
 ROWS_AT_ONCE = 256  # when scoring: the first block's pictures take 100 MB
@@ -307,19 +369,9 @@ def convolve(rows: Any, stacks: int, channels: int, blocks: int) -> Any:
     """Features of each row, which is one patch: (n, rows, stacks * 96 * bands) -> (n, rows, channels).
 
     Each block is a 3 x 3 convolution, normalised over the batch, and halves the picture; the last has `channels`
-    channels, each before it half as many. What is left of the picture is averaged.
-
-    Parameters
-    ----------
-    rows : Keras tensor
-    stacks : int
-        Pictures a row, one after the other: 2 where rows are a mean and a standard deviation.
-    channels, blocks : int
-
-    Raises
-    ------
-    UsageError
-        The rows are not patches of 96 frames.
+    channels, each before it half as many. What is left of the picture is averaged. A row has `stacks` pictures, one
+    after the other: 2 if it is a mean and a standard deviation. Raises `UsageError` if rows are not patches of 96
+    frames.
     """
     width = rows.shape[-1]
     if width % (stacks * PATCH_FRAMES):

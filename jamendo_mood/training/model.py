@@ -6,12 +6,12 @@ import functools
 import hashlib
 import io
 import json
+import math
 import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import KINDS, Task
 from jamendo_mood.tasks.kind import GRADES, CardWords
 from jamendo_mood.training.data import POOLINGS, centred_windows, context_of, windows
-from jamendo_mood.training.heads import STANDARDISE, HeadConfig, build_head, count_weights, run_heads
+from jamendo_mood.training.heads import HeadCall, HeadConfig, list_shapes, load_head, run_heads
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, UsageError, WeightsError
 from jamendo_mood.util.files import disk_errors, is_draft, locked_folder, remove_drafts, write_atomically
@@ -32,8 +32,7 @@ from jamendo_mood.util.plaintext import markdown
 
 FORMAT = 2
 TAGGER_NAME, CARD_NAME = "tagger.json", "README.md"
-OLD_WEIGHTS_NAME = "weights.npz"
-"""Of taggers that were saved when the name did not tell the weights."""
+OLD_WEIGHTS_NAME = "weights.npz"  #: of taggers that were saved when the name did not tell the weights
 
 BUILTIN = Path(__file__).parent / "taggers" / "moods"
 RECIPE = Path(__file__).parent / "taggers" / "musicnn" / "recipe.json"
@@ -198,7 +197,7 @@ class Tagger:
             folder.mkdir(parents=True, exist_ok=True)
         with locked_folder(folder):
             for name, content in files.items():
-                write_atomically(folder / name, methodcaller("write", content))
+                write_atomically(folder / name, content)
             for path in folder.iterdir():
                 if (path.name == OLD_WEIGHTS_NAME or _WEIGHTS_NAME.fullmatch(path.name)) and path.name not in files:
                     with disk_errors(path):
@@ -230,7 +229,8 @@ class Tagger:
                 found = repr(values["format"])[:20]
                 raise DataError(f"{manifest}: a tagger of format {found}, this version reads {FORMAT}")
             task, head, spec = _read_task(values["task"]), _read_head(values["head"]), values["embedder"]
-            count = count_weights(head, EmbedderSpec.from_json(spec).dim, len(task.targets))
+            shapes = list_shapes(head, EmbedderSpec.from_json(spec).dim, len(task.targets))
+            count = None if shapes is None else sum(map(math.prod, shapes))
             thresholds = [np.inf if value is None else value for value in values["thresholds"]]
             tagger = cls(
                 task=task,
@@ -251,17 +251,13 @@ class Tagger:
             raise DataError(f"{manifest}: not a tagger, or damaged ({files.brief(error)})") from error
 
     @functools.cached_property
-    def _heads(self) -> list[Any]:
-        return [self._build(weights) for weights in self.weights]
-
-    def _build(self, weights: Weights) -> Any:
-        head = build_head(self.head, self.spec.dim, len(self.task.targets), self.task.rules.activation)
+    def _heads(self) -> list[HeadCall]:
+        activation, targets = self.task.rules.activation, len(self.task.targets)
         try:
-            head.set_weights([np.asarray(array, np.float32) for array in weights])
-            head.get_layer(STANDARDISE).finalize_state()  # it computes with copies of its weights
+            members = [[np.asarray(array, np.float32) for array in member] for member in self.weights]
+            return [load_head(self.head, self.spec.dim, targets, activation, member) for member in members]
         except ValueError as error:
             raise DataError(f"the weights do not fit the head {self.head.name!r} ({error})") from error
-        return head
 
 
 def _read_task(values: Mapping[str, Any]) -> Task:
@@ -318,23 +314,11 @@ def choose_builtin(weights: Path | None = None) -> str:
 
 
 def load_builtin(name: str = "audioset", weights: Path | None = None, *, download: bool = True) -> Tagger:
-    """A tagger that comes with the package.
+    """A tagger that comes with the package; `UsageError` if there is none of that name.
 
-    Parameters
-    ----------
-    name : str
-        ``audioset``: AudioSet's 7 music moods, on ``vggish-pca`` embeddings. ``musicnn``: the tags of musicnn that are
-        moods, by its own last layer, which is read from its weights.
-    weights : Path or None
-    download : bool
-        Of musicnn, as `weights`; see `musicnn.find_weights`.
-
-    Raises
-    ------
-    UsageError
-        There is none of that name.
-    WeightsError
-        musicnn's weights are not there, and cannot be fetched.
+    ``audioset`` knows AudioSet's 7 music moods, on ``vggish-pca`` embeddings; ``musicnn`` the tags of musicnn that are
+    moods, by its own last layer, which is read from its weights (see `musicnn.find_weights`, also for `weights` and
+    `download`). Raises `WeightsError` if they are not there, and cannot be fetched.
     """
     if name not in BUILTINS:
         raise UsageError(f"no tagger {name!r} comes with jamendo-mood (there are {', '.join(BUILTINS)})")

@@ -53,17 +53,32 @@ def make_picture(width: float, height: float) -> Picture:
     return made
 
 
-def bar_axes(rows: int, row_height: float = ROW_HEIGHT) -> tuple[Picture, Any]:
-    """An empty figure with room for so many horizontal bars of `row_height` inches each, and its axes."""
-    return empty_axes(7, 1.2 + row_height * rows)
-
-
 def empty_axes(width: float, height: float) -> tuple[Picture, Any]:
     """An empty figure, size in inches, and its axes."""
     figure = make_picture(width, height)
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def make_panels(count: int, height: float) -> tuple[Picture, list[Any]]:
+    """A figure of so many axes, two beside each other, each `height` inches high."""
+    across = min(count, 2)
+    down = -(-count // across)
+    figure = make_picture(WIDTH if across > 1 else 3.6, 0.7 + height * down)
+    grid = figure.subplots(down, across, squeeze=False).ravel()
+    for axes in grid[count:]:
+        axes.remove()
+    for axes in grid[:count]:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, [*grid[:count]]
+
+
+def add_legend(figure: Picture) -> None:
+    """One legend for all panels, with each label once."""
+    pairs = [axes.get_legend_handles_labels() for axes in figure.axes]
+    by_label = {label: handle for pair in pairs for handle, label in zip(*pair, strict=True)}
+    figure.legend(by_label.values(), by_label.keys(), loc="outside upper left", ncols=3, frameon=False, fontsize=9)
 
 
 def shorten(name: str, length: int = MAX_NAME_LENGTH) -> str:

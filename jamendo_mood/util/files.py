@@ -15,6 +15,7 @@ import contextlib
 import csv
 import errno
 import fcntl
+import hashlib
 import io
 import json
 import math
@@ -39,8 +40,12 @@ import numpy.typing as npt
 
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import DataError, DiskFullError, MoodError, StoreError, UsageError
+from jamendo_mood.util.plaintext import note
 
-Write = Callable[[IO[bytes]], object]
+Write = bytes | Callable[[IO[bytes]], object]
+"""What a file is to hold, or a function that writes it."""
+
+_MAX_KEPT_BYTES = 600_000_000  # VGGish's weights are 288 million
 
 _DRAFT = re.compile(r"\..+-[0-9a-f]{16}\.tmp", re.DOTALL)
 
@@ -48,10 +53,7 @@ _DRAFT = re.compile(r"\..+-[0-9a-f]{16}\.tmp", re.DOTALL)
 def write_atomically(path: Path, write: Write) -> None:
     """Write a file under another name in its folder, flush it to disk, and rename it: the file is whole or not there.
 
-    Raises
-    ------
-    StoreError, DiskFullError
-        The file cannot be written; nothing is left behind.
+    Raises `StoreError` or `DiskFullError` if the file cannot be written; nothing is left behind.
     """
     write_together({path: write})
 
@@ -59,10 +61,8 @@ def write_atomically(path: Path, write: Write) -> None:
 def write_together(writes: Mapping[Path, Write]) -> None:
     """Write several files like `write_atomically`; none is replaced before all of them are on the disk.
 
-    Raises
-    ------
-    StoreError, DiskFullError
-        One cannot be written; the files are as they were, and nothing is left behind.
+    Raises `StoreError` or `DiskFullError` if one cannot be written; the files are as they were, and nothing is left
+    behind.
     """
     with contextlib.ExitStack() as stack:
         drafts = {path: stack.enter_context(_written(path, write)) for path, write in writes.items()}
@@ -87,7 +87,7 @@ def write_output(path: Path, write: Write) -> None:
         # What the shell opened for us is written to, even if it is a file.
         if not stat.S_ISREG(mode) or os.path.realpath(path.parent).startswith(("/dev", "/proc")):
             with path.open("wb", buffering=0) as raw, io.BufferedWriter(raw) as file:
-                write(file)
+                _fill(file, write)
             return
     write_atomically(Path(os.path.realpath(path)), write)
 
@@ -100,7 +100,7 @@ def _written(path: Path, write: Write) -> Iterator[Path]:
         draft, file = _open_draft(path)
     try:
         with disk_errors(path):
-            write(file)
+            _fill(file, write)
             file.flush()
             os.fsync(file.fileno())
         yield draft
@@ -110,6 +110,10 @@ def _written(path: Path, write: Write) -> Iterator[Path]:
             draft.unlink()
         with contextlib.suppress(OSError):
             file.close()
+
+
+def _fill(file: IO[bytes], write: Write) -> None:
+    file.write(write) if isinstance(write, bytes) else write(file)
 
 
 def _open_draft(path: Path) -> tuple[Path, IO[bytes]]:
@@ -140,20 +144,15 @@ def is_draft(name: str) -> bool:
 @contextlib.contextmanager
 def abandoned(path: Path) -> Iterator[bool]:
     """Whether a file's writer has ended, as far as its lock shows; nobody else gets the lock while the block runs."""
-    try:
-        file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # renamed meanwhile, another user's, or on a read-only disk
-        yield False
-        return
-    try:
+    with contextlib.ExitStack() as stack:
         try:
+            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            stack.callback(os.close, file)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(file)
+            dead = True
+        except OSError:  # locked; or renamed meanwhile, another user's, or on a read-only disk
+            dead = False
+        yield dead
 
 
 def remove_drafts(folder: Path) -> list[Path]:
@@ -188,17 +187,12 @@ def locked_folder(folder: Path, *, shared: bool = False) -> Iterator[None]:
 
     Readers share. If a folder cannot be locked, nobody waits.
     """
-    try:
-        file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:  # reading or writing there will say what is wrong
-        yield
-        return
-    try:
-        with contextlib.suppress(OSError):
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # reading or writing there will say what is wrong
+            file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, file)
             fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(file)
 
 
 def _is_at(path: Path, file: int) -> bool:
@@ -212,19 +206,8 @@ def _is_at(path: Path, file: int) -> bool:
 def append(path: Path, lines: bytes, heading: bytes = b"", mode: int = 0o666) -> None:
     """Add whole lines to a file, all or none; several processes may do so.
 
-    Parameters
-    ----------
-    path : Path
-    lines : bytes
-    heading : bytes
-        The first line of a new file.
-    mode : int
-        Permissions of a new file, before the umask.
-
-    Raises
-    ------
-    OSError
-        The lines cannot be written; the file is as it was.
+    A new file begins with `heading`, and has the permissions `mode` before the umask. Raises `OSError` if the lines
+    cannot be written; the file is as it was.
     """
     with locked(path, mode) as file:
         size = os.fstat(file).st_size
@@ -269,15 +252,7 @@ _LOCK_NAME = "owner.lock"
 class Scratch:
     """A private folder for temporary WAVs, removed on exit; on entry the folders of killed runs are removed.
 
-    Parameters
-    ----------
-    base : Path or None
-        The folder to make it in. None means the system's folder for temporary files.
-
-    Raises
-    ------
-    UsageError
-        `base` cannot be made or written to.
+    It is made in `base`, or in the system's folder for temporary files; `UsageError` if that cannot be written to.
     """
 
     def __init__(self, base: Path | None = None) -> None:
@@ -336,6 +311,33 @@ def cache_folder() -> Path:
     return (home if home.is_absolute() else Path.home() / ".cache") / "jamendo-mood"
 
 
+def kept(name: str, suffix: str, make: Callable[[], bytes]) -> tuple[bytes, Path | None]:
+    """A file of the user's cache that can be made again: its content, and where it is if the cache can be written to.
+
+    Its name ends in a digest of what is in it; where it is damaged it is made anew, and a line says so.
+    """
+    folder = cache_folder()
+    for path in folder.glob(f"{name}-*{suffix}"):
+        with contextlib.suppress(OSError, ValueError):
+            content = read_bytes(path, _MAX_KEPT_BYTES)
+            if path.name == f"{name}-{_digest(content)}{suffix}":
+                return content, path
+        note(f"{path}: damaged, so it is made anew")
+        with contextlib.suppress(OSError):
+            path.unlink()
+    content = make()
+    place = folder / f"{name}-{_digest(content)}{suffix}"
+    try:
+        write_atomically(place, lambda file: file.write(content))
+    except MoodError:
+        return content, None
+    return content, place
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def remove_stale(base: Path) -> list[Path]:
     """Remove the scratch folders below `base` whose owner has ended, and return their paths.
 
@@ -355,11 +357,9 @@ def remove_stale(base: Path) -> list[Path]:
     return removed
 
 
-MAX_JSON_BYTES = 8_000_000
-"""Of a manifest; parsed, the worst of them takes 220 MB."""
+MAX_JSON_BYTES = 8_000_000  #: of a manifest; parsed, the worst of them takes 220 MB
 
-MAX_INDEX_BYTES = 1_000_000
-"""Of the table of contents of an ``.npz``: some 15,000 arrays."""
+MAX_INDEX_BYTES = 1_000_000  #: of the table of contents of an ``.npz``: some 15,000 arrays
 
 DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What reading a damaged or hostile file raises; `zipfile` raises a bare RuntimeError, too."""
@@ -393,10 +393,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
 def read_up_to(file: IO[bytes], size: int) -> memoryview:
     """The next bytes of a file, `size` or as many as there are; arrays that are views of them can be written to.
 
-    Raises
-    ------
-    OSError
-        There is no memory for as many.
+    Raises `OSError` if there is no memory for as many.
     """
     try:
         content = np.empty(size, np.uint8).data
@@ -425,16 +422,9 @@ def read_array(path: Path) -> Array:
 
 
 def read_npy(file: IO[bytes], size: int) -> Array:
-    """Read an array of numbers or texts, if the file has as many bytes as its header says.
+    """Read an array of numbers or texts from the start of a file of `size` bytes, if these are what its header says.
 
     numpy itself takes the memory that a header asks for before it looks whether there is as much in the file.
-
-    Parameters
-    ----------
-    file : binary file
-        At its start.
-    size : int
-        Bytes in it.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -508,8 +498,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number in JSON")
 
 
-MAX_TABLE_BYTES = 64_000_000
-"""Of a table; the largest of the data sets here has 2.7 million."""
+MAX_TABLE_BYTES = 64_000_000  #: of a table; the largest of the data sets here has 2.7 million
 
 
 class _PlainTabs(csv.Dialect):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import io
 import os
@@ -10,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ CLEAN_UP_S = 10.0
 """For so long after a signal others are ignored, so that nothing interrupts the clean-up. After that they count."""
 
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt, by malloc.h
 _IMPORTING = "<frozen importlib._bootstrap>"  # the file name of the code that imports
 
 
@@ -41,9 +43,8 @@ class _Watch:
             return
         self._ignore_until_s = time.monotonic() + CLEAN_UP_S
         while frame is not None:
-            if (
-                frame.f_code.co_filename == _IMPORTING
-            ):  # an exception might be lost; the process ends as if it were killed
+            # Within an import an exception might be lost: the process ends as if it were killed.
+            if frame.f_code.co_filename == _IMPORTING:
                 with contextlib.suppress(OSError):
                     os.write(self.stderr, (_describe(number, self.kept) + "\n").encode())
                 os._exit(128 + number)
@@ -57,15 +58,29 @@ _watches: list[_Watch] = []  # one, while signals are caught
 
 
 def catch() -> None:
-    """From now on SIGINT and SIGTERM raise `Interruption`; within an import they end the process with 128 + number.
-
-    A signal that the process was started to ignore, as shells do with SIGINT for what runs in the background, stays so.
-    """
+    """From now on SIGINT and SIGTERM raise `Interruption`; within an import they end the process with 128 + number."""
     watch = _Watch()
     _watches.append(watch)
+    _handle(watch.handle)
+
+
+def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Handle the signals, but for one that the process was started to ignore, as shells start what runs behind them."""
     for number in _WORDS:
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, watch.handle)
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call `handler`, and nothing else, while the block runs."""
+    before = {number: signal.getsignal(number) for number in _WORDS}
+    try:
+        _handle(handler)
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 @contextlib.contextmanager
@@ -74,14 +89,12 @@ def caught() -> Iterator[None]:
     if _watches:
         yield
         return
-    before = {number: signal.getsignal(number) for number in _WORDS}
-    hook = sys.unraisablehook
+    hook, watch = sys.unraisablehook, _Watch()
+    _watches.append(watch)
     try:
-        catch()
-        yield
+        with handled(watch.handle):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         sys.unraisablehook = hook
         os.close(_watches.pop().stderr)
 
@@ -120,11 +133,12 @@ def _describe(number: int, kept: str) -> str:
 
 
 def import_quietly(name: str) -> Any:
-    """Import ``tensorflow``, ``keras`` or ``tensorflow_hub``, silently where that is safe.
+    """Import ``tensorflow``, ``keras``, ``tensorflow_hub`` or ``MNN``, silently where that is safe.
 
     A log level that the user has set (``TF_CPP_MIN_LOG_LEVEL``) stays; else only fatal errors are logged. The lines
-    that TensorFlow writes before it looks at that level go nowhere if the main thread imports it. In another thread
-    they are shown: stderr is the whole process's, and what the main thread writes meanwhile must not be lost.
+    that TensorFlow writes to stderr before it looks at that level, and MNN to stdout, go nowhere if the main thread
+    imports it. In another thread they are shown: these streams are the whole process's, and what the main thread writes
+    meanwhile must not be lost.
     """
     if name in sys.modules:
         if name == "keras":
@@ -138,16 +152,26 @@ def import_quietly(name: str) -> Any:
 
 
 def _import_silently(name: str) -> Any:
-    sys.stderr.flush()
-    stderr = os.dup(2)
+    streams = {number: os.dup(number) for number in (1, 2)}
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        _flush()
+        for number in streams:
+            os.dup2(nowhere, number)
         return importlib.import_module(name)
     finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
+        _flush()
+        for number, stream in streams.items():
+            os.dup2(stream, number)
+            os.close(stream)
         os.close(nowhere)
+
+
+def _flush() -> None:
+    """Write out what Python and C keep back of stdout and stderr."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ctypes.CDLL(None).fflush(None)
 
 
 @contextlib.contextmanager
@@ -171,6 +195,17 @@ def _check_backend(keras: Any) -> None:
             f"Keras computes by {backend} in this process, and here it must be TensorFlow: set "
             "KERAS_BACKEND=tensorflow before it is imported"
         )
+
+
+def keep_memory() -> None:
+    """Let this process keep the memory that it frees, where C's library is GNU's: for commands that train.
+
+    TensorFlow frees and asks for large tensors at each step, which otherwise go back to the kernel each time: up to
+    half of the processor time of a training went into mapping them anew.
+    """
+    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_MMAP_MAX, 0)  # nothing is mapped by itself
+        libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def open_streams() -> None:

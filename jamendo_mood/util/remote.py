@@ -66,12 +66,8 @@ class Link:
     ) -> urllib3.Retry:
         """Wait 1, 2, 4, ... seconds or as long as the server asks, and return what is left of the attempts.
 
-        Raises
-        ------
-        DownloadError
-            It was the last attempt, or the server asks for more than an hour.
-        StoppedError
-            The run ends.
+        Raises `DownloadError` if it was the last attempt, or the server asks for more than an hour; `StoppedError` if
+        the run ends.
         """
         self.check()
         reason = _describe(error).removeprefix(f"{url}: ")
@@ -188,22 +184,9 @@ class RemoteFile:
 def download(url: str, path: Path, max_bytes: int, check: Callable[[Path], object] = Path.stat) -> None:
     """Download a file, with a progress bar; what an earlier run has left of it is continued.
 
-    Of several processes that download to one path, one does and the others wait.
-
-    Parameters
-    ----------
-    url : str
-    path : Path
-        The file; while it is not whole, or `check` has not returned, it is called ``NAME.part``.
-    max_bytes : int
-    check : callable (path)
-        Raises if that is not the file; it is deleted then.
-
-    Raises
-    ------
-    DownloadError
-        It cannot be had, written, or has too many bytes.
-    DiskFullError
+    Of several processes that download to one path, one does and the others wait. While the file is not whole, or
+    `check` has not returned, it is called ``NAME.part``; if `check` raises, it is deleted. Raises `DownloadError` if it
+    cannot be had, written, or has too many bytes, and `DiskFullError`.
     """
     from tqdm import tqdm
 

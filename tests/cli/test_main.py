@@ -29,7 +29,10 @@ from jamendo_mood.cli.main import COMMANDS, main
 from jamendo_mood.datasets import audioset, jamendo
 from jamendo_mood.embedders import vggish
 from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
+from jamendo_mood.evaluation.evaluate import QUIRKS
+from jamendo_mood.library import mood_log
 from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.tagging.emotions import Place
 from jamendo_mood.training.fit import TrainConfig
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import remote
@@ -79,9 +82,10 @@ def test_every_command_and_option_has_help(run, name):
     assert re.search(rf"^ +{name}( |$)", run("--help").out, re.MULTILINE)
     outcome = run(name, "--help")
     assert outcome.status == 0
-    assert " ".join(COMMANDS[name][2].split()) in " ".join(outcome.out.split())
+    assert COMMANDS[name].summary
+    assert " ".join(COMMANDS[name].summary.split()) in " ".join(outcome.out.split())
     parser = argparse.ArgumentParser(add_help=False)
-    COMMANDS[name][0](parser)
+    COMMANDS[name].add_options(parser)
     for action in parser._actions:
         assert action.help, action.dest
 
@@ -772,7 +776,9 @@ def test_score_by_decisions_and_by_thresholds(run, places):
     usual = (*places.scores(), "--predictions", places.array("p.npy", predictions), "--format", "json")
     thresholds = places.write("t.txt", "calm\t0.5\ndark\t0.6\n")
     for option, reached in ((), predictions >= [0.5, 0.6]), (("--official",), predictions > [0.5, 0.6]):
-        by_thresholds = json.loads(run("score", *usual, "--thresholds", thresholds, *option).out)
+        outcome = run("score", *usual, "--thresholds", thresholds, *option)
+        assert outcome.err.count("as published: ") == (len(QUIRKS) if option else 0)
+        by_thresholds = json.loads(outcome.out)
         by_decisions = json.loads(run("score", *usual, "--decisions", places.array("d.npy", reached)).out)
         assert {name: by_thresholds[name] for name in by_decisions if name != "per_target"} == {
             name: value for name, value in by_decisions.items() if name != "per_target"
@@ -986,6 +992,14 @@ def test_songs_that_end_before_the_stretch_are_listed_and_of_no_song_nothing_is_
     assert (outcome.status, outcome.out) == (1, "")
     assert "failed: " in outcome.err
     assert not (tmp_path / "text.png").exists()
+
+
+def test_without_matplotlib_history_says_what_to_install(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    mood_log.remember([mood_log.wish_for(Place(0.5, 0.5), "at", mood_log.now())])
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    outcome = run("history", "--plot", tmp_path / "history.png")
+    check_one_line(outcome, "history", r"matplotlib.*pip install jamendo-mood\[notebook\]")
 
 
 def test_without_matplotlib_spectrogram_says_what_to_install(run, places, monkeypatch):

@@ -287,10 +287,9 @@ def test_lower_is_better_for_an_error(capsys):
     assert [line.split(": ")[1] for line in lines] == ["B is better", "A is better"]
 
 
-def test_quirks_and_warnings_go_to_stderr(capsys):
-    evaluate.print_quirks(["one", "two"])
+def test_warnings_go_to_stderr(capsys):
     plaintext.warn("look out")
-    assert capsys.readouterr() == ("", "as published: one\nas published: two\nwarning: look out\n")
+    assert capsys.readouterr() == ("", "warning: look out\n")
 
 
 def test_classes_as_a_table_have_a_star_at_the_one_that_is_chosen(show):

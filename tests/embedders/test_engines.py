@@ -1,326 +1,251 @@
-import hashlib
-import os
-import shutil
-import tarfile
-import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import replace
-from functools import partial
+"""Engines agree, whatever is left of the files that one of them keeps."""
+
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
-import toy_tflite
+import seeded_musicnn
+import seeded_vggish
+import seeded_yamnet
 
-from jamendo_mood.embedders import engines, vggish, yamnet
-from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
-from jamendo_mood.util import remote
+from jamendo_mood.embedders import engines, musicnn, vggish, yamnet
+from jamendo_mood.util import files
 from jamendo_mood.util.errors import UsageError, WeightsError
 
-pytest_plugins = ["flaky_server"]
+OTHERS = ["mnn", "openvino"]
 
 
-def test_constants_have_names_numbers_and_what_was_rounded():
-    floats, rounded = np.arange(6, dtype=np.float32).reshape(2, 3), np.array([2, 4, -6], np.int8)
-    first, second = engines.read_constants(toy_tflite.build({"a;b": floats, "c": rounded}))
-    assert (first.name, second.name) == ("a;b", "c")
-    np.testing.assert_array_equal(first.values, floats)
-    np.testing.assert_array_equal(first.dequantised(), floats)
-    np.testing.assert_array_equal(second.values, rounded)
-    np.testing.assert_array_equal(second.dequantised(), [0, 1, -4])
+def tiny(factor=1.0, seed=0):
+    """Two layers, or with a large factor weights that no released network has."""
+    rng = np.random.default_rng(seed)
+    kernel, bias, dense = (
+        (factor * rng.standard_normal(shape)).astype(np.float32) for shape in ((3, 3, 1, 8), (8,), (8 * 8, 5))
+    )
+
+    def trunk(ops, x):
+        return ops.halve(ops.relu(ops.convolve(x, kernel, bias)))
+
+    return engines.Network("tiny", (8, 4), trunk, lambda ops, x: ops.dense(x, dense, np.ones(5, np.float32)))
 
 
-def test_kernels_rounded_channel_by_channel_get_their_own_scales_back():
-    values = np.array([[[[1, 10]]], [[[2, 20]]]], np.int8)  # (2, 1, 1, 2)
-    rounded = engines.Constant("kernel", values, np.array([0.5, 2], np.float32), np.array([0, 1]), 0)
-    np.testing.assert_array_equal(rounded.dequantised().ravel(), [0.5, 5, 2, 38])
-    exact = engines.Constant("kernel", values, np.zeros(0, np.float32), np.zeros(0, np.int64), 0)
-    assert exact.dequantised().dtype == np.float32
+NETWORKS = {
+    "vggish": lambda: vggish.define(seeded_vggish.draw_variables(0)),
+    "yamnet": lambda: yamnet.define(yamnet._fold(seeded_yamnet.draw_variables(0))),
+    "yamnet-scores": lambda: yamnet.define(yamnet._fold(seeded_yamnet.draw_variables(0)), scores=True),
+    "musicnn": lambda: musicnn.define(seeded_musicnn.draw_variables(3)),
+    "tiny": tiny,
+    "tiny with large weights": lambda: tiny(1_000.0),
+}
+
+THOROUGH = [pytest.param(name, marks=pytest.mark.thorough) for name in ("vggish", "yamnet", "yamnet-scores")]
 
 
-def test_numbers_that_are_not_finite_are_refused():
-    (constant,) = engines.read_constants(toy_tflite.build({"a": np.array([1, np.nan], np.float32)}))
-    with pytest.raises(ValueError, match="'a' has numbers that are not finite"):
-        constant.dequantised()
+def pictures(network, count, seed=0):
+    return np.random.default_rng(seed).normal(-2, 1.5, (count, *network.shape)).astype(np.float32)
 
 
-def test_many_offsets_to_one_tensor_are_refused():
-    values = np.zeros(1, np.float32)
-    assert len(engines.read_constants(toy_tflite.build({"a": values}, graphs=10, times=1_000))) == 10_000
-    with pytest.raises(ValueError, match="more than 10000 tensors"):
-        engines.read_constants(toy_tflite.build({"a": values}, graphs=11, times=1_000))
+@pytest.mark.parametrize("name", [*THOROUGH, "musicnn", "tiny"])
+def test_engines_agree_with_tensorflow(name):
+    network = NETWORKS[name]()
+    given = pictures(network, 6)
+    expected = engines.build(network, "tensorflow")(given)
+    for engine in OTHERS:
+        found = engines.build(network, engine)(given)
+        assert found.shape == expected.shape
+        assert found.dtype == np.float32
+        assert np.abs(found - expected).max() <= 1e-3 * expected.std()
+        cosines = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+        assert cosines.min() >= 0.99999
 
 
-@pytest.mark.parametrize(("letters", "dimensions"), [(10_001, 1), (1, 9)])
-def test_a_name_or_a_shape_that_goes_on_and_on_is_refused(letters, dimensions):
-    content = toy_tflite.build({"a" * letters: np.zeros((1,) * dimensions, np.float32)})
-    with pytest.raises(ValueError, match=f"damaged: a name of {letters} bytes, {dimensions} dimensions"):
-        engines.read_constants(content)
+@pytest.mark.parametrize("engine", OTHERS)
+def test_engines_agree_with_large_weights(engine):
+    network = NETWORKS["tiny with large weights"]()
+    given = pictures(network, 40)
+    expected = engines.build(network, "tensorflow")(given)
+    assert np.abs(engines.build(network, engine)(given) - expected).max() <= 1e-3 * expected.std()
 
 
-@pytest.mark.parametrize("content", [b"", b"TFL3", b"\x1c\0\0\0TFL3", b"Dear Google, where are the weights?"])
-def test_what_is_no_tflite_file_is_refused(content):
-    with pytest.raises(ValueError, match=r"begin|damaged"):
-        engines.read_constants(content)
+@pytest.mark.parametrize("engine", ["mnn", "openvino", "tensorflow"])
+def test_a_row_is_the_same_in_any_batch_and_thread(engine):
+    network = tiny()
+    run, given = engines.build(network, engine), pictures(network, 70)
+    whole = run(given)
+    for size in (1, 3, 5, 31, 33):
+        parts = np.concatenate([run(given[start : start + size]) for start in range(0, len(given), size)])
+        assert np.abs(parts - whole).max() <= 1e-5 * whole.std()
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(run(given))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for own in found:
+        np.testing.assert_array_equal(own, whole)
 
 
-def write_whole_module(folder):
-    """The files that a module has, empty."""
-    for name in ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-
-
-@pytest.mark.parametrize(
-    ("network", "file", "advice"),
-    [(vggish, "vggish_model.ckpt", "--embedder logmel"), (yamnet, "yamnet.tflite", "--weights FOLDER")],
-)
-def test_weights_are_looked_for_in_order_and_the_message_names_three_ways(
-    network, file, advice, empty_cache, monkeypatch, tmp_path
-):
-    given, from_environment = tmp_path / file, tmp_path / "environment"
-    given.touch()
-    from_environment.mkdir()
-    with pytest.raises(WeightsError) as caught:
-        network.find_weights(download=False)
-    assert "\n" not in str(caught.value)
-    for hint in (network.HUB_HANDLE, "TFHUB_CACHE_DIR", "--weights FOLDER", network.WEIGHTS_VARIABLE, file, advice):
-        assert hint in str(caught.value)
-    for handle in (network.KAGGLE_HANDLE, network.HUB_HANDLE):
-        cached = engines.cache_folder(handle)
-        assert cached.parent == tmp_path / "hub"
-        cached.mkdir(parents=True)
-        (cached / "saved_model.pb").touch()
-        with pytest.raises(WeightsError) if handle == network.KAGGLE_HANDLE else nullcontext():
-            network.find_weights(download=False)  # a module that is not whole
-        write_whole_module(cached)
-        assert network.find_weights() == cached
-    write_whole_module(empty_cache / network.__name__.rpartition(".")[2])
-    assert network.find_weights().parent == empty_cache, "ours come first"
-    write_whole_module(from_environment)
-    engines.remember(from_environment, network.WEIGHTS.name)
-    assert network.find_weights() == from_environment
-    monkeypatch.setenv(network.WEIGHTS_VARIABLE, str(tmp_path / "other"))
-    (tmp_path / "other").mkdir()
-    assert network.find_weights() == tmp_path / "other"
-    assert network.find_weights(given) == given
-    with pytest.raises(WeightsError, match="nowhere: no such file or folder"):
-        network.find_weights(tmp_path / "nowhere")
-
-
-# ---- Downloads, from a server on this machine.
-
-
-@pytest.fixture(scope="module")
-def archive(seeded_yamnet_module, tmp_path_factory):
-    """The seeded module as Kaggle packs it."""
-    path = tmp_path_factory.mktemp("archive") / "archive.tar.gz"
-    with tarfile.open(path, "w:gz") as tar:
-        tar.add(seeded_yamnet_module, ".")
-    return path
+def test_what_is_no_number_of_its_own_does_not_reach_its_neighbours():
+    """A patch of NaN is refused later; the song beside it in the batch must not suffer."""
+    network = tiny()
+    given = pictures(network, 5)
+    clean = engines.build(network, "mnn")(given)[[0, 1, 3, 4]]
+    given[2] = np.nan
+    np.testing.assert_array_equal(engines.build(network, "mnn")(given)[[0, 1, 3, 4]], clean)
 
 
 @pytest.fixture
-def weights(empty_cache, server, archive, monkeypatch):
-    """YAMNet's, as if the server were tfhub.dev and Kaggle; both have the module."""
-    (get,) = set(yamnet.WEIGHTS.sources.values())
-    addresses = [f"{server.url}/{name}" for name in ("hub", "kaggle")]
-    for name in ("hub", "kaggle"):
-        (server.folder / name).symlink_to(archive)
-    monkeypatch.setattr(remote, "Link", partial(remote.Link, sleep=lambda _: None))
-    monkeypatch.delenv("TFHUB_CACHE_DIR")
-    monkeypatch.setattr(tempfile, "tempdir", str(empty_cache.parent))
-    return replace(yamnet.WEIGHTS, sources=dict.fromkeys(addresses, get))
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "jamendo-mood"
 
 
-def test_a_module_is_downloaded_once_and_is_whole(weights, server, seeded_yamnet_module, empty_cache, capsys):
-    path = weights.find()
-    assert path == empty_cache / "yamnet" == weights.find()
-    assert yamnet.read_weights(path)[1] == yamnet.read_weights(seeded_yamnet_module)[1]
-    assert server.asked == ["hub"]
-    assert [place.name for place in empty_cache.iterdir()] == ["yamnet"]
-    assert "/hub for YAMNet's weights (16 MB)" in capsys.readouterr().err
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    "harm", [damage, lambda path: path.write_bytes(path.read_bytes()[:1000]), lambda path: path.write_bytes(b"")]
+)
+def test_a_kept_network_that_is_damaged_is_made_anew_in_a_line(cache, harm, capsys):
+    network = tiny()
+    given = pictures(network, 4)
+    expected = engines.build(network, "mnn")(given)
+    (kept,) = cache.iterdir()
+    harm(kept)
+    capsys.readouterr()
+    for message in (f"{kept}: damaged, so it is made anew\n", ""):
+        np.testing.assert_array_equal(engines.build(network, "mnn")(given), expected)
+        assert capsys.readouterr().err == message
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_a_kept_network_serves_its_own_weights_alone(cache, monkeypatch):
+    first, second = tiny(seed=1), tiny(seed=2)
+    given = pictures(first, 4)
+    results = [engines.build(network, "mnn")(given) for network in (first, second)]
+    assert not np.allclose(*results)
+    assert len(list(cache.iterdir())) == 2
+    monkeypatch.setattr(engines, "_convert", lambda _: pytest.fail("it was kept"))
+    for network, result in zip((first, second), results, strict=True):
+        np.testing.assert_array_equal(engines.build(network, "mnn")(given), result)
+
+
+def test_where_nothing_can_be_kept_the_network_runs_all_the_same(tmp_path, monkeypatch):
+    (tmp_path / "jamendo-mood").write_text("a file, where the folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    network = tiny()
+    assert engines.build(network, "mnn")(pictures(network, 2)).shape == (2, 5)
+
+
+def test_a_network_that_mnn_cannot_convert_is_told_with_the_remedy():
+    with pytest.raises(WeightsError, match=r"MNN could not convert the network \(.*give --engine tensorflow"):
+        engines._convert(b"this is not ONNX")
+
+
+def test_an_onnx_file_is_run_by_onnx_runtime():
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime, which is in the extra `dev`")
+    network = tiny()
+    given = pictures(network, 7)
+    session = onnxruntime.InferenceSession(engines.to_onnx(network), providers=["CPUExecutionProvider"])
+    (found,) = session.run(["y"], {"x": given})
+    np.testing.assert_allclose(found, engines.build(network)(given), rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_of_it_is_printed(tmp_path):
+    """MNN writes what the processor has to stdout, where a program may read JSON."""
+    code = (
+        "import numpy as np; from jamendo_mood.embedders import engines; engines.preload();"
+        "network = engines.Network('n', (4, 4), lambda ops, x: ops.relu(x), lambda ops, x: x);"
+        "print('before'); engines.build(network, 'mnn')(np.ones((3, 4, 4), np.float32)); print('after')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("before\nafter\n", "")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A processor with these instructions, with or without OpenVINO and a GPU."""
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+
+    def make(flags="avx2", openvino=True, gpu=False):
+        monkeypatch.setattr(engines.Path, "read_text", lambda *_, **__: f"flags : {flags}\n")
+        monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: name if openvino else None)
+        monkeypatch.setattr(engines, "has_gpu", lambda: gpu)
+        monkeypatch.setattr(engines, "_gpu_multiplies_bfloat16", lambda: gpu)
+
+    return make
+
+
+AMX = "avx2 avx512f amx_bf16"
+
+
+@pytest.mark.parametrize(
+    ("here", "asked", "chosen"),
     [
-        ({"status": 403}, "HTTP 403 Forbidden"),
-        pytest.param({"status": 404}, "HTTP 404 Not Found", marks=pytest.mark.thorough),
-        pytest.param({"status": 503}, "HTTP 503 Service Unavailable; tried 2 times", marks=pytest.mark.thorough),
-        ({"cut": 0}, "the connection broke off; tried 2 times"),
-        ({"content": b" <!doctype html><p>Sign in"}, "a web page, and not a .tar.gz of a module"),
-        pytest.param(
-            {"content": b"anything else"},
-            "damaged, cut short, or not a .tar.gz of a module",
-            marks=pytest.mark.thorough,
-        ),
-        pytest.param({"length_told": False}, "its length is unknown", marks=pytest.mark.thorough),
+        ({}, ("auto", "auto"), ("mnn", "float32")),
+        ({"flags": AMX}, ("auto", "auto"), ("openvino", "bfloat16")),
+        ({"flags": "avx512_bf16"}, ("auto", "auto"), ("openvino", "bfloat16")),
+        ({"flags": AMX, "openvino": False}, ("auto", "auto"), ("tensorflow", "bfloat16")),
+        ({"flags": AMX}, ("auto", "float32"), ("mnn", "float32")),
+        ({"flags": AMX}, ("mnn", "auto"), ("mnn", "float32")),
+        ({"flags": AMX}, ("tensorflow", "auto"), ("tensorflow", "bfloat16")),
+        ({}, ("openvino", "auto"), ("openvino", "float32")),
+        ({}, ("auto", "bfloat16"), ("openvino", "bfloat16")),
+        ({"gpu": True}, ("auto", "auto"), ("tensorflow", "bfloat16")),
+        ({"gpu": True}, ("auto", "float32"), ("tensorflow", "float32")),
+        ({"gpu": True}, ("mnn", "auto"), ("mnn", "float32")),
     ],
 )
-def test_an_address_that_fails_is_told_in_a_line_and_the_next_is_asked(
-    answer, reason, weights, server, empty_cache, capsys
-):
-    server.always["hub"] = answer
-    assert weights.find() == empty_cache / "yamnet"
-    lines = capsys.readouterr().err.splitlines()
-    told = [line for line in lines if line.startswith("  http")]
-    assert len(told) == 1
-    assert told[0].startswith(f"  {server.url}/hub: ")
-    assert reason in told[0]
-    assert server.asked[-1] == "kaggle"
-    assert [place.name for place in empty_cache.iterdir()] == ["yamnet"]
+def test_auto_is_what_is_fastest_here(machine, here, asked, chosen):
+    machine(**here)
+    assert engines.choose(*asked) == chosen
 
 
-@pytest.mark.thorough
-def test_the_weights_of_another_network_are_refused(weights, server, empty_cache, capsys, tmp_path):
-    import tensorflow as tf
-
-    module = tf.Module()
-    module.other = tf.Variable([1.0])
-    tf.saved_model.save(module, str(tmp_path / "other"))
-    with tarfile.open(tmp_path / "other.tar.gz", "w:gz") as tar:
-        tar.add(tmp_path / "other", ".")
-    server.always["hub"] = {"content": (tmp_path / "other.tar.gz").read_bytes()}
-    assert weights.find() == empty_cache / "yamnet"
-    assert f"  {server.url}/hub: not YAMNet, the variable" in capsys.readouterr().err
+def test_where_onednn_is_limited_auto_does_not_take_bfloat16(machine, monkeypatch):
+    machine(AMX)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert engines.choose() == ("mnn", "float32")
 
 
-def test_where_no_address_answers_the_message_is_the_remedy(weights, server, empty_cache, capsys):
-    server.always |= {"hub": {"status": 403}, "kaggle": {"status": 404}}
-    with pytest.raises(WeightsError, match=r"no address has them. Three ways to get them: .*--weights FOLDER"):
-        weights.find()
-    assert len(capsys.readouterr().err.splitlines()) == 4
-    assert not empty_cache.exists() or list(empty_cache.iterdir()) == []
+def test_where_nobody_tells_what_the_processor_has_it_is_float32(machine, monkeypatch):
+    machine()
+
+    def missing(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(engines.Path, "read_text", missing)
+    assert engines.choose() == ("mnn", "float32")
 
 
-def test_a_download_that_broke_off_is_continued_by_the_next_run(weights, server, archive, empty_cache):
-    size = archive.stat().st_size
-    server.plans["hub"] = [{"cut": size // 2}, {"cut": 0}]
-    server.always["kaggle"] = {"status": 404}
-    with pytest.raises(WeightsError):
-        weights.fetch()
-    (part,) = empty_cache.iterdir()
-    assert part.suffix == ".part"
-    assert 0 < part.stat().st_size <= size // 2
-    assert weights.fetch() == empty_cache / "yamnet"
-    assert server.starts[-1] > 0
-    assert server.sent < 1.2 * size
+def test_a_network_says_what_is_fastest_for_it(machine):
+    machine()
+    assert engines.choose("auto", "float32", fastest="openvino") == ("openvino", "float32")
+    machine(openvino=False)
+    assert engines.choose("auto", "float32", fastest="openvino") == ("tensorflow", "float32")
 
 
-@pytest.mark.thorough
-def test_what_was_left_is_not_the_beginning_of_the_file(weights, server, empty_cache):
-    server.always["kaggle"] = {"status": 404}
-    server.plans["hub"] = [{"cut": 1_000_000}, {"cut": 0}, {"status": 416}]
-    for _ in range(2):
-        with pytest.raises(WeightsError):
-            weights.fetch()
-    assert weights.fetch() == empty_cache / "yamnet"
-    assert server.starts[-1] == 0
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (("onnx", "auto"), "unknown engine 'onnx'"),
+        (("auto", "float16"), "unknown precision 'float16'"),
+        (("mnn", "bfloat16"), "MNN computes in float32"),
+        (("openvino", "auto"), "OpenVINO is not installed"),
+    ],
+)
+def test_what_does_not_go_together_is_told(machine, asked, message):
+    machine(openvino=False)
+    with pytest.raises(UsageError, match=message):
+        engines.choose(*asked)
 
 
-def test_a_lock_of_tensorflow_hub_is_named_and_not_waited_for(weights, empty_cache, capsys):
-    lock = engines.cache_folder(yamnet.HUB_HANDLE)
-    lock = lock.with_name(f"{lock.name}.lock")
-    lock.parent.mkdir(parents=True)
-    lock.touch()
-    os.utime(lock, (time.time() - 3000,) * 2)
-    assert weights.find() == empty_cache / "yamnet"
-    assert f"{lock}: TensorFlow Hub began a download 50 min ago" in capsys.readouterr().err
-
-
-def test_what_was_downloaded_can_be_removed_and_nothing_else(weights, empty_cache, tmp_path, monkeypatch):
-    mine = tmp_path / "mine"
-    write_whole_module(mine)
-    path = weights.fetch()
-    engines.remember(mine, "YAMNet")
-    (empty_cache / f"{path.name}-12345678.tar.gz.part").touch()
-    assert weights.remove() == [path, empty_cache / f"{path.name}-12345678.tar.gz.part"]
-    assert weights.remove() == []
-    assert weights.find() == mine
-
-
-def test_of_two_that_start_together_one_downloads(weights, server):
-    with ThreadPoolExecutor() as pool:
-        first, second = pool.map(lambda _: weights.fetch(), range(2))
-    assert first == second
-    assert server.asked == ["hub"]
-
-
-def test_a_checkpoint_is_known_by_its_md5(empty_cache, server, monkeypatch):
-    (server.folder / "a.ckpt").write_bytes(b"weights")
-    md5 = hashlib.md5(b"weights").hexdigest()
-    with pytest.raises(WeightsError, match=rf"a.ckpt: another file than expected \(md5 {md5}, not d1c7011e"):
-        engines.fetch_file(f"{server.url}/a.ckpt", empty_cache / "a.ckpt", vggish.CHECKPOINT_MD5)
-    assert list(empty_cache.iterdir()) == []
-    assert engines.fetch_file(f"{server.url}/a.ckpt", empty_cache / "a.ckpt", md5).read_bytes() == b"weights"
-    (get,) = {own for address, own in vggish.WEIGHTS.sources.items() if address.endswith(".ckpt")}
-    monkeypatch.setattr(vggish, "CHECKPOINT_MD5", md5)
-    monkeypatch.setattr(vggish, "PCA_URL", f"{server.url}/none")
-    assert get(f"{server.url}/a.ckpt") == empty_cache / "vggish_model.ckpt" == vggish.find_weights()
-
-
-# ---- Archives, and whose weights those are.
-
-
-def test_an_archive_is_read_as_the_folder_is(archive, seeded_yamnet_module, tmp_path):
-    assert yamnet.read_weights(archive)[1] == yamnet.read_weights(seeded_yamnet_module)[1]
-    broken = tmp_path / "broken.tar.gz"
-    broken.write_bytes(archive.read_bytes()[:100_000])
-    with pytest.raises(WeightsError, match=r"broken.tar.gz: damaged, cut short, or not a .tar.gz of a module"):
-        yamnet.read_weights(broken)
-
-
-@pytest.mark.parametrize("name", ["../evil", "/evil", "variables/../../evil"])
-def test_an_archive_writes_into_its_own_folder_alone(name, tmp_path):
-    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
-        tar.addfile(tarfile.TarInfo(name))
-    with (
-        pytest.raises(WeightsError, match="has no place in a module"),
-        engines.unpacked(tmp_path / "a.tar.gz", tmp_path),
-    ):
-        pytest.fail("it was unpacked")
-
-
-def test_a_module_that_is_not_whole_says_what_is_missing(tmp_path):
-    write_whole_module(tmp_path / "module")
-    (tmp_path / "module" / "variables" / "variables.data-00000-of-00001").unlink()
-    with pytest.raises(WeightsError, match=r"it has no variables/variables.data.*; was its download cut short"):
-        vggish.read_variables(tmp_path / "module")
-
-
-def test_weights_of_another_network_are_called_what_they_are(seeded_yamnet_module, seeded_musicnn_wheel):
-    for name, path, whose in (
-        (
-            "vggish-pca",
-            seeded_yamnet_module,
-            "this is YAMNet; vggish-pca is an embedder by VGGish, and --embedder yamnet",
-        ),
-        ("yamnet", seeded_musicnn_wheel, "this is musicnn; yamnet is an embedder by YAMNet, and --embedder musicnn"),
-    ):
-        with pytest.raises(UsageError, match=f"{path.name}: {whose}"):
-            load_embedder(name, EmbedderOptions(path))
-
-
-def test_weights_that_were_named_are_found_again_by_their_hash(seeded_musicnn_wheel, empty_cache, tmp_path):
-    named = tmp_path / seeded_musicnn_wheel.name
-    shutil.copy(seeded_musicnn_wheel, named)
-    spec = load_embedder("musicnn", EmbedderOptions(named, allow_untrained=True)).spec
-    assert load_embedder(spec).spec == spec
-    with pytest.raises(WeightsError):
-        load_embedder("musicnn", EmbedderOptions(offline=True)), "others than the released are not the network's"
-    named.rename(tmp_path / f"moved-{named.name}")
-    with pytest.raises(WeightsError, match="not here"):
-        load_embedder(spec, EmbedderOptions(offline=True))
-    named.write_bytes(b"something else")
-    with pytest.raises(WeightsError, match="not here"):
-        load_embedder(spec, EmbedderOptions(offline=True))
-    (empty_cache / "weights.json").write_text("[")
-    assert engines.recall(spec.weights_sha256) is None
-
-
-def test_a_tflite_file_given_for_vggish_is_called_yamnet(tmp_path):
-    (tmp_path / "yamnet.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(100))
-    with pytest.raises(WeightsError, match="not VGGish: this is YAMNet as a TFLite file, which `--embedder yamnet`"):
-        vggish.read_variables(tmp_path / "yamnet.tflite")
+def test_networks_are_forgotten_with_their_weights(cache):
+    network = engines.Network("yamnet", (4, 4), lambda ops, x: ops.relu(x), lambda ops, x: x)
+    engines.build(network, "mnn")
+    (kept,) = files.cache_folder().iterdir()
+    assert yamnet.WEIGHTS.remove() == [kept]
+    assert not kept.exists()

@@ -301,7 +301,7 @@ def test_the_precision_is_in_the_spec_and_a_tagger_takes_both(vggish_embedder, o
     assert EmbedderOptions().precision == "auto"  # as on the command line
     assert rounded.accepts(exact)
     assert exact.accepts(rounded)
-    assert str(rounded).endswith("in bfloat16)")
+    assert ", in bfloat16" in str(rounded)
     assert not rounded.accepts(replace(exact, weights_sha256="0" * 64))
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jamendo_mood.audio import spectrograms
-from jamendo_mood.embedders import engines, vggish
+from jamendo_mood.embedders import checkpoints, vggish
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
-from jamendo_mood.util.errors import UsageError, WeightsError
+from jamendo_mood.util.errors import WeightsError
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_a_whole_file_is_embedded_as_by_the_module_itself(seeded_module, embedde
     module = np.asarray(tf.saved_model.load(str(seeded_module))(tf.constant(wave)))
     ours = embedder.embed(wave)
     assert ours.shape == module.shape == (21, vggish.DIM)
-    assert np.abs(ours - module).max() <= 1e-4 * module.std()
+    assert np.abs(ours - module).max() <= 1e-3 * module.std()
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def write_checkpoint(tmp_path):
 @pytest.mark.parametrize("version", ["V1", "V2"])  # Google's file is a V1
 def test_module_and_checkpoint_are_the_same_embedder(version, write_checkpoint, variables):
     read = vggish.read_variables(write_checkpoint(dict(reversed(variables.items())), version))
-    assert engines.fingerprint(read) == engines.fingerprint(variables)
+    assert checkpoints.fingerprint(read) == checkpoints.fingerprint(variables)
     for name, value in variables.items():
         np.testing.assert_array_equal(read[name], value)
 
@@ -75,7 +75,7 @@ def test_the_fingerprint_is_the_hash_of_the_numbers_in_order_of_the_names(variab
     for name in sorted(variables):
         digest.update(variables[name].astype("<f4").tobytes())
     for same in (variables, dict(reversed(variables.items()))):
-        assert engines.fingerprint(same) == digest.hexdigest()
+        assert checkpoints.fingerprint(same) == digest.hexdigest()
 
 
 def test_a_checkpoint_without_one_of_the_variables_is_refused_naming_it(write_checkpoint):
@@ -122,39 +122,16 @@ def test_the_cache_is_where_tensorflow_hub_itself_looks(seeded_module, monkeypat
 
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv(vggish.WEIGHTS_VARIABLE, raising=False)
-    engines.cache_folder(vggish.HUB_HANDLE).symlink_to(seeded_module)
+    checkpoints.cache_folder(vggish.HUB_HANDLE).symlink_to(seeded_module)
     assert vggish.find_weights().samefile(tensorflow_hub.resolve(vggish.HUB_HANDLE))
 
 
-@pytest.mark.parametrize(
-    ("flags", "precision"),
-    [("avx2 avx512f avx512_bf16", "bfloat16"), ("amx_bf16 amx_tile", "bfloat16"), ("avx2 avx512f", "float32")],
-)
-def test_auto_takes_bfloat16_where_the_cpu_has_it(monkeypatch, flags, precision):
-    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    monkeypatch.setattr(vggish.Path, "read_text", lambda *_, **__: f"flags : {flags}\n")
-    assert vggish.choose_precision("auto") == precision
-    with monkeypatch.context() as told:
-        told.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-        assert vggish.choose_precision("auto") == "float32"
-    assert vggish.choose_precision("float32") == "float32"
-
-
-def test_auto_is_float32_where_nobody_tells(monkeypatch):
-    def missing(*_, **__):
-        raise FileNotFoundError
-
-    monkeypatch.setattr(vggish.Path, "read_text", missing)
-    assert vggish.choose_precision("auto") == "float32"
-    with pytest.raises(UsageError, match="unknown precision 'float16'"):
-        vggish.choose_precision("float16")
-
-
 @pytest.mark.skipif("ONEDNN_MAX_CPU_ISA" in os.environ, reason="needs oneDNN's own choice: unset ONEDNN_MAX_CPU_ISA")
-def test_bfloat16_hardly_changes_an_embedding(embedder, variables, noise):
+@pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
+def test_bfloat16_hardly_changes_an_embedding(embedder, variables, noise, engine):
     """Random weights are the hard case: nothing they compute is large against the rest."""
     patches = spectrograms.patches(noise(10.0))
-    exact, rounded = embedder.network(patches), vggish.build_network(variables, "bfloat16")(patches)
+    exact, rounded = embedder.network(patches), vggish.build_network(variables, engine, "bfloat16")(patches)
     assert rounded.dtype == np.float32
     cosines = (exact * rounded).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
     assert cosines.min() > 0.9998

@@ -9,7 +9,7 @@ import seeded_yamnet
 
 from jamendo_mood.audio import spectrograms
 from jamendo_mood.embedders import yamnet
-from jamendo_mood.embedders.engines import read_constants
+from jamendo_mood.embedders.checkpoints import read_constants
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.util.errors import WeightsError
 

@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from toy_evaluations import make_class_evaluation, make_evaluation, make_value_evaluation
-from toy_examples import SPEC, make_prediction, make_tagger, make_tracks
+from toy_examples import SPEC, make_prediction, make_tagger
 
 from jamendo_mood.app import songs
 from jamendo_mood.audio.decoding import key_of
 from jamendo_mood.cli import main, shared, tag
-from jamendo_mood.datasets import plots
 from jamendo_mood.datasets.dataset import Dataset, Track
 from jamendo_mood.evaluation import evaluate
 from jamendo_mood.library import similarity
@@ -240,14 +239,6 @@ def test_a_title_with_an_escape_draws_without_a_warning():
 def test_the_report_s_figures_typeset_nothing(make):
     names = [UGLY["mathematics"], UGLY["half of mathematics"], "$x$"][: 2 if make is make_value_evaluation else 3]
     assert "$x$" in evaluate.write_page(make(len(names), names=names), "$x$", {"$": "$\\frac"})
-
-
-def test_figures_of_data_sets_typeset_nothing():
-    task = Task("toy", "tags", (UGLY["mathematics"], UGLY["half of mathematics"], "$x$"))
-    rows = {"train": np.arange(4), "validation": np.arange(4, 6), "$\\frac$ $": np.arange(6, 8)}
-    dataset = Dataset(task, make_tracks(8), np.ones((8, 3), np.float32), rows, "none", "none")
-    for draw in (plots.plot_tag_counts, plots.plot_parts):
-        draw(dataset).savefig(io.BytesIO(), format="png")
 
 
 def test_a_download_is_named_without_a_path(ugly):

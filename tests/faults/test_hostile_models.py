@@ -17,7 +17,7 @@ import safetensors.numpy
 from toy_examples import SPEC, TASK, make_tagger
 from trying import memory_below, refusing
 
-from jamendo_mood.embedders import engines, vggish
+from jamendo_mood.embedders import checkpoints, vggish
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.training.model import Tagger
@@ -383,5 +383,5 @@ def test_checkpoints_that_make_no_sense_are_one_line(tmp_path, name):
         tensors=[tf.constant(value) for value in tensors.values()],
     )
     with refusing() as said:
-        engines.read_variables(tmp_path / "model.ckpt", "toy", {"a": (3,)})
+        checkpoints.read_variables(tmp_path / "model.ckpt", "toy", {"a": (3,)})
     assert "model.ckpt: " in said[0]

@@ -15,7 +15,7 @@ from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.datasets import own
 from jamendo_mood.datasets.dataset import Track
 from jamendo_mood.datasets.jamendo import COLUMNS, QUALITIES, read_list, read_tracks
-from jamendo_mood.embedders import engines
+from jamendo_mood.embedders import checkpoints
 from jamendo_mood.evaluation.evaluate import read_array
 from jamendo_mood.store.embedding_store import EmbeddingStore, check_key
 from jamendo_mood.store.parquet import METADATA_KEY, import_parquet, read_footers
@@ -281,13 +281,13 @@ def test_every_byte_of_a_tflite_file_changed_is_read_or_one_error(tiny, amount, 
         broken[place] = value
         tried += 1
         try:
-            for constant in engines.read_constants(bytes(broken)):
+            for constant in checkpoints.read_constants(bytes(broken)):
                 constant.dequantised()
         except ValueError:
             refused += 1
     for end in range(len(tiny)):
         try:
-            engines.read_constants(tiny[:end])
+            checkpoints.read_constants(tiny[:end])
         except ValueError:
             refused += 1
     assert refused > tried / 20

@@ -40,7 +40,7 @@ OF_MODULES = {
     ("connection", "send"): "pickles",
 }
 ALLOWED = {
-    ("embedders/engines", "tarfile.open"),  # of which regular files are written, one by one and bounded
+    ("embedders/checkpoints", "tarfile.open"),  # of which regular files are written, one by one and bounded
     ("embedders/musicnn", "safetensors.numpy.load"),
     ("training/model", "safetensors.numpy.load"),
 }

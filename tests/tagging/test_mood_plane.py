@@ -140,9 +140,9 @@ def test_another_table_is_read_in_its_scale(tmp_path):
         (["MoodTag,Valence,Arousal"], "a table without rows"),
         (["MoodTag,Valence,Arousal", "calm,5,3", "calm,5,3"], "line 3: 'calm' stands here a second time"),
         (["MoodTag,Valence,Arousal", ",5,3"], "line 2: no tag"),
-        (["MoodTag,Valence,Arousal", "calm,5,nan"], "line 2: Arousal 'nan' is not a number from 1 to 9"),
-        (["MoodTag,Valence,Arousal", "calm,0.5,3"], "line 2: Valence '0.5' is not a number from 1 to 9"),
-        (["MoodTag,Valence,Arousal", "calm,five,3"], "line 2: Valence 'five'"),
+        (["MoodTag,Valence,Arousal", "calm,5,nan"], "line 2, Arousal: 'nan' is not a number from 1 to 9"),
+        (["MoodTag,Valence,Arousal", "calm,0.5,3"], "line 2, Valence: '0.5' is not a number from 1 to 9"),
+        (["MoodTag,Valence,Arousal", "calm,five,3"], "line 2, Valence: 'five'"),
     ],
 )
 def test_a_table_that_is_wrong_is_refused_with_its_line(tmp_path, lines, message):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jamendo_mood import load_dataset
 from jamendo_mood.tasks import KINDS, calibration, metrics, tags
 from jamendo_mood.tasks.metrics import bootstrap_tags, centred_interval
 from jamendo_mood.util.errors import DataError
@@ -373,3 +374,67 @@ def test_draws_that_show_no_difference_are_left_out():
     truth = np.array([[1.0], [1.0], [5.0]])
     samples = metrics.bootstrap_any(lambda *_: {"x": 1.0}, truth, truth, ["a", "b", "c"], rounds=200)
     assert 100 < len(samples.metrics["x"]) < 200
+
+
+FOUR_TAGS = np.array([[1, 1, 0, 1], [1, 1, 0, 0], [1, 0, 0, 0], *[[0, 1, 0, 0]] * 3, [0, 0, 0, 0]], np.float32)
+
+
+def test_cooccurrence_is_the_share_of_the_row_that_has_the_column_too():
+    shares = metrics.cooccurrence(FOUR_TAGS)
+    expected = [[1, 2 / 3, 0, 1 / 3], [2 / 5, 1, 0, 1 / 5], [np.nan] * 4, [1, 1, 0, 1]]
+    np.testing.assert_allclose(shares, expected)
+    np.testing.assert_array_equal(shares, metrics.cooccurrence(FOUR_TAGS > 0))
+
+
+def test_cooccurrence_of_many_examples_agrees_with_counting_one_by_one():
+    Y = np.random.default_rng(0).random((200, 6)) < [0.02, 0.1, 0.3, 0.5, 0.9, 1]
+    shares = metrics.cooccurrence(Y)
+    assert np.diag(shares).tolist() == [1] * 6
+    for row in range(6):
+        for column in range(6):
+            having = [example for example in Y.tolist() if example[row]]
+            assert shares[row, column] == pytest.approx(sum(one[column] for one in having) / len(having))
+
+
+@pytest.mark.parametrize("bad", [np.array([[0.2, 0.9]]), np.array([[np.nan, 1]]), np.array([0.0, 1.0])])
+def test_scores_that_were_not_decided_are_no_table_of_tags(bad):
+    with pytest.raises(DataError, match="not a table of 0 and 1"):
+        metrics.cooccurrence(bad)
+
+
+def test_tags_that_go_together_become_neighbours():
+    """Four families of three tags, dealt out so that no two of a family are next to each other."""
+    rng = np.random.default_rng(1)
+    family = np.arange(12) % 4
+    chosen = rng.integers(0, 4, 2000)
+    Y = (family == chosen[:, None]) & (rng.random((2000, 12)) < 0.7)
+    order = metrics.similar_order(Y).tolist()
+    assert sorted(order) == [*range(12)]
+    assert np.count_nonzero(np.diff(family[order])) == 3
+
+
+def test_tags_that_shade_into_each_other_stand_in_a_row():
+    """Each tag goes with those near it on a line; their columns are shuffled."""
+    rng = np.random.default_rng(0)
+    place = rng.permutation(10)
+    Y = np.abs(place - rng.uniform(0, 9, (2000, 1))) < rng.uniform(0.5, 2, (2000, 1))
+    found = place[metrics.similar_order(Y)].tolist()
+    assert found in ([*range(10)], [*range(10)][::-1])
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_one_tag_or_two_keep_their_order(k):
+    Y = np.eye(3, k, dtype=bool)
+    assert metrics.similar_order(Y).tolist() == [*range(k)]
+
+
+@pytest.mark.shared
+def test_on_the_official_tables_families_of_tags_are_blocks(shared):
+    mtg = load_dataset("jamendo-59", shared / "data" / "jamendo")
+    order = [mtg.task.targets[column] for column in metrics.similar_order(mtg.targets)]
+    for family in (("holiday", "christmas"), ("summer", "deep"), ("trailer", "epic"), ("corporate", "motivational")):
+        assert abs(order.index(family[0]) - order.index(family[1])) == 1
+    shares = metrics.cooccurrence(mtg.targets)
+    holiday, christmas = (mtg.task.targets.index(tag) for tag in ("holiday", "christmas"))
+    assert shares[holiday, christmas] == pytest.approx(137 / 176)
+    assert shares[christmas, holiday] == pytest.approx(137 / 623)

@@ -224,6 +224,30 @@ def test_of_very_many_tags_the_most_frequent_go_together(tmp_path):
     first.savefig(tmp_path / "picture.png")
 
 
+def test_the_heat_map_of_few_tags_has_numbers(tmp_path):
+    names = ["calm", "loud", "never", "so $^_{$"]  # dollars are no formula
+    shares = np.array([[1, 2 / 3, 0, 1 / 3], [2 / 5, 1, 0, 1 / 5], [np.nan] * 4, [1, 1, 0, 1]])
+    figure = tags.draw_cooccurrence(shares, names)
+    (axes,) = figure.axes  # numbers, in place of a colour bar
+    assert labels(axes.yaxis) == labels(axes.xaxis) == names
+    assert axes.get_images()[0].get_clim() == (0, 100)
+    written = {text.get_position(): text.get_text() for text in axes.texts}
+    assert written[1, 0] == "67"  # x is the column: of the calm, two thirds are loud
+    assert written[0, 1] == "40"
+    assert len(written) == 9  # no diagonal, no row of the tag that nothing has
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_the_names_beside_a_heat_map_have_room():
+    figure = tags.draw_cooccurrence(np.eye(7), [f"music for the {n}th hour of the day" for n in range(7)])
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    texts = [*axes.get_xticklabels(), *axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label]
+    boxes = [text.get_window_extent() for text in texts]
+    assert all(figure.bbox.contains(*box.min) and figure.bbox.contains(*box.max) for box in boxes)
+    assert not any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
+
+
 def test_a_tagger_that_gives_no_tag_goes_together_with_nothing(seven, tmp_path):
     silent = replace(seven, decisions=np.zeros_like(seven.decisions))
     for picture in tags.plot_cooccurrences(silent):
