@@ -269,7 +269,7 @@ class TagSession(Session):
         """Report what becomes of a song; also called from the thread that analyses."""
         content = {"id": song.id, "name": song.name, **content}
         if kind == "failed":
-            self.on_failure(f"{content['sentence']} {content['advice']}")
+            self.on_failure(f"{song.name}: {content['sentence']} {content['advice']}")
         with self._lock:
             if kind in LAST_MESSAGES:
                 song.finished = True

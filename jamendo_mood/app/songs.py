@@ -175,12 +175,16 @@ class SongQueue:
 
     def _describe(self, song: Song, analysis: Analysis) -> None:
         try:
+            same: dict[str, str] = {}
             if self._library is not None:
-                song.similar = self._library.similar(analysis.frames.mean(axis=0), PLAYLIST)
+                mean = analysis.frames.mean(axis=0)
+                same = self._library.find_same(mean, None if song.uploaded else song.path)
+                song.similar = self._library.similar(mean, PLAYLIST, same)
             details, picture = describe_details(analysis, self.tagger, song.similar)
+            details["left_out"] = similarity.describe_same(same)
         except Exception as error:  # the moods are known: a missing picture is not a failure
             log.warning("%s: no details (%s)", song.name, error)
-            song.tell(song, "details", why={}, similar=[])
+            song.tell(song, "details", why={}, similar=[], left_out="")
         else:
             song.tell(song, "details", (picture,), **details)
 

@@ -31,6 +31,7 @@ from jamendo_mood.util.errors import (
     NoFileError,
     NoSoundError,
     UsageError,
+    WrongKindError,
 )
 
 FORMATS = (
@@ -266,7 +267,8 @@ class _Talk:
 
     def report(self) -> str:
         """Its messages."""
-        return (self._first + self._last).decode("utf-8", "replace")
+        # Line by line: titles may be in the encoding of whoever wrote them.
+        return "\n".join(map(plaintext.decode_line, (self._first + self._last).split(b"\n")))
 
     def _take(self, pipe: int, keep: Callable[[bytes], None]) -> bool:
         chunk = os.read(pipe, 1 << 16)
@@ -325,7 +327,7 @@ def probe(path: Path) -> AudioInfo:
     NoFileError
         The file is missing, or cannot be opened.
     AudioError
-        It is empty or not an audio file.
+        It is empty or not an audio file; WrongKindError if it is known what it is instead.
     NoSoundError
         There is no sound in it.
     """
@@ -345,9 +347,13 @@ def probe(path: Path) -> AudioInfo:
     if stream is not None and re.search(r"\((drms|enca|aavd) /", stream[0]):
         raise AudioError(f"{path}: protected against copying (DRM): only its shop's player can decode it")
     if stream is None or stream[1] == "none":
+        check_opens(path)
+        with path.open("rb") as file:
+            kind = plaintext.kind_of(file.read(plaintext.HEAD_BYTES))
+        if kind:
+            raise WrongKindError(f"{path}: not a readable audio file (it is {kind})", kind)
         if "Stream #" in streams:
             raise NoSoundError(f"{path}: not a readable audio file (there is no sound in it)")
-        check_opens(path)
         reason = "there is nothing in it" if length else done.reason(path)
         raise AudioError(f"{path}: not a readable audio file ({reason})")
     duration_s = _parse_duration(length)
@@ -403,7 +409,7 @@ def _parse_tag(text: str, name: str) -> str | None:
     parts = re.split(r"^(?= *(?:Input|Program|Chapter|Stream) #)", text, flags=re.MULTILINE)
     ours = "".join(part for part in parts if re.match(r"Input| *Stream #\S+ Audio:", part))
     match = re.search(rf"^ +{name}\s*: (.+)$", ours, re.MULTILINE | re.IGNORECASE)
-    return None if match is None else match[1].strip()[:MAX_TITLE_LENGTH]
+    return None if match is None else plaintext.restore(match[1]).strip()[:MAX_TITLE_LENGTH]
 
 
 def _count_channels(stream: str) -> tuple[int, bool]:

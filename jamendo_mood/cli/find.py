@@ -46,6 +46,7 @@ def _add_library(parser: argparse.ArgumentParser) -> None:
 
 def similar(arguments: argparse.Namespace) -> int:
     """Find the tracks of a library that sound like one."""
+    from jamendo_mood.library.similarity import describe_same
     from jamendo_mood.store.embedding_store import EmbeddingStore
 
     form, store = _choose_format(arguments), EmbeddingStore(arguments.store)
@@ -58,7 +59,10 @@ def similar(arguments: argparse.Namespace) -> int:
         plaintext.note(f"failed: {error}")
         return SOME_FAILED
     library = shared.open_library(arguments, store, tagger)
-    return _hand_out(library.similar(track, arguments.count), form, arguments)
+    same = {} if isinstance(track, str) else library.find_same(track, Path(arguments.track))
+    if same:
+        plaintext.note(describe_same(same))
+    return _hand_out(library.similar(track, arguments.count, same), form, arguments)
 
 
 def _add_playlist(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import re
 import urllib.error
 import urllib.request
 import zlib
@@ -25,7 +26,7 @@ from jamendo_mood.audio.decoding import key_of
 from jamendo_mood.datasets.dataset import PARTS, Dataset, DataSource, Track, consecutive_parts
 from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError, UsageError
-from jamendo_mood.util.files import read_table, read_text, write_atomically
+from jamendo_mood.util.files import read_lines, read_table, read_text, write_atomically
 
 COLUMNS = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
 TAG_PREFIX = "mood/theme---"
@@ -103,14 +104,13 @@ def read_checksums(root: Path, name: str = CHECKSUMS_NAME) -> dict[str, str]:
 
     117 groups of tracks, 243 in all, are identical bit by bit, and some are in different parts of a split.
     """
-    path = root / name
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return {key_of(audio): sha256 for sha256, audio in (line.split() for line in lines)}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a list of checksums ({error})") from error
+    path, checksums = root / name, {}
+    for number, line in enumerate(read_lines(path) if path.exists() else (), start=1):
+        sha256, _, audio = line.partition(" ")
+        if not (re.fullmatch("[0-9a-fA-F]{64}", sha256) and audio):
+            raise DataError(f"{path}, line {number}: not a list of checksums (a SHA-256 and a path are expected)")
+        checksums[key_of(audio.strip())] = sha256.lower()
+    return checksums
 
 
 def _choose_part(artist: str) -> str:

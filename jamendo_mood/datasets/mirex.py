@@ -11,7 +11,6 @@ Comparative Analysis", CMMR 2013; the clusters: Hu, Downie, "Exploring Mood Meta
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 from jamendo_mood.datasets.dataset import (
@@ -26,7 +25,7 @@ from jamendo_mood.datasets.dataset import (
 )
 from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError
-from jamendo_mood.util.files import read_text
+from jamendo_mood.util.files import read_lines
 
 CLUSTERS = tuple(f"Cluster {number}" for number in range(1, 6))
 CLUSTERS_NAME = "clusters.txt"
@@ -37,7 +36,7 @@ INFO_HEADER = "Title;Artist;Album;Track;Year;Length;Size;Last Modified;Filename;
 def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
     """Load the clips with their clusters, in ten folds that share no artist."""
     path = root / CLUSTERS_NAME
-    clusters = [line.strip() for line in read_text(path).splitlines()]
+    clusters = read_lines(path)
     clips = read_info(root / INFO_NAME)
     if len(clips) != len(clusters):
         raise DataError(f"{path}: {len(clusters)} lines for the {len(clips)} clips of {INFO_NAME}")
@@ -61,7 +60,7 @@ def read_info(path: Path) -> list[tuple[str, str, float]]:
 
     Cells are counted from the right: titles may have semicolons in them, and no cell is quoted.
     """
-    lines = [line.rstrip("\n") for line in io.StringIO(read_text(path, "utf-16"), newline=None)]
+    lines = read_lines(path)
     if not lines or lines[0] != INFO_HEADER:
         raise DataError(f"{path}: not the expected table, its first line must be {INFO_HEADER}")
     cells_needed, clips = INFO_HEADER.count(";") + 1, []

@@ -10,6 +10,8 @@ same in all rows, ignoring case), and one of these:
   holds them all;
 - none of these, but one column for each tag, with 1 if a file has the tag and 0 if it has not.
 
+A file that has several rows counts once if they say the same; if not, the table is refused.
+
 No artist is in two parts. The artists are divided into seven folds, of which one is the test part, one the validation
 part and five the training part: about 14, 14 and 72 % of the files. Splits 0 to 6 test one fold each, 7 to 13 those of
 another seed, and so on. A table that has changed has other folds: train again before you evaluate.
@@ -29,7 +31,17 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio.decoding import AUDIO_SUFFIXES, key_of
-from jamendo_mood.datasets.dataset import PARTS, SEED, Dataset, DataSource, Track, assign_folds, make_parts, to_one_hot
+from jamendo_mood.datasets.dataset import (
+    PARTS,
+    SEED,
+    Dataset,
+    DataSource,
+    Track,
+    assign_folds,
+    count_remarks,
+    make_parts,
+    to_one_hot,
+)
 from jamendo_mood.datasets.ratings import TARGETS
 from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError, UsageError
@@ -66,8 +78,11 @@ Labels = tuple[Task, Array, tuple[str, ...]]
 def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
     """Load a table, or the ``own.csv`` in a folder; `split` may be any number from 0."""
     table = read_table(root / TABLE_NAME if root.is_dir() else root)
-    tracks, remarks = _read_tracks(table)
-    task, targets, more = _choose_labels(table)(table)
+    tracks = _read_tracks(table)
+    task, targets, remarks = _choose_labels(table)(table)
+    kept = _find_first_rows(table, tracks, targets)
+    tracks, targets = tuple(tracks[row] for row in kept), targets[kept]
+    repeated = len(table.rows) - len(kept)
     try:
         parts = _make_parts([track.artist for track in tracks], split)
     except DataError as error:
@@ -77,7 +92,12 @@ def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
         tracks=tracks,
         targets=targets,
         parts=parts,
-        remarks=(*remarks, *more),
+        remarks=(
+            *count_remarks({"rows are equal to an earlier one and left out": repeated}),
+            *_describe_nameless([table.rows[row] for row in kept]),
+            *(() if task.scale else _find_rare(task.targets, targets)),
+            *remarks,
+        ),
     )
 
 
@@ -122,21 +142,35 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
             raise DataError(f"{path}: {times} columns are called {name!r}")
 
 
-def _read_tracks(table: Table) -> tuple[tuple[Track, ...], list[str]]:
-    """The tracks; one without an artist counts as an artist of its own."""
-    tracks, first_row = [], dict[str, int]()
+def _read_tracks(table: Table) -> tuple[Track, ...]:
+    """A track for each row; one without an artist counts as an artist of its own."""
+    tracks = []
     for row, cells in enumerate(table.rows):
         audio = _read_path(table, row)
         key = key_of(audio)
-        if key in first_row:
-            earlier = table.lines[first_row[key]]
-            raise table.error(row, f"{audio!r} is already on line {earlier} (suffixes do not count)")
-        first_row[key] = row
         tracks.append(Track(key, audio, None, cells.get("artist", "").casefold() or key))
-    nameless = sum(not cells.get("artist") for cells in table.rows)
-    if nameless == len(tracks):
-        return tuple(tracks), ["no artists are given: songs of one artist may be in several parts"]
-    return tuple(tracks), [f"{nameless} tracks have no artist: each counts as an artist of its own"] if nameless else []
+    return tuple(tracks)
+
+
+def _find_first_rows(table: Table, tracks: Sequence[Track], targets: Array) -> list[int]:
+    """The rows without those that repeat an earlier one; `DataError` if two rows contradict each other."""
+    first_row: dict[str, int] = {}
+    for row, track in enumerate(tracks):
+        first = first_row.setdefault(track.key, row)
+        earlier, line = tracks[first], table.lines[first]
+        if PurePosixPath(track.audio).suffix != PurePosixPath(earlier.audio).suffix:
+            raise table.error(row, f"{track.audio!r} is already on line {line} (suffixes do not count)")
+        if track.artist != earlier.artist or (targets[row] != targets[first]).any():
+            other = "another artist" if track.artist != earlier.artist else "other labels"
+            raise table.error(row, f"{track.audio!r} is already on line {line}, with {other}: keep one of the lines")
+    return list(first_row.values())
+
+
+def _describe_nameless(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    nameless = sum(not cells.get("artist") for cells in rows)
+    if nameless == len(rows):
+        return ("no artists are given: songs of one artist may be in several parts",)
+    return count_remarks({"tracks have no artist: each counts as an artist of its own": nameless})
 
 
 def _read_path(table: Table, row: int) -> str:
@@ -179,7 +213,7 @@ def _read_tags(table: Table) -> Labels:
         raise DataError(f"{table.path}: there is no tag in column 'tags'")
     _check_count(table, tags)
     targets = np.array([[tag in found for tag in tags] for found in tags_of], np.float32)
-    return Task("own", "tags", tags), targets, (*_find_rare(tags, targets), *_unused(table, "tags"))
+    return Task("own", "tags", tags), targets, _unused(table, "tags")
 
 
 def _read_indicators(table: Table) -> Labels:
@@ -190,7 +224,7 @@ def _read_indicators(table: Table) -> Labels:
                 what = f"{cells[tag]!r} in column {tag!r} is neither 0 nor 1"
                 raise table.error(number, f"{what} (every column but path and artist is a tag)")
     targets = np.array([[float(row[tag]) for tag in tags] for row in table.rows], np.float32)
-    return Task("own", "tags", tags), targets, _find_rare(tags, targets)
+    return Task("own", "tags", tags), targets, ()
 
 
 def _read_classes(table: Table) -> Labels:
@@ -202,7 +236,7 @@ def _read_classes(table: Table) -> Labels:
         raise DataError(f"{table.path}: all tracks have the class {classes[0]!r}; at least two classes are needed")
     _check_count(table, classes)
     targets = to_one_hot(named, classes, table.path)
-    return Task("own", "classes", classes), targets, (*_find_rare(classes, targets), *_unused(table, "class"))
+    return Task("own", "classes", classes), targets, _unused(table, "class")
 
 
 def _read_values(table: Table) -> Labels:

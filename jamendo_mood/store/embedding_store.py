@@ -9,6 +9,7 @@ track (a remark, such as "6 of 12 s could be decoded"; most have none), and the 
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import functools
 import hashlib
@@ -416,6 +417,7 @@ def read_failures(path: Path) -> tuple[dict[str, str], list[int]]:
         content = files.read_bytes(path, MAX_FAILURES_BYTES)
     except NOT_FOUND:
         return listed, damaged
+    content = content.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")  # as an editor may have saved it
     for number, line in enumerate(io.BytesIO(content), start=1):
         if line == _FAILURES_HEADING:
             continue  # more than once where processes of earlier versions began the list at the same moment

@@ -39,6 +39,7 @@ from jamendo_mood.util.errors import (
     TooShortError,
     UsageError,
     WeightsError,
+    WrongKindError,
 )
 from jamendo_mood.util.files import Scratch
 
@@ -154,42 +155,50 @@ def analyse(
     return Analysis(prediction, result.frames, drawing.spectrogram())
 
 
+_EXPLANATIONS: tuple[tuple[type[Exception], str, str], ...] = (  # the first that fits
+    (LimitError, "{what}.", "Cut out the part that matters, or export it smaller (an MP3 of 128 kb/s will do)."),
+    (BusyError, "{what}.", "Try again in a minute."),
+    (
+        NoSoundError,
+        "There is no sound in it.",
+        "Listen to it first: it may be a video without sound, or a muted track.",
+    ),
+    (TooShortError, "{what}.", "Moods need a moment of music: take ten seconds or more."),
+    (NoFileError, "There is no such file at this place.", "Give its whole path on the machine that runs Python."),
+    (
+        WrongKindError,
+        "It can't be read as music: it is {kind}.",
+        "Choose the song itself: an MP3, WAV, FLAC, Ogg or M4A, say.",
+    ),
+    (
+        AudioError,
+        "It can't be read as music.",
+        "It may be damaged, cut off, or another kind of file under this name. "
+        "Export it again as MP3, WAV or FLAC, and try that.",
+    ),
+    (
+        WeightsError,
+        "The network that analyses songs is not on this machine.",
+        "It is a download from Google, which did not work here; the README describes other ways to get it.",
+    ),
+    (DiskFullError, "There is no room left on the machine that analyses songs.", "Free some, and try again."),
+    (MoodError, "It can't be analysed here.", "Try again later, or tell whoever runs this page."),
+    (Exception, "Something broke that should not ({name}).", "Please report it, with the file's name."),
+)
+
+
 def explain_error(error: Exception, name: str, limits: Limits) -> tuple[str, str]:
     """What went wrong with a song, and what to do about it, in words that need no programmer.
 
-    Where `limits` allow no paths, no path of this machine is mentioned.
+    The sentence does not name the file, since its name stands above it. Where `limits` allow no paths, no path of this
+    machine is mentioned.
     """
-    what = str(error)
-    if isinstance(error, LimitError):
-        return what + ".", "Cut out the part that matters, or export it smaller (an MP3 of 128 kb/s will do)."
-    if isinstance(error, BusyError):
-        return what + ".", "Try again in a minute."
-    if isinstance(error, NoSoundError):
-        return f"There is no sound in {name}.", "Listen to it first: it may be a video without sound, or a muted track."
-    if isinstance(error, TooShortError):
-        return what + ".", "Moods need a moment of music: take ten seconds or more."
-    if isinstance(error, NoFileError):
-        return f"There is no file {name} at this place.", "Give its whole path on the machine that runs Python."
-    if isinstance(error, AudioError):
-        return (
-            f"{name} can't be read as music.",
-            "It may be damaged, cut off, or another kind of file under this name. "
-            "Export it again as MP3, WAV or FLAC, and try that.",
-        )
-    if isinstance(error, WeightsError):
-        return (
-            "The network that analyses songs is not on this machine.",
-            "It is a download from Google, which did not work here; the README describes other ways to get it.",
-        )
-    if isinstance(error, DiskFullError):
-        return "There is no room left on the machine that analyses songs.", "Free some, and try again."
-    if isinstance(error, MoodError):
-        own = "Try again later, or tell whoever runs this page."
-        return f"{name} can't be analysed here.", what if limits.paths else own
-    return (
-        f"{name}: something broke that should not ({type(error).__name__}).",
-        "Please report it, with the file's name.",
-    )
+    said = str(error)
+    what = f"It{said.removeprefix(name)}" if said.startswith(f"{name} ") else said
+    base, sentence, advice = next(row for row in _EXPLANATIONS if isinstance(error, row[0]))
+    if base is MoodError and limits.paths:
+        advice = said
+    return sentence.format(what=what, kind=getattr(error, "kind", ""), name=type(error).__name__), advice
 
 
 @dataclass

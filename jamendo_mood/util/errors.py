@@ -17,6 +17,14 @@ class NoFileError(AudioError):
     """There is no such file, or it cannot be opened: nothing is known of its sound."""
 
 
+class WrongKindError(AudioError):
+    """Another kind of file than sound, such as ``a JPEG picture``: its `kind`."""
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 class NoSoundError(AudioError):
     """A file that can be read but has no sound: a video without a sound track, or silence."""
 

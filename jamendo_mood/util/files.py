@@ -38,6 +38,7 @@ from typing import IO, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import DataError, DiskFullError, MoodError, StoreError, UsageError
 from jamendo_mood.util.plaintext import note
 
@@ -520,7 +521,7 @@ def read_table(path: Path, columns: tuple[str, ...], max_bytes: int = MAX_TABLE_
     """Read a table whose header starts with `columns` (none: it has no header); a row may have more cells than that.
 
     A ``.csv`` file has commas and quotes, any other has tabs and takes quotes as they are. It may have
-    `max_bytes` bytes.
+    `max_bytes` bytes. Blank lines at its end are left out.
 
     Raises
     ------
@@ -537,23 +538,19 @@ def read_table(path: Path, columns: tuple[str, ...], max_bytes: int = MAX_TABLE_
     return rows[1:] if columns else rows
 
 
-def read_columns(
-    path: Path, columns: Sequence[str], *, encoding: str = "utf-8-sig", delimiter: str = ","
-) -> list[dict[str, str]]:
+def read_columns(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> list[dict[str, str]]:
     """Read named columns of a table, wherever they stand; cells may have quotes, the header's names spaces around them.
 
     Parameters
     ----------
     path : Path
     columns : sequence of str
-    encoding : str
-        ``utf-8-sig`` reads UTF-8 with and without a byte order mark, ``utf-16`` needs one.
     delimiter : str
 
     Returns
     -------
     list of dict of str
-        By column, each cell as it is written. The first row is line 2; only empty lines at the end are left out.
+        By column, each cell as it is written. The first row is line 2; only blank lines at the end are left out.
 
     Raises
     ------
@@ -561,7 +558,7 @@ def read_columns(
         The file is missing, is not text, lacks a column or has it twice, or a row has too few cells; with the line's
         number.
     """
-    rows = _read_rows(read_text(path, encoding), path, csv.excel, delimiter)
+    rows = _read_rows(read_text(path), path, csv.excel, delimiter)
     header = [cell.strip() for cell in rows[0]] if rows else []
     for column in columns:
         if header.count(column) != 1:
@@ -569,8 +566,6 @@ def read_columns(
             found = textwrap.shorten(" | ".join(cell for cell in header if cell) or "none", 300, placeholder=" ...")
             times = "no column" if column not in header else f"{header.count(column)} columns"
             raise DataError(f"{path}: {times} {column!r} (those that are there: {found})")
-    while len(rows) > 1 and not any(rows[-1]):
-        rows.pop()
     places = {column: header.index(column) for column in columns}
     least = max(places.values(), default=-1) + 1
     for number, row in enumerate(rows[1:], start=2):
@@ -579,29 +574,32 @@ def read_columns(
     return [{column: row[place] for column, place in places.items()} for row in rows[1:]]
 
 
+def read_lines(path: Path) -> list[str]:
+    """Read a list: its lines without the spaces around them, and without blank lines at the end; raises `DataError`."""
+    return [line.strip() for line in io.StringIO(read_text(path).rstrip(), newline=None)]
+
+
 def _read_rows(text: str, path: Path, dialect: type[csv.Dialect], delimiter: str) -> list[list[str]]:
     try:
-        return list(csv.reader(io.StringIO(text, newline=""), dialect, delimiter=delimiter))
+        rows = list(csv.reader(io.StringIO(text, newline=""), dialect, delimiter=delimiter))
     except csv.Error as error:
         raise DataError(f"{path}: cannot be read as a table ({error})") from error
+    while rows and not any(map(str.strip, rows[-1])):
+        rows.pop()
+    return rows
 
 
-def read_text(path: Path, encoding: str = "utf-8-sig", max_bytes: int = MAX_TABLE_BYTES) -> str:
-    """Read the text of a table.
+def read_text(path: Path, max_bytes: int = MAX_TABLE_BYTES) -> str:
+    """Read the text of a table or a list, in UTF-8 or what its byte order mark says; line ends stay as they are.
 
     Raises
     ------
     DataError
-        The file is missing, is not text, or has more than `max_bytes` bytes.
+        The file is missing, is not such text (and what it seems to be), or has more than `max_bytes` bytes.
     """
     try:
-        content = io.BytesIO(read_bytes(path, max_bytes))
-        text = io.TextIOWrapper(content, encoding, newline="").read()
+        return plaintext.decode(read_bytes(path, max_bytes), path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a table ({error})") from error
-    if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        raise DataError(f"{path}, line {line}: cannot be read as a table (it holds a NUL)")
-    return text

@@ -1,4 +1,4 @@
-"""Text for people: made safe for where it goes, lines on a terminal, and progress bars.
+"""Text from people and for people: read in whatever encoding, made safe for where it goes, lines on a terminal, bars.
 
 Text from outside (names of files, titles, tags of a stranger's tagger) may hold anything. For HTML there is
 `html.escape`, and for the browser `static/dom.js`, which sets text and never HTML.
@@ -6,6 +6,8 @@ Text from outside (names of files, titles, tags of a stranger's tagger) may hold
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import html
 import io
@@ -16,8 +18,11 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from jamendo_mood.util.errors import DataError
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """How cells begin that a spreadsheet takes for formulas."""
@@ -30,6 +35,112 @@ _UNFIT = re.compile(rf"[\x00-\x1f{_CONTROLS}]")
 _UNFIT_FOR_CELLS = re.compile(rf"[\x00-\x08\x0b-\x1f{_CONTROLS}]")  # tabs and line feeds are quoted there, returns not
 _UNFIT_FOR_JSON = re.compile(rf"[{_CONTROLS}]")  # the first block is escaped by JSON itself
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|]|:(?=//)|(?<=www)\.", re.IGNORECASE)  # GitHub makes links of bare addresses
+
+_MARKS = (  # UTF-32's before UTF-16's, with which it begins
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+_KINDS = (  # what files of other kinds begin with; the first that fits counts
+    (rb"\xff\xd8\xff", "a JPEG picture"),
+    (rb"\x89PNG\r\n", "a PNG picture"),
+    (rb"GIF8[79]a", "a GIF picture"),
+    (rb"RIFF.{4}WEBP", "a WebP picture"),
+    (rb"BM.{4}\0{4}", "a BMP picture"),
+    (rb"II\*\0|MM\0\*", "a TIFF picture"),
+    (rb"8BPS\0", "a Photoshop picture"),
+    (rb".{4}ftyp(heic|heix|hevc|mif1|msf1)", "a HEIC picture"),
+    (rb".{4}ftypavi[fs]", "an AVIF picture"),
+    (rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg\b", "an SVG picture"),
+    (rb"%PDF-", "a PDF document"),
+    (rb"\{\\rtf", "an RTF document"),
+    (rb"\xd0\xcf\x11\xe0\xa1\xb1", "an Office document (.doc, .xls or .ppt)"),
+    (rb"PK\x03\x04.*?\bxl/", "an Excel workbook"),
+    (rb"PK\x03\x04.*?\bword/", "a Word document"),
+    (rb"PK\x03\x04.*?\bppt/", "a PowerPoint document"),
+    (rb"PK\x03\x04.{26}mimetypeapplication/vnd\.oasis\.opendocument", "an OpenDocument file"),
+    (rb"PK\x03\x04.{26}mimetypeapplication/epub", "an EPUB book"),
+    (rb"PK(\x03\x04|\x05\x06)", "a zip archive"),
+    (rb"Rar!\x1a\x07", "a RAR archive"),
+    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (rb"\x1f\x8b|BZh\d1AY|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar", "a packed archive"),
+    (rb"\x7fELF|MZ.\0.\0|\xcf\xfa\xed\xfe|\xca\xfe\xba\xbe", "a program"),
+    (rb"MThd\0\0\0\x06", "a MIDI file (notes, no sound)"),
+    (rb"SQLite format 3\0", "a database"),
+    (rb"(\xef\xbb\xbf)?\s*<(!doctype html|html)\b", "a web page"),
+    (rb"(\xef\xbb\xbf)?(#EXTM3U|\[playlist\])", "a playlist (names of songs, no sound)"),
+)
+_TEXT = "a text file"
+_BINARY = re.compile(r"[\0-\x08\x0e-\x1a\x1c-\x1f]")
+HEAD_BYTES = 4096
+"""Of a file, by which `kind_of` knows what it is."""
+
+
+def kind_of(head: bytes) -> str:
+    """What a file is that is neither sound nor a table, by its first `HEAD_BYTES`: ``a JPEG picture``; else empty."""
+    for pattern, kind in _KINDS:
+        if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
+            return kind
+    # In whatever encoding, and cut anywhere: the decoder waits for the rest of a character.
+    encoding = next((encoding for mark, encoding in _MARKS if head.startswith(mark)), "latin-1")
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
+    return _TEXT if text.strip() and not _BINARY.search(text) else ""
+
+
+def decode(content: bytes, path: Path) -> str:
+    """The text of a file that is to be a table or a list: UTF-8, or what its byte order mark says.
+
+    Raises
+    ------
+    DataError
+        It is something else; the message says where, what it seems to be, and what to do.
+    """
+
+    def error(what: str, line: int | None = None) -> DataError:
+        where = path if line is None else f"{path}, line {line}"
+        return DataError(f"{where}: cannot be read as a table ({what})")
+
+    head = content[:HEAD_BYTES]
+    if (kind := kind_of(head)) not in ("", _TEXT):
+        raise error(f"it is {kind}: save it as plain text or CSV, in UTF-8")
+    encoding = next((encoding for mark, encoding in _MARKS if content.startswith(mark)), "utf-8")
+    nuls = head[::2].count(0), head[1::2].count(0)
+    if encoding == "utf-8" and min(nuls) == 0 and max(nuls) > len(head) // 8:  # every other byte of English
+        raise error("it seems to be UTF-16 without a byte order mark: save it as UTF-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as wrong:
+        if not encoding.startswith("utf-8"):
+            raise error(f"it begins as {encoding.upper()} and is not: save it as UTF-8") from None
+        if _BINARY.search(head.decode("latin-1")):
+            raise error("it is not text") from None
+        line = wrong.object.count(b"\n", 0, wrong.start) + 1
+        raise error("not UTF-8 but, it seems, Windows-1252 or Latin-1: save it as UTF-8", line) from None
+    if "\0" in text:
+        raise error("it holds a NUL", text[: text.index("\0")].count("\n") + 1)
+    return text
+
+
+def decode_line(line: bytes) -> str:
+    """A line in an encoding it does not name, such as a tag's: UTF-8 if it makes sense as that, else Windows-1252."""
+    with contextlib.suppress(UnicodeError):
+        text = codecs.getincrementaldecoder("utf-8")().decode(line)
+        if not text.isascii() or len(text) == len(line):  # ID3v1 cuts after 30 bytes, even within a letter
+            return text
+    with contextlib.suppress(UnicodeError):
+        return line.decode("cp1252")
+    return line.decode("latin-1")
+
+
+def restore(title: str) -> str:
+    """A title as it was meant, if its bytes were taken for Latin-1 or Windows-1252: ``BjÃ¶rk``; else as it is."""
+    for encoding in ("latin-1", "cp1252"):
+        with contextlib.suppress(UnicodeError):
+            return decode_line(title.encode(encoding))
+    return title
 
 
 def show(text: str) -> str:

@@ -122,12 +122,17 @@ def test_a_song_gets_the_moods_that_python_gets(site, corpus, corpus_tagger, log
 @pytest.mark.parametrize(
     ("name", "content", "status", "error"),
     [
-        ("notes.mp3", b"just text", 422, "notes.mp3 can't be read as music."),
-        ("empty.mp3", b"", 422, "empty.mp3 can't be read as music."),
-        ("../../../etc/passwd", b"x", 422, "../../../etc/passwd can't be read as music."),
-        ("list.m3u8", b"#EXTM3U\n/etc/passwd\n", 422, "list.m3u8 can't be read as music."),
-        ("big.wav", bytes(LIMIT_BYTES + 1), 413, "big.wav has 2 MB; the limit here is 2 MB."),
-        ("blip.wav", make_song(1, 0.2), 422, "blip.wav lasts 0.20 s; it takes 0.96 s at least."),
+        ("notes.mp3", b"just text", 422, "It can't be read as music: it is a text file."),
+        ("empty.mp3", b"", 422, "It can't be read as music."),
+        ("../../../etc/passwd", b"x", 422, "It can't be read as music: it is a text file."),
+        (
+            "list.m3u8",
+            b"#EXTM3U\n/etc/passwd\n",
+            422,
+            "It can't be read as music: it is a playlist (names of songs, no sound).",
+        ),
+        ("big.wav", bytes(LIMIT_BYTES + 1), 413, "It has 2 MB; the limit here is 2 MB."),
+        ("blip.wav", make_song(1, 0.2), 422, "It lasts 0.20 s; it takes 0.96 s at least."),
     ],
 )
 def test_what_cannot_be_tagged_is_told(site, shape, name, content, status, error):

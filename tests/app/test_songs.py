@@ -125,7 +125,7 @@ def test_moods_stay_though_the_details_fail(tell, songs, told, corpus, monkeypat
     songs.wait(song)
     songs.close()
     assert [kind for _, kind, _, _ in told][-2:] == ["tags", "details"]
-    assert told[-1][2] == {"why": {}, "similar": []}
+    assert told[-1][2] == {"why": {}, "similar": [], "left_out": ""}
     assert song.error is None
     assert "no picture" in caplog.text
 

@@ -217,14 +217,18 @@ def test_similar_tracks_become_a_playlist(make_widget, monkeypatch, corpus, corp
     page.say("hello")
     assert page.wait_for("setup")[0]["formats"] == (["csv", "m3u8"] if own else ["csv"])
     page.upload("my song.mp3", corpus.path(0).read_bytes())
-    shown = [track["key"] for track in page.wait_for("details")[0]["similar"]]
+    details = page.wait_for("details")[0]
+    itself = corpus.songs[0].path.removesuffix(".mp3")
+    assert details["left_out"] == f"{itself} is left out: it is the song itself (the same sound)"
+    shown = [track["key"] for track in details["similar"]]
+    assert itself not in shown
     for form in ("csv", "m3u8"):
         page.say("playlist", id="up", format=form, view="v")
     (table, (rows,)), (playlist, (lines,)) = page.wait_for_two("file")
     assert (table["name"], table["view"], playlist["name"]) == ("like my song.csv", "v", "like my song.m3u8")
     tracks = list(csv.DictReader(io.StringIO(rows.decode())))
     assert [track["key"] for track in tracks[: len(shown)]] == shown
-    assert len(tracks) == min(len(library), 25)
+    assert len(tracks) == min(len(library) - 1, 25)
     assert tracks[0]["title"].startswith("Study in")
     assert (str(corpus.audio) in rows.decode()) == own  # no path of another's machine
     assert (str(corpus.audio) in lines.decode()) == own
@@ -263,9 +267,9 @@ def test_songs_wait_for_their_turn_and_those_that_fail_stop_nobody(page, widget,
     page.upload("two.mp3", corpus.path(1).read_bytes(), "4")
     page.wait_for("details", id="4")
     content, _ = page.wait_for("failed", id="2")
-    assert content["sentence"] == "notes.mp3 can't be read as music."
+    assert content["sentence"] == "It can't be read as music: it is a text file."
     assert "upload" not in content["sentence"] + content["advice"]
-    assert page.wait_for("failed", id="3")[0]["sentence"] == "empty.mp3 can't be read as music."
+    assert page.wait_for("failed", id="3")[0]["sentence"] == "It can't be read as music."
     assert len(widget.predictions) == 2
 
 
@@ -277,7 +281,7 @@ def test_limits_are_told_and_kept(make_widget, monkeypatch):
     assert setup["hint"].endswith("Tagger: jamendo, 5 tags.")
     assert setup["paths"] is False
     page.say("begin", id="x", name="big.wav", size=2_000_001)
-    assert page.wait_for("failed")[0]["sentence"] == "big.wav has 2 MB; the limit here is 2 MB."
+    assert page.wait_for("failed")[0]["sentence"] == "It has 2 MB; the limit here is 2 MB."
     assert page.all("ack") == []
     page.say("chunk", b"data", id="x", offset=0)  # a browser that sends all the same
     assert page.all("ack") == []
@@ -305,7 +309,7 @@ def test_a_path_is_tagged_and_its_song_can_be_played(page, corpus, tmp_path):
     assert len(sound) > 50_000
     assert piece["last"] is True
     page.say("path", path=str(tmp_path / "nothing.mp3"))
-    assert page.wait_for("failed")[0]["sentence"] == "There is no file nothing.mp3 at this place."
+    assert page.wait_for("failed")[0]["sentence"] == "There is no such file at this place."
     page.say("path", path="~nobodyofthisname/x.mp3")
     page.wait_for("failed", name="x.mp3")
 
@@ -368,10 +372,14 @@ def test_results_can_be_taken_away(page, corpus):
 
 def test_similar_tracks_of_a_library(corpus, library, make_widget, monkeypatch):
     page = ToyPage(make_widget(library=library), monkeypatch)
-    page.upload("a.mp3", corpus.path(0).read_bytes())
+    page.say("path", path=str(corpus.path(0)))
     details, _ = page.wait_for("details")
+    key = corpus.songs[0].path.removesuffix(".mp3")
+    assert details["left_out"] == f"{key} is left out: it is the song itself (the same file)"
+    assert [track["key"] for track in details["similar"]] == [one.key for one in library.similar(key, 6)]
     first = details["similar"][0]
-    assert first["title"] == f"Study in {' and '.join(corpus.songs[0].moods)} no. {corpus.songs[0].id}"  # itself
+    (song,) = (song for song in corpus.songs if song.path.removesuffix(".mp3") == first["key"])
+    assert first["title"] == f"Study in {' and '.join(song.moods)} no. {song.id}"
     page.say("piece", key=first["key"], index=0)
     assert page.wait_for("piece")[1][0][:3] in (b"ID3", b"\xff\xfb\x50")
 
@@ -468,7 +476,7 @@ def test_an_error_of_ours_is_told_and_logged(widget, page, corpus, monkeypatch, 
     with monkeypatch.context() as patch:
         patch.setattr(songs, "analyse", broken)
         page.upload("a.mp3", corpus.path(0).read_bytes(), "1")
-        assert "something broke" in page.wait_for("failed")[0]["sentence"]
+        assert "Something broke" in page.wait_for("failed")[0]["sentence"]
     assert "out of order" in caplog.text
     page.upload("a.mp3", corpus.path(0).read_bytes(), "2")
     page.wait_for("details", id="2")
@@ -522,7 +530,7 @@ def test_the_fallback_is_there_until_the_page_is(widget, page, corpus):
     assert len(widget.fallback.results.children) == 1
     widget.fallback.path.value = str(corpus.path(1).parent / "nothing.mp3")
     page.wait_for("failed")
-    assert widget.fallback.status.value.startswith("There is no file nothing.mp3")
+    assert widget.fallback.status.value.startswith("nothing.mp3: There is no such file")
     page.say("hello")
     assert not widget.fallback.in_use
 

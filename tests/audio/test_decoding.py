@@ -1,10 +1,15 @@
 import dataclasses
 import functools
+import io
+import pickle
 import shutil
+import struct
 import subprocess
 import sys
+import tarfile
 import tempfile
 import wave
+import zipfile
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -13,7 +18,15 @@ import pytest
 
 from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import MAX_TITLE_LENGTH, Done, _parse_tag, find_ffmpeg
-from jamendo_mood.util.errors import AudioError, CancelledError, DiskFullError, MachineError, UsageError
+from jamendo_mood.util.errors import (
+    AudioError,
+    CancelledError,
+    DiskFullError,
+    MachineError,
+    NoSoundError,
+    UsageError,
+    WrongKindError,
+)
 from jamendo_mood.util.files import Scratch
 
 ROADS = {"pydub": "_convert_with_pydub", "ffmpeg": "_convert_with_ffmpeg"}
@@ -264,6 +277,114 @@ def test_probe_tells_codec_length_title_and_artist(make_audio, tone, tmp_path):
         info = decoding.probe(make_audio(tmp_path / f"tagged.{suffix}", tone(seconds=3.0), options=tags))
         assert (info.codec, info.title, info.artist) == (codec, "Séculaire: nuit", "LE NEZ TORDU")
         assert info.duration_s == pytest.approx(3.0, abs=0.1)
+
+
+def id3v1(title):
+    """The last 128 bytes of an old MP3, in whatever encoding the writer's system had."""
+    return b"TAG" + title[:30].ljust(30, b"\0") + bytes(94) + b"\x0c"
+
+
+def id3v2(title):
+    """The beginning of an MP3 that says of its title that it is Latin-1."""
+    frame = b"TIT2" + struct.pack(">I", len(title) + 1) + bytes(3) + title
+    return b"ID3\3\0\0" + bytes([0, 0, len(frame) >> 7, len(frame) & 127]) + frame
+
+
+def wav_info(title):
+    """A second of silence with a title as Windows' programs write it."""
+    title += b"\0" * (2 - len(title) % 2)
+    info = b"INFOINAM" + struct.pack("<I", len(title)) + title
+    form = struct.pack("<IHHIIHH", 16, 1, 1, 16_000, 32_000, 2, 16)
+    chunks = (b"fmt ", form[4:]), (b"LIST", info), (b"data", bytes(32_000))
+    body = b"WAVE" + b"".join(name + struct.pack("<I", len(chunk)) + chunk for name, chunk in chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+TITLES = [
+    ("Déjà vu", "latin-1"), ("Voilà", "latin-1"), ("L’été … 5 €", "cp1252"), ("Déjà vu", "utf-8"), ("Voilà", "utf-8"),
+    ("夜に駆ける", "utf-8"), ("L’été – …", "utf-8"), ("R&B ÷ 2", "latin-1"), ("plain", "ascii"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("title", "encoding"), TITLES)
+def test_titles_are_shown_as_they_were_meant_in_whatever_encoding(title, encoding, make_audio, tone, tmp_path):
+    mp3 = make_audio(tmp_path / "plain.mp3", tone(), options=("-map_metadata", "-1", "-id3v2_version", "0"))
+    raw, sound = title.encode(encoding), mp3.read_bytes()
+    for name, content in {"1.mp3": sound + id3v1(raw), "2.mp3": id3v2(raw) + sound, "3.wav": wav_info(raw)}.items():
+        (tmp_path / name).write_bytes(content)
+        assert decoding.probe(tmp_path / name).title == title, name
+
+
+def test_a_title_that_was_cut_within_a_letter_loses_that_letter_alone(make_audio, tone, tmp_path):
+    mp3 = make_audio(tmp_path / "a.mp3", tone(), options=("-map_metadata", "-1", "-id3v2_version", "0"))
+    mp3.write_bytes(mp3.read_bytes() + id3v1("Ébène, a ballad of some lengthé".encode()))
+    assert decoding.probe(mp3).title == "Ébène, a ballad of some leng"
+
+
+def packed(kind, *names):
+    """A zip or a tar with files of these names in it."""
+    content = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(content, "w") as archive:
+            for name in names:
+                archive.writestr(name, "x" * 100)
+    else:
+        with tarfile.open(fileobj=content, mode=kind) as archive:
+            for name in names:
+                archive.addfile(tarfile.TarInfo(name))
+    return content.getvalue()
+
+
+def picture(suffix):
+    pixels = np.random.default_rng(1).integers(0, 255, (40, 40, 3), np.uint8).tobytes()
+    codec = {"jpg": "mjpeg", "webp": "libwebp"}.get(suffix, suffix)
+    sources = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "40x40", "-i", "-", "-frames:v", "1")
+    command = [find_ffmpeg(), "-v", "error", *sources, "-c:v", codec, "-f", "image2pipe", "-"]
+    return subprocess.run(command, input=pixels, capture_output=True, check=True).stdout
+
+
+KINDS = {
+    "a JPEG picture": lambda: picture("jpg"),
+    "a PNG picture": lambda: picture("png"),
+    "a GIF picture": lambda: picture("gif"),
+    "a BMP picture": lambda: picture("bmp"),
+    "a TIFF picture": lambda: picture("tiff"),
+    "a WebP picture": lambda: b"RIFF\x24\0\0\0WEBPVP8 " + bytes(24),
+    "a HEIC picture": lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100),
+    "an SVG picture": lambda: b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg xmlns="http://www.w3.org/2000/svg"/>',
+    "a PDF document": lambda: b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n",
+    "a Word document": lambda: packed("zip", "[Content_Types].xml", "word/document.xml"),
+    "a zip archive": lambda: packed("zip", "album/a.txt"),
+    "a packed archive": lambda: packed("w", "a.txt"),
+    "a MIDI file (notes, no sound)": lambda: b"MThd\0\0\0\x06\0\0\0\x01\0`MTrk\0\0\0\x04\0\xff/\0",
+    "a web page": lambda: b"<!doctype html><title>404</title>",
+    "a playlist (names of songs, no sound)": lambda: b"#EXTM3U\n#EXTINF:3,A\na.mp3\n",
+    "a text file": lambda: "Là-bas, je ne sais où\n".encode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["song.mp3", "as it was"])
+def test_what_is_no_sound_is_called_what_it_is(kind, name, tmp_path):
+    (tmp_path / name).write_bytes(KINDS[kind]())
+    with pytest.raises(WrongKindError) as caught:
+        decoding.probe(tmp_path / name)
+    assert str(caught.value) == f"{tmp_path / name}: not a readable audio file (it is {kind})"
+    again = pickle.loads(pickle.dumps(caught.value))  # it may come from another process
+    assert (str(again), again.kind) == (str(caught.value), kind)
+
+
+def test_a_damaged_song_or_a_film_is_not_called_something_else(make_audio, tone, tmp_path):
+    wav = make_audio(tmp_path / "a.wav", tone()).read_bytes()
+    film = tmp_path / "film.mp4"
+    making = ("-f", "lavfi", "-i", "color=size=64x64:duration=1", "-an", str(film))
+    subprocess.run([find_ffmpeg(), "-v", "error", *making], check=True)
+    for name, content in {"a.wav": wav[:30], "b.mp3": bytes(5000), "c.ogg": b"OggS" + bytes(range(256))}.items():
+        (tmp_path / name).write_bytes(content)
+    for name in ("a.wav", "b.mp3", "c.ogg", "film.mp4"):
+        with pytest.raises(AudioError) as caught:
+            decoding.probe(tmp_path / name)
+        assert type(caught.value) is (NoSoundError if name == "film.mp4" else AudioError)
 
 
 def test_probe_gives_none_for_what_a_file_does_not_say(make_audio, tone, tmp_path):

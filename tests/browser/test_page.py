@@ -248,10 +248,10 @@ def test_what_is_no_music_is_told_in_plain_words(tag_page, sent, tmp_path, corpu
         for card in page.locator(".jm-failed").all()
     }
     assert said == {
-        "lyrics.mp3": "lyrics.mp3 can't be read as music.",
-        "blip.wav": "blip.wav lasts 0.40 s; it takes 0.96 s at least.",
-        "silence.wav": "There is no sound in silence.wav.",
-        "empty.mp3": "empty.mp3 can't be read as music.",
+        "lyrics.mp3": "It can't be read as music: it is a text file.",
+        "blip.wav": "It lasts 0.40 s; it takes 0.96 s at least.",
+        "silence.wav": "There is no sound in it.",
+        "empty.mp3": "It can't be read as music.",
     }
     check_accessible(page)
     keep(page, "page-refused")
@@ -264,7 +264,7 @@ def test_what_is_no_music_is_told_in_plain_words(tag_page, sent, tmp_path, corpu
         file.truncate(200_000_001)  # takes no room
     before = sum(sent)
     give(page, huge)
-    page.locator(".jm-failed strong", has_text="huge.wav has 200 MB; the limit here is 200 MB.").wait_for()
+    page.locator(".jm-failed strong", has_text="It has 200 MB; the limit here is 200 MB.").wait_for()
     assert before < sum(sent) < before + 100_000
 
 

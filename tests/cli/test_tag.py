@@ -56,9 +56,17 @@ def test_similar_finds_what_the_library_finds(ask, corpus, library):
 def test_an_audio_file_is_found_by_its_sound(ask, corpus, library, tmp_path):
     song = corpus.songs[3]
     copy = shutil.copy(corpus.path(3), tmp_path / "new.mp3")
-    found = keys_of(ask("similar", copy, "--count", 5, "--format", "json"))
     key = song.path.removesuffix(".mp3")
-    assert found == [key, *keys(library.similar(key, 4))]
+    for path, audio, why in (
+        (copy, (), "the same sound"),
+        (copy, ("--audio", corpus.audio), "the same sound"),
+        (corpus.path(3), ("--audio", corpus.audio), "the same file"),
+        (corpus.path(3), (), "the same sound"),
+    ):
+        outcome = ask("similar", path, "--count", 5, "--format", "json", *audio)
+        assert keys_of(outcome) == keys(library.similar(key, 5))  # without itself, as by its key
+        assert f"{key} is left out: it is the song itself ({why})" in outcome.err
+    assert "left out" not in ask("similar", key, "--count", 5).err
 
 
 def test_similar_works_without_a_tagger(run, corpus_store, library):

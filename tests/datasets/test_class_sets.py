@@ -40,7 +40,7 @@ def utf16(text):
     [
         (LIST, b"Cluster 4", b"Cluster 6", r"clusters\.txt, line 4: 'Cluster 6' is not one of the classes"),
         (LIST, b"Cluster 4\n", b"", rf"clusters\.txt: {CLIPS - 1} lines for the {CLIPS} clips of dataset"),
-        (LIST, b"Cluster 4", b"Cluster \xff", r"clusters\.txt: cannot be read"),
+        (LIST, b"Cluster 4", b"Cluster \xff", r"clusters\.txt, line 4: cannot be read.*not UTF-8"),
         (INFO, utf16("005.mp3"), utf16("006.mp3"), r"csv, line 6: '006\.mp3' where 005\.mp3 was exp"),
         (INFO, utf16(";30;"), utf16(";0:3;"), r"csv, line 2: '0:3' is not a length in seconds"),
         (INFO, utf16("Song 2;"), utf16("Song 2"), r"csv, line 3: 9 cells, at least 10 are needed"),

@@ -174,8 +174,8 @@ def test_names_and_addresses_are_mtgs():
 
 @pytest.mark.parametrize("table", ["a.tsv", "splits/split-0/a.tsv"])
 def test_the_list_is_found_beside_the_table_and_above_the_splits(table, tmp_path):
-    (tmp_path / QUALITIES["full"].checksums_name).write_text("abc 48/948.mp3\n")
-    assert read_list(QUALITIES["full"], tmp_path / table) == {"48/948": "abc"}
+    (tmp_path / QUALITIES["full"].checksums_name).write_text("ab" * 32 + " 48/948.mp3\n")
+    assert read_list(QUALITIES["full"], tmp_path / table) == {"48/948": "ab" * 32}
     with pytest.raises(
         UsageError, match=r"no autotagging_moodtheme_audio-low_sha256_tracks.txt beside it; `jamendo-mood"
     ):

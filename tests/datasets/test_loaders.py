@@ -278,7 +278,7 @@ TEST_TSV = "splits/split-0/autotagging_moodtheme-test.tsv"  # artists 2 and 5: t
         (b"\t22.5\tmood/theme---dark", b"", r"test\.tsv, line 3: 4 cells, at least 6"),
         (b"\t22.5\t", b"\tlong\t", r"test\.tsv, line 3: 'long' is not a duration"),
         (b"---dark", b"---gloomy", r"test\.tsv, line 2: the tag 'gloomy' .* moodtheme_split\.txt"),
-        (b"TRACK_ID", b"\xff\xfe", r"test\.tsv: cannot be read as a table"),
+        (b"TRACK_ID", b"\xff", r"test\.tsv, line 1: cannot be read as a table"),
     ],
     ids=["header", "cells", "duration", "tag", "text"],
 )

@@ -177,6 +177,18 @@ TWO = ("a.mp3,A,x", "b.mp3,B,x")
         ((TAGS + ",", "a.mp3,A,x,", "b.mp3,B,x,y"), r"music\.csv, line 3: 'y' is in a column without a name"),
         ((TAGS, *TWO, 'c.wav,C,"x"y'), r"music\.csv, line 4: cannot be read as cells"),
         ((TAGS, *TWO, "a.wav,C,x"), r"music\.csv, line 4: 'a\.wav' is already on line 2"),
+        ((TAGS, *TWO, "a.mp3,C,x"), r"music\.csv, line 4: 'a\.mp3' is already on line 2, with another artist: keep"),
+        ((TAGS, *TWO, "", "a.mp3,A,y;x"), r"music\.csv, line 5: 'a\.mp3' is already on line 2, with other labels: k"),
+        (
+            (TAGS, "a.mp3,Ann,x", *TWO[1:], "a.mp3,,x"),
+            r"music\.csv, line 4: 'a\.mp3' is already on line 2, with another artist",
+        ),
+        (("path,class", "a.mp3,x", "b.mp3,y", "a.mp3,y"), r"line 4: 'a\.mp3' is already on line 2, with other labels"),
+        (("path,x", "a.mp3,1", "b.mp3,0", "a.mp3,0"), r"line 4: 'a\.mp3' is already on line 2, with other labels"),
+        (
+            ("path,valence,arousal", "a.mp3,.1,.2", "a.mp3,.1,.3"),
+            r"line 3: 'a\.mp3' is already on line 2, with other labels",
+        ),
         ((TAGS, *TWO, "a,C,x"), r"music\.csv, line 4: 'a' in column 'path' does not have the suffix of .* \(\.3gp, "),
         ((TAGS, *TWO, ",C,x"), r"music\.csv, line 4: '' in column 'path' does not have the suffix"),
         ((TAGS, *TWO, "../c.mp3,C,x"), r"music\.csv, line 4: '\.\./c\.mp3' must be a path below the audio folder"),
@@ -206,8 +218,32 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path, lines, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("head", "rows", "again"),
+    [
+        (
+            TAGS,
+            ["a.mp3,Ann,x;y", "b.mp3,Bob,y", "c.mp3,Cid,x"],
+            ["a.mp3,Ann,x;y", "a.mp3,Ann,x;y", r".\a.mp3,ANN, y ; x"],
+        ),
+        ("path,artist,class", ["a/é.mp3,Zoé,x", "b.mp3,Bob,y", "c.mp3,Cid,x"], ["a/e\u0301.mp3,Zoe\u0301,x"]),
+        ("path,x,y", ["a.mp3,1,0", "b.mp3,0,1", "c.mp3,1,1"], ["c.mp3,1,1", "b.mp3, 0 ,1"]),
+        ("path,valence,arousal,mine", ["a.mp3,0.5,1,", "b.mp3,1,0,", "c.mp3,0,0,"], ["a.mp3,.50,1.0,another remark"]),
+    ],
+)
+def test_rows_that_say_the_same_count_once_and_are_told(head, rows, again, tmp_path):
+    once, more = load(tmp_path, head, *rows), load(tmp_path, head, *rows, *again)
+    assert (more.tracks, more.task) == (once.tracks, once.task)
+    np.testing.assert_array_equal(more.targets, once.targets)
+    assert {name: rows.tolist() for name, rows in more.parts.items()} == {
+        name: rows.tolist() for name, rows in once.parts.items()
+    }
+    assert set(more.remarks) - set(once.remarks) == {f"{len(again)} rows are equal to an earlier one and left out"}
+    assert set(once.remarks) < set(more.remarks)
+
+
 def test_a_file_in_another_encoding_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"music\.csv: cannot be read as a table"):
+    with pytest.raises(DataError, match=r"music\.csv, line 2: cannot be read as a table \(not UTF-8 but, it seems, "):
         load(tmp_path, TAGS, "a.mp3,Björk,x", encoding="latin-1")
 
 

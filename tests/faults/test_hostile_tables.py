@@ -62,7 +62,8 @@ TABLES = {
     "a row of a million cells more": b"a,b\n1" + b"," * 10**6 + b"\n",
     "a row without cells": b"a,b\n1\n",
     "no UTF-8": b"a,b\n\xff,1\n",
-    "UTF-16": "a,b\n1,2\n".encode("utf-16"),
+    "UTF-16 without a mark": "a,b\n1,2\n".encode("utf-16-le"),
+    "half a letter of UTF-16": "a,b\n1,2\n".encode("utf-16")[:-1],
     "a column twice": b"a,b,a\n1,2,3\n",
     "nothing": b"",
     "a program": b"\x7fELF\x02\x01\x01" + bytes(100),
@@ -81,7 +82,7 @@ def test_a_table_of_any_bytes_is_read_or_one_line(tmp_path, name, read):
         read(path)
     assert time.perf_counter() - started < 10
     assert all("table.csv" in message for message in said)
-    if name in ("NUL", "a field of a million letters", "a quote that is never closed", "no UTF-8", "nothing", "UTF-16"):
+    if name not in ("a row of a million cells more", "a row without cells", "a column twice", "a program"):
         assert said
 
 

@@ -18,6 +18,7 @@ from jamendo_mood.library.similarity import (
     Found,
     Library,
     describe,
+    describe_same,
     find_target,
     name_of,
     open_library,
@@ -86,9 +87,54 @@ def test_similar_is_the_cosine_of_standardised_means():
     assert keys(found) == [f"t/{n}" for n in expected]
     np.testing.assert_allclose([track.fit for track in found], np.clip(cosines[expected], 0, 1), atol=1e-5)
     assert pickle.loads(pickle.dumps(library)).similar("t/3", 10) == found  # in another process, too
-    itself, *others = library.similar(library.means[3], 11)  # a song that is not in the library has its mean
-    assert (itself.key, itself.fit) == ("t/3", pytest.approx(1))
-    assert others == found
+    assert library.similar(library.means[3], 10) == found  # a song that came as a file has its mean
+    moved = library.means[3] + 0.05 * library.means.std(axis=0)  # one that is not in the library
+    itself, *others = library.similar(moved, 11)
+    assert (itself.key, itself.fit) == ("t/3", pytest.approx(1, abs=0.01))
+    assert len({*keys(others)} & {*keys(found)}) >= 9
+
+
+@pytest.mark.parametrize("change", [lambda mean: mean, lambda mean: mean * 1.000001, lambda mean: mean * 0.99999])
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_a_song_that_is_in_the_library_is_known_by_its_sound(change, count):
+    library = make_library(count)
+    found = library.find_same(change(library.means[0]))
+    assert found == {"t/0": "the same sound"}
+    assert "t/0" not in keys(library.similar(change(library.means[0]), 40))
+    assert library.find_same(library.means[0] + 0.1 * np.maximum(library.means.std(axis=0), 1)) == {}
+
+
+def test_a_song_that_is_in_the_library_is_known_by_its_file(tmp_path):
+    files = {f"t/{n}": tmp_path / str(n) / "song.mp3" for n in range(3)}
+    for file in files.values():
+        file.parent.mkdir()
+        file.touch()
+    (tmp_path / "linked").symlink_to(tmp_path / "1")
+    library, other = make_library(3, files=files), np.full(6, 50, np.float32)
+    for path in (files["t/1"], tmp_path / "linked" / "song.mp3", tmp_path / "2" / ".." / "1" / "song.mp3"):
+        assert library.find_same(other, path) == {"t/1": "the same file"}
+    assert library.find_same(other, tmp_path / "song.mp3") == {}  # there is none
+    files["t/2"].unlink()
+    assert library.find_same(library.means[2], files["t/1"]) == {"t/1": "the same file", "t/2": "the same sound"}
+
+
+@pytest.mark.parametrize(
+    ("same", "line"),
+    [
+        ({}, ""),
+        ({"a": "the same file"}, "a is left out: it is the song itself (the same file)"),
+        (
+            {"a": "the same file", "b": "the same sound"},
+            "a, b are left out: they are the song itself (the same file or the same sound)",
+        ),
+        (
+            dict.fromkeys("abcde", "the same sound"),
+            "a, b, c and 2 more are left out: they are the song itself (the same sound)",
+        ),
+    ],
+)
+def test_what_is_left_out_is_told_in_a_line(same, line):
+    assert describe_same(same) == line
 
 
 def test_unwanted_tracks_are_left_out():

@@ -10,6 +10,7 @@ from jamendo_mood.tagging.analysis import Limits, analyse, explain_error
 from jamendo_mood.tagging.prediction import predict
 from jamendo_mood.util.errors import (
     AudioError,
+    BusyError,
     CancelledError,
     DiskFullError,
     LimitError,
@@ -19,6 +20,7 @@ from jamendo_mood.util.errors import (
     TooShortError,
     UsageError,
     WeightsError,
+    WrongKindError,
 )
 from jamendo_mood.util.files import Scratch
 
@@ -157,15 +159,20 @@ def test_another_embedder_is_refused(corpus, corpus_tagger, logmel, limits):
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (AudioError("/tmp/x/upload.mp3: not a readable audio file (Invalid data)"), "a.mp3 can't be read as music."),
-        (NoSoundError("whatever"), "There is no sound in a.mp3."),
-        (TooShortError("a.mp3 lasts 0.50 s; the least"), "a.mp3 lasts 0.50 s; the least."),
-        (NoFileError("/music/a.mp3: no such file"), "There is no file a.mp3 at this place."),
-        (StoreError("/secret/x: damaged"), "a.mp3 can't be analysed here."),
-        (LimitError("a.mp3 has 312 MB; the limit here is 200 MB"), "a.mp3 has 312 MB; the limit here is 200 MB."),
+        (AudioError("/tmp/x/upload.mp3: not a readable audio file (Invalid data)"), "It can't be read as music."),
+        (NoSoundError("whatever"), "There is no sound in it."),
+        (TooShortError("a.mp3 lasts 0.50 s; the least"), "It lasts 0.50 s; the least."),
+        (NoFileError("/music/a.mp3: no such file"), "There is no such file at this place."),
+        (BusyError("a.mp3 has to wait: there are"), "It has to wait: there are."),
+        (
+            WrongKindError("/tmp/x/upload.mp3: not", "a PDF document"),
+            "It can't be read as music: it is a PDF document.",
+        ),
+        (StoreError("/secret/x: damaged"), "It can't be analysed here."),
+        (LimitError("a.mp3 has 312 MB; the limit here is 200 MB"), "It has 312 MB; the limit here is 200 MB."),
         (WeightsError("VGGish's weights are not here"), "The network that analyses songs is not"),
         (DiskFullError("/tmp/secret: full"), "There is no room left on the machine"),
-        (RuntimeError("/secret/path"), "a.mp3: something broke that should not (RuntimeError)."),
+        (RuntimeError("/secret/path"), "Something broke that should not (RuntimeError)."),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
@@ -173,6 +180,7 @@ def test_errors_are_told_in_plain_words(error, sentence):
     said, advice = explain_error(error, "a.mp3", Limits(paths=False))
     assert said.startswith(sentence)
     assert said.endswith(".")
+    assert "a.mp3" not in said  # it stands above
     assert len(advice) > 10
     assert "/" not in said + advice.replace("kb/s", "")  # no path of this machine
     if isinstance(error, StoreError):  # on one's own machine more is told

@@ -516,7 +516,7 @@ def test_a_table_without_header_is_read_whole(tmp_path):
         (b"", "its first line must begin with id | name"),
         (b"other\tname\n", "its first line must begin with id | name"),
         (b"id\tname\n1\tone\n2\n", "line 3: 1 cells, at least 2 are needed"),
-        (b"\xff\xfe\x00\x01", "cannot be read as a table"),
+        (b"\xff\xfe\x00\x01\x02", "cannot be read as a table"),
     ],
 )
 def test_what_is_no_such_table_is_a_data_error_that_names_file_and_line(content, message, tmp_path):
@@ -527,14 +527,13 @@ def test_what_is_no_such_table_is_a_data_error_that_names_file_and_line(content,
         read_table(path, ("id", "name"))
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_columns_are_found_by_name_in_any_encoding(encoding, delimiter, tmp_path):
     lines = ["id, artist , mean", '1,"Björk\t",0.5', '2,"a ""b""\tc", 1,more', ""]
     text = "\r\n".join(line.replace(",", delimiter) for line in lines) + "\r\n"
     (tmp_path / "any.txt").write_bytes(text.encode(encoding))
-    read = "utf-8-sig" if encoding == "utf-8" else encoding
-    rows = read_columns(tmp_path / "any.txt", ("mean", "artist"), encoding=read, delimiter=delimiter)
+    rows = read_columns(tmp_path / "any.txt", ("mean", "artist"), delimiter=delimiter)
     assert rows == [{"mean": "0.5", "artist": "Björk\t"}, {"mean": " 1", "artist": 'a "b"\tc'}]
 
 
@@ -544,22 +543,22 @@ def test_a_cell_may_have_the_delimiter_and_a_header_may_have_empty_names(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("content", "encoding", "message"),
+    ("content", "message"),
     [
-        (None, "utf-8-sig", "no such file"),
-        (b"", "utf-8-sig", r"no column 'id' \(those that are there: none\)"),
-        (b"id, value ,\n1,2,3\n", "utf-8-sig", r"no column 'name' \(those that are there: id \| value\)"),
-        (b"id,name, name\n1,2,3\n", "utf-8-sig", r"2 columns 'name'"),
-        (b"id,x,name\n1,x,one\n2,x\n", "utf-8-sig", "line 3: 2 cells, at least 3 are needed"),
-        (b"id,name\n1,one\n\n2,two\n", "utf-8-sig", "line 3: 0 cells, at least 2 are needed"),
-        (b"id,name\n1,\xff\n", "utf-8-sig", "cannot be read as a table"),
-        (b"id,name\n1,one\n", "utf-16", "cannot be read as a table"),
+        (None, "no such file"),
+        (b"", r"no column 'id' \(those that are there: none\)"),
+        (b"id, value ,\n1,2,3\n", r"no column 'name' \(those that are there: id \| value\)"),
+        (b"id,name, name\n1,2,3\n", r"2 columns 'name'"),
+        (b"id,x,name\n1,x,one\n2,x\n", "line 3: 2 cells, at least 3 are needed"),
+        (b"id,name\n1,one\n\n2,two\n", "line 3: 0 cells, at least 2 are needed"),
+        (b"id,name\n1,\xff\n", "cannot be read as a table"),
+        ("id,name\n1,one\n".encode("utf-16-le"), "cannot be read as a table"),
     ],
     ids=["missing", "empty", "column", "twice", "short", "gap", "text", "utf-16"],
 )
-def test_a_table_without_the_columns_is_a_data_error_that_names_them(content, encoding, message, tmp_path):
+def test_a_table_without_the_columns_is_a_data_error_that_names_them(content, message, tmp_path):
     path = tmp_path / "table.csv"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError, match=f"table.csv.*{message}"):
-        read_columns(path, ("id", "name"), encoding=encoding)
+        read_columns(path, ("id", "name"))

@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import pytest
@@ -47,3 +48,11 @@ def test_markdown_stays_text():
 )
 def test_addresses_are_no_links_in_markdown(text, written):
     assert plaintext.markdown(text) == written
+
+
+@pytest.mark.parametrize("title", ["Zoé", "Ã la carte", "5 € – “so”", "Привет", "夜", "Â", "naïve ©", "¿Qué?"])
+def test_a_title_taken_for_another_encoding_is_restored_and_a_sound_one_stays(title):
+    assert plaintext.restore(title) == title
+    assert plaintext.restore(title.encode().decode("latin-1")) == title
+    with contextlib.suppress(UnicodeDecodeError):  # which not all bytes are
+        assert plaintext.restore(title.encode().decode("cp1252")) == title

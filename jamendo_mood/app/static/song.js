@@ -90,6 +90,7 @@ const songCard = ({ model, view, formats, fetchSound, close }, id, name) => {
       if (card.asked) choose(card.asked), (card.asked = null);
       if (details.similar?.length) similar.replaceChildren(
         element("h3", {}, "Similar tracks of the library"),
+        ...(details.left_out ? [element("p", { class: "jm-hint" }, details.left_out)] : []),
         element("ol", { class: "jm-tracks" }, ...details.similar.map((track) => trackRow(track, fetchSound))),
         element("div", { class: "jm-row jm-playlist" }, element("span", {}, "Playlist of similar tracks"), ...formats.map((format) => element("button", { class: "jm-button", "aria-label": `Playlist of similar tracks as ${format.toUpperCase()}`, onclick: () => model.send({ type: "playlist", id, format, view }) }, format.toUpperCase()))),
       );

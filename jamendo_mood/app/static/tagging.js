@@ -54,8 +54,7 @@ const renderTagging = ({ model, el, signal }) => {
     },
     lost: (id) => {
       gone.add(id);
-      const { name } = cards.get(id).file;
-      cards.get(id).failed(`${name} can't be read any more.`, "Was it moved or deleted? Choose it again.");
+      cards.get(id).failed("It can't be read any more.", "Was it moved or deleted? Choose it again.");
     },
   });
 
@@ -78,7 +77,7 @@ const renderTagging = ({ model, el, signal }) => {
     details: (message, buffers) => cards.get(message.id)?.details?.({ ...message, picture: buffers.length ? bytesOf(buffers[0]) : null }),
     failed: (message) => {
       card(message.id, message.name).failed(message.sentence, message.advice);
-      status.textContent = message.sentence;
+      status.textContent = `${message.name}: ${message.sentence}`; // the card has its name above it
     },
     cancelled: (message) => cards.get(message.id)?.cancelled(),
     removed: (message) => drop(message.id),
