@@ -55,18 +55,15 @@ COMPANIONS = frozenset({
 
 log = logging.getLogger(__name__)
 
-CANCELLING = 0.01
-"""40 dB: a mix that is so far below its louder channel is of channels that cancel each other out."""
+CANCELLING = 0.01  #: 40 dB: a mix that is so far below its louder channel is of channels that cancel each other out
 
 SILENCE = 10 ** (-80 / 20)
 """Peak amplitude, of 1, below which a file is called silent: -80 dBFS, under the noise of 14 bits."""
 
 SILENT = "silent from beginning to end"
 OUT_OF_PHASE = "its channels are out of phase and cancel each other out: one alone is taken"
-IN_PART = "could be decoded"
-"""What every remark on a missing part says."""
-TOLERANCE_S = 1.0
-"""By how much sound may be shorter than its container counts: what encoders add at the ends."""
+IN_PART = "could be decoded"  #: what every remark on a missing part says
+TOLERANCE_S = 1.0  #: by how much sound may be shorter than its container counts: what encoders add at the ends
 
 MAX_LISTED = 10
 MAX_NAME_LENGTH = 200  # in such a list: a path may have thousands
@@ -78,8 +75,7 @@ Wave = npt.NDArray[np.float32]
 _AS_PCM = ("-map_metadata", "-1", "-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-c:a", "pcm_s16le")
 
 
-Remark = Callable[[str], object]
-"""Called with what is wrong with a file that can be decoded all the same."""
+Remark = Callable[[str], object]  #: called with what is wrong with a file that can be decoded all the same
 
 
 def convert_to_wav(
@@ -267,12 +263,8 @@ def _name_all(paths: Sequence[Path]) -> str:
 def list_audio(root: Path) -> list[Path]:
     """The audio files below `root`, sorted; links are followed, and what is passed over is warned of in a line.
 
-    Hidden files and folders, such as the ``._948.mp3`` that macOS leaves on foreign disks, do not count.
-
-    Raises
-    ------
-    UsageError
-        `root` is not a folder.
+    Hidden files and folders, such as the ``._948.mp3`` that macOS leaves on foreign disks, do not count. Raises
+    `UsageError` if `root` is not a folder.
     """
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder of audio files")
@@ -449,14 +441,8 @@ def decode_with_libsndfile(
 ) -> Blocks:
     """Yield a file as blocks that overlap, decoded as they are asked for; see `decode_with_pydub`.
 
-    A flaw of this decoder would be a flaw of this process: for files from strangers take the other.
-
-    Raises
-    ------
-    UsageError
-        The extra ``fast`` is not installed.
-    LimitError
-        The file is longer than a day.
+    A flaw of this decoder would be a flaw of this process: for files from strangers take the other. Raises `UsageError`
+    if the extra ``fast`` is not installed; `LimitError` if the file is longer than a day.
     """
     _libraries()
     if not path.is_file() or path.stat().st_size == 0:
@@ -493,10 +479,7 @@ DECODERS: dict[str, Decode] = {DEFAULT_DECODER: decode_with_pydub, "libsndfile":
 def check_decoder(name: str) -> None:
     """Check early that a decoder can be used.
 
-    Raises
-    ------
-    UsageError
-        It is not one of `DECODERS`, or a package that it needs is not installed.
+    Raises `UsageError` if it is not one of `DECODERS`, or a package that it needs is not installed.
     """
     if name not in DECODERS:
         raise UsageError(f"unknown decoder {name!r} (known: {', '.join(DECODERS)})")
@@ -551,12 +534,7 @@ def _cancels(sound: Wave, mono: Wave) -> bool:
 def cut(waves: Iterable[Wave], path: Path, block: int, overlap: int = 0, max_s: float = ffmpeg.MAX_S) -> Iterator[Wave]:
     """Cut waves of any length into blocks that overlap, as `read_blocks` gives them; errors name `path`.
 
-    Raises
-    ------
-    NoSoundError
-        There are no samples.
-    LimitError
-        There are more than `max_s` seconds.
+    Raises `NoSoundError` if there are no samples; `LimitError` if there are more than `max_s` seconds.
     """
     kept, fresh = np.zeros(0, np.float32), 0
     for samples in waves:

@@ -290,46 +290,25 @@ class _Talk:
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of a file says.
+    """What the header of a file says."""
 
-    Attributes
-    ----------
-    codec : str
-        ffmpeg's name of the audio codec, such as ``mp3`` or ``pcm_s16le``.
-    duration_s : float or None
-        Seconds: an estimate for some formats, None where the header does not say.
-    title, artist : str or None
-    channels : int
-        How many; 0 if ffmpeg does not say.
-    placed : bool
-        Whether they stand for speakers, such as 5.1, so that ffmpeg knows how to mix them.
-    counted_s : float or None
-        Seconds that the container counts, infinite where it breaks off without saying of how many; None where there is
-        an estimate at best.
-    """
-
-    codec: str
-    duration_s: float | None
+    codec: str  #: ffmpeg's name of the audio codec, such as ``mp3`` or ``pcm_s16le``
+    duration_s: float | None  #: seconds: an estimate for some formats, None where the header does not say
     title: str | None
     artist: str | None
-    channels: int = 0
-    placed: bool = True
+    channels: int = 0  #: how many; 0 if ffmpeg does not say
+    placed: bool = True  #: whether they stand for speakers, such as 5.1, so that ffmpeg knows how to mix them
+    #: seconds that the container counts, infinite where it breaks off without saying of how many; None where there is
+    #: an estimate at best
     counted_s: float | None = None
 
 
 def probe(path: Path) -> AudioInfo:
     """Read codec, length, title and artist of an audio file.
 
-    This asks ffmpeg, since the ``imageio-ffmpeg`` wheel has no ffprobe.
-
-    Raises
-    ------
-    NoFileError
-        The file is missing, or cannot be opened.
-    AudioError
-        It is empty or not an audio file; WrongKindError if it is known what it is instead.
-    NoSoundError
-        There is no sound in it.
+    This asks ffmpeg, since the ``imageio-ffmpeg`` wheel has no ffprobe. Raises `NoFileError` if the file is missing, or
+    cannot be opened; `AudioError` if it is empty or not an audio file; WrongKindError if it is known what it is
+    instead; `NoSoundError` if there is no sound in it.
     """
     path = Path(path)
     if not path.exists():
@@ -501,5 +480,4 @@ def count_chunk(path: Path) -> float | None:
     return None
 
 
-COUNTING: dict[str, Callable[[Path], float | None]] = {"ogg": count_pages, "wav": count_chunk}
-"""By demuxer."""
+COUNTING: dict[str, Callable[[Path], float | None]] = {"ogg": count_pages, "wav": count_chunk}  #: by demuxer

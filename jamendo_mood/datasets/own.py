@@ -71,8 +71,7 @@ class Table:
         return DataError(f"{self.path}, line {self.lines[row]}: {what}")
 
 
-Labels = tuple[Task, Array, tuple[str, ...]]
-"""A task, the targets (tracks, targets), and remarks."""
+Labels = tuple[Task, Array, tuple[str, ...]]  #: a task, the targets (tracks, targets), and remarks
 
 
 def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:

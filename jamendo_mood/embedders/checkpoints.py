@@ -38,44 +38,26 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of a network on this machine: found, fetched, and told from others.
+    """The weights of a network on this machine: found, fetched, and told from others."""
 
-    Attributes
-    ----------
-    name : str
-        ``VGGish``, ``YAMNet``, ``musicnn``.
-    variable : str
-        Of the environment, which may name them.
-    size : str
-        Of the download.
-    places : callable () -> paths
-        Where they are looked for. What `sources` download is kept in some of these.
-    sources : mapping of str to callable (address) -> Path
-        By address, in the order in which they are asked: downloads, checks and keeps them, and returns where.
-    read : callable (path) -> anything
-        Reads the file or folder as this network's; WeightsError if that is what it is not.
-    check : callable (path) -> str
-        What they are, in a line; WeightsError if they are not the released ones.
-    remedy : str
-        What to do where they are not there and no address answers.
-    """
-
-    name: str
-    variable: str
-    size: str
+    name: str  #: ``VGGish``, ``YAMNet``, ``musicnn``
+    variable: str  #: of the environment, which may name them
+    size: str  #: of the download
+    #: where they are looked for; what `sources` download is kept in some of these.
     places: Callable[[], Sequence[Path]]
+    #: by address, in the order in which they are asked: downloads, checks
+    #: and keeps them, and returns where
     sources: Mapping[str, Callable[[str], Path]]
+    #: reads the file or folder as this network's; WeightsError if that is what it is not
     read: Callable[[Path], object]
+    #: what they are, in a line; WeightsError if they are not the released ones
     check: Callable[[Path], str]
-    remedy: str
+    remedy: str  #: what to do where they are not there and no address answers
 
     def find(self, path: Path | None = None, *, download: bool = True) -> Path:
         """Find them: `path`, else what the environment names, else what is kept here, else (`download`) by `fetch`.
 
-        Raises
-        ------
-        WeightsError
-            They are nowhere; the message says how to get them.
+        Raises `WeightsError` if they are nowhere; the message says how to get them.
         """
         given = path or (Path(os.environ[self.variable]) if os.environ.get(self.variable) else None)
         if given is not None:
@@ -96,10 +78,7 @@ class Weights:
     def fetch(self) -> Path:
         """Download them from the first address that has them, with a note of each that does not.
 
-        Raises
-        ------
-        WeightsError
-            None has.
+        Raises `WeightsError` if none has.
         """
         for place in self.places():
             if (lock := place.with_name(f"{place.name}.lock")).exists():
@@ -373,24 +352,14 @@ _MAX_NAME_LENGTH, _MAX_DIMENSIONS = 10_000, 8
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """A tensor that the file holds.
-
-    Attributes
-    ----------
-    name : str
-    values : array
-        As they are stored: floats, or integers that stand for ``(value - zero) * scale``.
-    scales, zeros : arrays (channels,)
-        Of one length; empty where nothing was rounded.
-    axis : int
-        That of the channels.
-    """
+    """A tensor that the file holds."""
 
     name: str
-    values: npt.NDArray[Any]
+    values: npt.NDArray[Any]  #: as they are stored: floats, or integers that stand for ``(value - zero) * scale``
+    #: of one length; empty where nothing was rounded
     scales: npt.NDArray[np.float32]
     zeros: npt.NDArray[np.int64]
-    axis: int
+    axis: int  #: that of the channels
 
     def dequantised(self) -> npt.NDArray[np.float32]:
         """The numbers that the values stand for; ValueError if one of them is not finite."""

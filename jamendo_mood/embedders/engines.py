@@ -89,21 +89,12 @@ class Ops(TailOps, Protocol):
 
 @dataclass(frozen=True)
 class Network:
-    """A network, float32 (n, frames, bands) -> (n, dim).
-
-    Attributes
-    ----------
-    name : str
-    shape : (int, int)
-        Frames and bands of a picture.
-    trunk : callable (ops, picture with one channel) -> picture
-    tail : callable (tail ops, numbers) -> numbers
-        It sees the trunk's picture row by row: frames, of them bands, of them channels.
-    """
+    """A network, float32 (n, frames, bands) -> (n, dim)."""
 
     name: str
-    shape: tuple[int, int]
-    trunk: Callable[[Ops, Any], Any]
+    shape: tuple[int, int]  #: frames and bands of a picture
+    trunk: Callable[[Ops, Any], Any]  #: sees a picture with one channel, gives one
+    #: sees the numbers of the trunk's picture row by row: frames, of them bands, of them channels
     tail: Callable[[TailOps, Any], Any]
 
 
@@ -112,12 +103,8 @@ def choose(engine: str = "auto", precision: str = "auto", fastest: str = "mnn") 
 
     On a GPU that is TensorFlow. Else it is bfloat16 by OpenVINO where the processor multiplies that natively
     (AVX512-BF16 or AMX, as Linux says), and elsewhere, or where float32 is asked for, `fastest`: what is for that
-    network. Where OpenVINO is not installed, as there is none for every platform, it is TensorFlow.
-
-    Raises
-    ------
-    UsageError
-        There is no such engine or precision, they do not go together, or the engine is not installed.
+    network. Where OpenVINO is not installed, as there is none for every platform, it is TensorFlow. Raises `UsageError`
+    if there is no such engine or precision, they do not go together, or the engine is not installed.
     """
     for what, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
         if value not in known:
@@ -269,18 +256,11 @@ class _NumpyOps:
 
 @dataclass
 class _Recorder:
-    """`Ops` that write down what is asked of them, as the nodes of an ONNX graph; pictures have channels first there.
+    """`Ops` that write down what is asked of them as nodes of an ONNX graph, where pictures have channels first."""
 
-    Attributes
-    ----------
-    nodes : list of (operation, names of inputs, attributes)
-        The output of node 3 is called ``3``; the input of the graph is ``x``.
-    arrays : dict of str to array
-        The constants by name.
-    """
-
+    #: the output of node 3 is called ``3``; the input of the graph is ``x``
     nodes: list[tuple[str, tuple[str, ...], dict[str, Any]]] = field(default_factory=list)
-    arrays: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    arrays: dict[str, npt.NDArray[Any]] = field(default_factory=dict)  #: the constants by name
     _numbers: set[str] = field(default_factory=set)  # those that are not pictures
 
     def add_node(self, operation: str, *inputs: Any, **attributes: Any) -> str:

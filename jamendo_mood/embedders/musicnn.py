@@ -39,8 +39,7 @@ WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa
 WHEEL_MB = 29
 WEIGHTS_VARIABLE = "JAMENDO_MOOD_MUSICNN"
 WEIGHTS_NAME = "MSD_musicnn.safetensors"
-SUFFIXES = {".whl", ".safetensors"}
-"""Of files that its weights may be in."""
+SUFFIXES = {".whl", ".safetensors"}  #: of files that its weights may be in
 SHA256 = "970c0065888f5a89d993ee798eb8bb294e0702f17e881e93997c771107ae147e"
 """`checkpoints.fingerprint` of the released variables."""
 
@@ -107,10 +106,7 @@ Network = Callable[[Array], Array]
 def load_musicnn(options: EmbedderOptions) -> Embedder:
     """The 200 numbers before the last layer, of 3 s of sound, each second.
 
-    Raises
-    ------
-    WeightsError
-        There are no weights, or they are not the released ones and ``allow_untrained`` is False.
+    Raises `WeightsError` if there are no weights, or they are not the released ones and ``allow_untrained`` is False.
     """
     path = find_weights(options.weights, download=not options.offline)
     variables = read_weights(path)

@@ -50,8 +50,7 @@ RELEASED = "released"
 MIXED = "mixed"
 """`EmbedderSpec.engine` of a store whose rows are of several engines, as `extract --mix-engines` allows."""
 
-UNTRAINED = "untrained"
-"""`EmbedderSpec.variant` of weights that fail Google's own test."""
+UNTRAINED = "untrained"  #: `EmbedderSpec.variant` of weights that fail Google's own test
 
 LINEAR_BANDS = 64
 BAND_BINS = FFT_LENGTH // 2 // LINEAR_BANDS  # 4: a band is 125 Hz wide
@@ -134,24 +133,16 @@ class EmbedderSpec:
 
 @dataclass(frozen=True)
 class Embedder:
-    """A spec and how to compute it.
-
-    Attributes
-    ----------
-    spec : EmbedderSpec
-    frontend : callable, float32 (samples,) -> float32 (frames, ...)
-        Sound at ``spec.sample_rate_hz`` to one input for each window. One that can step by other than its own hop takes
-        ``hop_frames`` too, in units of 10 ms.
-    network : callable, float32 (batch, ...) -> float32 (batch, dim)
-        Each row depends on its own input alone.
-    window_samples, hop_samples : int
-        ``frames = 1 + (samples - window_samples) // hop_samples``. Where rows are of whole tracks, the least and the
-        most that count of a track.
-    """
+    """A spec and how to compute it."""
 
     spec: EmbedderSpec
+    #: float32 (samples,) -> float32 (frames, ...): sound at ``spec.sample_rate_hz`` to one input for each
+    #: window. One that can step by other than its own hop takes ``hop_frames`` too, in units of 10 ms.
     frontend: Callable[..., Array]
+    #: float32 (batch, ...) -> float32 (batch, dim): each row depends on its own input alone
     network: Callable[[Array], Array]
+    #: ``frames = 1 + (samples - window_samples) // hop_samples``. Where rows are of whole tracks, the least and the
+    #: most that count of a track.
     window_samples: int
     hop_samples: int
 
@@ -165,34 +156,17 @@ class Embedder:
 
 @dataclass(frozen=True)
 class EmbedderOptions:
-    """How to make an embedder.
+    """How to make an embedder."""
 
-    Attributes
-    ----------
-    weights : Path or None
-        See `vggish.find_weights` and `yamnet.find_weights`.
-    pca : Path or None
-        Google's PCA parameters; None looks beside the weights, then downloads them.
-    allow_untrained : bool
-        Take weights that are not the true ones.
-    precision : str
-        What VGGish computes in: ``float32``, ``bfloat16``, or ``auto``, see `engines.choose`.
-    engine : str
-        What runs the network, one of `engines.ENGINES`. A store takes embeddings of one precision and one engine alone:
-        to add to one that was begun elsewhere, give those of its ``spec``.
-    hop_s : float or None
-        Step from window to window, a multiple of 10 ms; None is the embedder's own.
-    offline : bool
-        Ask no host for weights that are not here.
-    """
-
-    weights: Path | None = None
-    pca: Path | None = None
-    allow_untrained: bool = False
-    precision: str = "auto"
+    weights: Path | None = None  #: see `vggish.find_weights` and `yamnet.find_weights`
+    pca: Path | None = None  #: Google's PCA parameters; None looks beside the weights, then downloads them
+    allow_untrained: bool = False  #: take weights that are not the true ones
+    precision: str = "auto"  #: what VGGish computes in: ``float32``, ``bfloat16``, or ``auto``, see `engines.choose`
+    #: what runs the network, one of `engines.ENGINES`. A store takes embeddings of one precision and one engine alone:
+    #: to add to one that was begun elsewhere, give those of its ``spec``.
     engine: str = "auto"
-    hop_s: float | None = None
-    offline: bool = False
+    hop_s: float | None = None  #: step from window to window, a multiple of 10 ms; None is the embedder's own
+    offline: bool = False  #: ask no host for weights that are not here
 
     @classmethod
     def of(cls, arguments: Any) -> EmbedderOptions:
@@ -242,8 +216,7 @@ def load_embedder(name: str | EmbedderSpec, options: EmbedderOptions | None = No
     return embedder if options.hop_s in (None, embedder.spec.hop_s) else _with_hop(embedder, options.hop_s)
 
 
-NETWORKS = ("vggish", "yamnet", "musicnn")
-"""The modules of this room that have `WEIGHTS`, a `checkpoints.Weights`."""
+NETWORKS = ("vggish", "yamnet", "musicnn")  #: the modules of this room that have `WEIGHTS`, a `checkpoints.Weights`
 
 
 def weights_of(network: str) -> checkpoints.Weights:

@@ -73,10 +73,7 @@ Network = Callable[[Array], Array]
 def load_vggish(options: EmbedderOptions) -> Embedder:
     """VGGish as TF-Hub gives it: 128 numbers, before any activation.
 
-    Raises
-    ------
-    WeightsError
-        There are no weights, or they fail the smoke test and ``allow_untrained`` is False.
+    Raises `WeightsError` if there are no weights, or they fail the smoke test and ``allow_untrained`` is False.
     """
     engine, precision = engines.choose(options.engine, options.precision)
     path = find_weights(options.weights, download=not options.offline)

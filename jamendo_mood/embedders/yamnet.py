@@ -40,8 +40,7 @@ WINDOW_S = 0.975  # of sound that a patch needs
 HOP_FRAMES = 48
 LOG_OFFSET = 0.001
 
-INT8 = "int8"
-"""Variant of embeddings by weights that were rounded to 8 bits."""
+INT8 = "int8"  #: variant of embeddings by weights that were rounded to 8 bits
 
 _DEEP = (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)
 _CHANNELS = (32, *(channels for channels, _ in _DEEP))
@@ -57,8 +56,7 @@ def _count_layers() -> dict[str, tuple[int, ...]]:
     return layers
 
 
-CONVOLUTIONS = _count_layers()
-"""The 27 convolutions by their name in Google's code, and the shapes of their kernels."""
+CONVOLUTIONS = _count_layers()  #: the 27 convolutions by their name in Google's code, and the shapes of their kernels
 
 _TESTS = {"silence": 494, "noise": 514, "sine": 495}  # the classes Silence, White noise and Sine wave
 _TEST_TOP = 10  # classes, among which the right one must be

@@ -39,8 +39,7 @@ from jamendo_mood.util.files import Scratch
 
 BLOCK_FRAMES = 64  # windows a block: about a minute of sound, 4 MB
 STRETCH_SAMPLES = 60 * SAMPLE_RATE_HZ  # what `StreamConfig.alter` is given at a time, whatever the embedder
-MAX_UNEXPECTED = 3
-"""Tracks in a row that may fail by something else than their files."""
+MAX_UNEXPECTED = 3  #: tracks in a row that may fail by something else than their files
 _NOT_FINITE = "its embedding holds NaN or infinity, which no sound causes: check the weights and the precision"
 
 Array = npt.NDArray[np.float32]
@@ -120,16 +119,9 @@ def embed_files(
 ) -> Generator[TrackResult, None, None]:
     """Embed audio files; yields each track once, with its frames or its error, roughly in order.
 
-    Close the generator to stop: the threads end and the scratch folder is removed.
-
-    Raises
-    ------
-    DiskFullError
-        The scratch folder is full.
-    UsageError
-        There is no ffmpeg, or the scratch folder cannot be made.
-    NetworkError
-        Nothing can be downloaded.
+    Close the generator to stop: the threads end and the scratch folder is removed. Raises `DiskFullError` if the
+    scratch folder is full; `UsageError` if there is no ffmpeg, or the scratch folder cannot be made; `NetworkError` if
+    nothing can be downloaded.
     """
     config = config or StreamConfig()
     with (
@@ -364,12 +356,7 @@ class ExtractReport:
         """Count one more track; a failure goes into the store's list too, if it is the file's own.
 
         What is no fault of the file (a bug, a broken installation, too little memory) is tried again by the next run,
-        and so is a file that is gone or may not be read.
-
-        Raises
-        ------
-        UsageError
-            It was the third of those in a row.
+        and so is a file that is gone or may not be read. Raises `UsageError` if it was the third of those in a row.
         """
         own = result.cause is None or (
             isinstance(result.cause, MoodError) and not isinstance(result.cause, MachineError)

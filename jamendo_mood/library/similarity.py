@@ -46,64 +46,32 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Found:
-    """A track that a query found.
-
-    Attributes
-    ----------
-    key : str
-    fit : float
-        In [0, 1]; 1 is exactly what was asked for.
-    file : Path or None
-    tags : tuple of (str, float)
-        Its highest tags with their scores; values in the order of their task.
-    title, artist : str or None
-    duration_s : float or None
-        From the file's metadata; None until `describe` has read them.
-    """
+    """A track that a query found."""
 
     key: str
-    fit: float
+    fit: float  #: in [0, 1]; 1 is exactly what was asked for
     file: Path | None
+    #: its highest tags with their scores; values in the order of their task
     tags: tuple[tuple[str, float], ...]
     title: str | None = None
     artist: str | None = None
-    duration_s: float | None = None
+    duration_s: float | None = None  #: from the file's metadata; None until `describe` has read them
 
 
 @dataclass(frozen=True, eq=False)
 class Library:
-    """All tracks of a store, ready to be searched.
+    """All tracks of a store, ready to be searched."""
 
-    Attributes
-    ----------
-    keys : tuple of str
-        The n tracks.
-    targets : tuple of str
-        The tagger's k tags; empty without a tagger.
-    scores : float32 array (n, k)
-        Range [0, 1].
-    means : float32 array (n, dim)
-        The mean of each track's embedding.
-    va : float32 array (n, 2) or None
-        Valence and arousal, see `tagging.emotions.place_of`; None if the targets say nothing about them.
-    grades : tuple of str
-        How far each tag can be relied on: a value of `metrics.GRADES`.
-    files : mapping of str to Path
-        The audio of tracks, as far as it is available.
-    scale : (float, float) or None
-        Of values; None for tags and classes.
-    length_of : callable (key) -> float or None
-        How long a track is, by what was decoded of it, in seconds.
-    """
-
-    keys: tuple[str, ...]
-    targets: tuple[str, ...]
-    scores: Array
-    means: Array
+    keys: tuple[str, ...]  #: the n tracks
+    targets: tuple[str, ...]  #: the tagger's k tags; empty without a tagger
+    scores: Array  #: float32 (n, k): range [0, 1]
+    means: Array  #: float32 (n, dim): the mean of each track's embedding
+    #: float32 (n, 2): valence and arousal, see `tagging.emotions.place_of`; None if the targets say nothing about them
     va: Array | None = None
-    grades: tuple[str, ...] = ()
-    files: Mapping[str, Path] = field(default_factory=dict)
-    scale: tuple[float, float] | None = None
+    grades: tuple[str, ...] = ()  #: how far each tag can be relied on: a value of `metrics.GRADES`
+    files: Mapping[str, Path] = field(default_factory=dict)  #: the audio of tracks, as far as it is available
+    scale: tuple[float, float] | None = None  #: of values; None for tags and classes
+    #: how long a track is, by what was decoded of it, in seconds
     length_of: Callable[[str], float | None] = dict[str, float]().get
 
     def __len__(self) -> int:
@@ -366,10 +334,7 @@ def spread_by_rank(values: Array) -> Array:
 def find_target(name: str, targets: Sequence[str]) -> int:
     """The index of a tag in `targets`, ignoring case and AudioSet's "music" at its end.
 
-    Raises
-    ------
-    UsageError
-        There is no such tag; the message lists all tags.
+    Raises `UsageError` if there is no such tag; the message lists all tags.
     """
     plain = [_plain(target) for target in targets]
     if _plain(name) not in plain:

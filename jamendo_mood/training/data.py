@@ -36,32 +36,17 @@ class Embeddings(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """What a head trains on and is evaluated on.
+    """What a head trains on and is evaluated on."""
 
-    Attributes
-    ----------
-    frames : tuple of float32 arrays (frames, dim)
-        The embeddings of each of the n tracks, at least one frame long. Of a dynamic task, each of the n is a moment
-        of a track, with the frames around it.
-    Y : float32 array (n, targets)
-    tracks : tuple of Track
-        The n tracks; those of a dynamic task come once for each moment.
-    targets : tuple of str
-        The names of the columns of `Y`.
-    times_s : float32 array (n,) or None
-        Of a dynamic task: where each moment is, from the start of its track.
-    held_out : tuple of Track
-        Of a training part, the tracks of the test part: what must not be learned from.
-    silent : int
-        Of a training part, how many of its tracks were left out because there is nothing to hear in them.
-    """
-
+    #: float32 (frames, dim): the embeddings of each of the n tracks, at least one frame long. Of a dynamic
+    #: task, each of the n is a moment of a track, with the frames around it.
     frames: tuple[Array, ...]
-    Y: Array
-    tracks: tuple[Track, ...]
-    targets: tuple[str, ...]
-    times_s: Array | None = None
-    held_out: tuple[Track, ...] = ()
+    Y: Array  #: float32 (n, targets)
+    tracks: tuple[Track, ...]  #: the n tracks; those of a dynamic task come once for each moment
+    targets: tuple[str, ...]  #: the names of the columns of `Y`
+    times_s: Array | None = None  #: float32 (n,): of a dynamic task: where each moment is, from the start of its track
+    held_out: tuple[Track, ...] = ()  #: of a training part, the tracks of the test part: what must not be learned from
+    #: of a training part, how many of its tracks were left out because there is nothing to hear in them
     silent: int = 0
 
     def __len__(self) -> int:
@@ -199,13 +184,7 @@ def check_finite(key: str, frames: Array) -> None:
 
 
 def choose_embeddings(dataset: Dataset, store: Embeddings | None) -> Embeddings:
-    """The store, or else the embeddings released with the data.
-
-    Raises
-    ------
-    UsageError
-        There are neither.
-    """
+    """The store, or else the embeddings released with the data; `UsageError` if there are neither."""
     chosen = store if store is not None else dataset.embeddings
     if chosen is None:
         raise UsageError(f"task {dataset.task.name!r} comes without embeddings: extract them and give --store")

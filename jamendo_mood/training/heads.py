@@ -27,8 +27,7 @@ BATCH_ROWS = 16_384  # scored at once: some 40 MB a layer
 BATCH_NUMBERS = 1 << 24  # the same for rows as wide as patches: 64 MB
 
 Array = npt.NDArray[np.float32]
-HeadCall = Callable[[Sequence[Array]], Array]
-"""Rows (n, rows, width) and their mask (n, rows) to scores (n, targets)."""
+HeadCall = Callable[[Sequence[Array]], Array]  #: rows (n, rows, width) and their mask (n, rows) to scores (n, targets)
 
 
 @dataclass(frozen=True)

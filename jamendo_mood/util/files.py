@@ -42,8 +42,7 @@ from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import DataError, DiskFullError, MoodError, StoreError, UsageError
 from jamendo_mood.util.plaintext import note
 
-Write = bytes | Callable[[IO[bytes]], object]
-"""What a file is to hold, or a function that writes it."""
+Write = bytes | Callable[[IO[bytes]], object]  #: what a file is to hold, or a function that writes it
 
 _MAX_KEPT_BYTES = 600_000_000  # VGGish's weights are 288 million
 
@@ -520,13 +519,9 @@ class _PlainTabs(csv.Dialect):
 def read_table(path: Path, columns: tuple[str, ...], max_bytes: int = MAX_TABLE_BYTES) -> list[list[str]]:
     """Read a table whose header starts with `columns` (none: it has no header); a row may have more cells than that.
 
-    A ``.csv`` file has commas and quotes, any other has tabs and takes quotes as they are. It may have
-    `max_bytes` bytes. Blank lines at its end are left out.
-
-    Raises
-    ------
-    DataError
-        The file is missing, is not text, has another header, or a row has too few cells; with the line's number.
+    A ``.csv`` file has commas and quotes, any other has tabs and takes quotes as they are. It may have `max_bytes`
+    bytes. Blank lines at its end are left out. Raises `DataError` if the file is missing, is not text, has another
+    header, or a row has too few cells; with the line's number.
     """
     dialect = (csv.excel, ",") if path.suffix == ".csv" else (_PlainTabs, "\t")
     rows = _read_rows(read_text(path, max_bytes=max_bytes), path, *dialect)
@@ -592,10 +587,8 @@ def _read_rows(text: str, path: Path, dialect: type[csv.Dialect], delimiter: str
 def read_text(path: Path, max_bytes: int = MAX_TABLE_BYTES) -> str:
     """Read the text of a table or a list, in UTF-8 or what its byte order mark says; line ends stay as they are.
 
-    Raises
-    ------
-    DataError
-        The file is missing, is not such text (and what it seems to be), or has more than `max_bytes` bytes.
+    Raises `DataError` if the file is missing, is not such text (and what it seems to be), or has more than `max_bytes`
+    bytes.
     """
     try:
         return plaintext.decode(read_bytes(path, max_bytes), path)

@@ -24,8 +24,7 @@ from typing import Any
 
 from jamendo_mood.util.errors import DataError
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""How cells begin that a spreadsheet takes for formulas."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")  #: how cells begin that a spreadsheet takes for formulas
 
 # What moves a terminal's cursor or colours it, changes the direction of writing, or is not Unicode: both blocks of
 # control characters, separators of lines and paragraphs, marks of direction, and surrogates, which Python makes of file
@@ -75,8 +74,7 @@ _KINDS = (  # what files of other kinds begin with; the first that fits counts
 )
 _TEXT = "a text file"
 _BINARY = re.compile(r"[\0-\x08\x0e-\x1a\x1c-\x1f]")
-HEAD_BYTES = 4096
-"""Of a file, by which `kind_of` knows what it is."""
+HEAD_BYTES = 4096  #: of a file, by which `kind_of` knows what it is
 
 
 def kind_of(head: bytes) -> str:
@@ -93,10 +91,7 @@ def kind_of(head: bytes) -> str:
 def decode(content: bytes, path: Path) -> str:
     """The text of a file that is to be a table or a list: UTF-8, or what its byte order mark says.
 
-    Raises
-    ------
-    DataError
-        It is something else; the message says where, what it seems to be, and what to do.
+    Raises `DataError` if it is something else; the message says where, what it seems to be, and what to do.
     """
 
     def error(what: str, line: int | None = None) -> DataError:
