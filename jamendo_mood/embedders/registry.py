@@ -115,8 +115,9 @@ class EmbedderSpec:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> EmbedderSpec:
         """Build from what `dataclasses.asdict` gave; TypeError or ValueError if that is not what `values` is."""
-        # Until 0.5 there was TensorFlow alone.
-        spec = cls(**{"engine": "tensorflow" if values.get("weights_sha256") else ""} | values)
+        spec = cls(**values)
+        if "engine" not in values and spec.weights_sha256:  # written when there was no other
+            spec = replace(spec, engine="tensorflow")
         for name in ("name", "weights_sha256", "variant", "precision", "engine"):
             text = getattr(spec, name)
             if not isinstance(text, str) or not text.isprintable() or len(text) > _MAX_TEXT_LENGTH:

@@ -41,6 +41,7 @@ OF_MODULES = {
 }
 ALLOWED = {
     ("embedders/checkpoints", "tarfile.open"),  # of which regular files are written, one by one and bounded
+    ("embedders/checkpoints", "safetensors.numpy.load"),
     ("embedders/musicnn", "safetensors.numpy.load"),
     ("training/model", "safetensors.numpy.load"),
 }
