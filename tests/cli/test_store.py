@@ -154,7 +154,7 @@ def test_weights_are_checked(run, empty_cache, monkeypatch, seeded_musicnn_wheel
     outcome = run("weights", "musicnn", "--check")
     assert outcome.status == 0
     assert f"weights {sha256[:12]}" in outcome.out
-        assert "): the released weights" in outcome.out
+    assert "): the released weights" in outcome.out
     outcome = run("weights", "vggish", "--check")
     assert outcome.status == 2
     assert "VGGish's weights are not here. Three ways to get them" in outcome.err
