@@ -55,6 +55,7 @@ COMPANIONS = frozenset({
 
 log = logging.getLogger(__name__)
 
+MAX_MIXED = 64  #: channels, as many as any recorder has
 CANCELLING = 0.01  #: 40 dB: a mix that is so far below its louder channel is of channels that cancel each other out
 
 SILENCE = 10 ** (-80 / 20)
@@ -115,6 +116,8 @@ def convert_to_wav(
     info = info or probe(source)
     remark = remark or (lambda text: log.warning("%s: %s", source, text))
     trim = _trim_filters(start_s, duration_s)
+    if info.channels > MAX_MIXED:
+        raise AudioError(f"{source}: cannot be decoded (it has {info.channels:,} channels, more than {MAX_MIXED})")
     report = _convert(source, wav, info, [*([] if info.placed else [_take_all(info.channels)]), *trim])
     if not wav.is_file() or count_samples(wav) == 0:
         if start_s > 0:

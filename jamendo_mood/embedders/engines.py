@@ -141,7 +141,8 @@ def build(network: Network, engine: str = "tensorflow", precision: str = "float3
 
 def preload() -> None:
     """Import what runs networks here, in the main thread, where what it prints as it is imported can be kept back."""
-    import_quietly("tensorflow" if has_gpu() else "MNN")
+    if not has_gpu():  # which asked TensorFlow, if there may be one
+        import_quietly("MNN")
 
 
 def has_gpu() -> bool:

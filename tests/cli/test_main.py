@@ -465,7 +465,7 @@ def test_a_seeded_module_is_embedded_as_by_itself(run, seeded_module, make_audio
     store = EmbeddingStore(tmp_path / "s")
     assert store.spec.variant == "untrained"
     assert store["00/1"].shape == expected.shape == (3, 128)
-    assert np.abs(store["00/1"] - expected).max() <= 1e-4 * expected.std()
+    assert np.abs(store["00/1"] - expected).max() <= 1e-3 * expected.std()
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_was_done(run, songs, small_disk):
