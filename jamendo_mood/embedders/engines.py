@@ -375,9 +375,8 @@ def _build_openvino(network: Network, precision: str) -> Run:
     hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
     setup = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": _count_cores()}
     core = openvino.Core()
-    model = core.read_model(_serialise(_record(network, whole=False), network))
-    trunk = core.compile_model(model, "CPU", setup)
-    return lambda pictures: _finish(network, trunk(pictures)[0])
+    whole = core.compile_model(core.read_model(to_onnx(network)), "CPU", setup)
+    return lambda pictures: np.array(whole(pictures)[0], np.float32)
 
 
 def _build_mnn(network: Network, _: str) -> Run:
@@ -406,8 +405,8 @@ def _build_mnn(network: Network, _: str) -> Run:
 def _finish(network: Network, picture: Array) -> Array:
     """The tail, by NumPy, of the trunk's output (n, channels, frames, bands).
 
-    Its layers are matrix products, which take NumPy no longer than an engine, and are most of VGGish's 288 MB, which
-    need not be converted then.
+    Its layers are matrix products, which take NumPy no longer than MNN in float32, and are most of VGGish's 288 MB,
+    which need not be converted then.
     """
     rows = np.array(picture.transpose(0, 2, 3, 1), np.float32, order="C").reshape(len(picture), -1)
     return np.asarray(network.tail(_NumpyOps(), rows))

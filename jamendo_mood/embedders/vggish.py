@@ -78,7 +78,8 @@ def load_vggish(options: EmbedderOptions) -> Embedder:
     engine, precision = engines.choose(options.engine, options.precision)
     path = find_weights(options.weights, download=not options.offline)
     variables = read_variables(path)
-    network = build_network(variables, engine)
+    # OpenVINO takes a second and a copy of the weights to be ready, MNN neither.
+    network = build_network(variables, "mnn" if precision != "float32" and engine == "openvino" else engine)
     trained = is_trained(network)  # in float32: the mean that it looks at is smaller than a step of bfloat16
     if not trained and not options.allow_untrained:
         raise WeightsError(
