@@ -299,13 +299,13 @@ def write_page(figures: Mapping[str, float], tracks: int, clips: int, *, synthes
     name = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "unknown")
     flags = set(next((line for line in lines if line.startswith("flags")), "").split())
     kind = next((shown for flag, shown in KINDS.items() if flag in flags), "without AVX2")
-    heading = f"### {name}, {figures['cores']:.0f} cores, {kind}"
+    heading = f"## {name}, {figures['cores']:.0f} cores, {kind}"
     rows = "".join(f"| `{figure}` | {value:.3f} |\n" for figure, value in figures.items())
     origin = "synthesised" if synthesised else "given"
     table = f"{heading}\n\n{tracks} whole tracks and {clips} clips of 30 s, {origin}.\n\n"
     table += f"| figure | value |\n|---|---|\n{rows}\n"
     start, end = text.index(TABLES[0]) + len(TABLES[0]), text.index(TABLES[1])
-    sections = ["### " + own for own in text[start:end].split("### ")[1:]]
+    sections = ["## " + own for own in text[start:end].split("## ")[1:]]
     kept = [own for own in sections if not own.startswith(heading)]
     page.write_text(text[:start] + "\n\n" + "".join([*kept, table]) + text[end:], encoding="utf-8")
     tell("docs/benchmarks.md written")
