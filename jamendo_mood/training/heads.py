@@ -325,7 +325,7 @@ def load_head(config: HeadConfig, dim: int, targets: int, activation: str, array
     """
     shapes = list_shapes(config, dim, targets)
     found = [array.shape for array in arrays]
-    if shapes is not None and sorted(found) != sorted(shapes):  # Keras has its own order for some
+    if shapes is not None and found != shapes:
         raise ValueError(f"arrays of the shapes {found} instead of {shapes}")
     if HEADS[config.name].compute is not None:
         return _by_numpy(config, activation, arrays)
