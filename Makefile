@@ -4,7 +4,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python
-TESTS = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest --numprocesses 2 --dist loadfile
+# A worker that dies is told with its test, and a test that hangs with where it hangs; without these the run would go on for ever.
+BOUNDED = --max-worker-restart 0 -o faulthandler_timeout=1200 -o faulthandler_exit_on_timeout=true
+TESTS = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest --numprocesses 2 --dist loadfile $(BOUNDED)
 
 # Compiled modules are kept: without them every process that imports TensorFlow compiles it again, for ten seconds.
 unexport PYTHONDONTWRITEBYTECODE
