@@ -156,8 +156,8 @@ def test_another_tagger_takes_the_place_of_the_first(tmp_path, corpus, tagger_fo
     for fields in home.fields().values():
         scores = {name: float(value) for name, value in fields.items() if name.startswith(PREFIX)}
         assert {*scores} == {name_field(name) for name in names}
-        best = [name_field(name) for name in moods_of(fields)]
-        assert best == sorted(scores, key=scores.get, reverse=True)[:3]
+        best = [scores[name_field(name)] for name in moods_of(fields)]
+        assert best == sorted(scores.values(), reverse=True)[:3]
         assert not {"valence", "arousal"} & {*fields}  # no place on the plane is known for such names
     assert "moodscore_easy_listening" in scores
     everything = {path.name for path in home.music.rglob("*.mp3")}
