@@ -66,16 +66,23 @@ def read_moods(path: Path, field: str = MOOD) -> Moods:
     """
     fields = read_fields(path, [field, mark_of(field), ELSEWHERE])
     mark = read_mark(fields[mark_of(field)])
-    left = list(mark.moods)
-    theirs, ours = [], []
-    for value in fields[field] + (fields[ELSEWHERE] if field == MOOD else []):
-        for mood in split(value, mark.separator):
-            if mood in left:
-                left.remove(mood)
-                ours.append(mood)
-            else:
-                theirs.append(mood)
-    return Moods(tuple(dict.fromkeys(theirs)), tuple(ours))
+    theirs, removed = take_out(fields[field], mark)
+    theirs += fields[ELSEWHERE] if field == MOOD else []
+    moods = dict.fromkeys(mood for value in theirs for mood in split(value, mark.separator))
+    return Moods(tuple(moods), tuple(mood for mood in mark.moods if mood not in removed))
+
+
+def take_out(values: list[str], mark: Mark) -> tuple[list[str], list[str]]:
+    """The values of a field without our moods, as a person wrote them, and moods of ours that a person has removed."""
+    left, theirs = list(mark.moods), []
+    for value in values:
+        parts = [value] if value in left else split(value, mark.separator)
+        rest = []
+        for mood in parts:
+            left.remove(mood) if mood in left else rest.append(mood)
+        if rest:
+            theirs.append(value if len(rest) == len(parts) else mark.separator.join(rest))
+    return theirs, left
 
 
 def mark_of(field: str) -> str:
@@ -115,28 +122,29 @@ def has_one_value(path: Path) -> bool:
         return _version(_open(path).tags) == 3
 
 
-def change(path: Path, fields: Mapping[str, list[str]]) -> None:
-    """Set fields of a file, a copy that nobody else uses; one without values is removed.
+def change(path: Path, copy: Path, fields: Mapping[str, list[str]]) -> None:
+    """Set fields in a copy of a file, which nobody else uses; one without values is removed.
 
-    Raises as `read_moods` does, and `OSError` if it cannot be written.
+    Raises as `read_moods` does, and `OSError` if the copy cannot be written.
     """
     with _telling(path):
         audio = _open(path)
         for name, values in fields.items():
             _set(audio.tags, name, values)
-        with path.open("rb") as file:
-            file.seek(-min(_V1_BYTES, path.stat().st_size), os.SEEK_END)
+        if not _is_id3(audio.tags):
+            audio.save(copy)
+            return
+        with copy.open("r+b") as file:
+            file.seek(-min(_V1_BYTES, copy.stat().st_size), os.SEEK_END)
             v1 = file.read()
-        if _is_id3(audio.tags):
-            audio.save(path, v2_version=_version(audio.tags), v23_sep=None)
+        if audio.tags or audio.tags.unknown_frames or v1.startswith(b"TAG"):
+            audio.save(copy, v2_version=_version(audio.tags), v23_sep=None)
         else:
-            audio.save(path)
-        if _is_id3(audio.tags) and v1.startswith(b"TAG"):  # mutagen would bring it up to date
-            with path.open("r+b") as file:
+            audio.tags.delete(copy)
+        if v1.startswith(b"TAG"):  # mutagen has brought it up to date
+            with copy.open("r+b") as file:
                 file.seek(-_V1_BYTES, os.SEEK_END)
                 file.write(v1)
-        elif not audio.tags and _is_id3(audio.tags) and not audio.tags.unknown_frames:
-            audio.tags.delete(path)
 
 
 def check_same(path: Path, copy: Path, fields: Mapping[str, list[str]]) -> None:
@@ -145,29 +153,28 @@ def check_same(path: Path, copy: Path, fields: Mapping[str, list[str]]) -> None:
     Raises `AudioError` if the copy's fields are others than these, or anything else differs: its sound, by what ffmpeg
     finds to decode, another tag, a picture.
     """
-    found = read_fields(copy, [*fields])
-    if any(found[name] != list(values) for name, values in fields.items()):
-        raise AudioError(f"{path}: left as it is: the moods could not be read back")
-    if _others(path, fields) != _others(copy, fields):
-        raise AudioError(f"{path}: left as it is: other tags would have changed")
+    with _telling(path):
+        import mutagen
+
+        kind = type(mutagen.File(path))
+        tags = _open(copy, kind).tags
+        if any(_get(tags, name) != list(values) for name, values in fields.items()):
+            raise AudioError(f"{path}: left as it is: the moods could not be read back")
+        keys = {_key(tags, name).casefold() for name in fields}
+        if _others(kind(path), keys) != _others(kind(copy), keys):
+            raise AudioError(f"{path}: left as it is: other tags would have changed")
     if _sound(path) != _sound(copy):
         raise AudioError(f"{path}: left as it is: its sound would have changed")
 
 
-def _others(path: Path, fields: Mapping[str, list[str]]) -> list[str]:
-    """All tags but some fields, and what else mutagen finds in a file, in words that can be compared."""
-    import mutagen
-
-    with _telling(path):
-        audio, own = mutagen.File(path), _open(path).tags
-        keys = {_key(own, name).casefold() for name in fields}
-        others = [f"{key}={value!r}" for key, value in (audio.tags or {}).items() if key.casefold() not in keys]
-        blocks = [block for block in getattr(audio, "metadata_blocks", []) if type(block).__name__ not in _NOT_COMPARED]
-        return [
-            *sorted(others),
-            *(f"{block.code} {block.write()!r}" for block in blocks),
-            *(repr(getattr(audio.tags, name, [])) for name in ("unknown_frames", "_failed_atoms")),
-        ]
+def _others(audio: Any, keys: set[str]) -> list[str]:
+    """All tags but some, and what else mutagen finds in a file, in words that can be compared."""
+    blocks = [block for block in getattr(audio, "metadata_blocks", []) if type(block).__name__ not in _NOT_COMPARED]
+    return [
+        *sorted(f"{key}={value!r}" for key, value in (audio.tags or {}).items() if key.casefold() not in keys),
+        *(f"{block.code} {block.write()!r}" for block in blocks),
+        *(repr(getattr(audio.tags, name, [])) for name in ("unknown_frames", "_failed_atoms")),
+    ]
 
 
 _NOT_COMPARED = {"VCFLACDict", "Padding"}  # of FLAC's blocks: the tags, which are compared one by one
@@ -198,12 +205,12 @@ def _telling(path: Path) -> Iterator[None]:
         raise AudioError(f"{path}: its tags cannot be read ({brief(error)})") from error
 
 
-def _open(path: Path) -> Any:
-    """A file as mutagen knows it, with tags, if empty ones."""
+def _open(path: Path, kind: Any = None) -> Any:
+    """A file as mutagen knows it, with tags, if empty ones; of a kind, if its name does not say which."""
     import mutagen
     from mutagen import id3
 
-    audio = mutagen.File(path)
+    audio = (kind or mutagen.File)(path)
     if audio is None:
         raise AudioError(f"{path}: not a kind of file whose tags we write")
     if audio.tags is None:
