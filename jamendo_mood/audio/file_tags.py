@@ -188,13 +188,20 @@ def _sound(path: Path) -> bytes:
     return done.output
 
 
+def check_mutagen() -> None:
+    """`UsageError` if there is nothing to read and write tags with."""
+    try:
+        import mutagen  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UsageError("no mutagen to read and write tags: `pip install jamendo-mood[files]` brings it") from error
+
+
 @contextmanager
 def _telling(path: Path) -> Iterator[None]:
     """Raise whatever mutagen raises, of a damaged file too, as an error that names the file."""
-    try:
-        from mutagen import MutagenError
-    except ModuleNotFoundError as error:
-        raise UsageError("no mutagen to read and write tags: `pip install jamendo-mood[files]` brings it") from error
+    check_mutagen()
+    from mutagen import MutagenError
+
     try:
         yield
     except MutagenError as error:
