@@ -1,0 +1,265 @@
+"""Moods into people's own files: which, what would change, the change itself, and the way back.
+
+A changed file is written beside the old one, read back, compared, and renamed: whenever a run ends, each file is the
+old one or the new. Before the first, a journal of the run is on the disk, from which `plan_undo` knows how fields were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import stat
+import time
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from jamendo_mood.audio import file_tags
+from jamendo_mood.audio.file_tags import ELSEWHERE, MOOD, SEPARATOR, Fields, Mark
+from jamendo_mood.tagging.emotions import Place, place_of
+from jamendo_mood.training.model import Tagger
+from jamendo_mood.util.errors import AudioError, StoreError, UsageError
+from jamendo_mood.util.files import (
+    data_folder,
+    disk_errors,
+    locked_folder,
+    remove_drafts,
+    write_atomically,
+    write_output,
+)
+
+VALENCE, AROUSAL = "JAMENDO_VALENCE", "JAMENDO_AROUSAL"  #: fields of our own, with two decimals
+MEASURED = frozenset({"fair", "good"})  #: grades of tags that are written
+TYPICAL = 0.5  #: the score of a typical song, where a tagger only ranks
+MOST_RANKED = 3  #: moods of a song that are written where a tagger only ranks, unless another number is asked for
+RECENT_S, PAUSE_S = 60.0, 2.0
+"""A file that was written to in the last minute is looked at once more after a pause: it may still be being copied."""
+
+_JOURNAL = "jamendo-mood write"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which moods are written, and where."""
+
+    words: Mapping[str, str]  #: by tag, what to call it instead; empty: it is not written
+    field: str = MOOD
+    separator: str = ""  #: between moods in one value; empty: a value each, where the format has several
+    most: int | None = None  #: of a song, the highest
+    only: frozenset[str] = frozenset()  #: tags; empty: all
+    exclude: frozenset[str] = frozenset()
+    unmeasured: bool = False  #: also tags without a grade in `MEASURED`
+    place: bool = False  #: valence and arousal, too
+
+
+@dataclass(frozen=True)
+class Change:
+    """What would change in a file: the fields that differ, before and after."""
+
+    path: Path
+    before: Fields
+    after: Fields
+    stamp: tuple[int, ...]  #: of the file when it was read
+    seen_s: float  #: when that was
+
+
+def choose_moods(tagger: Tagger, scores: npt.NDArray[np.float32], rules: Rules) -> dict[str, str]:
+    """The moods to write for a song, the highest first, each with the grade of its tag.
+
+    They are those that reach their thresholds, or the class chosen; of a tagger that only ranks the highest, if rules
+    allow what was not measured.
+    """
+    if tagger.task.scale is not None:
+        return {}
+    decided = scores > TYPICAL if tagger.ranks else tagger.decide(scores)
+    moods: dict[str, str] = {}
+    for number in np.argsort(-scores, kind="stable").tolist():
+        tag, grade = tagger.task.targets[number], tagger.grades[number]
+        measured = grade in MEASURED and not tagger.ranks
+        allowed = (not rules.only or tag in rules.only) and tag not in rules.exclude
+        word = rules.words.get(tag, tag.removesuffix(" music"))  # as AudioSet calls them
+        if decided[number] and allowed and word and (measured or rules.unmeasured):
+            moods.setdefault(word, grade)
+    return dict(list(moods.items())[: rules.most or (MOST_RANKED if tagger.ranks else None)])
+
+
+def place_in(tagger: Tagger, scores: npt.NDArray[np.float32]) -> Place | None:
+    """Valence and arousal of a song; None if the tagger says nothing of them."""
+    va = place_of(tagger.task, tagger.thresholds, scores)
+    return None if va is None else Place(*va.tolist())
+
+
+def plan(path: Path, moods: Sequence[str], tagger: str, rules: Rules, place: Place | None = None) -> Change:
+    """What would change in a file for it to name these moods, as ours; nothing of a person's.
+
+    A mood that a person wrote, too, is not ours. One of ours that a person has removed is not written again.
+
+    Raises `AudioError` if its tags cannot be read; `UsageError` where mutagen is missing.
+    """
+    stamp, seen_s = _stamp(path), time.time()
+    marked = file_tags.mark_of(rules.field)
+    fields = file_tags.read_fields(path, [rules.field, marked, ELSEWHERE, VALENCE, AROUSAL])
+    mark = file_tags.read_mark(fields[marked])
+    theirs, removed = file_tags.take_out(fields[rules.field], mark)
+    others = theirs + (fields[ELSEWHERE] if rules.field == MOOD else [])
+    known = {_plain(mood) for value in others for mood in file_tags.split(value, mark.separator)}
+    ours = [mood for mood in moods if _plain(mood) not in known | {*map(_plain, removed)}]
+    separator = rules.separator or (SEPARATOR if file_tags.has_one_value(path) else "")
+    values = theirs + ours
+    if sorted(values) == sorted(fields[rules.field]):
+        values = fields[rules.field]  # another order is no change
+    elif separator and values:
+        values = [separator.join(values)]
+    said = sorted([*ours, *removed])
+    after = {rules.field: values, marked: []}
+    if said:
+        after[marked] = file_tags.write_mark(Mark(tagger, tuple(said), separator or SEPARATOR))
+    if rules.place and place is not None:
+        after |= {VALENCE: [f"{place.valence:.2f}"], AROUSAL: [f"{place.arousal:.2f}"]}
+    changed = {name: new for name, new in after.items() if new != fields[name]}
+    return Change(path, {name: fields[name] for name in changed}, changed, stamp, seen_s)
+
+
+def _plain(mood: str) -> str:
+    return unicodedata.normalize("NFC", mood).casefold()
+
+
+def apply(changes: Sequence[Change], *, keep_times: bool = False) -> Iterator[tuple[Change, str]]:
+    """Change files; gives each change with why the file was left as it is, or nothing if it was changed.
+
+    Raises `DiskFullError` if there is no room for a copy.
+    """
+    for folder in sorted({change.path.resolve().parent for change in changes}):
+        remove_drafts(folder, below=False)  # of runs that were killed
+    for change in changes:
+        try:
+            _apply(change, keep_times)
+        except (AudioError, StoreError) as error:
+            yield change, str(error)
+        else:
+            yield change, ""
+
+
+def _apply(change: Change, keep_times: bool) -> None:
+    path = Path(os.path.realpath(change.path))
+
+    def write_copy(file: IO[bytes]) -> None:
+        copy = Path(file.name)
+        with path.open("rb") as source:
+            shutil.copyfileobj(source, file, 1 << 20)
+        file.flush()
+        file_tags.change(path, copy, change.after)
+        file_tags.check_same(path, copy, change.after)
+        shutil.copystat(path, copy)
+        if not keep_times:
+            os.utime(copy)
+        if change.seen_s - change.stamp[-1] / 1e9 < RECENT_S:
+            time.sleep(max(0.0, change.seen_s + PAUSE_S - time.time()))
+        _check(change, path)
+
+    with locked_folder(path.parent):  # another run waits, and then sees that the file is another one
+        _check(change, path)
+        write_output(path, write_copy)
+
+
+def _check(change: Change, path: Path) -> None:
+    """`AudioError` if a file may not be replaced, or is not as it was."""
+    with disk_errors(path, AudioError):
+        status = path.stat()
+    if not status.st_mode & 0o222:
+        raise AudioError(f"{path}: left as it is: it is read-only")
+    if status.st_nlink > 1:
+        raise AudioError(
+            f"{path}: left as it is: it has {status.st_nlink} names (hard links), and one would be cut off"
+        )
+    if _stamp(path) != change.stamp:
+        raise AudioError(f"{path}: left as it is: another program has changed it meanwhile; run this again")
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    with disk_errors(path, AudioError):
+        status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise AudioError(f"{path}: not a file")
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def journal_folder() -> Path:
+    """Where journals are kept: ``jamendo-mood/written`` in the user's data folder."""
+    return data_folder() / "written"
+
+
+def new_journal() -> Path:
+    """The path of a new journal, named by the time."""
+    return journal_folder() / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S-%f}.jsonl"
+
+
+def last_journal() -> Path:
+    """The journal of the last run. UsageError if there is none."""
+    journals = sorted(journal_folder().glob("*.jsonl"))
+    if not journals:
+        raise UsageError(f"{journal_folder()}: no journal, so nothing can be undone; name one that lies elsewhere")
+    return journals[-1]
+
+
+def keep_journal(path: Path, changes: Sequence[Change]) -> None:
+    """Write what a run is about to change, and wait until it is on the disk.
+
+    Raises `UsageError` if there is such a file; `StoreError` or `DiskFullError` if it cannot be written.
+    """
+    if path.exists():
+        raise UsageError(f"{path}: there is such a file; name a new one for the journal of this run")
+    rows: list[dict[str, object]] = [{"journal": _JOURNAL, "format": _FORMAT}]
+    rows += [
+        {"file": os.path.realpath(change.path), "before": change.before, "after": change.after} for change in changes
+    ]
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    with contextlib.suppress(OSError):  # a folder that cannot be flushed, as on some network disks
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def plan_undo(journal: Path) -> tuple[list[Change], list[str], int]:
+    """What would change to undo a run; why other files are left; and how many are as they were before it.
+
+    A file is left that holds something else now than what that run wrote. Raises `UsageError` if it is not a journal.
+    """
+    changes, problems, same = [], [], 0
+    for path, before, after in _read_journal(journal):
+        try:
+            stamp, seen_s = _stamp(path), time.time()
+            fields = file_tags.read_fields(path, [*before])
+        except AudioError as error:
+            problems.append(str(error))
+            continue
+        if fields == after:
+            changes.append(Change(path, after, before, stamp, seen_s))
+        elif fields == before:
+            same += 1
+        else:
+            problems.append(f"{path}: left as it is: its moods were changed after we wrote them")
+    return changes, problems, same
+
+
+def _read_journal(path: Path) -> list[tuple[Path, Fields, Fields]]:
+    try:
+        heading, *rows = [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
+        if heading != {"journal": _JOURNAL, "format": _FORMAT}:
+            raise ValueError
+        return [(Path(row["file"]), dict(row["before"]), dict(row["after"])) for row in rows]
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise UsageError(f"{path}: not a journal of `jamendo-mood write`") from None
