@@ -72,6 +72,16 @@ def read_moods(path: Path, field: str = MOOD) -> Moods:
     return Moods(tuple(moods), tuple(mood for mood in mark.moods if mood not in removed))
 
 
+def read_artist(path: Path) -> str:
+    """The artists that a file's own tags name, with ``/`` between them; or nothing. Raises as `read_moods` does."""
+    with _telling(path):
+        import mutagen
+
+        tags = getattr(mutagen.File(path, easy=True), "tags", None) or {}
+        named = (tags.get(key) for key in ("artist", "Author", "TPE1"))  # ASF; ID3 in WAV and AIFF
+        return next(("/".join(dict.fromkeys(map(str, artists))) for artists in named if artists), "")
+
+
 def take_out(values: list[str], mark: Mark) -> tuple[list[str], list[str]]:
     """The values of a field without our moods, as a person wrote them, and moods of ours that a person has removed."""
     left, theirs = list(mark.moods), []
