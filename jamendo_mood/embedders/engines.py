@@ -7,6 +7,7 @@ float32 on processors, and OpenVINO is that in bfloat16: see docs/benchmarks.md.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import os
@@ -389,12 +390,22 @@ def to_onnx(network: Network, **notes: str) -> bytes:
     return _record(network).to_bytes(network.name, ("n", *network.shape), **notes)
 
 
-def _build_openvino(network: Network, precision: str) -> Run:
+@functools.cache
+def _openvino_core() -> Any:
+    """OpenVINO itself, one for the whole process.
+
+    On processors with AMX each of them gives its thread another stack for signals. When the first has gone and then the
+    second goes, the thread is left with the first one's, which is no more: the next Ctrl-C is a segmentation fault.
+    """
     import openvino
 
+    return openvino.Core()
+
+
+def _build_openvino(network: Network, precision: str) -> Run:
     hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
     setup = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": _count_cores()}
-    core = openvino.Core()
+    core = _openvino_core()
     whole = core.compile_model(core.read_model(to_onnx(network)), "CPU", setup)
     return lambda pictures: np.array(whole(pictures)[0], np.float32)
 
