@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from jamendo_mood.audio import ffmpeg
 from jamendo_mood.util.errors import AudioError, UsageError
-from jamendo_mood.util.files import brief
+from jamendo_mood.util.files import brief, is_disk_full
 
 MOOD, MARK = "MOOD", "JAMENDO_MOOD"
 ELSEWHERE = "MOOD elsewhere"  #: TXXX:MOOD of ID3v2.4 and TMOO of ID3v2.3, where some programs write moods
@@ -36,6 +36,7 @@ SEPARATOR = "; "  #: between moods where a field has one value, as in ID3v2.3
 _PLACES = {"MP4Tags": "----:com.apple.iTunes:{}"}
 _MOOD_PLACES = {"ASFTags": "WM/Mood", "APEv2": "Mood"}
 _NOT_COMPARED = {"VCFLACDict", "Padding"}  # of FLAC's blocks: tags are compared one by one
+_WRONG = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, struct.error)
 _V1_BYTES = 128  # of an ID3v1 tag, at the end of a file
 
 Fields = dict[str, list[str]]  #: values by the name of their field; one that is not there has none
@@ -79,17 +80,7 @@ def read_moods(path: Path, field: str = MOOD) -> Moods:
     return Moods(tuple(moods), tuple(mood for mood in mark.moods if mood not in removed))
 
 
-def mark_of(field: str) -> str:
-    """The field that says which moods in another are ours."""
-    return MARK if field == MOOD else f"{MARK}_{field}"
-
-
-def split(value: str, separator: str = SEPARATOR) -> list[str]:
-    """The moods in one value of a field."""
-    return [mood for part in re.split(f";|{re.escape(separator)}", value) if (mood := part.strip())]
-
-
-def take_out(values: Sequence[str], mark: Mark) -> tuple[list[str], list[str]]:
+def take_out(values: list[str], mark: Mark) -> tuple[list[str], list[str]]:
     """A field's values without our moods, otherwise as a person wrote them; and our moods that a person has removed."""
     removed, theirs = list(mark.moods), []
     for value in values:
@@ -99,6 +90,16 @@ def take_out(values: Sequence[str], mark: Mark) -> tuple[list[str], list[str]]:
         if rest:
             theirs.append(value if len(rest) == len(parts) else mark.separator.join(rest))
     return theirs, removed
+
+
+def mark_of(field: str) -> str:
+    """The field that says which moods in another are ours."""
+    return MARK if field == MOOD else f"{MARK}_{field}"
+
+
+def split(value: str, separator: str = SEPARATOR) -> list[str]:
+    """The moods in one value of a field."""
+    return [mood for part in re.split(f";|{re.escape(separator)}", value) if (mood := part.strip())]
 
 
 def read_fields(path: Path, names: Sequence[str]) -> tuple[Fields, bool]:
@@ -112,7 +113,7 @@ def change(path: Path, copy: Path, fields: Mapping[str, Sequence[str]]) -> None:
     """Set fields in a copy of a file that nobody else uses, and compare: one without values is removed.
 
     Raises `AudioError` if the copy differs in anything else: in another tag, a picture, or its sound, by what ffmpeg
-    finds to decode; `OSError` if the copy cannot be written.
+    finds to decode; `OSError` if there is no room for it.
     """
     with _telling(path):
         audio = _open(path)
@@ -181,10 +182,12 @@ def _telling(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (MutagenError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error) as error:
-        if isinstance(error, MutagenError) and error.args and isinstance(error.args[0], OSError):
-            raise error.args[0] from None
-        raise AudioError(f"{path}: its tags cannot be read ({brief(error)})") from error
+    except (MutagenError, OSError, *_WRONG) as error:
+        cause = error.args[0] if error.args and isinstance(error.args[0], OSError) else error
+        if is_disk_full(cause):
+            raise cause from None
+        why = (cause.strerror or "they end too soon") if isinstance(cause, OSError) else brief(cause)
+        raise AudioError(f"{path}: its tags cannot be read or written ({why})") from error
 
 
 def _open(path: Path, kind: Any = None) -> Any:
@@ -228,6 +231,8 @@ def _key(tags: Any, name: str) -> str:
     else:
         key = _MOOD_PLACES.get(kind, MOOD) if name == MOOD else name
         key = _PLACES.get(kind, "{}").format(key)
+    if key in tags:
+        return key
     return next((there for there in tags.keys() if there.casefold() == key.casefold()), key)  # noqa: SIM118
 
 

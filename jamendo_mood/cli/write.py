@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from jamendo_mood.audio import decoding, file_tags
 from jamendo_mood.cli import shared
-from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
+from jamendo_mood.cli.shared import DONE, DOUBTFUL, SOME_FAILED, Command
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
+from jamendo_mood.tagging.emotions import place_of
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import AudioError, UsageError
 from jamendo_mood.util.plaintext import CountProgress, TrackProgress, count
@@ -23,38 +28,28 @@ if TYPE_CHECKING:
     from jamendo_mood.training.model import Tagger
 
 LAST = Path("the last journal")
-_REFUSAL = "nothing would be written: "
 
 Scored = Iterator[tuple[Path, Any]]  # files, each with its scores, or with why there are none
 
 
 def _add_write(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="audio files, or folders of them")
-    parser.add_argument("--apply", action="store_true", help="change the files; without it, what would change is shown")
-    parser.add_argument(
-        "--undo",
-        type=Path,
-        nargs="?",
-        const=LAST,
-        metavar="JOURNAL",
-        help="put back what a run changed (default: the last run), where it is still as we wrote it",
-    )
-    parser.add_argument("--journal", type=Path, metavar="FILE", help="where to note what was there before, for --undo")
+    add = parser.add_argument
+    add("files", type=Path, nargs="*", metavar="FILE", help="audio files, or folders of them")
+    add("--apply", action="store_true", help="change the files; without it, what would change is shown")
+    undo = "put back what a run changed (default: the last run), where it is still as we wrote it"
+    add("--undo", type=Path, nargs="?", const=LAST, metavar="JOURNAL", help=undo)
+    add("--journal", type=Path, metavar="FILE", help="where to note what was there before, for --undo")
     shared.add_tagger(parser, "audioset if VGGish's weights are on this machine, else musicnn")
-    parser.add_argument("--store", type=Path, metavar="DIR", help="embeddings of the folder: no song is decoded")
-    parser.add_argument(
-        "--unmeasured", action="store_true", help="also moods of which nobody measured how good they are"
-    )
-    parser.add_argument("--most", type=shared.positive, metavar="N", help="moods of a song (default all; 3 if ranked)")
-    parser.add_argument("--only", action="append", default=[], metavar="TAG", help="write this one; may be repeated")
-    parser.add_argument("--exclude", action="append", default=[], metavar="TAG", help="leave it out; may be repeated")
-    parser.add_argument("--rename", type=Path, metavar="CSV", help="your words for tags: a table, columns tag and word")
-    parser.add_argument(
-        "--valence-arousal", action="store_true", help="these, from -1 to 1, in fields of their own, too"
-    )
-    parser.add_argument("--field", type=_field, default=file_tags.MOOD, metavar="NAME", help="default MOOD")
-    parser.add_argument("--separator", default="", metavar="TEXT", help='moods in one value, with this between: "; "')
-    parser.add_argument("--keep-times", action="store_true", help="leave times of modification as they were")
+    add("--store", type=Path, metavar="DIR", help="embeddings of the folder, so that no song is decoded")
+    add("--unmeasured", action="store_true", help="also moods that were never measured, or are weak")
+    add("--most", type=shared.positive, metavar="N", help="moods of a song (default: all; 3 if they are only ranked)")
+    add("--only", action="append", default=[], metavar="TAG", help="write this one; may be given several times")
+    add("--exclude", action="append", default=[], metavar="TAG", help="leave this one out; may be given several times")
+    add("--rename", type=Path, metavar="CSV", help="your words for tags: a table with the columns tag and word")
+    add("--valence-arousal", action="store_true", help="these, too, from -1 to 1, in fields of their own")
+    add("--field", type=_field, default=file_tags.MOOD, metavar="NAME", help="where moods are written (default MOOD)")
+    add("--separator", default="", metavar="TEXT", help='write moods as one value with this between them, such as "; "')
+    add("--keep-times", action="store_true", help="leave times of modification as they were")
     shared.add_weights(parser)
 
 
@@ -78,10 +73,9 @@ def write(arguments: argparse.Namespace) -> int:
     rules = _read_rules(arguments, tagger)
     _check_measured(tagger, rules)
     changes: list[Change] = []
-    same, problems = 0, 0
-    for path, scores in (
-        _from_sound(arguments, tagger, paths) if store is None else _from_store(store, tagger, paths[0])
-    ):
+    same, problems, ranked = 0, 0, "  (only ranked)" if tagger.ranks else ""
+    scored = _from_sound(arguments, tagger, paths) if store is None else _from_store(store, tagger, paths[0])
+    for path, scores in scored:
         try:
             if isinstance(scores, AudioError):
                 raise scores
@@ -93,7 +87,8 @@ def write(arguments: argparse.Namespace) -> int:
             continue
         if change.after:
             changes.append(change)
-            _print_change(change, {mood: _doubt(tagger, grade) for mood, grade in moods.items()})
+            doubts = {mood: f"  ({grade})" if grade in DOUBTFUL else ranked for mood, grade in moods.items()}
+            _print_change(change, doubts)
         else:
             same += 1
     if not arguments.apply:
@@ -102,7 +97,7 @@ def write(arguments: argparse.Namespace) -> int:
     journal = arguments.journal or writing.new_journal()
     if changes:
         writing.keep_journal(journal, changes)
-        plaintext.note(f"to undo it: jamendo-mood write --undo {journal}")
+        plaintext.note(f"to undo it: jamendo-mood write --undo {shlex.quote(str(journal))}")
     return _apply(changes, arguments, "changed", same, problems)
 
 
@@ -133,33 +128,23 @@ def _apply(changes: Sequence[Change], arguments: argparse.Namespace, verb: str, 
 
 
 def _sum_up(changed: int, verb: str, same: int, problems: int) -> str:
-    parts = [
-        f"{count(changed, 'file')} {verb}",
-        f"{same} stay{'s' if same == 1 else ''} as {'it is' if same == 1 else 'they are'}",
-    ]
-    return ", ".join([*parts, *([f"{problems} failed"] if problems else [])])
+    failed = f", {problems} failed" if problems else ""
+    return f"{count(changed, 'file')} {verb}, {same} need{'s' if same == 1 else ''} no change{failed}"
 
 
-def _print_change(change: Change, doubts: dict[str, str]) -> None:
-    """The lines of a diff: moods that stay, go and come."""
+def _print_change(change: Change, doubts: Mapping[str, str]) -> None:
+    """The lines of a diff: moods that stay, go and come, and what is to be said of those that come."""
     print(plaintext.style(plaintext.show(str(change.path)), plaintext.BOLD))
-    for name, values in change.after.items():
+    for name, after in change.after.items():
         if name.startswith(file_tags.MARK):
             continue
         field = f"{name} " if name.startswith("JAMENDO_") else ""
-        old, new = (
-            [mood for value in each for mood in file_tags.split(value)] for each in (change.before[name], values)
-        )
+        old, new = (list(itertools.chain(*map(file_tags.split, values))) for values in (change.before[name], after))
         lines = [("  ", mood, plaintext.FAINT) for mood in old if mood in new]
         lines += [("- ", mood, plaintext.RED) for mood in old if mood not in new]
         lines += [("+ ", mood + doubts.get(mood, ""), plaintext.GREEN) for mood in new if mood not in old]
         for sign, mood, colour in lines:
             print(plaintext.style(plaintext.show(f"  {sign}{field}{mood}"), colour))
-
-
-def _doubt(tagger: Tagger, grade: str) -> str:
-    ranked = "  (only ranked)" if tagger.ranks else ""
-    return f"  ({grade})" if grade in shared.DOUBTFUL else ranked
 
 
 def _list_files(paths: list[Path], *, in_store: bool) -> list[Path]:
@@ -172,9 +157,7 @@ def _list_files(paths: list[Path], *, in_store: bool) -> list[Path]:
         return paths
     found = [path for given in paths for path in (decoding.list_audio(given) if given.is_dir() else [given])]
     if not found:
-        raise UsageError(
-            f"no audio files in {', '.join(map(str, paths))}" if paths else "name songs, or folders of them"
-        )
+        raise UsageError(f"no audio files in {', '.join(map(str, paths)) or 'nothing: name songs, or folders of them'}")
     return [*{os.path.realpath(path): path for path in found}.values()]
 
 
@@ -186,9 +169,12 @@ def _from_sound(arguments: argparse.Namespace, tagger: Tagger, paths: list[Path]
     results: dict[Path, Any] = {}
     with TrackProgress(len(paths), "decoded, embedded and scored") as progress:
         for path, result in predict_files(paths, tagger, embedder):
-            failed = isinstance(result, str)
-            results[path] = AudioError(result) if failed else _in_part(path, result.remark) or result.track_scores
-            progress.advance(0.0 if failed else result.duration_s)
+            if isinstance(result, str):
+                results[path] = AudioError(result)
+                progress.advance(0.0)
+            else:
+                results[path] = _in_part(path, result.remark) or result.track_scores
+                progress.advance(result.duration_s)
     yield from ((path, results[path]) for path in paths)
 
 
@@ -213,10 +199,8 @@ def _read_rules(arguments: argparse.Namespace, tagger: Tagger) -> Rules:
     from jamendo_mood.library.writing import Rules
 
     targets, words = tagger.task.targets, {}
-    only, exclude = (
-        frozenset(targets[find_target(name, targets)] for name in names)
-        for names in (arguments.only, arguments.exclude)
-    )
+    named = arguments.only, arguments.exclude
+    only, exclude = (frozenset(targets[find_target(name, targets)] for name in names) for names in named)
     for row in files.read_columns(arguments.rename, ("tag", "word")) if arguments.rename else []:
         with suppress(UsageError):  # a tag of another tagger: the table may be for several
             words[targets[find_target(row["tag"].strip(), targets)]] = row["word"].strip()
@@ -230,22 +214,25 @@ def _check_measured(tagger: Tagger, rules: Rules) -> None:
     """`UsageError` if there is nothing that this tagger would ever write."""
     from jamendo_mood.library.writing import MEASURED
 
-    name = tagger.task.name
-    if rules.place or (rules.unmeasured and tagger.task.scale is None):
-        return
-    if tagger.task.scale is not None:
-        raise UsageError(f"{_REFUSAL}{name} says numbers and no moods; --valence-arousal writes valence and arousal")
-    if tagger.ranks:
+    name, says_moods = tagger.task.name, tagger.task.scale is None
+    if rules.place:
+        nothing = np.zeros(len(tagger.task.targets), np.float32)
+        if place_of(tagger.task, tagger.thresholds, nothing) is None:
+            raise UsageError(f"--valence-arousal: the tags of {name} say nothing of these")
+    elif not says_moods:
+        raise UsageError(f"nothing would be written: {name} says numbers; --valence-arousal writes its two")
+    elif tagger.ranks and not rules.unmeasured:
         raise UsageError(
-            f"{_REFUSAL}{name} ranks moods, and from where on a song has one was never measured. --unmeasured writes "
-            "the three highest of each song all the same; --tagger audioset, or one that you train, decides"
+            f"nothing would be written: {name} ranks moods, and from where on a song has one was never measured. "
+            "--unmeasured writes the three highest of each song all the same; --tagger audioset, or a tagger that you "
+            "train, decides by what was measured"
         )
-    if MEASURED.isdisjoint(tagger.grades):
-        raise UsageError(f"{_REFUSAL}no tag of {name} was graded fair or better. --unmeasured writes them all the same")
+    elif MEASURED.isdisjoint(tagger.grades) and not rules.unmeasured:
+        raise UsageError(
+            f"nothing would be written: no tag of {name} was graded fair or better (--unmeasured: all are)"
+        )
 
 
-COMMANDS = {
-    "write": Command(
-        _add_write, write, "each file is as it was or changed, and `jamendo-mood write --undo` undoes that"
-    ),
-}
+INTERRUPTED = "each file is as it was, or changed; `jamendo-mood write --undo` puts those back"
+
+COMMANDS = {"write": Command(_add_write, write, INTERRUPTED)}
