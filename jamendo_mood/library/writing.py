@@ -24,27 +24,20 @@ import numpy.typing as npt
 
 from jamendo_mood.audio import file_tags
 from jamendo_mood.audio.file_tags import ELSEWHERE, MOOD, SEPARATOR, Fields, Mark
-from jamendo_mood.tagging.emotions import Place, place_of
+from jamendo_mood.tagging.emotions import place_of
 from jamendo_mood.training.model import Tagger
+from jamendo_mood.util import files
 from jamendo_mood.util.errors import AudioError, StoreError, UsageError
-from jamendo_mood.util.files import (
-    data_folder,
-    disk_errors,
-    locked_folder,
-    remove_drafts,
-    write_atomically,
-    write_output,
-)
 
 VALENCE, AROUSAL = "JAMENDO_VALENCE", "JAMENDO_AROUSAL"  #: fields of our own, with two decimals
 MEASURED = frozenset({"fair", "good"})  #: grades of tags that are written
-TYPICAL = 0.5  #: the score of a typical song, where a tagger only ranks
-MOST_RANKED = 3  #: moods of a song that are written where a tagger only ranks, unless another number is asked for
+TYPICAL, MOST_RANKED = 0.5, 3  #: the score of a typical song where a tagger only ranks, and how many are written there
 RECENT_S, PAUSE_S = 60.0, 2.0
-"""A file that was written to in the last minute is looked at once more after a pause: it may still be being copied."""
+"""A file that changed in the last minute is replaced after a pause, if it is still the same: it may be being copied."""
 
-_JOURNAL = "jamendo-mood write"
-_FORMAT = 1
+_HEADING = {"journal": "jamendo-mood write", "format": 1}
+
+Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -72,59 +65,45 @@ class Change:
     seen_s: float  #: when that was
 
 
-def choose_moods(tagger: Tagger, scores: npt.NDArray[np.float32], rules: Rules) -> dict[str, str]:
+def choose_moods(tagger: Tagger, scores: Array, rules: Rules) -> dict[str, str]:
     """The moods to write for a song, the highest first, each with the grade of its tag.
 
-    They are those that reach their thresholds, or the class chosen; of a tagger that only ranks the highest, if rules
-    allow what was not measured.
+    They are those that reach their thresholds, or the class chosen; of a tagger that only ranks the highest.
     """
-    if tagger.task.scale is not None:
-        return {}
-    decided = scores > TYPICAL if tagger.ranks else tagger.decide(scores)
     moods: dict[str, str] = {}
+    decided = scores > TYPICAL if tagger.ranks else tagger.decide(scores)
     for number in np.argsort(-scores, kind="stable").tolist():
         tag, grade = tagger.task.targets[number], tagger.grades[number]
-        measured = grade in MEASURED and not tagger.ranks
-        allowed = (not rules.only or tag in rules.only) and tag not in rules.exclude
+        allowed = tag not in rules.exclude and (not rules.only or tag in rules.only)
         word = rules.words.get(tag, tag.removesuffix(" music"))  # as AudioSet calls them
-        if decided[number] and allowed and word and (measured or rules.unmeasured):
+        measured = grade in MEASURED and not tagger.ranks
+        if decided[number] and allowed and word and (measured or rules.unmeasured) and tagger.task.scale is None:
             moods.setdefault(word, grade)
     return dict(list(moods.items())[: rules.most or (MOST_RANKED if tagger.ranks else None)])
 
 
-def place_in(tagger: Tagger, scores: npt.NDArray[np.float32]) -> Place | None:
-    """Valence and arousal of a song; None if the tagger says nothing of them."""
-    va = place_of(tagger.task, tagger.thresholds, scores)
-    return None if va is None else Place(*va.tolist())
+def plan(path: Path, moods: Sequence[str], tagger: Tagger, scores: Array, rules: Rules) -> Change:
+    """What would change in a file for it to name these moods as ours.
 
-
-def plan(path: Path, moods: Sequence[str], tagger: str, rules: Rules, place: Place | None = None) -> Change:
-    """What would change in a file for it to name these moods, as ours; nothing of a person's.
-
-    A mood that a person wrote, too, is not ours. One of ours that a person has removed is not written again.
-
-    Raises `AudioError` if its tags cannot be read; `UsageError` where mutagen is missing.
+    What a person wrote stays, and is not ours. What we wrote and a person has removed is not written again. Raises
+    `AudioError` if its tags cannot be read; `UsageError` where mutagen is missing.
     """
-    stamp, seen_s = _stamp(path), time.time()
-    marked = file_tags.mark_of(rules.field)
-    fields = file_tags.read_fields(path, [rules.field, marked, ELSEWHERE, VALENCE, AROUSAL])
-    mark = file_tags.read_mark(fields[marked])
+    stamp, seen_s, marked = _stamp(path), time.time(), file_tags.mark_of(rules.field)
+    fields, one_value = file_tags.read_fields(path, [rules.field, marked, ELSEWHERE, VALENCE, AROUSAL])
+    mark = Mark.read(fields[marked])
     theirs, removed = file_tags.take_out(fields[rules.field], mark)
     others = theirs + (fields[ELSEWHERE] if rules.field == MOOD else [])
     known = {_plain(mood) for value in others for mood in file_tags.split(value, mark.separator)}
     ours = [mood for mood in moods if _plain(mood) not in known | {*map(_plain, removed)}]
-    separator = rules.separator or (SEPARATOR if file_tags.has_one_value(path) else "")
-    values = theirs + ours
+    values, separator = theirs + ours, rules.separator or (SEPARATOR if one_value else "")
     if sorted(values) == sorted(fields[rules.field]):
         values = fields[rules.field]  # another order is no change
     elif separator and values:
         values = [separator.join(values)]
-    said = sorted([*ours, *removed])
-    after = {rules.field: values, marked: []}
-    if said:
-        after[marked] = file_tags.write_mark(Mark(tagger, tuple(said), separator or SEPARATOR))
-    if rules.place and place is not None:
-        after |= {VALENCE: [f"{place.valence:.2f}"], AROUSAL: [f"{place.arousal:.2f}"]}
+    said = Mark(tagger.task.name, tuple(sorted([*ours, *removed])), separator or SEPARATOR)
+    after = {rules.field: values, marked: [json.dumps(said._asdict(), ensure_ascii=False)] if said.moods else []}
+    if rules.place and (va := place_of(tagger.task, tagger.thresholds, scores)) is not None:
+        after |= {name: [f"{value:.2f}"] for name, value in zip((VALENCE, AROUSAL), va.tolist(), strict=True)}
     changed = {name: new for name, new in after.items() if new != fields[name]}
     return Change(path, {name: fields[name] for name in changed}, changed, stamp, seen_s)
 
@@ -133,81 +112,69 @@ def _plain(mood: str) -> str:
     return unicodedata.normalize("NFC", mood).casefold()
 
 
-def apply(changes: Sequence[Change], *, keep_times: bool = False) -> Iterator[tuple[Change, str]]:
-    """Change files; gives each change with why the file was left as it is, or nothing if it was changed.
+def apply(changes: Sequence[Change], *, keep_times: bool = False) -> Iterator[str]:
+    """Change files, one by one; gives of each why it was left as it is, or nothing.
 
     Raises `DiskFullError` if there is no room for a copy.
     """
-    for folder in sorted({change.path.resolve().parent for change in changes}):
-        remove_drafts(folder, below=False)  # of runs that were killed
+    for folder in sorted({Path(os.path.realpath(change.path)).parent for change in changes}):
+        files.remove_drafts(folder, below=False)  # of runs that were killed
     for change in changes:
         try:
-            _apply(change, keep_times)
+            _apply(change, Path(os.path.realpath(change.path)), keep_times)
         except (AudioError, StoreError) as error:
-            yield change, str(error)
+            yield str(error)
         else:
-            yield change, ""
+            yield ""
 
 
-def _apply(change: Change, keep_times: bool) -> None:
-    path = Path(os.path.realpath(change.path))
-
+def _apply(change: Change, path: Path, keep_times: bool) -> None:
     def write_copy(file: IO[bytes]) -> None:
         copy = Path(file.name)
         with path.open("rb") as source:
             shutil.copyfileobj(source, file, 1 << 20)
         file.flush()
         file_tags.change(path, copy, change.after)
-        file_tags.check_same(path, copy, change.after)
         shutil.copystat(path, copy)
         if not keep_times:
             os.utime(copy)
         if change.seen_s - change.stamp[-1] / 1e9 < RECENT_S:
             time.sleep(max(0.0, change.seen_s + PAUSE_S - time.time()))
-        _check(change, path)
+        check()
 
-    with locked_folder(path.parent):  # another run waits, and then sees that the file is another one
-        _check(change, path)
-        write_output(path, write_copy)
+    def check() -> None:
+        if _stamp(path) != change.stamp:
+            raise AudioError(f"{path}: left as it is: another program has changed it meanwhile; run this again")
+        if not path.stat().st_mode & 0o222:
+            raise AudioError(f"{path}: left as it is: it is read-only")
+        if path.stat().st_nlink > 1:
+            raise AudioError(f"{path}: left as it is: it has other names (hard links), which would keep the old tags")
 
-
-def _check(change: Change, path: Path) -> None:
-    """`AudioError` if a file may not be replaced, or is not as it was."""
-    with disk_errors(path, AudioError):
-        status = path.stat()
-    if not status.st_mode & 0o222:
-        raise AudioError(f"{path}: left as it is: it is read-only")
-    if status.st_nlink > 1:
-        raise AudioError(
-            f"{path}: left as it is: it has {status.st_nlink} names (hard links), and one would be cut off"
-        )
-    if _stamp(path) != change.stamp:
-        raise AudioError(f"{path}: left as it is: another program has changed it meanwhile; run this again")
+    with files.locked_folder(path.parent):  # another run waits, and then sees that the file has changed
+        check()
+        files.write_output(path, write_copy)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    with disk_errors(path, AudioError):
+    try:
         status = path.stat()
+    except OSError as error:
+        raise AudioError(f"{path}: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
         raise AudioError(f"{path}: not a file")
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def journal_folder() -> Path:
-    """Where journals are kept: ``jamendo-mood/written`` in the user's data folder."""
-    return data_folder() / "written"
-
-
 def new_journal() -> Path:
-    """The path of a new journal, named by the time."""
-    return journal_folder() / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S-%f}.jsonl"
+    """Where the journal of a run is kept, unless told otherwise: in the user's data folder, named by the time."""
+    return files.data_folder() / "written" / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S-%f}.jsonl"
 
 
 def last_journal() -> Path:
-    """The journal of the last run. UsageError if there is none."""
-    journals = sorted(journal_folder().glob("*.jsonl"))
-    if not journals:
-        raise UsageError(f"{journal_folder()}: no journal, so nothing can be undone; name one that lies elsewhere")
+    """The journal of the last run. Raises `UsageError` if there is none."""
+    folder = new_journal().parent
+    if not (journals := sorted(folder.glob("*.jsonl"))):
+        raise UsageError(f"{folder}: no journal of a run is there; name one that lies elsewhere")
     return journals[-1]
 
 
@@ -218,17 +185,12 @@ def keep_journal(path: Path, changes: Sequence[Change]) -> None:
     """
     if path.exists():
         raise UsageError(f"{path}: there is such a file; name a new one for the journal of this run")
-    rows: list[dict[str, object]] = [{"journal": _JOURNAL, "format": _FORMAT}]
-    rows += [
-        {"file": os.path.realpath(change.path), "before": change.before, "after": change.after} for change in changes
-    ]
-    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
-    with contextlib.suppress(OSError):  # a folder that cannot be flushed, as on some network disks
+    rows = [{"file": os.path.realpath(each.path), "before": each.before, "after": each.after} for each in changes]
+    files.write_atomically(path, "".join(json.dumps(row) + "\n" for row in (_HEADING, *rows)).encode())
+    with contextlib.suppress(OSError):  # a network disk, on which folders cannot be flushed
         folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        os.fsync(folder)
+        os.close(folder)
 
 
 def plan_undo(journal: Path) -> tuple[list[Change], list[str], int]:
@@ -240,7 +202,7 @@ def plan_undo(journal: Path) -> tuple[list[Change], list[str], int]:
     for path, before, after in _read_journal(journal):
         try:
             stamp, seen_s = _stamp(path), time.time()
-            fields = file_tags.read_fields(path, [*before])
+            fields, _ = file_tags.read_fields(path, [*before])
         except AudioError as error:
             problems.append(str(error))
             continue
@@ -256,7 +218,7 @@ def plan_undo(journal: Path) -> tuple[list[Change], list[str], int]:
 def _read_journal(path: Path) -> list[tuple[Path, Fields, Fields]]:
     try:
         heading, *rows = [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
-        if heading != {"journal": _JOURNAL, "format": _FORMAT}:
+        if heading != _HEADING:
             raise ValueError
         return [(Path(row["file"]), dict(row["before"]), dict(row["after"])) for row in rows]
     except OSError as error:
