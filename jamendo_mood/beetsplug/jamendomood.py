@@ -39,41 +39,39 @@ if TYPE_CHECKING:
     from jamendo_mood.training.model import Tagger
 
 PREFIX = "moodscore_"
-NUMBER = types.Float(3)  # decimals that are shown
+DIGITS = 3  # of a number, behind the point
+NUMBER = types.Float(DIGITS)
 FIELDS: dict[str, types.Type[Any, Any]] = {"mood": types.SEMICOLON_SPACE_DSV, "valence": NUMBER, "arousal": NUMBER}
-DIGITS = 4  # of a number that is stored
 OUR_TAGGERS = Path(jamendo_mood.__file__).parent / "training" / "taggers"
+
+DEFAULTS = {
+    "auto": True,  # tag what is imported
+    "force": False,  # tag again what is tagged already, and replace what is in the fields
+    "tagger": None,  # folder of a tagger, or audioset or musicnn; None is what `jamendo-mood tag` takes
+    "threads": 2,  # that decode ahead of the network
+}
+"""Options in beets' configuration, below ``jamendomood``."""
 
 
 class JamendoMoodPlugin(BeetsPlugin):
-    """Options in beets' configuration, below ``jamendomood``: see `DEFAULTS`."""
-
-    DEFAULTS = {  # noqa: RUF012 (beets changes no defaults)
-        "auto": True,  # tag what is imported
-        "force": False,  # tag again what is tagged already
-        "tagger": None,  # folder of a tagger, or audioset or musicnn; None is what `jamendo-mood tag` takes
-        "threads": 2,  # that decode ahead of the network
-    }
+    """The command, the stage of an import, and the types of our fields."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.config.add(self.DEFAULTS)
+        self.config.add(DEFAULTS)
         self.given_up = False  #: whether an import has found that its songs cannot be tagged
         if self.config["auto"].get(bool):
             self.import_stages = [self.imported]
 
     @property
     def item_types(self) -> dict[str, types.Type[Any, Any]]:
-        """The types of our fields, without which beets would compare numbers as text.
-
-        Every `beet` command asks, so a tagger's targets are read from its JSON, and nothing slow is imported.
-        """
+        """The types of our fields. Every `beet` command asks: targets are read as JSON, so nothing slow is imported."""
         files = [*OUR_TAGGERS.glob("*/*.json")]
         if (tagger := self._find_tagger()) is not None:
             files.append(tagger / "tagger.json")
         found = {**FIELDS}
         for file in files:
-            with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # who uses the tagger is told
+            with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # `tag` tells
                 values = json.loads(file.read_bytes())
                 found |= {name_field(target): NUMBER for target in values.get("task", values)["targets"]}
         return found
@@ -87,9 +85,10 @@ class JamendoMoodPlugin(BeetsPlugin):
 
     def run(self, library: Library, options: Any, query: list[str]) -> None:
         """Tag the items that match a query."""
+        self.config.set_args(options)
         items = library.items(query)
         try:
-            failed = self.tag(items, force=bool(options.force) or self.config["force"].get(bool))
+            failed = self.tag(items)
         except MoodError as error:
             raise UserError(show(f"jamendomood: {error}")) from error
         if failed:
@@ -100,20 +99,21 @@ class JamendoMoodPlugin(BeetsPlugin):
         if self.given_up:
             return
         try:
-            self.tag(task.imported_items(), force=self.config["force"].get(bool))
+            self.tag(task.imported_items())
         except MoodError as error:
             self.given_up = True
             self._log.warning("{} (so this import goes on without moods)", show(str(error)))
 
-    def tag(self, items: Iterable[Item], *, force: bool) -> int:
-        """Tag items that have no scores yet, with `force` all; each is stored when it is done. Returns how many failed.
+    def tag(self, items: Iterable[Item]) -> int:
+        """Tag items that have no scores yet, or all; each is stored when it is done. Returns how many failed.
 
         Raises `MoodError` if the tagger or its embedder cannot be used.
         """
         from jamendo_mood.extraction.streaming import StreamConfig
         from jamendo_mood.tagging.prediction import predict_files
 
-        todo = {Path(os.fsdecode(item.path)): item for item in items if force or not list_scores(item)}
+        force = self.config["force"].get(bool)
+        todo = {Path(os.fsdecode(item.path)): item for item in items if force or not has_scores(item)}
         if not todo:
             return 0
         failed, config = 0, StreamConfig(prefetch=self.config["threads"].get(int))
@@ -123,7 +123,7 @@ class JamendoMoodPlugin(BeetsPlugin):
                     failed += 1
                     self._log.warning("{}", show(result))
                     continue
-                keep(todo[path], result)
+                keep(todo[path], result, force=force)
                 self._log.info("{}: {}", show(str(path)), "; ".join(todo[path].get("mood") or ["no mood"]))
         return failed
 
@@ -147,13 +147,13 @@ def name_field(target: str) -> str:
     return PREFIX + re.sub(r"\W+", "_", target.lower()).strip("_")
 
 
-def list_scores(item: Item) -> list[str]:
-    """The fields of an item that are scores of ours."""
-    return [name for name in item.keys(with_album=False) if name.startswith(PREFIX)]
+def has_scores(item: Item) -> bool:
+    """Whether an item was tagged by this plugin."""
+    return any(name.startswith(PREFIX) for name in item.keys(with_album=False))
 
 
-def keep(item: Item, prediction: Prediction) -> None:
-    """Store a prediction in an item's fields, in place of what an earlier one said."""
+def keep(item: Item, prediction: Prediction, *, force: bool) -> None:
+    """Store a prediction in an item's fields; with `force` in place of what they say, else where nothing is yet."""
     from jamendo_mood.tagging.prediction import MAX_NAMED
 
     scores = zip(prediction.targets, prediction.track_scores.tolist(), strict=True)
@@ -163,8 +163,8 @@ def keep(item: Item, prediction: Prediction) -> None:
         fields["mood"] = moods
     if prediction.place is not None:
         fields["valence"], fields["arousal"] = (round(number, DIGITS) for number in prediction.place)
-    own = {*list_scores(item), *(name for name in FIELDS if name in item.keys(with_album=False))}
-    for name in own - fields.keys():
+    there = {name for name in item.keys(with_album=False) if name in FIELDS or name.startswith(PREFIX)}
+    for name in there - fields.keys() if force else ():
         del item[name]
-    item.update(fields)
+    item.update({name: value for name, value in fields.items() if force or name not in there})
     item.store()

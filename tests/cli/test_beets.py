@@ -126,6 +126,7 @@ def test_the_command_tags_what_has_no_moods_yet_and_goes_on_after_a_file_that_ca
     damaged, gone, *sound = sorted(home.music.rglob("*.mp3"))
     damaged.write_bytes(b"\0" * 5000)
     gone.unlink()
+    home.beet("modify", "--yes", "--nowrite", "--nomove", "mood=mine", f"path:{sound[0]}")
     before = home.sounds()
     _, said = home.beet("jamendomood", status=1)
     assert home.sounds() == before
@@ -134,11 +135,13 @@ def test_the_command_tags_what_has_no_moods_yet_and_goes_on_after_a_file_that_ca
         assert sum(str(path) in line for line in said) == 1
     assert said[-1] == f"error: jamendomood: 2 files of {len(SONGS)} could not be tagged"
     assert len(said) == len(SONGS) + 1
+    assert moods_of(home.fields()[sound[0].name]) == ["mine"]  # what was there stays, until --force
     _, said = home.beet("jamendomood", f"path:{sound[0].parent}")
     assert said == []
     _, said = home.beet("jamendomood", "--force", f"path:{sound[0]}")
     assert len(said) == 1
     assert str(sound[0]) in said[0]
+    assert moods_of(home.fields()[sound[0].name]) != ["mine"]
 
 
 @pytest.mark.thorough
