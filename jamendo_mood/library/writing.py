@@ -134,6 +134,7 @@ def _apply(change: Change, path: Path, keep_times: bool) -> None:
         with path.open("rb") as source:
             shutil.copyfileobj(source, file, 1 << 20)
         file.flush()
+        check()
         file_tags.change(path, copy, change.after)
         shutil.copystat(path, copy)
         if not keep_times:
