@@ -12,34 +12,20 @@ import numpy as np
 import pytest
 from mutagen.flac import FLAC
 from mutagen.id3 import ID3, TMOO
-from toy_examples import CLASSES, DIM, SPEC, VALUES
+from toy_examples import CLASSES, VALUES
+from toy_moods import make_tagger
 
 from jamendo_mood.audio.file_tags import MARK, MOOD, Mark, read_fields, read_moods
 from jamendo_mood.library import writing
 from jamendo_mood.library.writing import AROUSAL, VALENCE, Rules, choose_moods, keep_journal, plan, plan_undo
-from jamendo_mood.tasks import Task
-from jamendo_mood.tasks.calibration import IDENTITY
-from jamendo_mood.training.heads import HeadConfig
-from jamendo_mood.training.model import Tagger
-from jamendo_mood.util.errors import UsageError
+from jamendo_mood.util.errors import AudioError, UsageError
 
-TASK = Task("toy", "tags", ("happy", "Sad music", "calm", "dark"))
 SCORES = np.array([0.9, 0.6, 0.8, 0.7], np.float32)
 ALL = Rules({})
 
 
-def tagger_of(task=TASK, thresholds=0.5, grades=("good", "fair", "weak", "unknown")):
-    count = len(task.targets)
-    layer = (np.zeros(DIM, np.float32), np.ones(DIM, np.float32), np.zeros((), np.int64))
-    weights = (*layer, np.ones((DIM, count), np.float32), np.zeros(count, np.float32))
-    calibration = np.tile(IDENTITY, (count, 1))
-    return Tagger(
-        task, SPEC, HeadConfig("linear", "mean"), (weights,), calibration, np.full(count, thresholds), grades[:count]
-    )
-
-
-TAGGER = tagger_of()
-RANKING = tagger_of(thresholds=np.inf)
+TAGGER = make_tagger()
+RANKING = make_tagger(thresholds=np.inf)
 
 
 # ---- Which moods.
@@ -70,8 +56,8 @@ def test_a_tagger_that_only_ranks_names_the_highest_above_a_typical_song():
 
 
 def test_a_class_is_a_mood_and_values_are_none():
-    assert [*choose_moods(tagger_of(CLASSES), np.array([0.2, 0.5, 0.3], np.float32), ALL)] == ["east"]
-    assert not choose_moods(tagger_of(VALUES), np.array([9.0, 9.0], np.float32), Rules({}, unmeasured=True))
+    assert [*choose_moods(make_tagger(CLASSES), np.array([0.2, 0.5, 0.3], np.float32), ALL)] == ["east"]
+    assert not choose_moods(make_tagger(VALUES), np.array([9.0, 9.0], np.float32), Rules({}, unmeasured=True))
 
 
 # ---- What would change.
@@ -228,8 +214,12 @@ def check_left(song, change, message):
 
 
 def test_a_read_only_file_is_left(song):
+    change = planned(song, "happy")
     song.chmod(0o444)
-    check_left(song, planned(song, "happy"), "it is read-only")
+    check_left(song, change, "it is read-only")
+    with pytest.raises(AudioError, match="it is read-only"):
+        planned(song, "happy")
+    assert not planned(song).after  # with nothing to change, nothing is wrong
 
 
 def test_a_file_in_a_read_only_folder_is_left(song):
@@ -244,8 +234,11 @@ def test_a_file_in_a_read_only_folder_is_left(song):
 
 
 def test_a_file_with_another_name_is_left(song, tmp_path):
+    change = planned(song, "happy")
     os.link(song, tmp_path / "other name")
-    check_left(song, planned(song, "happy"), "hard links")
+    check_left(song, change, "hard links")
+    with pytest.raises(AudioError, match="hard links"):
+        planned(song, "happy")
 
 
 def test_a_file_that_changed_meanwhile_is_left(song):
