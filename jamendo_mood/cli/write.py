@@ -228,9 +228,7 @@ def _check_measured(tagger: Tagger, rules: Rules) -> None:
             "train, decides by what was measured"
         )
     elif MEASURED.isdisjoint(tagger.grades) and not rules.unmeasured:
-        raise UsageError(
-            f"nothing would be written: no tag of {name} was graded fair or better (--unmeasured: all are)"
-        )
+        raise UsageError(f"nothing would be written: no tag of {name} was graded fair or better; see --unmeasured")
 
 
 INTERRUPTED = "each file is as it was, or changed; `jamendo-mood write --undo` puts those back"

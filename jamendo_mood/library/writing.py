@@ -86,7 +86,7 @@ def plan(path: Path, moods: Sequence[str], tagger: Tagger, scores: Array, rules:
     """What would change in a file for it to name these moods as ours.
 
     What a person wrote stays, and is not ours. What we wrote and a person has removed is not written again. Raises
-    `AudioError` if its tags cannot be read; `UsageError` where mutagen is missing.
+    `AudioError` if its tags cannot be read, or it may not be replaced; `UsageError` where mutagen is missing.
     """
     stamp, seen_s, marked = _stamp(path), time.time(), file_tags.mark_of(rules.field)
     fields, one_value = file_tags.read_fields(path, [rules.field, marked, ELSEWHERE, VALENCE, AROUSAL])
@@ -105,6 +105,8 @@ def plan(path: Path, moods: Sequence[str], tagger: Tagger, scores: Array, rules:
     if rules.place and (va := place_of(tagger.task, tagger.thresholds, scores)) is not None:
         after |= {name: [f"{value:.2f}"] for name, value in zip((VALENCE, AROUSAL), va.tolist(), strict=True)}
     changed = {name: new for name, new in after.items() if new != fields[name]}
+    if changed:
+        _check(path, stamp)
     return Change(path, {name: fields[name] for name in changed}, changed, stamp, seen_s)
 
 
@@ -134,25 +136,28 @@ def _apply(change: Change, path: Path, keep_times: bool) -> None:
         with path.open("rb") as source:
             shutil.copyfileobj(source, file, 1 << 20)
         file.flush()
+        if change.seen_s - change.stamp[-1] / 1e9 < RECENT_S:
+            time.sleep(max(0.0, change.seen_s + PAUSE_S - time.time()))
+        _check(path, change.stamp)
         file_tags.change(path, copy, change.after)
         shutil.copystat(path, copy)
         if not keep_times:
             os.utime(copy)
-        if change.seen_s - change.stamp[-1] / 1e9 < RECENT_S:
-            time.sleep(max(0.0, change.seen_s + PAUSE_S - time.time()))
-        check()
-
-    def check() -> None:
-        if _stamp(path) != change.stamp:
-            raise AudioError(f"{path}: left as it is: another program has changed it meanwhile; run this again")
-        if not path.stat().st_mode & 0o222:
-            raise AudioError(f"{path}: left as it is: it is read-only")
-        if path.stat().st_nlink > 1:
-            raise AudioError(f"{path}: left as it is: it has other names (hard links), which would keep the old tags")
+        _check(path, change.stamp)
 
     with files.locked_folder(path.parent):  # another run waits, and then sees that the file has changed
-        check()
+        _check(path, change.stamp)
         files.write_output(path, write_copy)
+
+
+def _check(path: Path, stamp: tuple[int, ...]) -> None:
+    """`AudioError` if a file is not as it was, or may not be replaced."""
+    if _stamp(path) != stamp:
+        raise AudioError(f"{path}: left as it is: another program has changed it meanwhile; run this again")
+    if not path.stat().st_mode & 0o222:
+        raise AudioError(f"{path}: left as it is: it is read-only")
+    if path.stat().st_nlink > 1:
+        raise AudioError(f"{path}: left as it is: it has other names (hard links), which would keep the old tags")
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
