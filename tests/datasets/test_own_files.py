@@ -8,7 +8,7 @@ from mutagen.id3 import ID3, TMOO, TPE1
 from mutagen.wave import WAVE
 from toy_class_sets import OWN_FILES, write_own, write_own_files, write_tagged
 
-from jamendo_mood.audio.file_tags import MARK, Mark, read_artist, write_mark
+from jamendo_mood.audio.file_tags import MARK, Mark, read_artist
 from jamendo_mood.datasets import load_dataset
 from jamendo_mood.util.errors import DataError, UsageError
 
@@ -36,7 +36,7 @@ def write_three(root):
 
 
 def mark(*moods):
-    return write_mark(Mark("a tagger", moods))
+    return json.dumps(Mark("a tagger", moods)._asdict())
 
 
 def test_files_say_what_a_table_would(tmp_path):
