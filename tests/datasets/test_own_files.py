@@ -10,6 +10,7 @@ from toy_class_sets import OWN_FILES, write_own, write_own_files, write_tagged
 
 from jamendo_mood.audio.file_tags import MARK, Mark, read_artist
 from jamendo_mood.datasets import load_dataset
+from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.errors import DataError, UsageError
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
@@ -116,29 +117,32 @@ def test_the_artist_is_read_from_each_kind_of_file(tmp_path, make_audio, tone, s
 
 
 @pytest.mark.thorough
-def test_moods_in_mp3s_are_learned_and_songs_tagged_with_them(run, corpus, tmp_path):
+def test_a_person_s_moods_are_learned_from_mp3s_and_songs_tagged_with_them(run, corpus, tagger_folder, tmp_path):
     music, store, tagger = tmp_path / "music", tmp_path / "store", tmp_path / "tagger"
     shutil.copytree(corpus.audio, music)
-    for song in corpus.songs:
-        tags = ID3(music / song.path)
-        tags.add(TMOO(encoding=3, text=[f"my {mood}" for mood in song.moods]))
-        tags.save()
-    silent = corpus.songs[0]
-    tags = ID3(music / silent.path)
-    tags.delall("TMOO")
-    tags.save()
     assert run("extract", music, "--store", store, "--embedder", "logmel").status == 0
+    written = run("write", music, "--store", store, "--tagger", tagger_folder, "--unmeasured", "--apply")
+    assert written.status == 0, written.err
+    with pytest.raises(DataError, match=r"files have no moods but those that jamendo-mood wrote"):
+        load(music)
+    untouched, *corrected = corpus.songs
+    for song in corrected:
+        tags = ID3(music / song.path)
+        ours = tags["TMOO"].text if "TMOO" in tags else []
+        tags.add(TMOO(encoding=3, text=[*ours, *(f"my {mood}" for mood in song.moods)]))
+        tags.save()
     data = ("--data", music, "--store", store)
     done = run("train", "--task", "own", "--from-files", *data, "--out", tagger, "--head", "mlp", "--epochs", 12)
     assert done.status == 0, done.err
     assert "1 track of the store without a label for own-files: not used" in done.err
+    assert all(target.startswith("my ") for target in Tagger.load(tagger).task.targets)
     done = run("evaluate", tagger, *data, "--rounds", 0, "--format", "json")
     assert done.status == 0, done.err
     assert json.loads(done.out)["ROC-AUC-macro"] > 0.8
-    done = run("tag", music / silent.path, "--tagger", tagger, "--format", "json")
+    done = run("tag", music / untouched.path, "--tagger", tagger, "--format", "json")
     (result,) = json.loads(done.out)["results"]
-    best = [target["name"] for target in result["targets"][: len(silent.moods)]]
-    assert {*best} == {f"my {mood}" for mood in silent.moods}
+    best = [target["name"] for target in result["targets"][: len(untouched.moods)]]
+    assert {*best} == {f"my {mood}" for mood in untouched.moods}
 
 
 @pytest.mark.parametrize("command", ["train", "cross-validate"])
