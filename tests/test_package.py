@@ -31,6 +31,7 @@ HEAVY = {
     "scipy",
     "librosa",
     "matplotlib",
+    "mutagen",
     "ipywidgets",
     "pydub",
     "pyarrow",
@@ -72,6 +73,11 @@ def test_a_room_imports_only_from_rooms_before_it():
     assert imports(MODULES["__main__"]) == {"util.process", "cli.main"}
     pairs = {(room_of(name), room_of(used)) for name in MODULES if "." in name for used in imports(MODULES[name])}
     assert {(room, used) for room, used in pairs if order.index(used) > order.index(room)} == set()
+
+
+def test_one_module_imports_what_is_under_the_gpl():
+    users = {name for name, path in MODULES.items() if re.search(r"\b(import|from) mutagen\b", path.read_text("utf-8"))}
+    assert users == {"audio.file_tags"}
 
 
 def test_no_modules_import_each_other_in_a_circle():
