@@ -51,8 +51,7 @@ def tasks(arguments: argparse.Namespace) -> int:
         width = max(map(len, described))
         for name, facts in described.items():
             missing = facts["missing"]
-            here = "all tables here" if facts["files"] else "no tables needed"
-            here = f"missing: {', '.join(missing)}" if missing else here
+            here = "all tables here" if not missing else f"missing: {', '.join(missing)}"
             print(f"{name:{width}}  {facts['predicts']}; {facts['parts']}; {here}")
         print(f"\n(tables were looked for below {arguments.data}/; `jamendo-mood tasks TASK` tells where to get them)")
     return DONE
@@ -106,11 +105,9 @@ def _add_task(parser: argparse.ArgumentParser, which: str) -> None:
 
 def find_task(arguments: argparse.Namespace) -> str:
     """The task that a command line names: one's own moods may be in a table, or in the files."""
-    if not arguments.from_files:
-        return str(arguments.task)
-    if arguments.task not in ("own", "own-files"):
+    if arguments.from_files and arguments.task not in ("own", "own-files"):
         raise UsageError(f"--from-files: the labels of task {arguments.task!r} are in its tables; it is for --task own")
-    return "own-files"
+    return "own-files" if arguments.from_files else str(arguments.task)
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ No artist is in two parts. The artists are divided into seven folds, of which on
 part and five the training part: about 14, 14 and 72 % of the files. Splits 0 to 6 test one fold each, 7 to 13 those of
 another seed, and so on. A table that has changed has other folds: train again before you evaluate.
 
-Instead of a table, the files may say their moods themselves, in their own tags: see `load_files`.
+Instead of a table, the files' own tags may name their moods: see `load_files`.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
         *(() if task.scale else _find_rare(task.targets, targets)),
         *remarks,
     )
-    return _divide(table.path, task, tracks, targets, split, remarks)
+    return Dataset(task, tracks, targets, _divide(table.path, tracks, split), remarks=remarks)
 
 
 def load_files(root: Path, split: int = 0, _: str | None = None) -> Dataset:
@@ -124,29 +124,24 @@ def load_files(root: Path, split: int = 0, _: str | None = None) -> Dataset:
     if not moods_of:
         found = "; ".join((f"{plaintext.count(len(files), 'audio file')} there", *remarks))
         raise DataError(f"{root}: no file whose tags name a mood that a person wrote ({found})")
-    called: dict[str, str] = {}
-    for mood, _times in Counter(mood for theirs in moods_of.values() for mood in theirs).most_common():
-        called.setdefault(mood.casefold(), mood)
+    counts = Counter(mood for theirs in moods_of.values() for mood in theirs)
+    called = {mood.casefold(): mood for mood, _ in reversed(counts.most_common())}
     tags = tuple(sorted(called.values()))
     _check_count(root, len(moods_of), tags)
     tags_of = [{called[mood.casefold()] for mood in theirs} for theirs in moods_of.values()]
     targets = np.array([[tag in own for tag in tags] for own in tags_of], np.float32)
-    tracks = tuple(
-        Track(key, files[key].relative_to(root).as_posix(), None, artist or key)
-        for key, artist in zip(moods_of, join_artists(artists), strict=True)
-    )
+    named = zip(moods_of, join_artists(artists), strict=True)
+    tracks = tuple(Track(key, files[key].relative_to(root).as_posix(), None, artist or key) for key, artist in named)
     remarks = (*_describe_nameless(artists), *_find_rare(tags, targets), *remarks)
-    return _divide(root, Task("own-files", "tags", tags), tracks, targets, split, remarks)
+    task = Task("own-files", "tags", tags)
+    return Dataset(task, tracks, targets, _divide(root, tracks, split), remarks=remarks)
 
 
-def _divide(
-    source: Path, task: Task, tracks: tuple[Track, ...], targets: Array, split: int, remarks: tuple[str, ...]
-) -> Dataset:
+def _divide(source: Path, tracks: Sequence[Track], split: int) -> Mapping[str, npt.NDArray[np.intp]]:
     try:
-        parts = _make_parts([track.artist for track in tracks], split)
+        return _make_parts([track.artist for track in tracks], split)
     except DataError as error:
         raise DataError(f"{source}: {error}") from None
-    return Dataset(task, tracks, targets, parts, remarks=remarks)
 
 
 def read_table(path: Path) -> Table:
