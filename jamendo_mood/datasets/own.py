@@ -133,8 +133,7 @@ def load_files(root: Path, split: int = 0, _: str | None = None) -> Dataset:
     named = zip(moods_of, join_artists(artists), strict=True)
     tracks = tuple(Track(key, files[key].relative_to(root).as_posix(), None, artist or key) for key, artist in named)
     remarks = (*_describe_nameless(artists), *_find_rare(tags, targets), *remarks)
-    task = Task("own-files", "tags", tags)
-    return Dataset(task, tracks, targets, _divide(root, tracks, split), remarks=remarks)
+    return Dataset(Task("own-files", "tags", tags), tracks, targets, _divide(root, tracks, split), remarks=remarks)
 
 
 def _divide(source: Path, tracks: Sequence[Track], split: int) -> Mapping[str, npt.NDArray[np.intp]]:
