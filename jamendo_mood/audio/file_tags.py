@@ -33,7 +33,6 @@ MOOD, MARK = "MOOD", "JAMENDO_MOOD"
 ELSEWHERE = "MOOD elsewhere"  #: TXXX:MOOD of ID3v2.4 and TMOO of ID3v2.3, where some programs write moods
 SEPARATOR = "; "  #: between moods where a field has one value, as in ID3v2.3
 
-_PLACES = {"MP4Tags": "----:com.apple.iTunes:{}"}
 _MOOD_PLACES = {"ASFTags": "WM/Mood", "APEv2": "Mood"}
 _NOT_COMPARED = {"VCFLACDict", "Padding"}  # of FLAC's blocks: tags are compared one by one
 _WRONG = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, struct.error)
@@ -240,7 +239,7 @@ def _key(tags: Any, name: str) -> str:
         key = {MOOD: places[0], ELSEWHERE: places[1]}.get(name, f"TXXX:{name}")
     else:
         key = _MOOD_PLACES.get(kind, MOOD) if name == MOOD else name
-        key = _PLACES.get(kind, "{}").format(key)
+        key = f"----:com.apple.iTunes:{key}" if kind == "MP4Tags" else key
     if key in tags:
         return key
     return next((there for there in tags.keys() if there.casefold() == key.casefold()), key)  # noqa: SIM118

@@ -24,7 +24,6 @@ from jamendo_mood.util.files import Scratch, write_output
 from jamendo_mood.util.plaintext import TrackProgress, say
 
 if TYPE_CHECKING:
-    from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.tagging.prediction import Prediction
 
 PICTURE_COLUMNS, PICTURE_DPI = 2_000, 150  # of a spectrogram with axes: more columns than pixels would not be seen
@@ -45,9 +44,9 @@ def _add_tag(parser: argparse.ArgumentParser) -> None:
 
 def tag(arguments: argparse.Namespace) -> int:
     """Tag audio files, folders of them, or a store."""
-    from jamendo_mood.tagging.prediction import predict_files, predict_stored
+    from jamendo_mood.tagging.prediction import predict_stored
 
-    files, stores = _sort_inputs(arguments.files)
+    files, stores = shared.sort_inputs(arguments.files)
     tagger = shared.load_tagger(arguments, [store.spec for store in stores])
     if arguments.embedder not in (None, tagger.spec.name):
         raise UsageError(
@@ -58,19 +57,8 @@ def tag(arguments: argparse.Namespace) -> int:
         tagger.check_spec(store.spec)
     places = shared.read_tag_places(tagger, arguments.places)
     predictions = [prediction for store in stores for prediction in predict_stored(store, tagger)]
-    failed, results = 0, {}
-    if files:
-        embedder = load_embedder(tagger.spec, EmbedderOptions.of(arguments))
-        tagger.warm_up()
-        with TrackProgress(len(files), "decoded, embedded and scored") as progress:
-            for path, result in predict_files(files, tagger, embedder):
-                results[path] = result
-                if isinstance(result, str):
-                    failed += 1
-                    progress.advance(0.0, result)
-                else:
-                    progress.advance(result.duration_s)
-        predictions += [result for path in files if not isinstance(result := results[path], str)]
+    results = shared.predict_files(files, tagger, arguments) if files else {}
+    predictions += [result for path in files if not isinstance(result := results[path], str)]
     if arguments.places is not None:
         for number, prediction in enumerate(predictions):
             va = place_of(tagger.task, tagger.thresholds, prediction.track_scores, places)
@@ -78,27 +66,7 @@ def tag(arguments: argparse.Namespace) -> int:
     count = arguments.top or (5 if tagger.ranks else 10)
     errors = [(str(path), result) for path, result in results.items() if isinstance(result, str)]
     print_predictions(predictions, arguments.format, count, timeline=arguments.timeline, errors=errors)
-    return SOME_FAILED if failed else DONE
-
-
-def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
-    """The audio files and the stores among the paths; folders are searched, and a path given twice counts once."""
-    from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
-
-    files: list[Path] = []
-    stores = []
-    for path in dict.fromkeys(paths):
-        if (path / MANIFEST_NAME).is_file():
-            stores.append(EmbeddingStore(path))
-        elif path.is_dir():
-            files += decoding.list_audio(path)
-        elif path.exists():
-            files.append(path)
-        else:
-            raise UsageError(f"{path}: no such file, folder or store")
-    if not files and not stores:
-        raise UsageError(f"no audio files in {', '.join(map(str, paths))}")
-    return list(dict.fromkeys(files)), stores
+    return SOME_FAILED if errors else DONE
 
 
 def print_predictions(

@@ -16,11 +16,10 @@ import numpy as np
 from jamendo_mood.audio import decoding, file_tags
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, DOUBTFUL, SOME_FAILED, Command
-from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.tagging.emotions import place_of
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import AudioError, UsageError
-from jamendo_mood.util.plaintext import CountProgress, TrackProgress, count
+from jamendo_mood.util.plaintext import CountProgress, count
 
 if TYPE_CHECKING:
     from jamendo_mood.library.writing import Change, Rules
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 LAST = Path("the last journal")
 
-Scored = Iterator[tuple[Path, Any]]  # files, each with its scores, or with why there are none
+Scored = Iterator[tuple[Path, Any, str]]  # files, each with its scores, None where that has failed, and its remark
 
 
 def _add_write(parser: argparse.ArgumentParser) -> None:
@@ -67,18 +66,39 @@ def write(arguments: argparse.Namespace) -> int:
     file_tags.check_mutagen()
     if arguments.undo is not None:
         return _undo(arguments)
+    if not arguments.files:
+        raise UsageError("name songs, or folders of them")
+    paths, _ = shared.sort_inputs(arguments.files)
     store = None if arguments.store is None else EmbeddingStore(arguments.store)
-    paths = _list_files(arguments.files, in_store=store is not None)
+    if store is not None and (len(arguments.files) > 1 or not arguments.files[0].is_dir()):
+        raise UsageError("--store holds the embeddings of a folder: name that folder, and nothing else")
     tagger = shared.load_tagger(arguments, [] if store is None else [store.spec])
     rules = _read_rules(arguments, tagger)
-    _check_measured(tagger, rules)
+    scored = _from_sound(arguments, tagger, paths) if store is None else _from_store(store, tagger, arguments.files[0])
+    changes, same, problems = _plan(scored, tagger, rules)
+    if not arguments.apply:
+        print(f"{_sum_up(len(changes), 'would change', same, problems)}; nothing is written without --apply")
+        return SOME_FAILED if problems else DONE
+    if changes:
+        journal = arguments.journal or writing.new_journal()
+        writing.keep_journal(journal, changes)
+        plaintext.note(f"to undo it: jamendo-mood write --undo {shlex.quote(str(journal))}")
+    return _apply(changes, arguments, "changed", same, problems)
+
+
+def _plan(scored: Scored, tagger: Tagger, rules: Rules) -> tuple[list[Change], int, int]:
+    """What would change, which is shown; how many files need no change, and of how many that cannot be said."""
+    from jamendo_mood.library import writing
+
     changes: list[Change] = []
     same, problems, ranked = 0, 0, "  (only ranked)" if tagger.ranks else ""
-    scored = _from_sound(arguments, tagger, paths) if store is None else _from_store(store, tagger, paths[0])
-    for path, scores in scored:
+    for path, scores, remark in scored:
+        if scores is None:  # which has been told
+            problems += 1
+            continue
         try:
-            if isinstance(scores, AudioError):
-                raise scores
+            if decoding.IN_PART in remark:
+                raise AudioError(f"{path}: left as it is: only {remark}; perhaps it is still being copied")
             moods = writing.choose_moods(tagger, scores, rules)
             change = writing.plan(path, [*moods], tagger, scores, rules)
         except AudioError as error:
@@ -91,14 +111,7 @@ def write(arguments: argparse.Namespace) -> int:
             _print_change(change, doubts)
         else:
             same += 1
-    if not arguments.apply:
-        print(f"{_sum_up(len(changes), 'would change', same, problems)}; nothing is written without --apply")
-        return SOME_FAILED if problems else DONE
-    journal = arguments.journal or writing.new_journal()
-    if changes:
-        writing.keep_journal(journal, changes)
-        plaintext.note(f"to undo it: jamendo-mood write --undo {shlex.quote(str(journal))}")
-    return _apply(changes, arguments, "changed", same, problems)
+    return changes, same, problems
 
 
 def _undo(arguments: argparse.Namespace) -> int:
@@ -147,35 +160,10 @@ def _print_change(change: Change, doubts: Mapping[str, str]) -> None:
             print(plaintext.style(plaintext.show(f"  {sign}{field}{mood}"), colour))
 
 
-def _list_files(paths: list[Path], *, in_store: bool) -> list[Path]:
-    """The audio files, each once however it is named; or the folder that the embeddings are of."""
-    if in_store and (len(paths) != 1 or not paths[0].is_dir()):
-        raise UsageError("--store holds the embeddings of a folder: name that folder, and nothing else")
-    if missing := [path for path in paths if not path.exists()]:
-        raise UsageError(f"{missing[0]}: no such file or folder")
-    if in_store:
-        return paths
-    found = [path for given in paths for path in (decoding.list_audio(given) if given.is_dir() else [given])]
-    if not found:
-        raise UsageError(f"no audio files in {', '.join(map(str, paths)) or 'nothing: name songs, or folders of them'}")
-    return [*{os.path.realpath(path): path for path in found}.values()]
-
-
 def _from_sound(arguments: argparse.Namespace, tagger: Tagger, paths: list[Path]) -> Scored:
-    from jamendo_mood.tagging.prediction import predict_files
-
-    embedder = load_embedder(tagger.spec, EmbedderOptions.of(arguments))
-    tagger.warm_up()
-    results: dict[Path, Any] = {}
-    with TrackProgress(len(paths), "decoded, embedded and scored") as progress:
-        for path, result in predict_files(paths, tagger, embedder):
-            if isinstance(result, str):
-                results[path] = AudioError(result)
-                progress.advance(0.0)
-            else:
-                results[path] = _in_part(path, result.remark) or result.track_scores
-                progress.advance(result.duration_s)
-    yield from ((path, results[path]) for path in paths)
+    each_once = [*{os.path.realpath(path): path for path in paths}.values()]
+    for path, result in shared.predict_files(each_once, tagger, arguments).items():
+        yield (path, None, "") if isinstance(result, str) else (path, result.track_scores, result.remark)
 
 
 def _from_store(store: EmbeddingStore, tagger: Tagger, folder: Path) -> Scored:
@@ -186,49 +174,45 @@ def _from_store(store: EmbeddingStore, tagger: Tagger, folder: Path) -> Scored:
         plaintext.note(f"{count(missing, 'file')} of {folder} not in {store.root}, or silent: `extract` adds them")
     remarks = store.remarks(library.files)
     for key, path in library.files.items():
-        yield path, _in_part(path, remarks.get(key, "")) or library.scores[library.row(key)]
-
-
-def _in_part(path: Path, remark: str) -> AudioError | None:
-    why = f"{path}: left as it is: only {remark}; perhaps it is still being copied"
-    return AudioError(why) if decoding.IN_PART in remark else None
+        yield path, library.scores[library.row(key)], remarks.get(key, "")
 
 
 def _read_rules(arguments: argparse.Namespace, tagger: Tagger) -> Rules:
+    """Which tags are written, and how; `UsageError` if none ever would be."""
     from jamendo_mood.library.similarity import find_target
     from jamendo_mood.library.writing import Rules
 
-    targets, words = tagger.task.targets, {}
-    named = arguments.only, arguments.exclude
-    only, exclude = (frozenset(targets[find_target(name, targets)] for name in names) for names in named)
+    task, name = tagger.task, tagger.task.name
+    words = {tag: tag.removesuffix(" music") for tag in task.targets}  # as AudioSet calls them
+    renamed = {}
     for row in files.read_columns(arguments.rename, ("tag", "word")) if arguments.rename else []:
         with suppress(UsageError):  # a tag of another tagger: the table may be for several
-            words[targets[find_target(row["tag"].strip(), targets)]] = row["word"].strip()
-    if arguments.rename and not words:
-        raise UsageError(f"{arguments.rename}: renames none of the tagger's tags, which are {', '.join(targets)}")
-    given = arguments.field, arguments.separator, arguments.most, only, exclude
-    return Rules(words, *given, arguments.unmeasured, arguments.valence_arousal)
-
-
-def _check_measured(tagger: Tagger, rules: Rules) -> None:
-    """`UsageError` if there is nothing that this tagger would ever write."""
-    from jamendo_mood.library.writing import MEASURED
-
-    name, says_moods = tagger.task.name, tagger.task.scale is None
-    if rules.place:
-        nothing = np.zeros(len(tagger.task.targets), np.float32)
-        if place_of(tagger.task, tagger.thresholds, nothing) is None:
-            raise UsageError(f"--valence-arousal: the tags of {name} say nothing of these")
-    elif not says_moods:
-        raise UsageError(f"nothing would be written: {name} says numbers; --valence-arousal writes its two")
-    elif tagger.ranks and not rules.unmeasured:
-        raise UsageError(
-            f"nothing would be written: {name} ranks moods, and from where on a song has one was never measured. "
-            "--unmeasured writes the three highest of each song all the same; --tagger audioset, or a tagger that you "
-            "train, decides by what was measured"
+            renamed[task.targets[find_target(row["tag"].strip(), task.targets)]] = row["word"].strip()
+    if arguments.rename and not renamed:
+        raise UsageError(f"{arguments.rename}: renames none of the tagger's tags, which are {', '.join(words)}")
+    named = arguments.only or task.targets, arguments.exclude
+    only, exclude = ({task.targets[find_target(tag, task.targets)] for tag in tags} for tags in named)
+    allowed = only - exclude
+    if not arguments.unmeasured:
+        grades = zip(task.targets, tagger.grades, strict=True)
+        allowed &= set() if tagger.ranks else {tag for tag, grade in grades if grade not in DOUBTFUL}
+    why = ""
+    if arguments.valence_arousal:
+        if place_of(task, tagger.thresholds, np.zeros(len(words), np.float32)) is None:
+            why = "its tags say nothing of valence and arousal"
+    elif task.scale is not None:
+        why = "it says numbers and no moods; --valence-arousal writes valence and arousal"
+    elif tagger.ranks and not allowed:
+        why = (
+            "it ranks moods, and from where on a song has one was never measured. --unmeasured writes the highest three"
+            " of each song all the same; --tagger audioset, or a tagger that you train, decides by what was measured"
         )
-    elif MEASURED.isdisjoint(tagger.grades) and not rules.unmeasured:
-        raise UsageError(f"nothing would be written: no tag of {name} was graded fair or better; see --unmeasured")
+    elif not allowed:
+        why = "no tag that you allow was graded fair or better; see --unmeasured"
+    if why:
+        raise UsageError(f"nothing would be written by {name}: {why}")
+    words = {tag: word for tag, word in {**words, **renamed}.items() if tag in allowed and task.scale is None}
+    return Rules(words, arguments.most, arguments.field, arguments.separator, arguments.valence_arousal)
 
 
 INTERRUPTED = "each file is as it was, or changed; `jamendo-mood write --undo` puts those back"

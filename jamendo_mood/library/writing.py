@@ -30,7 +30,6 @@ from jamendo_mood.util import files
 from jamendo_mood.util.errors import AudioError, StoreError, UsageError
 
 VALENCE, AROUSAL = "JAMENDO_VALENCE", "JAMENDO_AROUSAL"  #: fields of our own, with two decimals
-MEASURED = frozenset({"fair", "good"})  #: grades of tags that are written
 TYPICAL, MOST_RANKED = 0.5, 3  #: the score of a typical song where a tagger only ranks, and how many are written there
 RECENT_S, PAUSE_S = 60.0, 2.0
 """A file that changed in the last minute is replaced after a pause, if it is still the same: it may be being copied."""
@@ -44,13 +43,10 @@ Array = npt.NDArray[np.float32]
 class Rules:
     """Which moods are written, and where."""
 
-    words: Mapping[str, str]  #: by tag, what to call it instead; empty: it is not written
+    words: Mapping[str, str]  #: by tag, what to call it; tags that are not there are not written
+    most: int | None = None  #: of a song, the highest
     field: str = MOOD
     separator: str = ""  #: between moods in one value; empty: a value each, where the format has several
-    most: int | None = None  #: of a song, the highest
-    only: frozenset[str] = frozenset()  #: tags; empty: all
-    exclude: frozenset[str] = frozenset()
-    unmeasured: bool = False  #: also tags without a grade in `MEASURED`
     place: bool = False  #: valence and arousal, too
 
 
@@ -73,12 +69,8 @@ def choose_moods(tagger: Tagger, scores: Array, rules: Rules) -> dict[str, str]:
     moods: dict[str, str] = {}
     decided = scores > TYPICAL if tagger.ranks else tagger.decide(scores)
     for number in np.argsort(-scores, kind="stable").tolist():
-        tag, grade = tagger.task.targets[number], tagger.grades[number]
-        allowed = tag not in rules.exclude and (not rules.only or tag in rules.only)
-        word = rules.words.get(tag, tag.removesuffix(" music"))  # as AudioSet calls them
-        measured = grade in MEASURED and not tagger.ranks
-        if decided[number] and allowed and word and (measured or rules.unmeasured) and tagger.task.scale is None:
-            moods.setdefault(word, grade)
+        if decided[number] and (word := rules.words.get(tagger.task.targets[number])):
+            moods.setdefault(word, tagger.grades[number])
     return dict(list(moods.items())[: rules.most or (MOST_RANKED if tagger.ranks else None)])
 
 

@@ -14,6 +14,7 @@ from toy_moods import make_library, put
 from jamendo_mood.audio.file_tags import read_fields, read_moods
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.tasks import Task
 
 pytest_plugins = ["toy_commands"]
 
@@ -33,6 +34,7 @@ def taggers(tmp_path_factory):
     toy_moods.make_tagger(thresholds=np.inf).save(root / "ranks")
     toy_moods.make_tagger(grades=("unknown", "weak", "weak", "unknown")).save(root / "ungraded")
     toy_moods.make_tagger(VALUES).save(root / "values")
+    toy_moods.make_tagger(Task("colours", "tags", ("red", "green"))).save(root / "colours")
     return root
 
 
@@ -137,26 +139,25 @@ def test_a_diff_is_in_colour_on_a_terminal(write, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("tagger", "says"),
+    ("tagger", "options", "says"),
     [
-        (
-            "ranks",
-            "toy ranks moods, and from where on a song has one was never measured. --unmeasured writes the three",
-        ),
-        ("ungraded", "no tag of toy was graded fair or better; see --unmeasured"),
-        ("values", "toy values says numbers; --valence-arousal writes its two"),
+        ("ranks", (), "toy: it ranks moods, and from where on a song has one was never measured. --unmeasured writes"),
+        ("ungraded", (), "toy: no tag that you allow was graded fair or better; see --unmeasured"),
+        ("decides", ("--only", "calm"), "toy: no tag that you allow was graded fair or better; see --unmeasured"),
+        ("values", ("--unmeasured",), "toy values: it says numbers and no moods; --valence-arousal writes valence"),
+        ("colours", ("--valence-arousal",), "colours: its tags say nothing of valence and arousal"),
     ],
 )
-def test_a_tagger_that_would_write_nothing_says_why_before_any_work(run, music, taggers, tagger, says):
-    outcome = run("write", music, "--apply", "--tagger", taggers / tagger)  # no embedder could be loaded for it
+def test_a_tagger_that_would_write_nothing_says_why_before_any_work(run, music, taggers, tagger, options, says):
+    outcome = run("write", music, "--apply", "--tagger", taggers / tagger, *options)
     assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
-    assert f"jamendo-mood write: nothing would be written: {says}" in outcome.err
+    assert f"jamendo-mood write: nothing would be written by {says}" in outcome.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("none",), "none: no such file or folder"),
+        (("none",), "none: no such file, folder or store"),
         ((), "name songs, or folders of them"),
         (("music/a.mp3", "--store", "store"), "--store holds the embeddings of a folder: name that folder"),
         (("music", "--store", "store", "--only", "grumpy"), "no mood 'grumpy'; there are happy, Sad music, calm, dark"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mutagen.flac import FLAC
 from mutagen.id3 import ID3, TMOO
-from toy_examples import CLASSES, VALUES
+from toy_examples import CLASSES
 from toy_moods import make_tagger
 
 from jamendo_mood.audio.file_tags import MARK, MOOD, Mark, read_fields, read_moods
@@ -21,7 +21,8 @@ from jamendo_mood.library.writing import AROUSAL, VALENCE, Rules, choose_moods, 
 from jamendo_mood.util.errors import AudioError, UsageError
 
 SCORES = np.array([0.9, 0.6, 0.8, 0.7], np.float32)
-ALL = Rules({})
+WORDS = {"happy": "happy", "Sad music": "Sad", "calm": "calm", "dark": "dark"}
+ALL = Rules(WORDS)
 
 
 TAGGER = make_tagger()
@@ -34,30 +35,25 @@ RANKING = make_tagger(thresholds=np.inf)
 @pytest.mark.parametrize(
     ("rules", "expected"),
     [
-        (ALL, ["happy", "Sad"]),  # not those that are weak, or that nobody measured; the highest first
-        (Rules({}, unmeasured=True), ["happy", "calm", "dark", "Sad"]),
-        (Rules({}, unmeasured=True, most=2), ["happy", "calm"]),
-        (Rules({}, only=frozenset({"Sad music", "calm"})), ["Sad"]),
-        (Rules({}, exclude=frozenset({"happy"})), ["Sad"]),
-        (Rules({"happy": "Froh", "Sad music": ""}), ["Froh"]),
-        (Rules({"happy": "up", "Sad music": "up"}), ["up"]),
+        (ALL, {"happy": "good", "calm": "weak", "dark": "unknown", "Sad": "fair"}),  # the highest first
+        (Rules(WORDS, most=2), {"happy": "good", "calm": "weak"}),
+        (Rules({"calm": "still", "dark": ""}), {"still": "weak"}),
+        (Rules({"happy": "up", "Sad music": "up"}), {"up": "good"}),
     ],
 )
-def test_what_is_measured_and_reached_is_written(rules, expected):
-    assert [*choose_moods(TAGGER, SCORES, rules)] == expected
+def test_what_is_reached_is_written_by_its_word(rules, expected):
+    assert [*choose_moods(TAGGER, SCORES, rules).items()] == [*expected.items()]
     assert not choose_moods(TAGGER, SCORES / 10, rules)
 
 
 def test_a_tagger_that_only_ranks_names_the_highest_above_a_typical_song():
-    assert not choose_moods(RANKING, SCORES, ALL)
-    rules = Rules({}, unmeasured=True)
-    assert choose_moods(RANKING, SCORES, rules) == {"happy": "good", "calm": "weak", "dark": "unknown"}
-    assert [*choose_moods(RANKING, SCORES - 0.25, rules)] == ["happy", "calm"]
+    assert [*choose_moods(RANKING, SCORES, ALL)] == ["happy", "calm", "dark"]
+    assert [*choose_moods(RANKING, SCORES - 0.25, ALL)] == ["happy", "calm"]
 
 
-def test_a_class_is_a_mood_and_values_are_none():
-    assert [*choose_moods(make_tagger(CLASSES), np.array([0.2, 0.5, 0.3], np.float32), ALL)] == ["east"]
-    assert not choose_moods(make_tagger(VALUES), np.array([9.0, 9.0], np.float32), Rules({}, unmeasured=True))
+def test_a_class_is_a_mood():
+    rules = Rules({name: name for name in CLASSES.targets})
+    assert [*choose_moods(make_tagger(CLASSES), np.array([0.2, 0.5, 0.3], np.float32), rules)] == ["east"]
 
 
 # ---- What would change.
@@ -119,8 +115,8 @@ def test_what_a_person_wrote_stays_and_ours_are_replaced(song):
 
 
 def test_writing_twice_changes_nothing_whatever_the_order(song):
-    write(song, "happy", "calm", rules=Rules({}, place=True))
-    assert not planned(song, "calm", "happy", rules=Rules({}, place=True)).after
+    write(song, "happy", "calm", rules=Rules(WORDS, place=True))
+    assert not planned(song, "calm", "happy", rules=Rules(WORDS, place=True)).after
     person_writes(song, "calm", "mine", "happy")
     assert not planned(song, "happy", "calm").after
 
@@ -144,7 +140,7 @@ def test_a_mood_that_a_person_writes_too_is_theirs(song):
 
 def test_moods_in_one_value_with_a_separator(song):
     person_writes(song, "mine")
-    rules = Rules({}, separator=" / ")
+    rules = Rules(WORDS, separator=" / ")
     write(song, "happy", "calm", rules=rules)
     assert moods_in(song) == ["mine / happy / calm"]
     assert read_moods(song) == (("mine",), ("calm", "happy"))
@@ -156,13 +152,13 @@ def test_moods_in_one_value_with_a_separator(song):
 
 def test_a_field_of_another_name_is_apart(song):
     write(song, "happy")
-    write(age(song), "calm", rules=Rules({}, field="MY_MOODS"))
+    write(age(song), "calm", rules=Rules(WORDS, field="MY_MOODS"))
     assert read_moods(song) == ((), ("happy",))
     assert read_moods(song, "MY_MOODS") == ((), ("calm",))
 
 
 def test_valence_and_arousal_have_fields_of_their_own(song):
-    change, problem = write(song, "happy", rules=Rules({}, place=True))
+    change, problem = write(song, "happy", rules=Rules(WORDS, place=True))
     assert not problem
     fields = read_fields(song, [VALENCE, AROUSAL])[0]
     assert all(-1 <= float(value) <= 1 and len(value.partition(".")[2]) == 2 for (value,) in fields.values())
@@ -314,7 +310,7 @@ def test_a_run_is_undone_but_for_what_changed_since(song, journal, tmp_path):
     songs = [age(Path(shutil.copy(song, tmp_path / f"{number}{song.suffix}"))) for number in range(4)]
     for path in songs:
         person_writes(path, "mine")
-    changes = [planned(path, "happy", rules=Rules({}, place=True)) for path in songs]
+    changes = [planned(path, "happy", rules=Rules(WORDS, place=True)) for path in songs]
     keep_journal(journal, changes)
     assert list(writing.apply(changes[:3])) == [""] * 3  # as if it was killed before the fourth
     person_writes(songs[1], "mine", "other")
