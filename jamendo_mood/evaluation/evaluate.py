@@ -43,31 +43,16 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Scores:
-    """What an evaluation found.
+    """What an evaluation found."""
 
-    Attributes
-    ----------
-    metrics : dict of float
-        The headline metrics by their official names, such as ``PR-AUC-macro``.
-    per_target : tuple of dict
-        For each class or value: its name, as ``class`` or ``value``, and the metrics of its kind, see `tasks.KINDS`.
-        For each tag: ``tag``, ``positives``, ``prior``, ``PR-AUC``, ``ROC-AUC`` and, where decisions are known,
-        ``precision``, ``recall``, ``F-score`` and ``threshold``; of a tagger also ``grade``, ``artists`` (how many the
-        positives are by), ``ECE-all`` (over all its scores), ``Brier-skill``, and the interval of its PR-AUC as
-        ``PR-AUC-low`` and ``PR-AUC-high``. None where a metric is not defined.
-    examples : int
-        Tracks; moments of tracks where the task is a dynamic one.
-    intervals : dict of (float, float)
-        For each metric but the prior, the 95 % interval of a bootstrap over artists; empty where it was not made.
-    kind : str
-        A key of `tasks.KINDS`.
-    """
-
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float]  #: the headline metrics by their official names, such as ``PR-AUC-macro``
+    #: for each target its name, as ``tag``, ``class`` or ``value``, and its metrics: see `COLUMNS` in `tasks.tags`,
+    #: `classes` and `values`. Some are there only where decisions are known, or of a tagger; None is not defined
     per_target: tuple[Mapping[str, Any], ...]
-    examples: int
+    examples: int  #: tracks; moments of tracks where the task is a dynamic one
+    #: for each metric but the prior, the 95 % interval of a bootstrap over artists; empty where it was not made
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    kind: str = "tags"
+    kind: str = "tags"  #: a key of `tasks.KINDS`
 
     def to_json(self) -> dict[str, Any]:
         """One object, unrounded, headline metrics at its top level."""

@@ -124,14 +124,9 @@ class EmbeddingStore(Mapping[str, Array]):
         return self.read(key).frames
 
     def read(self, key: str) -> Entry:
-        """An embedding with its checksum, which is compared if there is one.
+        """An embedding with its checksum, which is compared if there is one; `KeyError` if there is no embedding.
 
-        Raises
-        ------
-        KeyError
-            There is none.
-        StoreError
-            It is damaged, another track's or another embedder's, or cannot be read.
+        Raises `StoreError` if it is damaged, another track's or another embedder's, or cannot be read.
         """
         path = self._path(key)
         try:
@@ -172,22 +167,11 @@ class EmbeddingStore(Mapping[str, Array]):
         return sum(1 for _ in self)
 
     def add(self, key: str, frames: Array, remark: str = "") -> None:
-        """Write the embedding of a track, durably; what was there is replaced.
+        """Write the embedding of a track, float32 (frames, dim), durably; what was there is replaced.
 
-        Parameters
-        ----------
-        key : str
-            Such as ``48/948``; not an absolute path, no ``..``.
-        frames : float32 array (frames, dim)
-        remark : str
-            What whoever uses the embedding should know of its sound; see `remarks`.
-
-        Raises
-        ------
-        StoreError
-            The key or the array is not what the store holds, or it cannot be written.
-        DiskFullError
-            The disk is full.
+        The key is such as ``48/948``; not an absolute path, no ``..``. The remark is what whoever uses the embedding
+        should know of its sound; see `remarks`. Raises `StoreError` if the key or the array is not what the store
+        holds, or it cannot be written; `DiskFullError` if the disk is full.
         """
         path = self._path(key)
         parts = encode_entry(key, check_frames(frames, self.spec.dim, path), self.spec, remark)

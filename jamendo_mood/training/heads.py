@@ -292,19 +292,9 @@ HEADS: dict[str, Head] = {
 
 
 def register_head(name: str, build: Callable[[HeadConfig, Any, Any, Any], Any]) -> None:
-    """Add a head of your own, before it is trained or a tagger that has it is loaded.
+    """Add a head of your own, before it is trained or a tagger that has it is loaded; `build` is that of `Head`.
 
-    Parameters
-    ----------
-    name : str
-        What `HeadConfig` and ``tagger.json`` call it.
-    build : callable
-        See `Head`.
-
-    Raises
-    ------
-    UsageError
-        There is a head of this name already.
+    `HeadConfig` and ``tagger.json`` call it by its name. Raises `UsageError` if there is one of that name already.
     """
     if name in HEADS:
         raise UsageError(f"there is a head {name!r} already")

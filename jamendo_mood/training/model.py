@@ -51,40 +51,21 @@ Weights = tuple[npt.NDArray[Any], ...]
 
 @dataclass(frozen=True, eq=False)
 class Tagger:
-    """A trained head, or several whose scores are averaged, with all that is needed to use and to judge it.
-
-    Attributes
-    ----------
-    task : Task
-    spec : EmbedderSpec
-        What its embeddings must be made with.
-    head : HeadConfig
-    weights : tuple of tuples of arrays
-        Of each member of the ensemble, in Keras' order.
-    calibration : float64 array (targets, 2)
-        What turns the heads' scores into calibrated ones: for tags, slope and offset on the log-odds.
-    thresholds : float64 array (targets,)
-        What decisions need: for tags, the thresholds.
-    grades : tuple of str
-        How far each target can be relied on, a value of `metrics.GRADES` each; by the validation part, unless
-        ``record["graded_on"]`` names another.
-    record : dict
-        How it was trained: data, seed, epochs.
-    scores : dict of float
-        On the validation part.
-    intervals : dict of (float, float)
-        Their 95 % intervals, by a bootstrap over artists.
-    """
+    """A trained head, or several whose scores are averaged, with all that is needed to use and to evaluate it."""
 
     task: Task
-    spec: EmbedderSpec
+    spec: EmbedderSpec  #: what its embeddings must be made with
     head: HeadConfig
-    weights: tuple[Weights, ...]
+    weights: tuple[Weights, ...]  #: of each member of the ensemble, in Keras' order
+    #: (targets, 2): what turns the heads' scores into calibrated ones; for tags, slope and offset on the log-odds
     calibration: npt.NDArray[np.float64]
-    thresholds: npt.NDArray[np.float64]
+    thresholds: npt.NDArray[np.float64]  #: (targets,): what decisions need; for tags, the thresholds
+    #: how far each target can be relied on, a value of `metrics.GRADES` each; by the validation part, unless
+    #: ``record["graded_on"]`` names another
     grades: tuple[str, ...]
-    record: Mapping[str, Any] = field(default_factory=dict)
-    scores: Mapping[str, float] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)  #: how it was trained: data, seed, epochs
+    scores: Mapping[str, float] = field(default_factory=dict)  #: on the validation part
+    #: their 95 % intervals, by a bootstrap over artists
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
