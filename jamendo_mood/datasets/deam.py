@@ -23,21 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
+from jamendo_mood.datasets import ratings
 from jamendo_mood.datasets.dataset import Dataset, DataSource, Features, Track, assign_folds, count_remarks, make_parts
 from jamendo_mood.datasets.emomusic import SAME_RECORDINGS
-from jamendo_mood.datasets.ratings import (
-    ANY,
-    TARGETS,
-    Ratings,
-    count_nameless,
-    find_file,
-    join_recordings,
-    name_artists,
-    name_unknown,
-    read_header,
-    read_ratings,
-    read_texts,
-)
 from jamendo_mood.embedders.registry import RELEASED, EmbedderSpec
 from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError
@@ -84,28 +72,28 @@ def load_corrected(root: Path, split: int = 0, _: str | None = None) -> Dataset:
     return replace(dataset, targets=targets, remarks=(*dataset.remarks, *count_remarks({what: int(swapped.sum())})))
 
 
-def read_values(root: Path) -> Ratings:
+def read_values(root: Path) -> ratings.Ratings:
     """Valence and arousal from the two tables, whose other columns differ."""
-    columns = {f"{target}_mean": SCALE for target in TARGETS}
-    paths = [find_file(root, name, FOLDERS) for name in STATIC_NAMES]
-    first, second = (read_ratings(path, SONG, columns) for path in paths)
+    columns = {f"{target}_mean": SCALE for target in ratings.TARGETS}
+    paths = [ratings.find_file(root, name, FOLDERS) for name in STATIC_NAMES]
+    first, second = (ratings.read_ratings(path, SONG, columns) for path in paths)
     known = set(first.songs)
     for line, song in enumerate(second.songs, start=2):
         if song in known:
             raise DataError(f"{paths[1]}, line {line}: song {song} again, it was in {paths[0].name}")
-    return Ratings(first.songs + second.songs, np.concatenate([first.values, second.values]))
+    return ratings.Ratings(first.songs + second.songs, np.concatenate([first.values, second.values]))
 
 
 def read_artists(root: Path) -> dict[str, str]:
     """The artist of each song, from the tables of the three years, whose columns differ."""
     written: dict[str, str] = {}
     for name in SONGS_NAMES:
-        path = find_file(root, name, SONGS_FOLDERS)
-        for line, (song, row) in enumerate(read_texts(path, SONG, ("artist",)).items(), start=2):
+        path = ratings.find_file(root, name, SONGS_FOLDERS)
+        for line, (song, row) in enumerate(ratings.read_texts(path, SONG, ("artist",)).items(), start=2):
             if song in written:
                 raise DataError(f"{path}, line {line}: song {song} again, it was in another year's table")
             written[song] = row["artist"]
-    return name_artists(written, run_on=True)
+    return ratings.name_artists(written, run_on=True)
 
 
 def read_features(root: Path) -> Features | None:
@@ -117,32 +105,37 @@ def read_features(root: Path) -> Features | None:
     path = root / FEATURES_NAME
     if not path.is_file():
         return None
-    names = [name for name in read_header(path) if name != SONG]
-    table = read_ratings(path, SONG, dict.fromkeys(names, ANY))
+    names = [name for name in ratings.read_header(path) if name != SONG]
+    table = ratings.read_ratings(path, SONG, dict.fromkeys(names, ratings.ANY))
     spec = EmbedderSpec("opensmile", RELEASED, FEATURES_RATE_HZ, CLIP_S, CLIP_S, len(names))
     return Features(spec, zip(table.songs, table.values.astype(np.float32), strict=True))
 
 
 def _assemble(name: str, root: Path, split: int) -> Dataset:
-    ratings, artists, features = read_values(root), read_artists(root), read_features(root)
+    table, artists, features = read_values(root), read_artists(root), read_features(root)
     tracks = tuple(
-        Track(song, f"{song}.mp3", CLIP_S if int(song) <= LAST_CLIP else None, artists.get(song, name_unknown(song)))
-        for song in ratings.songs
+        Track(
+            song,
+            f"{song}.mp3",
+            CLIP_S if int(song) <= LAST_CLIP else None,
+            artists.get(song, ratings.name_unknown(song)),
+        )
+        for song in table.songs
     )
-    groups = join_recordings({track.id: track.artist for track in tracks}, SAME_RECORDINGS)
+    groups = ratings.join_recordings({track.id: track.artist for track in tracks}, SAME_RECORDINGS)
     songs = groups.keys()
     remarks = {
         "songs of the metadata have no annotation and are left out": len(artists.keys() - songs),
-        "songs have no artist in the metadata: each counts as an artist of its own": count_nameless(tracks),
+        "songs have no artist in the metadata: each counts as an artist of its own": ratings.count_nameless(tracks),
         f"songs are not in {FEATURES_NAME}": len(songs - features.keys()) if features else 0,
         "songs are emoMusic's, under the same numbers: never train on one and test on the other": sum(
             map(in_emomusic, songs)
         ),
     }
     return Dataset(
-        task=Task(name, "values", TARGETS, SCALE),
+        task=Task(name, "values", ratings.TARGETS, SCALE),
         tracks=tracks,
-        targets=ratings.values.astype(np.float32),
+        targets=table.values.astype(np.float32),
         parts=make_parts(assign_folds(list(groups.values())), split),
         embeddings=features,
         remarks=count_remarks(remarks),
