@@ -457,9 +457,7 @@ def _libraries() -> tuple[Any, Any]:
         import soundfile
         import soxr
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"the decoder libsndfile needs the package {error.name}: pip install 'jamendo-mood[fast]'"
-        ) from error
+        raise UsageError(f"the decoder libsndfile needs {error.name}: pip install 'jamendo-mood[fast]'") from error
     return soundfile, soxr
 
 

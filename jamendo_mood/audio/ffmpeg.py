@@ -206,13 +206,14 @@ def _guard(arguments: tuple[str, ...]) -> Iterator[str]:
 def _check(talk: _Talk, source: str, max_bytes: int, started: float) -> None:
     """Raise if a run must end now."""
     written, taken_s = talk.written(), time.monotonic() - started
+    sound_s = written / BYTES_PER_S
     if _is_stopped.get()():
         raise errors.CancelledError(f"{source}: cancelled")
     if written > max_bytes:
         raise TooMuchError(f"{source}: longer than {max_bytes / BYTES_PER_S / 3600:g} hours; cut it into parts")
-    if taken_s > GRACE_S + written / BYTES_PER_S:
+    if taken_s > GRACE_S + sound_s:
         raise errors.AudioError(
-            f"{source}: cannot be decoded (stopped after {taken_s:.0f} s and {written / BYTES_PER_S:.0f} s of sound)"
+            f"{source}: cannot be decoded (stopped after {taken_s:.0f} s with {sound_s:.0f} s)"
         )
 
 

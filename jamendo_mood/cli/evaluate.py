@@ -152,9 +152,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     decided.add_argument("--thresholds", type=Path, metavar="FILE", help="a tag and its threshold in each line")
     decided.add_argument("--decisions", type=Path, metavar="D.npy", help="booleans (tracks, tags)")
     parser.add_argument(
-        "--official",
-        action="store_true",
-        help="reproduce MTG's published P/R/F, which count scores above their threshold, not at it",
+        "--official", action="store_true", help="MTG's published P/R/F: of scores above their threshold, not at it"
     )
     parser.add_argument("--tags", type=Path, metavar="TAGS.txt", help="names of the tags, one a line")
     shared.add_format(parser, "table", "json")

@@ -62,9 +62,7 @@ def _add_extract(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retry-failed", action="store_true", help="try tracks again that failed, or of which a part was missing"
     )
-    parser.add_argument(
-        "--scratch", type=Path, metavar="DIR", help="where WAVs live for a moment (default: temp folder)"
-    )
+    parser.add_argument("--scratch", type=Path, metavar="DIR", help="where WAVs live a moment (default: temp folder)")
     parser.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
@@ -84,9 +82,7 @@ def _add_extract(parser: argparse.ArgumentParser) -> None:
         help="pydub (default) reads any usual format of sound; libsndfile, of the extra `fast`, takes less work for "
         "MP3, FLAC, Ogg and WAV, and leaves other files to pydub",
     )
-    parser.add_argument(
-        "--batch", type=shared.positive, default=64, metavar="N", help="windows a network batch (default 64)"
-    )
+    parser.add_argument("--batch", type=shared.positive, default=64, metavar="N", help="windows a batch (default 64)")
     _add_augment(parser)
     _add_ray(parser)
 
@@ -134,9 +130,7 @@ def _add_ray(parser: argparse.ArgumentParser) -> None:
         "--ray-actors", type=shared.positive, metavar="N", help="processes (default: as many as there is room for)"
     )
     parser.add_argument("--ray-cpus", type=shared.positive, metavar="N", help="cores a process (default: up to 4)")
-    parser.add_argument(
-        "--ray-gpus", type=shared.share, metavar="X", help="GPUs a process, 0.5 puts two on each (default 0)"
-    )
+    parser.add_argument("--ray-gpus", type=shared.share, metavar="X", help="GPUs a process, such as 0.5 (default 0)")
 
 
 def extract(arguments: argparse.Namespace) -> int:
@@ -335,13 +329,11 @@ def print_extraction(report: ExtractReport, missing: list[str], store: Path | st
         f"{report.audio_s / 60:.1f} min of sound in {report.wall_s:.1f} s{speed}"
     )
     listed = store / "failures.tsv" if isinstance(store, Path) else f"{store}/_failures/"
-    for heading, unrecorded in (
+    for heading, for_now in (
         (f"failed, see {listed}; --retry-failed tries them again:", False),
         ("failed for now; the same command tries them again:", True),
     ):
-        lines = [
-            f"  {key}: {error}" for key, error in report.failed.items() if (key in report.unrecorded) == unrecorded
-        ]
+        lines = [f"  {key}: {error}" for key, error in report.failed.items() if (key in report.unrecorded) == for_now]
         if lines:
             shared.print_list(heading, lines)
     if report.remarks:

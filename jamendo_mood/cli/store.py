@@ -17,10 +17,7 @@ from jamendo_mood.util.plaintext import CountProgress
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source",
-        type=Path,
-        metavar="STORE",
-        help="folder that `extract` wrote; with --onnx a tagger, as for `tag --tagger`",
+        "source", type=Path, metavar="STORE", help="that `extract` wrote; with --onnx a tagger, as for `tag --tagger`"
     )
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the files")
     parser.add_argument(
@@ -29,11 +26,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--shard-rows", type=shared.positive, metavar="N", help="tracks a file (default: by --shard-mb)")
     size.add_argument(
-        "--shard-mb",
-        type=shared.positive,
-        default=256,
-        metavar="N",
-        help="megabytes of embeddings a file, before compression (default 256)",
+        "--shard-mb", type=shared.positive, default=256, metavar="N", help="a file, before compression (default 256)"
     )
     shared.add_weights(parser)
 
@@ -73,9 +66,7 @@ def _export_onnx(arguments: argparse.Namespace) -> int:
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "files", type=Path, nargs="+", metavar="PARQUET", help="files that `export` wrote, or folders of them"
-    )
+    parser.add_argument("files", type=Path, nargs="+", metavar="PARQUET", help="files of `export`, or folders of them")
     parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="store to write or to continue")
 
 
@@ -151,9 +142,7 @@ def verify(arguments: argparse.Namespace) -> int:
 def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", nargs="?", choices=NETWORKS, help="of this network (default: of all)")
     action = parser.add_mutually_exclusive_group()
-    action.add_argument(
-        "--get", action="store_true", help="download those that are not here; what broke off is continued"
-    )
+    action.add_argument("--get", action="store_true", help="download those not here; what broke off is continued")
     action.add_argument("--check", action="store_true", help="read and run them: are they the released ones?")
     action.add_argument("--remove", action="store_true", help="delete what was downloaded; not what you named yourself")
 
@@ -171,9 +160,8 @@ def weights(arguments: argparse.Namespace) -> int:
             continue
         try:
             path = own.find(download=arguments.get)
-            plaintext.say(
-                f"{network:8} {path}" + (f"  {own.check(path)}: the released weights" if arguments.check else "")
-            )
+            checked = f"  {own.check(path)}: the released weights" if arguments.check else ""
+            plaintext.say(f"{network:8} {path}{checked}")
         except WeightsError as error:
             if arguments.network and (arguments.get or arguments.check):
                 raise

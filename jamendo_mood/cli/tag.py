@@ -175,9 +175,7 @@ def _print_timeline(prediction: Prediction, count: int) -> None:
 
 def _add_spectrogram(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="IN", help="an audio file, or a folder of them")
-    parser.add_argument(
-        "target", type=Path, metavar="OUT", help="a file .png; a folder if IN is one: IN/a.mp3, OUT/a.png"
-    )
+    parser.add_argument("target", type=Path, metavar="OUT", help="a .png; a folder if IN is one: IN/a.mp3, OUT/a.png")
     parser.add_argument(
         "--start",
         type=float,

@@ -137,9 +137,7 @@ def _read_artists(path: Path, quadrant_of: dict[str, str]) -> dict[str, str]:
         song, quadrant = row["Song"], row["Quadrant"]
         if quadrant_of.get(song) != quadrant:
             annotated = f"is {quadrant_of[song]!r}" if song in quadrant_of else "is not"
-            raise DataError(
-                f"{path}, line {line}: {song!r} is {quadrant!r} here, and {annotated} in {ANNOTATIONS_NAME}"
-            )
+            raise DataError(f"{path}, line {line}: {song!r} is {quadrant!r} here, {annotated} in {ANNOTATIONS_NAME}")
         if song in artists:
             raise DataError(f"{path}, line {line}: {song!r} is there twice")
         artists[song] = row["Artist"]

@@ -113,16 +113,12 @@ def read_features(root: Path) -> Features | None:
 
 def _assemble(name: str, root: Path, split: int) -> Dataset:
     table, artists, features = read_values(root), read_artists(root), read_features(root)
+    artist_of = {song: artists.get(song, ratings.name_unknown(song)) for song in table.songs}
     tracks = tuple(
-        Track(
-            song,
-            f"{song}.mp3",
-            CLIP_S if int(song) <= LAST_CLIP else None,
-            artists.get(song, ratings.name_unknown(song)),
-        )
-        for song in table.songs
+        Track(song, f"{song}.mp3", CLIP_S if int(song) <= LAST_CLIP else None, artist)
+        for song, artist in artist_of.items()
     )
-    groups = ratings.join_recordings({track.id: track.artist for track in tracks}, SAME_RECORDINGS)
+    groups = ratings.join_recordings(artist_of, SAME_RECORDINGS)
     songs = groups.keys()
     remarks = {
         "songs of the metadata have no annotation and are left out": len(artists.keys() - songs),

@@ -54,9 +54,8 @@ def load_dynamic(root: Path, split: int = 0, _: str | None = None) -> Dataset:
     task = Task("emomusic-dynamic", "values", ratings.TARGETS, DYNAMIC_SCALE, RATE_HZ)
     dataset = _assemble(task, root, split, ratings.average_curves(curves))
     more = count_remarks({f"songs are in only one of {' and '.join(CURVE_NAMES.values())} and are left out": single})
-    return replace(
-        dataset, curves=tuple(curves[track.id] for track in dataset.tracks), remarks=(*dataset.remarks, *more)
-    )
+    own = tuple(curves[track.id] for track in dataset.tracks)
+    return replace(dataset, curves=own, remarks=(*dataset.remarks, *more))
 
 
 def read_songs(root: Path) -> tuple[dict[str, str], dict[str, str]]:

@@ -48,9 +48,8 @@ def read_songs(root: Path) -> dict[str, Track]:
     """The songs of ``metadata.csv`` by their number, with and without annotations."""
     path = ratings.find_file(root, SONGS_NAME, SONGS_FOLDERS)
     durations = ratings.read_ratings(path, SONG, {"duration": (0.0, math.inf)})
-    artists = ratings.name_artists(
-        {song: row["artist"] for song, row in ratings.read_texts(path, SONG, ("artist",)).items()}
-    )
+    texts = ratings.read_texts(path, SONG, ("artist",))
+    artists = ratings.name_artists({song: row["artist"] for song, row in texts.items()})
     return {
         song: Track(song, f"{song}.mp3", float(duration_s), artists[song])
         for song, (duration_s,) in zip(durations.songs, durations.values, strict=True)
@@ -61,9 +60,8 @@ def _assemble(
     task: Task, root: Path, split: int, table: ratings.Ratings, curves: tuple[Curve, ...] | None = None
 ) -> Dataset:
     known = read_songs(root)
-    songs = known | {
-        song: Track(song, f"{song}.mp3", None, ratings.name_unknown(song)) for song in {*table.songs} - {*known}
-    }
+    others = {*table.songs} - {*known}
+    songs = known | {song: Track(song, f"{song}.mp3", None, ratings.name_unknown(song)) for song in others}
     # Folds of all songs, annotated or not, so that both tasks have the same.
     fold_of = dict(zip(songs, assign_folds([track.artist for track in songs.values()]), strict=True))
     tracks = tuple(songs[song] for song in table.songs)

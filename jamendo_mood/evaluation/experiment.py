@@ -227,9 +227,7 @@ def load_examples(
     part = part or dataset.test
     examples = data.load_part(dataset, part, embeddings)
     if whole and len(examples) < len(dataset.rows(part)):
-        raise UsageError(
-            f"MediaEval's files need every track of part {part!r}, in order: extract the missing ones first"
-        )
+        raise UsageError(f"MediaEval's files need every track of part {part!r}: extract the missing ones first")
     return examples
 
 
@@ -427,16 +425,14 @@ def forget_artists(dataset: Dataset, split: int) -> Dataset:
     return replace(dataset, tracks=tracks, parts=make_parts(assign_folds(groups), split))
 
 
-def _turn_validation(
-    dataset: Dataset, load: Callable[[int], Dataset], split: int, validations: int
-) -> Iterator[Dataset]:
+def _turn_validation(dataset: Dataset, load: Callable[[int], Dataset], split: int, count: int) -> Iterator[Dataset]:
     """The same test part with one validation part after another: its own, then the folds that come next."""
     yield dataset
-    for step in range(1, validations):
+    for step in range(1, count):
         following = load(split + step)
         parts = {dataset.test: dataset.rows(dataset.test), dataset.validation: following.rows(following.validation)}
         if np.isin(parts[dataset.validation], parts[dataset.test]).any():
-            raise UsageError(f"split {split} has fewer than {validations} other folds to stop training by")
+            raise UsageError(f"split {split} has fewer than {count} other folds to stop training by")
         rest = np.setdiff1d(np.arange(len(dataset.tracks)), np.concatenate(list(parts.values())))
         yield replace(dataset, parts={dataset.train: rest, **parts})
 
@@ -446,9 +442,8 @@ def _evaluate_together(taggers: Sequence[Tagger], test: Examples) -> Evaluation:
     task = taggers[0].task
     scores = np.asarray(np.mean([tagger.score(test.frames) for tagger in taggers], axis=0), np.float32)
     thresholds = _mean_of_finite(np.array([tagger.thresholds for tagger in taggers]))
-    return evaluate_predictions(
-        task, test, scores, task.rules.decide(scores, thresholds), thresholds=thresholds, rounds=0
-    )
+    decisions = task.rules.decide(scores, thresholds)
+    return evaluate_predictions(task, test, scores, decisions, thresholds=thresholds, rounds=0)
 
 
 def _mean_of_finite(thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -468,9 +463,7 @@ def _part_cleanly(parts: Sequence[Examples]) -> list[Examples]:
 def _join(parts: Sequence[Examples]) -> Examples:
     keys = [{track.key for track in part.tracks} for part in parts]
     if sum(map(len, keys)) != len(set.union(*keys)):
-        raise UsageError(
-            "some tracks are in several test parts: these splits are not folds, so they cannot be cross-validated"
-        )
+        raise UsageError("some tracks are in several test parts: these splits are not folds to cross-validate")
     frames = tuple(frames for part in parts for frames in part.frames)
     tracks = tuple(track for part in parts for track in part.tracks)
     times_s = [part.times_s for part in parts if part.times_s is not None]

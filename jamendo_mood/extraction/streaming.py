@@ -143,9 +143,11 @@ def decode(
 
     AudioError if it cannot be decoded. Of `config` only the decoder and what alters the sound count.
     """
-    remarks: list[str] = []
-    with _sound_of(key, path, scratch, config or StreamConfig(), *blocks_of(embedder), remarks.append) as waves:
-        yield from apply_frontend(key, waves, embedder, remarks)
+    config, block, remarks = config or StreamConfig(), blocks_of(embedder), list[str]()
+    size = block if config.alter is None else (STRETCH_SAMPLES, 0)
+    with contextlib.closing(decoding.DECODERS[config.decoder](path, scratch, *size, remark=remarks.append)) as waves:
+        altered = waves if config.alter is None else decoding.cut(config.alter(key, waves), path, *block)
+        yield from apply_frontend(key, altered, embedder, remarks)
 
 
 def blocks_of(embedder: Embedder) -> tuple[int, int]:
@@ -165,10 +167,8 @@ def apply_frontend(key: str, waves: Iterable[Wave], embedder: Embedder, remarks:
     samples, lowest, highest = 0, math.inf, -math.inf
     for wave in waves:
         first = samples == 0
-        lowest, highest = (
-            min(lowest, float(wave.min(initial=math.inf))),
-            max(highest, float(wave.max(initial=-math.inf))),
-        )
+        lowest = min(lowest, float(wave.min(initial=math.inf)))
+        highest = max(highest, float(wave.max(initial=-math.inf)))
         samples += len(wave) - (0 if first else overlap)
         if first and len(wave) < window:
             log.warning("%s: shorter than %.2f s, padded with silence", key, window / SAMPLE_RATE_HZ)
@@ -177,17 +177,6 @@ def apply_frontend(key: str, waves: Iterable[Wave], embedder: Embedder, remarks:
     # A constant is not heard either.
     remark = "; ".join([*remarks, *([decoding.SILENT] if (highest - lowest) / 2 < decoding.SILENCE else [])])
     yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ, remark=remark)
-
-
-@contextlib.contextmanager
-def _sound_of(
-    key: str, path: Path, scratch: Scratch, config: StreamConfig, block: int, overlap: int, remark: decoding.Remark
-) -> Iterator[Iterator[Wave]]:
-    """The blocks of a file, altered if the config says so."""
-    read = decoding.DECODERS[config.decoder]
-    size = (block, overlap) if config.alter is None else (STRETCH_SAMPLES, 0)
-    with contextlib.closing(read(path, scratch, *size, remark=remark)) as waves:
-        yield waves if config.alter is None else decoding.cut(config.alter(key, waves), path, block, overlap)
 
 
 def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int = StreamConfig.batch) -> Iterator[TrackResult]:

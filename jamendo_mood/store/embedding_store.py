@@ -98,9 +98,7 @@ class EmbeddingStore(Mapping[str, Array]):
                 f"--engine {found.engine}, or --mix-engines to put both into it"
             )
         if spec is not None and not found.holds(spec):
-            raise UsageError(
-                f"{self.root} is a store of {found}, not of {spec}: use another folder for these embeddings"
-            )
+            raise UsageError(f"{self.root} is a store of {found}, not of {spec}: use another folder for these")
 
     def __repr__(self) -> str:
         return plaintext.show(f"<EmbeddingStore {self.root}: {len(self):,} tracks of {self.spec}>")

@@ -248,9 +248,7 @@ def _check_footers(files: Sequence[Path]) -> tuple[EmbedderSpec, int, dict[str, 
     spec = footers[0].spec
     for file, footer in zip(files, footers, strict=True):
         if footer.spec != spec:
-            raise UsageError(
-                f"{files[0]} has embeddings of {spec}, {file} of {footer.spec}: import each into its own store"
-            )
+            raise UsageError(f"{files[0]} is of {spec}, {file} of {footer.spec}: import each into its own store")
     remarks = {key: remark for footer in footers for key, remark in footer.remarks.items()}
     return spec, sum(footer.rows for footer in footers), remarks
 

@@ -266,10 +266,8 @@ class Explanation:
                 runs[-1].append(row)
             else:
                 runs.append([row])
-        merged = [
-            (float(self.starts_s[run[0]]), float(self.ends_s[run[-1]]), float(weights[run].sum())) for run in runs
-        ]
-        return sorted(merged, key=lambda entry: -entry[2])
+        found = [(float(self.starts_s[run[0]]), float(self.ends_s[run[-1]]), float(weights[run].sum())) for run in runs]
+        return sorted(found, key=lambda entry: -entry[2])
 
 
 def explain(tagger: Tagger, frames: Array, *, stretches: int = STRETCHES) -> Explanation:

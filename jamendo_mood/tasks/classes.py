@@ -111,16 +111,14 @@ def decide_by_plurality(decisions: Truth, scores: Array) -> Truth:
     return choose_highest(np.where(leading, scores, -np.inf))
 
 
-def place_classes(
-    targets: Sequence[str], probabilities: Array, places: Mapping[str, tuple[float, float]]
-) -> Array | None:
+def place_classes(targets: Sequence[str], scores: Array, places: Mapping[str, tuple[float, float]]) -> Array | None:
     """Valence and arousal of tracks: the mean of the classes' places by their probabilities, (..., k) -> (..., 2).
 
     None if a class has no place: the mean of some would pull all tracks towards these.
     """
     if not places.keys() >= {*targets}:
         return None
-    return np.asarray(probabilities @ np.array([places[name] for name in targets], np.float32), np.float32)
+    return np.asarray(scores @ np.array([places[name] for name in targets], np.float32), np.float32)
 
 
 def plot_confusion(evaluation: Evaluated) -> Picture:

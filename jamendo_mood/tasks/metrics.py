@@ -275,7 +275,7 @@ def bootstrap_tags(
     for start in range(0, rounds, _SAMPLES_AT_ONCE):
         count = min(_SAMPLES_AT_ONCE, rounds - start)
         weights = _sample_artists(group, count, rng).astype(np.float32)
-        pairs = np.array([_weighted_figures(*sorting, weights) for sorting in sortings])
+        pairs = np.array([_areas(*sorting, weights) for sorting in sortings])
         precision[tags, start : start + count] = pairs[:, 0]
         figures = {"PR-AUC-macro": _mean_of_defined(pairs[:, 0]), "ROC-AUC-macro": _mean_of_defined(pairs[:, 1])}
         figures |= _micro_figures(*micro, weights) | _hit_figures(truth, scores, weights)
@@ -401,10 +401,8 @@ def _calibration_figures(truth: Truth, scores: npt.NDArray[np.floating], weights
     prior = (weights @ truth.astype(np.float32)) / total
     error = (weights @ np.square(scores - truth, dtype=np.float32)) / total
     skill = 1 - ratio(error, prior * (1 - prior))
-    return {
-        "ECE": ratio(np.abs(gaps).sum(axis=0), np.sum(counts, axis=0)),
-        "Brier-skill-macro": _mean_of_defined(skill.T),
-    }
+    error = ratio(np.abs(gaps).sum(axis=0), np.sum(counts, axis=0))
+    return {"ECE": error, "Brier-skill-macro": _mean_of_defined(skill.T)}
 
 
 def _sort(truth: Truth, scores: npt.NDArray[np.floating]) -> tuple[Places, Places, Places]:
@@ -415,9 +413,7 @@ def _sort(truth: Truth, scores: npt.NDArray[np.floating]) -> tuple[Places, Place
     return order, np.searchsorted(falling, of_positives, "left"), np.searchsorted(falling, of_positives, "right")
 
 
-def _weighted_figures(
-    truth: Truth, order: Places, above: Places, reached: Places, weights: Weights
-) -> tuple[Floats, Floats]:
+def _areas(truth: Truth, order: Places, above: Places, reached: Places, weights: Weights) -> tuple[Floats, Floats]:
     """Average precision and ROC-AUC of one tag under each row of `weights` (samples, n); NaN where undefined."""
     positive = truth[order]
     sorted_weights = weights[:, order]

@@ -289,10 +289,8 @@ def draw_batches(
 def _mix(rows: Array, targets: Array, alpha: float, rng: np.random.Generator) -> tuple[Array, Array]:
     share = rng.beta(alpha, alpha, (len(rows), 1)).astype(np.float32)
     other = rng.permutation(len(rows))
-    return (
-        share[..., None] * rows + (1 - share[..., None]) * rows[other],
-        share * targets + (1 - share) * targets[other],
-    )
+    wide = share[..., None]
+    return wide * rows + (1 - wide) * rows[other], share * targets + (1 - share) * targets[other]
 
 
 def _draw_mask(shape: tuple[int, int], dropped: float, rng: np.random.Generator) -> Array:

@@ -422,10 +422,8 @@ def describe_targets(task: Mapping[str, Any]) -> str:
 def _origin(record: Mapping[str, Any], words: CardWords) -> str:
     lines = []
     if tracks := record.get("tracks"):
-        silent = f" ({markdown(str(record['silent']))} silent ones left out)" if record.get("silent") else ""
-        lines.append(
-            f"- Learned from {tracks['train']} tracks{silent}, {words.validated} {tracks['validation']} others"
-        )
+        left = f" ({markdown(str(record['silent']))} silent ones left out)" if record.get("silent") else ""
+        lines.append(f"- Learned from {tracks['train']} tracks{left}, {words.validated} {tracks['validation']} others")
     for name, key in (("Data", "citation"), ("Licence of the data", "licence")):
         if record.get(key):
             lines.append(f"- {name}: {markdown(str(record[key]))}")
