@@ -414,11 +414,8 @@ def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, 
     threshold = value if words.thresholds and np.isfinite(value) else None
     decided = tagger.task.rules.columns[2] is not None and bool(prediction.decided[target])
     state = words.states[0 if decided else 1 if threshold is not None else 2]
-    return {
-        "threshold": threshold,
-        "above_threshold": decided,
-        "state": state.format(value, *(prediction.scale or (0.0, 1.0))),
-    }
+    said = state.format(value, *(prediction.scale or (0.0, 1.0)))
+    return {"threshold": threshold, "above_threshold": decided, "state": said}
 
 
 def describe_details(analysis: Analysis, tagger: Tagger, similar: Sequence[Found]) -> tuple[dict[str, Any], bytes]:

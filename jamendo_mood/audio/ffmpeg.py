@@ -134,14 +134,9 @@ def find_ffmpeg() -> str:
 
 def _what_is_wrong(program: str) -> tuple[str, str]:
     """Why a program does not start, and which usual decoders it lacks; both empty if nothing is wrong."""
+    command = [program, "-hide_banner", "-decoders"]
     try:
-        done = subprocess.run(
-            [program, "-hide_banner", "-decoders"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=GRACE_S,
-            check=False,
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=GRACE_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return plaintext.show(str(error)), ""
     if done.returncode:
@@ -212,9 +207,7 @@ def _check(talk: _Talk, source: str, max_bytes: int, started: float) -> None:
     if written > max_bytes:
         raise TooMuchError(f"{source}: longer than {max_bytes / BYTES_PER_S / 3600:g} hours; cut it into parts")
     if taken_s > GRACE_S + sound_s:
-        raise errors.AudioError(
-            f"{source}: cannot be decoded (stopped after {taken_s:.0f} s with {sound_s:.0f} s)"
-        )
+        raise errors.AudioError(f"{source}: cannot be decoded (stopped after {taken_s:.0f} s with {sound_s:.0f} s)")
 
 
 class _Talk:

@@ -68,12 +68,8 @@ def compare(arguments: argparse.Namespace) -> int:
         load_examples(first, arguments.data, stores[0], **which),
         load_examples(second, arguments.data, stores[1], **which, note=lambda _: None),  # said already
     )
-    print_comparison(
-        compare(first, second, pair, rounds=arguments.rounds),
-        str(arguments.first),
-        str(arguments.second),
-        arguments.format,
-    )
+    found = compare(first, second, pair, rounds=arguments.rounds)
+    print_comparison(found, str(arguments.first), str(arguments.second), arguments.format)
     return DONE
 
 

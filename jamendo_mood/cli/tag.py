@@ -244,9 +244,8 @@ def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Sc
     start_s, duration_s = arguments.start or 0.0, arguments.duration
     if arguments.start is None and duration_s is None:
         start_s, duration_s = spectrograms.default_stretch(info.duration_s)
-    compute = functools.partial(
-        spectrograms.compute, source, scratch, columns=None if arguments.bare else PICTURE_COLUMNS, info=info
-    )
+    columns = None if arguments.bare else PICTURE_COLUMNS
+    compute = functools.partial(spectrograms.compute, source, scratch, columns=columns, info=info)
     try:
         shown = compute(start_s=start_s, duration_s=duration_s)
     except UsageError:

@@ -23,8 +23,8 @@ import numpy.typing as npt
 import jamendo_mood
 from jamendo_mood.tasks import KINDS, Task, metrics
 from jamendo_mood.tasks.calibration import calibration_error
-from jamendo_mood.tasks.kind import Section, rank_targets
-from jamendo_mood.tasks.metrics import ROUNDS, Comparison, Samples, brier_skill
+from jamendo_mood.tasks.kind import Section
+from jamendo_mood.tasks.metrics import ROUNDS, Comparison, brier_skill, rank_targets
 from jamendo_mood.tasks.values import score_curves
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.model import Tagger
@@ -135,9 +135,7 @@ def evaluate_predictions(
     columns: dict[str, Sequence[Any]] = {"grade": rules.grade(truth, predictions)}
     if not rules.on_scale:
         columns["artists"] = [len(set(artists[positive])) for positive in truth.T]
-        columns["ECE-all"] = [
-            calibration_error(truth[:, [target]], predictions[:, [target]]) for target in range(truth.shape[1])
-        ]
+        columns["ECE-all"] = [calibration_error(truth[:, [n]], predictions[:, [n]]) for n in range(truth.shape[1])]
         columns["Brier-skill"] = [_plain(value) for value in brier_skill(truth, predictions)]
     intervals = {}
     if rounds:
@@ -147,10 +145,7 @@ def evaluate_predictions(
             by_tag = samples.tag_intervals(metrics.average_precision(truth, predictions))
             for number, end in enumerate(("PR-AUC-low", "PR-AUC-high")):
                 columns[end] = [interval[number] if interval else None for interval in by_tag]
-    rows = tuple(
-        {**row, **{name: values[number] for name, values in columns.items()}}
-        for number, row in enumerate(scores.per_target)
-    )
+    rows = tuple({**row, **{name: own[n] for name, own in columns.items()}} for n, row in enumerate(scores.per_target))
     return Evaluation(
         *(figures, rows, len(truth), intervals, task.kind),
         truth=truth,
@@ -174,15 +169,13 @@ def compare(
     if [track.key for track in pair[0].tracks] != [track.key for track in pair[1].tracks]:
         raise UsageError("the two stores do not hold the same tracks of this part: extract the missing ones first")
     artists = [track.artist for track in pair[0].tracks]
-    figures, samples = [], []
-    for tagger, examples in zip((first, second), pair, strict=True):
-        found = evaluate(tagger, examples, rounds=0)
-        figures.append(found.metrics)
-        drawn: Samples = tagger.task.rules.bootstrap(
-            found.truth, found.predictions, artists, decisions=found.decisions, rounds=rounds
-        )
-        samples.append(drawn)
-    return samples[0].compare(samples[1], *figures)
+    found = [evaluate(tagger, examples, rounds=0) for tagger, examples in zip((first, second), pair, strict=True)]
+    one, other = (
+        first.task.rules.bootstrap(own.truth, own.predictions, artists, decisions=own.decisions, rounds=rounds)
+        for own in found
+    )
+    compared: list[Comparison] = one.compare(other, *(own.metrics for own in found))
+    return compared
 
 
 def score_predictions(
@@ -371,10 +364,7 @@ def _grades(evaluation: Evaluation) -> Iterator[str]:
 def _headline(evaluation: Evaluation) -> Iterator[str]:
     yield "<h2>Metrics</h2>"
     if evaluation.intervals:
-        yield (
-            "<p>In brackets: the 95 % interval, within which a metric would mostly stay if the test had other "
-            "artists.</p>"
-        )
+        yield "<p>In brackets: the 95 % interval, within which a metric would mostly stay with other artists.</p>"
     yield '<table class="figures">\n<thead><tr><th>metric</th><th>value</th><th>what it is</th></tr></thead>\n<tbody>'
     for name, figure in evaluation.metrics.items():
         interval = evaluation.intervals.get(name)

@@ -100,11 +100,8 @@ def train(
     embeddings = data.choose_embeddings(learned, open_store(store))
     for remark in dataset.remarks:
         note(remark)
-    training, watched = _apart(
-        data.load_part(learned, learned.train, embeddings),
-        data.load_part(learned, learned.validation, embeddings),
-        leaks,
-    )
+    training, watched = (data.load_part(learned, part, embeddings) for part in (learned.train, learned.validation))
+    training, watched = _apart(training, watched, leaks)
     _note_unlabelled(learned, embeddings, note)
     if copies is not None:
         check_whole(learned)
@@ -118,10 +115,7 @@ def train(
     if not find_source(task).official:
         record["parts"] = dataset.fingerprint_parts()
     tagger = fit(
-        *(training, validation, dataset.task, embeddings.spec, config),
-        watched=watched,
-        record=record,
-        on_epoch=on_epoch,
+        training, validation, dataset.task, embeddings.spec, config, watched=watched, record=record, on_epoch=on_epoch
     )
     if out is not None:
         tagger.save(out)
@@ -401,18 +395,16 @@ def run_folds(
         source = embeddings(dataset)
         taggers = []
         for turned in _turn_validation(dataset, load, split, validations):
-            train, validation, test = _part_cleanly(
-                [data.load_part(turned, part, source) for part in (turned.train, turned.validation, turned.test)]
-            )
+            names = (turned.train, turned.validation, turned.test)
+            train, validation, test = _part_cleanly([data.load_part(turned, name, source) for name in names])
             taggers.append(fit(train, validation, dataset.task, source.spec, config, on_epoch=on_epoch))
         found = _evaluate_together(taggers, test)
         on_fold(split, found.metrics)
         parts.append((test, found))
     examples = _join([test for test, _ in parts])
     arrays = [np.concatenate([getattr(found, name) for _, found in parts]) for name in ("predictions", "decisions")]
-    return CrossValidation(
-        evaluate_predictions(dataset.task, examples, *arrays, rounds=rounds), tuple(found.metrics for _, found in parts)
-    )
+    pooled = evaluate_predictions(dataset.task, examples, *arrays, rounds=rounds)
+    return CrossValidation(pooled, tuple(found.metrics for _, found in parts))
 
 
 def forget_artists(dataset: Dataset, split: int) -> Dataset:

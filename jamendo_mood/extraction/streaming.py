@@ -339,9 +339,7 @@ class ExtractReport:
         What is no fault of the file (a bug, a broken installation, too little memory) is tried again by the next run,
         and so is a file that is gone or may not be read. Raises `UsageError` if it was the third of those in a row.
         """
-        own = result.cause is None or (
-            isinstance(result.cause, errors.MoodError) and not isinstance(result.cause, errors.MachineError)
-        )
+        own = isinstance(result.cause, errors.MoodError | None) and not isinstance(result.cause, errors.MachineError)
         self.unexpected = 0 if own else self.unexpected + 1
         if not result.error:
             self.done += 1

@@ -57,9 +57,8 @@ class Limits:
         """Raise `LimitError` for a file that is too large."""
         if size_bytes > self.size_bytes:
             # Not divided as floats: a browser may name a size that is too large for one.
-            raise errors.LimitError(
-                f"{name} has {size_bytes // MEGABYTE} MB; the limit here is {self.size_bytes // MEGABYTE} MB"
-            )
+            size, limit = size_bytes // MEGABYTE, self.size_bytes // MEGABYTE
+            raise errors.LimitError(f"{name} has {size} MB; the limit here is {limit} MB")
 
     def check_length(self, name: str, length_s: float | None) -> None:
         """Raise `LimitError` for sound that is too long; None is a length that is not known."""

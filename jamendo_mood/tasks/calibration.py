@@ -94,10 +94,8 @@ def score_calibration(truth: Truth, scores: Array) -> dict[str, float]:
     ``ECE`` is the `calibration_error` of all scores above 0.1, lower is better; ``Brier-skill-macro`` is the mean of
     `brier_skill`.
     """
-    figures = {
-        "ECE": calibration_error(truth, scores, LOOKED_AT),
-        "Brier-skill-macro": mean_of_defined(brier_skill(truth, scores)),
-    }
+    skill = mean_of_defined(brier_skill(truth, scores))
+    figures = {"ECE": calibration_error(truth, scores, LOOKED_AT), "Brier-skill-macro": skill}
     return {name: figure for name, figure in figures.items() if np.isfinite(figure)}
 
 

@@ -11,17 +11,7 @@ import numpy.typing as npt
 
 from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.calibration import describe_reliability, score_calibration
-from jamendo_mood.tasks.kind import (
-    BAR_LEGEND,
-    GRADES,
-    CardWords,
-    Evaluated,
-    Kind,
-    PageWords,
-    ReportWords,
-    Section,
-    is_positive,
-)
+from jamendo_mood.tasks.kind import BAR_LEGEND, CardWords, Evaluated, Kind, PageWords, ReportWords, Section
 from jamendo_mood.tasks.metrics import check, decision_figures
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.figures import DECIDED, GRADE_STYLES, PRIOR, ROW_HEIGHT, WIDTH, Picture, empty_axes, shorten
@@ -215,7 +205,6 @@ CARD = CardWords(
         "log-likelihood": "mean logarithm of the right class's probability; 0 is perfect",
         "ECE": "how far probabilities above 0.1 are from the share that is right; lower is better",
     },
-    grades=GRADES,
     counted="In brackets: how many training tracks are of the class.",
 )
 
@@ -265,7 +254,7 @@ KIND = Kind(
     on_scale=False,
     activation="softmax",
     make_loss=make_class_loss,
-    to_truth=is_positive,
+    to_truth=metrics.is_positive,
     is_defined=metrics.is_defined,
     monitor="log-likelihood",
     watch=log_likelihood,

@@ -115,6 +115,17 @@ def hits_at(truth: Truth, scores: Array, count: int) -> npt.NDArray[np.bool_]:
     return np.asarray(truth.any(axis=1) & (wrong_before < count))
 
 
+def is_positive(targets: Array) -> Truth:
+    """Targets of tags and classes as booleans."""
+    return np.asarray(targets > 0)
+
+
+def rank_targets(evaluation: Any, ranked_by: str) -> list[int]:
+    """The columns of the targets for which this figure is defined, best first; equals stay in the order of the task."""
+    figures = [row[ranked_by] for row in evaluation.per_target]
+    return sorted((column for column, figure in enumerate(figures) if figure is not None), key=lambda n: -figures[n])
+
+
 def is_defined(truth: Truth) -> npt.NDArray[np.bool_]:
     """For each tag, whether it has both positives and negatives; bool (k,)."""
     return np.asarray(truth.any(axis=0) & ~truth.all(axis=0))
@@ -368,10 +379,8 @@ def _micro_figures(positive: Weights, negative: Weights, weights: Weights) -> di
     precision = ratio(hits_so_far, hits_so_far + misses_so_far, 0.0)
     beaten = misses_so_far[:, -1:] - misses_so_far + misses / 2
     n_hits, n_misses = hits_so_far[:, -1], misses_so_far[:, -1]
-    return {
-        "PR-AUC-micro": ratio((hits * precision).sum(axis=1), n_hits),
-        "ROC-AUC-micro": ratio((hits * beaten).sum(axis=1), n_hits * n_misses),
-    }
+    area = ratio((hits * beaten).sum(axis=1), n_hits * n_misses)
+    return {"PR-AUC-micro": ratio((hits * precision).sum(axis=1), n_hits), "ROC-AUC-micro": area}
 
 
 def _hit_figures(truth: Truth, scores: npt.NDArray[np.floating], weights: Weights) -> dict[str, Floats]:

@@ -13,19 +13,8 @@ import numpy.typing as npt
 
 from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.calibration import SCORE_BINS, apply_platt, describe_reliability, fit_platt, score_calibration
-from jamendo_mood.tasks.kind import (
-    BAR_LEGEND,
-    GRADES,
-    CardWords,
-    Evaluated,
-    Kind,
-    PageWords,
-    ReportWords,
-    Section,
-    is_positive,
-    rank_targets,
-)
-from jamendo_mood.tasks.metrics import HIT_COUNTS
+from jamendo_mood.tasks.kind import BAR_LEGEND, CardWords, Evaluated, Kind, PageWords, ReportWords, Section
+from jamendo_mood.tasks.metrics import HIT_COUNTS, rank_targets
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.figures import (
     CONTRAST,
@@ -78,11 +67,8 @@ def _asymmetric(ops: Any, probability: Any) -> tuple[Any, Any]:
     return -ops.log(probability), -ops.log(1 - shifted) * shifted**ASYMMETRIC_FOCUS
 
 
-TAG_LOSSES: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
-    "bce": _cross_entropy,
-    "focal": _focal,
-    "asymmetric": _asymmetric,
-}
+Costs = Callable[[Any, Any], tuple[Any, Any]]
+TAG_LOSSES: dict[str, Costs] = {"bce": _cross_entropy, "focal": _focal, "asymmetric": _asymmetric}
 """What an example costs that has the tag, and one that has not: (keras.ops, probability) -> both costs."""
 
 
@@ -346,10 +332,8 @@ def plot_cooccurrences(evaluation: Evaluated, count: int = MOST_TAGS) -> tuple[P
     true, decided = (metrics.cooccurrence(table[:, columns]) for table in (evaluation.truth, evaluation.decisions))
     off_diagonal = ~np.eye(len(columns), dtype=bool)
     highest = np.nanmax([true[off_diagonal], decided[off_diagonal]], initial=0.01)
-    return (
-        draw_cooccurrence(true, names, "in truth", highest),
-        draw_cooccurrence(decided, names, "as decided by the tagger", highest),
-    )
+    in_truth = draw_cooccurrence(true, names, "in truth", highest)
+    return in_truth, draw_cooccurrence(decided, names, "as decided by the tagger", highest)
 
 
 def draw_cooccurrence(shares: Floats, names: Sequence[str], title: str = "", highest: float | None = None) -> Picture:
@@ -453,7 +437,6 @@ CARD = CardWords(
         "F-score-macro": "of the decisions by thresholds, mean over the tags",
         "ECE": "how far scores above 0.1 are from the share that is right; lower is better",
     },
-    grades=GRADES,
     counted="In brackets: how many training tracks have the tag.",
 )
 
@@ -519,7 +502,7 @@ KIND = Kind(
     on_scale=False,
     activation="sigmoid",
     make_loss=make_tag_loss,
-    to_truth=is_positive,
+    to_truth=metrics.is_positive,
     is_defined=metrics.is_defined,
     monitor="PR-AUC-macro",
     watch=metrics.mean_average_precision,

@@ -114,9 +114,7 @@ def score_values(truth: Array, predictions: Array, _: object = None) -> dict[str
     return {name: mean_of_defined(rows[name]) for name in _HEADLINE}
 
 
-def value_rows(
-    truth: Array, predictions: Array, _decisions: object = None, _thresholds: object = None
-) -> dict[str, PerTarget]:
+def value_rows(truth: Array, predictions: Array, _: object = None, __: object = None) -> dict[str, PerTarget]:
     """Columns of the table of targets: the four figures, and the truth's mean and standard deviation."""
     return {
         "CCC": ccc(truth, predictions),

@@ -268,9 +268,8 @@ def _train_member(
         verbose=0,
     )
     *weights, kernel, bias = watcher.weights  # the last layer's last, which alone knows the units
-    return (*weights, np.asarray(kernel * spread, np.float32), np.asarray(bias * spread + middle, np.float32)), (
-        watcher.best_epoch
-    )
+    last = (np.asarray(kernel * spread, np.float32), np.asarray(bias * spread + middle, np.float32))
+    return (*weights, *last), watcher.best_epoch
 
 
 @contextlib.contextmanager

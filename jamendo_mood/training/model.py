@@ -169,11 +169,8 @@ class Tagger:
             "scores": dict(self.scores),
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
         }
-        files = {
-            _name_weights(sha256): weights,
-            TAGGER_NAME: (json.dumps(tagger, indent=2) + "\n").encode(),
-            CARD_NAME: describe(tagger).encode(),
-        }
+        text = (json.dumps(tagger, indent=2) + "\n").encode()
+        files = {_name_weights(sha256): weights, TAGGER_NAME: text, CARD_NAME: describe(tagger).encode()}
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with locked_folder(folder):
@@ -456,10 +453,7 @@ def _targets(targets: Sequence[str], grades: Sequence[str], record: Mapping[str,
     lines = []
     for grade, meaning in words.grades.items():
         graded = [target for target, given in zip(targets, grades, strict=True) if given == grade]
-        named = [
-            f"{markdown(target)} ({positives[target]:d})" if target in positives else markdown(target)
-            for target in graded
-        ]
+        named = [f"{markdown(own)} ({positives[own]:d})" if own in positives else markdown(own) for own in graded]
         if named:
             lines.append(f"- **{grade}** ({meaning}): {', '.join(named)}")
     graded_on = markdown(record.get("graded_on", "the validation part"))
