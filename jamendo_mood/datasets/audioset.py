@@ -213,10 +213,8 @@ _AUDIOSET = DataSource(
     annotations="https://research.google.com/audioset/download.html (embeddings, 2.4 GB)",
     audio="none needed: Google released the VGGish embeddings",
     licence="CC BY 4.0 (Google)",
-    citation=(
-        "J. F. Gemmeke, D. P. W. Ellis, D. Freedman, A. Jansen, W. Lawrence, R. C. Moore, M. Plakal, M. Ritter: Audio "
-        "Set: An ontology and human-labeled dataset for audio events. ICASSP 2017"
-    ),
+    citation="J. F. Gemmeke, D. P. W. Ellis, D. Freedman, A. Jansen, W. Lawrence, R. C. Moore, M. Plakal, M. Ritter: "
+    "Audio Set: An ontology and human-labeled dataset for audio events. ICASSP 2017",
     splits=1,
     official=True,
 )

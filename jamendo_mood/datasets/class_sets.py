@@ -192,10 +192,8 @@ SOURCES = {
         annotations="http://mir.dei.uc.pt/downloads.html (MIREX-like mood dataset)",
         audio="in the same download: 903 clips of 30 s, 001.mp3 to 903.mp3",
         licence="for research; not to be passed on",
-        citation=(
-            "R. Panda, R. Malheiro, B. Rocha, A. Oliveira, R. P. Paiva: Multi-Modal Music Emotion Recognition: A New "
-            "Dataset, Methodology and Comparative Analysis. CMMR 2013"
-        ),
+        citation="R. Panda, R. Malheiro, B. Rocha, A. Oliveira, R. P. Paiva: Multi-Modal Music Emotion Recognition: A "
+        "New Dataset, Methodology and Comparative Analysis. CMMR 2013",
     ),
     "quadrant": DataSource(
         load_quadrants,
@@ -204,10 +202,8 @@ SOURCES = {
         annotations="http://mir.dei.uc.pt/downloads.html (4Q audio emotion dataset)",
         audio="in the same download: 900 clips of 30 s; extract from the folder that holds their folders Q1 to Q4",
         licence="for research; not to be passed on",
-        citation=(
-            "R. Panda, R. Malheiro, R. P. Paiva: Novel audio features for music emotion recognition. IEEE Transactions "
-            "on Affective Computing 11(4), 2020"
-        ),
+        citation="R. Panda, R. Malheiro, R. P. Paiva: Novel audio features for music emotion recognition. IEEE "
+        "Transactions on Affective Computing 11(4), 2020",
     ),
     "turkish": DataSource(
         load_turkish,
@@ -216,9 +212,7 @@ SOURCES = {
         annotations="https://archive.ics.uci.edu/dataset/862/turkish+music+emotion",
         audio="none is published: the 50 acoustic features serve as embeddings",
         licence="for research; not to be passed on",
-        citation=(
-            "M. B. Er, I. B. Aydilek: Music emotion recognition by using chroma spectrogram and deep visual features. "
-            "International Journal of Computational Intelligence Systems 12(2), 2019"
-        ),
+        citation="M. B. Er, I. B. Aydilek: Music emotion recognition by using chroma spectrogram and deep visual "
+        "features. International Journal of Computational Intelligence Systems 12(2), 2019",
     ),
 }

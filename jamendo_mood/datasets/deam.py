@@ -143,16 +143,12 @@ _DEAM = DataSource(
     predicts="valence and arousal of songs",
     files=(*STATIC_NAMES, *SONGS_NAMES),
     annotations="http://cvml.unige.ch/databases/DEAM/ (DEAM_Annotations.zip, metadata.zip)",
-    audio=(
-        "DEAM_audio.zip: `jamendo-mood extract MEMD_audio`; none needed with "
-        f"{FEATURES_NAME} ({SONG}, then the mean of each feature)"
-    ),
+    audio="DEAM_audio.zip: `jamendo-mood extract MEMD_audio`; none needed with "
+    f"{FEATURES_NAME} ({SONG}, then the mean of each feature)",
     licence="for research only; audio: each song's own Creative Commons licence",
-    citation=(
-        "A. Aljanaki, Y.-H. Yang, M. Soleymani: Developing a benchmark for emotional analysis of music. PLOS ONE "
-        "12(3), 2017; songs 2 to 1000 are those of M. Soleymani et al.: 1000 Songs for Emotional Analysis of Music. "
-        "CrowdMM 2013"
-    ),
+    citation="A. Aljanaki, Y.-H. Yang, M. Soleymani: Developing a benchmark for emotional analysis of music. PLOS ONE "
+    "12(3), 2017; songs 2 to 1000 are those of M. Soleymani et al.: 1000 Songs for Emotional Analysis of Music. "
+    "CrowdMM 2013",
 )
 SOURCES = {
     "deam": _DEAM,

@@ -137,10 +137,8 @@ _EMOMUSIC = DataSource(
     annotations="http://cvml.unige.ch/databases/emoMusic/ (annotations.tar.gz)",
     audio="`clips_45seconds/` of the same page: `jamendo-mood extract clips_45seconds`",
     licence="for research only; audio: Creative Commons licences of the Free Music Archive's songs",
-    citation=(
-        "M. Soleymani, M. N. Caro, E. M. Schmidt, C.-Y. Sha, Y.-H. Yang: 1000 Songs for Emotional Analysis of Music. "
-        "ACM International Workshop on Crowdsourcing for Multimedia (CrowdMM) 2013"
-    ),
+    citation="M. Soleymani, M. N. Caro, E. M. Schmidt, C.-Y. Sha, Y.-H. Yang: 1000 Songs for Emotional Analysis of "
+    "Music. ACM International Workshop on Crowdsourcing for Multimedia (CrowdMM) 2013",
     splits=1,
     official=True,
 )

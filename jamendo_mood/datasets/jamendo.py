@@ -131,10 +131,8 @@ _JAMENDO = DataSource(
     annotations="`jamendo-mood splits`, or https://github.com/MTG/mtg-jamendo-dataset",
     audio="`jamendo-mood extract --from-jamendo` fetches it track by track (46 GB low, 152 GB full quality)",
     licence="metadata CC BY-NC-SA 4.0; audio: each track's own Creative Commons licence",
-    citation=(
-        "D. Bogdanov, M. Won, P. Tovstogan, A. Porter, X. Serra: The MTG-Jamendo Dataset for Automatic Music Tagging. "
-        "Machine Learning for Music Discovery Workshop, ICML 2019"
-    ),
+    citation="D. Bogdanov, M. Won, P. Tovstogan, A. Porter, X. Serra: The MTG-Jamendo Dataset for Automatic Music "
+    "Tagging. Machine Learning for Music Discovery Workshop, ICML 2019",
     splits=5,
     official=True,
 )

@@ -86,10 +86,8 @@ _PMEMO = DataSource(
     annotations="https://github.com/HuiZhangDB/PMEmo (dataset/PMEmo2019)",
     audio="`chorus/` of the authors' archive: `jamendo-mood extract PMEmo2019/chorus`",
     licence="for research only; the songs are under their owners' copyright",
-    citation=(
-        "K. Zhang, H. Zhang, S. Li, C. Yang, L. Sun: The PMEmo Dataset for Music Emotion Recognition. International "
-        "Conference on Multimedia Retrieval (ICMR) 2018"
-    ),
+    citation="K. Zhang, H. Zhang, S. Li, C. Yang, L. Sun: The PMEmo Dataset for Music Emotion Recognition. "
+    "International Conference on Multimedia Retrieval (ICMR) 2018",
 )
 SOURCES = {
     "pmemo": _PMEMO,

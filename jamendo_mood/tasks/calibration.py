@@ -185,14 +185,11 @@ def _root(values: Floats) -> Floats:
 
 def describe_reliability(evaluation: Evaluated, plural: str, looked_at: str) -> Section:
     """The section of a report that shows the diagram."""
-    return Section(
-        "Are scores calibrated?",
-        [plot_reliability(evaluation)],
-        [
-            f"Of all {plural} with a score of 0.3, three in ten should be right: that is the orange line. Each dot "
-            "is one of at most 15 groups of scores, equal in number. Above the line, more is right than scores say; "
-            "below, they promise too much. The mean distance is the expected calibration error (ECE).",
-            f"{looked_at} Below the diagrams: how many scores there are, in steps of ten times as many. The axes "
-            "spread small scores out.",
-        ],
-    )
+    caption = [
+        f"Of all {plural} with a score of 0.3, three in ten should be right: that is the orange line. Each dot "
+        "is one of at most 15 groups of scores, equal in number. Above the line, more is right than scores say; "
+        "below, they promise too much. The mean distance is the expected calibration error (ECE).",
+        f"{looked_at} Below the diagrams: how many scores there are, in steps of ten times as many. The axes "
+        "spread small scores out.",
+    ]
+    return Section("Are scores calibrated?", [plot_reliability(evaluation)], caption)

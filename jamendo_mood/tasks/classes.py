@@ -170,25 +170,19 @@ def plot_classes(evaluation: Evaluated) -> Picture:
 
 def show(evaluation: Evaluated) -> Iterator[Section]:
     """The sections of a report on classes."""
-    yield Section(
-        "Which classes are taken for which",
-        [plot_confusion(evaluation)],
-        [
-            "Go along a row: of the examples that are of its class (how many is in brackets), so many, and so many %, "
-            "were decided to be of the column's. On the diagonal they are right; a dark cell beside it is a class that "
-            "is often taken for another, a column that is dark from top to bottom one that is named too often.",
-            "Grey: no example is of the class.",
-        ],
-    )
-    yield Section(
-        "Which classes does it recognise?",
-        [plot_classes(evaluation)],
-        [
-            "The further right a dot, the better the class is recognised. Precision is how many of those named are "
-            "right, recall how many of those that are right are named: a class with little precision is named too "
-            "often, one with little recall too seldom. The orange mark is the share of the class.",
-        ],
-    )
+    caption = [
+        "Go along a row: of the examples that are of its class (how many is in brackets), so many, and so many %, "
+        "were decided to be of the column's. On the diagonal they are right; a dark cell beside it is a class that "
+        "is often taken for another, a column that is dark from top to bottom one that is named too often.",
+        "Grey: no example is of the class.",
+    ]
+    yield Section("Which classes are taken for which", [plot_confusion(evaluation)], caption)
+    caption = [
+        "The further right a dot, the better the class is recognised. Precision is how many of those named are "
+        "right, recall how many of those that are right are named: a class with little precision is named too "
+        "often, one with little recall too seldom. The orange mark is the share of the class.",
+    ]
+    yield Section("Which classes does it recognise?", [plot_classes(evaluation)], caption)
     looked_at = "On the right are those above 0.1 alone: of classes that come into question."
     yield describe_reliability(evaluation, "classes", looked_at)
 

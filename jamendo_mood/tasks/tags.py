@@ -374,55 +374,39 @@ def show(evaluation: Evaluated) -> Iterator[Section]:
     undefined = n_tags - len(rank_targets(evaluation, "PR-AUC"))
     left_out = f" {undefined} without a PR-AUC (no track has the tag, or all do) are left out." if undefined else ""
     some = " Shown are the best tag by PR-AUC, the worst, and some between." if n_tags > MOST_CHOSEN else ""
-    yield Section(
-        "Which tags does it recognise?",
-        [plot_tag_precision(evaluation)],
-        [
-            "The further right a dot, the better the tag's tracks are ranked above all others. The orange mark is what "
-            "guessing would reach, and the line the 95 % interval: a tag is better than chance where its whole line "
-            "lies right of the mark, and a long line says that a few artists decide.",
-            f"In brackets: how many tracks have the tag.{left_out}",
-        ],
-    )
-    yield Section(
-        "What a threshold buys",
-        [plot_curves(evaluation)],
-        [
-            "Lower a tag's threshold, and you move right along its curve: more of its tracks are found (recall), while "
-            "fewer of those found are right (precision). A good tag stays high far to the right.",
-            "The dot is where the threshold in use puts it: low means many false alarms, far left that most are "
-            f"missed; no dot, that the tag is never given.{some}",
-        ],
-    )
-    yield Section(
-        "Scores of tracks with a tag and without",
-        [plot_score_histograms(evaluation)],
-        [
-            "The better the dark scores lie apart from the light ones, the better the tag is recognised. Dark left of "
-            "the red threshold is missed, light right of it is a false alarm.",
-            f"Each mark on the left is many times the one below it, so that a few tracks can be seen beside "
-            f"thousands, and the axes at the bottom differ.{some}",
-        ],
-    )
+    caption = [
+        "The further right a dot, the better the tag's tracks are ranked above all others. The orange mark is what "
+        "guessing would reach, and the line the 95 % interval: a tag is better than chance where its whole line "
+        "lies right of the mark, and a long line says that a few artists decide.",
+        f"In brackets: how many tracks have the tag.{left_out}",
+    ]
+    yield Section("Which tags does it recognise?", [plot_tag_precision(evaluation)], caption)
+    caption = [
+        "Lower a tag's threshold, and you move right along its curve: more of its tracks are found (recall), while "
+        "fewer of those found are right (precision). A good tag stays high far to the right.",
+        "The dot is where the threshold in use puts it: low means many false alarms, far left that most are "
+        f"missed; no dot, that the tag is never given.{some}",
+    ]
+    yield Section("What a threshold buys", [plot_curves(evaluation)], caption)
+    caption = [
+        "The better the dark scores lie apart from the light ones, the better the tag is recognised. Dark left of "
+        "the red threshold is missed, light right of it is a false alarm.",
+        f"Each mark on the left is many times the one below it, so that a few tracks can be seen beside "
+        f"thousands, and the axes at the bottom differ.{some}",
+    ]
+    yield Section("Scores of tracks with a tag and without", [plot_score_histograms(evaluation)], caption)
     looked_at = "Most scores are near 0, and right about it; those that are looked at are above 0.1."
     yield describe_reliability(evaluation, "tags", looked_at)
-    if n_tags > 1:
-        yield _show_cooccurrences(evaluation)
-
-
-def _show_cooccurrences(evaluation: Evaluated) -> Section:
-    n_tags = len(evaluation.per_target)
+    if n_tags < 2:
+        return
     most = f" Of {n_tags} tags, the {MOST_TAGS} most frequent." if n_tags > MOST_TAGS else ""
-    return Section(
-        "Which tags go together",
-        plot_cooccurrences(evaluation),
-        [
-            "Go along a row: of the tracks that have its tag, the colour says how many also have that of the column. "
-            "What the tagger decides should look like the truth. Where it is darker all over, it gives too many tags "
-            "at a time; a column that is darker from top to bottom is a tag that it gives to almost anything.",
-            f"Grey: the tag itself, or one that no track has.{most}",
-        ],
-    )
+    caption = [
+        "Go along a row: of the tracks that have its tag, the colour says how many also have that of the column. "
+        "What the tagger decides should look like the truth. Where it is darker all over, it gives too many tags "
+        "at a time; a column that is darker from top to bottom is a tag that it gives to almost anything.",
+        f"Grey: the tag itself, or one that no track has.{most}",
+    ]
+    yield Section("Which tags go together", plot_cooccurrences(evaluation), caption)
 
 
 CARD = CardWords(

@@ -314,49 +314,34 @@ def _draw_points(axes: Any, across: Array, up: Array) -> None:
 def show(evaluation: Evaluated) -> Iterator[Section]:
     """The sections of a report on values."""
     what = "moment of a song" if evaluation.songs else "track"
-    yield Section(
-        "Predicted against true",
-        [plot_scatter(evaluation)],
-        [
-            f"Each dot is a {what}. On the orange line it is predicted as it was rated, above it too high, below too "
-            "low. A cloud that lies flatter than the line keeps to the middle: the order is predicted better "
-            "than the extremes.",
-            "CCC, concordance, is 1 where all dots are on the line. R² is 1 there too, and 0 where naming the mean "
-            "every time would come as near.",
-        ],
-    )
-    yield Section(
-        "Where it errs",
-        [plot_residuals(evaluation)],
-        [
-            "The same dots by their error. The red line is the mean error of groups of equal number: above 0 on the "
-            "left and below it on the right means that low values are predicted too high and high ones too low, as a "
-            "cautious prediction does.",
-        ],
-    )
-    if choose_songs(evaluation):
-        yield from _show_courses(evaluation)
-
-
-def _show_courses(evaluation: Evaluated) -> Iterator[Section]:
-    yield Section(
-        "Songs over time",
-        [plot_courses(evaluation)],
-        [
-            "The song that is followed best at the top, the worst at the bottom, and some between. Black is how the "
-            "song was rated from moment to moment, green the prediction.",
-            "Tau, Kendall's, says whether both rise and fall together: 1 is always, 0 no more than by chance, below 0 "
-            "against each other. It does not see whether the level is right; the figures further up do.",
-        ],
-    )
-    yield Section(
-        "How many songs are followed how well",
-        [plot_taus(evaluation)],
-        [
-            "Kendall's tau of each song. Bars right of the orange line are songs whose course is followed better than "
-            "by guessing. A song whose rating never changes has no course, and is not here.",
-        ],
-    )
+    caption = [
+        f"Each dot is a {what}. On the orange line it is predicted as it was rated, above it too high, below too "
+        "low. A cloud that lies flatter than the line keeps to the middle: the order is predicted better "
+        "than the extremes.",
+        "CCC, concordance, is 1 where all dots are on the line. R² is 1 there too, and 0 where naming the mean "
+        "every time would come as near.",
+    ]
+    yield Section("Predicted against true", [plot_scatter(evaluation)], caption)
+    caption = [
+        "The same dots by their error. The red line is the mean error of groups of equal number: above 0 on the "
+        "left and below it on the right means that low values are predicted too high and high ones too low, as a "
+        "cautious prediction does.",
+    ]
+    yield Section("Where it errs", [plot_residuals(evaluation)], caption)
+    if not choose_songs(evaluation):
+        return
+    caption = [
+        "The song that is followed best at the top, the worst at the bottom, and some between. Black is how the "
+        "song was rated from moment to moment, green the prediction.",
+        "Tau, Kendall's, says whether both rise and fall together: 1 is always, 0 no more than by chance, below 0 "
+        "against each other. It does not see whether the level is right; the figures further up do.",
+    ]
+    yield Section("Songs over time", [plot_courses(evaluation)], caption)
+    caption = [
+        "Kendall's tau of each song. Bars right of the orange line are songs whose course is followed better than "
+        "by guessing. A song whose rating never changes has no course, and is not here.",
+    ]
+    yield Section("How many songs are followed how well", [plot_taus(evaluation)], caption)
 
 
 VALUE_GRADES = {
