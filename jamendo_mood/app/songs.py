@@ -158,12 +158,9 @@ class SongQueue:
             raise CancelledError(f"{song.name}: cancelled")
         if self._embedder is None:
             song.tell(song, "progress", stage="load")
-        analysis = analyse(
-            *(song.path, self.tagger, self._load_embedder(), self._limits),
-            name=song.name,
-            on_progress=_Throttled(lambda progress: song.tell(song, "progress", **asdict(progress))),
-            is_cancelled=song.cancelled.is_set,
-        )
+        how = (self.tagger, self._load_embedder(), self._limits)
+        told = _Throttled(lambda progress: song.tell(song, "progress", **asdict(progress)))
+        analysis = analyse(song.path, *how, name=song.name, on_progress=told, is_cancelled=song.cancelled.is_set)
         if song.cancelled.is_set():
             raise CancelledError(f"{song.name}: cancelled")
         description, timeline = describe(analysis, self.tagger, song.name)

@@ -34,14 +34,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Evaluate a tagger on a part of its data: headline metrics and a row for each tag."""
     from jamendo_mood.evaluation import experiment
 
-    scores = experiment.evaluate(
-        *(arguments.tagger, arguments.data, arguments.store),
-        split=arguments.split,
-        part=arguments.part,
-        rounds=arguments.rounds,
-        out=arguments.out,
-        mediaeval=arguments.mediaeval,
-    )
+    options = {name: getattr(arguments, name) for name in ("split", "part", "rounds", "out", "mediaeval")}
+    scores = experiment.evaluate(arguments.tagger, arguments.data, arguments.store, **options)
     shared.print_scores(scores, arguments.format)
     return DONE
 
@@ -110,16 +104,11 @@ def vote(arguments: argparse.Namespace) -> int:
     for folder in folders:
         if folders.count(folder) > 1:
             raise UsageError(f"{folder} has one vote, and was given {folders.count(folder)} times")
-    members = {}
+    members, which = {}, {"split": arguments.split, "part": arguments.part}
     for number, (folder, store) in enumerate(arguments.members):
         tagger = Tagger.load(folder)
-        examples = load_examples(
-            *(tagger, arguments.data, Path(store)),
-            split=arguments.split,
-            part=arguments.part,
-            note=(lambda _: None) if number else note,
-        )
-        members[folder] = (tagger, examples)
+        said = (lambda _: None) if number else note
+        members[folder] = (tagger, load_examples(tagger, arguments.data, Path(store), **which, note=said))
     print_vote(vote(members, rounds=arguments.rounds), arguments.format)
     return DONE
 

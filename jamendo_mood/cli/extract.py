@@ -298,14 +298,8 @@ def _extract_on_ray(
     from jamendo_mood.extraction.cluster import find_store
 
     there = find_store(arguments.store)
-    config = cluster.ClusterConfig(
-        address=arguments.ray,
-        actors=arguments.ray_actors,
-        cpus=arguments.ray_cpus,
-        gpus=arguments.ray_gpus or 0.0,
-        retry_failed=arguments.retry_failed,
-        stream=stream,
-    )
+    size = (arguments.ray_actors, arguments.ray_cpus, arguments.ray_gpus or 0.0)
+    config = cluster.ClusterConfig(arguments.ray, *size, retry_failed=arguments.retry_failed, stream=stream)
     bars: list[TrackProgress] = []
     # Ray prints what it has to say of its machines to stdout.
     with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as stack:

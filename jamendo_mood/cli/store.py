@@ -38,13 +38,9 @@ def export(arguments: argparse.Namespace) -> int:
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.store.parquet import export_parquet
 
-    report = export_parquet(
-        EmbeddingStore(arguments.source),
-        arguments.out,
-        shard_rows=arguments.shard_rows,
-        shard_mb=arguments.shard_mb,
-        on_progress=CountProgress("exporting"),
-    )
+    size = {"shard_rows": arguments.shard_rows, "shard_mb": arguments.shard_mb}
+    store = EmbeddingStore(arguments.source)
+    report = export_parquet(store, arguments.out, **size, on_progress=CountProgress("exporting"))
     print(
         f"{arguments.out}: {plaintext.count(report.tracks, 'track')} exported, {report.skipped} were there already; "
         f"{plaintext.count(report.files, 'Parquet file')}"

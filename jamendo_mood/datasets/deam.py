@@ -118,24 +118,19 @@ def _assemble(name: str, root: Path, split: int) -> Dataset:
         Track(song, f"{song}.mp3", CLIP_S if int(song) <= LAST_CLIP else None, artist)
         for song, artist in artist_of.items()
     )
-    groups = ratings.join_recordings(artist_of, SAME_RECORDINGS)
-    songs = groups.keys()
+    groups = ratings.join_recordings({track.id: track.artist for track in tracks}, SAME_RECORDINGS)
+    songs, shared = groups.keys(), sum(map(in_emomusic, groups))
     remarks = {
         "songs of the metadata have no annotation and are left out": len(artists.keys() - songs),
         "songs have no artist in the metadata: each counts as an artist of its own": ratings.count_nameless(tracks),
         f"songs are not in {FEATURES_NAME}": len(songs - features.keys()) if features else 0,
-        "songs are emoMusic's, under the same numbers: never train on one and test on the other": sum(
+        "songs are emoMusic's, with its numbers: never train on one and test on the other": sum(
             map(in_emomusic, songs)
         ),
     }
-    return Dataset(
-        task=Task(name, "values", ratings.TARGETS, SCALE),
-        tracks=tracks,
-        targets=table.values.astype(np.float32),
-        parts=make_parts(assign_folds(list(groups.values())), split),
-        embeddings=features,
-        remarks=count_remarks(remarks),
-    )
+    task, targets = Task(name, "values", ratings.TARGETS, SCALE), table.values.astype(np.float32)
+    parts = make_parts(assign_folds(list(groups.values())), split)
+    return Dataset(task, tracks, targets, parts, embeddings=features, remarks=count_remarks(remarks))
 
 
 _DEAM = DataSource(
@@ -150,7 +145,5 @@ _DEAM = DataSource(
     "12(3), 2017; songs 2 to 1000 are those of M. Soleymani et al.: 1000 Songs for Emotional Analysis of Music. "
     "CrowdMM 2013",
 )
-SOURCES = {
-    "deam": _DEAM,
-    "deam-corrected": replace(_DEAM, load=load_corrected, predicts=f"{_DEAM.predicts}, with two columns corrected"),
-}
+_CORRECTED = replace(_DEAM, load=load_corrected, predicts=f"{_DEAM.predicts}, with two columns corrected")
+SOURCES = {"deam": _DEAM, "deam-corrected": _CORRECTED}

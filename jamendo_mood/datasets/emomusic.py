@@ -121,13 +121,8 @@ def _assemble(task: Task, root: Path, split: int, table: ratings.Ratings) -> Dat
         f"songs have no artist in {SONGS_NAME}: each counts as an artist of its own": ratings.count_nameless(tracks),
         "songs are in DEAM too, under the same numbers: never train on one and test on the other": len(tracks),
     }
-    return Dataset(
-        task=task,
-        tracks=tracks,
-        targets=table.values[kept].astype(np.float32),
-        parts={part: np.flatnonzero(parts == part) for part in PARTS},
-        remarks=count_remarks(remarks),
-    )
+    rows = {part: np.flatnonzero(parts == part) for part in PARTS}
+    return Dataset(task, tracks, table.values[kept].astype(np.float32), rows, remarks=count_remarks(remarks))
 
 
 _EMOMUSIC = DataSource(
@@ -142,12 +137,6 @@ _EMOMUSIC = DataSource(
     splits=1,
     official=True,
 )
-SOURCES = {
-    "emomusic": _EMOMUSIC,
-    "emomusic-dynamic": replace(
-        _EMOMUSIC,
-        load=load_dynamic,
-        predicts="valence and arousal of clips, twice a second",
-        files=(*(f"annotations/{name}" for name in CURVE_NAMES.values()), f"annotations/{SONGS_NAME}"),
-    ),
-}
+_FILES = tuple(f"annotations/{name}" for name in (*CURVE_NAMES.values(), SONGS_NAME))
+_DYNAMIC = replace(_EMOMUSIC, load=load_dynamic, predicts=f"{_EMOMUSIC.predicts}, twice a second", files=_FILES)
+SOURCES = {"emomusic": _EMOMUSIC, "emomusic-dynamic": _DYNAMIC}

@@ -136,12 +136,8 @@ _JAMENDO = DataSource(
     splits=5,
     official=True,
 )
-SOURCES = {
-    "jamendo": _JAMENDO,
-    "jamendo-59": replace(
-        _JAMENDO, load=load_all_tags, predicts="59 mood and theme tags", files=(ALL_TRACKS_NAME, "splits/")
-    ),
-}
+_ALL_TAGS = replace(_JAMENDO, load=load_all_tags, predicts="59 mood and theme tags", files=(ALL_TRACKS_NAME, "splits/"))
+SOURCES = {"jamendo": _JAMENDO, "jamendo-59": _ALL_TAGS}
 
 
 CDN = "https://cdn.freesound.org/mtg-jamendo"  # the default of MTG's own download script

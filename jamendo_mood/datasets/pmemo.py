@@ -67,16 +67,10 @@ def _assemble(
     tracks = tuple(songs[song] for song in table.songs)
     unused = f"of {len(known)} songs in {SONGS_NAME} have no such annotation and are left out"
     nameless = f"of {len(tracks)} songs have no artist in {SONGS_NAME}: each counts as an artist of its own"
-    return Dataset(
-        task=task,
-        tracks=tracks,
-        targets=table.values.astype(np.float32),
-        parts=make_parts(np.array([fold_of[song] for song in table.songs]), split),
-        curves=curves,
-        remarks=count_remarks(
-            {unused: len(known.keys() - {track.id for track in tracks}), nameless: ratings.count_nameless(tracks)}
-        ),
-    )
+    remarks = {unused: len(known.keys() - {*table.songs}), nameless: ratings.count_nameless(tracks)}
+    parts = make_parts(np.array([fold_of[song] for song in table.songs]), split)
+    targets = table.values.astype(np.float32)
+    return Dataset(task, tracks, targets, parts, curves=curves, remarks=count_remarks(remarks))
 
 
 _PMEMO = DataSource(
@@ -89,12 +83,6 @@ _PMEMO = DataSource(
     citation="K. Zhang, H. Zhang, S. Li, C. Yang, L. Sun: The PMEmo Dataset for Music Emotion Recognition. "
     "International Conference on Multimedia Retrieval (ICMR) 2018",
 )
-SOURCES = {
-    "pmemo": _PMEMO,
-    "pmemo-dynamic": replace(
-        _PMEMO,
-        load=load_dynamic,
-        predicts="valence and arousal of pop songs, twice a second",
-        files=(f"annotations/{DYNAMIC_NAME}", SONGS_NAME),
-    ),
-}
+_FILES = (f"annotations/{DYNAMIC_NAME}", SONGS_NAME)
+_DYNAMIC = replace(_PMEMO, load=load_dynamic, predicts=f"{_PMEMO.predicts}, twice a second", files=_FILES)
+SOURCES = {"pmemo": _PMEMO, "pmemo-dynamic": _DYNAMIC}

@@ -146,14 +146,9 @@ def evaluate_predictions(
             for number, end in enumerate(("PR-AUC-low", "PR-AUC-high")):
                 columns[end] = [interval[number] if interval else None for interval in by_tag]
     rows = tuple({**row, **{name: own[n] for name, own in columns.items()}} for n, row in enumerate(scores.per_target))
-    return Evaluation(
-        *(figures, rows, len(truth), intervals, task.kind),
-        truth=truth,
-        predictions=predictions,
-        decisions=decisions,
-        songs=songs,
-        times_s=examples.times_s,
-    )
+    scored = (figures, rows, len(truth), intervals, task.kind)
+    arrays: dict[str, Any] = {"truth": truth, "predictions": predictions, "decisions": decisions}
+    return Evaluation(*scored, **arrays, songs=songs, times_s=examples.times_s)
 
 
 def compare(
@@ -171,8 +166,8 @@ def compare(
     artists = [track.artist for track in pair[0].tracks]
     found = [evaluate(tagger, examples, rounds=0) for tagger, examples in zip((first, second), pair, strict=True)]
     one, other = (
-        first.task.rules.bootstrap(own.truth, own.predictions, artists, decisions=own.decisions, rounds=rounds)
-        for own in found
+        tagger.task.rules.bootstrap(own.truth, own.predictions, artists, decisions=own.decisions, rounds=rounds)
+        for tagger, own in zip((first, second), found, strict=True)
     )
     compared: list[Comparison] = one.compare(other, *(own.metrics for own in found))
     return compared

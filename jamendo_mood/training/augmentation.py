@@ -237,12 +237,8 @@ def add_copies(train: Examples, spec: EmbedderSpec, copies: Copies) -> Examples:
         if not rows:
             raise UsageError(f"none of the {missing} training tracks has a copy in the store of copies")
         log.warning("%d of %d training tracks have no copy", missing, len(train))
-    return replace(
-        train,
-        frames=(*train.frames, *frames),
-        Y=np.concatenate([train.Y, train.Y[rows]]),
-        tracks=(*train.tracks, *(train.tracks[row] for row in rows)),
-    )
+    tracks = (*train.tracks, *(train.tracks[row] for row in rows))
+    return replace(train, frames=(*train.frames, *frames), Y=np.concatenate([train.Y, train.Y[rows]]), tracks=tracks)
 
 
 Batch = tuple[tuple[Array, Array], Array]
