@@ -32,9 +32,7 @@ T = TypeVar("T")
 
 def _add_extract(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "audio_dir", type=shared.path_or_url, nargs="?", metavar="AUDIO_DIR", help="folder of audio files, any depth"
-    )
+    source.add_argument("audio_dir", type=shared.path_or_url, nargs="?", metavar="AUDIO_DIR", help="folder of audio")
     source.add_argument(
         "--from-jamendo",
         nargs="?",
@@ -52,16 +50,12 @@ def _add_extract(parser: argparse.ArgumentParser) -> None:
         help="vggish (default, or what the store has), vggish-pca, yamnet, yamnet-scores, musicnn, without weights "
         "logmel, handcrafted, mel-patches, spectrogram-patches and mfcc-patches, or one that another package brings",
     )
-    parser.add_argument(
-        "--hop", type=float, metavar="SECONDS", help="step from window to window, such as 0.5 (default: the embedder's)"
-    )
+    parser.add_argument("--hop", type=float, metavar="SECONDS", help="between windows (default: the embedder's own)")
     shared.add_weights(parser)
     parser.add_argument("--tracks", type=Path, metavar="TSV", help="only the tracks of this table (MTG's TSV)")
     parser.add_argument("--shard", type=shared.shard, metavar="I/N", help="only part I of N, the same on every machine")
     parser.add_argument("--limit", type=shared.positive, metavar="N", help="only the first N of these tracks")
-    parser.add_argument(
-        "--retry-failed", action="store_true", help="try tracks again that failed, or of which a part was missing"
-    )
+    parser.add_argument("--retry-failed", action="store_true", help="try again what failed, or was there in part")
     parser.add_argument("--scratch", type=Path, metavar="DIR", help="where WAVs live a moment (default: temp folder)")
     parser.add_argument(
         "--precision",
@@ -88,9 +82,7 @@ def _add_extract(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_download(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--tars", action="store_true", help="fetch MTG's 100 tars, of a folder of tracks each, instead of single files"
-    )
+    parser.add_argument("--tars", action="store_true", help="fetch MTG's 100 tars, a folder each, not single files")
     parser.add_argument(
         "--base-url",
         metavar="URL",
@@ -126,9 +118,7 @@ def _add_ray(parser: argparse.ArgumentParser) -> None:
         help="run on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; local starts Ray on this machine. AUDIO_DIR "
         "and --store are then folders that all its machines share, or URLs, such as s3://bucket/audio",
     )
-    parser.add_argument(
-        "--ray-actors", type=shared.positive, metavar="N", help="processes (default: as many as there is room for)"
-    )
+    parser.add_argument("--ray-actors", type=shared.positive, metavar="N", help="processes (default: as many as fit)")
     parser.add_argument("--ray-cpus", type=shared.positive, metavar="N", help="cores a process (default: up to 4)")
     parser.add_argument("--ray-gpus", type=shared.share, metavar="X", help="GPUs a process, such as 0.5 (default 0)")
 

@@ -277,9 +277,7 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
         ("--idle-minutes", 20, "until the place of an idle visitor is given to others"),
     ):
         parser.add_argument(name, type=shared.positive, default=default, metavar="N", help=f"{what} ({default})")
-    parser.add_argument(
-        "--examples", type=Path, nargs="+", default=[], metavar="SONG", help="songs that a visitor can try by a click"
-    )
+    parser.add_argument("--examples", type=Path, nargs="+", default=[], metavar="SONG", help="songs to try by a click")
     for name, dest, what in (
         ("--kernels", "visitors", "what --visitors was called before"),
         ("--warm", "warm", "without effect: there are no kernels to keep ready any more"),

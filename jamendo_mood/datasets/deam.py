@@ -35,14 +35,8 @@ SONG = "song_id"
 STATIC_NAMES = ("static_annotations_averaged_songs_1_2000.csv", "static_annotations_averaged_songs_2000_2058.csv")
 SONGS_NAMES = ("metadata_2013.csv", "metadata_2014.csv", "metadata_2015.csv")
 FEATURES_NAME = "opensmile_means.csv"
-FOLDERS = (
-    ".",
-    *(
-        f"{above}annotations/annotations{gap}averaged{gap}per{gap}song/song_level"
-        for above in ("", "DEAM_Annotations/")
-        for gap in (" ", "_")
-    ),
-)
+_BELOW = "annotations/annotations averaged per song/song_level"  # as it is unpacked, some put underscores
+FOLDERS = (".", *(top + own for top in ("", "DEAM_Annotations/") for own in (_BELOW, _BELOW.replace(" ", "_"))))
 SONGS_FOLDERS = (".", "metadata")
 LAST_OF_2013 = 1000
 LAST_CLIP = 2000
