@@ -320,7 +320,9 @@ def probe(path: Path) -> AudioInfo:
             raise errors.NoSoundError(f"{path}: not a readable audio file (there is no sound in it)")
         reason = "there is nothing in it" if length else done.reason(path)
         raise errors.AudioError(f"{path}: not a readable audio file ({reason})")
-    duration_s = _parse_duration(length)
+    duration_s = None
+    if length is not None and length[1] is not None:
+        duration_s = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3])
     channels, placed = _count_channels(stream[0])
     return AudioInfo(
         codec=stream[1],
@@ -359,12 +361,6 @@ def _counted_s(path: Path, report: str, streams: str, duration_s: float | None) 
 
 _COUNTED = frozenset({"aiff", "ape", "au", "flac", "matroska", "mov", "tak", "tta", "wv"})
 """Demuxers of containers that count their samples, or have tables of them."""
-
-
-def _parse_duration(match: re.Match[str] | None) -> float | None:
-    if match is None or match[1] is None:
-        return None
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
 
 
 def _parse_tag(text: str, name: str) -> str | None:

@@ -26,7 +26,7 @@ from jamendo_mood.tasks.calibration import calibration_error
 from jamendo_mood.tasks.kind import Section
 from jamendo_mood.tasks.metrics import ROUNDS, Comparison, brier_skill, rank_targets
 from jamendo_mood.tasks.values import score_curves
-from jamendo_mood.training.data import Examples
+from jamendo_mood.training.data import Array, Examples
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, UsageError
@@ -37,7 +37,6 @@ from jamendo_mood.util.plaintext import count
 if TYPE_CHECKING:
     import pandas as pd
 
-Array = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
 

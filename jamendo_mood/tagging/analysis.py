@@ -25,7 +25,7 @@ from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import apply_frontend, blocks_of, embed_chunks
 from jamendo_mood.tagging.prediction import Prediction, clock, score_embedding
 from jamendo_mood.tasks.calibration import log_odds
-from jamendo_mood.training.data import context_of, thin
+from jamendo_mood.training.data import Array, context_of, thin
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import errors
 from jamendo_mood.util.files import Scratch
@@ -35,8 +35,6 @@ MIN_S = 1.0  #: of sound, where an embedder's window is longer: the rest of the 
 PICTURE_COLUMNS = 1_200  #: of the spectrogram: a song longer than 12 s has neighbouring frames averaged
 
 MEGABYTE = 1_000_000
-
-Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from jamendo_mood.tagging.emotions import Place, describe_place, mood_words, pla
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.tasks.kind import BAR_LEGEND
 from jamendo_mood.tasks.values import AXES
-from jamendo_mood.training.data import check_finite
+from jamendo_mood.training.data import Array, check_finite
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import figures, plaintext
 from jamendo_mood.util.errors import AudioError
@@ -33,7 +33,6 @@ SCHEMA = 1  #: the version of `to_document`: another one where a key changes its
 
 log = logging.getLogger(__name__)
 
-Array = npt.NDArray[np.float32]
 Number = TypeVar("Number", float, npt.NDArray[np.float32])
 
 

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.tasks.kind import Evaluated, Section
+from jamendo_mood.tasks.kind import Array, Evaluated, Section
 from jamendo_mood.tasks.metrics import LOOKED_AT, brier_skill, mean_of_defined, score_bins
 from jamendo_mood.util.figures import DECIDED, PRIOR, UNDECIDED, WIDTH, Picture, make_picture
 
-Array = npt.NDArray[np.float32]
 Truth = npt.NDArray[np.bool_]
 Params = npt.NDArray[np.float64]
 PerTag = npt.NDArray[np.float64]

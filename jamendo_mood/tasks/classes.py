@@ -11,13 +11,12 @@ import numpy.typing as npt
 
 from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.calibration import describe_reliability, score_calibration
-from jamendo_mood.tasks.kind import BAR_LEGEND, CardWords, Evaluated, Kind, PageWords, ReportWords, Section
+from jamendo_mood.tasks.kind import BAR_LEGEND, Array, CardWords, Evaluated, Kind, PageWords, ReportWords, Section
 from jamendo_mood.tasks.metrics import check, decision_figures
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.figures import DECIDED, GRADE_STYLES, PRIOR, ROW_HEIGHT, WIDTH, Picture, empty_axes, shorten
 from jamendo_mood.util.process import import_quietly
 
-Array = npt.NDArray[np.float32]
 Truth = npt.NDArray[np.bool_]
 PerClass = npt.NDArray[np.float64]
 _LEAST = 1e-7  # a probability of 0 would cost infinitely much

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.calibration import SCORE_BINS, apply_platt, describe_reliability, fit_platt, score_calibration
-from jamendo_mood.tasks.kind import BAR_LEGEND, CardWords, Evaluated, Kind, PageWords, ReportWords, Section
+from jamendo_mood.tasks.kind import BAR_LEGEND, Array, CardWords, Evaluated, Kind, PageWords, ReportWords, Section
 from jamendo_mood.tasks.metrics import HIT_COUNTS, rank_targets
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.figures import (
@@ -32,7 +32,6 @@ from jamendo_mood.util.figures import (
 )
 from jamendo_mood.util.process import import_quietly
 
-Array = npt.NDArray[np.float32]
 Truth = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 PerTag = npt.NDArray[np.float64]

@@ -14,13 +14,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from jamendo_mood.audio import ffmpeg
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.datasets.dataset import Dataset
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec
-from jamendo_mood.training.data import Embeddings, Examples, check_finite, thin
+from jamendo_mood.training.data import Array, Embeddings, Examples, check_finite, thin
 from jamendo_mood.util.errors import AudioError, UsageError
 
 MOST_SEMITONES = 12.0
@@ -145,7 +144,6 @@ def shift_pitch(wave: Wave, semitones: float) -> Wave:
 MARK = "~"
 AUGMENTED = "augmented: "
 
-Array = npt.NDArray[np.float32]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 

@@ -179,7 +179,8 @@ def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
         log.warning(
             "part %s: %d of %d tracks are not in the store and are left out", part, missing, missing + len(rows)
         )
-    remarks = _read_remarks(embeddings, [dataset.tracks[row].key for row in rows])
+    read_remarks: Callable[[Sequence[str]], Mapping[str, str]] = getattr(embeddings, "remarks", lambda _: {})
+    remarks = read_remarks([dataset.tracks[row].key for row in rows])  # those released with data have none
     silent = {key for key, remark in remarks.items() if SILENT in remark and part == dataset.train}
     rows = [row for row in rows if dataset.tracks[row].key not in silent]
     if silent:
@@ -202,12 +203,6 @@ def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
         examples = _to_moments(tracks, frames, curves, dataset.task, embeddings.spec)
     held_out = identify_part(dataset, dataset.test, embeddings) if part == dataset.train else ()
     return replace(examples, held_out=tuple(held_out), silent=len(silent))
-
-
-def _read_remarks(embeddings: Embeddings, keys: Sequence[str]) -> Mapping[str, str]:
-    """What a store remarks on tracks; embeddings that were released with data have no remarks."""
-    read: Callable[[Sequence[str]], Mapping[str, str]] = getattr(embeddings, "remarks", lambda _: {})
-    return read(keys)
 
 
 def _to_moments(

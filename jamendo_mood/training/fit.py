@@ -17,13 +17,11 @@ from jamendo_mood.datasets.dataset import check_leaks, find_leaks
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import Task
 from jamendo_mood.training.augmentation import Augmentation, draw_batches
-from jamendo_mood.training.data import POOLINGS, Examples, thin
+from jamendo_mood.training.data import POOLINGS, Array, Examples, thin
 from jamendo_mood.training.heads import SCORES, STANDARDISE, HeadConfig, build_head, call_head, load_head, run_heads
 from jamendo_mood.training.model import Tagger, Weights
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.process import import_quietly
-
-Array = npt.NDArray[np.float32]
 
 log = logging.getLogger(__name__)
 

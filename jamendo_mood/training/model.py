@@ -23,7 +23,7 @@ from jamendo_mood.embedders import musicnn, vggish
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import KINDS, Task
 from jamendo_mood.tasks.kind import GRADES, CardWords
-from jamendo_mood.training.data import POOLINGS, centred_windows, context_of, windows
+from jamendo_mood.training.data import POOLINGS, Array, centred_windows, context_of, windows
 from jamendo_mood.training.heads import HeadCall, HeadConfig, list_shapes, load_head, run_heads
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, UsageError, WeightsError
@@ -45,7 +45,6 @@ MAX_WEIGHTS_BYTES = 2 * 10**9
 MAX_TARGETS, MAX_LAYERS, MAX_NAME_LENGTH = 10_000, 100, 200
 """Of a tagger that is loaded, whoever made it: AudioSet has 527 targets, and no head here ten layers."""
 
-Array = npt.NDArray[np.float32]
 Weights = tuple[npt.NDArray[Any], ...]
 
 
