@@ -12,12 +12,11 @@ import numpy.typing as npt
 from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.calibration import describe_reliability, score_calibration
 from jamendo_mood.tasks.kind import BAR_LEGEND, Array, CardWords, Evaluated, Kind, PageWords, ReportWords, Section
-from jamendo_mood.tasks.metrics import check, decision_figures
+from jamendo_mood.tasks.metrics import Truth, check, decision_figures
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.figures import DECIDED, GRADE_STYLES, PRIOR, ROW_HEIGHT, WIDTH, Picture, empty_axes, shorten
 from jamendo_mood.util.process import import_quietly
 
-Truth = npt.NDArray[np.bool_]
 PerClass = npt.NDArray[np.float64]
 _LEAST = 1e-7  # a probability of 0 would cost infinitely much
 CELL = 0.62  # inches a class, high enough for a count and a share below it
@@ -159,10 +158,8 @@ def plot_classes(evaluation: Evaluated) -> Picture:
     style = {"color": PRIOR, "markersize": 10, "markeredgewidth": 2.5, "clip_on": False, "label": "prior"}
     axes.plot([row["prior"] for row in rows], places, "|", **style)
     axes.set_yticks(places, [f"{shorten(row['class'])} ({row['positives']})" for row in rows], parse_math=False)
-    axes.set_ylim(len(rows) - 0.3, -0.7)
-    axes.set_xlim(0, 1)
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.3, -0.7), axisbelow=True)
     axes.grid(axis="x", color="#e4e9e7")
-    axes.set_axisbelow(True)
     figure.legend(loc="outside upper left", ncols=3, frameon=False, columnspacing=1.2, handletextpad=0.3)
     return figure
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.calibration import SCORE_BINS, apply_platt, describe_reliability, fit_platt, score_calibration
 from jamendo_mood.tasks.kind import BAR_LEGEND, Array, CardWords, Evaluated, Kind, PageWords, ReportWords, Section
-from jamendo_mood.tasks.metrics import HIT_COUNTS, rank_targets
+from jamendo_mood.tasks.metrics import HIT_COUNTS, PerTag, Truth, rank_targets
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.figures import (
     CONTRAST,
@@ -32,9 +32,7 @@ from jamendo_mood.util.figures import (
 )
 from jamendo_mood.util.process import import_quietly
 
-Truth = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
-PerTag = npt.NDArray[np.float64]
 
 FOCUS = 2.0  #: how steeply the focal loss fades for what is already right (Lin et al., ICCV 2017)
 ASYMMETRIC_FOCUS, SHIFT = 4.0, 0.05
@@ -218,12 +216,10 @@ def plot_tag_precision(evaluation: Evaluated, count: int = MOST_TAGS) -> Picture
     _draw_intervals(axes, rows, places)
     names = [f"{shorten(row['tag'])} ({row['positives']})" for row in rows]
     axes.set_yticks(places, names, fontsize=9 if len(rows) <= FEW_TAGS else 8, parse_math=False)
-    axes.set_ylim(places[-1] + 0.7, -0.7)
     extremes = [row[name] for row in rows for name in ("prior", "PR-AUC", "PR-AUC-high") if row.get(name) is not None]
-    axes.set_xlim(0, min(1.0, 1.05 * max(extremes)))
-    axes.set(xlabel="PR-AUC (line: 95 % interval)")
+    axes.set(xlim=(0, min(1.0, 1.05 * max(extremes))), xlabel="PR-AUC (line: 95 % interval)")
+    axes.set(ylim=(places[-1] + 0.7, -0.7), axisbelow=True)
     axes.grid(axis="x", color="#e4e9e7")
-    axes.set_axisbelow(True)
     figure.legend(loc="outside upper left", ncols=5, frameon=False, columnspacing=1.2, handletextpad=0.3)
     if omitted:
         axes.set_title(f"the {n_best} best and {len(rows) - n_best} worst of {len(columns)} tags", fontsize=10)
@@ -301,9 +297,7 @@ def _draw_histogram(axes: Any, evaluation: Evaluated, column: int) -> None:
         axes.hist(scores[chosen], bins, color=colour, label=label, alpha=0.85)
     if threshold is not None:
         axes.axvline(threshold, color=CONTRAST, linewidth=2, label="threshold")
-    axes.set_yscale("log")
-    axes.set_ylim(bottom=0.5)
-    axes.set_xlim(0, bins[-1])
+    axes.set(yscale="log", ylim=(0.5, None), xlim=(0, bins[-1]))
     axes.locator_params(axis="x", nbins=4)
     axes.set_title(shorten(row["tag"]), fontsize=10, parse_math=False)
 
