@@ -32,7 +32,9 @@ T = TypeVar("T")
 
 def _add_extract(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("audio_dir", type=shared.path_or_url, nargs="?", metavar="AUDIO_DIR", help="folder of audio")
+    source.add_argument(
+        "audio_dir", type=shared.path_or_url, nargs="?", metavar="AUDIO_DIR", help="folder of audio files, any depth"
+    )
     source.add_argument(
         "--from-jamendo",
         nargs="?",

@@ -16,13 +16,17 @@ from jamendo_mood.util.plaintext import CountProgress
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="STORE", help="or, with --onnx, a tagger as for `tag --tagger`")
+    parser.add_argument("source", type=Path, metavar="STORE", help="a store, or with --onnx a tagger, as for `tag`")
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the files")
     parser.add_argument("--onnx", action="store_true", help="write a tagger, and the network before it, as ONNX files")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--shard-rows", type=shared.positive, metavar="N", help="tracks a file (default: by --shard-mb)")
     size.add_argument(
-        "--shard-mb", type=shared.positive, default=256, metavar="N", help="a file, before compression (default 256)"
+        "--shard-mb",
+        type=shared.positive,
+        default=256,
+        metavar="N",
+        help="megabytes a file, uncompressed (default 256)",
     )
     shared.add_weights(parser)
 
