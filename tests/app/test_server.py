@@ -105,7 +105,7 @@ def test_others_need_the_token_which_goes_into_a_cookie(make_site):
     for path in (*PAGES, f"/?token={TOKEN[:-1]}", "/?token=", "/?token=%00", "/?token=%ff"):
         refused = site.ask(path)
         assert refused.status == 403
-        assert "including its token" in refused.text
+        assert "with its token" in refused.text
         assert {name: refused.headers.get(name) for name in SECURITY} == SECURITY
     admitted = site.ask(f"/find?token={TOKEN}")
     assert (admitted.status, admitted.headers["Location"]) == (303, "/find")

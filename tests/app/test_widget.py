@@ -38,13 +38,18 @@ def sent():
 
 @pytest.fixture
 def script(sent):
-    return Session(lambda content, buffers: sent.append((content, buffers)), {})
+    return Session(lambda content, buffers: sent.append((content, buffers)))
 
 
 def test_messages_go_both_ways(monkeypatch, sent):
     heard = []
+
+    class Greeted(Session):
+        def _on_hello(self, message, buffers):
+            heard.append((message, buffers))
+
     widget = ScriptWidget(("dom.js",), "draw")
-    widget.session = Session(widget.carry, {"hello": lambda message, buffers: heard.append((message, buffers))})
+    widget.session = Greeted(widget.carry)
     widget._handle_custom_msg({"type": "hello"}, [b"x"])
     assert heard == [({"type": "hello"}, [b"x"])]
     assert widget._esm == read_static("dom.js") + "export default { render: draw };"
