@@ -206,7 +206,7 @@ def test_what_cannot_be_changed_is_named_and_the_rest_is_written(write, music, m
     }.items():
         assert f"failed: {music / name}.mp3: {why}" in failed
         assert state_of(music)[f"{name}.mp3"] == before[f"{name}.mp3"]
-    assert f"1 file of {music} not in {store.root}, or silent: `extract` adds them" in outcome.err
+    assert f"1 file of {music} not in {store.root}: `extract` adds them" in outcome.err
 
 
 def test_songs_are_tagged_where_there_is_no_store(run, music, made, make_audio, tone, tmp_path):
