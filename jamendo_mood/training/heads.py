@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +20,7 @@ import numpy.typing as npt
 from jamendo_mood.audio.spectrograms import PATCH_FRAMES
 from jamendo_mood.training import data
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.process import import_quietly
+from jamendo_mood.util.process import count_cores, import_quietly
 
 STANDARDISE, SCORES = "standardise", "scores"  #: names of a head's first and last layer
 
@@ -89,18 +91,35 @@ def run_heads(heads: Sequence[HeadCall], tracks: Sequence[Array]) -> Array:
     most = min(BATCH_ROWS, BATCH_NUMBERS // tracks[0].shape[-1])
     lengths = np.array([len(track) for track in tracks])
     order = np.argsort(lengths, kind="stable")
-    scores: list[Array] = []
+    batches: list[npt.NDArray[np.intp]] = []
     start = 0
     while start < len(order):
         fit = np.flatnonzero(lengths[order[start:]] * np.arange(1, len(order) - start + 1) <= most)
         stop = start + (int(fit[-1]) + 1 if len(fit) else 1)
-        padded = data.pad([tracks[row] for row in order[start:stop]])
-        scores.append(np.mean([head(padded) for head in heads], axis=0))
+        batches.append(order[start:stop])
         start = stop
-    unsorted = np.concatenate(scores)
-    result = np.empty_like(unsorted, np.float32)
-    result[order] = unsorted
+
+    def score(rows: npt.NDArray[np.intp]) -> Array:
+        padded = data.pad([tracks[row] for row in rows])
+        return np.asarray(np.mean([head(padded) for head in heads], axis=0))
+
+    # Threads of OpenBLAS wait for each other in loops: on a machine that is busy otherwise, two of them took 16 times
+    # the processor time of one. So each batch has one thread, and there are several batches at a time.
+    with _alone, _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(count_cores()) as pool:
+        scores = np.concatenate(list(pool.map(score, batches)))
+    result = np.empty_like(scores, np.float32)
+    result[order] = scores
     return result
+
+
+_alone = threading.Lock()  # how many threads BLAS has is the whole process's setting
+
+
+@functools.cache
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _mean(x: Any, weights: Any) -> Any:
@@ -343,8 +362,13 @@ def call_head(config: HeadConfig, head: Any, activation: str) -> HeadCall:
     """What `build_head` built, as its weights are now, ready to score."""
     if HEADS[config.name].compute is not None:
         return _by_numpy(config, activation, head.get_weights())
-    # Called as it is: Keras' predict would build a graph for each new length.
-    return lambda batch: np.asarray(head(batch, training=False))
+    alone = threading.Lock()  # it has threads of its own
+
+    def score(batch: Sequence[Array]) -> Array:
+        with alone:  # called as it is: Keras' predict would build a graph for each new length
+            return np.asarray(head(batch, training=False))
+
+    return score
 
 
 def _by_numpy(config: HeadConfig, activation: str, arrays: Sequence[Array]) -> HeadCall:
