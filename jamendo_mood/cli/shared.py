@@ -90,9 +90,7 @@ def level(text: str) -> tuple[str, float]:
     """``NAME=LEVEL``, the level from 0 to 1."""
     name, number = setting(text)
     if not 0 <= _number(number) <= 1:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: a level is a number from 0, the least of all tracks, to 1, the most"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r}: a level is from 0, the least of all tracks, to 1, the most")
     return name, float(number)
 
 

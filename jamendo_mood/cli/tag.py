@@ -143,9 +143,7 @@ def _print_timeline(prediction: Prediction, count: int) -> None:
 
 def _add_spectrogram(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="IN", help="an audio file, or a folder of them")
-    parser.add_argument(
-        "target", type=Path, metavar="OUT", help="a file .png; a folder if IN is one: IN/a.mp3, OUT/a.png"
-    )
+    parser.add_argument("target", type=Path, metavar="OUT", help="a .png; a folder if IN is one: IN/a.mp3, OUT/a.png")
     parser.add_argument(
         "--start",
         type=float,
@@ -214,9 +212,8 @@ def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Sc
     start_s, duration_s = arguments.start or 0.0, arguments.duration
     if arguments.start is None and duration_s is None:
         start_s, duration_s = spectrograms.default_stretch(info.duration_s)
-    compute = functools.partial(
-        spectrograms.compute, source, scratch, columns=None if arguments.bare else PICTURE_COLUMNS, info=info
-    )
+    columns = None if arguments.bare else PICTURE_COLUMNS
+    compute = functools.partial(spectrograms.compute, source, scratch, columns=columns, info=info)
     try:
         shown = compute(start_s=start_s, duration_s=duration_s)
     except UsageError:
@@ -248,9 +245,7 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
         ("--idle-minutes", 20, "until the place of an idle visitor is given to others"),
     ):
         parser.add_argument(name, type=shared.positive, default=default, metavar="N", help=f"{what} ({default})")
-    parser.add_argument(
-        "--examples", type=Path, nargs="+", default=[], metavar="SONG", help="songs that a visitor can try by a click"
-    )
+    parser.add_argument("--examples", type=Path, nargs="+", default=[], metavar="SONG", help="songs to try by a click")
     for name, dest, what in (
         ("--kernels", "visitors", "what --visitors was called before"),
         ("--warm", "warm", "without effect: there are no kernels to keep ready any more"),

@@ -194,6 +194,7 @@ def _add_cnn(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
 
 
 Shape = tuple[int, ...]
+LastLayer = Callable[[Array], Array]
 
 
 class Head(NamedTuple):
@@ -208,7 +209,7 @@ class Head(NamedTuple):
     shapes: Callable[[HeadConfig, int], tuple[list[Shape], int]] | None = None
     #: the same as `build`, by NumPy: (config, the hidden layers' arrays, rows, weights, scores) -> (n, targets). None:
     #: it is left to Keras.
-    compute: Callable[[HeadConfig, Sequence[Array], Array, Array, Callable[[Array], Array]], Array] | None = None
+    compute: Callable[[HeadConfig, Sequence[Array], Array, Array, LastLayer], Array] | None = None
 
 
 def _hidden(inputs: int, config: HeadConfig) -> list[Shape]:
@@ -236,29 +237,20 @@ def _shape_gru(config: HeadConfig, width: int) -> tuple[list[Shape], int]:
 
 def _shape_cnn(config: HeadConfig, _: int) -> tuple[list[Shape], int]:
     """3 x 3 kernels, biases, and four arrays of normalisation."""
-    widths = [
-        data.width_of(config.pooling, 1),
-        *(_width(config.hidden, left) for left in reversed(range(config.layers))),
-    ]
+    widths = [data.width_of(config.pooling, 1), *(_width(config.hidden, n) for n in reversed(range(config.layers)))]
     blocks = [[(3, 3, own, made), *[(made,)] * 5] for own, made in itertools.pairwise(widths)]
     return list(itertools.chain.from_iterable(blocks)), config.hidden
 
 
-def _compute_linear(
-    _: HeadConfig, __: Sequence[Array], x: Array, weights: Array, scores: Callable[[Array], Array]
-) -> Array:
+def _compute_linear(_: HeadConfig, __: Sequence[Array], x: Array, weights: Array, scores: LastLayer) -> Array:
     return _average(scores(x), weights)
 
 
-def _compute_mlp(
-    _: HeadConfig, arrays: Sequence[Array], x: Array, weights: Array, scores: Callable[[Array], Array]
-) -> Array:
+def _compute_mlp(_: HeadConfig, arrays: Sequence[Array], x: Array, weights: Array, scores: LastLayer) -> Array:
     return scores(_average(_compute_hidden(arrays, x), weights))
 
 
-def _compute_attention(
-    _: HeadConfig, arrays: Sequence[Array], x: Array, weights: Array, scores: Callable[[Array], Array]
-) -> Array:
+def _compute_attention(_: HeadConfig, arrays: Sequence[Array], x: Array, weights: Array, scores: LastLayer) -> Array:
     *hidden, kernel, bias, scale, offset = arrays
     x = _compute_hidden(hidden, x)
     gates = _sigmoid(x @ kernel + bias)
@@ -311,19 +303,9 @@ HEADS: dict[str, Head] = {
 
 
 def register_head(name: str, build: Callable[[HeadConfig, Any, Any, Any], Any]) -> None:
-    """Add a head of your own, before it is trained or a tagger that has it is loaded.
+    """Add a head of your own, before it is trained or a tagger that has it is loaded; `build` is that of `Head`.
 
-    Parameters
-    ----------
-    name : str
-        What `HeadConfig` and ``tagger.json`` call it.
-    build : callable
-        See `Head`.
-
-    Raises
-    ------
-    UsageError
-        There is a head of this name already.
+    `HeadConfig` and ``tagger.json`` call it by its name. Raises `UsageError` if there is one of that name already.
     """
     if name in HEADS:
         raise UsageError(f"there is a head {name!r} already")
@@ -377,8 +359,7 @@ def _by_numpy(config: HeadConfig, activation: str, arrays: Sequence[Array]) -> H
     mean, variance, _, *hidden, kernel, bias = arrays
     with np.errstate(invalid="ignore"):  # of weights that are damaged: the scores show it
         deviation = np.maximum(np.sqrt(variance), np.float32(1e-7))
-    activations: dict[str, Callable[[Array], Array]]
-    activations = {"sigmoid": _sigmoid, "softmax": _softmax, "linear": lambda sums: sums}
+    activations: dict[str, LastLayer] = {"sigmoid": _sigmoid, "softmax": _softmax, "linear": lambda sums: sums}
     decide = activations[activation]
 
     def score(batch: Sequence[Array]) -> Array:
