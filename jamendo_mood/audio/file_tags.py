@@ -79,6 +79,16 @@ def read_moods(path: Path, field: str = MOOD) -> Moods:
     return Moods(tuple(moods), tuple(mood for mood in mark.moods if mood not in removed))
 
 
+def read_artist(path: Path) -> str:
+    """The artists that a file's own tags name, with ``/`` between them; or nothing. Raises as `read_moods` does."""
+    with _telling(path):
+        import mutagen
+
+        tags = getattr(mutagen.File(path, easy=True), "tags", None) or {}
+        named = (tags.get(key) for key in ("artist", "Author", "TPE1"))  # ASF; ID3 in WAV and AIFF
+        return next(("/".join(dict.fromkeys(map(str, artists))) for artists in named if artists), "")
+
+
 def take_out(values: list[str], mark: Mark) -> tuple[list[str], list[str]]:
     """A field's values without our moods, otherwise as a person wrote them; and our moods that a person has removed."""
     removed, theirs = list(mark.moods), []

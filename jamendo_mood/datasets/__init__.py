@@ -1,6 +1,6 @@
 """Data sets: a loader each; `dataset` and `ratings` have what loaders share.
 
-Only tables are read here, no audio; no data set is part of the package.
+Only tables and files' tags are read here, no audio; no data set is part of the package.
 """
 
 from __future__ import annotations
