@@ -6,6 +6,7 @@ import argparse
 import itertools
 import os
 import shlex
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -68,13 +69,17 @@ def write(arguments: argparse.Namespace) -> int:
         return _undo(arguments)
     if not arguments.files:
         raise UsageError("name songs, or folders of them")
-    paths, _ = shared.sort_inputs(arguments.files)
-    store = None if arguments.store is None else EmbeddingStore(arguments.store)
-    if store is not None and (len(arguments.files) > 1 or not arguments.files[0].is_dir()):
+    if arguments.store is None:
+        paths, _ = shared.sort_inputs(arguments.files)
+        tagger = shared.load_tagger(arguments)
+        scored = _from_sound(arguments, tagger, paths)
+    elif len(arguments.files) > 1 or not arguments.files[0].is_dir():
         raise UsageError("--store holds the embeddings of a folder: name that folder, and nothing else")
-    tagger = shared.load_tagger(arguments, [] if store is None else [store.spec])
+    else:
+        store = EmbeddingStore(arguments.store)
+        tagger = shared.load_tagger(arguments, [store.spec])
+        scored = _from_store(store, tagger, arguments.files[0])
     rules = _read_rules(arguments, tagger)
-    scored = _from_sound(arguments, tagger, paths) if store is None else _from_store(store, tagger, arguments.files[0])
     changes, same, problems = _plan(scored, tagger, rules)
     if not arguments.apply:
         print(f"{_sum_up(len(changes), 'would change', same, problems)}; nothing is written without --apply")
@@ -162,19 +167,24 @@ def _print_change(change: Change, doubts: Mapping[str, str]) -> None:
 
 def _from_sound(arguments: argparse.Namespace, tagger: Tagger, paths: list[Path]) -> Scored:
     each_once = [*{os.path.realpath(path): path for path in paths}.values()]
-    for path, result in shared.predict_files(each_once, tagger, arguments).items():
+    results = shared.predict_files(each_once, tagger, arguments)
+    for path in each_once:
+        result = results[path]
         yield (path, None, "") if isinstance(result, str) else (path, result.track_scores, result.remark)
 
 
 def _from_store(store: EmbeddingStore, tagger: Tagger, folder: Path) -> Scored:
-    from jamendo_mood.library.similarity import open_library
+    from jamendo_mood.library.scoring import score_store
 
-    library = open_library(store, tagger, folder, CountProgress("scoring"))
-    if missing := len(decoding.list_audio(folder)) - len(library.files):
-        plaintext.note(f"{count(missing, 'file')} of {folder} not in {store.root}, or silent: `extract` adds them")
-    remarks = store.remarks(library.files)
-    for key, path in library.files.items():
-        yield path, library.scores[library.row(key)], remarks.get(key, "")
+    found = decoding.find_audio(folder)
+    scored = score_store(store, tagger, CountProgress("scoring"))
+    remarks = store.remarks(scored.keys)
+    for key, scores in zip(scored.keys, scored.scores, strict=True):
+        path, remark = found.pop(unicodedata.normalize("NFC", key), None), remarks.get(key, "")
+        if path is not None and decoding.SILENT not in remark:
+            yield path, scores, remark
+    if found:
+        plaintext.note(f"{count(len(found), 'file')} of {folder} not in {store.root}: `extract` adds them")
 
 
 def _read_rules(arguments: argparse.Namespace, tagger: Tagger) -> Rules:

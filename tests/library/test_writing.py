@@ -71,6 +71,11 @@ def song(request, made, tmp_path):
     return age(Path(shutil.copy(source, tmp_path)))
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    monkeypatch.setattr(writing, "PAUSE_S", 0.0)
+
+
 def age(path):
     os.utime(path, (1_000_000_000, 1_000_000_000))
     return path
