@@ -45,10 +45,11 @@ USERS_CACHE = files.cache_folder()
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_downloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test lets pip fetch what a user would, or writes into the user's own cache."""
+    """No test lets pip fetch what a user would, or writes into the user's own folders."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIP_NO_INDEX", "1")
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield
 
 

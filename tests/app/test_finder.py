@@ -50,9 +50,12 @@ def test_moods_are_asked_for(page, library, corpus):
     assert early["title"] == "sad 1, happy 0"
     assert 0 < early["ms"] < 1000
     assert early["tracks"][0]["title"] is None  # names follow when the files were read
-    song = next(song for song in corpus.songs if song.path == f"{keys(late)[0]}.mp3")
-    assert "sad" in song.moods
-    assert late["tracks"][0]["title"] == f"Study in {' and '.join(song.moods)} no. {song.id}"
+    songs = {song.path: song for song in corpus.songs}
+    found = [songs[f"{key}.mp3"] for key in keys(late)]
+    assert sum("sad" in song.moods for song in found) >= 3
+    assert [track["title"] for track in late["tracks"]] == [
+        f"Study in {' and '.join(song.moods)} no. {song.id}" for song in found
+    ]
 
 
 def test_a_point_and_a_path_on_the_plane(page, library):
