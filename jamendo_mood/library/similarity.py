@@ -9,6 +9,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +56,9 @@ class Found:
     tags: tuple[tuple[str, float], ...]
     title: str | None = None
     artist: str | None = None
-    duration_s: float | None = None  #: from the file's metadata; None until `describe` has read them
+    duration_s: float | None = (
+        None  #: of what was decoded; of the file's header where that is not known, once `describe` has read it
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +209,7 @@ class Library:
             closeness = self._closeness(point)
             closeness[unwanted] = -np.inf
             row = int(closeness.argmax())
-            found.append(self._found(row, float(closeness[row])))
+            found.append(self.found(row, float(closeness[row])))
             unwanted.append(row)
         return found
 
@@ -227,12 +230,13 @@ class Library:
     def _best(self, fit: Array, count: int, exclude: Collection[str]) -> list[Found]:
         unwanted = set(self._rows(exclude))
         order = np.argsort(-fit, kind="stable")[: count + len(unwanted)]
-        return [self._found(row, float(fit[row])) for row in order.tolist() if row not in unwanted][:count]
+        return [self.found(row, float(fit[row])) for row in order.tolist() if row not in unwanted][:count]
 
     def _rows(self, keys: Collection[str]) -> list[int]:
         return list({self._row_of[key] for key in map(_nfc, keys) if key in self._row_of})
 
-    def _found(self, row: int, fit: float) -> Found:
+    def found(self, row: int, fit: float = 1.0) -> Found:
+        """A track by its index in `keys`, as queries find it."""
         key, scores = self.keys[row], self.scores[row]
         order = range(len(scores)) if self.scale else np.argsort(-scores, kind="stable").tolist()
         tags = tuple((self.targets[tag], float(scores[tag])) for tag in order[:TOP_TAGS])
@@ -465,7 +469,7 @@ def to_m3u8(tracks: Sequence[Found], locate: Callable[[Found], str] | None = Non
     for track in tracks:
         if track.file is not None:
             seconds = -1 if track.duration_s is None else round(track.duration_s)
-            lines += [f"#EXTINF:{seconds},{name_of(track)}", locate(track) if locate else _location(track.file)]
+            lines += [f"#EXTINF:{seconds},{name_of(track)}", locate(track) if locate else location_of(track.file)]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -478,10 +482,15 @@ FORMATS: dict[str, Callable[[Sequence[Found]], str]] = {
 """Formats for lists of tracks."""
 
 
-def _location(path: Path) -> str:
+def location_of(path: Path) -> str:
     """An absolute path; as a URI if it has characters that a line of text can't hold."""
     absolute = path.absolute()
     return str(absolute) if str(absolute).isprintable() else absolute.as_uri()
+
+
+def as_line(path: str) -> str:
+    """A relative path as players take it: at its start `#` is a comment, a space is lost, and `a:` is a protocol."""
+    return f"./{path}" if re.match(r"[#\s]|[^/]*:", path) else path
 
 
 def _path_of(track: Found) -> str | None:
