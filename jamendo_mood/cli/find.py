@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from jamendo_mood.tagging.emotions import Place, place_of
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import AudioError, NoSoundError, StoreError, UsageError
 from jamendo_mood.util.files import write_output
+from jamendo_mood.util.plaintext import CountProgress
 
 if TYPE_CHECKING:
     from jamendo_mood.library.playlists import Locate
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from jamendo_mood.training.model import Tagger
 
 COUNT = 20
+MAX_BAR = 20  # characters
 PICTURE_DPI = 150
 
 
@@ -115,9 +118,7 @@ def playlist(arguments: argparse.Namespace) -> int:
 
     form, store, count = _choose_format(arguments), EmbeddingStore(arguments.store), arguments.count or COUNT
     path = _choose_path(arguments)
-    tagger = _choose_tagger(arguments, store)
-    if tagger is None:
-        raise UsageError(f"the built-in tagger does not know {store.spec}: give one that does with --tagger DIR")
+    tagger = _need_tagger(arguments, store)
     wanted = {tagger.task.targets[find_target(name, tagger.task.targets)]: level for name, level in arguments.mood}
     for name in wanted:
         grade = tagger.grades[tagger.task.targets.index(name)]
@@ -224,6 +225,13 @@ def _choose_tagger(arguments: argparse.Namespace, store: EmbeddingStore) -> Tagg
     return tagger if tagger.spec.accepts(store.spec) else None
 
 
+def _need_tagger(arguments: argparse.Namespace, store: EmbeddingStore) -> Tagger:
+    tagger = _choose_tagger(arguments, store)
+    if tagger is None:
+        raise UsageError(f"the built-in tagger does not know {store.spec}: give one that does with --tagger DIR")
+    return tagger
+
+
 def _is_key(track: str, store: EmbeddingStore) -> bool:
     """Whether this is a track of the store, and not an audio file."""
     try:
@@ -277,7 +285,9 @@ def _write_all(library: Library, tagger: Tagger, arguments: argparse.Namespace) 
     decided = playlists.decide_moods(tagger, library.scores)
     decided[[key not in library.files for key in library.keys]] = False
     rows = decided.any(axis=1).nonzero()[0].tolist()
-    tracks = dict(zip(rows, describe([library.found(row) for row in rows]), strict=True))
+    tracks = dict(
+        zip(rows, describe([library.found(row) for row in rows], CountProgress("reading titles")), strict=True)
+    )
     moods = {}
     for column, name in enumerate(tagger.task.targets):
         best = [row for row in (-library.scores[:, column]).argsort(kind="stable").tolist() if decided[row, column]]
@@ -301,6 +311,64 @@ def _locator(arguments: argparse.Namespace, out: Path) -> Locate | None:
     near = there.parent == audio.parent or there.is_relative_to(audio)
     relative = near if arguments.relative is None else arguments.relative
     return relative_to(out if out == arguments.all else out.parent) if relative else None
+
+
+def _add_survey(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("store", type=Path, metavar="STORE", help="embeddings of the library")
+    shared.add_tagger(parser, "the one that knows the store's embeddings, if any")
+    parser.add_argument(
+        "--audio", type=Path, metavar="DIR", help="the folder that was extracted, to save playlists on the page"
+    )
+    parser.add_argument("--titles", action="store_true", help="read titles and artists from the files of --audio")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the page (default: STORE-library.html)")
+    shared.add_format(parser, "table", "json")
+
+
+def survey(arguments: argparse.Namespace) -> int:
+    """Show a library at a glance: how its moods are spread, and a page with all its songs."""
+    from jamendo_mood.library import overview
+    from jamendo_mood.library.similarity import describe
+    from jamendo_mood.store.embedding_store import EmbeddingStore
+
+    if importlib.util.find_spec("bokeh") is None:
+        raise UsageError("no bokeh to draw the page with: `pip install jamendo-mood[plots]` brings it")
+    if arguments.titles and arguments.audio is None:
+        raise UsageError("--titles reads audio files: give the folder that was extracted with --audio DIR")
+    store = EmbeddingStore(arguments.store)
+    tagger = _need_tagger(arguments, store)
+    library = shared.open_library(arguments, store, tagger)
+    seen = overview.survey(library, tagger)
+    songs = [library.found(row) for row in range(len(library))]
+    if arguments.titles:
+        songs = describe(songs, CountProgress("reading titles"))
+    root = store.root.resolve()
+    path = arguments.out or root.with_name(f"{root.name}-library.html")
+    write_output(
+        path, overview.write_page(seen, songs, f"A library at a glance: {root.name}").encode("utf-8", "replace")
+    )
+    if arguments.format == "json":
+        print(
+            plaintext.to_json(
+                {
+                    "songs": len(songs),
+                    "moods": [{"mood": mood, "songs": number} for mood, number in seen.counts.items()],
+                    "of_no_mood": seen.of_no_mood,
+                    "duplicates": [[library.keys[row] for row in group] for group in seen.duplicates],
+                    "least_sure": [library.keys[row] for row in seen.unsure[: overview.MAX_UNSURE]],
+                    "page": str(path),
+                }
+            )
+        )
+        return DONE
+    widest = max(map(len, seen.moods))
+    for mood, number in seen.counts.items():
+        bar = plaintext.block() * round(MAX_BAR * number / len(songs))
+        plaintext.say(f"  {mood:{widest}} {number:7,} {number / len(songs):6.1%} {bar}".rstrip())
+    plaintext.say(
+        f"Of no mood: {seen.of_no_mood:,} of {plaintext.count(len(songs), 'song')}. {seen.describe_duplicates()}"
+    )
+    plaintext.say(f"{path}: all songs on a page")
+    return DONE
 
 
 def _add_history(parser: argparse.ArgumentParser) -> None:
@@ -345,5 +413,6 @@ def _draw_history(wishes: tuple[mood_log.Wish, ...], target: Path) -> int:
 COMMANDS = {
     "similar": Command(_add_similar, similar),
     "playlist": Command(_add_playlist, playlist),
+    "library": Command(_add_survey, survey),
     "history": Command(_add_history, history),
 }

@@ -95,6 +95,18 @@ class Library:
         return None if self.va is None else spread_by_rank(self.va) * 2 - 1
 
     @functools.cached_property
+    def plane_of_sound(self) -> Array:
+        """The two directions in which `directions` differ most, float32 (n, 2), spread as `plane`."""
+        _, axes = np.linalg.eigh(self.directions.T @ self.directions)
+        return spread_by_rank(self.directions @ axes[:, :-3:-1]) * 2 - 1
+
+    @functools.cached_property
+    def unit(self) -> Array:
+        """How far mean embeddings lie apart in this library, float32 (dim,): what `SAME` counts in."""
+        unit = np.maximum(self.means.std(axis=0), 1e-3 * np.abs(self.means.mean(axis=0)))
+        return np.asarray(np.maximum(unit, 1e-12))
+
+    @functools.cached_property
     def directions(self) -> Array:
         """The mean embeddings, standardised over the library and scaled to length 1; float32 (n, dim)."""
         return self._directions_of(self.means)
@@ -144,8 +156,7 @@ class Library:
         path : Path or None
             Its file, which may be one of `files`.
         """
-        unit = np.maximum(self.means.std(axis=0), 1e-3 * np.abs(self.means.mean(axis=0)))
-        apart = np.sqrt(np.square((self.means - mean) / np.maximum(unit, 1e-12)).mean(axis=1))
+        apart = np.sqrt(np.square((self.means - mean) / self.unit).mean(axis=1))
         same = {self.keys[row]: "the same sound" for row in np.flatnonzero(apart <= SAME)}
         named = {} if path is None else {key: file for key, file in self.files.items() if file.name == path.name}
         for key, file in named.items():
@@ -390,10 +401,15 @@ THREADS = 8
 COLUMNS = ("key", "fit", "title", "artist", "duration_s", "file", "tags")
 
 
-def describe(tracks: Sequence[Found]) -> list[Found]:
+def describe(tracks: Sequence[Found], on_progress: OnProgress | None = None) -> list[Found]:
     """Add title, artist and duration from the tracks' files; tracks whose file can't be read stay as they are."""
+    described: list[Found] = []
     with ThreadPoolExecutor(THREADS) as threads:
-        return list(threads.map(_describe, tracks))
+        for track in threads.map(_describe, tracks):
+            described.append(track)
+            if on_progress is not None:
+                on_progress(len(described), len(tracks))
+    return described
 
 
 def _describe(track: Found) -> Found:
