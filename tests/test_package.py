@@ -34,6 +34,7 @@ HEAVY = {
     "pyarrow",
     "ray",
     "fsspec",
+    "bokeh",
 }
 
 

@@ -4,7 +4,6 @@ const at = (id) => document.getElementById(id);
 const make = (tag, content, more = {}) => Object.assign(document.createElement(tag), { textContent: content, ...more });
 const about = JSON.parse(at("data").textContent);
 
-Bokeh.set_log_level("warn");
 Bokeh.embed.embed_item(about.plane).then(() => {
   const [{ data, selected }, plot] = ["songs", "plot"].map((name) => Bokeh.documents[0].get_model_by_name(name));
 
@@ -56,7 +55,9 @@ Bokeh.embed.embed_item(about.plane).then(() => {
 
   const colour = () => { // the plane's own styles know nothing of dark pages
     const ink = getComputedStyle(document.body).color;
-    for (const axis of [...plot.below, ...plot.left]) axis.setv({ axis_label_text_color: ink, major_label_text_color: ink });
+    const parts = ["axis_line", "major_tick_line", "minor_tick_line", "axis_label_text", "major_label_text"];
+    const colours = Object.fromEntries(parts.map((part) => [`${part}_color`, ink]));
+    for (const axis of [...plot.below, ...plot.left]) axis.setv(colours);
   };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", colour);
   colour();

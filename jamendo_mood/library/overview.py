@@ -116,7 +116,10 @@ def write_page(overview: Overview, songs: Sequence[Found], title: str) -> str:
 
     own = resources.files(__package__)
     styles = resources.files("jamendo_mood.evaluation") / "report.css", own / "overview.css"
-    scripts = (*Resources(mode="inline", components=["bokeh"]).js_raw, (own / "overview.js").read_text())
+    scripts = (
+        *Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw,
+        (own / "overview.js").read_text(),
+    )
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     sources = " ".join(f"'sha256-{one}'" for one in hashes)
     policy = f"img-src data:; style-src 'unsafe-inline'; script-src {sources}"
@@ -154,12 +157,14 @@ def _draw(overview: Overview, songs: Sequence[Found]) -> Any:
         name="plot",
         tools=[lasso, box, "tap", "pan", "wheel_zoom", "reset"],
         active_drag=lasso,
+        x_range=(-1.35, 1.35),
         sizing_mode="stretch_both",
         background_fill_alpha=0,
         border_fill_alpha=0,
         outline_line_color=None,
     )
-    plot.toolbar.logo, plot.grid.grid_line_alpha, plot.axis.visible = None, 0.3, overview.by_mood
+    plot.toolbar.logo, plot.axis.visible = None, overview.by_mood
+    plot.grid.grid_line_color, plot.grid.grid_line_alpha = GREY, 0.2
     plot.xaxis.axis_label, plot.yaxis.axis_label = "valence: unpleasant to pleasant", "arousal: calm to excited"
     dots = plot.scatter(
         *("x", "y"),
@@ -174,8 +179,8 @@ def _draw(overview: Overview, songs: Sequence[Found]) -> Any:
     plot.add_tools(HoverTool(renderers=[dots], tooltips=[("", "@name")], limit=4))
     if overview.by_mood:
         turns = np.arange(len(DIRECTIONS)) / len(DIRECTIONS) * 2 * np.pi
-        ends = {"x": np.cos(turns) * 1.1, "y": np.sin(turns) * 1.1}
-        plot.text(text=list(DIRECTIONS), **ends, text_color=GREY, text_align="center", text_baseline="middle")
+        ends = np.round([np.cos(turns), np.sin(turns)]) * 1.1  # around the square that the songs are in
+        plot.text(*ends, text=list(DIRECTIONS), text_color=GREY, text_align="center", text_baseline="middle")
     return json_item(plot, "plane")
 
 
@@ -189,11 +194,12 @@ def _body(overview: Overview, songs: Sequence[Found]) -> Iterator[str]:
     yield "Draw around songs to select them, or click on one to see its moods.</p>"
     yield '<div class="split"><div id="plane"></div><section><h3 id="chosen" aria-live="polite"></h3>'
     yield '<div id="song"></div><button id="save">Save as a playlist (M3U8)</button><ol id="list"></ol></section></div>'
-    yield f"<h2>Duplicates</h2>\n<p>{overview.describe_duplicates()} (Listed: {MAX_GROUPS} at most.)</p>\n<ul>"
+    more = f" The first {MAX_GROUPS}:" if len(overview.duplicates) > MAX_GROUPS else ""
+    yield f"<h2>Duplicates</h2>\n<p>{overview.describe_duplicates()}{more}</p>\n<ul>"
     for group in overview.duplicates[:MAX_GROUPS]:
         yield f"<li>{' = '.join(_button(songs, row) for row in group)}</li>"
     yield f"</ul>\n<h2>Songs that no mood fits</h2>\n<p>{count(overview.of_no_mood, 'song')} of no mood."
-    yield "The tagger is least sure of these, and of the first one least:</p>\n<ol>"
+    yield "No mood fits these well, and the first one least:</p>\n<ol>"
     yield from (f"<li>{_button(songs, row)}</li>" for row in overview.unsure[:MAX_UNSURE])
     yield "</ol>"
 
