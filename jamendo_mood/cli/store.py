@@ -16,8 +16,16 @@ from jamendo_mood.util.plaintext import CountProgress
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", type=Path, metavar="STORE", help="folder that `extract` wrote")
-    parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the Parquet files")
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="STORE",
+        help="folder that `extract` wrote; with --onnx a tagger, as for `tag --tagger`",
+    )
+    parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the files")
+    parser.add_argument(
+        "--onnx", action="store_true", help="write a tagger, and the network before it, as ONNX files for any program"
+    )
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--shard-rows", type=shared.positive, metavar="N", help="tracks a file (default: by --shard-mb)")
     size.add_argument(
@@ -27,15 +35,18 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="megabytes of embeddings a file, before compression (default 256)",
     )
+    shared.add_weights(parser)
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write a store as Parquet files, for datasets, DuckDB or Spark."""
+    """Write a store as Parquet files, for datasets, DuckDB or Spark; or a tagger as ONNX files."""
+    if arguments.onnx:
+        return _export_onnx(arguments)
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.store.parquet import export_parquet
 
     report = export_parquet(
-        EmbeddingStore(arguments.store),
+        EmbeddingStore(arguments.source),
         arguments.out,
         shard_rows=arguments.shard_rows,
         shard_mb=arguments.shard_mb,
@@ -45,6 +56,19 @@ def export(arguments: argparse.Namespace) -> int:
         f"{arguments.out}: {plaintext.count(report.tracks, 'track')} exported, {report.skipped} were there already; "
         f"{plaintext.count(report.files, 'Parquet file')}"
     )
+    return DONE
+
+
+def _export_onnx(arguments: argparse.Namespace) -> int:
+    from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
+    from jamendo_mood.training import onnx_files
+
+    tagger = shared.load_tagger(argparse.Namespace(**vars(arguments), tagger=arguments.source))
+    embedder = load_embedder(tagger.spec, EmbedderOptions.of(arguments))
+    onnx_files.export_onnx(tagger, embedder, arguments.out)
+    dim, count = tagger.spec.dim, len(tagger.task.targets)
+    print(f"{arguments.out / onnx_files.EMBEDDER}: pictures of the sound to embeddings (n, {dim})")
+    print(f"{arguments.out / onnx_files.TAGGER}: a track's embeddings (frames, {dim}) to {count} scores")
     return DONE
 
 

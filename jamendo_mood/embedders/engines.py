@@ -7,6 +7,7 @@ float32 on processors, and OpenVINO is that in bfloat16: see docs/benchmarks.md.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import os
@@ -96,6 +97,7 @@ class Network:
     trunk: Callable[[Ops, Any], Any]  #: sees a picture with one channel, gives one
     #: sees the numbers of the trunk's picture row by row: frames, of them bands, of them channels
     tail: Callable[[TailOps, Any], Any]
+    at_once: int = 0  #: how many pictures at most are run at once, whatever is given: they take memory; 0: all of them
 
 
 def choose(engine: str = "auto", precision: str = "auto", fastest: str = "mnn") -> tuple[str, str]:
@@ -124,19 +126,27 @@ def choose(engine: str = "auto", precision: str = "auto", fastest: str = "mnn") 
     return engine, precision
 
 
-def build(network: Network, engine: str = "tensorflow", precision: str = "float32") -> Run:
-    """Make a network ready to run: float32 (n, frames, bands) -> (n, dim), in any thread, one batch after the other.
+class Running:
+    """A network that is ready to run: float32 (n, frames, bands) -> (n, dim), in any thread."""
 
-    In bfloat16 weights and activations have 8 significant bits, sums 24.
-    """
+    def __init__(self, network: Network, run: Run) -> None:
+        self.network, self._run, self._alone = network, run, threading.Lock()
+
+    def __call__(self, pictures: Array) -> Array:
+        """Run it, for one thread after the other."""
+        size = self.network.at_once or max(len(pictures), 1)
+        with self._alone:
+            done = [
+                self._run(np.ascontiguousarray(pictures[start : start + size], np.float32))
+                for start in range(0, max(len(pictures), 1), size)
+            ]
+        return done[0] if len(done) == 1 else np.concatenate(done)
+
+
+def build(network: Network, engine: str = "tensorflow", precision: str = "float32") -> Running:
+    """Make a network ready to run. In bfloat16 weights and activations have 8 significant bits, sums 24."""
     run = {"mnn": _build_mnn, "openvino": _build_openvino, "tensorflow": _build_tensorflow}[engine](network, precision)
-    alone = threading.Lock()
-
-    def locked(pictures: Array) -> Array:
-        with alone:
-            return run(np.ascontiguousarray(pictures, np.float32))
-
-    return locked
+    return Running(network, run)
 
 
 def preload() -> None:
@@ -256,27 +266,64 @@ class _NumpyOps:
 
 
 @dataclass
-class _Recorder:
-    """`Ops` that write down what is asked of them as nodes of an ONNX graph, where pictures have channels first."""
+class Graph:
+    """An ONNX graph as it is written down, of float32 ``x`` to ``y``, what its last node gives."""
 
-    #: the output of node 3 is called ``3``; the input of the graph is ``x``
+    #: the output of node 3 is called ``3``
     nodes: list[tuple[str, tuple[str, ...], dict[str, Any]]] = field(default_factory=list)
     arrays: dict[str, npt.NDArray[Any]] = field(default_factory=dict)  #: the constants by name
-    _numbers: set[str] = field(default_factory=set)  # those that are not pictures
 
     def add_node(self, operation: str, *inputs: Any, **attributes: Any) -> str:
         """Write down a node; inputs are names, or arrays. Returns its output's name."""
-        names = [own if isinstance(own, str) else self._name(own) for own in inputs]
-        self.nodes.append((operation, tuple(names), attributes))
-        output = str(len(self.nodes) - 1)
-        if set(names) & self._numbers:
-            self._numbers.add(output)
-        return output
+        names = tuple(own if isinstance(own, str) else self._name(own) for own in inputs)
+        self.nodes.append((operation, names, attributes))
+        return str(len(self.nodes) - 1)
 
     def _name(self, array: npt.NDArray[Any]) -> str:
         name = f"a{len(self.arrays)}"
-        self.arrays[name] = np.ascontiguousarray(array)
+        self.arrays[name] = np.asarray(array, order="C")
         return name
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that tell this graph from others."""
+        digest = hashlib.sha256(repr(self.nodes).encode())
+        for name, array in self.arrays.items():
+            digest.update(f"{name} {array.shape} {array.dtype}".encode())
+            digest.update(array.data)
+        return digest.hexdigest()[:16]
+
+    def to_bytes(self, name: str, shape: tuple[str | int, ...], **notes: str) -> bytes:
+        """The file, of this name: `shape` is that of ``x``, with words for what may be any, `notes` are kept in it."""
+        from onnx import TensorProto, helper, numpy_helper
+
+        last = len(self.nodes) - 1
+        nodes = [
+            helper.make_node(operation, inputs, ["y" if number == last else str(number)], **attributes)
+            for number, (operation, inputs, attributes) in enumerate(self.nodes)
+        ]
+        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
+        outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+        arrays = [numpy_helper.from_array(array, own) for own, array in self.arrays.items()]
+        graph = helper.make_graph(nodes, name, inputs, outputs, arrays)
+        opsets = [helper.make_opsetid("", _OPSET)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="jamendo-mood")
+        helper.set_model_props(model, notes)
+        content: bytes = model.SerializeToString()
+        return content
+
+
+class _Recorder(Graph):
+    """`Ops` that write down what is asked of them, where pictures have channels first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._numbers: set[str] = set()  # what are not pictures
+
+    def add_node(self, operation: str, *inputs: Any, **attributes: Any) -> str:
+        output = super().add_node(operation, *inputs, **attributes)
+        if set(self.nodes[-1][1]) & self._numbers:
+            self._numbers.add(output)
+        return output
 
     def convolve(
         self, x: Any, kernel: Array, bias: Array | None = None, stride: int = 1, *, pad_bands: bool = True
@@ -328,14 +375,6 @@ class _Recorder:
         self._numbers.add(x)
         return x
 
-    def digest(self) -> str:
-        """16 hexadecimal digits that tell this graph from others."""
-        digest = hashlib.sha256(repr(self.nodes).encode())
-        for name, array in self.arrays.items():
-            digest.update(f"{name} {array.shape} {array.dtype}".encode())
-            digest.update(array.data)
-        return digest.hexdigest()[:16]
-
 
 def _record(network: Network, *, whole: bool = True) -> _Recorder:
     """Write a network, or its trunk alone, down."""
@@ -346,35 +385,27 @@ def _record(network: Network, *, whole: bool = True) -> _Recorder:
     return recorder
 
 
-def to_onnx(network: Network) -> bytes:
+def to_onnx(network: Network, **notes: str) -> bytes:
     """An ONNX file of a network: ``x``, float32 (n, frames, bands), to ``y``, float32 (n, dim)."""
-    return _serialise(_record(network), network)
+    return _record(network).to_bytes(network.name, ("n", *network.shape), **notes)
 
 
-def _serialise(recorder: _Recorder, network: Network) -> bytes:
-    from onnx import TensorProto, helper, numpy_helper
+@functools.cache
+def _openvino_core() -> Any:
+    """OpenVINO itself, one for the whole process.
 
-    last = len(recorder.nodes) - 1
-    nodes = [
-        helper.make_node(operation, inputs, ["y" if number == last else str(number)], **attributes)
-        for number, (operation, inputs, attributes) in enumerate(recorder.nodes)
-    ]
-    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *network.shape])]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
-    arrays = [numpy_helper.from_array(array, name) for name, array in recorder.arrays.items()]
-    graph = helper.make_graph(nodes, network.name, inputs, outputs, arrays)
-    opsets = [helper.make_opsetid("", _OPSET)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="jamendo-mood")
-    content: bytes = model.SerializeToString()
-    return content
+    On processors with AMX each of them gives its thread another stack for signals. When the first has gone and then the
+    second goes, the thread is left with the first one's, which is no more: the next Ctrl-C is a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _build_openvino(network: Network, precision: str) -> Run:
-    import openvino
-
     hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
     setup = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": _count_cores()}
-    core = openvino.Core()
+    core = _openvino_core()
     whole = core.compile_model(core.read_model(to_onnx(network)), "CPU", setup)
     return lambda pictures: np.array(whole(pictures)[0], np.float32)
 
@@ -417,7 +448,7 @@ def _converted(network: Network) -> Iterator[Path]:
     """The file that MNN reads a trunk from: made once, and kept in the user's cache."""
     recorder = _record(network, whole=False)
     name = f"{network.name}-{recorder.digest()}"
-    content, path = files.kept(name, ".mnn", lambda: _convert(_serialise(recorder, network)))
+    content, path = files.kept(name, ".mnn", lambda: _convert(recorder.to_bytes(network.name, ("n", *network.shape))))
     with tempfile.TemporaryDirectory(prefix="jamendo-mood-") as folder:
         if path is None:
             path = Path(folder, "network.mnn")

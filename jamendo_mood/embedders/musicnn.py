@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,6 @@ SHAPES: dict[str, tuple[int, ...]] = {
 """The variables by their name in the released checkpoint: 0.8 million numbers."""
 
 Array = npt.NDArray[np.float32]
-Network = Callable[[Array], Array]
 
 
 def load_musicnn(options: EmbedderOptions) -> Embedder:
@@ -242,14 +241,9 @@ def mel_matrix() -> Array:
     return np.asarray(np.maximum(0, weights) * 2 / (upper - lower), np.float32)
 
 
-def build_network(variables: Mapping[str, Array], engine: str = "tensorflow") -> Network:
+def build_network(variables: Mapping[str, Array], engine: str = "tensorflow") -> engines.Running:
     """Build the network up to its last layer: float32 (batch, 187, 96) -> rows (batch, 200)."""
-    whole = engines.build(define(variables), engine)
-
-    def run(patches: Array) -> Array:
-        return np.concatenate([whole(patches[at : at + _AT_ONCE]) for at in range(0, len(patches), _AT_ONCE)])
-
-    return run
+    return engines.build(define(variables), engine)
 
 
 def define(variables: Mapping[str, Array]) -> engines.Network:
@@ -295,4 +289,4 @@ def define(variables: Mapping[str, Array]) -> engines.Network:
         x = ops.relu(ops.dense(x, variables["dense/kernel"][order], variables["dense/bias"]))
         return ops.scale(x, *normalisation(10))
 
-    return engines.Network("musicnn", (PATCH_FRAMES, BANDS), trunk, tail)
+    return engines.Network("musicnn", (PATCH_FRAMES, BANDS), trunk, tail, _AT_ONCE)

@@ -167,7 +167,9 @@ WEIGHTS = checkpoints.Weights(
 )
 
 
-def build_network(variables: Mapping[str, Array], engine: str = "tensorflow", precision: str = "float32") -> Network:
+def build_network(
+    variables: Mapping[str, Array], engine: str = "tensorflow", precision: str = "float32"
+) -> engines.Running:
     """Build the network: float32 log-mel patches (batch, 96, 64) -> embeddings before any activation (batch, 128)."""
     return engines.build(define(variables), engine, precision)
 

@@ -160,7 +160,7 @@ WEIGHTS = checkpoints.Weights(
 )
 
 
-def build_network(weights: Weights, *, scores: bool = False, engine: str = "tensorflow") -> Network:
+def build_network(weights: Weights, *, scores: bool = False, engine: str = "tensorflow") -> engines.Running:
     """Build the network: float32 (batch, 96, 64) -> embeddings (batch, 1024), or scores in [0, 1] (batch, 521)."""
     return engines.build(define(weights, scores=scores), engine)
 

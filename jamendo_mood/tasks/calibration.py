@@ -51,13 +51,14 @@ def fit_platt(truth: Truth, scores: Array) -> Params:
 def apply_platt(scores: Array, params: Params) -> Array:
     """Calibrate scores: float array (..., k) and what `fit_platt` gave -> float32 (..., k), range [0, 1]."""
     odds = log_odds(scores) * params[:, 0] + params[:, 1]
-    return np.asarray(1 / (1 + np.exp(-odds)), np.float32)
+    return (1 / (1 + np.exp(-odds))).astype(np.float32)
 
 
 def log_odds(scores: Array) -> npt.NDArray[np.float64]:
     """Log-odds of probabilities, finite even for 0 and 1."""
-    clipped = np.clip(np.asarray(scores, np.float64), _CLIP, 1 - _CLIP)
-    return np.asarray(np.log(clipped) - np.log1p(-clipped))
+    clipped = np.clip(scores.astype(np.float64), _CLIP, 1 - _CLIP)
+    odds: npt.NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
+    return odds
 
 
 def _soften(truth: Truth) -> npt.NDArray[np.float64]:

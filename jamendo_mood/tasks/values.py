@@ -83,7 +83,7 @@ def keep_to_scale(_truth: Array, scores: Array, scale: Scale) -> PerTarget:
 
 def clip(values: Array, ends: PerTarget) -> Array:
     """Values on their scale: (..., k) and (k, 2) -> (..., k)."""
-    return np.asarray(np.clip(values, ends[:, 0], ends[:, 1]), np.float32)
+    return np.clip(values, ends[:, 0], ends[:, 1]).astype(np.float32)
 
 
 def rmse(truth: Array, predictions: Array) -> PerTarget:

@@ -256,25 +256,29 @@ def _normalise(x: Array, scale: Array, offset: Array) -> Array:
     """Keras' LayerNormalization."""
     x = x - x.mean(axis=-1, keepdims=True)
     deviation = np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(1e-3))
-    return np.asarray(x / deviation * scale + offset)
+    normalised: Array = x / deviation * scale + offset
+    return normalised
 
 
 def _sigmoid(x: Array) -> Array:
     """Log-odds to probabilities."""
     from scipy.special import expit  # takes half a second to import
 
-    return np.asarray(expit(x))
+    probabilities: Array = expit(x)
+    return probabilities
 
 
 def _softmax(x: Array) -> Array:
     """Probabilities over the last axis."""
     powers = np.exp(x - x.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+    probabilities: Array = powers / powers.sum(axis=-1, keepdims=True)
+    return probabilities
 
 
 def _average(x: Array, weights: Array) -> Array:
     """`_mean` by NumPy."""
-    return np.asarray((weights * x).sum(axis=1) / np.maximum(weights.sum(axis=1), np.float32(1e-6)))
+    mean: Array = (weights * x).sum(axis=1) / np.maximum(weights.sum(axis=1), np.float32(1e-6))
+    return mean
 
 
 HEADS: dict[str, Head] = {

@@ -148,7 +148,7 @@ class Tagger:
         return self.task.rules.decide(scores, self.thresholds)
 
     def _score_rows(self, rows: Sequence[Array]) -> Array:
-        scores = self.task.rules.calibrated(run_heads(self._heads, rows), self.calibration)
+        scores = self.task.rules.calibrated(run_heads(self.heads, rows), self.calibration)
         if not np.isfinite(scores).all():
             raise DataError("the tagger's weights are damaged: they give scores that are not numbers")
         return scores
@@ -251,7 +251,8 @@ class Tagger:
             raise DataError(f"{manifest}: not a tagger, or damaged ({files.brief(error)})") from error
 
     @functools.cached_property
-    def _heads(self) -> list[HeadCall]:
+    def heads(self) -> list[HeadCall]:
+        """The members of the ensemble, ready to score."""
         activation, targets = self.task.rules.activation, len(self.task.targets)
         try:
             members = [[np.asarray(array, np.float32) for array in member] for member in self.weights]

@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from damaged_stores import SPEC
+from toy_examples import TASK, make_tagger
 
 from jamendo_mood.embedders import musicnn
 from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
+from jamendo_mood.training.heads import HeadConfig
 
 pytest_plugins = ["toy_commands"]
 
@@ -55,6 +57,25 @@ def test_a_folder_that_is_no_store_is_refused(run, tmp_path, command):
     outcome = run(*(word.format(tmp_path) for word in command))
     assert outcome.status == 2
     assert outcome.err == f"jamendo-mood {command[0]}: {tmp_path}: no embedding store there (no store.json)\n"
+
+
+def test_a_tagger_goes_to_onnx(run, seeded_musicnn_wheel, tmp_path):
+    spec = musicnn.spec_of(musicnn.read_weights(seeded_musicnn_wheel))
+    make_tagger(TASK, spec, HeadConfig("linear")).save(tmp_path / "tagger")
+    arguments = ("export", tmp_path / "tagger", tmp_path / "onnx", "--onnx", "--weights", seeded_musicnn_wheel)
+    outcome = run(*arguments, "--allow-untrained")
+    assert (outcome.status, outcome.out) == (
+        0,
+        f"{tmp_path}/onnx/embedder.onnx: pictures of the sound to embeddings (n, 200)\n"
+        f"{tmp_path}/onnx/tagger.onnx: a track's embeddings (frames, 200) to 3 scores\n",
+    )
+    assert sorted(path.name for path in (tmp_path / "onnx").iterdir()) == ["embedder.onnx", "tagger.onnx"]
+
+
+def test_a_store_is_no_tagger_for_onnx(run, store, tmp_path):
+    outcome = run("export", store.root, tmp_path / "onnx", "--onnx")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert str(store.root) in outcome.err
 
 
 def test_pack_writes_what_training_maps(run, store):

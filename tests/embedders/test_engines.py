@@ -166,6 +166,21 @@ def test_nothing_of_it_is_printed(tmp_path):
     assert (done.stdout, done.stderr) == ("before\nafter\n", "")
 
 
+def test_ctrl_c_is_told_after_networks_came_and_went():
+    """OpenVINO moves the stack on which signals are handled."""
+    pytest.importorskip("openvino", reason="needs openvino, which is not there for every platform")
+    code = (
+        "import gc, signal, numpy as np; from jamendo_mood.embedders import engines;"
+        "network = engines.Network('n', (4, 4), lambda ops, x: ops.relu(x), lambda ops, x: x);"
+        "made = [engines.build(network, 'openvino') for _ in range(2)];"
+        "[run(np.ones((3, 4, 4), np.float32)) for run in made];"
+        "del made[0]; gc.collect(); del made; gc.collect();"
+        "signal.signal(signal.SIGINT, lambda *_: print('interrupted')); signal.raise_signal(signal.SIGINT)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
+
+
 @pytest.fixture
 def machine(monkeypatch):
     """A processor with these instructions, with or without OpenVINO and a GPU."""
