@@ -499,9 +499,10 @@ FORMATS: dict[str, Callable[[Sequence[Found]], str]] = {
 
 
 def location_of(path: Path) -> str:
-    """An absolute path; as a URI if it has characters that a line of text can't hold."""
+    """An absolute path; as a URI if no line of text can hold it, or VLC would take it for an encoded one."""
     absolute = path.absolute()
-    return str(absolute) if str(absolute).isprintable() else absolute.as_uri()
+    plain = str(absolute).isprintable() and not re.search(r"\?|%[0-9a-fA-F]{2}", str(absolute))
+    return str(absolute) if plain else absolute.as_uri()
 
 
 def as_line(path: str) -> str:
