@@ -93,13 +93,17 @@ build/demo/audio:
 notebooks: $(VENV)/.tools build/demo/audio  ## all of them, on the demo's corpus
 	$(TESTS) --nbmake --nbmake-timeout=600 -m "" notebooks
 
-wheel: $(VENV)/.tools build/demo/audio  ## the built wheel, alone in an empty environment, tags a song
+wheel: $(VENV)/.tools build/demo/audio  ## the built wheel, alone in an empty environment, tags a song, and a library of beets'
 	rm -rf build/wheel && $(BIN)/python -m build --wheel --outdir build/wheel . > build/wheel.log 2>&1 || (cat build/wheel.log; false)
 	$(BIN)/uv venv --quiet --python $(BIN)/python build/wheel/venv
 	$(BIN)/uv pip install --quiet --python build/wheel/venv/bin/python build/wheel/*.whl
 	cd build/wheel && venv/bin/python -c "from jamendo_mood.training.model import load_builtin; load_builtin()"
 	ls build/wheel/venv/lib/*/site-packages/jamendo_mood/app/static/*.css > /dev/null
 	cd build/wheel && venv/bin/jamendo-mood tag ../demo/audio/06/1106.mp3 --tagger "$$(ls -d ../demo/tagger-[lv]* | head -n 1)"
+	$(BIN)/uv pip install --quiet --python build/wheel/venv/bin/python "$$(ls $(CURDIR)/build/wheel/*.whl)[beets]"
+	echo "{plugins: jamendomood, jamendomood: {tagger: '$$(ls -d $(CURDIR)/build/demo/tagger-[lv]* | head -n 1)'}}" > build/wheel/config.yaml
+	cd build/wheel && BEETSDIR=. venv/bin/beet import --quiet -A -C ../demo/audio/06 > beets.log 2>&1 || (cat beets.log; false)
+	cd build/wheel && BEETSDIR=. venv/bin/beet ls -f '$$title: $$mood' mood:sad arousal:..-0.2 | grep ': sad'
 
 screenshots: $(VENV)/.tools  ## docs/img, from the tests in a real browser
 	JAMENDO_MOOD_SCREENSHOTS=docs/img $(BIN)/pytest tests/browser

@@ -20,6 +20,8 @@ ROOMS = (
     *("evaluation", "tagging", "library", "app", "cli"),
 )
 """In import order: a room imports only from those before it."""
+PLUGINS = "beetsplug"
+"""A folder beside the rooms, which may import from all of them: what it holds is installed into beets' namespace."""
 HEAVY = {
     "tensorflow",
     "keras",
@@ -29,6 +31,7 @@ HEAVY = {
     "scipy",
     "librosa",
     "matplotlib",
+    "mutagen",
     "ipywidgets",
     "pydub",
     "pyarrow",
@@ -65,11 +68,17 @@ def room_of(name):
 
 
 def test_a_room_imports_only_from_rooms_before_it():
-    assert {room_of(name) for name in MODULES} == {*ROOMS, "", "__main__"}
+    order = (*ROOMS, PLUGINS)
+    assert {room_of(name) for name in MODULES} == {*order, "", "__main__"}
     assert imports(MODULES[""]) == set()
     assert imports(MODULES["__main__"]) == {"util.process", "cli.main"}
     pairs = {(room_of(name), room_of(used)) for name in MODULES if "." in name for used in imports(MODULES[name])}
-    assert {(room, used) for room, used in pairs if ROOMS.index(used) > ROOMS.index(room)} == set()
+    assert {(room, used) for room, used in pairs if order.index(used) > order.index(room)} == set()
+
+
+def test_one_module_imports_what_is_under_the_gpl():
+    users = {name for name, path in MODULES.items() if re.search(r"\b(import|from) mutagen\b", path.read_text("utf-8"))}
+    assert users == {"audio.file_tags"}
 
 
 def test_no_modules_import_each_other_in_a_circle():
@@ -155,9 +164,17 @@ def test_the_installed_command_is_our_main():
 
 def test_every_module_can_be_imported():
     names = {module.name for module in pkgutil.walk_packages([str(ROOT)], "jamendo_mood.")}
-    assert names == {f"jamendo_mood.{name}" for name in MODULES} - {"jamendo_mood."}
+    plugins = {name for name in MODULES if room_of(name) == PLUGINS}
+    assert names == {f"jamendo_mood.{name}" for name in MODULES.keys() - plugins} - {"jamendo_mood."}
     for name in names:
         importlib.import_module(name)
+    for name in plugins:  # by the name that beets knows, in an editable installation too
+        assert Path(importlib.import_module(name).__file__).samefile(MODULES[name])
+
+
+def test_plugins_do_not_hide_those_of_beets():
+    assert PLUGINS not in MODULES  # no __init__.py: it would make our folder the whole of the namespace
+    assert importlib.import_module(f"{PLUGINS}.replaygain")
 
 
 @pytest.mark.parametrize("name", MODULES)

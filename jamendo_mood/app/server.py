@@ -86,10 +86,7 @@ SECURITY = {
 }
 """Headers of every answer: nothing comes from another host, and no script or style stands in a page."""
 
-NO_ACCESS = (
-    "<h1>No access</h1>"
-    "<p>Open the address that was printed when the page was started, including its token if it has one.</p>"
-)
+NO_ACCESS = "<h1>No access</h1><p>Open the address that was printed at the start, with its token if it has one.</p>"
 
 log = logging.getLogger(__name__)
 

@@ -87,14 +87,14 @@ def read_static(*names: str) -> str:
 
 
 class Session:
-    """One half of a page, with a handler for each type of message.
+    """One half of a page; a method ``_on_NAME`` takes each type of message.
 
     Messages come from outside: one that makes no sense is logged and dropped. The browser gets a message ``failed`` if
-    a handler raises a `MoodError`.
+    a method raises a `MoodError`.
     """
 
-    def __init__(self, send: Send, handlers: Mapping[str, Callable[[Message, Buffers], None]]) -> None:
-        self._send, self._handlers = send, handlers
+    def __init__(self, send: Send) -> None:
+        self._send = send
 
     def close(self) -> None:
         """End its threads, and delete what was uploaded."""
@@ -102,7 +102,7 @@ class Session:
     def receive(self, message: Message, buffers: Buffers) -> None:
         """Take a message from the browser."""
         try:
-            self._handlers[message["type"]](message, buffers)
+            getattr(self, f"_on_{message['type']}")(message, buffers)
         except MoodError as error:
             self.tell("failed", sentence=f"{error}.")
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
@@ -209,19 +209,7 @@ class TagSession(Session):
         room: Room | None = None,
         examples: Sequence[Path] = (),
     ) -> None:
-        handlers = {
-            "example": self._on_example,
-            "hello": self._on_hello,
-            "begin": self._on_begin,
-            "chunk": self._on_chunk,
-            "path": self._on_path,
-            "cancel": self._on_cancel,
-            "remove": self._on_remove,
-            "save": self._on_save,
-            "playlist": self._on_playlist,
-            "piece": self._on_piece,
-        }
-        super().__init__(send, handlers)
+        super().__init__(send)
         # Told of a view in a browser, of each song that was tagged (name, prediction), and of what failed.
         self.on_hello: Callable[[], None] = lambda: None
         self.on_prediction: Callable[[str, Prediction], None] = lambda *_: None
@@ -413,14 +401,7 @@ class FindSession(Session):
     """
 
     def __init__(self, send: Send, library: Library, limits: Limits) -> None:
-        handlers = {
-            "hello": self._on_hello,
-            "query": self._on_query,
-            "save": self._on_save,
-            "piece": self._on_piece,
-            "forget": self._on_forget,
-        }
-        super().__init__(send, handlers)
+        super().__init__(send)
         self._library, self._limits = library, limits
         self.found: list[Found] = []  #: the result of the last query
         self._query = 0

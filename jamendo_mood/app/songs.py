@@ -158,12 +158,9 @@ class SongQueue:
             raise CancelledError(f"{song.name}: cancelled")
         if self._embedder is None:
             song.tell(song, "progress", stage="load")
-        analysis = analyse(
-            *(song.path, self.tagger, self._load_embedder(), self._limits),
-            name=song.name,
-            on_progress=_Throttled(lambda progress: song.tell(song, "progress", **asdict(progress))),
-            is_cancelled=song.cancelled.is_set,
-        )
+        how = (self.tagger, self._load_embedder(), self._limits)
+        told = _Throttled(lambda progress: song.tell(song, "progress", **asdict(progress)))
+        analysis = analyse(song.path, *how, name=song.name, on_progress=told, is_cancelled=song.cancelled.is_set)
         if song.cancelled.is_set():
             raise CancelledError(f"{song.name}: cancelled")
         description, timeline = describe(analysis, self.tagger, song.name)
@@ -414,11 +411,8 @@ def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, 
     threshold = value if words.thresholds and np.isfinite(value) else None
     decided = tagger.task.rules.columns[2] is not None and bool(prediction.decided[target])
     state = words.states[0 if decided else 1 if threshold is not None else 2]
-    return {
-        "threshold": threshold,
-        "above_threshold": decided,
-        "state": state.format(value, *(prediction.scale or (0.0, 1.0))),
-    }
+    said = state.format(value, *(prediction.scale or (0.0, 1.0)))
+    return {"threshold": threshold, "above_threshold": decided, "state": said}
 
 
 def describe_details(analysis: Analysis, tagger: Tagger, similar: Sequence[Found]) -> tuple[dict[str, Any], bytes]:

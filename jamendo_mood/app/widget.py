@@ -101,10 +101,7 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
     def tag_file(self, path: Path | str, name: str | None = None) -> Prediction:
         """Tag a file on this machine, show it under `name`, and return the prediction.
 
-        Raises
-        ------
-        MoodError
-            It could not be tagged; the widget shows that, too.
+        Raises `MoodError` if it could not be tagged; the widget shows that, too.
         """
         return self._queue.wait(self.session.add_path(path, name))
 
@@ -223,12 +220,8 @@ class Fallback(widgets.VBox):  # type: ignore[misc]
 class FindWidget(widgets.VBox):  # type: ignore[misc]
     """Ask for moods by sliders, a point or a path on the plane, or an emotion, and get a playlist.
 
-    Parameters
-    ----------
-    library : Library
-        Where to search; if it has files, tracks can be played and playlists saved.
-    limits : Limits or None
-        `paths` says whether playlists may name files, and emotions may be remembered on this machine.
+    If the library has files, tracks can be played and playlists saved; the `paths` of the limits says whether playlists
+    may name files, and emotions may be remembered on this machine.
     """
 
     def __init__(self, library: Library, *, limits: Limits | None = None) -> None:

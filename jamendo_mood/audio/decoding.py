@@ -89,29 +89,13 @@ def convert_to_wav(
 ) -> None:
     """Write a file, or a stretch of it, as a 16 kHz mono 16-bit WAV.
 
-    A stretch is the same samples as that part of the whole file. Channels are mixed; where they cancel each other out,
-    as two do if one is inverted, the loudest alone is taken. Of a damaged file, what can be decoded is written.
+    A stretch is the same samples as that part of the whole file; its length None is up to the end. Channels are mixed;
+    where they cancel each other out, as two do if one is inverted, the loudest alone is taken. Of a damaged file, what
+    can be decoded is written. `info` is what `probe` says of the file, None asks it; `remark` is called if a part is
+    missing, or a channel, None logs that as a warning.
 
-    Parameters
-    ----------
-    source, wav : Path
-    start_s : float
-        Where the stretch starts, in seconds from 0 up.
-    duration_s : float or None
-        Its length in seconds, above 0; shorter where the file ends before. None is up to the end.
-    info : AudioInfo or None
-        What `probe` says of the file; None asks it.
-    remark : callable or None
-        Called if a part is missing, or a channel; None logs that as a warning.
-
-    Raises
-    ------
-    AudioError
-        The file is missing, cannot be decoded, or is longer than a day (see `ffmpeg.run` for its other bounds).
-    UsageError
-        The file ends before the stretch starts.
-    DiskFullError
-        The scratch folder has no room for the WAV.
+    Raises `AudioError` if the file is missing, cannot be decoded, or is longer than a day (see `ffmpeg.run` for its
+    other bounds); `UsageError` if it ends before the stretch starts; `DiskFullError` if the scratch folder has no room.
     """
     info = info or probe(source)
     remark = remark or (lambda text: log.warning("%s: %s", source, text))
@@ -191,19 +175,10 @@ def count_samples(wav: Path) -> int:
 
 
 def read_blocks(wav: Path, block: int, overlap: int = 0) -> Iterator[Wave]:
-    """Yield a 16 kHz mono WAV as consecutive blocks that overlap.
+    """Yield a 16 kHz mono WAV as consecutive blocks of `block` samples, float32 in [-1, 1).
 
-    Parameters
-    ----------
-    wav : Path
-        As `convert_to_wav` writes it.
-    block, overlap : int
-        Samples a block has, and how many of them it shares with the block before it; ``overlap < block``.
-
-    Yields
-    ------
-    float32 array (n,)
-        Range [-1, 1). ``n == block`` but for the last, which is shorter and has more than `overlap` samples.
+    Each shares `overlap` of them, which are fewer, with the block before it. The last is shorter, and has more than
+    `overlap` samples.
     """
     kept = np.zeros(0, np.float32)
     with wave.open(str(wav), "rb") as reader:
@@ -417,23 +392,10 @@ class Decode(Protocol):
 def decode_with_pydub(
     path: Path, scratch: Scratch, block: int, overlap: int = 0, remark: Remark | None = None
 ) -> Blocks:
-    """Yield a file as blocks that overlap; the WAV they are read from is gone after the last.
+    """Yield a file as blocks that overlap, see `read_blocks`; the WAV they are read from is gone after the last.
 
-    Parameters
-    ----------
-    path : Path
-    scratch : Scratch
-    block, overlap : int
-        Samples, see `read_blocks`, which also says what the blocks are.
-    remark : callable or None
-        As for `convert_to_wav`; called before the last block.
-
-    Raises
-    ------
-    AudioError
-        The file is missing or cannot be decoded.
-    DiskFullError
-        The scratch folder has no room for it.
+    Raises `AudioError` if the file is missing or cannot be decoded; `DiskFullError` if the scratch folder has no room.
+    `remark`, as for `convert_to_wav`, is called before the last block.
     """
     with converted(path, scratch, remark=remark) as wav:
         yield from read_blocks(wav, block, overlap)
@@ -495,9 +457,7 @@ def _libraries() -> tuple[Any, Any]:
         import soundfile
         import soxr
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"the decoder libsndfile needs the package {error.name}: pip install 'jamendo-mood[fast]'"
-        ) from error
+        raise UsageError(f"the decoder libsndfile needs {error.name}: pip install 'jamendo-mood[fast]'") from error
     return soundfile, soxr
 
 

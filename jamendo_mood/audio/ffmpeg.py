@@ -23,16 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jamendo_mood.util import plaintext, process
-from jamendo_mood.util.errors import (
-    AudioError,
-    CancelledError,
-    MachineError,
-    NoFileError,
-    NoSoundError,
-    UsageError,
-    WrongKindError,
-)
+from jamendo_mood.util import errors, plaintext, process
 
 FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,g722,gsm,iff,loas,matroska,mlp,mov,"
@@ -83,7 +74,7 @@ log = logging.getLogger(__name__)
 _is_stopped: contextvars.ContextVar[Callable[[], bool]] = contextvars.ContextVar("_is_stopped", default=lambda: False)
 
 
-class TooMuchError(AudioError):
+class TooMuchError(errors.AudioError):
     """ffmpeg wrote more than it may."""
 
 
@@ -135,7 +126,7 @@ def find_ffmpeg() -> str:
     if on_path and not broken:
         return on_path  # it can do something
     found = f"{on_path} does not start ({broken})" if broken else "no ffmpeg on the PATH"
-    raise UsageError(
+    raise errors.UsageError(
         f"{found}, and the imageio-ffmpeg package has none that does: install ffmpeg "
         "(apt-get install ffmpeg, brew install ffmpeg)"
     )
@@ -143,14 +134,9 @@ def find_ffmpeg() -> str:
 
 def _what_is_wrong(program: str) -> tuple[str, str]:
     """Why a program does not start, and which usual decoders it lacks; both empty if nothing is wrong."""
+    command = [program, "-hide_banner", "-decoders"]
     try:
-        done = subprocess.run(
-            [program, "-hide_banner", "-decoders"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=GRACE_S,
-            check=False,
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=GRACE_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return plaintext.show(str(error)), ""
     if done.returncode:
@@ -199,7 +185,7 @@ def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, max_bytes
             child.kill()  # has no effect on one that has ended
     done = Done(child.returncode, bytes(talk.output), talk.report())
     if -done.status in _FROM_OUTSIDE:
-        raise MachineError(f"{source}: {done.reason(Path(source))}: look for too little memory, or other limits")
+        raise errors.MachineError(f"{source}: {done.reason(Path(source))}: look for too little memory, or other limits")
     return done
 
 
@@ -215,14 +201,13 @@ def _guard(arguments: tuple[str, ...]) -> Iterator[str]:
 def _check(talk: _Talk, source: str, max_bytes: int, started: float) -> None:
     """Raise if a run must end now."""
     written, taken_s = talk.written(), time.monotonic() - started
+    sound_s = written / BYTES_PER_S
     if _is_stopped.get()():
-        raise CancelledError(f"{source}: cancelled")
+        raise errors.CancelledError(f"{source}: cancelled")
     if written > max_bytes:
         raise TooMuchError(f"{source}: longer than {max_bytes / BYTES_PER_S / 3600:g} hours; cut it into parts")
-    if taken_s > GRACE_S + written / BYTES_PER_S:
-        raise AudioError(
-            f"{source}: cannot be decoded (stopped after {taken_s:.0f} s and {written / BYTES_PER_S:.0f} s of sound)"
-        )
+    if taken_s > GRACE_S + sound_s:
+        raise errors.AudioError(f"{source}: cannot be decoded (stopped after {taken_s:.0f} s with {sound_s:.0f} s)")
 
 
 class _Talk:
@@ -312,11 +297,11 @@ def probe(path: Path) -> AudioInfo:
     """
     path = Path(path)
     if not path.exists():
-        raise NoFileError(f"{path}: no such file")
+        raise errors.NoFileError(f"{path}: no such file")
     if not path.is_file():
-        raise AudioError(f"{path}: a folder, a device or a pipe, not a file")
+        raise errors.AudioError(f"{path}: a folder, a device or a pipe, not a file")
     if path.stat().st_size == 0:
-        raise AudioError(f"{path}: the file is empty (0 bytes)")
+        raise errors.AudioError(f"{path}: the file is empty (0 bytes)")
     check_opens(path)
     done = run("-i", str(path.absolute()))
     # Metadata is indented by more, so no title is taken for this line.
@@ -324,18 +309,20 @@ def probe(path: Path) -> AudioInfo:
     streams = done.report[length.end() :] if length else ""
     stream = re.search(r"^\s*Stream #.*?: Audio: (\w+).*$", streams, re.MULTILINE)
     if stream is not None and re.search(r"\((drms|enca|aavd) /", stream[0]):
-        raise AudioError(f"{path}: protected against copying (DRM): only its shop's player can decode it")
+        raise errors.AudioError(f"{path}: protected against copying (DRM): only its shop's player can decode it")
     if stream is None or stream[1] == "none":
         check_opens(path)
         with path.open("rb") as file:
             kind = plaintext.kind_of(file.read(plaintext.HEAD_BYTES))
         if kind:
-            raise WrongKindError(f"{path}: not a readable audio file (it is {kind})", kind)
+            raise errors.WrongKindError(f"{path}: not a readable audio file (it is {kind})", kind)
         if "Stream #" in streams:
-            raise NoSoundError(f"{path}: not a readable audio file (there is no sound in it)")
+            raise errors.NoSoundError(f"{path}: not a readable audio file (there is no sound in it)")
         reason = "there is nothing in it" if length else done.reason(path)
-        raise AudioError(f"{path}: not a readable audio file ({reason})")
-    duration_s = _parse_duration(length)
+        raise errors.AudioError(f"{path}: not a readable audio file ({reason})")
+    duration_s = None
+    if length is not None and length[1] is not None:
+        duration_s = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3])
     channels, placed = _count_channels(stream[0])
     return AudioInfo(
         codec=stream[1],
@@ -354,7 +341,7 @@ def check_opens(path: Path) -> None:
         with path.open("rb") as file:
             file.read(1)
     except OSError as error:
-        raise NoFileError(f"{path}: cannot be read ({error.strerror})") from error
+        raise errors.NoFileError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _counted_s(path: Path, report: str, streams: str, duration_s: float | None) -> float | None:
@@ -374,12 +361,6 @@ def _counted_s(path: Path, report: str, streams: str, duration_s: float | None) 
 
 _COUNTED = frozenset({"aiff", "ape", "au", "flac", "matroska", "mov", "tak", "tta", "wv"})
 """Demuxers of containers that count their samples, or have tables of them."""
-
-
-def _parse_duration(match: re.Match[str] | None) -> float | None:
-    if match is None or match[1] is None:
-        return None
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
 
 
 def _parse_tag(text: str, name: str) -> str | None:

@@ -273,15 +273,9 @@ def plot_spectrogram(spectrogram: Spectrogram, colour: bool = True) -> Picture:
     """The log-mel spectrogram of a song over time, low notes at the bottom; the scale is that of `to_image`."""
     figure, axes = empty_axes(11, 3.4)
     start_s, (columns, bands) = spectrogram.start_s, spectrogram.values.shape
-    image = axes.imshow(
-        spectrogram.values.T,
-        aspect="auto",
-        origin="lower",
-        extent=(start_s, start_s + columns * spectrogram.frame_s, -0.5, bands - 0.5),
-        vmin=LOWEST_VALUE,
-        vmax=HIGHEST_VALUE,
-        cmap=COLOURS if colour else "gray",
-    )
+    extent = (start_s, start_s + columns * spectrogram.frame_s, -0.5, bands - 0.5)
+    style = {"aspect": "auto", "origin": "lower", "extent": extent, "vmin": LOWEST_VALUE, "vmax": HIGHEST_VALUE}
+    image = axes.imshow(spectrogram.values.T, cmap=COLOURS if colour else "gray", **style)
     axes.set_yticks([band_of(hz) for hz in MARKED_HZ], [f"{hz:,}" for hz in MARKED_HZ])
     axes.set(xlabel="seconds", ylabel="Hz (mel scale)", xlim=(start_s, start_s + spectrogram.duration_s))
     figure.colorbar(image, ax=axes, label=f"log(magnitude + {LOG_OFFSET})")

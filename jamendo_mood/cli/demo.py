@@ -310,15 +310,6 @@ def _dark(rng: np.random.Generator) -> Wave:
     return np.asarray(0.5 * drone + 3 * rumble * swell)
 
 
-LAYERS: dict[str, Callable[[np.random.Generator], Wave]] = {
-    "dark": _dark,
-    "energetic": _energetic,
-    "happy": _happy,
-    "relaxing": _relaxing,
-    "sad": _sad,
-}
+LAYERS = dict(zip(MOODS, (_dark, _energetic, _happy, _relaxing, _sad), strict=True))
 
-
-COMMANDS = {
-    "demo": Command(_add_demo, demo),
-}
+COMMANDS = {"demo": Command(_add_demo, demo)}

@@ -34,14 +34,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Evaluate a tagger on a part of its data: headline metrics and a row for each tag."""
     from jamendo_mood.evaluation import experiment
 
-    scores = experiment.evaluate(
-        *(arguments.tagger, arguments.data, arguments.store),
-        split=arguments.split,
-        part=arguments.part,
-        rounds=arguments.rounds,
-        out=arguments.out,
-        mediaeval=arguments.mediaeval,
-    )
+    options = {name: getattr(arguments, name) for name in ("split", "part", "rounds", "out", "mediaeval")}
+    scores = experiment.evaluate(arguments.tagger, arguments.data, arguments.store, **options)
     shared.print_scores(scores, arguments.format)
     return DONE
 
@@ -68,12 +62,8 @@ def compare(arguments: argparse.Namespace) -> int:
         load_examples(first, arguments.data, stores[0], **which),
         load_examples(second, arguments.data, stores[1], **which, note=lambda _: None),  # said already
     )
-    print_comparison(
-        compare(first, second, pair, rounds=arguments.rounds),
-        str(arguments.first),
-        str(arguments.second),
-        arguments.format,
-    )
+    found = compare(first, second, pair, rounds=arguments.rounds)
+    print_comparison(found, str(arguments.first), str(arguments.second), arguments.format)
     return DONE
 
 
@@ -114,16 +104,11 @@ def vote(arguments: argparse.Namespace) -> int:
     for folder in folders:
         if folders.count(folder) > 1:
             raise UsageError(f"{folder} has one vote, and was given {folders.count(folder)} times")
-    members = {}
+    members, which = {}, {"split": arguments.split, "part": arguments.part}
     for number, (folder, store) in enumerate(arguments.members):
         tagger = Tagger.load(folder)
-        examples = load_examples(
-            *(tagger, arguments.data, Path(store)),
-            split=arguments.split,
-            part=arguments.part,
-            note=(lambda _: None) if number else note,
-        )
-        members[folder] = (tagger, examples)
+        said = (lambda _: None) if number else note
+        members[folder] = (tagger, load_examples(tagger, arguments.data, Path(store), **which, note=said))
     print_vote(vote(members, rounds=arguments.rounds), arguments.format)
     return DONE
 
@@ -152,9 +137,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     decided.add_argument("--thresholds", type=Path, metavar="FILE", help="a tag and its threshold in each line")
     decided.add_argument("--decisions", type=Path, metavar="D.npy", help="booleans (tracks, tags)")
     parser.add_argument(
-        "--official",
-        action="store_true",
-        help="reproduce MTG's published P/R/F, which count scores above their threshold, not at it",
+        "--official", action="store_true", help="MTG's published P/R/F: of scores above their threshold, not at it"
     )
     parser.add_argument("--tags", type=Path, metavar="TAGS.txt", help="names of the tags, one a line")
     shared.add_format(parser, "table", "json")

@@ -52,19 +52,13 @@ def _add_extract(parser: argparse.ArgumentParser) -> None:
         help="vggish (default, or what the store has), vggish-pca, yamnet, yamnet-scores, musicnn, without weights "
         "logmel, handcrafted, mel-patches, spectrogram-patches and mfcc-patches, or one that another package brings",
     )
-    parser.add_argument(
-        "--hop", type=float, metavar="SECONDS", help="step from window to window, such as 0.5 (default: the embedder's)"
-    )
+    parser.add_argument("--hop", type=float, metavar="SECONDS", help="between windows (default: the embedder's own)")
     shared.add_weights(parser)
     parser.add_argument("--tracks", type=Path, metavar="TSV", help="only the tracks of this table (MTG's TSV)")
     parser.add_argument("--shard", type=shared.shard, metavar="I/N", help="only part I of N, the same on every machine")
     parser.add_argument("--limit", type=shared.positive, metavar="N", help="only the first N of these tracks")
-    parser.add_argument(
-        "--retry-failed", action="store_true", help="try tracks again that failed, or of which a part was missing"
-    )
-    parser.add_argument(
-        "--scratch", type=Path, metavar="DIR", help="where WAVs live for a moment (default: temp folder)"
-    )
+    parser.add_argument("--retry-failed", action="store_true", help="try again what failed, or was there in part")
+    parser.add_argument("--scratch", type=Path, metavar="DIR", help="where WAVs live a moment (default: temp folder)")
     parser.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
@@ -84,17 +78,13 @@ def _add_extract(parser: argparse.ArgumentParser) -> None:
         help="pydub (default) reads any usual format of sound; libsndfile, of the extra `fast`, takes less work for "
         "MP3, FLAC, Ogg and WAV, and leaves other files to pydub",
     )
-    parser.add_argument(
-        "--batch", type=shared.positive, default=64, metavar="N", help="windows a network batch (default 64)"
-    )
+    parser.add_argument("--batch", type=shared.positive, default=64, metavar="N", help="windows a batch (default 64)")
     _add_augment(parser)
     _add_ray(parser)
 
 
 def _add_download(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--tars", action="store_true", help="fetch MTG's 100 tars, of a folder of tracks each, instead of single files"
-    )
+    parser.add_argument("--tars", action="store_true", help="fetch MTG's 100 tars, a folder each, not single files")
     parser.add_argument(
         "--base-url",
         metavar="URL",
@@ -130,13 +120,9 @@ def _add_ray(parser: argparse.ArgumentParser) -> None:
         help="run on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; local starts Ray on this machine. AUDIO_DIR "
         "and --store are then folders that all its machines share, or URLs, such as s3://bucket/audio",
     )
-    parser.add_argument(
-        "--ray-actors", type=shared.positive, metavar="N", help="processes (default: as many as there is room for)"
-    )
+    parser.add_argument("--ray-actors", type=shared.positive, metavar="N", help="processes (default: as many as fit)")
     parser.add_argument("--ray-cpus", type=shared.positive, metavar="N", help="cores a process (default: up to 4)")
-    parser.add_argument(
-        "--ray-gpus", type=shared.share, metavar="X", help="GPUs a process, 0.5 puts two on each (default 0)"
-    )
+    parser.add_argument("--ray-gpus", type=shared.share, metavar="X", help="GPUs a process, such as 0.5 (default 0)")
 
 
 def extract(arguments: argparse.Namespace) -> int:
@@ -304,14 +290,8 @@ def _extract_on_ray(
     from jamendo_mood.extraction.cluster import find_store
 
     there = find_store(arguments.store)
-    config = cluster.ClusterConfig(
-        address=arguments.ray,
-        actors=arguments.ray_actors,
-        cpus=arguments.ray_cpus,
-        gpus=arguments.ray_gpus or 0.0,
-        retry_failed=arguments.retry_failed,
-        stream=stream,
-    )
+    size = (arguments.ray_actors, arguments.ray_cpus, arguments.ray_gpus or 0.0)
+    config = cluster.ClusterConfig(arguments.ray, *size, retry_failed=arguments.retry_failed, stream=stream)
     bars: list[TrackProgress] = []
     # Ray prints what it has to say of its machines to stdout.
     with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as stack:
@@ -335,13 +315,11 @@ def print_extraction(report: ExtractReport, missing: list[str], store: Path | st
         f"{report.audio_s / 60:.1f} min of sound in {report.wall_s:.1f} s{speed}"
     )
     listed = store / "failures.tsv" if isinstance(store, Path) else f"{store}/_failures/"
-    for heading, unrecorded in (
+    for heading, for_now in (
         (f"failed, see {listed}; --retry-failed tries them again:", False),
         ("failed for now; the same command tries them again:", True),
     ):
-        lines = [
-            f"  {key}: {error}" for key, error in report.failed.items() if (key in report.unrecorded) == unrecorded
-        ]
+        lines = [f"  {key}: {error}" for key, error in report.failed.items() if (key in report.unrecorded) == for_now]
         if lines:
             shared.print_list(heading, lines)
     if report.remarks:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jamendo_mood import __version__
-from jamendo_mood.cli import demo, evaluate, extract, find, shared, store, tag, train
+from jamendo_mood.cli import demo, evaluate, extract, find, shared, store, tag, train, write
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, WRONG_USAGE, Command
 from jamendo_mood.util import plaintext, process
 from jamendo_mood.util.errors import MoodError, UsageError
@@ -176,7 +176,7 @@ GROUPS = {
     "Start": "demo tasks weights completion",
     "Make embeddings": "splits extract",
     "Learn and evaluate": "train cross-validate evaluate compare vote score",
-    "Use": "tag web similar playlist library history spectrogram",
+    "Use": "tag write web similar playlist library history spectrogram",
     "Keep": "verify pack export import",
 }
 """The commands in the order of the help."""
@@ -186,6 +186,7 @@ _ALL: dict[str, Command] = {
     **train.COMMANDS,
     **evaluate.COMMANDS,
     **tag.COMMANDS,
+    **write.COMMANDS,
     **find.COMMANDS,
     **store.COMMANDS,
     **demo.COMMANDS,

@@ -11,18 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.audio import decoding
+from jamendo_mood.embedders.registry import EmbedderOptions, EmbedderSpec, load_embedder
 from jamendo_mood.tagging.emotions import PLACES, Place, read_places
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.tasks.metrics import ROUNDS
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.plaintext import CountProgress
+from jamendo_mood.util.plaintext import CountProgress, TrackProgress
 
 if TYPE_CHECKING:
     from jamendo_mood.evaluation.evaluate import Scores
     from jamendo_mood.library.similarity import Library
     from jamendo_mood.store.embedding_store import EmbeddingStore
+    from jamendo_mood.tagging.prediction import Prediction
     from jamendo_mood.training.model import Tagger
 
 DONE, SOME_FAILED = 0, 1  # exit statuses
@@ -88,9 +90,7 @@ def level(text: str) -> tuple[str, float]:
     """``NAME=LEVEL``, the level from 0 to 1."""
     name, number = setting(text)
     if not 0 <= _number(number) <= 1:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: a level is a number from 0, the least of all tracks, to 1, the most"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r}: a level is from 0, the least of all tracks, to 1, the most")
     return name, float(number)
 
 
@@ -233,6 +233,43 @@ def load_tagger(arguments: argparse.Namespace, specs: Sequence[EmbedderSpec] = (
         why = ", as VGGish's weights are not on this machine" if missing and name == "musicnn" else ""
         plaintext.note(f"with the tagger {name} that comes with jamendo-mood{why}: {TAGGERS[name]}")
     return tagger
+
+
+def sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
+    """The audio files and the stores among the paths; folders are searched, and a path given twice counts once."""
+    from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
+
+    files: list[Path] = []
+    stores = []
+    for path in dict.fromkeys(paths):
+        if (path / MANIFEST_NAME).is_file():
+            stores.append(EmbeddingStore(path))
+        elif path.is_dir():
+            files += decoding.list_audio(path)
+        elif path.exists():
+            files.append(path)
+        else:
+            raise UsageError(f"{path}: no such file, folder or store")
+    if not files and not stores:
+        raise UsageError(f"no audio files in {', '.join(map(str, paths))}")
+    return list(dict.fromkeys(files)), stores
+
+
+def predict_files(files: list[Path], tagger: Tagger, arguments: argparse.Namespace) -> dict[Path, Prediction | str]:
+    """The prediction of each file, or why there is none, which has been said; with a progress bar."""
+    from jamendo_mood.tagging.prediction import predict_files
+
+    embedder = load_embedder(tagger.spec, EmbedderOptions.of(arguments))
+    tagger.warm_up()
+    results: dict[Path, Prediction | str] = {}
+    with TrackProgress(len(files), "decoded, embedded and scored") as progress:
+        for path, result in predict_files(files, tagger, embedder):
+            results[path] = result
+            if isinstance(result, str):
+                progress.advance(0.0, result)
+            else:
+                progress.advance(result.duration_s)
+    return results
 
 
 def print_scores(scores: Scores, form: str) -> None:

@@ -16,16 +16,9 @@ from jamendo_mood.util.plaintext import CountProgress
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "source",
-        type=Path,
-        metavar="STORE",
-        help="folder that `extract` wrote; with --onnx a tagger, as for `tag --tagger`",
-    )
+    parser.add_argument("source", type=Path, metavar="STORE", help="a store, or with --onnx a tagger, as for `tag`")
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the files")
-    parser.add_argument(
-        "--onnx", action="store_true", help="write a tagger, and the network before it, as ONNX files for any program"
-    )
+    parser.add_argument("--onnx", action="store_true", help="write a tagger, and the network before it, as ONNX files")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--shard-rows", type=shared.positive, metavar="N", help="tracks a file (default: by --shard-mb)")
     size.add_argument(
@@ -33,7 +26,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         type=shared.positive,
         default=256,
         metavar="N",
-        help="megabytes of embeddings a file, before compression (default 256)",
+        help="megabytes a file, uncompressed (default 256)",
     )
     shared.add_weights(parser)
 
@@ -45,13 +38,9 @@ def export(arguments: argparse.Namespace) -> int:
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.store.parquet import export_parquet
 
-    report = export_parquet(
-        EmbeddingStore(arguments.source),
-        arguments.out,
-        shard_rows=arguments.shard_rows,
-        shard_mb=arguments.shard_mb,
-        on_progress=CountProgress("exporting"),
-    )
+    size = {"shard_rows": arguments.shard_rows, "shard_mb": arguments.shard_mb}
+    store = EmbeddingStore(arguments.source)
+    report = export_parquet(store, arguments.out, **size, on_progress=CountProgress("exporting"))
     print(
         f"{arguments.out}: {plaintext.count(report.tracks, 'track')} exported, {report.skipped} were there already; "
         f"{plaintext.count(report.files, 'Parquet file')}"
@@ -73,9 +62,7 @@ def _export_onnx(arguments: argparse.Namespace) -> int:
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "files", type=Path, nargs="+", metavar="PARQUET", help="files that `export` wrote, or folders of them"
-    )
+    parser.add_argument("files", type=Path, nargs="+", metavar="PARQUET", help="files of `export`, or folders of them")
     parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="store to write or to continue")
 
 
@@ -151,9 +138,7 @@ def verify(arguments: argparse.Namespace) -> int:
 def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", nargs="?", choices=NETWORKS, help="of this network (default: of all)")
     action = parser.add_mutually_exclusive_group()
-    action.add_argument(
-        "--get", action="store_true", help="download those that are not here; what broke off is continued"
-    )
+    action.add_argument("--get", action="store_true", help="download those not here; what broke off is continued")
     action.add_argument("--check", action="store_true", help="read and run them: are they the released ones?")
     action.add_argument("--remove", action="store_true", help="delete what was downloaded; not what you named yourself")
 
@@ -171,9 +156,8 @@ def weights(arguments: argparse.Namespace) -> int:
             continue
         try:
             path = own.find(download=arguments.get)
-            plaintext.say(
-                f"{network:8} {path}" + (f"  {own.check(path)}: the released weights" if arguments.check else "")
-            )
+            checked = f"  {own.check(path)}: the released weights" if arguments.check else ""
+            plaintext.say(f"{network:8} {path}{checked}")
         except WeightsError as error:
             if arguments.network and (arguments.get or arguments.check):
                 raise

@@ -24,7 +24,6 @@ from jamendo_mood.util.files import Scratch, write_output
 from jamendo_mood.util.plaintext import TrackProgress, say
 
 if TYPE_CHECKING:
-    from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.tagging.prediction import Prediction
 
 PICTURE_COLUMNS, PICTURE_DPI = 2_000, 150  # of a spectrogram with axes: more columns than pixels would not be seen
@@ -45,9 +44,9 @@ def _add_tag(parser: argparse.ArgumentParser) -> None:
 
 def tag(arguments: argparse.Namespace) -> int:
     """Tag audio files, folders of them, or a store."""
-    from jamendo_mood.tagging.prediction import predict_files, predict_stored
+    from jamendo_mood.tagging.prediction import predict_stored
 
-    files, stores = _sort_inputs(arguments.files)
+    files, stores = shared.sort_inputs(arguments.files)
     tagger = shared.load_tagger(arguments, [store.spec for store in stores])
     if arguments.embedder not in (None, tagger.spec.name):
         raise UsageError(
@@ -58,19 +57,8 @@ def tag(arguments: argparse.Namespace) -> int:
         tagger.check_spec(store.spec)
     places = shared.read_tag_places(tagger, arguments.places)
     predictions = [prediction for store in stores for prediction in predict_stored(store, tagger)]
-    failed, results = 0, {}
-    if files:
-        embedder = load_embedder(tagger.spec, EmbedderOptions.of(arguments))
-        tagger.warm_up()
-        with TrackProgress(len(files), "decoded, embedded and scored") as progress:
-            for path, result in predict_files(files, tagger, embedder):
-                results[path] = result
-                if isinstance(result, str):
-                    failed += 1
-                    progress.advance(0.0, result)
-                else:
-                    progress.advance(result.duration_s)
-        predictions += [result for path in files if not isinstance(result := results[path], str)]
+    results = shared.predict_files(files, tagger, arguments) if files else {}
+    predictions += [result for path in files if not isinstance(result := results[path], str)]
     if arguments.places is not None:
         for number, prediction in enumerate(predictions):
             va = place_of(tagger.task, tagger.thresholds, prediction.track_scores, places)
@@ -78,27 +66,7 @@ def tag(arguments: argparse.Namespace) -> int:
     count = arguments.top or (5 if tagger.ranks else 10)
     errors = [(str(path), result) for path, result in results.items() if isinstance(result, str)]
     print_predictions(predictions, arguments.format, count, timeline=arguments.timeline, errors=errors)
-    return SOME_FAILED if failed else DONE
-
-
-def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
-    """The audio files and the stores among the paths; folders are searched, and a path given twice counts once."""
-    from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
-
-    files: list[Path] = []
-    stores = []
-    for path in dict.fromkeys(paths):
-        if (path / MANIFEST_NAME).is_file():
-            stores.append(EmbeddingStore(path))
-        elif path.is_dir():
-            files += decoding.list_audio(path)
-        elif path.exists():
-            files.append(path)
-        else:
-            raise UsageError(f"{path}: no such file, folder or store")
-    if not files and not stores:
-        raise UsageError(f"no audio files in {', '.join(map(str, paths))}")
-    return list(dict.fromkeys(files)), stores
+    return SOME_FAILED if errors else DONE
 
 
 def print_predictions(
@@ -175,9 +143,7 @@ def _print_timeline(prediction: Prediction, count: int) -> None:
 
 def _add_spectrogram(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="IN", help="an audio file, or a folder of them")
-    parser.add_argument(
-        "target", type=Path, metavar="OUT", help="a file .png; a folder if IN is one: IN/a.mp3, OUT/a.png"
-    )
+    parser.add_argument("target", type=Path, metavar="OUT", help="a .png; a folder if IN is one: IN/a.mp3, OUT/a.png")
     parser.add_argument(
         "--start",
         type=float,
@@ -246,9 +212,8 @@ def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Sc
     start_s, duration_s = arguments.start or 0.0, arguments.duration
     if arguments.start is None and duration_s is None:
         start_s, duration_s = spectrograms.default_stretch(info.duration_s)
-    compute = functools.partial(
-        spectrograms.compute, source, scratch, columns=None if arguments.bare else PICTURE_COLUMNS, info=info
-    )
+    columns = None if arguments.bare else PICTURE_COLUMNS
+    compute = functools.partial(spectrograms.compute, source, scratch, columns=columns, info=info)
     try:
         shown = compute(start_s=start_s, duration_s=duration_s)
     except UsageError:
@@ -280,9 +245,7 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
         ("--idle-minutes", 20, "until the place of an idle visitor is given to others"),
     ):
         parser.add_argument(name, type=shared.positive, default=default, metavar="N", help=f"{what} ({default})")
-    parser.add_argument(
-        "--examples", type=Path, nargs="+", default=[], metavar="SONG", help="songs that a visitor can try by a click"
-    )
+    parser.add_argument("--examples", type=Path, nargs="+", default=[], metavar="SONG", help="songs to try by a click")
     for name, dest, what in (
         ("--kernels", "visitors", "what --visitors was called before"),
         ("--warm", "warm", "without effect: there are no kernels to keep ready any more"),

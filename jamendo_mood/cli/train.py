@@ -16,6 +16,7 @@ from jamendo_mood.datasets import DATASETS, find_source
 from jamendo_mood.datasets.dataset import DataSource
 from jamendo_mood.datasets.jamendo import BASE_URL, get_splits
 from jamendo_mood.util import plaintext
+from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import say
 from jamendo_mood.util.process import keep_memory
 
@@ -93,8 +94,24 @@ def splits(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _add_task(parser: argparse.ArgumentParser, which: str) -> None:
+    parser.add_argument("--task", required=True, help=which)
+    parser.add_argument(
+        "--from-files",
+        action="store_true",
+        help="with --task own: learn the moods that you wrote into the files of the folder --data, by any program",
+    )
+
+
+def find_task(arguments: argparse.Namespace) -> str:
+    """The task that a command line names: one's own moods may be in a table, or in the files."""
+    if arguments.from_files and arguments.task not in ("own", "own-files"):
+        raise UsageError(f"--from-files: the labels of task {arguments.task!r} are in its tables; it is for --task own")
+    return "own-files" if arguments.from_files else str(arguments.task)
+
+
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", required=True, help="such as jamendo; `jamendo-mood tasks` lists them")
+    _add_task(parser, "such as jamendo; `jamendo-mood tasks` lists them")
     shared.add_data(parser)
     parser.add_argument(
         "--split", type=int, default=0, metavar="N", help="official split, or the fold to test on (default 0)"
@@ -128,7 +145,7 @@ def train(arguments: argparse.Namespace) -> int:
     keep_memory()
     config = read_training(arguments)
     tagger = experiment.train(
-        *(arguments.task, arguments.data, arguments.store, config),
+        *(find_task(arguments), arguments.data, arguments.store, config),
         split=arguments.split,
         leaks=arguments.leaks,
         broader=not arguments.single_task,
@@ -184,7 +201,7 @@ def print_training(tagger: Tagger, out: Path) -> None:
 
 
 def _add_cross_validate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", required=True, help="one with folds, such as mirex; `jamendo-mood tasks` lists them")
+    _add_task(parser, "one with folds, such as mirex; `jamendo-mood tasks` lists them")
     shared.add_data(parser)
     parser.add_argument("--folds", type=shared.positive, metavar="N", help="only the first N folds (default: all)")
     parser.add_argument(
@@ -217,7 +234,7 @@ def cross_validate(arguments: argparse.Namespace) -> int:
         plaintext.note(f"fold {split}: {shown}")
 
     found = experiment.cross_validate(
-        *(arguments.task, arguments.data, arguments.store, read_training(arguments)),
+        *(find_task(arguments), arguments.data, arguments.store, read_training(arguments)),
         folds=arguments.folds,
         validations=arguments.validations,
         group=arguments.group,

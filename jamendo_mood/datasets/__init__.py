@@ -1,6 +1,6 @@
 """Data sets: a loader each; `dataset` and `ratings` have what loaders share.
 
-Only tables are read here, no audio; no data set is part of the package.
+Only tables and files' tags are read here, no audio; no data set is part of the package.
 """
 
 from __future__ import annotations
@@ -8,16 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from jamendo_mood.datasets import audioset, deam, emomusic, jamendo, mirex, own, pmemo, quadrants, turkish
+from jamendo_mood.datasets import audioset, class_sets, deam, emomusic, jamendo, own, pmemo
 from jamendo_mood.datasets.dataset import Dataset, DataSource
 from jamendo_mood.util.errors import UsageError
 
 DATASETS: dict[str, DataSource] = {
     **jamendo.SOURCES,
     **audioset.SOURCES,
-    **mirex.SOURCES,
-    **quadrants.SOURCES,
-    **turkish.SOURCES,
+    **class_sets.SOURCES,
     **pmemo.SOURCES,
     **emomusic.SOURCES,
     **deam.SOURCES,

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ
-from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, consecutive_parts
+from jamendo_mood.datasets.dataset import Array, Dataset, DataSource, Track, consecutive_parts
 from jamendo_mood.embedders.registry import PATCH_S, RELEASED, EmbedderSpec
 from jamendo_mood.embedders.vggish import DIM
 from jamendo_mood.tasks import Task
@@ -39,8 +39,6 @@ MOODS = slice(276, 283)
 VALIDATION_SHARE = 8  # one in 8 of the training part's recordings
 MAX_FRAMES = 10
 MAX_RATIO = 100  # of an .npz: size of its arrays to size of the file
-
-Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -213,10 +211,8 @@ _AUDIOSET = DataSource(
     annotations="https://research.google.com/audioset/download.html (embeddings, 2.4 GB)",
     audio="none needed: Google released the VGGish embeddings",
     licence="CC BY 4.0 (Google)",
-    citation=(
-        "J. F. Gemmeke, D. P. W. Ellis, D. Freedman, A. Jansen, W. Lawrence, R. C. Moore, M. Plakal, M. Ritter: Audio "
-        "Set: An ontology and human-labeled dataset for audio events. ICASSP 2017"
-    ),
+    citation="J. F. Gemmeke, D. P. W. Ellis, D. Freedman, A. Jansen, W. Lawrence, R. C. Moore, M. Plakal, M. Ritter: "
+    "Audio Set: An ontology and human-labeled dataset for audio events. ICASSP 2017",
     splits=1,
     official=True,
 )

@@ -159,9 +159,7 @@ class Features(dict[str, Array]):
         self.spec = spec
 
 
-def to_one_hot(
-    labels: Sequence[str], classes: Sequence[str], path: Path, *, first_line: int = 2
-) -> npt.NDArray[np.float32]:
+def to_one_hot(labels: Sequence[str], classes: Sequence[str], path: Path, *, first_line: int = 2) -> Array:
     """Targets of n labels of k classes, float32 (n, k): 1 for the class of each example, else 0.
 
     Raises `DataError` if a label is not one of the classes; it names `path`, the file with the labels, and the line,

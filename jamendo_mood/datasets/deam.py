@@ -23,21 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
+from jamendo_mood.datasets import ratings
 from jamendo_mood.datasets.dataset import Dataset, DataSource, Features, Track, assign_folds, count_remarks, make_parts
 from jamendo_mood.datasets.emomusic import SAME_RECORDINGS
-from jamendo_mood.datasets.ratings import (
-    ANY,
-    TARGETS,
-    Ratings,
-    count_nameless,
-    find_file,
-    join_recordings,
-    name_artists,
-    name_unknown,
-    read_header,
-    read_ratings,
-    read_texts,
-)
 from jamendo_mood.embedders.registry import RELEASED, EmbedderSpec
 from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError
@@ -47,14 +35,8 @@ SONG = "song_id"
 STATIC_NAMES = ("static_annotations_averaged_songs_1_2000.csv", "static_annotations_averaged_songs_2000_2058.csv")
 SONGS_NAMES = ("metadata_2013.csv", "metadata_2014.csv", "metadata_2015.csv")
 FEATURES_NAME = "opensmile_means.csv"
-FOLDERS = (
-    ".",
-    *(
-        f"{above}annotations/annotations{gap}averaged{gap}per{gap}song/song_level"
-        for above in ("", "DEAM_Annotations/")
-        for gap in (" ", "_")
-    ),
-)
+_BELOW = "annotations/annotations averaged per song/song_level"  # as it is unpacked, some put underscores
+FOLDERS = (".", *(top + own for top in ("", "DEAM_Annotations/") for own in (_BELOW, _BELOW.replace(" ", "_"))))
 SONGS_FOLDERS = (".", "metadata")
 LAST_OF_2013 = 1000
 LAST_CLIP = 2000
@@ -84,28 +66,28 @@ def load_corrected(root: Path, split: int = 0, _: str | None = None) -> Dataset:
     return replace(dataset, targets=targets, remarks=(*dataset.remarks, *count_remarks({what: int(swapped.sum())})))
 
 
-def read_values(root: Path) -> Ratings:
+def read_values(root: Path) -> ratings.Ratings:
     """Valence and arousal from the two tables, whose other columns differ."""
-    columns = {f"{target}_mean": SCALE for target in TARGETS}
-    paths = [find_file(root, name, FOLDERS) for name in STATIC_NAMES]
-    first, second = (read_ratings(path, SONG, columns) for path in paths)
+    columns = {f"{target}_mean": SCALE for target in ratings.TARGETS}
+    paths = [ratings.find_file(root, name, FOLDERS) for name in STATIC_NAMES]
+    first, second = (ratings.read_ratings(path, SONG, columns) for path in paths)
     known = set(first.songs)
     for line, song in enumerate(second.songs, start=2):
         if song in known:
             raise DataError(f"{paths[1]}, line {line}: song {song} again, it was in {paths[0].name}")
-    return Ratings(first.songs + second.songs, np.concatenate([first.values, second.values]))
+    return ratings.Ratings(first.songs + second.songs, np.concatenate([first.values, second.values]))
 
 
 def read_artists(root: Path) -> dict[str, str]:
     """The artist of each song, from the tables of the three years, whose columns differ."""
     written: dict[str, str] = {}
     for name in SONGS_NAMES:
-        path = find_file(root, name, SONGS_FOLDERS)
-        for line, (song, row) in enumerate(read_texts(path, SONG, ("artist",)).items(), start=2):
+        path = ratings.find_file(root, name, SONGS_FOLDERS)
+        for line, (song, row) in enumerate(ratings.read_texts(path, SONG, ("artist",)).items(), start=2):
             if song in written:
                 raise DataError(f"{path}, line {line}: song {song} again, it was in another year's table")
             written[song] = row["artist"]
-    return name_artists(written, run_on=True)
+    return ratings.name_artists(written, run_on=True)
 
 
 def read_features(root: Path) -> Features | None:
@@ -117,36 +99,30 @@ def read_features(root: Path) -> Features | None:
     path = root / FEATURES_NAME
     if not path.is_file():
         return None
-    names = [name for name in read_header(path) if name != SONG]
-    table = read_ratings(path, SONG, dict.fromkeys(names, ANY))
+    names = [name for name in ratings.read_header(path) if name != SONG]
+    table = ratings.read_ratings(path, SONG, dict.fromkeys(names, ratings.ANY))
     spec = EmbedderSpec("opensmile", RELEASED, FEATURES_RATE_HZ, CLIP_S, CLIP_S, len(names))
     return Features(spec, zip(table.songs, table.values.astype(np.float32), strict=True))
 
 
 def _assemble(name: str, root: Path, split: int) -> Dataset:
-    ratings, artists, features = read_values(root), read_artists(root), read_features(root)
+    table, artists, features = read_values(root), read_artists(root), read_features(root)
+    artist_of = {song: artists.get(song, ratings.name_unknown(song)) for song in table.songs}
     tracks = tuple(
-        Track(song, f"{song}.mp3", CLIP_S if int(song) <= LAST_CLIP else None, artists.get(song, name_unknown(song)))
-        for song in ratings.songs
+        Track(song, f"{song}.mp3", CLIP_S if int(song) <= LAST_CLIP else None, artist)
+        for song, artist in artist_of.items()
     )
-    groups = join_recordings({track.id: track.artist for track in tracks}, SAME_RECORDINGS)
-    songs = groups.keys()
+    groups = ratings.join_recordings({track.id: track.artist for track in tracks}, SAME_RECORDINGS)
+    songs, shared = groups.keys(), sum(map(in_emomusic, groups))
     remarks = {
         "songs of the metadata have no annotation and are left out": len(artists.keys() - songs),
-        "songs have no artist in the metadata: each counts as an artist of its own": count_nameless(tracks),
+        "songs have no artist in the metadata: each counts as an artist of its own": ratings.count_nameless(tracks),
         f"songs are not in {FEATURES_NAME}": len(songs - features.keys()) if features else 0,
-        "songs are emoMusic's, under the same numbers: never train on one and test on the other": sum(
-            map(in_emomusic, songs)
-        ),
+        "songs are emoMusic's, under the same numbers: never train on one and test on the other": shared,
     }
-    return Dataset(
-        task=Task(name, "values", TARGETS, SCALE),
-        tracks=tracks,
-        targets=ratings.values.astype(np.float32),
-        parts=make_parts(assign_folds(list(groups.values())), split),
-        embeddings=features,
-        remarks=count_remarks(remarks),
-    )
+    task, targets = Task(name, "values", ratings.TARGETS, SCALE), table.values.astype(np.float32)
+    parts = make_parts(assign_folds(list(groups.values())), split)
+    return Dataset(task, tracks, targets, parts, embeddings=features, remarks=count_remarks(remarks))
 
 
 _DEAM = DataSource(
@@ -154,18 +130,12 @@ _DEAM = DataSource(
     predicts="valence and arousal of songs",
     files=(*STATIC_NAMES, *SONGS_NAMES),
     annotations="http://cvml.unige.ch/databases/DEAM/ (DEAM_Annotations.zip, metadata.zip)",
-    audio=(
-        "DEAM_audio.zip: `jamendo-mood extract MEMD_audio`; none needed with "
-        f"{FEATURES_NAME} ({SONG}, then the mean of each feature)"
-    ),
+    audio="DEAM_audio.zip: `jamendo-mood extract MEMD_audio`; none needed with "
+    f"{FEATURES_NAME} ({SONG}, then the mean of each feature)",
     licence="for research only; audio: each song's own Creative Commons licence",
-    citation=(
-        "A. Aljanaki, Y.-H. Yang, M. Soleymani: Developing a benchmark for emotional analysis of music. PLOS ONE "
-        "12(3), 2017; songs 2 to 1000 are those of M. Soleymani et al.: 1000 Songs for Emotional Analysis of Music. "
-        "CrowdMM 2013"
-    ),
+    citation="A. Aljanaki, Y.-H. Yang, M. Soleymani: Developing a benchmark for emotional analysis of music. PLOS ONE "
+    "12(3), 2017; songs 2 to 1000 are those of M. Soleymani et al.: 1000 Songs for Emotional Analysis of Music. "
+    "CrowdMM 2013",
 )
-SOURCES = {
-    "deam": _DEAM,
-    "deam-corrected": replace(_DEAM, load=load_corrected, predicts=f"{_DEAM.predicts}, with two columns corrected"),
-}
+_CORRECTED = replace(_DEAM, load=load_corrected, predicts=f"{_DEAM.predicts}, with two columns corrected")
+SOURCES = {"deam": _DEAM, "deam-corrected": _CORRECTED}

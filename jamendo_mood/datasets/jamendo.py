@@ -49,7 +49,7 @@ def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
             if unknown := [tag for tag in names if tag not in tags]:
                 known = f"the {len(tags)} of {SPLIT_TAGS_NAME}"
                 raise DataError(f"{path}, line {line}: the tag {unknown[0]!r} is not among {known}")
-    return _assemble("jamendo", tags, tagged, read_checksums(root))
+    return _assemble("jamendo", tags, tagged, root)
 
 
 def load_all_tags(root: Path, split: int = 0, _: str | None = None) -> Dataset:
@@ -60,23 +60,19 @@ def load_all_tags(root: Path, split: int = 0, _: str | None = None) -> Dataset:
     two to test.
     """
     everything = read_tracks(root / ALL_TRACKS_NAME)
-    part_of_artist = {
-        track.artist: part for part in PARTS for track, _tags in read_tracks(split_path(root, split, part))
-    }
+    part_of_artist = {track.artist: part for part in PARTS for track, _ in read_tracks(split_path(root, split, part))}
     tagged: dict[str, list[TaggedTrack]] = {part: [] for part in PARTS}
     for track, names in everything:
         tagged[part_of_artist.get(track.artist) or _choose_part(track.artist)].append((track, names))
     tags = tuple(sorted({tag for _track, names in everything for tag in names}))
-    return _assemble("jamendo-59", tags, tagged, read_checksums(root))
+    return _assemble("jamendo-59", tags, tagged, root)
 
 
 def split_path(root: Path, split: int, part: str) -> Path:
     """The table of an official part; `UsageError` if there is no such split."""
     folder = root / "splits" / f"split-{split}"
     if not folder.is_dir():
-        raise UsageError(
-            f"{folder}: no such split; `jamendo-mood splits --out {root}` gets MTG's five (0 to 4) and the tables"
-        )
+        raise UsageError(f"{folder}: no such split; `jamendo-mood splits --out {root}` gets MTG's five (0 to 4)")
     return folder / f"autotagging_moodtheme-{part}.tsv"
 
 
@@ -118,10 +114,8 @@ def _choose_part(artist: str) -> str:
     return "train" if tenth < 6 else "validation" if tenth < 8 else "test"
 
 
-def _assemble(
-    name: str, tags: tuple[str, ...], tagged: dict[str, list[TaggedTrack]], checksums: dict[str, str]
-) -> Dataset:
-    rows = [row for part in PARTS for row in tagged[part]]
+def _assemble(name: str, tags: tuple[str, ...], tagged: dict[str, list[TaggedTrack]], root: Path) -> Dataset:
+    rows, checksums = [row for part in PARTS for row in tagged[part]], read_checksums(root)
     return Dataset(
         task=Task(name, "tags", tags),
         tracks=tuple(replace(track, content=checksums.get(track.key, "")) for track, _names in rows),
@@ -137,19 +131,13 @@ _JAMENDO = DataSource(
     annotations="`jamendo-mood splits`, or https://github.com/MTG/mtg-jamendo-dataset",
     audio="`jamendo-mood extract --from-jamendo` fetches it track by track (46 GB low, 152 GB full quality)",
     licence="metadata CC BY-NC-SA 4.0; audio: each track's own Creative Commons licence",
-    citation=(
-        "D. Bogdanov, M. Won, P. Tovstogan, A. Porter, X. Serra: The MTG-Jamendo Dataset for Automatic Music Tagging. "
-        "Machine Learning for Music Discovery Workshop, ICML 2019"
-    ),
+    citation="D. Bogdanov, M. Won, P. Tovstogan, A. Porter, X. Serra: The MTG-Jamendo Dataset for Automatic Music "
+    "Tagging. Machine Learning for Music Discovery Workshop, ICML 2019",
     splits=5,
     official=True,
 )
-SOURCES = {
-    "jamendo": _JAMENDO,
-    "jamendo-59": replace(
-        _JAMENDO, load=load_all_tags, predicts="59 mood and theme tags", files=(ALL_TRACKS_NAME, "splits/")
-    ),
-}
+_ALL_TAGS = replace(_JAMENDO, load=load_all_tags, predicts="59 mood and theme tags", files=(ALL_TRACKS_NAME, "splits/"))
+SOURCES = {"jamendo": _JAMENDO, "jamendo-59": _ALL_TAGS}
 
 
 CDN = "https://cdn.freesound.org/mtg-jamendo"  # the default of MTG's own download script

@@ -15,6 +15,8 @@ A file that has several rows counts once if they say the same; if not, the table
 No artist is in two parts. The artists are divided into seven folds, of which one is the test part, one the validation
 part and five the training part: about 14, 14 and 72 % of the files. Splits 0 to 6 test one fold each, 7 to 13 those of
 another seed, and so on. A table that has changed has other folds: train again before you evaluate.
+
+Instead of a table, the files' own tags may name their moods: see `load_files`.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio.decoding import AUDIO_SUFFIXES, key_of
+from jamendo_mood.audio.decoding import AUDIO_SUFFIXES, find_audio, key_of
+from jamendo_mood.audio.file_tags import read_artist, read_moods
 from jamendo_mood.datasets.dataset import (
     PARTS,
     SEED,
@@ -39,12 +42,14 @@ from jamendo_mood.datasets.dataset import (
     Track,
     assign_folds,
     count_remarks,
+    join_artists,
     make_parts,
     to_one_hot,
 )
 from jamendo_mood.datasets.ratings import TARGETS
 from jamendo_mood.tasks import Task
-from jamendo_mood.util.errors import DataError, UsageError
+from jamendo_mood.util import plaintext
+from jamendo_mood.util.errors import AudioError, DataError, UsageError
 from jamendo_mood.util.files import read_text
 
 TABLE_NAME = "own.csv"
@@ -81,23 +86,61 @@ def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
     task, targets, remarks = _choose_labels(table)(table)
     kept = _find_first_rows(table, tracks, targets)
     tracks, targets = tuple(tracks[row] for row in kept), targets[kept]
-    repeated = len(table.rows) - len(kept)
-    try:
-        parts = _make_parts([track.artist for track in tracks], split)
-    except DataError as error:
-        raise DataError(f"{table.path}: {error}") from None
-    return Dataset(
-        task=task,
-        tracks=tracks,
-        targets=targets,
-        parts=parts,
-        remarks=(
-            *count_remarks({"rows are equal to an earlier one and left out": repeated}),
-            *_describe_nameless([table.rows[row] for row in kept]),
-            *(() if task.scale else _find_rare(task.targets, targets)),
-            *remarks,
-        ),
+    remarks = (
+        *count_remarks({"rows are equal to an earlier one and left out": len(table.rows) - len(kept)}),
+        *_describe_nameless([table.rows[row].get("artist", "") for row in kept]),
+        *(() if task.scale else _find_rare(task.targets, targets)),
+        *remarks,
     )
+    return Dataset(task, tracks, targets, _divide(table.path, tracks, split), remarks=remarks)
+
+
+def load_files(root: Path, split: int = 0, _: str | None = None) -> Dataset:
+    """Load the audio files below a folder whose own tags name moods that a person wrote: these are their labels.
+
+    What `jamendo-mood write` wrote is no label. Spellings that differ in capitals alone are one tag, called as most
+    files have it. Artists, of the files' tags too, are one artist if they share a performer, see `join_artists`.
+
+    Raises `DataError` if no file has such moods; `UsageError` if mutagen is missing, or several files have one key.
+    """
+    files = find_audio(root)
+    moods_of, artists, unreadable, machines = dict[str, list[str]](), list[str](), list[str](), 0
+    for key, path in files.items():
+        try:
+            moods = read_moods(path)
+            theirs = [unicodedata.normalize("NFC", mood) for mood in moods.theirs if plaintext.show(mood) == mood]
+            if theirs:
+                artists.append(read_artist(path))
+                moods_of[key] = theirs
+            machines += bool(moods.ours and not theirs)
+        except (AudioError, OSError) as error:
+            unreadable.append(plaintext.show(str(error)))
+    remarks = count_remarks(
+        {
+            "files have no moods but those that jamendo-mood wrote: not learned from": machines,
+            f"files have tags that cannot be read, such as {''.join(unreadable[:1])}": len(unreadable),
+        }
+    )
+    if not moods_of:
+        found = "; ".join((f"{plaintext.count(len(files), 'audio file')} there", *remarks))
+        raise DataError(f"{root}: no file whose tags name a mood that a person wrote ({found})")
+    counts = Counter(mood for theirs in moods_of.values() for mood in theirs)
+    called = {mood.casefold(): mood for mood, _ in reversed(counts.most_common())}
+    tags = tuple(sorted(called.values()))
+    _check_count(root, len(moods_of), tags)
+    tags_of = [{called[mood.casefold()] for mood in theirs} for theirs in moods_of.values()]
+    targets = np.array([[tag in own for tag in tags] for own in tags_of], np.float32)
+    named = zip(moods_of, join_artists(artists), strict=True)
+    tracks = tuple(Track(key, files[key].relative_to(root).as_posix(), None, artist or key) for key, artist in named)
+    remarks = (*_describe_nameless(artists), *_find_rare(tags, targets), *remarks)
+    return Dataset(Task("own-files", "tags", tags), tracks, targets, _divide(root, tracks, split), remarks=remarks)
+
+
+def _divide(source: Path, tracks: Sequence[Track], split: int) -> Mapping[str, npt.NDArray[np.intp]]:
+    try:
+        return _make_parts([track.artist for track in tracks], split)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from None
 
 
 def read_table(path: Path) -> Table:
@@ -165,9 +208,9 @@ def _find_first_rows(table: Table, tracks: Sequence[Track], targets: Array) -> l
     return list(first_row.values())
 
 
-def _describe_nameless(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
-    nameless = sum(not cells.get("artist") for cells in rows)
-    if nameless == len(rows):
+def _describe_nameless(artists: Sequence[str]) -> tuple[str, ...]:
+    nameless = sum(not artist for artist in artists)
+    if nameless == len(artists):
         return ("no artists are given: songs of one artist may be in several parts",)
     return count_remarks({"tracks have no artist: each counts as an artist of its own": nameless})
 
@@ -210,7 +253,7 @@ def _read_tags(table: Table) -> Labels:
     tags = tuple(sorted(set[str]().union(*tags_of)))
     if not tags:
         raise DataError(f"{table.path}: there is no tag in column 'tags'")
-    _check_count(table, tags)
+    _check_count(table.path, len(table.rows), tags)
     targets = np.array([[tag in found for tag in tags] for found in tags_of], np.float32)
     return Task("own", "tags", tags), targets, _unused(table, "tags")
 
@@ -233,7 +276,7 @@ def _read_classes(table: Table) -> Labels:
     classes = tuple(sorted(set(named)))
     if len(classes) < 2:
         raise DataError(f"{table.path}: all tracks have the class {classes[0]!r}; at least two classes are needed")
-    _check_count(table, classes)
+    _check_count(table.path, len(table.rows), classes)
     targets = to_one_hot(named, classes, table.path)
     return Task("own", "classes", classes), targets, _unused(table, "class")
 
@@ -266,9 +309,9 @@ def _read_number(table: Table, row: int, column: str) -> float:
     return number
 
 
-def _check_count(table: Table, names: Sequence[str]) -> None:
-    if len(table.rows) * len(names) > MAX_LABELS:
-        raise DataError(f"{table.path}: {len(names):,} different labels for {len(table.rows):,} tracks are too many")
+def _check_count(source: Path, tracks: int, names: Sequence[str]) -> None:
+    if tracks * len(names) > MAX_LABELS:
+        raise DataError(f"{source}: {len(names):,} different labels for {tracks:,} tracks are too many")
 
 
 def _find_rare(names: Sequence[str], targets: Array) -> tuple[str, ...]:
@@ -300,5 +343,15 @@ SOURCES = {
         citation="your own annotations",
         splits=FOLDS,
         single_file=True,
-    )
+    ),
+    "own-files": DataSource(
+        load_files,
+        predicts="your own tags, by the moods in your files' tags",
+        files=(),
+        annotations="the moods you write into your files (TMOO, MOOD, WM/Mood) by any program for tags",
+        audio="these files",
+        licence="as you decide: these are your own annotations",
+        citation="your own annotations",
+        splits=FOLDS,
+    ),
 }

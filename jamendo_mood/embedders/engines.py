@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from jamendo_mood.util import files
 from jamendo_mood.util.errors import UsageError, WeightsError
-from jamendo_mood.util.process import import_quietly
+from jamendo_mood.util.process import count_cores, import_quietly
 
 ENGINES = ("auto", "mnn", "openvino", "tensorflow")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -404,7 +404,7 @@ def _openvino_core() -> Any:
 
 def _build_openvino(network: Network, precision: str) -> Run:
     hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
-    setup = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": _count_cores()}
+    setup = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": count_cores()}
     core = _openvino_core()
     whole = core.compile_model(core.read_model(to_onnx(network)), "CPU", setup)
     return lambda pictures: np.array(whole(pictures)[0], np.float32)
@@ -413,7 +413,7 @@ def _build_openvino(network: Network, precision: str) -> Run:
 def _build_mnn(network: Network, _: str) -> Run:
     mnn = import_quietly("MNN")
     expr = mnn.expr
-    manager = mnn.nn.create_runtime_manager(({"backend": "CPU", "precision": "normal", "numThread": _count_cores()},))
+    manager = mnn.nn.create_runtime_manager(({"backend": "CPU", "precision": "normal", "numThread": count_cores()},))
     with _converted(network) as path:
         trunk = mnn.nn.load_module_from_file(str(path), ["x"], ["y"], runtime_manager=manager)
 
@@ -476,13 +476,6 @@ def _convert(onnx: bytes) -> bytes:
             reason = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no reason given"]
             raise WeightsError(f"MNN could not convert the network ({reason[0]}): give --engine tensorflow")
         return made.read_bytes()
-
-
-def _count_cores() -> int:
-    """How many cores a network may use: what the environment says, as that of a Ray actor does, or what there are."""
-    if (given := os.environ.get("OMP_NUM_THREADS", "")).isdigit():
-        return max(1, int(given))
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pads(length: int, stride: int) -> tuple[int, int]:

@@ -23,10 +23,10 @@ import numpy.typing as npt
 import jamendo_mood
 from jamendo_mood.tasks import KINDS, Task, metrics
 from jamendo_mood.tasks.calibration import calibration_error
-from jamendo_mood.tasks.kind import Section, rank_targets
-from jamendo_mood.tasks.metrics import ROUNDS, Comparison, Samples, brier_skill
+from jamendo_mood.tasks.kind import Section
+from jamendo_mood.tasks.metrics import ROUNDS, Comparison, brier_skill, rank_targets
 from jamendo_mood.tasks.values import score_curves
-from jamendo_mood.training.data import Examples
+from jamendo_mood.training.data import Array, Examples
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, UsageError
@@ -37,37 +37,21 @@ from jamendo_mood.util.plaintext import count
 if TYPE_CHECKING:
     import pandas as pd
 
-Array = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What an evaluation found.
+    """What an evaluation found."""
 
-    Attributes
-    ----------
-    metrics : dict of float
-        The headline metrics by their official names, such as ``PR-AUC-macro``.
-    per_target : tuple of dict
-        For each class or value: its name, as ``class`` or ``value``, and the metrics of its kind, see `tasks.KINDS`.
-        For each tag: ``tag``, ``positives``, ``prior``, ``PR-AUC``, ``ROC-AUC`` and, where decisions are known,
-        ``precision``, ``recall``, ``F-score`` and ``threshold``; of a tagger also ``grade``, ``artists`` (how many the
-        positives are by), ``ECE-all`` (over all its scores), ``Brier-skill``, and the interval of its PR-AUC as
-        ``PR-AUC-low`` and ``PR-AUC-high``. None where a metric is not defined.
-    examples : int
-        Tracks; moments of tracks where the task is a dynamic one.
-    intervals : dict of (float, float)
-        For each metric but the prior, the 95 % interval of a bootstrap over artists; empty where it was not made.
-    kind : str
-        A key of `tasks.KINDS`.
-    """
-
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float]  #: the headline metrics by their official names, such as ``PR-AUC-macro``
+    #: for each target its name, as ``tag``, ``class`` or ``value``, and its metrics: see `COLUMNS` in `tasks.tags`,
+    #: `classes` and `values`. Some are there only where decisions are known, or of a tagger; None is not defined
     per_target: tuple[Mapping[str, Any], ...]
-    examples: int
+    examples: int  #: tracks; moments of tracks where the task is a dynamic one
+    #: for each metric but the prior, the 95 % interval of a bootstrap over artists; empty where it was not made
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    kind: str = "tags"
+    kind: str = "tags"  #: a key of `tasks.KINDS`
 
     def to_json(self) -> dict[str, Any]:
         """One object, unrounded, headline metrics at its top level."""
@@ -150,9 +134,7 @@ def evaluate_predictions(
     columns: dict[str, Sequence[Any]] = {"grade": rules.grade(truth, predictions)}
     if not rules.on_scale:
         columns["artists"] = [len(set(artists[positive])) for positive in truth.T]
-        columns["ECE-all"] = [
-            calibration_error(truth[:, [target]], predictions[:, [target]]) for target in range(truth.shape[1])
-        ]
+        columns["ECE-all"] = [calibration_error(truth[:, [n]], predictions[:, [n]]) for n in range(truth.shape[1])]
         columns["Brier-skill"] = [_plain(value) for value in brier_skill(truth, predictions)]
     intervals = {}
     if rounds:
@@ -162,18 +144,10 @@ def evaluate_predictions(
             by_tag = samples.tag_intervals(metrics.average_precision(truth, predictions))
             for number, end in enumerate(("PR-AUC-low", "PR-AUC-high")):
                 columns[end] = [interval[number] if interval else None for interval in by_tag]
-    rows = tuple(
-        {**row, **{name: values[number] for name, values in columns.items()}}
-        for number, row in enumerate(scores.per_target)
-    )
-    return Evaluation(
-        *(figures, rows, len(truth), intervals, task.kind),
-        truth=truth,
-        predictions=predictions,
-        decisions=decisions,
-        songs=songs,
-        times_s=examples.times_s,
-    )
+    rows = tuple({**row, **{name: own[n] for name, own in columns.items()}} for n, row in enumerate(scores.per_target))
+    scored = (figures, rows, len(truth), intervals, task.kind)
+    arrays: dict[str, Any] = {"truth": truth, "predictions": predictions, "decisions": decisions}
+    return Evaluation(*scored, **arrays, songs=songs, times_s=examples.times_s)
 
 
 def compare(
@@ -189,15 +163,13 @@ def compare(
     if [track.key for track in pair[0].tracks] != [track.key for track in pair[1].tracks]:
         raise UsageError("the two stores do not hold the same tracks of this part: extract the missing ones first")
     artists = [track.artist for track in pair[0].tracks]
-    figures, samples = [], []
-    for tagger, examples in zip((first, second), pair, strict=True):
-        found = evaluate(tagger, examples, rounds=0)
-        figures.append(found.metrics)
-        drawn: Samples = tagger.task.rules.bootstrap(
-            found.truth, found.predictions, artists, decisions=found.decisions, rounds=rounds
-        )
-        samples.append(drawn)
-    return samples[0].compare(samples[1], *figures)
+    found = [evaluate(tagger, examples, rounds=0) for tagger, examples in zip((first, second), pair, strict=True)]
+    one, other = (
+        tagger.task.rules.bootstrap(own.truth, own.predictions, artists, decisions=own.decisions, rounds=rounds)
+        for tagger, own in zip((first, second), found, strict=True)
+    )
+    compared: list[Comparison] = one.compare(other, *(own.metrics for own in found))
+    return compared
 
 
 def score_predictions(
@@ -386,10 +358,7 @@ def _grades(evaluation: Evaluation) -> Iterator[str]:
 def _headline(evaluation: Evaluation) -> Iterator[str]:
     yield "<h2>Metrics</h2>"
     if evaluation.intervals:
-        yield (
-            "<p>In brackets: the 95 % interval, within which a metric would mostly stay if the test had other "
-            "artists.</p>"
-        )
+        yield "<p>In brackets: the 95 % interval, within which a metric would mostly stay with other artists.</p>"
     yield '<table class="figures">\n<thead><tr><th>metric</th><th>value</th><th>what it is</th></tr></thead>\n<tbody>'
     for name, figure in evaluation.metrics.items():
         interval = evaluation.intervals.get(name)

@@ -100,11 +100,8 @@ def train(
     embeddings = data.choose_embeddings(learned, open_store(store))
     for remark in dataset.remarks:
         note(remark)
-    training, watched = _apart(
-        data.load_part(learned, learned.train, embeddings),
-        data.load_part(learned, learned.validation, embeddings),
-        leaks,
-    )
+    training, watched = (data.load_part(learned, part, embeddings) for part in (learned.train, learned.validation))
+    training, watched = _apart(training, watched, leaks)
     _note_unlabelled(learned, embeddings, note)
     if copies is not None:
         check_whole(learned)
@@ -118,10 +115,7 @@ def train(
     if not find_source(task).official:
         record["parts"] = dataset.fingerprint_parts()
     tagger = fit(
-        *(training, validation, dataset.task, embeddings.spec, config),
-        watched=watched,
-        record=record,
-        on_epoch=on_epoch,
+        training, validation, dataset.task, embeddings.spec, config, watched=watched, record=record, on_epoch=on_epoch
     )
     if out is not None:
         tagger.save(out)
@@ -227,9 +221,7 @@ def load_examples(
     part = part or dataset.test
     examples = data.load_part(dataset, part, embeddings)
     if whole and len(examples) < len(dataset.rows(part)):
-        raise UsageError(
-            f"MediaEval's files need every track of part {part!r}, in order: extract the missing ones first"
-        )
+        raise UsageError(f"MediaEval's files need every track of part {part!r}: extract the missing ones first")
     return examples
 
 
@@ -403,18 +395,16 @@ def run_folds(
         source = embeddings(dataset)
         taggers = []
         for turned in _turn_validation(dataset, load, split, validations):
-            train, validation, test = _part_cleanly(
-                [data.load_part(turned, part, source) for part in (turned.train, turned.validation, turned.test)]
-            )
+            names = (turned.train, turned.validation, turned.test)
+            train, validation, test = _part_cleanly([data.load_part(turned, name, source) for name in names])
             taggers.append(fit(train, validation, dataset.task, source.spec, config, on_epoch=on_epoch))
         found = _evaluate_together(taggers, test)
         on_fold(split, found.metrics)
         parts.append((test, found))
     examples = _join([test for test, _ in parts])
     arrays = [np.concatenate([getattr(found, name) for _, found in parts]) for name in ("predictions", "decisions")]
-    return CrossValidation(
-        evaluate_predictions(dataset.task, examples, *arrays, rounds=rounds), tuple(found.metrics for _, found in parts)
-    )
+    pooled = evaluate_predictions(dataset.task, examples, *arrays, rounds=rounds)
+    return CrossValidation(pooled, tuple(found.metrics for _, found in parts))
 
 
 def forget_artists(dataset: Dataset, split: int) -> Dataset:
@@ -427,16 +417,14 @@ def forget_artists(dataset: Dataset, split: int) -> Dataset:
     return replace(dataset, tracks=tracks, parts=make_parts(assign_folds(groups), split))
 
 
-def _turn_validation(
-    dataset: Dataset, load: Callable[[int], Dataset], split: int, validations: int
-) -> Iterator[Dataset]:
+def _turn_validation(dataset: Dataset, load: Callable[[int], Dataset], split: int, count: int) -> Iterator[Dataset]:
     """The same test part with one validation part after another: its own, then the folds that come next."""
     yield dataset
-    for step in range(1, validations):
+    for step in range(1, count):
         following = load(split + step)
         parts = {dataset.test: dataset.rows(dataset.test), dataset.validation: following.rows(following.validation)}
         if np.isin(parts[dataset.validation], parts[dataset.test]).any():
-            raise UsageError(f"split {split} has fewer than {validations} other folds to stop training by")
+            raise UsageError(f"split {split} has fewer than {count} other folds to stop training by")
         rest = np.setdiff1d(np.arange(len(dataset.tracks)), np.concatenate(list(parts.values())))
         yield replace(dataset, parts={dataset.train: rest, **parts})
 
@@ -446,9 +434,8 @@ def _evaluate_together(taggers: Sequence[Tagger], test: Examples) -> Evaluation:
     task = taggers[0].task
     scores = np.asarray(np.mean([tagger.score(test.frames) for tagger in taggers], axis=0), np.float32)
     thresholds = _mean_of_finite(np.array([tagger.thresholds for tagger in taggers]))
-    return evaluate_predictions(
-        task, test, scores, task.rules.decide(scores, thresholds), thresholds=thresholds, rounds=0
-    )
+    decisions = task.rules.decide(scores, thresholds)
+    return evaluate_predictions(task, test, scores, decisions, thresholds=thresholds, rounds=0)
 
 
 def _mean_of_finite(thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -468,9 +455,7 @@ def _part_cleanly(parts: Sequence[Examples]) -> list[Examples]:
 def _join(parts: Sequence[Examples]) -> Examples:
     keys = [{track.key for track in part.tracks} for part in parts]
     if sum(map(len, keys)) != len(set.union(*keys)):
-        raise UsageError(
-            "some tracks are in several test parts: these splits are not folds, so they cannot be cross-validated"
-        )
+        raise UsageError("some tracks are in several test parts: these splits are not folds to cross-validate")
     frames = tuple(frames for part in parts for frames in part.frames)
     tracks = tuple(track for part in parts for track in part.tracks)
     times_s = [part.times_s for part in parts if part.times_s is not None]

@@ -454,12 +454,8 @@ def _fit(config: ClusterConfig, ray: Any) -> ClusterConfig:
     for node in nodes:
         by_cpu = int(node.get("CPU", 0) // cpus)
         room += min(by_cpu, int(node.get("GPU", 0) / config.gpus)) if config.gpus else by_cpu
-    fitted = replace(
-        config,
-        cpus=cpus,
-        actors=config.actors or room,
-        stream=replace(config.stream, prefetch=max(config.stream.prefetch, cpus)),
-    )
+    stream = replace(config.stream, prefetch=max(config.stream.prefetch, cpus))
+    fitted = replace(config, cpus=cpus, actors=config.actors or room, stream=stream)
     if not fitted.actors:
         raise UsageError(f"no machine of the Ray cluster has {_describe(fitted)} for an actor")
     return fitted

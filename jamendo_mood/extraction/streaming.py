@@ -26,15 +26,7 @@ import numpy.typing as npt
 from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec, pad_to_window
-from jamendo_mood.util.errors import (
-    DataError,
-    DiskFullError,
-    MachineError,
-    MoodError,
-    NetworkError,
-    NoFileError,
-    UsageError,
-)
+from jamendo_mood.util import errors
 from jamendo_mood.util.files import Scratch
 
 BLOCK_FRAMES = 64  # windows a block: about a minute of sound, 4 MB
@@ -95,7 +87,7 @@ class StreamConfig:
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.prefetch < 1:
-            raise UsageError(f"batch and prefetch must be at least 1, not {self.batch} and {self.prefetch}")
+            raise errors.UsageError(f"batch and prefetch must be at least 1, not {self.batch} and {self.prefetch}")
         decoding.check_decoder(self.decoder)
 
 
@@ -151,9 +143,11 @@ def decode(
 
     AudioError if it cannot be decoded. Of `config` only the decoder and what alters the sound count.
     """
-    remarks: list[str] = []
-    with _sound_of(key, path, scratch, config or StreamConfig(), *blocks_of(embedder), remarks.append) as waves:
-        yield from apply_frontend(key, waves, embedder, remarks)
+    config, block, remarks = config or StreamConfig(), blocks_of(embedder), list[str]()
+    size = block if config.alter is None else (STRETCH_SAMPLES, 0)
+    with contextlib.closing(decoding.DECODERS[config.decoder](path, scratch, *size, remark=remarks.append)) as waves:
+        altered = waves if config.alter is None else decoding.cut(config.alter(key, waves), path, *block)
+        yield from apply_frontend(key, altered, embedder, remarks)
 
 
 def blocks_of(embedder: Embedder) -> tuple[int, int]:
@@ -173,10 +167,8 @@ def apply_frontend(key: str, waves: Iterable[Wave], embedder: Embedder, remarks:
     samples, lowest, highest = 0, math.inf, -math.inf
     for wave in waves:
         first = samples == 0
-        lowest, highest = (
-            min(lowest, float(wave.min(initial=math.inf))),
-            max(highest, float(wave.max(initial=-math.inf))),
-        )
+        lowest = min(lowest, float(wave.min(initial=math.inf)))
+        highest = max(highest, float(wave.max(initial=-math.inf)))
         samples += len(wave) - (0 if first else overlap)
         if first and len(wave) < window:
             log.warning("%s: shorter than %.2f s, padded with silence", key, window / SAMPLE_RATE_HZ)
@@ -185,17 +177,6 @@ def apply_frontend(key: str, waves: Iterable[Wave], embedder: Embedder, remarks:
     # A constant is not heard either.
     remark = "; ".join([*remarks, *([decoding.SILENT] if (highest - lowest) / 2 < decoding.SILENCE else [])])
     yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ, remark=remark)
-
-
-@contextlib.contextmanager
-def _sound_of(
-    key: str, path: Path, scratch: Scratch, config: StreamConfig, block: int, overlap: int, remark: decoding.Remark
-) -> Iterator[Iterator[Wave]]:
-    """The blocks of a file, altered if the config says so."""
-    read = decoding.DECODERS[config.decoder]
-    size = (block, overlap) if config.alter is None else (STRETCH_SAMPLES, 0)
-    with contextlib.closing(read(path, scratch, *size, remark=remark)) as waves:
-        yield waves if config.alter is None else decoding.cut(config.alter(key, waves), path, block, overlap)
 
 
 def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int = StreamConfig.batch) -> Iterator[TrackResult]:
@@ -246,7 +227,7 @@ class _Assembly:
         busy = {key for key, _ in self._waiting}
         for key in [key for key in self._ended if key not in busy]:
             frames, last = np.concatenate(self._outputs.pop(key)), self._ended.pop(key)
-            error = None if np.isfinite(frames).all() else DataError(_NOT_FINITE)
+            error = None if np.isfinite(frames).all() else errors.DataError(_NOT_FINITE)
             yield TrackResult(key, None if error else frames, last.duration_s, str(error or ""), error, last.remark)
 
     def _run(self) -> None:
@@ -302,7 +283,7 @@ class _Decoders:
             chunk = self._chunks.get()
             if chunk is self._END:
                 running -= 1
-            elif isinstance(chunk.error, DiskFullError | NetworkError | UsageError):
+            elif isinstance(chunk.error, errors.DiskFullError | errors.NetworkError | errors.UsageError):
                 raise chunk.error
             else:
                 yield chunk
@@ -358,9 +339,7 @@ class ExtractReport:
         What is no fault of the file (a bug, a broken installation, too little memory) is tried again by the next run,
         and so is a file that is gone or may not be read. Raises `UsageError` if it was the third of those in a row.
         """
-        own = result.cause is None or (
-            isinstance(result.cause, MoodError) and not isinstance(result.cause, MachineError)
-        )
+        own = isinstance(result.cause, errors.MoodError | None) and not isinstance(result.cause, errors.MachineError)
         self.unexpected = 0 if own else self.unexpected + 1
         if not result.error:
             self.done += 1
@@ -369,13 +348,13 @@ class ExtractReport:
                 self.remarks[result.key] = result.remark
             return
         self.failed[result.key] = result.error
-        if own and not isinstance(result.cause, NoFileError):
+        if own and not isinstance(result.cause, errors.NoFileError):
             store.record_failure(result.key, result.error)
             return
         self.unrecorded.add(result.key)
         if self.unexpected >= MAX_UNEXPECTED:
-            what = "" if isinstance(result.cause, MoodError) else f"{type(result.cause).__name__}: "
-            raise UsageError(
+            what = "" if isinstance(result.cause, errors.MoodError) else f"{type(result.cause).__name__}: "
+            raise errors.UsageError(
                 f"{self.unexpected} tracks in a row failed by what is no fault of theirs, the last {result.key} "
                 f"({what}{result.error}); none of these is recorded as failed"
             ) from result.cause
@@ -429,7 +408,7 @@ def extract(
         The disk is full; what was done is kept.
     """
     if not store.spec.holds(embedder.spec):
-        raise UsageError(f"the store is of {store.spec}, the embedder is {embedder.spec}")
+        raise errors.UsageError(f"the store is of {store.spec}, the embedder is {embedder.spec}")
     started = time.perf_counter()
     pending, report = select_pending(tracks, store, store, retry_failed=retry_failed)
     with contextlib.closing(embed_files(pending, embedder, config)) as results:
@@ -467,5 +446,5 @@ def select_pending(
 def select_shard(keys: Iterable[str], index: int, count: int) -> list[str]:
     """The keys of shard `index` (from 1) of `count`: each key alone decides, so they are the same on every machine."""
     if not 1 <= index <= count:
-        raise UsageError(f"shard {index}/{count}: it must be between 1/{count} and {count}/{count}")
+        raise errors.UsageError(f"shard {index}/{count}: it must be between 1/{count} and {count}/{count}")
     return [key for key in keys if zlib.crc32(key.encode(errors="surrogateescape")) % count == index - 1]

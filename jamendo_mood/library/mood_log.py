@@ -26,7 +26,7 @@ from jamendo_mood.tagging.emotions import EMOTIONS, NEUTRAL, Place, describe_pla
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.figures import DECIDED, PRIOR, Picture, empty_axes
-from jamendo_mood.util.files import append, disk_errors
+from jamendo_mood.util.files import append, data_folder, disk_errors
 
 FILE_NAME = "emotions.jsonl"
 _KNOWN = {*EMOTIONS, NEUTRAL.name}
@@ -55,10 +55,7 @@ class History:
 
 def default_path() -> Path:
     """``jamendo-mood/emotions.jsonl`` in the user's data folder: XDG_DATA_HOME, or ~/.local/share."""
-    home = Path(os.environ.get("XDG_DATA_HOME") or "")
-    # The specification says to ignore a relative path.
-    folder = home if home.is_absolute() else Path.home() / ".local" / "share"
-    return folder / "jamendo-mood" / FILE_NAME
+    return data_folder() / FILE_NAME
 
 
 def now() -> datetime.datetime:

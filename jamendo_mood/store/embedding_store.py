@@ -30,15 +30,6 @@ import numpy.typing as npt
 from jamendo_mood.embedders.registry import MIXED, EmbedderSpec
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, StoreError, UsageError
-from jamendo_mood.util.files import (
-    MAX_TABLE_BYTES,
-    append,
-    disk_errors,
-    locked,
-    read_table,
-    write_atomically,
-    write_together,
-)
 
 FORMAT = 1
 MANIFEST_NAME = "store.json"
@@ -107,9 +98,7 @@ class EmbeddingStore(Mapping[str, Array]):
                 f"--engine {found.engine}, or --mix-engines to put both into it"
             )
         if spec is not None and not found.holds(spec):
-            raise UsageError(
-                f"{self.root} is a store of {found}, not of {spec}: use another folder for these embeddings"
-            )
+            raise UsageError(f"{self.root} is a store of {found}, not of {spec}: use another folder for these")
 
     def __repr__(self) -> str:
         return plaintext.show(f"<EmbeddingStore {self.root}: {len(self):,} tracks of {self.spec}>")
@@ -124,14 +113,9 @@ class EmbeddingStore(Mapping[str, Array]):
         return self.read(key).frames
 
     def read(self, key: str) -> Entry:
-        """An embedding with its checksum, which is compared if there is one.
+        """An embedding with its checksum, which is compared if there is one; `KeyError` if there is no embedding.
 
-        Raises
-        ------
-        KeyError
-            There is none.
-        StoreError
-            It is damaged, another track's or another embedder's, or cannot be read.
+        Raises `StoreError` if it is damaged, another track's or another embedder's, or cannot be read.
         """
         path = self._path(key)
         try:
@@ -172,26 +156,15 @@ class EmbeddingStore(Mapping[str, Array]):
         return sum(1 for _ in self)
 
     def add(self, key: str, frames: Array, remark: str = "") -> None:
-        """Write the embedding of a track, durably; what was there is replaced.
+        """Write the embedding of a track, float32 (frames, dim), durably; what was there is replaced.
 
-        Parameters
-        ----------
-        key : str
-            Such as ``48/948``; not an absolute path, no ``..``.
-        frames : float32 array (frames, dim)
-        remark : str
-            What whoever uses the embedding should know of its sound; see `remarks`.
-
-        Raises
-        ------
-        StoreError
-            The key or the array is not what the store holds, or it cannot be written.
-        DiskFullError
-            The disk is full.
+        The key is such as ``48/948``; not an absolute path, no ``..``. The remark is what whoever uses the embedding
+        should know of its sound; see `remarks`. Raises `StoreError` if the key or the array is not what the store
+        holds, or it cannot be written; `DiskFullError` if the disk is full.
         """
         path = self._path(key)
         parts = encode_entry(key, check_frames(frames, self.spec.dim, path), self.spec, remark)
-        write_atomically(path, lambda file: file.writelines(parts))
+        files.write_atomically(path, lambda file: file.writelines(parts))
 
     def remarks(self, keys: Iterable[str]) -> dict[str, str]:
         """What was remarked on those of these tracks that are there: no more than the end of an entry is read.
@@ -222,16 +195,16 @@ class EmbeddingStore(Mapping[str, Array]):
         """Add a failed track to ``failures.tsv``, by one appended line, which several processes may do at once."""
         path = self.root / FAILURES_NAME
         on_one_line = " ".join(error.split())
-        with disk_errors(path):
+        with files.disk_errors(path):
             line = f"{key}\t{on_one_line}\n".encode(errors="backslashreplace")
-            append(path, line, heading=_FAILURES_HEADING)
+            files.append(path, line, heading=_FAILURES_HEADING)
 
     def forget_failures(self, keys: set[str]) -> None:
         """Take tracks out of ``failures.tsv``, because they were done or are to be tried again."""
         path = self.root / FAILURES_NAME
         if not path.is_file():
             return
-        with disk_errors(path), locked(path):
+        with files.disk_errors(path), files.locked(path):
             write_failures(path, {key: error for key, error in self.failures().items() if key not in keys})
 
     def pack(self) -> PackedEmbeddings:
@@ -259,7 +232,7 @@ class EmbeddingStore(Mapping[str, Array]):
             file.seek(0)
             file.write(encode_header(rows, self.spec.dim))
 
-        write_together(
+        files.write_together(
             {
                 self.root / PACKED_NAME: write_frames,
                 self.root / INDEX_NAME: lambda file: file.write("".join(index).encode()),
@@ -270,7 +243,7 @@ class EmbeddingStore(Mapping[str, Array]):
     def mix_engines(self) -> None:
         """From now on take rows by any engine; ``store.json`` says so."""
         self.spec = replace(self.spec, engine=MIXED)
-        write_atomically(self.root / MANIFEST_NAME, lambda file: file.write(format_manifest(self.spec)))
+        files.write_atomically(self.root / MANIFEST_NAME, lambda file: file.write(format_manifest(self.spec)))
 
     def _create(self, spec: EmbedderSpec) -> EmbedderSpec:
         if self.root.exists() and (not self.root.is_dir() or any(self.root.rglob("*.npy"))):
@@ -278,7 +251,7 @@ class EmbeddingStore(Mapping[str, Array]):
                 f"{self.root}: not an embedding store, and not an empty folder to make one in "
                 f"(`jamendo-mood verify {self.root} --repair` restores a lost {MANIFEST_NAME})"
             )
-        write_atomically(self.root / MANIFEST_NAME, format_manifest(spec))
+        files.write_atomically(self.root / MANIFEST_NAME, format_manifest(spec))
         return spec
 
     def _path(self, key: str) -> Path:
@@ -300,8 +273,8 @@ class PackedEmbeddings(Mapping[str, Array]):
         try:
             self.frames: Array = map_array(root / PACKED_NAME)
             # No track is without a frame: so no more is read of an index than there are frames for.
-            most = min(max(_INDEX_LINE_BYTES * len(self.frames), MAX_TABLE_BYTES), MAX_INDEX_BYTES)
-            rows = read_table(root / INDEX_NAME, ("key", "frames"), most)
+            most = min(max(_INDEX_LINE_BYTES * len(self.frames), files.MAX_TABLE_BYTES), MAX_INDEX_BYTES)
+            rows = files.read_table(root / INDEX_NAME, ("key", "frames"), most)
             self._lengths = {key: int(length) for key, length, *_ in rows}
             sealed = _is_sealed(root / PACKED_NAME, files.read_bytes(root / INDEX_NAME, most), self.frames)
         except (OSError, ValueError, OverflowError, DataError) as error:
@@ -436,7 +409,7 @@ def read_failures(path: Path) -> tuple[dict[str, str], list[int]]:
 def write_failures(path: Path, listed: Mapping[str, str]) -> None:
     """Write a ``failures.tsv``; the caller holds a lock on it."""
     text = "".join(f"{key}\t{error}\n" for key, error in listed.items())
-    write_atomically(path, _FAILURES_HEADING + text.encode())
+    files.write_atomically(path, _FAILURES_HEADING + text.encode())
 
 
 def encode_header(rows: int, dim: int) -> bytes:

@@ -24,10 +24,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.store.embedding_store import Array, EmbeddingStore
 from jamendo_mood.util import process
 from jamendo_mood.util.errors import StoreError, UsageError
 from jamendo_mood.util.files import brief, parse_json, remove_drafts, write_atomically
@@ -57,7 +56,6 @@ SHARD_MB = 256  #: usual size of a file's embeddings, before compression
 _ROW_GROUP_BYTES = 16_000_000  # what is held in memory at once, more or less
 _NUMBERS = "embedding.list.element.list.element"  # as Parquet calls the column
 
-Array = npt.NDArray[np.float32]
 Send = Callable[..., None]
 
 
@@ -248,9 +246,7 @@ def _check_footers(files: Sequence[Path]) -> tuple[EmbedderSpec, int, dict[str, 
     spec = footers[0].spec
     for file, footer in zip(files, footers, strict=True):
         if footer.spec != spec:
-            raise UsageError(
-                f"{files[0]} has embeddings of {spec}, {file} of {footer.spec}: import each into its own store"
-            )
+            raise UsageError(f"{files[0]} is of {spec}, {file} of {footer.spec}: import each into its own store")
     remarks = {key: remark for footer in footers for key, remark in footer.remarks.items()}
     return spec, sum(footer.rows for footer in footers), remarks
 

@@ -25,22 +25,9 @@ from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import apply_frontend, blocks_of, embed_chunks
 from jamendo_mood.tagging.prediction import Prediction, clock, score_embedding
 from jamendo_mood.tasks.calibration import log_odds
-from jamendo_mood.training.data import context_of, thin
+from jamendo_mood.training.data import Array, context_of, thin
 from jamendo_mood.training.model import Tagger
-from jamendo_mood.util.errors import (
-    AudioError,
-    BusyError,
-    CancelledError,
-    DiskFullError,
-    LimitError,
-    MoodError,
-    NoFileError,
-    NoSoundError,
-    TooShortError,
-    UsageError,
-    WeightsError,
-    WrongKindError,
-)
+from jamendo_mood.util import errors
 from jamendo_mood.util.files import Scratch
 
 MIN_S = 1.0  #: of sound, where an embedder's window is longer: the rest of the window is filled with silence
@@ -48,8 +35,6 @@ MIN_S = 1.0  #: of sound, where an embedder's window is longer: the rest of the 
 PICTURE_COLUMNS = 1_200  #: of the spectrogram: a song longer than 12 s has neighbouring frames averaged
 
 MEGABYTE = 1_000_000
-
-Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -70,14 +55,13 @@ class Limits:
         """Raise `LimitError` for a file that is too large."""
         if size_bytes > self.size_bytes:
             # Not divided as floats: a browser may name a size that is too large for one.
-            raise LimitError(
-                f"{name} has {size_bytes // MEGABYTE} MB; the limit here is {self.size_bytes // MEGABYTE} MB"
-            )
+            size, limit = size_bytes // MEGABYTE, self.size_bytes // MEGABYTE
+            raise errors.LimitError(f"{name} has {size} MB; the limit here is {limit} MB")
 
     def check_length(self, name: str, length_s: float | None) -> None:
         """Raise `LimitError` for sound that is too long; None is a length that is not known."""
         if length_s is not None and length_s > self.length_s:
-            raise LimitError(f"{name} lasts {clock(length_s)}; the limit here is {clock(self.length_s)}")
+            raise errors.LimitError(f"{name} lasts {clock(length_s)}; the limit here is {clock(self.length_s)}")
 
 
 @dataclass(frozen=True)
@@ -134,11 +118,11 @@ def analyse(
             samples = decoding.count_samples(wav)
             watch.total_s = samples / decoding.SAMPLE_RATE_HZ
             if max_s is not None and watch.total_s > limits.length_s:
-                raise LimitError(f"{name} is longer than {clock(limits.length_s)}, which is the limit here")
+                raise errors.LimitError(f"{name} is longer than {clock(limits.length_s)}, which is the limit here")
             limits.check_length(name, watch.total_s)
             min_s = min(MIN_S, embedder.spec.window_s or embedder.window_samples / embedder.spec.sample_rate_hz)
             if watch.total_s < min_s:
-                raise TooShortError(f"{name} lasts {watch.total_s:.2f} s; it takes {min_s:g} s at least")
+                raise errors.TooShortError(f"{name} lasts {watch.total_s:.2f} s; it takes {min_s:g} s at least")
             block, overlap = blocks_of(embedder)
             drawing = Drawing(samples, PICTURE_COLUMNS)
             waves = watch.waves(decoding.read_blocks(wav, block, overlap), overlap, drawing)
@@ -146,9 +130,9 @@ def analyse(
             (result,) = embed_chunks(apply_frontend(name, waves, watched, remarks), watched)
     watch.stop_if_cancelled()
     if result.frames is None:
-        raise AudioError(result.error) if result.cause is None else result.cause
+        raise errors.AudioError(result.error) if result.cause is None else result.cause
     if decoding.SILENT in result.remark:
-        raise NoSoundError(f"{name} is {decoding.SILENT}")
+        raise errors.NoSoundError(f"{name} is {decoding.SILENT}")
     on_progress(Progress("score", result.duration_s, result.duration_s, watch.speed(result.duration_s)))
     described = (str(path), info.title, info.artist, result.duration_s)
     prediction = score_embedding(described, result.frames, tagger, result.remark)
@@ -156,33 +140,33 @@ def analyse(
 
 
 _EXPLANATIONS: tuple[tuple[type[Exception], str, str], ...] = (  # the first that fits
-    (LimitError, "{what}.", "Cut out the part that matters, or export it smaller (an MP3 of 128 kb/s will do)."),
-    (BusyError, "{what}.", "Try again in a minute."),
+    (errors.LimitError, "{what}.", "Cut out the part that matters, or export it smaller (an MP3 of 128 kb/s will do)."),
+    (errors.BusyError, "{what}.", "Try again in a minute."),
     (
-        NoSoundError,
+        errors.NoSoundError,
         "There is no sound in it.",
         "Listen to it first: it may be a video without sound, or a muted track.",
     ),
-    (TooShortError, "{what}.", "Moods need a moment of music: take ten seconds or more."),
-    (NoFileError, "There is no such file at this place.", "Give its whole path on the machine that runs Python."),
+    (errors.TooShortError, "{what}.", "Moods need a moment of music: take ten seconds or more."),
+    (errors.NoFileError, "There is no such file at this place.", "Give its whole path on the machine running Python."),
     (
-        WrongKindError,
+        errors.WrongKindError,
         "It can't be read as music: it is {kind}.",
         "Choose the song itself: an MP3, WAV, FLAC, Ogg or M4A, say.",
     ),
     (
-        AudioError,
+        errors.AudioError,
         "It can't be read as music.",
         "It may be damaged, cut off, or another kind of file under this name. "
         "Export it again as MP3, WAV or FLAC, and try that.",
     ),
     (
-        WeightsError,
+        errors.WeightsError,
         "The network that analyses songs is not on this machine.",
         "It is a download from Google, which did not work here; the README describes other ways to get it.",
     ),
-    (DiskFullError, "There is no room left on the machine that analyses songs.", "Free some, and try again."),
-    (MoodError, "It can't be analysed here.", "Try again later, or tell whoever runs this page."),
+    (errors.DiskFullError, "There is no room left on the machine that analyses songs.", "Free some, and try again."),
+    (errors.MoodError, "It can't be analysed here.", "Try again later, or tell whoever runs this page."),
     (Exception, "Something broke that should not ({name}).", "Please report it, with the file's name."),
 )
 
@@ -196,7 +180,7 @@ def explain_error(error: Exception, name: str, limits: Limits) -> tuple[str, str
     said = str(error)
     what = f"It{said.removeprefix(name)}" if said.startswith(f"{name} ") else said
     base, sentence, advice = next(row for row in _EXPLANATIONS if isinstance(error, row[0]))
-    if base is MoodError and limits.paths:
+    if base is errors.MoodError and limits.paths:
         advice = said
     return sentence.format(what=what, kind=getattr(error, "kind", ""), name=type(error).__name__), advice
 
@@ -240,7 +224,7 @@ class _Watch:
     def stop_if_cancelled(self) -> None:
         """Raise `CancelledError` if the song was cancelled."""
         if self.is_cancelled():
-            raise CancelledError(f"{self.name}: cancelled")
+            raise errors.CancelledError(f"{self.name}: cancelled")
 
     def _report(self) -> None:
         done_s = min(self.inputs * self.hop_s, self.total_s)  # the last batch is filled up
@@ -279,10 +263,8 @@ class Explanation:
                 runs[-1].append(row)
             else:
                 runs.append([row])
-        merged = [
-            (float(self.starts_s[run[0]]), float(self.ends_s[run[-1]]), float(weights[run].sum())) for run in runs
-        ]
-        return sorted(merged, key=lambda entry: -entry[2])
+        found = [(float(self.starts_s[run[0]]), float(self.ends_s[run[-1]]), float(weights[run].sum())) for run in runs]
+        return sorted(found, key=lambda entry: -entry[2])
 
 
 def explain(tagger: Tagger, frames: Array, *, stretches: int = STRETCHES) -> Explanation:
@@ -293,9 +275,9 @@ def explain(tagger: Tagger, frames: Array, *, stretches: int = STRETCHES) -> Exp
     frames. Raises `UsageError` if `stretches` is below 2, or `frames` are not embeddings of the tagger's.
     """
     if stretches < 2:
-        raise UsageError(f"a track cannot be explained by {stretches} stretches: it takes 2 or more")
+        raise errors.UsageError(f"a track cannot be explained by {stretches} stretches: it takes 2 or more")
     if frames.ndim != 2 or frames.shape[1] != tagger.spec.dim:
-        raise UsageError(f"embeddings of shape {frames.shape}: the tagger needs (frames, {tagger.spec.dim})")
+        raise errors.UsageError(f"embeddings of shape {frames.shape}: the tagger needs (frames, {tagger.spec.dim})")
     duration_s = tagger.spec.duration_s(len(frames))
     dynamic = tagger.task.rate_hz is not None
     kept = thin([frames], MAX_EXPLAINED_FRAMES)[0] if len(frames) > MAX_EXPLAINED_FRAMES and not dynamic else frames

@@ -43,12 +43,7 @@ and of the tags only those that name a use: film, movie, documentary, and ``emot
 DIRECTIONS = ("warm", "joyful", "energetic", "tense", "dark", "sad", "calm", "tender")
 """How music feels in eight directions from the centre, 45 degrees apart, from pleasant through excited."""
 
-QUADRANTS: dict[tuple[bool, bool], str] = {
-    (True, True): "Q1",
-    (False, True): "Q2",
-    (False, False): "Q3",
-    (True, False): "Q4",
-}
+QUADRANTS = {(True, True): "Q1", (False, True): "Q2", (False, False): "Q3", (True, False): "Q4"}
 """Russell's quadrants, by whether valence and arousal are 0 or more."""
 
 # fmt: off
@@ -174,13 +169,8 @@ def describe_place(valence: float, arousal: float) -> PlaceDescription:
     """
     emotion = nearest_emotion(valence, arousal)
     return PlaceDescription(
-        valence=valence,
-        arousal=arousal,
-        quadrant=quadrant_of(valence, arousal),
-        cluster=cluster_of(valence, arousal),
-        emotion=emotion.name,
-        family=emotion.family,
-        face=face_of(valence, arousal),
+        *(valence, arousal, quadrant_of(valence, arousal), cluster_of(valence, arousal)),
+        *(emotion.name, emotion.family, face_of(valence, arousal)),
     )
 
 
@@ -342,12 +332,10 @@ def read_places(path: Path) -> dict[str, Place]:
     low, high = FILE_SCALE
     places: dict[str, Place] = {}
     for line, row in enumerate(read_columns(path, FILE_COLUMNS), start=2):
-        tag = unicodedata.normalize("NFC", row[FILE_COLUMNS[0]].strip())
+        tag, where = unicodedata.normalize("NFC", row[FILE_COLUMNS[0]].strip()), f"{path}, line {line}"
         if not tag or tag in places:
-            raise DataError(f"{path}, line {line}: " + (f"{tag!r} stands here a second time" if tag else "no tag"))
-        numbers = [
-            read_number(row[axis].strip(), FILE_SCALE, f"{path}, line {line}, {axis}") for axis in FILE_COLUMNS[1:]
-        ]
+            raise DataError(f"{where}: " + (f"{tag!r} stands here a second time" if tag else "no tag"))
+        numbers = [read_number(row[axis].strip(), FILE_SCALE, f"{where}, {axis}") for axis in FILE_COLUMNS[1:]]
         places[tag] = Place(*(2 * (number - low) / (high - low) - 1 for number in numbers))
     if not places:
         raise DataError(f"{path}: a table without rows")

@@ -22,7 +22,7 @@ from jamendo_mood.tagging.emotions import Place, describe_place, mood_words, pla
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.tasks.kind import BAR_LEGEND
 from jamendo_mood.tasks.values import AXES
-from jamendo_mood.training.data import check_finite
+from jamendo_mood.training.data import Array, check_finite
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import figures, plaintext
 from jamendo_mood.util.errors import AudioError
@@ -33,59 +33,33 @@ SCHEMA = 1  #: the version of `to_document`: another one where a key changes its
 
 log = logging.getLogger(__name__)
 
-Array = npt.NDArray[np.float32]
 Number = TypeVar("Number", float, npt.NDArray[np.float32])
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The scores of one track.
+    """The scores of one track."""
 
-    Attributes
-    ----------
-    source : str
-        The file, or the key of a stored track.
-    title, artist : str or None
-        From the file's metadata.
-    duration_s : float
-    targets : tuple of str
-    track_scores : float32 array (targets,)
-        Of the whole track, range [0, 1]; values on their scale.
-    decided : bool array (targets,)
-        Whether the score reaches the tag's threshold; of classes, which one is chosen; without meaning for values.
-    grades : tuple of str
-        How far each target can be relied on: a value of `metrics.GRADES`.
-    times_s : float32 array (frames,)
-        Where each frame starts.
-    frame_scores : float32 array (frames, targets)
-        Of the 10 frames around each frame; of a dynamic task, of that moment.
-    place : Place or None
-        Valence and arousal of the track, see `emotions.place_of`; None if its targets do not determine them.
-    kind : str
-        A key of `tasks.KINDS`.
-    scale : (float, float) or None
-        Of values: the least and the greatest there can be.
-    thresholds : tuple of (float or None)
-        Of tags: where each is decided, None for one that never is. Empty for classes and values.
-    remark : str
-        What is wrong with its sound, such as that only a part of the file could be decoded. Mostly empty.
-    """
-
-    source: str
+    source: str  #: the file, or the key of a stored track
+    #: from the file's metadata
     title: str | None
     artist: str | None
     duration_s: float
     targets: tuple[str, ...]
-    track_scores: Array
+    track_scores: Array  #: float32 (targets,): of the whole track, range [0, 1]; values on their scale
+    #: (targets,): whether the score reaches the tag's threshold; of classes, which one is chosen; of values nothing
     decided: npt.NDArray[np.bool_]
-    grades: tuple[str, ...]
-    times_s: Array
+    grades: tuple[str, ...]  #: how far each target can be relied on: a value of `metrics.GRADES`
+    times_s: Array  #: float32 (frames,): where each frame starts
+    #: float32 (frames, targets): of the 10 frames around each frame; of a dynamic task, of that moment
     frame_scores: Array
+    #: valence and arousal of the track, see `emotions.place_of`; None if its targets do not determine them
     place: Place | None = None
-    kind: str = "tags"
-    scale: tuple[float, float] | None = None
+    kind: str = "tags"  #: a key of `tasks.KINDS`
+    scale: tuple[float, float] | None = None  #: of values: the least and the greatest there can be
+    #: of tags: where each is decided, None for one that never is; empty for classes and values
     thresholds: tuple[float | None, ...] = ()
-    remark: str = ""
+    remark: str = ""  #: what is wrong with its sound, such as that only a part could be decoded; mostly empty
 
     def __repr__(self) -> str:
         best = ", ".join(f"{target} {score:.2f}" for target, score, _ in self.top(3))

@@ -16,14 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.tasks.kind import Evaluated, Section
-from jamendo_mood.tasks.metrics import LOOKED_AT, brier_skill, mean_of_defined, score_bins
+from jamendo_mood.tasks.kind import Array, Evaluated, Section
+from jamendo_mood.tasks.metrics import LOOKED_AT, PerTag, Truth, brier_skill, mean_of_defined, score_bins
 from jamendo_mood.util.figures import DECIDED, PRIOR, UNDECIDED, WIDTH, Picture, make_picture
 
-Array = npt.NDArray[np.float32]
-Truth = npt.NDArray[np.bool_]
 Params = npt.NDArray[np.float64]
-PerTag = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating]
 
 SLOPE_SPREAD, OFFSET_SPREAD = 0.2, 0.5
@@ -94,10 +91,8 @@ def score_calibration(truth: Truth, scores: Array) -> dict[str, float]:
     ``ECE`` is the `calibration_error` of all scores above 0.1, lower is better; ``Brier-skill-macro`` is the mean of
     `brier_skill`.
     """
-    figures = {
-        "ECE": calibration_error(truth, scores, LOOKED_AT),
-        "Brier-skill-macro": mean_of_defined(brier_skill(truth, scores)),
-    }
+    skill = mean_of_defined(brier_skill(truth, scores))
+    figures = {"ECE": calibration_error(truth, scores, LOOKED_AT), "Brier-skill-macro": skill}
     return {name: figure for name, figure in figures.items() if np.isfinite(figure)}
 
 
@@ -151,9 +146,8 @@ def _draw_reliability(axes: Any, evaluation: Evaluated, above: float) -> None:
     # Most scores are small: by their root, those near 0 can be told apart, and a diagonal stays one.
     for set_scale in (axes.set_xscale, axes.set_yscale):
         set_scale("function", functions=(_root, np.square))
-    axes.set(xlim=(above, highest), ylim=(0, highest))
-    axes.set_xticks(score_ticks(above, highest))
-    axes.set_yticks(score_ticks(0.0, highest))
+    ticks = {"xticks": score_ticks(above, highest), "yticks": score_ticks(0.0, highest)}
+    axes.set(xlim=(above, highest), ylim=(0, highest), **ticks)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.plot([above, highest], [above, highest], color=PRIOR, linewidth=2, label="what scores promise")
@@ -164,10 +158,8 @@ def _draw_counts(axes: Any, scores: Floats, limits: tuple[float, float]) -> None
     """A histogram on the axis of the diagram above it, in bins that look equally wide there."""
     bins = np.linspace(np.sqrt(limits[0]), np.sqrt(limits[1]), SCORE_BINS + 1) ** 2
     counts, _ = np.histogram(scores, bins)
-    axes.set_ylim(0.5, max(20, 2 * counts.max()))
-    axes.set_yscale("log")
+    axes.set(ylim=(0.5, max(20, 2 * counts.max())), yscale="log", xlabel="score")
     axes.bar(bins[:-1], counts, np.diff(bins), align="edge", color=UNDECIDED)
-    axes.set_xlabel("score")
 
 
 def score_ticks(low: float, high: float) -> list[float]:
@@ -187,14 +179,11 @@ def _root(values: Floats) -> Floats:
 
 def describe_reliability(evaluation: Evaluated, plural: str, looked_at: str) -> Section:
     """The section of a report that shows the diagram."""
-    return Section(
-        "Are scores calibrated?",
-        [plot_reliability(evaluation)],
-        [
-            f"Of all {plural} with a score of 0.3, three in ten should be right: that is the orange line. Each dot "
-            "is one of at most 15 groups of scores, equal in number. Above the line, more is right than scores say; "
-            "below, they promise too much. The mean distance is the expected calibration error (ECE).",
-            f"{looked_at} Below the diagrams: how many scores there are, in steps of ten times as many. The axes "
-            "spread small scores out.",
-        ],
-    )
+    caption = [
+        f"Of all {plural} with a score of 0.3, three in ten should be right: that is the orange line. Each dot "
+        "is one of at most 15 groups of scores, equal in number. Above the line, more is right than scores say; "
+        "below, they promise too much. The mean distance is the expected calibration error (ECE).",
+        f"{looked_at} Below the diagrams: how many scores there are, in steps of ten times as many. The axes "
+        "spread small scores out.",
+    ]
+    return Section("Are scores calibrated?", [plot_reliability(evaluation)], caption)

@@ -11,24 +11,12 @@ import numpy.typing as npt
 
 from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.calibration import describe_reliability, score_calibration
-from jamendo_mood.tasks.kind import (
-    BAR_LEGEND,
-    GRADES,
-    CardWords,
-    Evaluated,
-    Kind,
-    PageWords,
-    ReportWords,
-    Section,
-    is_positive,
-)
-from jamendo_mood.tasks.metrics import check, decision_figures
+from jamendo_mood.tasks.kind import BAR_LEGEND, Array, CardWords, Evaluated, Kind, PageWords, ReportWords, Section
+from jamendo_mood.tasks.metrics import Truth, check, decision_figures
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.figures import DECIDED, GRADE_STYLES, PRIOR, ROW_HEIGHT, WIDTH, Picture, empty_axes, shorten
 from jamendo_mood.util.process import import_quietly
 
-Array = npt.NDArray[np.float32]
-Truth = npt.NDArray[np.bool_]
 PerClass = npt.NDArray[np.float64]
 _LEAST = 1e-7  # a probability of 0 would cost infinitely much
 CELL = 0.62  # inches a class, high enough for a count and a share below it
@@ -111,16 +99,14 @@ def decide_by_plurality(decisions: Truth, scores: Array) -> Truth:
     return choose_highest(np.where(leading, scores, -np.inf))
 
 
-def place_classes(
-    targets: Sequence[str], probabilities: Array, places: Mapping[str, tuple[float, float]]
-) -> Array | None:
+def place_classes(targets: Sequence[str], scores: Array, places: Mapping[str, tuple[float, float]]) -> Array | None:
     """Valence and arousal of tracks: the mean of the classes' places by their probabilities, (..., k) -> (..., 2).
 
     None if a class has no place: the mean of some would pull all tracks towards these.
     """
     if not places.keys() >= {*targets}:
         return None
-    return np.asarray(probabilities @ np.array([places[name] for name in targets], np.float32), np.float32)
+    return np.asarray(scores @ np.array([places[name] for name in targets], np.float32), np.float32)
 
 
 def plot_confusion(evaluation: Evaluated) -> Picture:
@@ -172,35 +158,27 @@ def plot_classes(evaluation: Evaluated) -> Picture:
     style = {"color": PRIOR, "markersize": 10, "markeredgewidth": 2.5, "clip_on": False, "label": "prior"}
     axes.plot([row["prior"] for row in rows], places, "|", **style)
     axes.set_yticks(places, [f"{shorten(row['class'])} ({row['positives']})" for row in rows], parse_math=False)
-    axes.set_ylim(len(rows) - 0.3, -0.7)
-    axes.set_xlim(0, 1)
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.3, -0.7), axisbelow=True)
     axes.grid(axis="x", color="#e4e9e7")
-    axes.set_axisbelow(True)
     figure.legend(loc="outside upper left", ncols=3, frameon=False, columnspacing=1.2, handletextpad=0.3)
     return figure
 
 
 def show(evaluation: Evaluated) -> Iterator[Section]:
     """The sections of a report on classes."""
-    yield Section(
-        "Which classes are taken for which",
-        [plot_confusion(evaluation)],
-        [
-            "Go along a row: of the examples that are of its class (how many is in brackets), so many, and so many %, "
-            "were decided to be of the column's. On the diagonal they are right; a dark cell beside it is a class that "
-            "is often taken for another, a column that is dark from top to bottom one that is named too often.",
-            "Grey: no example is of the class.",
-        ],
-    )
-    yield Section(
-        "Which classes does it recognise?",
-        [plot_classes(evaluation)],
-        [
-            "The further right a dot, the better the class is recognised. Precision is how many of those named are "
-            "right, recall how many of those that are right are named: a class with little precision is named too "
-            "often, one with little recall too seldom. The orange mark is the share of the class.",
-        ],
-    )
+    caption = [
+        "Go along a row: of the examples that are of its class (how many is in brackets), so many, and so many %, "
+        "were decided to be of the column's. On the diagonal they are right; a dark cell beside it is a class that "
+        "is often taken for another, a column that is dark from top to bottom one that is named too often.",
+        "Grey: no example is of the class.",
+    ]
+    yield Section("Which classes are taken for which", [plot_confusion(evaluation)], caption)
+    caption = [
+        "The further right a dot, the better the class is recognised. Precision is how many of those named are "
+        "right, recall how many of those that are right are named: a class with little precision is named too "
+        "often, one with little recall too seldom. The orange mark is the share of the class.",
+    ]
+    yield Section("Which classes does it recognise?", [plot_classes(evaluation)], caption)
     looked_at = "On the right are those above 0.1 alone: of classes that come into question."
     yield describe_reliability(evaluation, "classes", looked_at)
 
@@ -217,7 +195,6 @@ CARD = CardWords(
         "log-likelihood": "mean logarithm of the right class's probability; 0 is perfect",
         "ECE": "how far probabilities above 0.1 are from the share that is right; lower is better",
     },
-    grades=GRADES,
     counted="In brackets: how many training tracks are of the class.",
 )
 
@@ -267,7 +244,7 @@ KIND = Kind(
     on_scale=False,
     activation="softmax",
     make_loss=make_class_loss,
-    to_truth=is_positive,
+    to_truth=metrics.is_positive,
     is_defined=metrics.is_defined,
     monitor="log-likelihood",
     watch=log_likelihood,

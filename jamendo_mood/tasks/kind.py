@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +48,7 @@ class CardWords:
     chosen: str
     validated: str
     metrics: Mapping[str, str]  #: the metrics a card shows, and what they are
-    grades: Mapping[str, str]
+    grades: Mapping[str, str] = field(default_factory=lambda: GRADES)
     counted: str = ""  #: what the number in brackets behind a target is; empty where there is none
 
 
@@ -129,14 +129,3 @@ class Kind:
     #: what stands below a song's scores where something is decided, and where nothing is
     footnotes: tuple[str, str]
     only_ranked: str = ""  #: the same where a tagger has no thresholds
-
-
-def is_positive(targets: Array) -> npt.NDArray[np.bool_]:
-    """Targets of tags and classes as booleans."""
-    return np.asarray(targets > 0)
-
-
-def rank_targets(evaluation: Evaluated, ranked_by: str) -> list[int]:
-    """The columns of the targets for which this figure is defined, best first; equals stay in the order of the task."""
-    figures = [row[ranked_by] for row in evaluation.per_target]
-    return sorted((column for column, figure in enumerate(figures) if figure is not None), key=lambda n: -figures[n])

@@ -115,6 +115,17 @@ def hits_at(truth: Truth, scores: Array, count: int) -> npt.NDArray[np.bool_]:
     return np.asarray(truth.any(axis=1) & (wrong_before < count))
 
 
+def is_positive(targets: Array) -> Truth:
+    """Targets of tags and classes as booleans."""
+    return np.asarray(targets > 0)
+
+
+def rank_targets(evaluation: Any, ranked_by: str) -> list[int]:
+    """The columns of the targets for which this figure is defined, best first; equals stay in the order of the task."""
+    figures = [row[ranked_by] for row in evaluation.per_target]
+    return sorted((column for column, figure in enumerate(figures) if figure is not None), key=lambda n: -figures[n])
+
+
 def is_defined(truth: Truth) -> npt.NDArray[np.bool_]:
     """For each tag, whether it has both positives and negatives; bool (k,)."""
     return np.asarray(truth.any(axis=0) & ~truth.all(axis=0))
@@ -275,7 +286,7 @@ def bootstrap_tags(
     for start in range(0, rounds, _SAMPLES_AT_ONCE):
         count = min(_SAMPLES_AT_ONCE, rounds - start)
         weights = _sample_artists(group, count, rng).astype(np.float32)
-        pairs = np.array([_weighted_figures(*sorting, weights) for sorting in sortings])
+        pairs = np.array([_areas(*sorting, weights) for sorting in sortings])
         precision[tags, start : start + count] = pairs[:, 0]
         figures = {"PR-AUC-macro": _mean_of_defined(pairs[:, 0]), "ROC-AUC-macro": _mean_of_defined(pairs[:, 1])}
         figures |= _micro_figures(*micro, weights) | _hit_figures(truth, scores, weights)
@@ -368,10 +379,8 @@ def _micro_figures(positive: Weights, negative: Weights, weights: Weights) -> di
     precision = ratio(hits_so_far, hits_so_far + misses_so_far, 0.0)
     beaten = misses_so_far[:, -1:] - misses_so_far + misses / 2
     n_hits, n_misses = hits_so_far[:, -1], misses_so_far[:, -1]
-    return {
-        "PR-AUC-micro": ratio((hits * precision).sum(axis=1), n_hits),
-        "ROC-AUC-micro": ratio((hits * beaten).sum(axis=1), n_hits * n_misses),
-    }
+    area = ratio((hits * beaten).sum(axis=1), n_hits * n_misses)
+    return {"PR-AUC-micro": ratio((hits * precision).sum(axis=1), n_hits), "ROC-AUC-micro": area}
 
 
 def _hit_figures(truth: Truth, scores: npt.NDArray[np.floating], weights: Weights) -> dict[str, Floats]:
@@ -401,10 +410,8 @@ def _calibration_figures(truth: Truth, scores: npt.NDArray[np.floating], weights
     prior = (weights @ truth.astype(np.float32)) / total
     error = (weights @ np.square(scores - truth, dtype=np.float32)) / total
     skill = 1 - ratio(error, prior * (1 - prior))
-    return {
-        "ECE": ratio(np.abs(gaps).sum(axis=0), np.sum(counts, axis=0)),
-        "Brier-skill-macro": _mean_of_defined(skill.T),
-    }
+    error = ratio(np.abs(gaps).sum(axis=0), np.sum(counts, axis=0))
+    return {"ECE": error, "Brier-skill-macro": _mean_of_defined(skill.T)}
 
 
 def _sort(truth: Truth, scores: npt.NDArray[np.floating]) -> tuple[Places, Places, Places]:
@@ -415,9 +422,7 @@ def _sort(truth: Truth, scores: npt.NDArray[np.floating]) -> tuple[Places, Place
     return order, np.searchsorted(falling, of_positives, "left"), np.searchsorted(falling, of_positives, "right")
 
 
-def _weighted_figures(
-    truth: Truth, order: Places, above: Places, reached: Places, weights: Weights
-) -> tuple[Floats, Floats]:
+def _areas(truth: Truth, order: Places, above: Places, reached: Places, weights: Weights) -> tuple[Floats, Floats]:
     """Average precision and ROC-AUC of one tag under each row of `weights` (samples, n); NaN where undefined."""
     positive = truth[order]
     sorted_weights = weights[:, order]

@@ -13,19 +13,8 @@ import numpy.typing as npt
 
 from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.calibration import SCORE_BINS, apply_platt, describe_reliability, fit_platt, score_calibration
-from jamendo_mood.tasks.kind import (
-    BAR_LEGEND,
-    GRADES,
-    CardWords,
-    Evaluated,
-    Kind,
-    PageWords,
-    ReportWords,
-    Section,
-    is_positive,
-    rank_targets,
-)
-from jamendo_mood.tasks.metrics import HIT_COUNTS
+from jamendo_mood.tasks.kind import BAR_LEGEND, Array, CardWords, Evaluated, Kind, PageWords, ReportWords, Section
+from jamendo_mood.tasks.metrics import HIT_COUNTS, PerTag, Truth, rank_targets
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.figures import (
     CONTRAST,
@@ -43,10 +32,7 @@ from jamendo_mood.util.figures import (
 )
 from jamendo_mood.util.process import import_quietly
 
-Array = npt.NDArray[np.float32]
-Truth = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
-PerTag = npt.NDArray[np.float64]
 
 FOCUS = 2.0  #: how steeply the focal loss fades for what is already right (Lin et al., ICCV 2017)
 ASYMMETRIC_FOCUS, SHIFT = 4.0, 0.05
@@ -78,11 +64,8 @@ def _asymmetric(ops: Any, probability: Any) -> tuple[Any, Any]:
     return -ops.log(probability), -ops.log(1 - shifted) * shifted**ASYMMETRIC_FOCUS
 
 
-TAG_LOSSES: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
-    "bce": _cross_entropy,
-    "focal": _focal,
-    "asymmetric": _asymmetric,
-}
+Costs = Callable[[Any, Any], tuple[Any, Any]]
+TAG_LOSSES: dict[str, Costs] = {"bce": _cross_entropy, "focal": _focal, "asymmetric": _asymmetric}
 """What an example costs that has the tag, and one that has not: (keras.ops, probability) -> both costs."""
 
 
@@ -233,12 +216,10 @@ def plot_tag_precision(evaluation: Evaluated, count: int = MOST_TAGS) -> Picture
     _draw_intervals(axes, rows, places)
     names = [f"{shorten(row['tag'])} ({row['positives']})" for row in rows]
     axes.set_yticks(places, names, fontsize=9 if len(rows) <= FEW_TAGS else 8, parse_math=False)
-    axes.set_ylim(places[-1] + 0.7, -0.7)
     extremes = [row[name] for row in rows for name in ("prior", "PR-AUC", "PR-AUC-high") if row.get(name) is not None]
-    axes.set_xlim(0, min(1.0, 1.05 * max(extremes)))
-    axes.set(xlabel="PR-AUC (line: 95 % interval)")
+    axes.set(xlim=(0, min(1.0, 1.05 * max(extremes))), xlabel="PR-AUC (line: 95 % interval)")
+    axes.set(ylim=(places[-1] + 0.7, -0.7), axisbelow=True)
     axes.grid(axis="x", color="#e4e9e7")
-    axes.set_axisbelow(True)
     figure.legend(loc="outside upper left", ncols=5, frameon=False, columnspacing=1.2, handletextpad=0.3)
     if omitted:
         axes.set_title(f"the {n_best} best and {len(rows) - n_best} worst of {len(columns)} tags", fontsize=10)
@@ -316,9 +297,7 @@ def _draw_histogram(axes: Any, evaluation: Evaluated, column: int) -> None:
         axes.hist(scores[chosen], bins, color=colour, label=label, alpha=0.85)
     if threshold is not None:
         axes.axvline(threshold, color=CONTRAST, linewidth=2, label="threshold")
-    axes.set_yscale("log")
-    axes.set_ylim(bottom=0.5)
-    axes.set_xlim(0, bins[-1])
+    axes.set(yscale="log", ylim=(0.5, None), xlim=(0, bins[-1]))
     axes.locator_params(axis="x", nbins=4)
     axes.set_title(shorten(row["tag"]), fontsize=10, parse_math=False)
 
@@ -346,10 +325,8 @@ def plot_cooccurrences(evaluation: Evaluated, count: int = MOST_TAGS) -> tuple[P
     true, decided = (metrics.cooccurrence(table[:, columns]) for table in (evaluation.truth, evaluation.decisions))
     off_diagonal = ~np.eye(len(columns), dtype=bool)
     highest = np.nanmax([true[off_diagonal], decided[off_diagonal]], initial=0.01)
-    return (
-        draw_cooccurrence(true, names, "in truth", highest),
-        draw_cooccurrence(decided, names, "as decided by the tagger", highest),
-    )
+    in_truth = draw_cooccurrence(true, names, "in truth", highest)
+    return in_truth, draw_cooccurrence(decided, names, "as decided by the tagger", highest)
 
 
 def draw_cooccurrence(shares: Floats, names: Sequence[str], title: str = "", highest: float | None = None) -> Picture:
@@ -390,55 +367,39 @@ def show(evaluation: Evaluated) -> Iterator[Section]:
     undefined = n_tags - len(rank_targets(evaluation, "PR-AUC"))
     left_out = f" {undefined} without a PR-AUC (no track has the tag, or all do) are left out." if undefined else ""
     some = " Shown are the best tag by PR-AUC, the worst, and some between." if n_tags > MOST_CHOSEN else ""
-    yield Section(
-        "Which tags does it recognise?",
-        [plot_tag_precision(evaluation)],
-        [
-            "The further right a dot, the better the tag's tracks are ranked above all others. The orange mark is what "
-            "guessing would reach, and the line the 95 % interval: a tag is better than chance where its whole line "
-            "lies right of the mark, and a long line says that a few artists decide.",
-            f"In brackets: how many tracks have the tag.{left_out}",
-        ],
-    )
-    yield Section(
-        "What a threshold buys",
-        [plot_curves(evaluation)],
-        [
-            "Lower a tag's threshold, and you move right along its curve: more of its tracks are found (recall), while "
-            "fewer of those found are right (precision). A good tag stays high far to the right.",
-            "The dot is where the threshold in use puts it: low means many false alarms, far left that most are "
-            f"missed; no dot, that the tag is never given.{some}",
-        ],
-    )
-    yield Section(
-        "Scores of tracks with a tag and without",
-        [plot_score_histograms(evaluation)],
-        [
-            "The better the dark scores lie apart from the light ones, the better the tag is recognised. Dark left of "
-            "the red threshold is missed, light right of it is a false alarm.",
-            f"Each mark on the left is many times the one below it, so that a few tracks can be seen beside "
-            f"thousands, and the axes at the bottom differ.{some}",
-        ],
-    )
+    caption = [
+        "The further right a dot, the better the tag's tracks are ranked above all others. The orange mark is what "
+        "guessing would reach, and the line the 95 % interval: a tag is better than chance where its whole line "
+        "lies right of the mark, and a long line says that a few artists decide.",
+        f"In brackets: how many tracks have the tag.{left_out}",
+    ]
+    yield Section("Which tags does it recognise?", [plot_tag_precision(evaluation)], caption)
+    caption = [
+        "Lower a tag's threshold, and you move right along its curve: more of its tracks are found (recall), while "
+        "fewer of those found are right (precision). A good tag stays high far to the right.",
+        "The dot is where the threshold in use puts it: low means many false alarms, far left that most are "
+        f"missed; no dot, that the tag is never given.{some}",
+    ]
+    yield Section("What a threshold buys", [plot_curves(evaluation)], caption)
+    caption = [
+        "The better the dark scores lie apart from the light ones, the better the tag is recognised. Dark left of "
+        "the red threshold is missed, light right of it is a false alarm.",
+        f"Each mark on the left is many times the one below it, so that a few tracks can be seen beside "
+        f"thousands, and the axes at the bottom differ.{some}",
+    ]
+    yield Section("Scores of tracks with a tag and without", [plot_score_histograms(evaluation)], caption)
     looked_at = "Most scores are near 0, and right about it; those that are looked at are above 0.1."
     yield describe_reliability(evaluation, "tags", looked_at)
-    if n_tags > 1:
-        yield _show_cooccurrences(evaluation)
-
-
-def _show_cooccurrences(evaluation: Evaluated) -> Section:
-    n_tags = len(evaluation.per_target)
+    if n_tags < 2:
+        return
     most = f" Of {n_tags} tags, the {MOST_TAGS} most frequent." if n_tags > MOST_TAGS else ""
-    return Section(
-        "Which tags go together",
-        plot_cooccurrences(evaluation),
-        [
-            "Go along a row: of the tracks that have its tag, the colour says how many also have that of the column. "
-            "What the tagger decides should look like the truth. Where it is darker all over, it gives too many tags "
-            "at a time; a column that is darker from top to bottom is a tag that it gives to almost anything.",
-            f"Grey: the tag itself, or one that no track has.{most}",
-        ],
-    )
+    caption = [
+        "Go along a row: of the tracks that have its tag, the colour says how many also have that of the column. "
+        "What the tagger decides should look like the truth. Where it is darker all over, it gives too many tags "
+        "at a time; a column that is darker from top to bottom is a tag that it gives to almost anything.",
+        f"Grey: the tag itself, or one that no track has.{most}",
+    ]
+    yield Section("Which tags go together", plot_cooccurrences(evaluation), caption)
 
 
 CARD = CardWords(
@@ -453,7 +414,6 @@ CARD = CardWords(
         "F-score-macro": "of the decisions by thresholds, mean over the tags",
         "ECE": "how far scores above 0.1 are from the share that is right; lower is better",
     },
-    grades=GRADES,
     counted="In brackets: how many training tracks have the tag.",
 )
 
@@ -519,7 +479,7 @@ KIND = Kind(
     on_scale=False,
     activation="sigmoid",
     make_loss=make_tag_loss,
-    to_truth=is_positive,
+    to_truth=metrics.is_positive,
     is_defined=metrics.is_defined,
     monitor="PR-AUC-macro",
     watch=metrics.mean_average_precision,

@@ -15,18 +15,8 @@ import numpy.typing as npt
 from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.kind import BAR_LEGEND, CardWords, Evaluated, Kind, PageWords, ReportWords, Scale, Section
 from jamendo_mood.tasks.metrics import mean_of_defined, ratio
+from jamendo_mood.util import figures
 from jamendo_mood.util.errors import DataError, UsageError
-from jamendo_mood.util.figures import (
-    CONTRAST,
-    DECIDED,
-    PRIOR,
-    WIDTH,
-    Picture,
-    add_legend,
-    make_panels,
-    make_picture,
-    shorten,
-)
 from jamendo_mood.util.process import import_quietly
 
 Array = npt.NDArray[np.floating[Any]]
@@ -124,9 +114,7 @@ def score_values(truth: Array, predictions: Array, _: object = None) -> dict[str
     return {name: mean_of_defined(rows[name]) for name in _HEADLINE}
 
 
-def value_rows(
-    truth: Array, predictions: Array, _decisions: object = None, _thresholds: object = None
-) -> dict[str, PerTarget]:
+def value_rows(truth: Array, predictions: Array, _: object = None, __: object = None) -> dict[str, PerTarget]:
     """Columns of the table of targets: the four figures, and the truth's mean and standard deviation."""
     return {
         "CCC": ccc(truth, predictions),
@@ -147,8 +135,8 @@ def score_curves(truth: Array, predictions: Array, songs: Sequence[str]) -> dict
     """
     taus = np.array(list(rank_correlations(truth, predictions, songs).values()))
     known = taus[np.isfinite(taus)]
-    figures = {"Kendall": float(known.mean()), "Kendall-sd": float(known.std())} if len(known) else {}
-    return {**figures, "constant-curves": int(np.isnan(taus).sum())}
+    found = {"Kendall": float(known.mean()), "Kendall-sd": float(known.std())} if len(known) else {}
+    return {**found, "constant-curves": int(np.isnan(taus).sum())}
 
 
 def rank_correlations(truth: Array, predictions: Array, songs: Sequence[str]) -> dict[str, PerTarget]:
@@ -210,36 +198,36 @@ def place_values(targets: Sequence[str], scale: Scale, values: Array) -> Array |
     return np.asarray(np.clip(2 * (chosen - low) / (high - low) - 1, -1, 1), np.float32)
 
 
-def plot_scatter(evaluation: Evaluated) -> Picture:
+def plot_scatter(evaluation: Evaluated) -> figures.Picture:
     """Predicted against true values, a panel a target; where they are equal is a line."""
     figure, panels = _panels_of(evaluation)
     for axes, row, true, predicted in panels:
         low, high = float(min(true.min(), predicted.min())), float(max(true.max(), predicted.max()))
         margin = 0.04 * (high - low) or 0.5
         low, high = low - margin, high + margin
-        axes.plot([low, high], [low, high], color=PRIOR, linewidth=2, label="where both are equal")
+        axes.plot([low, high], [low, high], color=figures.PRIOR, linewidth=2, label="where both are equal")
         _draw_points(axes, true, predicted)
         axes.set(xlim=(low, high), ylim=(low, high), xlabel="true", ylabel="predicted", aspect="equal")
         says = f"CCC {row['CCC']:.2f}, R² {row['R2']:.2f}" if row["CCC"] is not None else "it does not vary"
-        axes.set_title(f"{shorten(row['value'])}: {says}", fontsize=9, parse_math=False)
-    add_legend(figure)
+        axes.set_title(f"{figures.shorten(row['value'])}: {says}", fontsize=9, parse_math=False)
+    figures.add_legend(figure)
     return figure
 
 
-def plot_residuals(evaluation: Evaluated) -> Picture:
+def plot_residuals(evaluation: Evaluated) -> figures.Picture:
     """Errors, predicted less true, against the truth, with their mean in groups of equal number; a panel a target."""
     figure, panels = _panels_of(evaluation)
     for axes, row, true, predicted in panels:
         errors = predicted - true
         _draw_points(axes, true, errors)
-        axes.axhline(0, color=PRIOR, linewidth=2, label="no error")
+        axes.axhline(0, color=figures.PRIOR, linewidth=2, label="no error")
         order = np.array_split(np.argsort(true, kind="stable"), min(GROUPS, len(true)))
         means = [[values[group].mean() for group in order] for values in (true, errors)]
-        axes.plot(*means, "o-", color=CONTRAST, markersize=4, label="mean error of a group")
+        axes.plot(*means, "o-", color=figures.CONTRAST, markersize=4, label="mean error of a group")
         most = 1.05 * max(float(np.abs(errors).max()), 1e-6)
         axes.set(ylim=(-most, most), xlabel="true", ylabel="predicted - true")
-        axes.set_title(f"{shorten(row['value'])}: RMSE {row['RMSE']:.3f}", fontsize=9, parse_math=False)
-    add_legend(figure)
+        axes.set_title(f"{figures.shorten(row['value'])}: RMSE {row['RMSE']:.3f}", fontsize=9, parse_math=False)
+    figures.add_legend(figure)
     return figure
 
 
@@ -258,7 +246,7 @@ def choose_songs(evaluation: Evaluated, count: int = MOST_SONGS) -> tuple[str, .
     return tuple(ranked[place] for place in places)
 
 
-def plot_courses(evaluation: Evaluated, songs: Sequence[str] = ()) -> Picture:
+def plot_courses(evaluation: Evaluated, songs: Sequence[str] = ()) -> figures.Picture:
     """The truth and the prediction over time of the given songs, or of those of `choose_songs`.
 
     A row a song and a column a target. Raises `UsageError` if the task is no dynamic one, no song's curve changes, or a
@@ -272,7 +260,7 @@ def plot_courses(evaluation: Evaluated, songs: Sequence[str] = ()) -> Picture:
         raise UsageError(f"no song {missing[0]!r} in this evaluation")
     taus = rank_correlations(evaluation.truth, evaluation.predictions, evaluation.songs)
     names = np.array(evaluation.songs)
-    figure = make_picture(WIDTH, 0.7 + 1.25 * len(chosen))
+    figure = figures.make_picture(figures.WIDTH, 0.7 + 1.25 * len(chosen))
     grid = figure.subplots(len(chosen), len(evaluation.per_target), sharey="col", squeeze=False)
     for song, line in zip(chosen, grid, strict=True):
         rows = np.flatnonzero(names == song)
@@ -281,94 +269,79 @@ def plot_courses(evaluation: Evaluated, songs: Sequence[str] = ()) -> Picture:
             times_s = evaluation.times_s[rows]
             axes.plot(times_s, evaluation.truth[rows, column], color="#1d2623", linewidth=1.3, label="true")
             predicted = evaluation.predictions[rows, column]
-            axes.plot(times_s, predicted, color=DECIDED, linewidth=1.6, linestyle="--", label="predicted")
+            axes.plot(times_s, predicted, color=figures.DECIDED, linewidth=1.6, linestyle="--", label="predicted")
             tau = taus[song][column]
             says = f"tau {tau:.2f}" if np.isfinite(tau) else "never changes"
-            axes.set_title(f"{shorten(song, 16)}: {says}", fontsize=8, loc="left", parse_math=False)
+            axes.set_title(f"{figures.shorten(song, 16)}: {says}", fontsize=8, loc="left", parse_math=False)
             axes.tick_params(labelsize=8)
             axes.spines[["top", "right"]].set_visible(False)
     for axes, row in zip(grid[-1], evaluation.per_target, strict=True):
-        axes.set_xlabel(f"seconds  ({shorten(row['value'])})", fontsize=9, parse_math=False)
-    add_legend(figure)
+        axes.set_xlabel(f"seconds  ({figures.shorten(row['value'])})", fontsize=9, parse_math=False)
+    figures.add_legend(figure)
     return figure
 
 
-def plot_taus(evaluation: Evaluated) -> Picture:
+def plot_taus(evaluation: Evaluated) -> figures.Picture:
     """How many songs are followed how well: a histogram of Kendall's tau, a panel a target."""
     taus = np.array(list(rank_correlations(evaluation.truth, evaluation.predictions, evaluation.songs).values()))
     figure, panels = _panels_of(evaluation, 2.0)
     for (axes, row, _, _), own in zip(panels, taus.T, strict=True):
         known = own[np.isfinite(own)]
-        axes.hist(known, TAU_BINS, color=DECIDED)
-        axes.axvline(0, color=PRIOR, linewidth=2, label="guessing")
+        axes.hist(known, TAU_BINS, color=figures.DECIDED)
+        axes.axvline(0, color=figures.PRIOR, linewidth=2, label="guessing")
         if len(known):
-            axes.axvline(known.mean(), color=CONTRAST, linewidth=2, linestyle="--", label="mean")
+            axes.axvline(known.mean(), color=figures.CONTRAST, linewidth=2, linestyle="--", label="mean")
         axes.set(xlim=(-1, 1), xlabel="Kendall's tau of a song", ylabel="songs")
         axes.yaxis.get_major_locator().set_params(integer=True)
-        axes.set_title(shorten(row["value"]), fontsize=9, parse_math=False)
-    add_legend(figure)
+        axes.set_title(figures.shorten(row["value"]), fontsize=9, parse_math=False)
+    figures.add_legend(figure)
     return figure
 
 
 def _panels_of(
     evaluation: Evaluated, height: float = PANEL_HEIGHT
-) -> tuple[Picture, list[tuple[Any, Any, Array, Array]]]:
+) -> tuple[figures.Picture, list[tuple[Any, Any, Array, Array]]]:
     """A picture, and for each target its axes, its row, and its true and predicted values."""
-    figure, panels = make_panels(len(evaluation.per_target), height)
+    figure, panels = figures.make_panels(len(evaluation.per_target), height)
     return figure, list(zip(panels, evaluation.per_target, evaluation.truth.T, evaluation.predictions.T, strict=True))
 
 
 def _draw_points(axes: Any, across: Array, up: Array) -> None:
     alpha = float(np.clip(0.8 * np.sqrt(SOLID_POINTS / len(across)), 0.06, 0.8))
-    axes.plot(across, up, "o", color=DECIDED, markersize=3.5, alpha=alpha, markeredgewidth=0)
+    axes.plot(across, up, "o", color=figures.DECIDED, markersize=3.5, alpha=alpha, markeredgewidth=0)
 
 
 def show(evaluation: Evaluated) -> Iterator[Section]:
     """The sections of a report on values."""
     what = "moment of a song" if evaluation.songs else "track"
-    yield Section(
-        "Predicted against true",
-        [plot_scatter(evaluation)],
-        [
-            f"Each dot is a {what}. On the orange line it is predicted as it was rated, above it too high, below too "
-            "low. A cloud that lies flatter than the line keeps to the middle: the order is predicted better "
-            "than the extremes.",
-            "CCC, concordance, is 1 where all dots are on the line. R² is 1 there too, and 0 where naming the mean "
-            "every time would come as near.",
-        ],
-    )
-    yield Section(
-        "Where it errs",
-        [plot_residuals(evaluation)],
-        [
-            "The same dots by their error. The red line is the mean error of groups of equal number: above 0 on the "
-            "left and below it on the right means that low values are predicted too high and high ones too low, as a "
-            "cautious prediction does.",
-        ],
-    )
-    if choose_songs(evaluation):
-        yield from _show_courses(evaluation)
-
-
-def _show_courses(evaluation: Evaluated) -> Iterator[Section]:
-    yield Section(
-        "Songs over time",
-        [plot_courses(evaluation)],
-        [
-            "The song that is followed best at the top, the worst at the bottom, and some between. Black is how the "
-            "song was rated from moment to moment, green the prediction.",
-            "Tau, Kendall's, says whether both rise and fall together: 1 is always, 0 no more than by chance, below 0 "
-            "against each other. It does not see whether the level is right; the figures further up do.",
-        ],
-    )
-    yield Section(
-        "How many songs are followed how well",
-        [plot_taus(evaluation)],
-        [
-            "Kendall's tau of each song. Bars right of the orange line are songs whose course is followed better than "
-            "by guessing. A song whose rating never changes has no course, and is not here.",
-        ],
-    )
+    caption = [
+        f"Each dot is a {what}. On the orange line it is predicted as it was rated, above it too high, below too "
+        "low. A cloud that lies flatter than the line keeps to the middle: the order is predicted better "
+        "than the extremes.",
+        "CCC, concordance, is 1 where all dots are on the line. R² is 1 there too, and 0 where naming the mean "
+        "every time would come as near.",
+    ]
+    yield Section("Predicted against true", [plot_scatter(evaluation)], caption)
+    caption = [
+        "The same dots by their error. The red line is the mean error of groups of equal number: above 0 on the "
+        "left and below it on the right means that low values are predicted too high and high ones too low, as a "
+        "cautious prediction does.",
+    ]
+    yield Section("Where it errs", [plot_residuals(evaluation)], caption)
+    if not choose_songs(evaluation):
+        return
+    caption = [
+        "The song that is followed best at the top, the worst at the bottom, and some between. Black is how the "
+        "song was rated from moment to moment, green the prediction.",
+        "Tau, Kendall's, says whether both rise and fall together: 1 is always, 0 no more than by chance, below 0 "
+        "against each other. It does not see whether the level is right; the figures further up do.",
+    ]
+    yield Section("Songs over time", [plot_courses(evaluation)], caption)
+    caption = [
+        "Kendall's tau of each song. Bars right of the orange line are songs whose course is followed better than "
+        "by guessing. A song whose rating never changes has no course, and is not here.",
+    ]
+    yield Section("How many songs are followed how well", [plot_taus(evaluation)], caption)
 
 
 VALUE_GRADES = {

@@ -14,13 +14,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from jamendo_mood.audio import ffmpeg
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.datasets.dataset import Dataset
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec
-from jamendo_mood.training.data import Embeddings, Examples, check_finite, thin
+from jamendo_mood.training.data import Array, Embeddings, Examples, check_finite, thin
 from jamendo_mood.util.errors import AudioError, UsageError
 
 MOST_SEMITONES = 12.0
@@ -145,7 +144,6 @@ def shift_pitch(wave: Wave, semitones: float) -> Wave:
 MARK = "~"
 AUGMENTED = "augmented: "
 
-Array = npt.NDArray[np.float32]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -237,12 +235,8 @@ def add_copies(train: Examples, spec: EmbedderSpec, copies: Copies) -> Examples:
         if not rows:
             raise UsageError(f"none of the {missing} training tracks has a copy in the store of copies")
         log.warning("%d of %d training tracks have no copy", missing, len(train))
-    return replace(
-        train,
-        frames=(*train.frames, *frames),
-        Y=np.concatenate([train.Y, train.Y[rows]]),
-        tracks=(*train.tracks, *(train.tracks[row] for row in rows)),
-    )
+    tracks = (*train.tracks, *(train.tracks[row] for row in rows))
+    return replace(train, frames=(*train.frames, *frames), Y=np.concatenate([train.Y, train.Y[rows]]), tracks=tracks)
 
 
 Batch = tuple[tuple[Array, Array], Array]
@@ -289,10 +283,8 @@ def draw_batches(
 def _mix(rows: Array, targets: Array, alpha: float, rng: np.random.Generator) -> tuple[Array, Array]:
     share = rng.beta(alpha, alpha, (len(rows), 1)).astype(np.float32)
     other = rng.permutation(len(rows))
-    return (
-        share[..., None] * rows + (1 - share[..., None]) * rows[other],
-        share * targets + (1 - share) * targets[other],
-    )
+    wide = share[..., None]
+    return wide * rows + (1 - wide) * rows[other], share * targets + (1 - share) * targets[other]
 
 
 def _draw_mask(shape: tuple[int, int], dropped: float, rng: np.random.Generator) -> Array:

@@ -80,20 +80,10 @@ def width_of(pooling: str, dim: int) -> int:
 
 
 def thin(tracks: Sequence[Array], count: int, rng: np.random.Generator | None = None) -> Array:
-    """Take `count` rows of each track: one of each of `count` stretches of equal length.
+    """Take a row of each of `count` stretches of equal length: n float32 arrays (rows, width) -> (n, count, width).
 
-    So the whole of a track is covered, whatever its length; a track with fewer rows repeats some.
-
-    Parameters
-    ----------
-    tracks : n float32 arrays (rows, width)
-    count : int
-    rng : Generator or None
-        Draws a row of each stretch; None takes the middle one.
-
-    Returns
-    -------
-    float32 array (n, count, width)
+    So the whole of a track is covered, whatever its length; a track with fewer rows repeats some. `rng` draws the rows,
+    None takes the middle of each stretch.
     """
     where = np.full((len(tracks), count), 0.5) if rng is None else rng.random((len(tracks), count))
     lengths = np.array([len(track) for track in tracks])[:, None]
@@ -113,19 +103,10 @@ def pad(tracks: Sequence[Array]) -> tuple[Array, Array]:
 
 
 def windows(frames: Array, width: int) -> Array:
-    """A window of `width` frames around each frame; at the ends the nearest whole window is taken.
+    """A window of `width` frames around each frame, float32 (frames, dim) -> (frames, width, dim).
 
-    So a score says something of as much sound everywhere; where the very moment counts, see `centred_windows`.
-
-    Parameters
-    ----------
-    frames : float32 array (frames, dim)
-    width : int
-        A track with fewer frames is one window.
-
-    Returns
-    -------
-    float32 array (frames, width, dim)
+    At the ends the nearest whole window is taken, and a track with fewer frames is one window: so a score says
+    something of as much sound everywhere. Where the very moment counts, see `centred_windows`.
     """
     width = min(width, len(frames))
     every = np.lib.stride_tricks.sliding_window_view(frames, width, axis=0).swapaxes(1, 2)
@@ -134,17 +115,9 @@ def windows(frames: Array, width: int) -> Array:
 
 
 def centred_windows(frames: Array, width: int) -> Array:
-    """A window of `width` frames with each frame in its middle; beyond the ends the first and last frame go on.
+    """A window of `width` frames with each frame in its middle, float32 (frames, dim) -> (frames, width, dim).
 
-    Parameters
-    ----------
-    frames : float32 array (frames, dim)
-    width : int
-
-    Returns
-    -------
-    float32 array (frames, width, dim)
-        A view: the windows share their memory, which is that of the frames.
+    It is a view, and beyond the ends the first and last frame go on.
     """
     before = (width - 1) // 2
     padded = np.pad(frames, ((before, width - 1 - before), (0, 0)), mode="edge")
@@ -152,21 +125,9 @@ def centred_windows(frames: Array, width: int) -> Array:
 
 
 def align(times_s: Array, frames: int, spec: EmbedderSpec) -> npt.NDArray[np.intp]:
-    """The frame whose middle is nearest to each moment: float32 (n,) -> int (n,).
+    """The one of so many frames whose middle is nearest to each moment of the sound: float32 (n,) -> int (n,).
 
-    Parameters
-    ----------
-    times_s : float32 array (n,)
-        From the start of the sound.
-    frames : int
-        How many there are.
-    spec : EmbedderSpec
-        Of the frames.
-
-    Raises
-    ------
-    DataError
-        The moments are of another recording: one lies beyond the end by more than two windows.
+    Raises `DataError` if the moments are of another recording: one lies beyond the end by more than two windows.
     """
     window_s, hop_s = spec.window_s, spec.hop_s
     if window_s is None or hop_s is None:
@@ -218,7 +179,8 @@ def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
         log.warning(
             "part %s: %d of %d tracks are not in the store and are left out", part, missing, missing + len(rows)
         )
-    remarks = _read_remarks(embeddings, [dataset.tracks[row].key for row in rows])
+    read_remarks: Callable[[Sequence[str]], Mapping[str, str]] = getattr(embeddings, "remarks", lambda _: {})
+    remarks = read_remarks([dataset.tracks[row].key for row in rows])  # those released with data have none
     silent = {key for key, remark in remarks.items() if SILENT in remark and part == dataset.train}
     rows = [row for row in rows if dataset.tracks[row].key not in silent]
     if silent:
@@ -241,12 +203,6 @@ def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
         examples = _to_moments(tracks, frames, curves, dataset.task, embeddings.spec)
     held_out = identify_part(dataset, dataset.test, embeddings) if part == dataset.train else ()
     return replace(examples, held_out=tuple(held_out), silent=len(silent))
-
-
-def _read_remarks(embeddings: Embeddings, keys: Sequence[str]) -> Mapping[str, str]:
-    """What a store remarks on tracks; embeddings that were released with data have no remarks."""
-    read: Callable[[Sequence[str]], Mapping[str, str]] = getattr(embeddings, "remarks", lambda _: {})
-    return read(keys)
 
 
 def _to_moments(

@@ -17,13 +17,11 @@ from jamendo_mood.datasets.dataset import check_leaks, find_leaks
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import Task
 from jamendo_mood.training.augmentation import Augmentation, draw_batches
-from jamendo_mood.training.data import POOLINGS, Examples, thin
+from jamendo_mood.training.data import POOLINGS, Array, Examples, thin
 from jamendo_mood.training.heads import SCORES, STANDARDISE, HeadConfig, build_head, call_head, load_head, run_heads
 from jamendo_mood.training.model import Tagger, Weights
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.process import import_quietly
-
-Array = npt.NDArray[np.float32]
 
 log = logging.getLogger(__name__)
 
@@ -35,48 +33,23 @@ WARM_UP = 0.05  # share of the steps in which the learning rate rises
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train.
-
-    Attributes
-    ----------
-    head : HeadConfig
-    ensemble : int
-        Heads to train, with the seeds `seed`, `seed` + 1, ...; their scores are averaged.
-    epochs : int
-        Passes over the training part; the learning rate falls to nothing over them (half a cosine).
-    patience : int
-        Stop after so many epochs without a validation metric as good as the best; the best epoch's weights are kept,
-        of equal ones the last.
-    batch : int
-        Examples a step; fewer where the training part is small, so that a pass has ten steps or more.
-    learning_rate : float
-        At its peak.
-    weight_decay : float
-    average : float
-        Momentum of a moving average of the weights, in [0, 1); 0 takes the weights as they are.
-    loss : str
-        One of the losses of the task's kind; empty for the first of them.
-    balance : float
-        How far positives of rare tags are weighted up: by (negatives / positives) to this power, in [0, 1].
-    augment : Augmentation
-    seed : int
-        Same seed, same examples, same machine: same tagger.
-    allow_leaks : bool
-        Train even if the validation part shares tracks, artists or recordings with the training part.
-    """
+    """How to train."""
 
     head: HeadConfig = field(default_factory=HeadConfig)
-    ensemble: int = 2
-    epochs: int = 15
+    ensemble: int = 2  #: heads to train, with the seeds `seed`, `seed` + 1, ...; their scores are averaged
+    epochs: int = 15  #: passes over the training part; the learning rate falls to nothing over them (half a cosine)
+    #: stop after so many epochs without a validation metric as good as the best; the best epoch's weights are kept, of
+    #: equal ones the last
     patience: int = 15
-    batch: int = 128
-    learning_rate: float = 2e-3
+    batch: int = 128  #: examples a step; fewer where the training part is small, so that a pass has ten steps or more
+    learning_rate: float = 2e-3  #: at its peak
     weight_decay: float = 0.0
-    average: float = 0.0
-    loss: str = ""
-    balance: float = 0.0
+    average: float = 0.0  #: momentum of a moving average of the weights, in [0, 1); 0 takes the weights as they are
+    loss: str = ""  #: one of the losses of the task's kind; empty for the first of them
+    balance: float = 0.0  #: positives of rare tags are weighted by (negatives / positives) to this power, in [0, 1]
     augment: Augmentation = field(default_factory=Augmentation)
-    seed: int = 0
+    seed: int = 0  #: same seed, same examples, same machine: same tagger
+    #: train even if the validation part shares tracks, artists or recordings with the training part
     allow_leaks: bool = False
 
     def __post_init__(self) -> None:
@@ -93,10 +66,7 @@ class TrainConfig:
     def updated(self, settings: Mapping[str, str]) -> TrainConfig:
         """Change settings by their names, wherever they are: here, in `head` or in `augment`.
 
-        Raises
-        ------
-        UsageError
-            There is no such setting, or its value is of another type.
+        Raises `UsageError` if there is no such setting, or its value is of another type.
         """
         config = self
         known = _settings(self) | _settings(self.head) | _settings(self.augment)
@@ -296,9 +266,8 @@ def _train_member(
         verbose=0,
     )
     *weights, kernel, bias = watcher.weights  # the last layer's last, which alone knows the units
-    return (*weights, np.asarray(kernel * spread, np.float32), np.asarray(bias * spread + middle, np.float32)), (
-        watcher.best_epoch
-    )
+    last = (np.asarray(kernel * spread, np.float32), np.asarray(bias * spread + middle, np.float32))
+    return (*weights, *last), watcher.best_epoch
 
 
 @contextlib.contextmanager

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +20,7 @@ import numpy.typing as npt
 from jamendo_mood.audio.spectrograms import PATCH_FRAMES
 from jamendo_mood.training import data
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.process import import_quietly
+from jamendo_mood.util.process import count_cores, import_quietly
 
 STANDARDISE, SCORES = "standardise", "scores"  #: names of a head's first and last layer
 
@@ -89,18 +91,35 @@ def run_heads(heads: Sequence[HeadCall], tracks: Sequence[Array]) -> Array:
     most = min(BATCH_ROWS, BATCH_NUMBERS // tracks[0].shape[-1])
     lengths = np.array([len(track) for track in tracks])
     order = np.argsort(lengths, kind="stable")
-    scores: list[Array] = []
+    batches: list[npt.NDArray[np.intp]] = []
     start = 0
     while start < len(order):
         fit = np.flatnonzero(lengths[order[start:]] * np.arange(1, len(order) - start + 1) <= most)
         stop = start + (int(fit[-1]) + 1 if len(fit) else 1)
-        padded = data.pad([tracks[row] for row in order[start:stop]])
-        scores.append(np.mean([head(padded) for head in heads], axis=0))
+        batches.append(order[start:stop])
         start = stop
-    unsorted = np.concatenate(scores)
-    result = np.empty_like(unsorted, np.float32)
-    result[order] = unsorted
+
+    def score(rows: npt.NDArray[np.intp]) -> Array:
+        padded = data.pad([tracks[row] for row in rows])
+        return np.asarray(np.mean([head(padded) for head in heads], axis=0))
+
+    # Threads of OpenBLAS wait for each other in loops: on a machine that is busy otherwise, two of them took 16 times
+    # the processor time of one. So each batch has one thread, and there are several batches at a time.
+    with _alone, _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(count_cores()) as pool:
+        scores = np.concatenate(list(pool.map(score, batches)))
+    result = np.empty_like(scores, np.float32)
+    result[order] = scores
     return result
+
+
+_alone = threading.Lock()  # how many threads BLAS has is the whole process's setting
+
+
+@functools.cache
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _mean(x: Any, weights: Any) -> Any:
@@ -175,6 +194,7 @@ def _add_cnn(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
 
 
 Shape = tuple[int, ...]
+LastLayer = Callable[[Array], Array]
 
 
 class Head(NamedTuple):
@@ -189,7 +209,7 @@ class Head(NamedTuple):
     shapes: Callable[[HeadConfig, int], tuple[list[Shape], int]] | None = None
     #: the same as `build`, by NumPy: (config, the hidden layers' arrays, rows, weights, scores) -> (n, targets). None:
     #: it is left to Keras.
-    compute: Callable[[HeadConfig, Sequence[Array], Array, Array, Callable[[Array], Array]], Array] | None = None
+    compute: Callable[[HeadConfig, Sequence[Array], Array, Array, LastLayer], Array] | None = None
 
 
 def _hidden(inputs: int, config: HeadConfig) -> list[Shape]:
@@ -217,29 +237,20 @@ def _shape_gru(config: HeadConfig, width: int) -> tuple[list[Shape], int]:
 
 def _shape_cnn(config: HeadConfig, _: int) -> tuple[list[Shape], int]:
     """3 x 3 kernels, biases, and four arrays of normalisation."""
-    widths = [
-        data.width_of(config.pooling, 1),
-        *(_width(config.hidden, left) for left in reversed(range(config.layers))),
-    ]
+    widths = [data.width_of(config.pooling, 1), *(_width(config.hidden, n) for n in reversed(range(config.layers)))]
     blocks = [[(3, 3, own, made), *[(made,)] * 5] for own, made in itertools.pairwise(widths)]
     return list(itertools.chain.from_iterable(blocks)), config.hidden
 
 
-def _compute_linear(
-    _: HeadConfig, __: Sequence[Array], x: Array, weights: Array, scores: Callable[[Array], Array]
-) -> Array:
+def _compute_linear(_: HeadConfig, __: Sequence[Array], x: Array, weights: Array, scores: LastLayer) -> Array:
     return _average(scores(x), weights)
 
 
-def _compute_mlp(
-    _: HeadConfig, arrays: Sequence[Array], x: Array, weights: Array, scores: Callable[[Array], Array]
-) -> Array:
+def _compute_mlp(_: HeadConfig, arrays: Sequence[Array], x: Array, weights: Array, scores: LastLayer) -> Array:
     return scores(_average(_compute_hidden(arrays, x), weights))
 
 
-def _compute_attention(
-    _: HeadConfig, arrays: Sequence[Array], x: Array, weights: Array, scores: Callable[[Array], Array]
-) -> Array:
+def _compute_attention(_: HeadConfig, arrays: Sequence[Array], x: Array, weights: Array, scores: LastLayer) -> Array:
     *hidden, kernel, bias, scale, offset = arrays
     x = _compute_hidden(hidden, x)
     gates = _sigmoid(x @ kernel + bias)
@@ -292,19 +303,9 @@ HEADS: dict[str, Head] = {
 
 
 def register_head(name: str, build: Callable[[HeadConfig, Any, Any, Any], Any]) -> None:
-    """Add a head of your own, before it is trained or a tagger that has it is loaded.
+    """Add a head of your own, before it is trained or a tagger that has it is loaded; `build` is that of `Head`.
 
-    Parameters
-    ----------
-    name : str
-        What `HeadConfig` and ``tagger.json`` call it.
-    build : callable
-        See `Head`.
-
-    Raises
-    ------
-    UsageError
-        There is a head of this name already.
+    `HeadConfig` and ``tagger.json`` call it by its name. Raises `UsageError` if there is one of that name already.
     """
     if name in HEADS:
         raise UsageError(f"there is a head {name!r} already")
@@ -343,8 +344,13 @@ def call_head(config: HeadConfig, head: Any, activation: str) -> HeadCall:
     """What `build_head` built, as its weights are now, ready to score."""
     if HEADS[config.name].compute is not None:
         return _by_numpy(config, activation, head.get_weights())
-    # Called as it is: Keras' predict would build a graph for each new length.
-    return lambda batch: np.asarray(head(batch, training=False))
+    alone = threading.Lock()  # it has threads of its own
+
+    def score(batch: Sequence[Array]) -> Array:
+        with alone:  # called as it is: Keras' predict would build a graph for each new length
+            return np.asarray(head(batch, training=False))
+
+    return score
 
 
 def _by_numpy(config: HeadConfig, activation: str, arrays: Sequence[Array]) -> HeadCall:
@@ -353,8 +359,7 @@ def _by_numpy(config: HeadConfig, activation: str, arrays: Sequence[Array]) -> H
     mean, variance, _, *hidden, kernel, bias = arrays
     with np.errstate(invalid="ignore"):  # of weights that are damaged: the scores show it
         deviation = np.maximum(np.sqrt(variance), np.float32(1e-7))
-    activations: dict[str, Callable[[Array], Array]]
-    activations = {"sigmoid": _sigmoid, "softmax": _softmax, "linear": lambda sums: sums}
+    activations: dict[str, LastLayer] = {"sigmoid": _sigmoid, "softmax": _softmax, "linear": lambda sums: sums}
     decide = activations[activation]
 
     def score(batch: Sequence[Array]) -> Array:

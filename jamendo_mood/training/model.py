@@ -23,7 +23,7 @@ from jamendo_mood.embedders import musicnn, vggish
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import KINDS, Task
 from jamendo_mood.tasks.kind import GRADES, CardWords
-from jamendo_mood.training.data import POOLINGS, centred_windows, context_of, windows
+from jamendo_mood.training.data import POOLINGS, Array, centred_windows, context_of, windows
 from jamendo_mood.training.heads import HeadCall, HeadConfig, list_shapes, load_head, run_heads
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, UsageError, WeightsError
@@ -45,46 +45,26 @@ MAX_WEIGHTS_BYTES = 2 * 10**9
 MAX_TARGETS, MAX_LAYERS, MAX_NAME_LENGTH = 10_000, 100, 200
 """Of a tagger that is loaded, whoever made it: AudioSet has 527 targets, and no head here ten layers."""
 
-Array = npt.NDArray[np.float32]
 Weights = tuple[npt.NDArray[Any], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Tagger:
-    """A trained head, or several whose scores are averaged, with all that is needed to use and to judge it.
-
-    Attributes
-    ----------
-    task : Task
-    spec : EmbedderSpec
-        What its embeddings must be made with.
-    head : HeadConfig
-    weights : tuple of tuples of arrays
-        Of each member of the ensemble, in Keras' order.
-    calibration : float64 array (targets, 2)
-        What turns the heads' scores into calibrated ones: for tags, slope and offset on the log-odds.
-    thresholds : float64 array (targets,)
-        What decisions need: for tags, the thresholds.
-    grades : tuple of str
-        How far each target can be relied on, a value of `metrics.GRADES` each; by the validation part, unless
-        ``record["graded_on"]`` names another.
-    record : dict
-        How it was trained: data, seed, epochs.
-    scores : dict of float
-        On the validation part.
-    intervals : dict of (float, float)
-        Their 95 % intervals, by a bootstrap over artists.
-    """
+    """A trained head, or several whose scores are averaged, with all that is needed to use and to evaluate it."""
 
     task: Task
-    spec: EmbedderSpec
+    spec: EmbedderSpec  #: what its embeddings must be made with
     head: HeadConfig
-    weights: tuple[Weights, ...]
+    weights: tuple[Weights, ...]  #: of each member of the ensemble, in Keras' order
+    #: (targets, 2): what turns the heads' scores into calibrated ones; for tags, slope and offset on the log-odds
     calibration: npt.NDArray[np.float64]
-    thresholds: npt.NDArray[np.float64]
+    thresholds: npt.NDArray[np.float64]  #: (targets,): what decisions need; for tags, the thresholds
+    #: how far each target can be relied on, a value of `metrics.GRADES` each; by the validation part, unless
+    #: ``record["graded_on"]`` names another
     grades: tuple[str, ...]
-    record: Mapping[str, Any] = field(default_factory=dict)
-    scores: Mapping[str, float] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)  #: how it was trained: data, seed, epochs
+    scores: Mapping[str, float] = field(default_factory=dict)  #: on the validation part
+    #: their 95 % intervals, by a bootstrap over artists
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -188,11 +168,8 @@ class Tagger:
             "scores": dict(self.scores),
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
         }
-        files = {
-            _name_weights(sha256): weights,
-            TAGGER_NAME: (json.dumps(tagger, indent=2) + "\n").encode(),
-            CARD_NAME: describe(tagger).encode(),
-        }
+        text = (json.dumps(tagger, indent=2) + "\n").encode()
+        files = {_name_weights(sha256): weights, TAGGER_NAME: text, CARD_NAME: describe(tagger).encode()}
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with locked_folder(folder):
@@ -441,10 +418,8 @@ def describe_targets(task: Mapping[str, Any]) -> str:
 def _origin(record: Mapping[str, Any], words: CardWords) -> str:
     lines = []
     if tracks := record.get("tracks"):
-        silent = f" ({markdown(str(record['silent']))} silent ones left out)" if record.get("silent") else ""
-        lines.append(
-            f"- Learned from {tracks['train']} tracks{silent}, {words.validated} {tracks['validation']} others"
-        )
+        left = f" ({markdown(str(record['silent']))} silent ones left out)" if record.get("silent") else ""
+        lines.append(f"- Learned from {tracks['train']} tracks{left}, {words.validated} {tracks['validation']} others")
     for name, key in (("Data", "citation"), ("Licence of the data", "licence")):
         if record.get(key):
             lines.append(f"- {name}: {markdown(str(record[key]))}")
@@ -477,10 +452,7 @@ def _targets(targets: Sequence[str], grades: Sequence[str], record: Mapping[str,
     lines = []
     for grade, meaning in words.grades.items():
         graded = [target for target, given in zip(targets, grades, strict=True) if given == grade]
-        named = [
-            f"{markdown(target)} ({positives[target]:d})" if target in positives else markdown(target)
-            for target in graded
-        ]
+        named = [f"{markdown(own)} ({positives[own]:d})" if own in positives else markdown(own) for own in graded]
         if named:
             lines.append(f"- **{grade}** ({meaning}): {', '.join(named)}")
     graded_on = markdown(record.get("graded_on", "the validation part"))

@@ -166,10 +166,11 @@ def abandoned(path: Path) -> Iterator[bool]:
         yield dead
 
 
-def remove_drafts(folder: Path) -> list[Path]:
-    """Remove the drafts below a folder whose writers have ended, and return their paths."""
+def remove_drafts(folder: Path, *, below: bool = True) -> list[Path]:
+    """Remove the drafts in a folder and those `below` it whose writers have ended, and return their paths."""
     removed = []
-    for parent, _, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder):
+        folders[:] = folders if below else []
         for draft in (Path(parent, name) for name in names if is_draft(name)):
             with abandoned(draft) as dead, contextlib.suppress(OSError):
                 if dead:
@@ -314,6 +315,13 @@ def _make_locked(base: Path) -> tuple[Path, int]:
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)
             raise
+
+
+def data_folder() -> Path:
+    """Where this user's data are kept: ``jamendo-mood`` in XDG_DATA_HOME, or in ~/.local/share."""
+    home = Path(os.environ.get("XDG_DATA_HOME") or "")
+    # The specification says to ignore a relative path.
+    return (home if home.is_absolute() else Path.home() / ".local" / "share") / "jamendo-mood"
 
 
 def cache_folder() -> Path:

@@ -215,11 +215,11 @@ def block() -> str:
     return "█"
 
 
-BOLD, FAINT = 1, 2
+BOLD, FAINT, RED, GREEN = 1, 2, 31, 32
 
 
 def style(text: str, code: int) -> str:
-    """Text in `BOLD` or `FAINT` if stdout is a terminal that has them, and NO_COLOR (no-color.org) is not set."""
+    """Text in one of these if stdout is a terminal that has them, and NO_COLOR (no-color.org) is not set."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
     return text if plain else f"\x1b[{code}m{text}\x1b[0m"
 

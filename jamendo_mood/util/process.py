@@ -197,6 +197,13 @@ def _check_backend(keras: Any) -> None:
         )
 
 
+def count_cores() -> int:
+    """How many cores this process may use: what the environment says, as a Ray actor's does, or what there are."""
+    if (given := os.environ.get("OMP_NUM_THREADS", "")).isdigit():
+        return max(1, int(given))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def keep_memory() -> None:
     """Let this process keep the memory that it frees, where C's library is GNU's: for commands that train.
 

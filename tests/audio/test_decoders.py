@@ -189,5 +189,5 @@ def test_without_its_extra_libsndfile_is_a_usage_error_that_says_what_to_do(monk
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     decoding.check_decoder("pydub")
-    with pytest.raises(UsageError, match=r"needs the package soxr: pip install 'jamendo-mood\[fast\]'"):
+    with pytest.raises(UsageError, match=r"needs soxr: pip install 'jamendo-mood\[fast\]'"):
         decoding.check_decoder("libsndfile")

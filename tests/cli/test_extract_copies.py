@@ -83,7 +83,7 @@ def test_copies_are_not_taken_for_tracks_nor_share_their_store(run, corpus, corp
     for arguments, message in (
         ((*training, "--store", copied.root), "tracks of part 'train' is in the store"),
         ((*training, "--store", corpus_store.root, "--augmented", corpus_store.root), "these are not copies"),
-        ((*extracting, "--store", corpus_store.root), "use another folder for these embeddings"),
+        ((*extracting, "--store", corpus_store.root), "use another folder for these"),
     ):
         outcome = run(*arguments)
         assert outcome.status == 2

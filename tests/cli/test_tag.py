@@ -207,7 +207,7 @@ def test_tags_that_cannot_be_relied_on_are_told(run, corpus_store, corpus_tagger
         ),
         (["--all", "lists", "--audio", ".", "--to", "0,0"], "--mood begins none, nor does --all"),
         (["--mood", "sad"], "'sad' is not of the form NAME=VALUE"),
-        (["--mood", "sad=2"], "a level is a number from 0"),
+        (["--mood", "sad=2"], "a level is from 0"),
         (["--mood", "groovy=1"], "no mood 'groovy'; there are dark, energetic, happy, relaxing, sad"),
         (["--mood", "sad=1", "--at", "0,0"], "not allowed with argument --mood"),
         (["--mood", "sad=1", "--to", "0,0"], "--mood begins none"),

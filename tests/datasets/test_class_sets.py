@@ -18,14 +18,14 @@ from toy_class_sets import (
     write_turkish,
 )
 
-from jamendo_mood.datasets import load_dataset, mirex, quadrants, turkish
+from jamendo_mood.datasets import class_sets, load_dataset
 from jamendo_mood.training.data import choose_embeddings, load_part
 from jamendo_mood.util.errors import DataError
 
-METADATA = quadrants.METADATA_NAME
+METADATA = class_sets.METADATA_NAME
 LIST, INFO = ("mirex", "clusters.txt"), ("mirex", "dataset info.csv")
-FIRST, SECOND = ("quadrant", quadrants.ANNOTATIONS_NAME), ("quadrant", METADATA)
-FEATURES = ("turkish", turkish.TABLE_NAME)
+FIRST, SECOND = ("quadrant", class_sets.ANNOTATIONS_NAME), ("quadrant", METADATA)
+FEATURES = ("turkish", class_sets.FEATURES_NAME)
 SONG, LAST = quadrant_song(1).encode(), quadrant_song(CLIPS - 1).encode()
 TEMPO = str(turkish_numbers()[0, 3]).encode()
 FOLDERS = {"mirex": "MIREX-like", "quadrant": "4Q", "turkish": "Turkish"}
@@ -47,10 +47,10 @@ def utf16(text):
         (INFO, utf16("Title;"), utf16("Song;"), r"csv: not the expected table, its first line must be T"),
         (INFO, b"\xff\xfe", b"", r"csv: cannot be read as a table"),
         (FIRST, SONG + b",Q4", SONG + b",Q5", r"annotations\.csv, line 3: 'Q5' is not one of the classes Q1, Q2"),
-        (FIRST, SONG + b",Q4", SONG + b",Q1", r"metadata\.csv, line 3: 'MT0000007919' is 'Q4' here, and is 'Q1'"),
-        (FIRST, SONG, b"MT01", r"metadata\.csv, line 3: 'MT0000007919' is 'Q4' here, and is not in .*annotations"),
+        (FIRST, SONG + b",Q4", SONG + b",Q1", r"metadata\.csv, line 3: 'MT0000007919' is 'Q4' here, is 'Q1'"),
+        (FIRST, SONG, b"MT01", r"metadata\.csv, line 3: 'MT0000007919' is 'Q4' here, is not in .*annotations"),
         (FIRST, SONG, SONG + b",Q4\r\n" + SONG, r"annotations\.csv: 'MT0000007919' is there twice"),
-        (SECOND, b'"%b"' % LAST, b'"%b"' % SONG, r"metadata\.csv, line 25: 'MT0000007919' is 'Q2' here, and is 'Q4'"),
+        (SECOND, b'"%b"' % LAST, b'"%b"' % SONG, r"metadata\.csv, line 25: 'MT0000007919' is 'Q2' here, is 'Q4'"),
         (SECOND, b'"Artist"', b'"Band"', r"metadata\.csv: no column 'Artist'"),
         (FIRST, b"Quadrant", b"Class", r"annotations\.csv: no column 'Quadrant'"),
         (FEATURES, b'"happy"', b'"merry"', r"Features\.csv, line 3: 'merry' is not one of the classes relax, happy"),
@@ -105,13 +105,13 @@ def test_artists_and_clips_of_the_originals_are_counted(original):
 
 
 def test_line_i_is_clip_i(tmp_path):
-    clusters = [mirex.CLUSTERS[number] for number in np.random.default_rng(0).integers(0, 5, 40)]
+    clusters = [class_sets.CLUSTERS[number] for number in np.random.default_rng(0).integers(0, 5, 40)]
     dataset = load_dataset("mirex", write_mirex(tmp_path, clusters))
-    assert (dataset.task.kind, dataset.task.targets) == ("classes", mirex.CLUSTERS)
+    assert (dataset.task.kind, dataset.task.targets) == ("classes", class_sets.CLUSTERS)
     assert [track.audio for track in dataset.tracks] == [f"{number:03d}.mp3" for number in range(1, 41)]
     assert dataset.tracks[8].key == dataset.tracks[8].id == "009"
     assert {track.duration_s for track in dataset.tracks} == {30.0}
-    assert [mirex.CLUSTERS[number] for number in dataset.targets.argmax(axis=1)] == clusters
+    assert [class_sets.CLUSTERS[number] for number in dataset.targets.argmax(axis=1)] == clusters
 
 
 def test_artists_are_known_by_any_spelling_and_behind_any_title(tmp_path):
@@ -181,8 +181,8 @@ def test_a_song_must_be_in_both_tables_once(tmp_path):
 
 def test_features_stand_in_for_embeddings(tmp_path):
     dataset = load_dataset("turkish", write_turkish(tmp_path))
-    assert (dataset.task.kind, dataset.task.targets) == ("classes", turkish.CLASSES)
-    assert dataset.embeddings.spec.dim == len(turkish.FEATURES) == 50
+    assert (dataset.task.kind, dataset.task.targets) == ("classes", class_sets.TURKISH_CLASSES)
+    assert dataset.embeddings.spec.dim == len(class_sets.FEATURES) == 50
     numbers = turkish_numbers().astype(np.float32)
     for track, row in zip(dataset.tracks, dataset.targets, strict=True):
         line = int(track.key) - 1
@@ -203,7 +203,7 @@ def test_of_equal_rows_the_first_is_kept_and_a_user_is_told(tmp_path):
 
 def test_equal_features_of_two_classes_are_two_clips(tmp_path):
     """Only a row that is equal in all its cells says nothing new."""
-    lines = (write_turkish(tmp_path) / turkish.TABLE_NAME).read_text().splitlines(keepends=True)
+    lines = (write_turkish(tmp_path) / class_sets.FEATURES_NAME).read_text().splitlines(keepends=True)
     lines[6] = lines[6].replace('"relax"', '"angry"')
-    (tmp_path / turkish.TABLE_NAME).write_text("".join(lines))
+    (tmp_path / class_sets.FEATURES_NAME).write_text("".join(lines))
     assert len(load_dataset("turkish", tmp_path).tracks) == TURKISH_CLIPS - 1

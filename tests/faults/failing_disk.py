@@ -67,7 +67,7 @@ class FailingDisk:
         self.step("open", file)
         raw = _Raw(file, mode.replace("b", ""))
         raw.disk = self
-        return raw if buffering == 0 else io.BufferedWriter(raw)
+        return raw if buffering == 0 else io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
 
 
 class _Raw(io.FileIO):

@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import time
 from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -15,16 +16,17 @@ import pytest
 from damaged_stores import KEYS, SPEC, frames_of, make_store, state_of
 from failing_disk import FailingDisk
 
+from jamendo_mood.audio import ffmpeg
 from jamendo_mood.datasets import jamendo
 from jamendo_mood.evaluation import evaluate
-from jamendo_mood.library import mood_log
+from jamendo_mood.library import mood_log, writing
 from jamendo_mood.library.scoring import score_store
 from jamendo_mood.store import parquet
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.store.parquet import export_parquet, import_parquet
 from jamendo_mood.store.verification import repair_store
 from jamendo_mood.training.model import Tagger, load_builtin
-from jamendo_mood.util.errors import DiskFullError, MoodError
+from jamendo_mood.util.errors import DiskFullError, MoodError, StoreError
 from jamendo_mood.util.files import is_draft
 
 pytest_plugins = ["toy_commands"]
@@ -64,6 +66,27 @@ def import_exported(folder):
         import_parquet([folder.parent / "exported/parquet"], folder / "store")
 
 
+def put_song(folder):
+    """An MP3 of noise, which nobody has written to for long."""
+    path = folder / "song.mp3"
+    noise = np.random.default_rng(1).integers(-9000, 9000, 16_000, np.int16)
+    if not SONGS:
+        done = ffmpeg.run("-f", "s16le", "-ar", "16000", "-ac", "1", "-i", "-", "-f", "mp3", "-", fed=noise.tobytes())
+        SONGS.append(done.output)
+    path.write_bytes(SONGS[0])
+    os.utime(path, (1e9, 1e9))
+
+
+def write_moods(folder):
+    fields = {"MOOD": ["calm"], "JAMENDO_MOOD": []}
+    song = folder / "song.mp3"
+    change = writing.Change(song, {name: [] for name in fields}, fields, writing._stamp(song), time.time())
+    for problem in writing.apply([change]):
+        if problem:
+            raise StoreError(problem)
+
+
+SONGS = []
 TOLD = {}
 
 
@@ -118,9 +141,11 @@ WRITERS = {
     "the first wish": (lambda f: None, remember),
     "another wish": (remember, remember),
     "repair": (damage, lambda f: repair_store(f / "store")),
+    "moods in a song": (put_song, write_moods),
 }  # fmt: skip
 PARTS = {"pack", "pack again", "export", "import", "a tagger saved", "a tagger replaced", "MediaEval's files", "repair"}
 """What is done file by file: those that are done stay, each of them whole. Halves of two packs are known for that."""
+THOROUGH = {"export", "import", "moods in a song"}
 SILENT = {"scores kept"}  # a warning is logged: the scores are there all the same
 
 
@@ -146,7 +171,7 @@ def make_again(before, folder):
 
 @pytest.mark.parametrize(
     "writer",
-    [pytest.param(writer, marks=pytest.mark.thorough if writer in ("export", "import") else ()) for writer in WRITERS],
+    [pytest.param(writer, marks=pytest.mark.thorough if writer in THOROUGH else ()) for writer in WRITERS],
 )
 def test_a_writer_whose_disk_fails_says_so_and_tears_nothing(writer, tried, amount, tmp_path, monkeypatch, caplog):
     prepare, act = WRITERS[writer]
@@ -290,3 +315,20 @@ def test_on_a_read_only_disk_what_reads_works_and_what_writes_says_so(run, small
         assert line.startswith(f"jamendo-mood {command[0]}: {store.root}")
         assert "damaged" in line or "Read-only file system" in line
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+
+
+def test_moods_on_a_full_or_a_read_only_disk_leave_the_song(small_disk):
+    put_song(small_disk)
+    before = state_of(small_disk)
+    fill(small_disk, left=4096)
+    with pytest.raises(DiskFullError, match=r"song\.mp3: no space left on the disk"):
+        write_moods(small_disk)
+    (small_disk / "ballast").unlink()
+    assert state_of(small_disk) == before
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StoreError, match=r"song\.mp3: cannot be written"):
+        write_moods(small_disk)
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    assert state_of(small_disk) == before
+    write_moods(small_disk)
+    assert state_of(small_disk) != before

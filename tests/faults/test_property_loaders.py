@@ -84,7 +84,7 @@ def read_data_set(name):
         assert ((dataset.targets >= low) & (dataset.targets <= high)).all()
         rows = np.concatenate([dataset.rows(part) for part in dataset.parts])
         assert sorted(rows) == list(range(len(dataset.tracks)))
-        if name in ("own", "mirex"):  # their keys come from one column, and are checked
+        if name in ("own", "own-files", "mirex"):  # whose keys are checked
             assert len({track.key for track in dataset.tracks}) == len(dataset.tracks)
         for remark in dataset.remarks:
             assert "\n" not in remark

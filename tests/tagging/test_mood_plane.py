@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jamendo_mood.datasets import mirex, quadrants, turkish
+from jamendo_mood.datasets import class_sets
 from jamendo_mood.tagging.emotions import (
     CLASS_PLACES,
     PLACES,
@@ -187,10 +187,10 @@ def test_other_values_and_unknown_classes_say_nothing_of_a_place(kind, targets, 
 
 
 def test_classes_lie_at_the_mean_of_their_places_by_their_probabilities():
-    task = Task("toy", "classes", quadrants.QUADRANTS)
+    task = Task("toy", "classes", class_sets.QUADRANTS)
     sure = np.eye(4, dtype=np.float32)
     places = place_of(task, np.zeros(4), sure)
-    assert [quadrant_of(*place) for place in places.tolist()] == [*quadrants.QUADRANTS]
+    assert [quadrant_of(*place) for place in places.tolist()] == [*class_sets.QUADRANTS]
     np.testing.assert_allclose(place_of(task, np.zeros(4), np.full(4, 0.25, np.float32)), [0, 0], atol=1e-6)
     np.testing.assert_allclose(
         place_of(task, np.zeros(4), np.array([0.75, 0.25, 0, 0], np.float32)), 0.75 * places[0] + 0.25 * places[1]
@@ -198,7 +198,7 @@ def test_classes_lie_at_the_mean_of_their_places_by_their_probabilities():
 
 
 def test_the_classes_of_the_data_sets_all_have_places():
-    for classes in (mirex.CLUSTERS, quadrants.QUADRANTS, turkish.CLASSES):
+    for classes in (class_sets.CLUSTERS, class_sets.QUADRANTS, class_sets.TURKISH_CLASSES):
         assert {*classes} <= {*PLACES, *CLASS_PLACES}
-    sure = place_of(Task("toy", "classes", mirex.CLUSTERS), np.zeros(5), np.eye(5, dtype=np.float32))
-    assert [f"Cluster {cluster_of(*place)}" for place in sure.astype(float).round(3).tolist()] == [*mirex.CLUSTERS]
+    sure = place_of(Task("toy", "classes", class_sets.CLUSTERS), np.zeros(5), np.eye(5, dtype=np.float32))
+    assert [f"Cluster {cluster_of(*place)}" for place in sure.astype(float).round(3).tolist()] == [*class_sets.CLUSTERS]

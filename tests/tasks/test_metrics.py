@@ -205,7 +205,7 @@ def test_a_weight_counts_as_so_many_copies(example_bootstrap):
     weights = np.random.default_rng(1).integers(0, 4, (5, len(truth))).astype(np.float32)
     for tag in range(truth.shape[1]):
         sorting = (truth[:, tag], *metrics._sort(truth[:, tag], scores[:, tag]))
-        for row, found in enumerate(zip(*metrics._weighted_figures(*sorting, weights), strict=True)):
+        for row, found in enumerate(zip(*metrics._areas(*sorting, weights), strict=True)):
             copies = repeat(truth[:, [tag]], weights[row]), repeat(scores[:, [tag]], weights[row])
             assert found[0] == pytest.approx(metrics.average_precision(*copies)[0], abs=1e-9)
             assert found[1] == pytest.approx(metrics.roc_auc(*copies)[0], abs=1e-9)
@@ -214,7 +214,7 @@ def test_a_weight_counts_as_so_many_copies(example_bootstrap):
 def test_a_draw_without_positives_of_a_tag_leaves_it_out():
     truth = np.array([[True, True], [False, True], [False, False]])
     sorting = (truth[:, 0], *metrics._sort(truth[:, 0], np.array([0.9, 0.5, 0.1])))
-    precision, area = metrics._weighted_figures(*sorting, np.array([[0, 1, 2], [3, 0, 0]], np.float32))
+    precision, area = metrics._areas(*sorting, np.array([[0, 1, 2], [3, 0, 0]], np.float32))
     assert np.isnan(precision).all()
     assert np.isnan(area).all()
 

@@ -177,7 +177,7 @@ def test_a_copy_is_the_same_in_any_order_and_company(make_audio, noise, stub_emb
     for key, frames in whole.items():
         assert len(frames) <= len(plain[split_key(key)[0]])
         assert not np.array_equal(frames[:10], plain[split_key(key)[0]][:10])
-    with pytest.raises(UsageError, match="use another folder for these embeddings"):
+    with pytest.raises(UsageError, match="use another folder for these"):
         EmbeddingStore(whole.root, mark_embedder(stub_embedder, WaveAugmentation(seed=1)).spec)
 
 

@@ -1,0 +1,374 @@
+"""Which moods are written into files, and what happens to files: changed whole, left as they are, put back."""
+
+import json
+import os
+import shutil
+import stat
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mutagen.flac import FLAC
+from mutagen.id3 import ID3, TMOO
+from toy_examples import CLASSES
+from toy_moods import make_tagger
+
+from jamendo_mood.audio.file_tags import MARK, MOOD, Mark, read_fields, read_moods
+from jamendo_mood.library import writing
+from jamendo_mood.library.writing import AROUSAL, VALENCE, Rules, choose_moods, keep_journal, plan, plan_undo
+from jamendo_mood.util.errors import AudioError, UsageError
+
+SCORES = np.array([0.9, 0.6, 0.8, 0.7], np.float32)
+WORDS = {"happy": "happy", "Sad music": "Sad", "calm": "calm", "dark": "dark"}
+ALL = Rules(WORDS)
+
+
+TAGGER = make_tagger()
+RANKING = make_tagger(thresholds=np.inf)
+
+
+# ---- Which moods.
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (ALL, {"happy": "good", "calm": "weak", "dark": "unknown", "Sad": "fair"}),  # the highest first
+        (Rules(WORDS, most=2), {"happy": "good", "calm": "weak"}),
+        (Rules({"calm": "still", "dark": ""}), {"still": "weak"}),
+        (Rules({"happy": "up", "Sad music": "up"}), {"up": "good"}),
+    ],
+)
+def test_what_is_reached_is_written_by_its_word(rules, expected):
+    assert [*choose_moods(TAGGER, SCORES, rules).items()] == [*expected.items()]
+    assert not choose_moods(TAGGER, SCORES / 10, rules)
+
+
+def test_a_tagger_that_only_ranks_names_the_highest_above_a_typical_song():
+    assert [*choose_moods(RANKING, SCORES, ALL)] == ["happy", "calm", "dark"]
+    assert [*choose_moods(RANKING, SCORES - 0.25, ALL)] == ["happy", "calm"]
+
+
+def test_a_class_is_a_mood():
+    rules = Rules({name: name for name in CLASSES.targets})
+    assert [*choose_moods(make_tagger(CLASSES), np.array([0.2, 0.5, 0.3], np.float32), rules)] == ["east"]
+
+
+# ---- What would change.
+
+
+@pytest.fixture(scope="module")
+def made(make_audio, tone, tmp_path_factory):
+    return [make_audio(tmp_path_factory.mktemp("made") / f"song.{kind}", tone(seconds=1.0)) for kind in ("mp3", "flac")]
+
+
+@pytest.fixture(params=["mp3", pytest.param("flac", marks=pytest.mark.thorough)])
+def song(request, made, tmp_path):
+    """A song that nobody has written to for long."""
+    (source,) = (path for path in made if path.suffix == f".{request.param}")
+    return age(Path(shutil.copy(source, tmp_path)))
+
+
+def age(path):
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    return path
+
+
+def person_writes(path, *moods):
+    """What another program does."""
+    if path.suffix == ".flac":
+        audio = FLAC(path)
+        audio["MOOD"] = list(moods)
+    else:
+        audio = ID3(path)
+        audio.setall("TMOO", [TMOO(encoding=3, text=list(moods))])
+    audio.save()
+    age(path)
+
+
+def planned(path, *moods, rules=ALL, tagger=TAGGER):
+    return plan(path, moods, tagger, SCORES, rules)
+
+
+def write(path, *moods, rules=ALL, **options):
+    """Plan and change; what was planned, and what went wrong."""
+    change = planned(path, *moods, rules=rules)
+    return change, "".join(writing.apply([change], **options)) if change.after else ""
+
+
+def moods_in(path):
+    return read_fields(path, [MOOD])[0][MOOD]
+
+
+def test_what_a_person_wrote_stays_and_ours_are_replaced(song):
+    person_writes(song, "road trip", "Happy", "a; b")
+    write(song, "happy", "calm")
+    assert moods_in(song) == ["road trip", "Happy", "a; b", "calm"]
+    assert read_moods(song) == (("road trip", "Happy", "a", "b"), ("calm",))
+    write(age(song), "dark")
+    assert moods_in(song) == ["road trip", "Happy", "a; b", "dark"]
+    write(age(song))
+    assert moods_in(song) == ["road trip", "Happy", "a; b"]
+    assert read_fields(song, [MARK])[0] == {MARK: []}
+
+
+def test_writing_twice_changes_nothing_whatever_the_order(song):
+    write(song, "happy", "calm", rules=Rules(WORDS, place=True))
+    assert not planned(song, "calm", "happy", rules=Rules(WORDS, place=True)).after
+    person_writes(song, "calm", "mine", "happy")
+    assert not planned(song, "happy", "calm").after
+
+
+def test_a_mood_that_a_person_removed_is_not_written_again(song):
+    write(song, "happy", "calm")
+    person_writes(song, "calm")
+    assert not planned(song, "happy", "calm").after
+    write(song, "happy", "dark")
+    assert moods_in(song) == ["dark"]
+    assert not planned(age(song), "HAPPY", "dark").after
+    assert read_moods(song) == ((), ("dark",))
+
+
+def test_a_mood_that_a_person_writes_too_is_theirs(song):
+    write(song, "happy")
+    person_writes(song, "happy", "Happy")
+    write(song, "happy")
+    assert (moods_in(song), read_moods(song)) == (["Happy"], (("Happy",), ()))
+
+
+def test_moods_in_one_value_with_a_separator(song):
+    person_writes(song, "mine")
+    rules = Rules(WORDS, separator=" / ")
+    write(song, "happy", "calm", rules=rules)
+    assert moods_in(song) == ["mine / happy / calm"]
+    assert read_moods(song) == (("mine",), ("calm", "happy"))
+    assert not planned(song, "happy", "calm", rules=rules).after
+    person_writes(song, "mine / calm / other")  # who removes one of ours
+    write(song, "happy", "calm", "dark", rules=rules)
+    assert moods_in(song) == ["mine / other / calm / dark"]
+
+
+def test_a_field_of_another_name_is_apart(song):
+    write(song, "happy")
+    write(age(song), "calm", rules=Rules(WORDS, field="MY_MOODS"))
+    assert read_moods(song) == ((), ("happy",))
+    assert read_moods(song, "MY_MOODS") == ((), ("calm",))
+
+
+def test_valence_and_arousal_have_fields_of_their_own(song):
+    change, problem = write(song, "happy", rules=Rules(WORDS, place=True))
+    assert not problem
+    fields = read_fields(song, [VALENCE, AROUSAL])[0]
+    assert all(-1 <= float(value) <= 1 and len(value.partition(".")[2]) == 2 for (value,) in fields.values())
+    assert change.after.keys() == {MOOD, MARK, VALENCE, AROUSAL}
+
+
+# ---- Files that change, and files that must not.
+
+
+def test_permissions_stay_and_times_if_asked(song):
+    song.chmod(0o640)
+    before = song.stat()
+    assert write(song, "happy", keep_times=True)[1] == ""
+    after = song.stat()
+    assert (after.st_mtime_ns, after.st_mode, after.st_uid) == (before.st_mtime_ns, before.st_mode, before.st_uid)
+    assert after.st_ino != before.st_ino
+    write(song, "calm")
+    assert time.time() - song.stat().st_mtime < 60
+    assert stat.S_IMODE(song.stat().st_mode) == 0o640
+
+
+def test_extended_attributes_stay(song):
+    try:
+        os.setxattr(song, "user.rating", b"5")
+    except (AttributeError, OSError):
+        pytest.skip("needs a file system with extended attributes")
+    write(song, "happy")
+    assert os.getxattr(song, "user.rating") == b"5"
+
+
+def test_a_link_stays_and_leads_to_the_changed_file(song, tmp_path):
+    link = tmp_path / "links" / song.name
+    link.parent.mkdir()
+    link.symlink_to(song)
+    assert write(link, "happy")[1] == ""
+    assert link.readlink() == song
+    assert not song.is_symlink()
+    assert moods_in(song) == ["happy"]
+
+
+def check_left(song, change, message):
+    before = song.read_bytes(), song.stat().st_mtime_ns
+    (problem,) = writing.apply([change])
+    assert problem.startswith(f"{song}: ")
+    assert message in problem
+    assert "\n" not in problem
+    assert (song.read_bytes(), song.stat().st_mtime_ns) == before
+    assert [path.name for path in song.parent.iterdir() if path.name.endswith(".tmp")] == []
+
+
+def test_a_read_only_file_is_left(song):
+    change = planned(song, "happy")
+    song.chmod(0o444)
+    check_left(song, change, "it is read-only")
+    with pytest.raises(AudioError, match="it is read-only"):
+        planned(song, "happy")
+    assert not planned(song).after  # with nothing to change, nothing is wrong
+
+
+def test_a_file_in_a_read_only_folder_is_left(song):
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere: see tests/faults/test_disk.py")
+    change = planned(song, "happy")
+    song.parent.chmod(0o555)
+    try:
+        check_left(song, change, "Permission denied")
+    finally:
+        song.parent.chmod(0o755)
+
+
+def test_a_file_with_another_name_is_left(song, tmp_path):
+    change = planned(song, "happy")
+    os.link(song, tmp_path / "other name")
+    check_left(song, change, "hard links")
+    with pytest.raises(AudioError, match="hard links"):
+        planned(song, "happy")
+
+
+def test_a_file_that_changed_meanwhile_is_left(song):
+    change = planned(song, "happy")
+    song.write_bytes(song.read_bytes() + bytes(100))
+    check_left(song, change, "another program has changed it meanwhile")
+    os.utime(song, (5, 5))
+    check_left(song, change, "another program has changed it meanwhile")
+
+
+def test_a_file_that_is_written_to_while_it_is_copied_is_left(song, monkeypatch):
+    copyfileobj = shutil.copyfileobj
+
+    def copy_and_grow(source, target, length=0):
+        copyfileobj(source, target, length)
+        with song.open("ab") as file:
+            file.write(bytes(10))
+
+    monkeypatch.setattr(shutil, "copyfileobj", copy_and_grow)
+    (problem,) = writing.apply([planned(song, "happy")])
+    assert "meanwhile" in problem
+    assert read_moods(song) == ((), ())
+
+
+def test_a_file_that_is_still_being_copied_gets_a_moment(song, monkeypatch):
+    monkeypatch.setattr(writing, "PAUSE_S", 0.5)
+    content = song.read_bytes()
+    song.write_bytes(content)
+    change = planned(song, "happy")
+
+    def go_on():
+        time.sleep(0.25)
+        with song.open("ab") as file:
+            file.write(bytes(10))
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    (problem,) = writing.apply([change])
+    thread.join()
+    assert "meanwhile" in problem
+    assert song.read_bytes() == content + bytes(10)
+
+
+def test_of_two_runs_at_once_one_writes(song):
+    changes = [planned(song, "happy"), planned(song, "calm")]
+    problems = []
+    threads = [threading.Thread(target=lambda each=each: problems.extend(writing.apply([each]))) for each in changes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(bool, problems)) == [False, True]
+    assert moods_in(song) in (["happy"], ["calm"])
+
+
+def test_a_draft_of_a_killed_run_is_removed(song):
+    draft = song.with_name(f".{song.name}-{'0' * 16}.tmp")
+    draft.touch()
+    write(song, "happy")
+    assert not draft.exists()
+
+
+# ---- The journal, and the way back.
+
+
+@pytest.fixture
+def journal(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return writing.new_journal()
+
+
+def test_a_run_is_undone_but_for_what_changed_since(song, journal, tmp_path):
+    songs = [age(Path(shutil.copy(song, tmp_path / f"{number}{song.suffix}"))) for number in range(4)]
+    for path in songs:
+        person_writes(path, "mine")
+    changes = [planned(path, "happy", rules=Rules(WORDS, place=True)) for path in songs]
+    keep_journal(journal, changes)
+    assert list(writing.apply(changes[:3])) == [""] * 3  # as if it was killed before the fourth
+    person_writes(songs[1], "mine", "other")
+    songs[2].unlink()
+    assert writing.last_journal() == journal
+    undo, problems, same = plan_undo(journal)
+    assert ([change.path for change in undo], same) == ([songs[0]], 1)
+    assert problems == [
+        f"{songs[1]}: left as it is: its moods were changed after we wrote them",
+        f"{songs[2]}: No such file or directory",
+    ]
+    assert list(writing.apply(undo)) == [""]
+    names = [MOOD, MARK, VALENCE, AROUSAL]
+    assert read_fields(songs[0], names)[0] == {MOOD: ["mine"], MARK: [], VALENCE: [], AROUSAL: []}
+    assert plan_undo(journal)[2] == 2
+
+
+def test_a_journal_is_on_the_disk_before_and_never_replaced(song, journal, monkeypatch):
+    flushed, fsync = [], os.fsync
+
+    def note_and_flush(file):
+        flushed.append(os.fstat(file).st_ino)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", note_and_flush)
+    keep_journal(journal, [planned(song, "happy")])
+    assert flushed == [journal.stat().st_ino, journal.parent.stat().st_ino]
+    with pytest.raises(UsageError, match="there is such a file"):
+        keep_journal(journal, [planned(song, "calm")])
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]\n", '{"journal": "jamendo-mood write", "format": 1}\n3\n', "\xff"])
+def test_what_is_no_journal_is_told(content, tmp_path):
+    path = tmp_path / "journal"
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(UsageError, match="not a journal of `jamendo-mood write`"):
+        plan_undo(path)
+
+
+def test_without_a_journal_there_is_nothing_to_undo(journal, tmp_path):
+    with pytest.raises(UsageError, match="no journal of a run is there"):
+        writing.last_journal()
+    with pytest.raises(UsageError, match=r"none: cannot be read \(No such file"):
+        plan_undo(tmp_path / "none")
+
+
+def test_names_of_any_bytes_are_journaled(song, journal):
+    odd = Path(os.fsdecode(os.fsencode(song.parent) + b"/na\xff\nme" + os.fsencode(song.suffix)))
+    song.rename(odd)
+    changes = [planned(odd, "happy")]
+    keep_journal(journal, changes)
+    list(writing.apply(changes))
+    assert [change.path for change in plan_undo(journal)[0]] == [odd]
+    assert len(journal.read_text().splitlines()) == 2
+
+
+def test_the_mark_says_who_wrote(song):
+    write(song, "happy")
+    (said,) = read_fields(song, [MARK])[0][MARK]
+    assert json.loads(said) == {"tagger": "toy", "moods": ["happy"], "separator": "; "}
+    assert Mark.read([said]) == Mark("toy", ("happy",))
