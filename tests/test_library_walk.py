@@ -63,7 +63,11 @@ def test_the_walk_does_what_the_page_says(home, run):
             assert "dark" not in outcome.out
         elif command[0] == "write":
             assert moods() == none
-    assert ran == ["extract", "write", "write", "write", "write", "write", "write", "playlist"]
+    assert ran == ["extract", *["write"] * 6, "playlist", "playlist", "library"]
+    for playlist in Path("playlists").iterdir():
+        paths = [line for line in playlist.read_text(encoding="utf-8").splitlines() if line[0] != "#"]
+        assert all(line.startswith("../music/") and Path("playlists", line).is_file() for line in paths)
+    assert Path("embeddings/music-library.html").stat().st_size > 1_000_000
     assert Path("sad.m3u8").read_text().count("#EXTINF") == 20
 
 

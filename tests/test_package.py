@@ -37,6 +37,7 @@ HEAVY = {
     "pyarrow",
     "ray",
     "fsspec",
+    "bokeh",
 }
 
 

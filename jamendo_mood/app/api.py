@@ -241,7 +241,8 @@ def _add_library(app: FastAPI, library: Library) -> None:
                 return _tracks(found)
             # Where the library lies is nobody's business: files are named from its folder on.
             text = similarity.to_m3u8(
-                similarity.describe(found), lambda track: f"{track.key}{Path(track.file or '').suffix}"
+                similarity.describe(found),
+                lambda track: similarity.as_line(f"{track.key}{Path(track.file or '').suffix}"),
             )
             return PlainTextResponse(text, media_type=MEDIA["m3u8"])
 

@@ -176,7 +176,7 @@ GROUPS = {
     "Start": "demo tasks weights completion",
     "Make embeddings": "splits extract",
     "Learn and evaluate": "train cross-validate evaluate compare vote score",
-    "Use": "tag write web similar playlist history spectrogram",
+    "Use": "tag write web similar playlist library history spectrogram",
     "Keep": "verify pack export import",
 }
 """The commands in the order of the help."""

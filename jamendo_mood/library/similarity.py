@@ -9,6 +9,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +56,9 @@ class Found:
     tags: tuple[tuple[str, float], ...]
     title: str | None = None
     artist: str | None = None
-    duration_s: float | None = None  #: from the file's metadata; None until `describe` has read them
+    duration_s: float | None = (
+        None  #: of what was decoded; of the file's header where that is not known, once `describe` has read it
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +93,18 @@ class Library:
         the most pleasant track of this library, 0 the one in the middle.
         """
         return None if self.va is None else spread_by_rank(self.va) * 2 - 1
+
+    @functools.cached_property
+    def plane_of_sound(self) -> Array:
+        """The two directions in which `directions` differ most, float32 (n, 2), spread as `plane`."""
+        _, axes = np.linalg.eigh(self.directions.T @ self.directions)
+        return spread_by_rank(self.directions @ axes[:, :-3:-1]) * 2 - 1
+
+    @functools.cached_property
+    def unit(self) -> Array:
+        """How far mean embeddings lie apart in this library, float32 (dim,): what `SAME` counts in."""
+        unit = np.maximum(self.means.std(axis=0), 1e-3 * np.abs(self.means.mean(axis=0)))
+        return np.asarray(np.maximum(unit, 1e-12))
 
     @functools.cached_property
     def directions(self) -> Array:
@@ -141,8 +156,7 @@ class Library:
         path : Path or None
             Its file, which may be one of `files`.
         """
-        unit = np.maximum(self.means.std(axis=0), 1e-3 * np.abs(self.means.mean(axis=0)))
-        apart = np.sqrt(np.square((self.means - mean) / np.maximum(unit, 1e-12)).mean(axis=1))
+        apart = np.sqrt(np.square((self.means - mean) / self.unit).mean(axis=1))
         same = {self.keys[row]: "the same sound" for row in np.flatnonzero(apart <= SAME)}
         named = {} if path is None else {key: file for key, file in self.files.items() if file.name == path.name}
         for key, file in named.items():
@@ -206,7 +220,7 @@ class Library:
             closeness = self._closeness(point)
             closeness[unwanted] = -np.inf
             row = int(closeness.argmax())
-            found.append(self._found(row, float(closeness[row])))
+            found.append(self.found(row, float(closeness[row])))
             unwanted.append(row)
         return found
 
@@ -227,12 +241,13 @@ class Library:
     def _best(self, fit: Array, count: int, exclude: Collection[str]) -> list[Found]:
         unwanted = set(self._rows(exclude))
         order = np.argsort(-fit, kind="stable")[: count + len(unwanted)]
-        return [self._found(row, float(fit[row])) for row in order.tolist() if row not in unwanted][:count]
+        return [self.found(row, float(fit[row])) for row in order.tolist() if row not in unwanted][:count]
 
     def _rows(self, keys: Collection[str]) -> list[int]:
         return list({self._row_of[key] for key in map(_nfc, keys) if key in self._row_of})
 
-    def _found(self, row: int, fit: float) -> Found:
+    def found(self, row: int, fit: float = 1.0) -> Found:
+        """A track by its index in `keys`, as queries find it."""
         key, scores = self.keys[row], self.scores[row]
         order = range(len(scores)) if self.scale else np.argsort(-scores, kind="stable").tolist()
         tags = tuple((self.targets[tag], float(scores[tag])) for tag in order[:TOP_TAGS])
@@ -386,10 +401,15 @@ THREADS = 8
 COLUMNS = ("key", "fit", "title", "artist", "duration_s", "file", "tags")
 
 
-def describe(tracks: Sequence[Found]) -> list[Found]:
+def describe(tracks: Sequence[Found], on_progress: OnProgress | None = None) -> list[Found]:
     """Add title, artist and duration from the tracks' files; tracks whose file can't be read stay as they are."""
+    described: list[Found] = []
     with ThreadPoolExecutor(THREADS) as threads:
-        return list(threads.map(_describe, tracks))
+        for track in threads.map(_describe, tracks):
+            described.append(track)
+            if on_progress is not None:
+                on_progress(len(described), len(tracks))
+    return described
 
 
 def _describe(track: Found) -> Found:
@@ -465,7 +485,7 @@ def to_m3u8(tracks: Sequence[Found], locate: Callable[[Found], str] | None = Non
     for track in tracks:
         if track.file is not None:
             seconds = -1 if track.duration_s is None else round(track.duration_s)
-            lines += [f"#EXTINF:{seconds},{name_of(track)}", locate(track) if locate else _location(track.file)]
+            lines += [f"#EXTINF:{seconds},{name_of(track)}", locate(track) if locate else location_of(track.file)]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -478,10 +498,16 @@ FORMATS: dict[str, Callable[[Sequence[Found]], str]] = {
 """Formats for lists of tracks."""
 
 
-def _location(path: Path) -> str:
-    """An absolute path; as a URI if it has characters that a line of text can't hold."""
+def location_of(path: Path) -> str:
+    """An absolute path; as a URI if no line of text can hold it, or VLC would take it for an encoded one."""
     absolute = path.absolute()
-    return str(absolute) if str(absolute).isprintable() else absolute.as_uri()
+    plain = str(absolute).isprintable() and not re.search(r"\?|%[0-9a-fA-F]{2}", str(absolute))
+    return str(absolute) if plain else absolute.as_uri()
+
+
+def as_line(path: str) -> str:
+    """A relative path as players take it: at its start `#` is a comment, a space is lost, and `a:` is a protocol."""
+    return f"./{path}" if re.match(r"[#\s]|[^/]*:", path) else path
 
 
 def _path_of(track: Found) -> str | None:

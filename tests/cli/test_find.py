@@ -1,7 +1,9 @@
 """`history`, and what `playlist` and `tag` do with emotions, as their users meet them."""
 
+import importlib.util
 import json
 import re
+import shutil
 import stat
 
 import numpy as np
@@ -93,6 +95,62 @@ def test_wrong_use_is_told_in_a_line_and_not_remembered(ask, log, options, messa
     assert outcome.err.count("\n") == 1
     assert message in outcome.err
     assert not log.exists()
+
+
+# ---- a library at a glance
+
+
+@pytest.fixture
+def survey(run, corpus_store, tagger_folder, tmp_path):
+    """Run `library` on a copy of the corpus's store, beside which it may write."""
+    store = shutil.copytree(corpus_store.root, tmp_path / "store")
+
+    def start(*arguments):
+        return run("library", store, "--tagger", tagger_folder, *arguments)
+
+    return start
+
+
+def test_a_library_at_a_glance(survey, library, corpus_tagger, tmp_path):
+    outcome = survey()
+    page = tmp_path / "store-library.html"
+    counts = dict(zip(library.targets, corpus_tagger.decide(library.scores).sum(axis=0).tolist(), strict=True))
+    lines = outcome.out.splitlines()
+    told = [line.split()[:3] for line in lines[: len(counts)]]
+    assert {mood: int(number) for mood, number, _ in told} == counts
+    assert [float(share.rstrip("%")) for _, _, share in told] == sorted(
+        (round(100 * number / len(library), 1) for number in counts.values()), reverse=True
+    )
+    assert lines[-2].endswith(f"of {len(library)} songs. The same sound more than once: none.")
+    assert lines[-1] == f"{page}: all songs on a page"
+    assert page.read_text(encoding="utf-8").endswith("</html>\n")
+    document = json.loads(survey("--format", "json", "--out", tmp_path / "mine.html").out)
+    assert {row["mood"]: row["songs"] for row in document["moods"]} == counts
+    assert (document["songs"], document["duplicates"]) == (len(library), [])
+    assert {*document["least_sure"]} <= {*library.keys}
+    assert document["page"] == str(tmp_path / "mine.html")
+    assert (tmp_path / "mine.html").stat().st_size == page.stat().st_size
+
+
+@pytest.mark.thorough
+def test_titles_and_files_come_with_the_audio(survey, corpus, library, tmp_path):
+    assert survey("--audio", corpus.audio).status == 0
+    page = (tmp_path / "store-library.html").read_text(encoding="utf-8")
+    assert str(library.files[library.keys[0]]) in page
+    assert "Synthetic artist" not in page
+    assert survey("--audio", corpus.audio, "--titles").status == 0
+    assert "Synthetic artist" in (tmp_path / "store-library.html").read_text(encoding="utf-8")
+
+
+def test_what_a_library_needs_is_told_in_a_line(survey, tmp_path, monkeypatch):
+    outcome = survey("--titles")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert "give the folder that was extracted with --audio DIR" in outcome.err
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    outcome = survey()
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert "`pip install jamendo-mood[plots]` brings it" in outcome.err
+    assert not list(tmp_path.glob("*.html"))
 
 
 # ---- remembering

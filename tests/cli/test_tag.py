@@ -141,6 +141,41 @@ def test_a_playlist_is_written_in_the_format_of_its_name(ask, corpus, tmp_path):
     assert (tmp_path / "list.txt").read_text(encoding="utf-8").startswith("1  ")
 
 
+def test_a_playlist_among_the_audio_names_files_from_its_folder_on(ask, corpus, tmp_path):
+    shutil.copytree(corpus.audio, tmp_path / "music")
+    options = ["playlist", "--mood", "sad=1", "--count", 3, "--audio", tmp_path / "music"]
+    for where, extra, relative in (
+        ("list.m3u8", (), True),
+        ("music/list.m3u8", (), True),
+        ("music/list.m3u8", ("--no-relative",), False),
+        ("lists/list.m3u8", (), False),
+        ("lists/list.m3u8", ("--relative",), True),
+    ):
+        out = tmp_path / where
+        assert ask(*options, "--out", out, *extra).status == 0
+        lines = out.read_text(encoding="utf-8").splitlines()[2::2]
+        assert [line.startswith("/") for line in lines] == [not relative] * 3
+        assert all((out.parent / line).is_file() for line in lines)
+    for extra in (("--relative",), ("--relative", "--out", tmp_path / "list.csv")):
+        outcome = ask(*options, *extra)
+        assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+        assert "--relative is about the files of an m3u8 playlist" in outcome.err
+
+
+def test_a_playlist_for_each_mood(ask, corpus, library, corpus_tagger, tmp_path):
+    folder = tmp_path / "lists"
+    outcome = ask("playlist", "--all", folder, "--audio", corpus.audio)
+    assert (outcome.status, outcome.out) == (0, "")
+    decided = corpus_tagger.decide(library.scores)
+    assert f"{folder}: {decided.any(axis=0).sum()} playlists of {decided.any(axis=1).sum()} tracks" in outcome.err
+    sad = library.targets.index("sad")
+    lines = (folder / "sad.m3u8").read_text(encoding="utf-8").splitlines()[3::2]
+    best = np.argsort(-library.scores[:, sad], kind="stable")[: decided[:, sad].sum()]
+    assert lines == [str(library.files[library.keys[row]]) for row in best]
+    assert ask("playlist", "--all", folder, "--audio", corpus.audio, "--count", 2).status == 0
+    assert (folder / "sad.m3u8").read_text(encoding="utf-8").splitlines()[3::2] == lines[:2]
+
+
 def test_tracks_without_a_file_are_told(ask, corpus, tmp_path):
     for number in range(3):
         target = tmp_path / corpus.songs[number].path
@@ -164,7 +199,13 @@ def test_tags_that_cannot_be_relied_on_are_told(run, corpus_store, corpus_tagger
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "one of the arguments --mood --at --emotion --emotion-of is required"),
+        ([], "one of the arguments --mood --at --emotion --emotion-of --all is required"),
+        (["--all", "lists"], "give the folder that was extracted with --audio DIR"),
+        (
+            ["--all", "lists", "--audio", ".", "--out", "x"],
+            "--all writes m3u8 playlists into lists, and takes no --out",
+        ),
+        (["--all", "lists", "--audio", ".", "--to", "0,0"], "--mood begins none, nor does --all"),
         (["--mood", "sad"], "'sad' is not of the form NAME=VALUE"),
         (["--mood", "sad=2"], "a level is from 0"),
         (["--mood", "groovy=1"], "no mood 'groovy'; there are dark, energetic, happy, relaxing, sad"),

@@ -21,7 +21,8 @@ from jamendo_mood.datasets.dataset import Dataset, Track
 from jamendo_mood.evaluation import evaluate
 from jamendo_mood.library import similarity
 from jamendo_mood.library.mood_log import Wish, now, to_csv, to_table
-from jamendo_mood.library.similarity import Found
+from jamendo_mood.library.overview import survey, write_page
+from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.store.embedding_store import EmbeddingStore, check_key
 from jamendo_mood.tagging import prediction
 from jamendo_mood.tasks import Task
@@ -178,6 +179,19 @@ def test_the_report_is_as_many_elements_whatever_the_names_are(monkeypatch):
     first, second = UGLY["HTML"], UGLY["quotes of HTML"]
     plain = Outline(evaluate.write_page(make_evaluation(3, names=["a", "b", "blue"]), "a", {"a": "a"}))
     found = Outline(evaluate.write_page(make_evaluation(3, names=[first, second, "blue"]), first, {first: second}))
+    assert found.tags == plain.tags
+    assert not found.handlers
+
+
+def test_the_page_of_a_library_is_as_many_elements_whatever_the_titles_are(ugly):
+    def make_outline(text):
+        tagger = make_tagger(Task("moods", "tags", (text, "blue")))
+        means = np.random.default_rng(0).standard_normal((3, 4), np.float32)
+        songs = [ugly_track(text, Path("/music") / text.replace("\0", "")) for _ in range(3)]
+        library = Library(("1", "2", "3"), tagger.task.targets, np.eye(3, 2, dtype=np.float32), means).prepare()
+        return Outline(write_page(survey(library, tagger), songs, text))
+
+    plain, found = make_outline("a"), make_outline(ugly)
     assert found.tags == plain.tags
     assert not found.handlers
 

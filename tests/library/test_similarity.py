@@ -429,8 +429,17 @@ def test_m3u8_is_for_players():
     assert to_m3u8([]) == "#EXTM3U\n"
 
 
-@pytest.mark.parametrize("name", [b"/music/a\nb.mp3", b"/music/caf\xe9.mp3", "/music/a\u2028b.mp3".encode()])
-def test_a_path_that_no_line_holds_becomes_a_uri(name):
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"/music/a\nb.mp3",
+        b"/music/caf\xe9.mp3",
+        "/music/a\u2028b.mp3".encode(),
+        b"/music/Why?.mp3",
+        b"/music/a%20b.mp3",
+    ],
+)
+def test_a_path_that_no_line_holds_or_vlc_would_decode_becomes_a_uri(name):
     text = to_m3u8([found(file=os.fsdecode(name))])
     *_, line = text.splitlines()
     assert text.count("\n") == 3
