@@ -11,6 +11,10 @@
   time from MP3s to stored embeddings.
 - ``vs_usual_recipe``: pydub to WAV, the module on the whole waveform, one file after the other, against extraction.
 - ``vs_torchvggish``: the PyTorch port, likewise, where it is installed.
+- ``vs_essentia``: Essentia's MonoLoader and TensorflowPredictVGGish on the same weights, likewise, by the Python that
+  ``--essentia`` names, in which essentia-tensorflow is installed.
+- ``decoding_...``: CPU milliseconds for a second of sound: MP3 decoded by the programs alone, decoded and resampled by
+  ours, the log-mel patches.
 
 Each for whole tracks, the default engine, precision and decoder; others have a suffix (``_float32``, ``_30s``,
 ``_fast_decoder``: libsndfile, where the extra ``fast`` is installed). Times are the best of some rounds, which take
@@ -38,7 +42,7 @@ from jamendo_mood.audio import decoding, spectrograms
 from jamendo_mood.audio.ffmpeg import find_ffmpeg, probe
 from jamendo_mood.embedders import engines, vggish
 from jamendo_mood.embedders.registry import Embedder, EmbedderOptions, load_embedder
-from jamendo_mood.extraction.streaming import StreamConfig, decode, extract
+from jamendo_mood.extraction.streaming import StreamConfig, blocks_of, decode, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.util.files import Scratch
 from jamendo_mood.util.process import import_quietly
@@ -65,6 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audio", type=Path, help="folder of MP3s (default: synthesised)")
     parser.add_argument("--weights", type=Path, help="TF-Hub module's folder (default: drawn from a seed)")
+    parser.add_argument("--essentia", metavar="PYTHON", help="a Python that has essentia-tensorflow")
     parser.add_argument("--quick", action="store_true", help="fewer files and rounds: within a minute")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     arguments = parser.parse_args()
@@ -73,7 +78,7 @@ def main() -> None:
         tell("preparing files and weights")
         weights = arguments.weights or make_weights(folder)
         tracks, clips = find_files(arguments.audio, folder, quick=arguments.quick)
-        figures = measure(tracks, clips, weights, folder, 1 if arguments.quick else 2)
+        figures = measure(tracks, clips, weights, folder, 1 if arguments.quick else 2, arguments.essentia)
     if arguments.format == "json":
         print(json.dumps(figures, indent=2))
     else:
@@ -82,7 +87,9 @@ def main() -> None:
         write_page(figures, len(tracks), len(clips), synthesised=arguments.audio is None)
 
 
-def measure(tracks: Files, clips: Files, weights: Path, folder: Path, rounds: int) -> dict[str, float]:
+def measure(
+    tracks: Files, clips: Files, weights: Path, folder: Path, rounds: int, essentia: str | None
+) -> dict[str, float]:
     """All figures by name."""
     precisions = {"": "auto", "_float32": "float32"}
     embedders = {
@@ -101,6 +108,9 @@ def measure(tracks: Files, clips: Files, weights: Path, folder: Path, rounds: in
         recipes["vs_torchvggish"] = torch_recipe()
     else:
         tell("torchvggish is not installed: no vs_torchvggish")
+    if essentia:
+        recipes["vs_essentia"] = essentia_recipe(essentia, weights, folder)
+    figures |= measure_decoding(tracks, embedders[""], folder)
     decoders = {"": "pydub", "_fast_decoder": "libsndfile"}
     if not (importlib.util.find_spec("soundfile") and importlib.util.find_spec("soxr")):
         tell("the extra `fast` is not installed: no figures of the fast decoder")
@@ -203,6 +213,36 @@ def stages_of(setting: Setting, folder: Path) -> dict[str, Callable[[], None]]:
     return {"decode": decode_all, "network": network}
 
 
+def measure_decoding(files: Files, embedder: Embedder, folder: Path) -> dict[str, float]:
+    """CPU milliseconds for a second of sound, of the steps before the network; soundfile must be installed."""
+    import soundfile
+
+    waves = []
+
+    def by_ffmpeg() -> None:
+        for path in files.values():
+            ffmpeg("-i", str(path), "-f", "null", "-")
+
+    def by_libsndfile() -> None:
+        for path in files.values():
+            soundfile.read(path, dtype="float32")
+
+    def ours(decoder: str) -> None:
+        waves.clear()
+        with Scratch(folder) as scratch:
+            for path in files.values():
+                waves.extend(decoding.DECODERS[decoder](path, scratch, *blocks_of(embedder)))
+
+    stages = {
+        "ffmpeg_alone": by_ffmpeg,
+        "libsndfile_alone": by_libsndfile,
+        "and_resampling_by_pydub": functools.partial(ours, "pydub"),
+        "and_resampling_by_libsndfile": functools.partial(ours, "libsndfile"),
+        "then_logmel": lambda: [embedder.frontend(wave) for wave in waves] and None,
+    }
+    return {f"decoding_{name}_ms": 1000 * cpu_seconds(stage) / total_s(files) for name, stage in stages.items()}
+
+
 def cpu_seconds(stage: Callable[[], None]) -> float:
     """CPU seconds of a stage, those of its child processes included."""
 
@@ -247,6 +287,38 @@ def torch_recipe() -> Callable[[Files], None]:
             with torch.no_grad():
                 model(examples)
 
+    return run
+
+
+ESSENTIA = """
+import sys, essentia.standard as es
+predict = es.TensorflowPredictVGGish(graphFilename=sys.argv[1], input="pictures", output="rows", patchHopSize=96)
+for path in sys.stdin:
+    print(len(predict(es.MonoLoader(filename=path.rstrip(), sampleRate=16000)())), flush=True)
+"""
+
+
+def essentia_recipe(python: str, weights: Path, folder: Path) -> Callable[[Files], None]:
+    """Essentia as its documentation runs it, in a process of its own that has started; on our weights, frozen."""
+    tf = import_quietly("tensorflow")
+    network, ops = vggish.define(vggish.read_variables(weights)), engines._TensorFlowOps("float32")
+    with tf.Graph().as_default() as graph:
+        ops._constant = tf.constant  # within the graph
+        pictures = tf.compat.v1.placeholder(tf.float32, (None, *network.shape), name="pictures")
+        picture = network.trunk(ops, pictures[..., tf.newaxis])
+        tf.identity(network.tail(ops, tf.reshape(picture, (-1, np.prod(picture.shape[1:])))), name="rows")
+    (folder / "vggish.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    command = [python, "-c", ESSENTIA, str(folder / "vggish.pb")]
+    child = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+    def run(files: Files) -> None:
+        for path in files.values():
+            print(path, file=child.stdin, flush=True)
+            int(child.stdout.readline())
+
+    run({"first": synthesise(folder / "first.mp3", 5, 0)})
     return run
 
 

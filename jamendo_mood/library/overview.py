@@ -167,7 +167,8 @@ def _draw(overview: Overview, songs: Sequence[Found]) -> Any:
     plot.grid.grid_line_color, plot.grid.grid_line_alpha = GREY, 0.2
     plot.xaxis.axis_label, plot.yaxis.axis_label = "valence: unpleasant to pleasant", "arousal: calm to excited"
     dots = plot.scatter(
-        *("x", "y"),
+        "x",
+        "y",
         source=ColumnDataSource(columns, name="songs"),
         size=min(max(400 / math.sqrt(len(songs)), 4), 10),
         line_color=None,

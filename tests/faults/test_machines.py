@@ -478,30 +478,32 @@ def test_of_half_a_file_the_rest_is_missed(name, options, remark, decode, make_a
 
 
 @pytest.mark.parametrize(
-    ("first", "then", "expected_s", "remarks"),
+    ("first", "then", "may_miss"),
     [
-        ((1, 16_000, "libvorbis"), (2, 16_000, "libvorbis"), 3.0, ["3 of 6 s could be decoded"]),
-        ((1, 22_050, "libvorbis"), (1, 44_100, "libvorbis"), 3.0, ["3 of 6 s could be decoded"]),
-        ((2, 44_100, "libvorbis"), (2, 44_100, "libvorbis"), 6.0, []),
+        ((1, 16_000, "libvorbis"), (2, 16_000, "libvorbis"), True),
+        ((1, 22_050, "libvorbis"), (1, 44_100, "libvorbis"), True),
+        ((2, 44_100, "libvorbis"), (2, 44_100, "libvorbis"), False),
         *(
             pytest.param(*case, marks=pytest.mark.thorough)
             for case in [
-                ((2, 48_000, "libvorbis"), (2, 48_000, "libopus"), 3.0, ["3 of 6 s could be decoded"]),
-                ((2, 48_000, "libopus"), (1, 48_000, "libopus"), 3.0, ["3 of 6 s could be decoded"]),
-                ((1, 16_000, "flac"), (1, 16_000, "flac"), 6.0, []),
+                ((2, 48_000, "libvorbis"), (2, 48_000, "libopus"), True),
+                ((2, 48_000, "libopus"), (1, 48_000, "libopus"), True),
+                ((1, 16_000, "flac"), (1, 16_000, "flac"), False),
             ]
         ),
     ],
 )
-def test_a_chain_of_ogg_streams_is_decoded_or_missed(
-    first, then, expected_s, remarks, decode, make_audio, noise, tmp_path
-):
+def test_a_chain_of_ogg_streams_is_decoded_or_missed(first, then, may_miss, decode, make_audio, noise, tmp_path):
+    """ffmpeg 5 goes on where the next stream is another, ffmpeg 7 does not."""
     links = []
     for number, (channels, rate_hz, codec) in enumerate((first, then)):
         wave = noise(3.0, seed=number, channels=channels, rate_hz=rate_hz)
         links.append(make_audio(tmp_path / f"{number}.ogg", wave, rate_hz, ("-c:a", codec)).read_bytes())
     (tmp_path / "radio.ogg").write_bytes(b"".join(links))
-    assert decode(tmp_path / "radio.ogg") == (pytest.approx(expected_s, abs=0.1), remarks)
+    found_s, remarks = decode(tmp_path / "radio.ogg")
+    missed = may_miss and found_s < 5.0
+    assert found_s == pytest.approx(3.0 if missed else 6.0, abs=0.1)
+    assert remarks == (["3 of 6 s could be decoded"] if missed else [])
 
 
 @pytest.mark.parametrize(
