@@ -163,7 +163,7 @@ def _others(audio: Any, keys: set[str]) -> list[str]:
     return [
         *sorted(f"{key}={value!r}" for key, value in (audio.tags or {}).items() if key.casefold() not in keys),
         *(f"{block.code} {block.write()!r}" for block in blocks),
-        *(repr(getattr(audio.tags, name, [])) for name in ("unknown_frames", "_failed_atoms")),
+        repr(getattr(audio.tags, "unknown_frames", [])),
     ]
 
 

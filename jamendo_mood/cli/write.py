@@ -214,8 +214,8 @@ def _read_rules(arguments: argparse.Namespace, tagger: Tagger) -> Rules:
         why = "it says numbers and no moods; --valence-arousal writes valence and arousal"
     elif tagger.ranks and not allowed:
         why = (
-            "it ranks moods, and from where on a song has one was never measured. --unmeasured writes the highest three"
-            " of each song all the same; --tagger audioset, or a tagger that you train, decides by what was measured"
+            "it only ranks moods: nobody has measured the score from which a song has one. --unmeasured writes the "
+            "highest three of each song nevertheless; --tagger audioset, or one that you train, goes by thresholds"
         )
     elif not allowed:
         why = "no tag that you allow was graded fair or better; see --unmeasured"

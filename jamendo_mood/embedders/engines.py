@@ -126,27 +126,24 @@ def choose(engine: str = "auto", precision: str = "auto", fastest: str = "mnn") 
     return engine, precision
 
 
-class Running:
-    """A network that is ready to run: float32 (n, frames, bands) -> (n, dim), in any thread."""
+def build(network: Network, engine: str = "tensorflow", precision: str = "float32") -> Run:
+    """Make a network ready to run: float32 (n, frames, bands) -> (n, dim), in any thread, one batch after the other.
 
-    def __init__(self, network: Network, run: Run) -> None:
-        self.network, self._run, self._alone = network, run, threading.Lock()
+    In bfloat16 weights and activations have 8 significant bits, sums 24.
+    """
+    run = {"mnn": _build_mnn, "openvino": _build_openvino, "tensorflow": _build_tensorflow}[engine](network, precision)
+    alone, at_once = threading.Lock(), network.at_once  # the network itself need not stay in memory
 
-    def __call__(self, pictures: Array) -> Array:
-        """Run it, for one thread after the other."""
-        size = self.network.at_once or max(len(pictures), 1)
-        with self._alone:
+    def locked(pictures: Array) -> Array:
+        size = at_once or max(len(pictures), 1)
+        with alone:
             done = [
-                self._run(np.ascontiguousarray(pictures[start : start + size], np.float32))
+                run(np.ascontiguousarray(pictures[start : start + size], np.float32))
                 for start in range(0, max(len(pictures), 1), size)
             ]
         return done[0] if len(done) == 1 else np.concatenate(done)
 
-
-def build(network: Network, engine: str = "tensorflow", precision: str = "float32") -> Running:
-    """Make a network ready to run. In bfloat16 weights and activations have 8 significant bits, sums 24."""
-    run = {"mnn": _build_mnn, "openvino": _build_openvino, "tensorflow": _build_tensorflow}[engine](network, precision)
-    return Running(network, run)
+    return locked
 
 
 def preload() -> None:

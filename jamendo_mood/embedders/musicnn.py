@@ -122,6 +122,7 @@ def load_musicnn(options: EmbedderOptions) -> Embedder:
         network=build_network(variables, engine),
         window_samples=PATCH_SAMPLES,
         hop_samples=_HOP_SAMPLES,
+        define=lambda: define(read_weights(path)),
     )
 
 
@@ -241,7 +242,7 @@ def mel_matrix() -> Array:
     return np.asarray(np.maximum(0, weights) * 2 / (upper - lower), np.float32)
 
 
-def build_network(variables: Mapping[str, Array], engine: str = "tensorflow") -> engines.Running:
+def build_network(variables: Mapping[str, Array], engine: str = "tensorflow") -> engines.Run:
     """Build the network up to its last layer: float32 (batch, 187, 96) -> rows (batch, 200)."""
     return engines.build(define(variables), engine)
 

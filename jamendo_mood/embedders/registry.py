@@ -22,7 +22,7 @@ import numpy.typing as npt
 from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.audio.spectrograms import FFT_LENGTH, MEL_BANDS, PATCH_FRAMES
-from jamendo_mood.embedders import checkpoints
+from jamendo_mood.embedders import checkpoints, engines
 from jamendo_mood.util.errors import UsageError, WeightsError
 
 GROUP = "jamendo_mood.embedders"
@@ -146,6 +146,8 @@ class Embedder:
     #: most that count of a track.
     window_samples: int
     hop_samples: int
+    #: reads the network anew, to be written into a file, say; None where `network` is not one that `engines` runs
+    define: Callable[[], engines.Network] | None = None
 
     def embed(self, wave: Wave) -> Array:
         """Embed a whole wave at once: float32 (samples,), range [-1, 1] -> float32 (frames, dim), at least one frame.

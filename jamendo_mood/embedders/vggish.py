@@ -90,7 +90,8 @@ def load_vggish(options: EmbedderOptions) -> Embedder:
         network = build_network(variables, engine, precision)
     sha256, variant = checkpoints.fingerprint(variables), "" if trained else UNTRAINED
     embedder = patch_embedder("vggish", network, DIM, weights_sha256=sha256, variant=variant)
-    return replace(embedder, spec=replace(embedder.spec, precision=precision, engine=engine))
+    spec = replace(embedder.spec, precision=precision, engine=engine)
+    return replace(embedder, spec=spec, define=lambda: define(read_variables(path)))
 
 
 def load_vggish_pca(options: EmbedderOptions) -> Embedder:
@@ -111,7 +112,7 @@ def load_vggish_pca(options: EmbedderOptions) -> Embedder:
         quantised = ((clipped + _PCA_CLIP) * (255 / (2 * _PCA_CLIP))).astype(np.uint8)
         return np.asarray(quantised, np.float32)
 
-    return replace(plain, spec=replace(plain.spec, name="vggish-pca"), network=network)
+    return replace(plain, spec=replace(plain.spec, name="vggish-pca"), network=network, define=None)
 
 
 def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
@@ -167,9 +168,7 @@ WEIGHTS = checkpoints.Weights(
 )
 
 
-def build_network(
-    variables: Mapping[str, Array], engine: str = "tensorflow", precision: str = "float32"
-) -> engines.Running:
+def build_network(variables: Mapping[str, Array], engine: str = "tensorflow", precision: str = "float32") -> Network:
     """Build the network: float32 log-mel patches (batch, 96, 64) -> embeddings before any activation (batch, 128)."""
     return engines.build(define(variables), engine, precision)
 

@@ -96,6 +96,7 @@ def _load_embedder(name: str, options: EmbedderOptions, *, scores: bool) -> Embe
         network=classify if scores else build_network(weights, engine=engine),
         window_samples=spectrograms.PATCH_SAMPLES,
         hop_samples=HOP_FRAMES * spectrograms.HOP_SAMPLES,
+        define=lambda: define(read_weights(path)[0], scores=scores),
     )
 
 
@@ -160,7 +161,7 @@ WEIGHTS = checkpoints.Weights(
 )
 
 
-def build_network(weights: Weights, *, scores: bool = False, engine: str = "tensorflow") -> engines.Running:
+def build_network(weights: Weights, *, scores: bool = False, engine: str = "tensorflow") -> Network:
     """Build the network: float32 (batch, 96, 64) -> embeddings (batch, 1024), or scores in [0, 1] (batch, 521)."""
     return engines.build(define(weights, scores=scores), engine)
 

@@ -199,8 +199,8 @@ def _body(overview: Overview, songs: Sequence[Found]) -> Iterator[str]:
     yield f"<h2>Duplicates</h2>\n<p>{overview.describe_duplicates()}{more}</p>\n<ul>"
     for group in overview.duplicates[:MAX_GROUPS]:
         yield f"<li>{' = '.join(_button(songs, row) for row in group)}</li>"
-    yield f"</ul>\n<h2>Songs that no mood fits</h2>\n<p>{count(overview.of_no_mood, 'song')} of no mood."
-    yield "No mood fits these well, and the first one least:</p>\n<ol>"
+    yield f"</ul>\n<h2>Songs that no mood fits well</h2>\n<p>{count(overview.of_no_mood, 'song')} of no mood."
+    yield "These are the ones that moods fit least, the least first:</p>\n<ol>"
     yield from (f"<li>{_button(songs, row)}</li>" for row in overview.unsure[:MAX_UNSURE])
     yield "</ol>"
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.embedders.engines import Graph, Running, to_onnx
+from jamendo_mood.embedders.engines import Graph, to_onnx
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.training.data import POOLINGS
 from jamendo_mood.training.heads import HEADS
@@ -51,13 +51,13 @@ def export_onnx(tagger: Tagger, embedder: Embedder, folder: Path) -> None:
     embedder without a network, a head that NumPy does not compute, and a dynamic task.
     """
     spec, task = embedder.spec, tagger.task
-    if not isinstance(embedder.network, Running):
+    if embedder.define is None:
         raise UsageError(f"the embedder {spec.name} is not one network, which an ONNX file could hold")
     if HEADS[tagger.head.name].compute is None or task.rate_hz is not None:
         what = f"a head {tagger.head.name!r}" if task.rate_hz is None else "a tagger of a dynamic task"
         raise UsageError(f"{what} cannot be written as ONNX: only linear, mlp and attention on whole tracks can")
     made_with = json.dumps({name: own for name, own in asdict(spec).items() if name not in ("precision", "engine")})
-    network = to_onnx(embedder.network.network, embedder=made_with)
+    network = to_onnx(embedder.define(), embedder=made_with)
     graph = Graph()
     _score(tagger, _Traced(graph, "x", np.dtype(np.float32)))
     notes = {

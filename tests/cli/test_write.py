@@ -143,7 +143,11 @@ def test_a_diff_is_in_colour_on_a_terminal(write, monkeypatch):
 @pytest.mark.parametrize(
     ("tagger", "options", "says"),
     [
-        ("ranks", (), "toy: it ranks moods, and from where on a song has one was never measured. --unmeasured writes"),
+        (
+            "ranks",
+            (),
+            "toy: it only ranks moods: nobody has measured the score from which a song has one. --unmeasured writes",
+        ),
         ("ungraded", (), "toy: no tag that you allow was graded fair or better; see --unmeasured"),
         ("decides", ("--only", "calm"), "toy: no tag that you allow was graded fair or better; see --unmeasured"),
         ("values", ("--unmeasured",), "toy values: it says numbers and no moods; --valence-arousal writes valence"),

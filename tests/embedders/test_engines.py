@@ -1,8 +1,10 @@
 """Engines agree, whatever is left of the files that one of them keeps."""
 
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -164,6 +166,17 @@ def test_nothing_of_it_is_printed(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("before\nafter\n", "")
+
+
+def test_weights_that_openvino_has_copied_do_not_stay_twice():
+    pytest.importorskip("openvino", reason="needs openvino, which is not there for every platform")
+    network = tiny()
+    gone = weakref.ref(network)
+    given, run = pictures(network, 2), engines.build(network, "openvino")
+    del network
+    gc.collect()
+    assert gone() is None
+    assert run(given).shape == (2, 5)
 
 
 def test_ctrl_c_is_told_after_networks_came_and_went():

@@ -25,7 +25,7 @@ NETWORK = engines.Network(
 
 @pytest.fixture(scope="module")
 def embedder():
-    return Embedder(SPEC, lambda wave: wave.reshape(-1, 4, 6), engines.build(NETWORK), 24, 24)
+    return Embedder(SPEC, lambda wave: wave.reshape(-1, 4, 6), engines.build(NETWORK), 24, 24, lambda: NETWORK)
 
 
 def run(path, given):
@@ -73,7 +73,7 @@ def test_pictures_have_the_same_embeddings(embedder, tmp_path):
 def test_what_is_no_such_file_is_told(embedder, tmp_path):
     attention = HeadConfig("attention", hidden=8, layers=1)
     for tagger, own, message in [
-        (make_tagger(TASK, config=HeadConfig("linear")), replace(embedder, network=np.tanh), "not one network"),
+        (make_tagger(TASK, config=HeadConfig("linear")), replace(embedder, define=None), "not one network"),
         (make_tagger(TASK, config=replace(attention, name="gru")), embedder, "a head 'gru' cannot be written"),
         (make_tagger(CURVES, config=attention), embedder, "a dynamic task cannot be written"),
     ]:
