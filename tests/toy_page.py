@@ -7,7 +7,7 @@ class ToyPage:
     """Takes the place of the way out of a widget's session."""
 
     def __init__(self, widget, monkeypatch):
-        self.told, self.session = [], widget.session
+        self.told, self.widget, self.session = [], widget, widget.session
         self._news = threading.Condition()
         monkeypatch.setattr(self.session, "_send", self._receive)
 

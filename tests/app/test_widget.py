@@ -145,21 +145,16 @@ def make_widget(corpus_tagger, logmel, temporary):
 
 
 @pytest.fixture
-def widget(make_widget):
-    return make_widget()
-
-
-@pytest.fixture
 def make_page(make_widget, monkeypatch):
     return lambda *given, **options: ToyPage(make_widget(*given, **options), monkeypatch)
 
 
 @pytest.fixture
-def page(widget, monkeypatch):
-    return ToyPage(widget, monkeypatch)
+def page(make_page):
+    return make_page()
 
 
-def test_an_uploaded_song_is_tagged(widget, page, corpus, logmel, corpus_tagger):
+def test_an_uploaded_song_is_tagged(page, corpus, logmel, corpus_tagger):
     page.say("hello")
     page.upload("my song.MP3", corpus.path(-1).read_bytes(), piece=30_000)
     content, (timeline,) = page.wait_for("tags")
@@ -170,7 +165,7 @@ def test_an_uploaded_song_is_tagged(widget, page, corpus, logmel, corpus_tagger)
     details, (picture,) = page.wait_for("details")
     assert details["why"].keys() == set(expected.targets)
     assert picture.startswith(b"\x89PNG")
-    assert [prediction.title for prediction in widget.predictions] == [expected.title]
+    assert [prediction.title for prediction in page.widget.predictions] == [expected.title]
     received = [(message["received"], message["complete"]) for message, _ in page.all("ack")]
     assert received == sorted(received)
     assert (received[0], [complete for _, complete in received].count(True)) == ((0, False), 1)
@@ -178,7 +173,7 @@ def test_an_uploaded_song_is_tagged(widget, page, corpus, logmel, corpus_tagger)
     for form, mark in (("csv", b"my song.MP3"), ("json", b'"timeline"'), ("png", b"\x89PNG")):
         page.say("save", id="up", format=form)
         assert mark in page.wait_for("file", name=f"my song moods.{form}")[1][0]
-    saved = {**widget.get_state(), **widget.browser.get_state()}  # with the notebook
+    saved = {**page.widget.get_state(), **page.widget.browser.get_state()}  # with the notebook
     assert not any(isinstance(value, bytes | memoryview) for value in saved.values())
     assert "my song" not in str(saved)
 
@@ -238,7 +233,7 @@ def test_a_picture_of_the_last_song_is_saved_with_the_notebook(make_widget, corp
     assert len(outputs) == 1
 
 
-def test_songs_wait_for_their_turn_and_those_that_fail_stop_nobody(page, widget, corpus):
+def test_songs_wait_for_their_turn_and_those_that_fail_stop_nobody(page, corpus):
     page.upload("one.mp3", corpus.path(0).read_bytes(), "1")
     page.upload("notes.mp3", b"just some text", "2")
     page.upload("empty.mp3", b"", "3")
@@ -248,7 +243,7 @@ def test_songs_wait_for_their_turn_and_those_that_fail_stop_nobody(page, widget,
     assert content["sentence"] == "It can't be read as music: it is a text file."
     assert "upload" not in content["sentence"] + content["advice"]
     assert page.wait_for("failed", id="3")[0]["sentence"] == "It can't be read as music."
-    assert len(widget.predictions) == 2
+    assert len(page.widget.predictions) == 2
 
 
 def test_limits_are_told_and_kept(make_page, corpus):
@@ -299,7 +294,7 @@ def test_an_upload_can_be_cancelled_while_it_comes(page, corpus):
     assert page.all("failed") == []
 
 
-def test_a_song_can_be_cancelled_while_it_is_heard(widget, page, corpus, monkeypatch):
+def test_a_song_can_be_cancelled_while_it_is_heard(page, corpus, monkeypatch):
     def until_cancelled(*_, is_cancelled, on_progress, **__):
         page.say("cancel", id="x")
         assert is_cancelled()
@@ -311,7 +306,7 @@ def test_a_song_can_be_cancelled_while_it_is_heard(widget, page, corpus, monkeyp
         page.wait_for("cancelled", id="x")
     page.upload("a.mp3", corpus.path(0).read_bytes(), "y")
     page.wait_for("tags", id="y")
-    assert len(widget.predictions) == 1
+    assert len(page.widget.predictions) == 1
 
 
 @pytest.mark.thorough
@@ -332,7 +327,7 @@ def test_a_view_that_comes_later_is_told_all_alone(page, corpus):
     assert [message["type"] for message, _ in page.told] == ["setup", "failed"]
 
 
-def test_messages_that_make_no_sense_do_no_harm(widget, page, corpus):
+def test_messages_that_make_no_sense_do_no_harm(page, corpus):
     for message in (
         {},
         {"type": "nosuch"},
@@ -348,10 +343,10 @@ def test_messages_that_make_no_sense_do_no_harm(widget, page, corpus):
     ):
         page.told.clear()
         page.say("begin", id="up", name="a.mp3", size=10)
-        widget.session.receive(message, [])
+        page.session.receive(message, [])
         page.say("cancel", id="up")
         assert page.wait_for("cancelled", id="up"), message
-    assert widget.tag_file(corpus.path(0)).title
+    assert page.widget.tag_file(corpus.path(0)).title
 
 
 @pytest.mark.thorough
@@ -368,7 +363,7 @@ def test_an_upload_begun_twice_goes_on_as_it_was(page, corpus):
 
 
 @pytest.mark.thorough
-def test_a_song_removed_before_its_details_is_heard_of_no_more(page, corpus, monkeypatch, widget):
+def test_a_song_removed_before_its_details_is_heard_of_no_more(page, corpus, monkeypatch):
     def remove_meanwhile(*arguments):
         page.say("remove", id="up")
         return describe_details(*arguments)  # its file is still there
@@ -384,26 +379,22 @@ def test_a_song_removed_before_its_details_is_heard_of_no_more(page, corpus, mon
     page.told.clear()
     page.say("hello")
     assert [message.get("id") for message, _ in page.told] == [None, "next", "next"]
-    assert len(widget.predictions) == 2
+    assert len(page.widget.predictions) == 2
 
 
-def test_a_widget_can_be_closed(make_widget, corpus, temporary):
+def test_code_can_wait_for_a_song_and_a_widget_can_be_closed(make_widget, corpus, tmp_path, temporary):
     widget = make_widget()
-    widget.tag_bytes("a.mp3", corpus.path(0).read_bytes())
-    widget.session.receive({"type": "begin", "id": "x", "name": "half.mp3", "size": 10}, [])
-    assert list(temporary.iterdir()) != []
-    widget.close()
-    assert list(temporary.iterdir()) == []
-    widget.close()  # a second time does no harm
-
-
-def test_code_can_wait_for_a_song(widget, corpus, tmp_path):
     prediction = widget.tag_bytes("my song.mp3", corpus.path(0).read_bytes())
     assert prediction.title == widget.predictions[0].title
     with pytest.raises(AudioError, match="no such file"):
         widget.tag_file(tmp_path / "nothing.mp3")
     with pytest.raises(AudioError, match="not a readable audio file"):
         widget.tag_bytes("notes.mp3", b"text")
+    widget.session.receive({"type": "begin", "id": "x", "name": "half.mp3", "size": 10}, [])
+    assert list(temporary.iterdir()) != []
+    widget.close()
+    assert list(temporary.iterdir()) == []
+    widget.close()  # a second time does no harm
 
 
 def test_the_embedder_is_loaded_when_the_first_song_comes(corpus, logmel, make_page, monkeypatch):
@@ -436,24 +427,28 @@ def test_an_embedder_that_does_not_fit_is_refused_at_once(corpus_tagger, logmel)
 
 
 @pytest.mark.thorough
-def test_colabs_own_dialog(widget, corpus, monkeypatch):
+def test_colabs_own_dialog(page, corpus, monkeypatch):
     """With a stand-in for ``google.colab``, whose dialog gives the bytes of what was chosen, by name."""
     files = types.SimpleNamespace(upload=lambda: {"mine.mp3": corpus.path(0).read_bytes()})
     monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(files=files))
-    (prediction,) = widget.ask_colab()
-    assert prediction.title == widget.predictions[0].title
+    (prediction,) = page.widget.ask_colab()
+    assert prediction.title == page.widget.predictions[0].title
 
 
-def test_the_fallback_is_there_until_the_page_is(widget, page, corpus):
-    assert widget.fallback.in_use
-    widget.tag_file(corpus.path(0))
-    page.wait_for("details")
-    assert len(widget.fallback.results.children) == 1
-    widget.fallback.path.value = str(corpus.path(1).parent / "nothing.mp3")
+def test_the_fallback_shows_songs_the_newest_on_top_until_the_page_is_there(page, corpus, no_pyplot):
+    fallback = page.widget.fallback
+    for name in ("one.mp3", "<two>.mp3"):
+        page.widget.tag_file(corpus.path(0), name)
+        page.wait_for("details", name=name)
+    headings, pictures = zip(*(box.children for box in fallback.results.children), strict=True)
+    assert [heading.value for heading in headings] == ["<h3>&lt;two&gt;.mp3</h3>", "<h3>one.mp3</h3>"]
+    assert all(bytes(picture.value).startswith(b"\x89PNG") for picture in pictures)
+    fallback.path.value = str(corpus.path(1).parent / "nothing.mp3")
     page.wait_for("failed")
-    assert widget.fallback.status.value.startswith("nothing.mp3: There is no such file")
+    assert fallback.status.value.startswith("nothing.mp3: There is no such file")
     page.say("hello")
-    assert not widget.fallback.in_use
+    page.widget.tag_file(corpus.path(0), "three.mp3")  # its picture would be saved with the notebook
+    assert (fallback.in_use, fallback.layout.display, fallback.results.children) == (False, "none", ())
 
 
 @pytest.fixture
@@ -495,19 +490,3 @@ def test_without_paths_there_is_no_box_for_them():
     assert fallback.path not in fallback.children[1].children
     fallback.path.value = "/etc/passwd"  # a browser that sends it all the same
     assert fallback.status.value == ""
-
-
-def test_songs_are_shown_as_pictures_the_newest_on_top_until_they_are_put_away(
-    fallback, corpus, corpus_tagger, logmel, no_pyplot
-):
-    prediction = predict(corpus.path(0), corpus_tagger, logmel)
-    for name in ("one.mp3", "<two>.mp3"):
-        fallback.show(name, prediction)
-    headings = [box.children[0].value for box in fallback.results.children]
-    assert headings == ["<h3>&lt;two&gt;.mp3</h3>", "<h3>one.mp3</h3>"]
-    assert all(bytes(box.children[1].value).startswith(b"\x89PNG") for box in fallback.results.children)
-    fallback.put_away()
-    assert (fallback.in_use, fallback.results.children) == (False, ())
-    fallback.show("three.mp3", prediction)  # which would be saved with the notebook
-    fallback.say("three")
-    assert (fallback.results.children, fallback.status.value) == ((), "")

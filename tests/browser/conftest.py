@@ -35,13 +35,6 @@ LAB_SETTINGS = {
 }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests in a browser."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker("browser")
-
-
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """A browser for one file's tests: with it goes Playwright's event loop, which would be in the way of others."""

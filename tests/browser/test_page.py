@@ -16,6 +16,8 @@ from jamendo_mood.audio.ffmpeg import find_ffmpeg
 
 pytest_plugins = ["demo_corpus"]
 
+pytestmark = pytest.mark.browser
+
 
 @pytest.fixture
 def sent():

@@ -116,28 +116,3 @@ def test_memory_stays_flat_and_nothing_is_left(crowd, figure):
         f"{len(crowd.seen)} visitors",
         f"{crowd.before_mb:.0f} MB before, {crowd.peak_mb:.0f} at most, {crowd.after_mb:.0f} after",
     )
-
-
-def test_a_visitor_takes_little_memory(listener_folder, tmp_path, finish, amount, figure):
-    """Who has a song of three minutes tagged, and stays."""
-    count = amount(20, 100)
-    with serve(tmp_path, "--tagger", listener_folder) as served:
-        song = make_song(1, 180.0)
-        assert served.tag(song)[0].status == 200
-
-        async def come():
-            visitors = [Visitor(served) for _ in range(count + 3)]
-            for number, one in enumerate(visitors):
-                assert await one.come()
-                assert (await one.upload("a.wav", song))["type"] == "tags"
-                await one.wait(lambda told: told["type"] == "details")
-                if number == 2:
-                    before = served.server_mb()
-            after = served.server_mb()
-            for one in visitors:
-                await one.leave()
-            return (after - before) / count
-
-        each_mb = finish(come())
-    assert each_mb < VISITOR_MB
-    figure("a visitor with a song of three minutes who stays", count, f"{each_mb:.1f} MB each")
