@@ -187,8 +187,8 @@ def test_a_song_on_the_page_is_one_moment(tagger, make_audio, noise, tmp_path):
     analysis = analyse(song, tagger, load_embedder("handcrafted"), Limits(scratch=tmp_path), on_progress=told.append)
     assert [step.stage for step in told][-1] == "score"
     assert analysis.prediction.frame_scores.shape == (1, 3)
-    assert describe(analysis, tagger, "song")[0]["frames"] == 1
+    assert describe(analysis, tagger)[0]["frames"] == 1
     assert len(explain(tagger, analysis.frames).starts_s) == 0
     pytest.importorskip("matplotlib")
     for form in ("csv", "json", "png"):
-        assert export(analysis.prediction, form, "song.mp3")[2]
+        assert export(analysis.prediction, form, "song.mp3")[1]

@@ -257,7 +257,7 @@ def test_the_report_s_figures_typeset_nothing(make):
 
 def test_a_download_is_named_without_a_path(ugly):
     for form in ("csv", "json"):
-        name, _, content = songs.export(make_prediction(), form, ugly)
+        name, content = songs.export(make_prediction(), form, ugly)
         assert "/" not in name
         assert content.decode()
 
