@@ -17,7 +17,7 @@ from jamendo_mood import __version__
 from jamendo_mood.cli import demo, evaluate, extract, find, shared, store, tag, train, write
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, WRONG_USAGE, Command
 from jamendo_mood.util import plaintext, process
-from jamendo_mood.util.errors import MoodError, UsageError
+from jamendo_mood.util.errors import AudioError, MoodError
 from jamendo_mood.util.files import is_disk_full
 
 EPILOG = """\
@@ -50,10 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str] | None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    if not argv:  # who types the name alone wants to know what there is
-        build_parser().print_help()
-        return DONE
-    arguments = build_parser().parse_args(_attach_points(argv))
+    arguments = build_parser().parse_args(_attach_points(argv) or ["--help"])  # who types the name alone asks for help
     process.announce(COMMANDS[arguments.command].interrupted)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLineFormatter("warning: %(message)s"))
@@ -73,7 +70,7 @@ def _run(argv: list[str] | None) -> int:
             sys.stdout.flush()
         except OSError:  # which may be the error
             _drop_output()
-        return SOME_FAILED if is_disk_full(error) else WRONG_USAGE
+        return SOME_FAILED if isinstance(error, AudioError) or is_disk_full(error) else WRONG_USAGE
 
 
 def _tell(error: MoodError | OSError) -> str:
@@ -118,7 +115,7 @@ def build_parser(option: type[argparse.Action] | None = None) -> argparse.Argume
     parser = _OneLineParser(
         prog="jamendo-mood",
         usage="%(prog)s [-h] [--version] COMMAND ...",
-        description=f"Mood tags for music: MP3s in, embeddings cached once, tag scores out.\n\n{_list_commands()}",
+        description=f"Mood tags for music: MP3s in, embeddings cached once, tag scores out.\n{_list_commands()}",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -127,7 +124,7 @@ def build_parser(option: type[argparse.Action] | None = None) -> argparse.Argume
         dest="command", required=True, metavar="COMMAND", prog=parser.prog, help=None if option else argparse.SUPPRESS
     )
     for name, command in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=command.summary, description=command.summary)
+        subparser = subparsers.add_parser(name, help=command.run.__doc__, description=command.run.__doc__)
         if option is not None:
             subparser.register("action", None, option)
         command.add_options(subparser)
@@ -140,12 +137,11 @@ def _list_commands() -> str:
     columns = min(shutil.get_terminal_size().columns, 100) - 2
     lines = []
     for heading, names in GROUPS.items():
-        lines.append(f"{heading}:")
+        lines += ["", f"{heading}:"]
         for name in names.split():
-            text = f"  {name:15} {COMMANDS[name].summary}"
+            text = f"  {name:15} {COMMANDS[name].run.__doc__}"
             lines += textwrap.wrap(text, columns, subsequent_indent=" " * 18, break_on_hyphens=False)
-        lines.append("")
-    return "\n".join(lines).rstrip()
+    return "\n".join(lines)
 
 
 def _add_completion(parser: argparse.ArgumentParser) -> None:
@@ -155,10 +151,8 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
 def completion(arguments: argparse.Namespace) -> int:
     """Let TAB complete commands and options in your shell."""
     # By a script, made once, so that no TAB waits for Python.
-    try:
-        import shtab
-    except ModuleNotFoundError as error:
-        raise UsageError("completion needs shtab: `pip install jamendo-mood[completion]` brings it") from error
+    shared.need("completion", "shtab", "completion")
+    import shtab
 
     class Option(argparse.Action):
         """What argparse makes of an option, with the word to shtab that it takes a file; it is never called."""
@@ -181,7 +175,7 @@ GROUPS = {
 }
 """The commands in the order of the help."""
 
-_ALL: dict[str, Command] = {
+COMMANDS: dict[str, Command] = {
     **extract.COMMANDS,
     **train.COMMANDS,
     **evaluate.COMMANDS,
@@ -192,4 +186,4 @@ _ALL: dict[str, Command] = {
     **demo.COMMANDS,
     "completion": Command(_add_completion, completion),
 }
-COMMANDS = {name: _ALL[name] for names in GROUPS.values() for name in names.split()}  #: each command by its name
+"""Each command by its name."""

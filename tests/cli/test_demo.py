@@ -13,7 +13,6 @@ from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.cli import demo
 from jamendo_mood.cli.main import build_parser
 from jamendo_mood.embedders import musicnn
-from jamendo_mood.embedders.registry import EmbedderOptions
 from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
 from jamendo_mood.util.errors import UsageError
 
@@ -110,8 +109,10 @@ def run(tmp_path, monkeypatch):
     """Run the demo without making the music."""
     monkeypatch.setattr(demo, "make_corpus", lambda _, seed: demo.plan_songs(seed))
 
-    def start(commands, embedder=None, options=None, seed=0):
-        return demo.run_demo(tmp_path, embedder, options or EmbedderOptions(), seed, commands)
+    def start(commands, *options):
+        arguments = build_parser().parse_args(["demo", "--out", str(tmp_path), *map(str, options)])
+        arguments.main = commands
+        return demo.demo(arguments)
 
     return start
 
@@ -143,14 +144,13 @@ def test_vggish_is_taken_where_its_weights_are(run, no_weights, monkeypatch, tmp
 
 
 def test_options_reach_the_steps_that_embed(run, tmp_path, capsys):
-    options = EmbedderOptions(tmp_path, tmp_path / "pca.npz", allow_untrained=True)
+    given = [f"--weights={tmp_path}", f"--pca={tmp_path}/pca.npz", "--allow-untrained", "--offline", "--engine=mnn"]
     commands = Commands()
-    assert run(commands, "vggish-pca", options, seed=5) == 0
+    assert run(commands, "--embedder", "vggish-pca", *given, "--seed", 5) == 0
     assert capsys.readouterr().out.splitlines()[0] == "Demo with the embedder vggish-pca, as asked."
-    given = ["--weights", str(tmp_path), "--pca", str(tmp_path / "pca.npz"), "--allow-untrained"]
     extract, train, evaluate, tag, *_ = commands.told
     assert extract[-len(given) :] == tag[-len(given) :] == given
-    assert not {*given[::2]} & {*train, *evaluate}
+    assert not {*given} & {*train, *evaluate}
     assert train[-2:] == ["--seed", "5"]
     assert {arguments[arguments.index("--store") + 1] for arguments in (extract, train, evaluate)} == {
         str(tmp_path / "embeddings-vggish-pca")
@@ -188,6 +188,7 @@ def test_the_last_step_is_left_out_where_pip_cannot_fetch(run, capsys):
     assert "  pip could not fetch musicnn-0.1.0-py3-none-any.whl" in printed.err
 
 
+@pytest.mark.usefixtures("no_weights")
 @pytest.mark.parametrize(
     ("started_by", "found", "typed"),
     [
@@ -196,10 +197,11 @@ def test_the_last_step_is_left_out_where_pip_cannot_fetch(run, capsys):
         ("jamendo_mood/__main__.py", None, "jamendo-mood"),
     ],
 )
-def test_its_commands_can_be_typed_as_they_are(monkeypatch, started_by, found, typed):
+def test_its_commands_can_be_typed_as_they_are(run, monkeypatch, capsys, started_by, found, typed):
     monkeypatch.setattr("shutil.which", lambda _: found)
     monkeypatch.setattr("sys.argv", [started_by])
-    assert demo._find_program() == typed
+    assert run(Commands()) == 0
+    assert f"\n  {typed} tag SONG.mp3\n" in capsys.readouterr().out
 
 
 pytest_plugins = ["demo_corpus"]

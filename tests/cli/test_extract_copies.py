@@ -98,10 +98,13 @@ def test_copies_are_not_taken_for_tracks_nor_share_their_store(run, corpus, corp
     [
         (("--augment", "1"), "--augment needs --task and --data"),
         (("--augment", "1", "--task", "jamendo"), "--augment needs --task and --data"),
-        (("--task", "jamendo"), "--task says whose copies to make: it goes with --augment"),
-        (("--split", "2"), "--split says whose copies to make: it goes with --augment"),
-        (("--augment", "1", "--task", "jamendo", "--data", "x", "--tracks", "t.tsv"), "--tracks does not go with"),
-        (("--augment", "1", "--task", "jamendo", "--data", "x", "--ray", "local"), "--ray does not go with"),
+        (("--task", "jamendo"), "--task goes with --augment: it says whose copies to make"),
+        (("--split", "2"), "--split goes with --augment"),
+        (
+            ("--augment", "1", "--task", "jamendo", "--data", "x", "--tracks", "t.tsv"),
+            "--augment does not go with --tracks",
+        ),
+        (("--augment", "1", "--task", "jamendo", "--data", "x", "--ray", "local"), "--augment does not go with --ray"),
         (("--augment", "1", "--task", "jazz", "--data", "."), "unknown task 'jazz'"),
         (("--augment", "0", "--task", "jamendo", "--data", "x"), "'0' is not a whole number from 1 up"),
     ],

@@ -98,7 +98,7 @@ def test_a_store_that_was_begun_is_gone_on_with(run, audio, calls, tmp_path, mon
         (["audio", "--store", "x", "--ray-actors", "2"], "--ray-actors goes with --ray"),
         (["audio", "--store", "x", "--ray-cpus", "2"], "--ray-cpus goes with --ray"),
         (["audio", "--store", "x", "--ray-gpus", "2"], "--ray-gpus goes with --ray"),
-        (["--from-jamendo", "low", "--store", "x", "--ray", "auto"], "--from-jamendo downloads to one machine"),
+        (["--from-jamendo", "low", "--store", "x", "--ray", "auto"], "--from-jamendo does not go with --ray"),
     ],
 )
 def test_options_that_do_not_go_together(run, audio, calls, tmp_path, monkeypatch, arguments, message):

@@ -24,7 +24,6 @@ from toy_examples import OTHER_SPEC
 
 from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
-from jamendo_mood.cli import main as cli_main
 from jamendo_mood.cli.main import COMMANDS, main
 from jamendo_mood.datasets import audioset, jamendo
 from jamendo_mood.embedders import vggish
@@ -82,8 +81,7 @@ def test_every_command_and_option_has_help(run, name):
     assert re.search(rf"^ +{name}( |$)", run("--help").out, re.MULTILINE)
     outcome = run(name, "--help")
     assert outcome.status == 0
-    assert COMMANDS[name].summary
-    assert " ".join(COMMANDS[name].summary.split()) in " ".join(outcome.out.split())
+    assert " ".join(COMMANDS[name].run.__doc__.split()) in " ".join(outcome.out.split())
     parser = argparse.ArgumentParser(add_help=False)
     COMMANDS[name].add_options(parser)
     for action in parser._actions:
@@ -258,12 +256,11 @@ def test_wrong_use_is_one_line_and_leaves_nothing(run, places, command, case):
     assert not (places.tmp / "a.png").exists()
 
 
-def test_the_name_alone_shows_the_help_and_every_command_is_in_a_group(run):
+def test_the_name_alone_shows_the_help(run):
     outcome = run()
     assert (outcome.status, outcome.err) == (0, "")
     assert outcome.out == run("--help").out
     assert "\nLearn and evaluate:\n  train " in outcome.out
-    assert COMMANDS.keys() == cli_main._ALL.keys()
 
 
 @pytest.mark.parametrize("columns", ["72", "90"])
@@ -990,7 +987,7 @@ def test_songs_that_end_before_the_stretch_are_listed_and_of_no_song_nothing_is_
     (tmp_path / "text.mp3").write_text("no sound")
     outcome = run("spectrogram", tmp_path / "text.mp3", tmp_path / "text.png")
     assert (outcome.status, outcome.out) == (1, "")
-    assert "failed: " in outcome.err
+    assert "text.mp3: not a readable audio file" in outcome.err
     assert not (tmp_path / "text.png").exists()
 
 
