@@ -39,7 +39,6 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 def demo(arguments: argparse.Namespace) -> int:
     """Go the whole way in about a minute, with music made on the spot."""
-    # The status is that of the step that failed, or 1 if the tagger learned nothing.
     out, seed, name = arguments.out, arguments.seed, _choose(arguments.embedder, arguments.weights)
     store, tagger, report = out / f"embeddings-{name}", out / f"tagger-{name}", out / f"report-{name}"
     songs = make_corpus(out, seed)
@@ -243,11 +242,10 @@ def _sad(rng: np.random.Generator) -> Wave:
     time_s = _seconds(step_s * 1.6)
     vibrato = 0.004 * np.sin(2 * np.pi * 5 * time_s)
     envelope = np.minimum(time_s / 0.15, 1) * np.exp(-time_s * 1.2)
-    notes = []
-    for i in range(round(SONG_S / step_s)):
-        phase = 2 * np.pi * _hz(scale[(i + rng.integers(2)) % len(scale)], base_hz) * (time_s + vibrato)
-        notes.append((i * step_s, (np.sin(phase) + 0.3 * np.sin(2 * phase)) * envelope))
-    return _place(notes)
+    line = [scale[(i + rng.integers(2)) % len(scale)] for i in range(round(SONG_S / step_s))]
+    phases = [2 * np.pi * _hz(degree, base_hz) * (time_s + vibrato) for degree in line]
+    tones = [(np.sin(phase) + 0.3 * np.sin(2 * phase)) * envelope for phase in phases]
+    return _place([(i * step_s, tone) for i, tone in enumerate(tones)])
 
 
 def _energetic(rng: np.random.Generator) -> Wave:
@@ -257,24 +255,18 @@ def _energetic(rng: np.random.Generator) -> Wave:
     kick = np.sin(2 * np.pi * 60 * short_s * (1 + 2 * np.exp(-short_s * 40))) * np.exp(-short_s * 18)
     hat = rng.normal(0, 0.5, len(short_s)) * np.exp(-short_s * 45)
     bass = np.tanh(4 * _saw(short_s, base_hz)) * np.exp(-short_s * 6)
-    notes = []
-    for i in range(round(SONG_S / beat_s)):
-        notes += [(i * beat_s, 1.2 * kick), ((i + 0.5) * beat_s, hat)]
-        notes += [((i + part / 4) * beat_s, 0.5 * bass) for part in range(4)]
-    return _place(notes)
+    beat = [(0.0, 1.2 * kick), (0.5, hat), *((part / 4, 0.5 * bass) for part in range(4))]
+    return _place([((i + at) * beat_s, sound) for i in range(round(SONG_S / beat_s)) for at, sound in beat])
 
 
 def _relaxing(rng: np.random.Generator) -> Wave:
     """Slow warm chords over soft rain."""
     base_hz, time_s = rng.uniform(150, 230), _seconds(4.0)
     envelope = np.sin(np.pi * time_s / time_s[-1]) ** 2
-    notes = []
-    for i in range(5):
-        root = rng.choice([0, 5, 7, -3])
-        chord = sum(np.sin(2 * np.pi * _hz(root + tone, base_hz) * time_s) for tone in (0, 4, 7, 11))
-        notes.append((i * 2.5, chord * envelope))
+    roots = [rng.choice([0, 5, 7, -3]) for _ in range(5)]
+    chords = [sum(np.sin(2 * np.pi * _hz(root + tone, base_hz) * time_s) for tone in (0, 4, 7, 11)) for root in roots]
     rain = np.convolve(rng.normal(0, 1, round(SONG_S * RATE_HZ)), np.ones(6) / 6, mode="same")
-    return _place(notes) + 0.1 * rain
+    return _place([(i * 2.5, chord * envelope) for i, chord in enumerate(chords)]) + 0.1 * rain
 
 
 def _dark(rng: np.random.Generator) -> Wave:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from jamendo_mood.evaluation import evaluate as evaluation
 from jamendo_mood.evaluation import experiment
 from jamendo_mood.evaluation.evaluate import Scores
 from jamendo_mood.tasks import KINDS
-from jamendo_mood.tasks.metrics import LOWER_IS_BETTER, Comparison
+from jamendo_mood.tasks.metrics import LOWER_IS_BETTER
 from jamendo_mood.tasks.tags import reaches_threshold
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.model import Tagger
@@ -50,37 +50,24 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 def compare(arguments: argparse.Namespace) -> int:
     """Say whether tagger A is better than B, by a paired bootstrap."""
-    stores = (arguments.store, arguments.second_store or arguments.store)
-    (first, mine), (second, theirs) = _load((arguments.first, arguments.second), stores, arguments)
+    first, second = Tagger.load(arguments.first), Tagger.load(arguments.second)
+    which = {"split": arguments.split, "part": arguments.part}
+    mine = experiment.load_examples(first, arguments.data, arguments.store, **which)
+    store = arguments.second_store or arguments.store
+    theirs = experiment.load_examples(second, arguments.data, store, **which, note=lambda _: None)  # said already
     found = evaluation.compare(first, second, (mine, theirs), rounds=arguments.rounds)
-    print_comparison(found, str(arguments.first), str(arguments.second), arguments.format)
-    return DONE
-
-
-def _load(
-    folders: Sequence[Path | str], stores: Sequence[Path | str | None], arguments: argparse.Namespace
-) -> list[tuple[Tagger, Examples]]:
-    """Taggers for one task, each with what it is to be evaluated on; what is to be said of that is said once."""
-    loaded: list[tuple[Tagger, Examples]] = []
-    for folder, store in zip(folders, stores, strict=True):
-        tagger, which = Tagger.load(folder), {"split": arguments.split, "part": arguments.part}
-        said = (lambda _: None) if loaded else note
-        loaded.append((tagger, experiment.load_examples(tagger, arguments.data, store, **which, note=said)))
-    return loaded
-
-
-def print_comparison(comparisons: list[Comparison], first: str, second: str, form: str) -> None:
-    """Print for each metric by how much the first tagger is better, and how sure that is."""
-    if form == "json":
-        print(plaintext.to_json({row.figure: asdict(row) for row in comparisons}))
-        return
-    say(f"A = {first}, B = {second}: A - B, with the 95 % interval of a paired bootstrap over artists")
-    for row in comparisons:
+    if arguments.format == "json":
+        print(plaintext.to_json({row.figure: asdict(row) for row in found}))
+        return DONE
+    names = f"A = {arguments.first}, B = {arguments.second}"
+    say(f"{names}: A - B, with the 95 % interval of a paired bootstrap over artists")
+    for row in found:
         low, high = row.interval
         low, high = (-high, -low) if row.figure in LOWER_IS_BETTER else (low, high)
         verdict = "A is better" if low > 0 else "B is better" if high < 0 else "no clear difference"
         difference = f"{row.difference:+.6f}{shared.interval(row.interval)}"
         print(f"{row.figure:16} {difference}  A higher in {row.ahead:.0%}: {verdict}")
+    return DONE
 
 
 def _add_vote(parser: argparse.ArgumentParser) -> None:
@@ -93,11 +80,13 @@ def _add_vote(parser: argparse.ArgumentParser) -> None:
 
 def vote(arguments: argparse.Namespace) -> int:
     """Evaluate several taggers on different inputs, and what the majority of them decides."""
-    folders, stores = zip(*arguments.members, strict=True)
-    for folder in folders:
-        if folders.count(folder) > 1:
-            raise UsageError(f"{folder} has one vote, and was given {folders.count(folder)} times")
-    members = dict(zip(folders, _load(folders, stores, arguments), strict=True))
+    members: dict[str, tuple[Tagger, Examples]] = {}
+    for folder, store in arguments.members:
+        if folder in members:
+            raise UsageError(f"{folder} has one vote, and was given twice")
+        which = {"split": arguments.split, "part": arguments.part, "note": (lambda _: None) if members else note}
+        tagger = Tagger.load(folder)
+        members[folder] = tagger, experiment.load_examples(tagger, arguments.data, store, **which)
     found: Mapping[str, Scores] = evaluation.vote(members, rounds=arguments.rounds)
     if arguments.format == "json":
         print(plaintext.to_json({name: scores.to_json() for name, scores in found.items()}))

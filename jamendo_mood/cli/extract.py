@@ -82,13 +82,8 @@ def _add_extract(parser: argparse.ArgumentParser) -> None:
     less = "pydub (default); libsndfile (extra `fast`) takes less work for MP3, FLAC, Ogg and WAV; pydub does the rest"
     add("--decoder", choices=("pydub", "libsndfile"), default="pydub", help=less)
     add("--batch", type=shared.positive, default=64, metavar="N", help="windows a batch (default 64)")
-    add(
-        "--augment",
-        type=shared.positive,
-        metavar="COPIES",
-        help="embed so many altered copies (noise, later start, gain, pitch) of each training track of --task and "
-        "--data, into a store of their own for `train --augmented`",
-    )
+    copies = "embed so many copies of each training track (noise, later start, gain, pitch), for `train --augmented`"
+    add("--augment", type=shared.positive, metavar="COPIES", help=copies)
     add("--task", help="with --augment: the task whose training part is copied, see `train --help`")
     add("--data", type=Path, metavar="DIR", help="with --augment: the data set's tables")
     add("--split", type=int, metavar="N", help="with --augment: the split (default 0)")
@@ -211,17 +206,13 @@ def _extract_on_ray(
     with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as stack:
         bars: list[TrackProgress] = []
         return cluster.extract_on_ray(
-            {key: _absolute(place) for key, place in tracks.items()},
+            {key: place.absolute() if isinstance(place, Path) else place for key, place in tracks.items()},
             partial(load_embedder, *_choose_embedder(arguments, None if there is None else there.spec)),
-            _absolute(arguments.store),
+            arguments.store.absolute() if isinstance(arguments.store, Path) else arguments.store,
             config,
             on_start=lambda total: bars.append(stack.enter_context(TrackProgress(total))),
             on_track=lambda result: bars[0].advance(result.duration_s, result.error),
         )
-
-
-def _absolute(place: Path | str) -> Path | str:
-    return place.absolute() if isinstance(place, Path) else place
 
 
 def _choose_embedder(

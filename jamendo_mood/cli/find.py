@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,7 +57,8 @@ def similar(arguments: argparse.Namespace) -> int:
     same = {} if isinstance(track, str) else library.find_same(track, Path(arguments.track))
     if same:
         note(similarity.describe_same(same))
-    return _hand_out(library.similar(track, arguments.count or COUNT, same), form, arguments)
+    _hand_out(library.similar(track, arguments.count or COUNT, same), form, arguments)
+    return DONE
 
 
 def _is_key(track: str, store: EmbeddingStore) -> bool:
@@ -116,9 +116,7 @@ def playlist(arguments: argparse.Namespace) -> int:
     form, store, most = _choose_format(arguments), EmbeddingStore(arguments.store), arguments.count or COUNT
     path = {option: value for option in PATH if (value := getattr(arguments, option)) is not None}
     if (arguments.mood or arguments.all) and path:
-        raise UsageError(
-            "--to and --to-emotion end a path that --at or --emotion begins; --mood begins none, nor does --all"
-        )
+        raise UsageError("--to ends a path that --at or --emotion begins; --mood begins none, nor does --all")
     if arguments.remember and not path:
         raise UsageError("--remember keeps emotions: ask with --emotion, --emotion-of or --at, not with --mood")
     tagger = _need_tagger(arguments, store)
@@ -140,32 +138,23 @@ def playlist(arguments: argparse.Namespace) -> int:
         found = library.near(*next(iter(places.values())), most, given)
     else:
         found = library.along([*places.values()], most, given)
-    status = _hand_out(found, form, arguments)
+    _hand_out(found, form, arguments)
     if arguments.remember:
-        _remember(path, places)
-    return status
+        time = mood_log.now()
+        names = {option: getattr(value, "name", None) for option, value in path.items()}
+        wishes = [mood_log.wish_for(places[end], end.replace("_", "-"), time, name) for end, name in names.items()]
+        note(f"{mood_log.remember(wishes)}: remembered (`jamendo-mood history --forget` deletes all of it)")
+    return DONE
 
 
 def _find_place(asked: Place | Emotion | str, library: Library) -> Place:
     """Where an end of a path lies: a place, an emotion, or a track of the library."""
-    if isinstance(asked, Place):
-        return asked
-    if isinstance(asked, Emotion):
-        return asked.place
+    if not isinstance(asked, str):
+        return asked if isinstance(asked, Place) else asked.place
     row = library.row(asked)
     if library.plane is None:
         raise UsageError(f"{asked}: this tagger's moods say nothing of valence and arousal, so it has no place")
     return Place(*library.plane[row].tolist())
-
-
-def _remember(path: Mapping[str, object], places: Mapping[str, Place]) -> None:
-    """Keep what was asked for, and say where."""
-    time = mood_log.now()
-    wishes = [
-        mood_log.wish_for(place, option.replace("_", "-"), time, getattr(path[option], "name", None))
-        for option, place in places.items()
-    ]
-    note(f"{mood_log.remember(wishes)}: remembered (`jamendo-mood history --forget` deletes all of it)")
 
 
 def _choose_format(arguments: argparse.Namespace) -> str:
@@ -197,7 +186,7 @@ def _need_tagger(arguments: argparse.Namespace, store: EmbeddingStore) -> Tagger
     return tagger
 
 
-def _hand_out(found: list[Found], form: str, arguments: argparse.Namespace) -> int:
+def _hand_out(found: list[Found], form: str, arguments: argparse.Namespace) -> None:
     """Print tracks, or write them to a file."""
     silent = sum(track.file is None for track in found)
     if form == "m3u8" and silent:
@@ -205,11 +194,10 @@ def _hand_out(found: list[Found], form: str, arguments: argparse.Namespace) -> i
     tracks, out = similarity.describe(found), arguments.out
     if out is None:
         print(FORMATS[form](tracks), end="")
-        return DONE
-    text = similarity.to_m3u8(tracks, _locator(arguments, out)) if form == "m3u8" else FORMATS[form](tracks)
-    write_output(out, text.encode())
-    note(f"{out}: {len(found)} tracks written")
-    return DONE
+    else:
+        text = similarity.to_m3u8(tracks, _locator(arguments, out)) if form == "m3u8" else FORMATS[form](tracks)
+        write_output(out, text.encode())
+        note(f"{out}: {len(found)} tracks written")
 
 
 def _write_all(library: Library, tagger: Tagger, arguments: argparse.Namespace) -> int:
@@ -300,26 +288,22 @@ def history(arguments: argparse.Namespace) -> int:
     if arguments.forget:
         print(f"{path}: deleted" if mood_log.forget(path) else f"{path}: there was nothing to delete")
         return DONE
-    kept = mood_log.read(path)
+    kept, target = mood_log.read(path), arguments.plot
     for problem in kept.problems:
         warn(problem)
-    if arguments.plot is not None:
-        return _draw_history(kept.wishes, arguments.plot)
-    if not kept.wishes:
-        note(f"{path}: nothing is kept (`jamendo-mood playlist --remember` keeps the emotions asked for)")
-    print(mood_log.FORMATS[arguments.format](kept.wishes), end="")
-    return DONE
-
-
-def _draw_history(wishes: tuple[mood_log.Wish, ...], target: Path) -> int:
+    if target is None:
+        if not kept.wishes:
+            note(f"{path}: nothing is kept (`jamendo-mood playlist --remember` keeps the emotions asked for)")
+        print(mood_log.FORMATS[arguments.format](kept.wishes), end="")
+        return DONE
     if target.suffix.lower() != ".png":
         raise UsageError(f"{target}: curves are drawn as PNG, so its name must end in .png")
-    if not wishes:
+    if not kept.wishes:
         raise UsageError("nothing is kept, so there is nothing to draw")
     shared.need("a picture", "matplotlib", "notebook")
-    write_output(target, mood_log.plot_history(wishes).to_png(PICTURE_DPI))
-    first, last = (f"{edge(wish.time for wish in wishes):%Y-%m-%d}" for edge in (min, max))
-    print(f"{target}: {count(len(wishes), 'emotion')} from {first} to {last}")
+    write_output(target, mood_log.plot_history(kept.wishes).to_png(PICTURE_DPI))
+    first, last = (f"{edge(wish.time for wish in kept.wishes):%Y-%m-%d}" for edge in (min, max))
+    print(f"{target}: {count(len(kept.wishes), 'emotion')} from {first} to {last}")
     return DONE
 
 

@@ -9,7 +9,6 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,8 +48,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
-    arguments = build_parser().parse_args(_attach_points(argv) or ["--help"])  # who types the name alone asks for help
+    words = (sys.argv[1:] if argv is None else argv) or ["--help"]  # who types the name alone asks for help
+    # A point such as -0.6,-0.4 would be taken for an option, but for a space before it.
+    arguments = build_parser().parse_args([re.sub(r"^(?=-[\d.]+,-?[\d.]+$)", " ", word) for word in words])
     process.announce(COMMANDS[arguments.command].interrupted)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLineFormatter("warning: %(message)s"))
@@ -65,30 +65,14 @@ def _run(argv: list[str] | None) -> int:
     except (MoodError, OSError) as error:
         if process.is_meant(error):
             raise
-        print(plaintext.show(f"jamendo-mood {arguments.command}: {_tell(error)}"), file=sys.stderr)
+        # The system's own errors are of files that nobody expected to fail, or of the output.
+        said = (error,) if isinstance(error, MoodError) else (error.filename, error.strerror or error)
+        plaintext.note(f"jamendo-mood {arguments.command}: {': '.join(str(part) for part in said if part)}")
         try:
             sys.stdout.flush()
         except OSError:  # which may be the error
             _drop_output()
         return SOME_FAILED if isinstance(error, AudioError) or is_disk_full(error) else WRONG_USAGE
-
-
-def _tell(error: MoodError | OSError) -> str:
-    """An error in words; the system's own are of files that nobody expected to fail, or of the output."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
-
-
-def _attach_points(arguments: Sequence[str]) -> list[str]:
-    """Write ``--at -0.6,-0.4`` as ``--at=-0.6,-0.4``: argparse takes a point that begins with a minus for an option."""
-    attached: list[str] = []
-    for argument in arguments:
-        if attached and attached[-1] in ("--at", "--to") and re.match(r"-[\d.]", argument):
-            attached[-1] += f"={argument}"
-        else:
-            attached.append(argument)
-    return attached
 
 
 def _drop_output() -> None:

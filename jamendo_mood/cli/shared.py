@@ -62,14 +62,14 @@ class Command(NamedTuple):
 
 
 def _type(read: Callable[[str], T], fits: Callable[[T], bool], wanted: str) -> Callable[[str], T]:
-    """A type of options: what `read` makes of a text, if it fits; else an error that says what is wanted."""
+    """A type of options: what `read` makes of a text, if it fits; else an error that says what is wanted instead."""
 
     def parse(text: str) -> T:
         with suppress(TypeError, ValueError):
             value = read(text)
             if fits(value):
                 return value
-        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+        raise argparse.ArgumentTypeError(f"{text.strip()!r} is not {wanted}")
 
     return parse
 
@@ -219,7 +219,7 @@ def sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
 
 
 def predict_files(files: list[Path], tagger: Tagger, arguments: argparse.Namespace) -> dict[Path, Prediction | str]:
-    """The prediction of each file, or why there is none, which has been said; with a progress bar."""
+    """The prediction of each file, in order, or why there is none, which has been said; with a progress bar."""
     embedder = load_embedder(tagger.spec, EmbedderOptions.of(arguments))
     tagger.warm_up()
     results = {}
@@ -230,7 +230,7 @@ def predict_files(files: list[Path], tagger: Tagger, arguments: argparse.Namespa
                 progress.advance(0.0, result)
             else:
                 progress.advance(result.duration_s)
-    return results
+    return {path: results[path] for path in files}
 
 
 def print_scores(scores: Scores, form: str) -> None:

@@ -53,7 +53,7 @@ def tag(arguments: argparse.Namespace) -> int:
     places = shared.read_tag_places(tagger, arguments.places)
     predictions = [prediction for store in stores for prediction in predict_stored(store, tagger)]
     results = shared.predict_files(files, tagger, arguments) if files else {}
-    predictions += [result for path in files if not isinstance(result := results[path], str)]
+    predictions += [result for result in results.values() if not isinstance(result, str)]
     if places is not None:
         for number, prediction in enumerate(predictions):
             va = place_of(tagger.task, tagger.thresholds, prediction.track_scores, places)
@@ -231,8 +231,7 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
 
 def web(arguments: argparse.Namespace) -> int:
     """Serve a page where anybody can upload a song and see its moods."""
-    for package in ("fastapi", "uvicorn"):
-        shared.need("the web page", package, "web")
+    shared.need("the web page", "fastapi", "web")
     from jamendo_mood.app.server import WebConfig, run_web
 
     if arguments.audio is not None and arguments.store is None:

@@ -16,7 +16,6 @@ from jamendo_mood.datasets.dataset import DataSource
 from jamendo_mood.datasets.jamendo import BASE_URL, get_splits
 from jamendo_mood.evaluation import experiment
 from jamendo_mood.training.fit import Epoch, TrainConfig
-from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import note, say, to_json
 from jamendo_mood.util.process import keep_memory
@@ -32,7 +31,7 @@ def _add_tasks(parser: argparse.ArgumentParser) -> None:
 def tasks(arguments: argparse.Namespace) -> int:
     """List the data sets and tasks: what each predicts, where to get it, what is missing here."""
     chosen = [arguments.task] if arguments.task is not None else list(DATASETS)
-    described = {name: describe(find_source(name), arguments.data) for name in chosen}
+    described = {name: _describe(find_source(name), arguments.data) for name in chosen}
     if arguments.format == "json":
         print(to_json(described))
     elif arguments.task is not None:
@@ -48,7 +47,7 @@ def tasks(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def describe(source: DataSource, root: Path) -> dict[str, Any]:
+def _describe(source: DataSource, root: Path) -> dict[str, Any]:
     """What is to be known of a data set, and which of its files are not below `root`."""
     official = "official parts" if source.splits == 1 else f"{source.splits} official splits"
     return {
@@ -127,7 +126,13 @@ def train(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         on_epoch=EpochLines(config),
     )
-    print_training(tagger, arguments.out)
+    rules, count = tagger.task.rules, len(tagger.weights)
+    heads = f"{tagger.head.name} head" if count == 1 else f"{count} {tagger.head.name} heads"
+    best = ", ".join(map(str, tagger.record["best_epochs"]))
+    say(
+        f"{arguments.out}: {heads} for {len(tagger.task.targets)} {rules.plural} on {tagger.spec}; "
+        f"best epoch {best}, validation {rules.monitor} {tagger.scores[rules.monitor]:.4f}"
+    )
     return DONE
 
 
@@ -158,17 +163,6 @@ class EpochLines:
             f"validation {epoch.monitor} {epoch.figure:.4f}  {left_s:.0f} s left{mark}",
             file=sys.stderr,
         )
-
-
-def print_training(tagger: Tagger, out: Path) -> None:
-    """Say how training ended and where the tagger is."""
-    rules, count = tagger.task.rules, len(tagger.weights)
-    heads = f"{tagger.head.name} head" if count == 1 else f"{count} {tagger.head.name} heads"
-    best = ", ".join(map(str, tagger.record["best_epochs"]))
-    say(
-        f"{out}: {heads} for {len(tagger.task.targets)} {rules.plural} on {tagger.spec}; "
-        f"best epoch {best}, validation {rules.monitor} {tagger.scores[rules.monitor]:.4f}"
-    )
 
 
 def _add_cross_validate(parser: argparse.ArgumentParser) -> None:

@@ -157,9 +157,7 @@ def _print_change(change: Change, doubts: Mapping[str, str]) -> None:
 
 def _from_sound(arguments: argparse.Namespace, tagger: Tagger, paths: list[Path]) -> Scored:
     each_once = [*{os.path.realpath(path): path for path in paths}.values()]
-    results = shared.predict_files(each_once, tagger, arguments)
-    for path in each_once:
-        result = results[path]
+    for path, result in shared.predict_files(each_once, tagger, arguments).items():
         yield (path, None, "") if isinstance(result, str) else (path, result.track_scores, result.remark)
 
 
