@@ -505,9 +505,9 @@ def wait_for(happens):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["music", "--tars"], "--tars is about downloads: it goes with --from-jamendo"),
-        (["music", "--connections", "2"], "--connections is about downloads: it goes with --from-jamendo"),
-        (["--from-jamendo"], "--from-jamendo needs --tracks, MTG's table of tracks"),
+        (["music", "--tars"], "--tars goes with --from-jamendo: it is about downloads"),
+        (["music", "--connections", "2"], "--connections goes with --from-jamendo"),
+        (["--from-jamendo"], "--from-jamendo goes with --tracks: MTG's table of tracks"),
         (["--from-jamendo", "full", "--tracks", "TABLE"], "no autotagging_moodtheme_audio_sha256_tracks.txt beside it"),
         (["--from-jamendo", "low", "--tracks", "TABLE", "--max-scratch-gb", "0.1"], "too little"),
         (["--from-jamendo", "low", "--tracks", "TABLE", "--base-url", "mirror"], "'mirror' is not the address"),
