@@ -2,9 +2,6 @@ import contextlib
 import hashlib
 import io
 import os
-import signal
-import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -116,6 +113,10 @@ def assert_stored(tmp_path, expected, missing=()):
         assert np.array_equal(store[key], expected[key])
 
 
+def running():
+    return [thread for thread in threading.enumerate() if thread.name.startswith(("download", "decode"))]
+
+
 def test_what_comes_from_the_web_is_embedded_as_if_it_had_been_on_disk(form, run, server, expected, tmp_path):
     report = run(form)
     assert (report.done, report.failed) == (COUNT, {})
@@ -199,11 +200,10 @@ def test_a_right_file_that_cannot_be_decoded_is_a_failure(run, server, library, 
 def test_a_server_that_gives_nothing_stops_the_run_and_blames_no_track(run, server, tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, "GIVE_UP_AFTER", 4)
     server.url += "/elsewhere"
-    before = threading.active_count()
     with pytest.raises(NetworkError, match=r"elsewhere: all of the last 4 downloads failed, such as .*HTTP 404"):
         run()
     assert EmbeddingStore(tmp_path / "store").failures() == {}
-    assert threading.active_count() == before
+    assert not running()
 
 
 def test_a_server_that_is_away_blames_no_track_however_few_there_are(form, run, server, tmp_path):
@@ -339,7 +339,7 @@ def test_stopping_early_ends_the_threads_even_where_a_server_is_silent(
             next(results)
         started = time.monotonic()
     assert time.monotonic() - started < 1.5
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("download", "decode"))]
+    assert not running()
     silence.set()
 
 
@@ -449,57 +449,6 @@ def test_the_command_lists_what_failed_and_tries_again_when_asked(command, place
     server.always.clear()
     assert main([*command, "--retry-failed"]) == 0
     assert "1 tracks embedded, 7 were there already, 0 failed" in capsys.readouterr().out
-
-
-@pytest.mark.thorough
-def test_a_run_that_was_killed_goes_on_to_the_same_embeddings(form, command, place, server, library, tmp_path):
-    place(form)
-    silence = threading.Event()
-    cut = offset_in(form, library) + 30_000
-    server.plans[name_in(form)] = [{"cut": cut, "stall": silence}]
-    arguments = [*command, *(["--tars"] if form == "tars" else [])]
-    with subprocess.Popen([sys.executable, "-m", "jamendo_mood", *arguments], stderr=subprocess.DEVNULL) as process:
-        wait_for(lambda: len(list((tmp_path / "store").rglob("*.npy"))) >= (6 if form == "files" else 5))
-        process.kill()
-    silence.set()
-    assert process.returncode == -signal.SIGKILL
-    scratch = tmp_path / "scratch"
-    assert list(scratch.rglob("*.mp3"))  # what it had in hand
-    done = {path.relative_to(tmp_path / "store").as_posix()[:-4] for path in (tmp_path / "store").rglob("*.npy")}
-    server.asked.clear()
-    assert main(arguments) == 0
-    assert sorted(server.asked) == sorted({name_in(form, key) for key in library.keys if key not in done})
-    store = EmbeddingStore(tmp_path / "store")
-    whole = EmbeddingStore(tmp_path / "whole", store.spec)
-    from jamendo_mood.embedders.registry import load_embedder
-
-    extract(decoding.find_audio(library.root / "files"), load_embedder("logmel"), whole)
-    assert sorted(store) == sorted(whole)
-    assert all(np.array_equal(store[key], whole[key]) for key in whole)
-
-
-@pytest.mark.thorough
-def test_ctrl_c_stops_at_once_and_leaves_no_download(command, place, server, tmp_path):
-    place("files")
-    silence = threading.Event()
-    server.always["48/348.low.mp3"] = {"cut": 30_000, "stall": silence}
-    launch = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    launch += "from jamendo_mood.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    with subprocess.Popen([sys.executable, "-c", launch, *command], stderr=subprocess.PIPE, text=True) as process:
-        wait_for(lambda: len(list((tmp_path / "store").rglob("*.npy"))) >= 6)
-        process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=20)
-    silence.set()
-    assert process.returncode == 130
-    assert "the same command continues from there" in complaint
-    assert list((tmp_path / "scratch").iterdir()) == []
-
-
-def wait_for(happens):
-    deadline = time.monotonic() + 60
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
