@@ -8,7 +8,7 @@ track is, and each decoding thread has at most one WAV on disk.
 from __future__ import annotations
 
 import contextlib
-import functools
+import itertools
 import logging
 import math
 import queue
@@ -17,7 +17,6 @@ import time
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -53,7 +52,7 @@ class Source:
 Take = Callable[[threading.Event], Source | None]
 """Returns the next file, waiting for it if need be; None after the last, or once the event is set. For many threads."""
 
-Feed = Callable[[Mapping[str, Path], Scratch], AbstractContextManager[Take]]
+Feed = Callable[[Mapping[str, Path], Scratch], contextlib.AbstractContextManager[Take]]
 """Starts to get the files of tracks, into a scratch folder if need be."""
 
 Alter = Callable[[str, Iterator[Wave]], Iterator[Wave]]
@@ -215,7 +214,18 @@ def _decode_all(take: Take, embedder: Embedder, scratch: Scratch, config: Stream
     """Yield the chunks of all tracks, mixed, from threads that decode into a bounded queue."""
     chunks: queue.Queue[Chunk | None] = queue.Queue(maxsize=2 * config.prefetch)  # None is the end of a thread
     stop = threading.Event()
-    work = functools.partial(_decode_into, chunks, stop, take, embedder, scratch, config)
+
+    def work() -> None:
+        sources = iter(lambda: take(stop), None)
+        decoded = (chunk for source in sources for chunk in _decode_source(source, embedder, scratch, config))
+        for chunk in itertools.chain(decoded, [None]):
+            while not stop.is_set():
+                with contextlib.suppress(queue.Full):
+                    chunks.put(chunk, timeout=0.1)
+                    break
+            else:
+                return
+
     threads = [
         threading.Thread(target=ffmpeg.stoppable(work, stop.is_set), name=f"decode-{number}", daemon=True)
         for number in range(config.prefetch)
@@ -234,35 +244,16 @@ def _decode_all(take: Take, embedder: Embedder, scratch: Scratch, config: Stream
             thread.join()
 
 
-def _decode_into(
-    chunks: queue.Queue[Chunk | None],
-    stop: threading.Event,
-    take: Take,
-    embedder: Embedder,
-    scratch: Scratch,
-    config: StreamConfig,
-) -> None:
-    """Decode tracks one after the other, until there are no more or the run ends."""
-
-    def put(chunk: Chunk | None) -> None:
-        while not stop.is_set():
-            with contextlib.suppress(queue.Full):
-                chunks.put(chunk, timeout=0.1)
-                return
-
-    while not stop.is_set() and (source := take(stop)) is not None:
-        try:
-            if source.error is not None:
-                raise source.error
-            for chunk in decode(source.key, source.path, embedder, scratch, config):
-                put(chunk)
-                if stop.is_set():
-                    break
-        except Exception as error:  # the one place that records a failed track; the others go on
-            put(Chunk(source.key, error=error))
-        finally:
-            source.release()
-    put(None)
+def _decode_source(source: Source, embedder: Embedder, scratch: Scratch, config: StreamConfig) -> Iterator[Chunk]:
+    """The chunks of one file; what goes wrong with it is in the last, and the others go on."""
+    try:
+        if source.error is not None:
+            raise source.error
+        yield from decode(source.key, source.path, embedder, scratch, config)
+    except Exception as error:
+        yield Chunk(source.key, error=error)
+    finally:
+        source.release()
 
 
 T = TypeVar("T")
