@@ -55,7 +55,6 @@ COMPANIONS = frozenset({
 
 log = logging.getLogger(__name__)
 
-MAX_MIXED = 64  #: channels, as many as any recorder has
 CANCELLING = 0.01  #: 40 dB: a mix that is so far below its louder channel is of channels that cancel each other out
 
 SILENCE = 10 ** (-80 / 20)  #: peak amplitude, of 1, below which a file is called silent: under the noise of 14 bits
@@ -98,8 +97,6 @@ def convert_to_wav(
     info = info or probe(source)
     remark = remark or (lambda text: log.warning("%s: %s", source, text))
     trim = _trim_filters(start_s, duration_s)
-    if info.channels > MAX_MIXED:
-        raise AudioError(f"{source}: cannot be decoded (it has {info.channels:,} channels, more than {MAX_MIXED})")
     # Channels whose places nobody knows are mixed all alike.
     alike = "+".join(f"{1 / info.channels:.6f}*c{number}" for number in range(info.channels))
     report = _convert(source, wav, info, trim if info.placed else [f"pan=mono|c0={alike}", *trim])
@@ -215,11 +212,7 @@ def count_samples(wav: Path) -> int:
 
 
 def read_blocks(wav: Path, block: int, overlap: int = 0) -> Iterator[Wave]:
-    """Yield a 16 kHz mono WAV as consecutive blocks of `block` samples, float32 in [-1, 1).
-
-    Each shares `overlap` of them, which are fewer, with the block before it. The last is shorter, and has more than
-    `overlap` samples. Raises `NoSoundError` if there are no samples.
-    """
+    """Yield a 16 kHz mono WAV as blocks of `block` samples that overlap, float32 in [-1, 1); see `cut`."""
     with wave.open(str(wav), "rb") as reader:
         pieces = (np.frombuffer(piece, "<i2") for piece in iter(lambda: reader.readframes(block), b""))
         yield from cut((piece.astype(np.float32) / np.float32(PCM_SCALE) for piece in pieces), wav, block, overlap)
@@ -245,8 +238,12 @@ def find_audio(root: Path) -> dict[str, Path]:
     """Find the audio files below `root`, by key, sorted by key; see `list_audio`.
 
     A file's key is its path below `root` without the suffix, and without MTG's ``.low``: ``48/948.low.mp3`` and
-    ``48/948.mp3`` are the same track, ``48/948``. Raises `UsageError` if `root` is not a folder, or several files have
-    the same key; all of these are named.
+    ``48/948.mp3`` are the same track, ``48/948``.
+
+    Raises
+    ------
+    UsageError
+        `root` is not a folder, or several files have the same key; all of these are named.
     """
     return by_key((path.relative_to(root).as_posix(), path) for path in list_audio(root))
 
@@ -347,39 +344,29 @@ _MAX_CHANNELS = 2  # how more of them are mixed is ffmpeg's knowledge
 _MAX_TAG_BYTES = 4_096  # after the sound of an MP3; of one with more, the other decoder looks whether it is sound
 _RATES_HZ = range(1_000, 1_000_000)  # from a header that says 1 Hz, 262,144 samples would become 17 GB
 
-Blocks = Generator[Wave, None, None]
-Decode = Callable[..., Blocks]  #: one of `DECODERS`, called as `decode_with_pydub`
+Sound = Generator[Wave, None, None]
 
 
-def decode_with_pydub(
-    path: Path, scratch: Scratch, block: int, overlap: int = 0, remark: Remark | None = None
-) -> Blocks:
-    """Yield a file as blocks that overlap, see `read_blocks`; the WAV they are read from is gone after the last.
+def decode_with_pydub(path: Path, scratch: Scratch, remark: Remark | None = None) -> Sound:
+    """Yield the sound of a file at 16 kHz in one channel, in pieces; the WAV they are read from is gone after the last.
 
     Raises `AudioError` if the file is missing or cannot be decoded; `DiskFullError` if the scratch folder has no room.
-    `remark`, as for `convert_to_wav`, is called before the last block.
+    `remark`, as for `convert_to_wav`, is called before the last piece.
     """
     with converted(path, scratch, remark=remark) as wav:
-        yield from read_blocks(wav, block, overlap)
+        yield from read_blocks(wav, _FRAMES_AT_ONCE)
 
 
-def decode_with_libsndfile(
-    path: Path, scratch: Scratch, block: int, overlap: int = 0, remark: Remark | None = None
-) -> Blocks:
-    """Yield a file as blocks that overlap, decoded as they are asked for; see `decode_with_pydub`.
+def decode_with_libsndfile(path: Path, scratch: Scratch, remark: Remark | None = None) -> Sound:
+    """Yield the sound of a file in pieces, decoded as they are asked for; see `decode_with_pydub`.
 
-    A flaw of this decoder would be a flaw of this process: for files from strangers take the other. Raises `UsageError`
-    if the extra ``fast`` is not installed; `LimitError` if the file is longer than a day.
+    What libsndfile does not read is left to the other decoder, which also remarks on it. A flaw of this decoder would
+    be a flaw of this process: for files from strangers take the other. Raises `UsageError` if the extra ``fast`` is not
+    installed.
     """
-    _libraries()
+    soundfile, soxr = _libraries()
     if not path.is_file() or path.stat().st_size == 0:
         probe(path)  # says so
-    yield from cut(_read_with_libsndfile(path, scratch, remark), path, block, overlap)
-
-
-def _read_with_libsndfile(path: Path, scratch: Scratch, remark: Remark | None) -> Iterator[Wave]:
-    """The sound as far as libsndfile reads it; what is left is the other decoder's, which also remarks on it."""
-    soundfile, soxr = _libraries()
     taken = 0
     with (
         contextlib.suppress(OSError, soundfile.LibsndfileError),
@@ -394,12 +381,12 @@ def _read_with_libsndfile(path: Path, scratch: Scratch, remark: Remark | None) -
             taken += len(wave)
         else:
             return
-    for wave in decode_with_pydub(path, scratch, _FRAMES_AT_ONCE, remark=remark):
+    for wave in decode_with_pydub(path, scratch, remark):
         yield wave[taken:]
         taken = max(0, taken - len(wave))
 
 
-DECODERS: dict[str, Decode] = {DEFAULT_DECODER: decode_with_pydub, "libsndfile": decode_with_libsndfile}
+DECODERS = {DEFAULT_DECODER: decode_with_pydub, "libsndfile": decode_with_libsndfile}
 
 
 def check_decoder(name: str) -> None:
@@ -452,9 +439,10 @@ def _cancels(sound: Wave, mono: Wave) -> bool:
 
 
 def cut(waves: Iterable[Wave], path: Path, block: int, overlap: int = 0, max_s: float = ffmpeg.MAX_S) -> Iterator[Wave]:
-    """Cut waves of any length into blocks that overlap, as `read_blocks` gives them; errors name `path`.
+    """Cut waves of any length into blocks of `block` samples; errors name `path`.
 
-    Raises `NoSoundError` if there are no samples; `LimitError` if there are more than `max_s` seconds.
+    Each shares `overlap` samples, which are fewer, with the block before it. The last is shorter, and has more than
+    `overlap`. Raises `NoSoundError` if there are no samples; `LimitError` if there are more than `max_s` seconds.
     """
     kept, fresh = np.zeros(0, np.float32), 0
     for samples in waves:

@@ -236,7 +236,6 @@ def probe(path: Path) -> AudioInfo:
     cannot be opened; `AudioError` if it is empty or not an audio file; WrongKindError if it is known what it is
     instead; `NoSoundError` if there is no sound in it.
     """
-    path = Path(path)
     if not path.exists():
         raise errors.NoFileError(f"{path}: no such file")
     if not path.is_file():

@@ -160,11 +160,9 @@ def compute(
     column for each frame. `info` is what `ffmpeg.probe` says of the file; None asks it.
 
     Raises `AudioError` if it cannot be decoded, `TooShortError` if there are less than 25 ms of sound, and `UsageError`
-    if the stretch or `columns` is out of range, or the file ends before the stretch.
+    if the stretch is out of range, or the file ends before it.
     """
     check_stretch(start_s, duration_s)
-    if columns is not None and columns < 1:
-        raise UsageError(f"a spectrogram of {columns} columns: it has at least one")
     start_s = round(start_s, 2)
     with decoding.converted(path, scratch, start_s, duration_s, info) as wav:
         samples = decoding.count_samples(wav)

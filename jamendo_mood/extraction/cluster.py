@@ -42,9 +42,16 @@ from jamendo_mood.util.files import Scratch, brief, is_disk_full, remove_drafts,
 
 FAILURES_FOLDER = "_failures"
 WAITS_S = (1.0, 5.0, 25.0)  # after a fetch that failed; fsspec's own file systems have retried before
+CHUNK_TRACKS = 32  # at most, for an actor: an hour or two of music
+MAX_CPUS = 4  # of an actor by default: more of them are better spent on more actors
+MAX_DEATHS = 3  # of actors that worked on a track, before it counts as failed
+CONNECT_S = 10.0
+WARN_AFTER_S = 60.0  # without any actor at work
+LOCAL_OBJECT_BYTES = 80_000_000  # Ray's own memory on this machine: results are a few hundred bytes
 
 Array = npt.NDArray[np.float32]
 PathOrUrl = Path | str
+log = logging.getLogger(__name__)
 
 
 def find_store(root: PathOrUrl) -> EmbeddingStore | ObjectStore | None:
@@ -211,16 +218,6 @@ def _fetch(url: str, path: Path, stop: threading.Event, waits_s: tuple[float, ..
                 return scratch_full(path)
             failure = " ".join(str(error).split())
     return AudioError(f"{url}: cannot be fetched ({failure})")
-
-
-CHUNK_TRACKS = 32  # at most, for an actor: an hour or two of music
-MAX_CPUS = 4  # of an actor by default: more of them are better spent on more actors
-MAX_DEATHS = 3  # of actors that worked on a track, before it counts as failed
-CONNECT_S = 10.0
-WARN_AFTER_S = 60.0  # without any actor at work
-LOCAL_OBJECT_BYTES = 80_000_000  # Ray's own memory on this machine: results are a few hundred bytes
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

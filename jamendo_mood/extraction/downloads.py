@@ -93,7 +93,7 @@ class Downloads:
         self._lock = threading.Lock()
         self._running = min(config.connections, len(jobs))
         self._any_fetched, self._failed_in_a_row = False, 0
-        self._held_back: list[Source] = []  # failures since the last success
+        self._held_back: dict[str, Exception] = {}  # failures since the last success, by key
         self._links = [Link(self._stop, config.sleep) for _ in range(self._running)]
 
     def __enter__(self) -> Take:
@@ -136,7 +136,9 @@ class Downloads:
         with self._lock:
             self._running -= 1
             if self._running == 0:
-                if self._held_back and not self._any_fetched and all(map(_is_unreachable, self._held_back)):
+                # Without a server, rather than by its answer.
+                away = all(isinstance(error.__cause__, OSError | HTTPError) for error in self._held_back.values())
+                if self._held_back and not self._any_fetched and away:
                     self._give_up()
                 else:
                     self._report_failures()
@@ -152,7 +154,7 @@ class Downloads:
             errors = dict.fromkeys(job.wanted, error)
         if job.wanted:
             reasons = {name: DownloadError(f"{job.url}: {name} is not in it") for name in job.wanted} | errors
-            self._fail([Source(key, error=reasons[name]) for name, key in job.wanted.items()])
+            self._fail({key: reasons[name] for name, key in job.wanted.items()})
 
     def _fetch(self, link: Link, job: _Job) -> dict[str, Exception]:
         """Take what is wanted from an address as it arrives; returns what was wrong with what is missing then."""
@@ -200,7 +202,7 @@ class Downloads:
         limit = self._config.max_scratch_bytes - self._config.decoding_bytes
         if size > limit:
             error = DownloadError(f"{job.url}: {name} has {size} bytes, more than the scratch allows ({limit})")
-            self._fail([Source(job.wanted.pop(name), error=error)])
+            self._fail({job.wanted.pop(name): error})
             return
         if not self._room.take(size, self._stop, spare=self._config.decoding_bytes):
             raise StoppedError
@@ -224,27 +226,28 @@ class Downloads:
         path.unlink(missing_ok=True)
         self._room.give_back(size)
 
-    def _fail(self, sources: list[Source]) -> None:
-        """Hold failures back until a success: a server that is down is not a track's fault."""
+    def _fail(self, errors: dict[str, Exception]) -> None:
+        """Hold failures, by key, back until a success: a server that is down is not a track's fault."""
         with self._lock:
             self._failed_in_a_row += 1
-            self._held_back += sources
-            if isinstance(sources[-1].error, DiskFullError | UsageError):
-                self._ready.put(sources[-1])
+            self._held_back |= errors
+            key, last = list(errors.items())[-1]
+            if isinstance(last, DiskFullError | UsageError):
+                self._ready.put(Source(key, error=last))
             elif self._failed_in_a_row >= GIVE_UP_AFTER:
                 self._give_up()
 
     def _give_up(self) -> None:
-        last = self._held_back[-1]
+        key, last = list(self._held_back.items())[-1]
         text = f"{self._config.base_url}: all of the last {self._failed_in_a_row} downloads failed"
         hint = "what was done is kept, and the same command continues"
-        self._ready.put(Source(last.key, error=NetworkError(f"{text}, such as {last.error} ({hint})")))
+        self._ready.put(Source(key, error=NetworkError(f"{text}, such as {last} ({hint})")))
 
     def _report_failures(self) -> None:
         """Report the failures held back: the server works, so they are the tracks' own."""
-        for source in self._held_back:
-            self._ready.put(source)
-        self._failed_in_a_row, self._held_back = 0, []
+        for key, error in self._held_back.items():
+            self._ready.put(Source(key, error=error))
+        self._failed_in_a_row, self._held_back = 0, {}
 
 
 class _Room:
@@ -268,11 +271,6 @@ class _Room:
         with self._changed:
             self._used -= size
             self._changed.notify_all()
-
-
-def _is_unreachable(source: Source) -> bool:
-    """Whether a download failed because there was no server, rather than by its answer."""
-    return source.error is not None and isinstance(source.error.__cause__, OSError | HTTPError)
 
 
 def _plan(config: DownloadConfig, tracks: Mapping[str, Path]) -> list[_Job]:

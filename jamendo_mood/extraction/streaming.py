@@ -36,6 +36,7 @@ MAX_UNEXPECTED = 3  #: tracks in a row that may fail by something else than thei
 _NOT_FINITE = "its embedding holds NaN or infinity, which no sound causes: check the weights and the precision"
 
 Array = npt.NDArray[np.float32]
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -130,15 +131,16 @@ class Chunk:
 def decode(
     key: str, path: Path, embedder: Embedder, scratch: Scratch, config: StreamConfig | None = None
 ) -> Iterator[Chunk]:
-    """Turn one audio file into inputs of the network, block by block; the WAV is deleted after the last.
+    """Turn one audio file into inputs of the network, block by block; a WAV is deleted before the last.
 
     AudioError if it cannot be decoded. Of `config` only the decoder and what alters the sound count.
     """
     config, block, remarks = config or StreamConfig(), blocks_of(embedder), list[str]()
-    size = block if config.alter is None else (STRETCH_SAMPLES, 0)
-    with contextlib.closing(decoding.DECODERS[config.decoder](path, scratch, *size, remark=remarks.append)) as waves:
-        altered = waves if config.alter is None else decoding.cut(config.alter(key, waves), path, *block)
-        yield from apply_frontend(key, altered, embedder, remarks)
+    with contextlib.closing(decoding.DECODERS[config.decoder](path, scratch, remarks.append)) as sound:
+        waves: Iterator[Wave] = sound
+        if config.alter is not None:
+            waves = config.alter(key, decoding.cut(sound, path, STRETCH_SAMPLES))
+        yield from apply_frontend(key, decoding.cut(waves, path, *block), embedder, remarks)
 
 
 def blocks_of(embedder: Embedder) -> tuple[int, int]:
@@ -254,9 +256,6 @@ def _decode_source(source: Source, embedder: Embedder, scratch: Scratch, config:
         yield Chunk(source.key, error=error)
     finally:
         source.release()
-
-
-T = TypeVar("T")
 
 
 @dataclass

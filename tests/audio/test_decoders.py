@@ -21,7 +21,7 @@ def decode(empty_scratch):
 
     def run(name, path, block=BLOCK, overlap=OVERLAP):
         with Scratch(empty_scratch) as scratch:
-            return list(DECODERS[name](path, scratch, block, overlap))
+            return list(decoding.cut(DECODERS[name](path, scratch), path, block, overlap))
 
     return run
 

@@ -437,7 +437,6 @@ def test_the_command_fetches_and_embeds_and_leaves_nothing_behind(form, command,
         (["--from-jamendo"], "--from-jamendo needs --tracks, MTG's table of tracks"),
         (["--from-jamendo", "full", "--tracks", "TABLE"], "no autotagging_moodtheme_audio_sha256_tracks.txt beside it"),
         (["--from-jamendo", "low", "--tracks", "TABLE", "--max-scratch-gb", "0.1"], "too little"),
-        (["--from-jamendo", "low", "--tracks", "TABLE", "--base-url", "mirror"], "'mirror' is not the address"),
     ],
 )
 def test_wrong_use_is_told_in_one_line(arguments, message, table, tmp_path, capsys):
