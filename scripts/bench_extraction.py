@@ -232,7 +232,7 @@ def measure_decoding(files: Files, embedder: Embedder, folder: Path) -> dict[str
         waves.clear()
         with Scratch(folder) as scratch:
             for path in files.values():
-                waves.extend(decoding.DECODERS[decoder](path, scratch, *blocks_of(embedder)))
+                waves.extend(decoding.cut(decoding.DECODERS[decoder](path, scratch), path, *blocks_of(embedder)))
 
     stages = {
         "ffmpeg_alone": by_ffmpeg,

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from jamendo_mood.audio import spectrograms
-from jamendo_mood.audio.decoding import DECODERS, DEFAULT_DECODER, find_audio
+from jamendo_mood.audio.decoding import DECODERS, DEFAULT_DECODER, cut, find_audio
 from jamendo_mood.embedders import vggish, yamnet
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files
@@ -89,7 +89,7 @@ def print_agreement(weights: Path, songs: list[Path]) -> None:
     ours, theirs = [], []
     with Scratch() as scratch:
         for song in songs:
-            for wave in DECODERS[DEFAULT_DECODER](song, scratch, 160_000):
+            for wave in cut(DECODERS[DEFAULT_DECODER](song, scratch), song, 160_000):
                 if len(wave) >= spectrograms.PATCH_SAMPLES:
                     ours.append(network(yamnet.patches(wave[: spectrograms.PATCH_SAMPLES]))[0])
                     theirs.append(wave[: spectrograms.PATCH_SAMPLES])

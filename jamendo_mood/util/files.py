@@ -64,7 +64,7 @@ def write_together(writes: Mapping[Path, Write]) -> None:
     behind.
     """
     with contextlib.ExitStack() as stack:
-        drafts = {path: stack.enter_context(_written(path, write)) for path, write in writes.items()}
+        drafts = {path: _write_draft(path, write, stack) for path, write in writes.items()}
         for path, draft in drafts.items():
             with disk_errors(path):
                 draft.replace(path)
@@ -103,43 +103,36 @@ def write_output(path: Path, write: Write) -> None:
     write_atomically(Path(os.path.realpath(path)), write_as_before)
 
 
-@contextlib.contextmanager
-def _written(path: Path, write: Write) -> Iterator[Path]:
-    """A draft with a file's content; it is deleted at the end unless it was renamed."""
+def _write_draft(path: Path, write: Write, stack: contextlib.ExitStack) -> Path:
+    """Write a file's content into a draft; the stack deletes that in the end, unless it was renamed."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft, file = _open_draft(path)
-    try:
-        with disk_errors(path):
-            _fill(file, write)
-            file.flush()
-            os.fsync(file.fileno())
-        yield draft
-    finally:
-        # An earlier error is the one to report, and after the flush closing cannot fail.
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        with contextlib.suppress(OSError):
-            file.close()
+        draft, file = _open_draft(path, stack)
+        _fill(file, write)
+        file.flush()
+        os.fsync(file.fileno())
+    return draft
 
 
 def _fill(file: IO[bytes], write: Write) -> None:
     file.write(write) if isinstance(write, bytes) else write(file)
 
 
-def _open_draft(path: Path) -> tuple[Path, IO[bytes]]:
+def _open_draft(path: Path, stack: contextlib.ExitStack) -> tuple[Path, IO[bytes]]:
     while True:
         draft = path.with_name(f".{path.name[:50]}-{secrets.token_hex(8)}.tmp")  # names may have 255 bytes
+        stack.callback(_try, draft.unlink)  # before it is there: a signal may come while it is being opened
         file = draft.open("xb")
-        try:
-            _lock(file.fileno())
-            if draft.exists():
-                return draft, file
-            file.close()  # another process removed it before it was locked
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            file.close()
-            raise
+        stack.callback(_try, file.close)
+        _lock(file.fileno())
+        if draft.exists():  # else another process removed it before it was locked
+            return draft, file
+
+
+def _try(action: Callable[[], None]) -> None:
+    # An earlier error is the one to report, and after the flush closing cannot fail.
+    with contextlib.suppress(OSError):
+        action()
 
 
 def _lock(file: int) -> None:

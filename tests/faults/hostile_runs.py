@@ -5,8 +5,10 @@
 
 import json
 import re
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,14 +37,16 @@ def make_tagger(folder: Path) -> None:
 
 def time_tracks() -> list[float]:
     """Note how long each track takes to decode."""
-    decode, times_s = streaming._Decoders._decode, []
+    decode, times_s = streaming.decode, []
 
-    def timed(*arguments: object) -> None:
+    def timed(*arguments: object) -> Iterator[streaming.Chunk]:
         started = time.perf_counter()
-        decode(*arguments)
-        times_s.append(time.perf_counter() - started)
+        try:
+            yield from decode(*arguments)
+        finally:
+            times_s.append(time.perf_counter() - started)
 
-    streaming._Decoders._decode = timed
+    streaming.decode = timed
     return times_s
 
 
@@ -60,13 +64,13 @@ def peak_mb(pid: int | str) -> float:
 
 def watch_memory() -> list[float]:
     """Note the most memory that each run of ffmpeg has had, as often as it is looked after."""
-    check, most_mb = ffmpeg._check, [0.0]
+    communicate, most_mb = subprocess.Popen.communicate, [0.0]
 
-    def watched(talk: ffmpeg._Talk, *arguments: object) -> None:
-        most_mb.append(peak_mb(talk._child.pid))
-        check(talk, *arguments)
+    def watched(child: subprocess.Popen, *arguments: object, **options: object) -> tuple[bytes, bytes]:
+        most_mb.append(peak_mb(child.pid))
+        return communicate(child, *arguments, **options)
 
-    ffmpeg._check = watched
+    subprocess.Popen.communicate, ffmpeg._POLL_S = watched, 0.01
     return most_mb
 
 

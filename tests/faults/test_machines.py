@@ -418,7 +418,7 @@ def decode_sound(request, empty_scratch):
     def run(path):
         remarks = []
         with Scratch(empty_scratch) as scratch:
-            blocks = decoding.DECODERS[request.param](path, scratch, 16_000, remark=remarks.append)
+            blocks = decoding.DECODERS[request.param](path, scratch, remarks.append)
             return np.concatenate(list(blocks)), remarks
 
     return run

@@ -1,6 +1,7 @@
 import errno
 import fcntl
 import io
+import itertools
 import os
 import signal
 import stat
@@ -151,6 +152,36 @@ def test_a_draft_that_is_taken_before_it_is_locked_is_begun_again(tmp_path, monk
     write_atomically(tmp_path / "file", lambda file: file.write(b"content"))
     assert len(swept) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.thorough
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # Python itself closes one just being opened
+def test_a_signal_at_any_moment_leaves_no_draft(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+    def write(moment):
+        """Write two files, and raise before the bytecode of this number; whether there was one."""
+        left = itertools.count(moment, -1)
+
+        def trace(frame, event, _):
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            if event == "opcode" and next(left) == 0:
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            write_together(dict.fromkeys((tmp_path / "a", tmp_path / "b"), b"content"))
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    left = [drafts_in(tmp_path) for _ in itertools.takewhile(write, itertools.count())]
+    assert len(left) > 100
+    assert not any(left)
 
 
 def test_only_drafts_are_drafts(tmp_path):
