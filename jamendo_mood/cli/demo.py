@@ -109,7 +109,7 @@ def _tag_by_musicnn(song: Path, main: Callable[[list[str]], int], *, download: b
     """Tag a song by a network that learned from real music, too; returns whether its weights can be had."""
     print("\n[6/6] The same song to a network that learned from real music, which this is not")
     try:
-        musicnn.find_weights(download=download)
+        musicnn.WEIGHTS.find(download=download)
     except WeightsError as error:
         print(f"      left out: {error}")
         return False
@@ -129,7 +129,7 @@ def _choose(embedder: str | None, options: EmbedderOptions) -> str:
         print(f"Demo with the embedder {embedder}, as asked.")
         return embedder
     try:
-        weights = vggish.find_weights(options.weights, download=False)
+        weights = vggish.WEIGHTS.find(options.weights, download=False)
     except WeightsError:
         print("Demo with the embedder logmel: VGGish's weights are not on this machine (README: how to get them).")
         return "logmel"

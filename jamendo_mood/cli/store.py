@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
-from jamendo_mood.embedders.registry import NETWORKS, weights_of
+from jamendo_mood.embedders.registry import NETWORKS, check_weights, weights_of
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError, WeightsError
 from jamendo_mood.util.files import remove_drafts
@@ -156,7 +156,7 @@ def weights(arguments: argparse.Namespace) -> int:
             continue
         try:
             path = own.find(download=arguments.get)
-            checked = f"  {own.check(path)}: the released weights" if arguments.check else ""
+            checked = f"  {check_weights(network, path)}: the released weights" if arguments.check else ""
             plaintext.say(f"{network:8} {path}{checked}")
         except WeightsError as error:
             if arguments.network and (arguments.get or arguments.check):

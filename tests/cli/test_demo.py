@@ -14,15 +14,15 @@ from jamendo_mood.cli import demo
 from jamendo_mood.cli.main import build_parser
 from jamendo_mood.embedders import musicnn
 from jamendo_mood.embedders.registry import EmbedderOptions
-from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
+from jamendo_mood.embedders.vggish import WEIGHTS
 from jamendo_mood.util.errors import UsageError
 
 
 @pytest.fixture
 def no_weights(monkeypatch, tmp_path):
-    monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
+    monkeypatch.delenv(WEIGHTS.variable, raising=False)
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "empty cache"))
-    monkeypatch.delenv(musicnn.WEIGHTS_VARIABLE, raising=False)
+    monkeypatch.delenv(musicnn.WEIGHTS.variable, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no weights either"))
 
 
@@ -33,7 +33,7 @@ def runs(tmp_path_factory):
     For `make test-slow`: `make demo` and `make wheel` run it once each.
     """
     folder = tmp_path_factory.mktemp("demo")
-    environment = {name: value for name, value in os.environ.items() if name != WEIGHTS_VARIABLE}
+    environment = {name: value for name, value in os.environ.items() if name != WEIGHTS.variable}
     environment["TFHUB_CACHE_DIR"] = str(folder / "empty cache")
     printed, files = [], []
     for _ in range(2):
@@ -134,7 +134,7 @@ def test_it_stops_at_the_first_step_that_fails(run, failing):
 def test_vggish_is_taken_where_its_weights_are(run, no_weights, monkeypatch, tmp_path, capsys):
     weights = tmp_path / "vggish_model.ckpt"
     weights.touch()
-    monkeypatch.setenv(WEIGHTS_VARIABLE, str(weights))
+    monkeypatch.setenv(WEIGHTS.variable, str(weights))
     commands = Commands()
     assert run(commands) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"Demo with the embedder vggish, weights from {weights}."
@@ -169,7 +169,7 @@ def test_at_its_end_it_says_what_to_do_with_a_song_of_one_s_own(run, tmp_path, c
 
 
 def test_the_last_step_is_by_musicnn_where_its_weights_are(run, no_weights, seeded_musicnn_wheel, monkeypatch, capsys):
-    monkeypatch.setenv(musicnn.WEIGHTS_VARIABLE, str(seeded_musicnn_wheel))
+    monkeypatch.setenv(musicnn.WEIGHTS.variable, str(seeded_musicnn_wheel))
     commands = Commands()
     assert run(commands) == 0
     assert commands.told[-1][0] == "tag"

@@ -28,7 +28,6 @@ from jamendo_mood.cli import main as cli_main
 from jamendo_mood.cli.main import COMMANDS, main
 from jamendo_mood.datasets import audioset, jamendo
 from jamendo_mood.embedders import vggish
-from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
 from jamendo_mood.evaluation.evaluate import QUIRKS
 from jamendo_mood.library import mood_log
 from jamendo_mood.store.embedding_store import EmbeddingStore
@@ -434,16 +433,16 @@ def test_the_script_is_the_command(run, songs, tmp_path):
 
 def test_without_vggish_weights_it_stops_and_names_the_ways_to_get_them(run, songs, tmp_path, monkeypatch):
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "empty cache"))
-    monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
+    monkeypatch.delenv(vggish.WEIGHTS.variable, raising=False)
     offline = run("extract", songs, "--store", tmp_path / "s", "--offline")
     check_one_line(offline, "extract", "VGGish's weights are not here")
-    nowhere = {"http://127.0.0.1:9/vggish": vggish.WEIGHTS.sources[vggish.KAGGLE_URL]}
+    nowhere = {"http://127.0.0.1:9/vggish": next(iter(vggish.WEIGHTS.sources.values()))}
     monkeypatch.setattr(vggish, "WEIGHTS", replace(vggish.WEIGHTS, sources=nowhere))
     monkeypatch.setattr(remote, "Link", partial(remote.Link, sleep=lambda _: None))
     online = run("extract", songs, "--store", tmp_path / "s")
     assert online.status == 2
     assert "  http://127.0.0.1:9/vggish: Connection refused" in online.err
-    ways = ("https://tfhub.dev/google/vggish/1", "TFHUB_CACHE_DIR", WEIGHTS_VARIABLE)
+    ways = ("https://tfhub.dev/google/vggish/1", "TFHUB_CACHE_DIR", vggish.WEIGHTS.variable)
     options = ("--weights FOLDER", "--weights vggish_model.ckpt", "--embedder logmel")
     for outcome in (offline, online):
         for way in (*ways, *options):
