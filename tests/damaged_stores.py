@@ -84,12 +84,6 @@ def be_pipe(path):
     os.mkfifo(path)
 
 
-def keep_scores(store):
-    path = store.root / "library-none.npz"
-    np.savez(path, keys=np.array(["a"] * 100))
-    return path
-
-
 def seem_encrypted(path):
     flip(path, path.read_bytes().index(b"PK\x01\x02") + 8)
 
@@ -127,7 +121,6 @@ DAMAGE = {
     "draft of a killed writer": (lambda s: write(s, DRAFT, b"half"), {DRAFT}, NONE),
     "scores damaged": (lambda s: write(s, "library-none.npz", b"PK"), {"library-none.npz"}, NONE),
     "scores a pipe": (lambda s: be_pipe(s.root / "library-none.npz"), {"library-none.npz"}, NONE),
-    "scores that seem encrypted": (lambda s: seem_encrypted(keep_scores(s)), {"library-none.npz"}, NONE),
     "packed frames a pipe": (pack_and(lambda s: be_pipe(s.root / "frames.npy")), {"frames.npy"}, NONE),
     "index a pipe": (pack_and(lambda s: be_pipe(s.root / "index.tsv")), {"frames.npy"}, NONE),
     "packed frames flipped": (pack_and(lambda s: flip(s.root / "frames.npy", 200)), ONE, NONE),

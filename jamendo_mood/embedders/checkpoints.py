@@ -57,10 +57,7 @@ class Weights:
         return f"JAMENDO_MOOD_{self.name.upper()}"
 
     def find(self, path: Path | None = None, *, download: bool = True) -> Path:
-        """Find them: `path`, else what the environment names, else what is kept here, else (`download`) by `fetch`.
-
-        Raises `WeightsError` if they are nowhere; the message says how to get them.
-        """
+        """`path`, else what the environment names, else what is kept, else (`download`) by `fetch`; or WeightsError."""
         if given := path or os.environ.get(self.variable):
             if not Path(given).exists():
                 raise WeightsError(f"{given}: no such file or folder of {self.name} weights")
@@ -240,7 +237,7 @@ def keep(path: Path, name: str, read: Callable[[], Mapping[str, Array]]) -> dict
 
     try:
         digest = _digest_of(path)
-    except OSError:
+    except (OSError, ValueError):  # it cannot be read, or is empty: `read` says so
         return dict(read())
     content = files.kept(f"{name.lower()}-{digest}", ".safetensors", make)
     return safetensors.numpy.load(content)
@@ -255,9 +252,7 @@ def _digest_of(path: Path) -> str:
     """16 hexadecimal digits over the files of a module's folder, or of a checkpoint."""
     prefix, digest = _prefix_of(path), hashlib.sha256()
     for part in sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}*"), reverse=True):  # the index comes first
-        with part.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        digest.update(np.memmap(part, np.uint8, "r").data)
     return digest.hexdigest()[:16]
 
 
@@ -298,11 +293,8 @@ def fingerprint(variables: Mapping[str, Array]) -> str:
 
 
 def _keys_by_name(reader: Any, stored: list[str]) -> dict[str, str]:
-    """Map names of variables to keys of the checkpoint.
-
-    In a checkpoint of TensorFlow 1 the keys are the names. A SavedModel has keys by place in its object graph, and
-    that graph, itself a tensor of the checkpoint, holds the names.
-    """
+    """Map names of variables to keys of the checkpoint: in one of TensorFlow 1 they are the same."""
+    # A SavedModel has keys by place in its object graph, and that graph, itself a tensor, holds the names.
     graph_key = "_CHECKPOINTABLE_OBJECT_GRAPH"
     if graph_key not in stored:
         return {name: name for name in stored}

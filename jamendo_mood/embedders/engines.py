@@ -30,7 +30,6 @@ from jamendo_mood.util.process import count_cores, import_quietly
 ENGINES = ("auto", "mnn", "openvino", "tensorflow")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
-_OPSET = 13  # of ONNX, since 2020
 _BATCHES = (4, 8, 16, 32)
 """What MNN is given at once: of the same network it computes fewer than 4 pictures in another way, 1.5e-4 apart."""
 
@@ -40,10 +39,7 @@ Run = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class Network:
-    """A network, float32 (n, frames, bands) -> (n, dim).
-
-    Its two halves are functions of an engine's `Ops` and of what that engine computes on.
-    """
+    """A network, float32 (n, frames, bands) -> (n, dim): two functions of an engine's `Ops` and what it computes on."""
 
     name: str
     shape: tuple[int, int]  #: frames and bands of a picture
@@ -81,10 +77,7 @@ def choose(engine: str = "auto", precision: str = "auto", fastest: str = "mnn") 
 
 
 def build(network: Network, engine: str = "tensorflow", precision: str = "float32") -> Run:
-    """Make a network ready to run: float32 (n, frames, bands) -> (n, dim), in any thread, one batch after the other.
-
-    In bfloat16 weights and activations have 8 significant bits, sums 24.
-    """
+    """Make a network ready to run: float32 (n, frames, bands) -> (n, dim), in any thread, one batch after the other."""
     run = {"mnn": _build_mnn, "openvino": _build_openvino, "tensorflow": _build_tensorflow}[engine](network, precision)
     alone, at_once = threading.Lock(), network.at_once  # the network itself need not stay in memory
 
@@ -202,20 +195,19 @@ def _build_tensorflow(network: Network, precision: str) -> Run:
         x = tf.reshape(x, (-1, np.prod(x.shape[1:])))
         return tf.cast(network.tail(ops, x), tf.float32)
 
-    # AutoGraph would translate Python's loops over tensors, of which there are none, and leave files in the temporary
-    # folder.
+    # AutoGraph would look for loops over tensors, of which there are none, and leave files in the temporary folder.
     graph = tf.function(compute, autograph=False, input_signature=[tf.TensorSpec((None, *network.shape))])
     return lambda pictures: np.asarray(graph(tf.constant(pictures)))
 
 
 class _NumpyOps:
-    """The `Ops` of a tail, on arrays; they may be changed in place."""
+    """The `Ops` of a tail, on arrays."""
 
     def scale(self, x: Any, factor: Array, offset: Array) -> Any:
         return x * factor + offset
 
     def relu(self, x: Any) -> Any:
-        return np.maximum(x, 0, out=x)
+        return np.maximum(x, 0)
 
     def sigmoid(self, x: Any) -> Any:
         from scipy.special import expit
@@ -223,9 +215,7 @@ class _NumpyOps:
         return expit(x)
 
     def dense(self, x: Any, kernel: Array, bias: Array) -> Any:
-        x = x @ kernel
-        x += bias
-        return x
+        return x @ kernel + bias
 
 
 @dataclass
@@ -238,14 +228,13 @@ class Graph:
 
     def add_node(self, operation: str, *inputs: Any, **attributes: Any) -> str:
         """Write down a node; inputs are names, or arrays. Returns its output's name."""
-        names = tuple(own if isinstance(own, str) else self._name(own) for own in inputs)
-        self.nodes.append((operation, names, attributes))
+        names = []
+        for own in inputs:
+            names.append(own if isinstance(own, str) else f"a{len(self.arrays)}")
+            if not isinstance(own, str):
+                self.arrays[names[-1]] = np.asarray(own, order="C")
+        self.nodes.append((operation, tuple(names), attributes))
         return str(len(self.nodes) - 1)
-
-    def _name(self, array: npt.NDArray[Any]) -> str:
-        name = f"a{len(self.arrays)}"
-        self.arrays[name] = np.asarray(array, order="C")
-        return name
 
     def digest(self) -> str:
         """16 hexadecimal digits that tell this graph from others."""
@@ -268,11 +257,10 @@ class Graph:
         outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
         arrays = [numpy_helper.from_array(array, own) for own, array in self.arrays.items()]
         graph = helper.make_graph(nodes, name, inputs, outputs, arrays)
-        opsets = [helper.make_opsetid("", _OPSET)]
+        opsets = [helper.make_opsetid("", 13)]  # since 2020
         model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="jamendo-mood")
         helper.set_model_props(model, notes)
-        content: bytes = model.SerializeToString()
-        return content
+        return bytes(model.SerializeToString())
 
 
 class _Recorder(Graph):
@@ -281,14 +269,7 @@ class _Recorder(Graph):
     channels: tuple[int, ...] = (-1, 1, 1)  # the shape of a factor for each: until `flatten` a picture's channels
 
     def convolve(
-        self,
-        x: Any,
-        kernel: Array,
-        bias: Array | None = None,
-        stride: int = 1,
-        *,
-        pad_bands: bool = True,
-        group: int = 1,
+        self, x: Any, kernel: Array, bias: Any = None, stride: int = 1, *, pad_bands: bool = True, group: int = 1
     ) -> Any:
         frames, bands = _pads(kernel.shape[0], stride), _pads(kernel.shape[1], stride) if pad_bands else (0, 0)
         pads = [frames[0], bands[0], frames[1], bands[1]]

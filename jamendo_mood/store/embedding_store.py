@@ -86,7 +86,13 @@ class EmbeddingStore(Mapping[str, Array]):
         except NOT_FOUND:
             if spec is None:
                 raise UsageError(f"{self.root}: no embedding store there (no {MANIFEST_NAME})") from None
-            found = self._create(spec)
+            if self.root.exists() and (not self.root.is_dir() or any(self.root.rglob("*.npy"))):
+                raise UsageError(
+                    f"{self.root}: not an embedding store, and not an empty folder to make one in "
+                    f"(`jamendo-mood verify {self.root} --repair` restores a lost {MANIFEST_NAME})"
+                ) from None
+            files.write_atomically(self.root / MANIFEST_NAME, format_manifest(spec))
+            found = spec
         except (OSError, ValueError) as error:
             raise StoreError(f"{self.root / MANIFEST_NAME}: not the manifest of a store ({error})") from error
         self.spec = found
@@ -161,10 +167,7 @@ class EmbeddingStore(Mapping[str, Array]):
         files.write_atomically(path, encode_entry(key, check_frames(frames, self.spec.dim, path), self.spec, remark))
 
     def remarks(self, keys: Iterable[str]) -> dict[str, str]:
-        """What was remarked on those of these tracks that are there: no more than the end of an entry is read.
-
-        What is damaged has none, as checksums are not compared.
-        """
+        """What was remarked on those of these tracks that are there: no more than the end of an entry is read."""
         found = {}
         for key in keys:
             with contextlib.suppress(OSError, ValueError, OverflowError):
@@ -188,9 +191,8 @@ class EmbeddingStore(Mapping[str, Array]):
     def record_failure(self, key: str, error: str) -> None:
         """Add a failed track to ``failures.tsv``, by one appended line, which several processes may do at once."""
         path = self.root / FAILURES_NAME
-        on_one_line = " ".join(error.split())
+        line = f"{key}\t{' '.join(error.split())}\n".encode(errors="backslashreplace")
         with files.disk_errors(path):
-            line = f"{key}\t{on_one_line}\n".encode(errors="backslashreplace")
             files.append(path, line, heading=_FAILURES_HEADING)
 
     def forget_failures(self, keys: set[str]) -> None:
@@ -202,11 +204,8 @@ class EmbeddingStore(Mapping[str, Array]):
             write_failures(path, {key: error for key, error in self.failures().items() if key not in keys})
 
     def pack(self) -> PackedEmbeddings:
-        """Write all embeddings into one file to be memory-mapped, and open it.
-
-        Its last line is the SHA-256 of the index, which lists the SHA-256 of the entries: so it can be seen that the
-        two files belong together, and that the packed frames of a track are those of its entry.
-        """
+        """Write all embeddings into one file to be memory-mapped, and open it."""
+        # Its last line is the SHA-256 of the index, which lists those of the entries: so what does not fit can be seen.
         index = ["key\tframes\tsha256\n"]
 
         def write_frames(file: IO[bytes]) -> None:
@@ -239,15 +238,6 @@ class EmbeddingStore(Mapping[str, Array]):
         self.spec = replace(self.spec, engine=MIXED)
         files.write_atomically(self.root / MANIFEST_NAME, format_manifest(self.spec))
 
-    def _create(self, spec: EmbedderSpec) -> EmbedderSpec:
-        if self.root.exists() and (not self.root.is_dir() or any(self.root.rglob("*.npy"))):
-            raise UsageError(
-                f"{self.root}: not an embedding store, and not an empty folder to make one in "
-                f"(`jamendo-mood verify {self.root} --repair` restores a lost {MANIFEST_NAME})"
-            )
-        files.write_atomically(self.root / MANIFEST_NAME, format_manifest(spec))
-        return spec
-
     def _path(self, key: str) -> Path:
         """Where an embedding is, or would be: macOS spells accented letters otherwise than tables do (NFD, NFC)."""
         path = self.root / f"{check_key(key)}.npy"
@@ -256,10 +246,7 @@ class EmbeddingStore(Mapping[str, Array]):
 
 
 class PackedEmbeddings(Mapping[str, Array]):
-    """A store's packed file, memory-mapped: the embeddings of any track without opening another file.
-
-    Raises `StoreError` if the store is not packed, or the two packed files do not belong together.
-    """
+    """A store's packed file, memory-mapped; StoreError if there is none, or its two files do not belong together."""
 
     def __init__(self, root: Path | str) -> None:
         root = Path(root)
@@ -278,10 +265,8 @@ class PackedEmbeddings(Mapping[str, Array]):
             index = files.read_bytes(root / INDEX_NAME, most)
         except (OSError, ValueError, OverflowError, DataError) as error:
             raise StoreError(f"{root}: not packed, or damaged; pack the store again ({error})") from error
-        if index.startswith(b"key\tframes\tsha256"):
-            fits = ends == b"\n" + seal(index) and begins == encode_header(*shape)
-        else:  # of an earlier version, which did not say whether they belong together
-            fits = not ends
+        says = index.startswith(b"key\tframes\tsha256")  # those of earlier versions do not say what belongs together
+        fits = (ends == b"\n" + seal(index) and begins == encode_header(*shape)) if says else not ends
         if shape != (sum(lengths), self.spec.dim) or not fits:
             raise StoreError(f"{root / INDEX_NAME}: does not belong to {PACKED_NAME}; pack the store again")
         self.sha256 = {row[0]: row[2] for row in rows if len(row) > 2}
@@ -386,7 +371,7 @@ def read_failures(path: Path) -> tuple[dict[str, str], int]:
     try:
         content = files.read_bytes(path, MAX_FAILURES_BYTES)
     except NOT_FOUND:
-        return listed, damaged
+        return {}, 0
     content = content.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")  # as an editor may have saved it
     for number, line in enumerate(io.BytesIO(content)):
         if line == _FAILURES_HEADING:
@@ -409,10 +394,8 @@ def write_failures(path: Path, listed: Mapping[str, str]) -> None:
 
 
 def encode_header(rows: int, dim: int) -> bytes:
-    """The header of an array of float32 that a checksum follows.
-
-    It is 64 bytes longer than numpy's: so an entry that lost its end is not taken for one of an earlier version.
-    """
+    """The header of an array of float32 that a checksum follows."""
+    # 64 bytes longer than numpy's: so an entry that lost its end is not taken for one of an earlier version.
     size = (HEADER_BYTES - 10).to_bytes(2, "little")
     text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}"
     return b"\x93NUMPY\x01\x00" + size + text.ljust(HEADER_BYTES - 11).encode() + b"\n"

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,8 +57,9 @@ SHARD_MB = 256  #: usual size of a file's embeddings, before compression
 _ROW_GROUP_BYTES = 16_000_000  # what is held in memory at once, more or less
 _NUMBERS = "embedding.list.element.list.element"  # as Parquet calls the column
 
-Said = tuple[dict[str, Any], Array | None]
+Said = tuple[dict[str, Any], Array]
 """What the child says of a file or a track, and the numbers of the track, float32 (frames, dim)."""
+_NO_FRAMES: Array = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,6 @@ class ParquetReport:
     tracks: int  # written in this run
     skipped: int  # that were there already
     files: int  # all of them, also those of an earlier run
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """A file to write."""
-
-    name: str
-    keys: tuple[str, ...]
-    entries: str  # a hash that changes when the store's entries of these tracks do
 
 
 def export_parquet(
@@ -98,18 +90,24 @@ def export_parquet(
     shards = _plan(store, shard_rows, shard_mb * 1_000_000)
     if not shards:
         raise UsageError(f"{store.root}: there are no embeddings to export")
-    others = {path.name for path in folder.glob("*.parquet")} - {shard.name for shard in shards}
+    others = {path.name for path in folder.glob("*.parquet")} - shards.keys()
     if others:  # readers of the folder would find them too
         raise UsageError(f"{folder} has Parquet files that are not of this export, such as {min(others)}: use another")
     remove_drafts(folder)  # of a run that was killed
-    total, done, skipped = sum(len(shard.keys) for shard in shards), 0, 0
-    written = _find_written(folder, shards, store.spec)
-    for shard in shards:
-        if shard.name in written:
-            skipped += len(shard.keys)
+    entries = {name: hashlib.sha256("".join(shard.values()).encode()).hexdigest() for name, shard in shards.items()}
+    there = [folder / name for name in shards if (folder / name).is_file()]
+    written = {  # by an earlier run, whole, and of what the store has now
+        path.name
+        for path, footer in zip(there, read_footers(there), strict=True)
+        if isinstance(footer, Footer) and (footer.spec, footer.entries) == (store.spec, entries[path.name])
+    }
+    total, done, skipped = sum(map(len, shards.values())), 0, 0
+    for name, shard in shards.items():
+        if name in written:
+            skipped += len(shard)
         else:
-            _write_shard(store, shard, folder / shard.name)
-        done += len(shard.keys)
+            _write_shard(store, [*shard], entries[name], folder / name)
+        done += len(shard)
         on_progress(done, total)
     return ParquetReport(done - skipped, skipped, len(shards))
 
@@ -128,17 +126,19 @@ def import_parquet(
     import_pyarrow()
     spec, total, remarks = _check_footers(files)
     store = EmbeddingStore(root, spec)
-    done, skipped = 0, 0
-    for file, key, frames in read_tracks(files, spec):
+    done = skipped = 0
+    for done, (file, key, frames) in enumerate(read_tracks(files, spec), start=1):
         skipped += not _add(store, key, frames, file, remarks.get(key, ""))
-        done += 1
         on_progress(done, total)
     return ParquetReport(done - skipped, skipped, len(files))
 
 
-def _plan(store: EmbeddingStore, rows: int | None, size: int) -> list[_Shard]:
-    """Distribute the tracks over files, by the sizes of their entries."""
-    groups: list[dict[str, str]] = []  # by key, what changes when the entry does
+def _plan(store: EmbeddingStore, rows: int | None, size: int) -> dict[str, dict[str, str]]:
+    """Distribute the tracks over files, by the sizes of their entries.
+
+    By name of a file and key of a track: a line that changes when the store's entry does.
+    """
+    groups: list[dict[str, str]] = []
     filled = 0
     for key in store:
         entry = store.stat(key)
@@ -147,20 +147,13 @@ def _plan(store: EmbeddingStore, rows: int | None, size: int) -> list[_Shard]:
             groups.append({})
             filled = entry.st_size
         groups[-1][key] = f"{key}\t{entry.st_size}\t{entry.st_mtime_ns}\n"
-    return [
-        _Shard(
-            f"embeddings-{number:05d}-of-{len(groups):05d}.parquet",
-            tuple(group),
-            hashlib.sha256("".join(group.values()).encode()).hexdigest(),
-        )
-        for number, group in enumerate(groups)
-    ]
+    return {f"embeddings-{n:05d}-of-{len(groups):05d}.parquet": group for n, group in enumerate(groups)}
 
 
-def _write_shard(store: EmbeddingStore, shard: _Shard, path: Path) -> None:
+def _write_shard(store: EmbeddingStore, keys: Sequence[str], entries: str, path: Path) -> None:
     arrow, parquet = import_pyarrow()
-    about: dict[str, Any] = {"format": FORMAT, "embedder": asdict(store.spec), "entries": shard.entries}
-    if remarks := store.remarks(shard.keys):
+    about: dict[str, Any] = {"format": FORMAT, "embedder": asdict(store.spec), "entries": entries}
+    if remarks := store.remarks(keys):
         about["remarks"] = remarks
     number = arrow.field("element", arrow.float32())
     frame = arrow.field("element", arrow.list_(number, store.spec.dim))
@@ -176,7 +169,7 @@ def _write_shard(store: EmbeddingStore, shard: _Shard, path: Path) -> None:
             column_encoding={_NUMBERS: "BYTE_STREAM_SPLIT"},  # a tenth smaller than without
             write_page_checksum=True,
         ) as writer:
-            for rows in _row_groups(store, shard.keys):
+            for rows in _row_groups(store, keys):
                 writer.write_table(_table(arrow, schema, rows, store.spec))
 
     write_atomically(path, write)
@@ -211,17 +204,6 @@ def _table(arrow: Any, schema: Any, rows: dict[str, Array], spec: EmbedderSpec) 
         arrow.ListArray.from_arrays(ends, frames),
     ]
     return arrow.table([column.cast(field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
-
-
-def _find_written(folder: Path, shards: Sequence[_Shard], spec: EmbedderSpec) -> set[str]:
-    """The names of the files of an earlier run that are whole, and hold what the store has now."""
-    wanted = {folder / shard.name: (spec, shard.entries) for shard in shards if (folder / shard.name).is_file()}
-    footers = zip(wanted, read_footers([*wanted]), strict=True)
-    return {
-        path.name
-        for path, footer in footers
-        if isinstance(footer, Footer) and (footer.spec, footer.entries) == wanted[path]
-    }
 
 
 def _check_footers(files: Sequence[Path]) -> tuple[EmbedderSpec, int, dict[str, str]]:
@@ -262,12 +244,12 @@ def _add(store: EmbeddingStore, key: str, frames: Array, path: Path, remark: str
 
 @dataclass(frozen=True)
 class Footer:
-    """The end of a file: what made the embeddings, how many tracks; `_Shard.entries` and remarks by key, if any."""
+    """The end of a file: what made the embeddings, how many tracks; remarks on them by key."""
 
     spec: EmbedderSpec
     rows: int
-    entries: str
-    remarks: Mapping[str, str] = field(default_factory=dict)
+    entries: str  # a hash that was another one if the store's entries had been others; empty if there is none
+    remarks: Mapping[str, str]
 
 
 def import_pyarrow() -> tuple[Any, Any]:
@@ -299,17 +281,14 @@ def read_tracks(paths: Sequence[Path], spec: EmbedderSpec) -> Iterator[tuple[Pat
     for said, frames in _ask(paths, spec):
         if "error" in said:
             raise StoreError(f"{path}: {said['error']}")
-        if frames is None:
+        if "file" in said:
             path = paths[said["file"]]
         else:
             yield path, said["key"], frames
 
 
 def _ask(paths: Sequence[Path], spec: EmbedderSpec | None = None) -> Iterator[Said]:
-    """What a child process says about the footers of files, or about their tracks, which are by `spec`.
-
-    Its last answer is an ``error`` if it dies.
-    """
+    """What a child says of the footers of files, or of their tracks, by `spec`; at last an ``error`` if it dies."""
     question = {"paths": [str(path) for path in paths], "spec": asdict(spec) if spec else None}
     command = [sys.executable, "-c", _PROGRAM, "\n".join(sys.path)]
     pipe, size = subprocess.PIPE, sum(path.stat().st_size for path in paths if path.is_file())
@@ -322,15 +301,15 @@ def _ask(paths: Sequence[Path], spec: EmbedderSpec | None = None) -> Iterator[Sa
                 child.stdin.write(json.dumps(question).encode())
             while (line := child.stdout.readline()).endswith(b"\n"):
                 said, shape = json.loads(line)
-                if said is None:
+                if not said:
                     return
-                numbers = child.stdout.read(4 * math.prod(shape or [0]))
-                if shape is not None and len(numbers) < 4 * math.prod(shape):
+                numbers = child.stdout.read(4 * math.prod(shape))
+                if len(numbers) < 4 * math.prod(shape):
                     break
-                yield said, None if shape is None else np.frombuffer(numbers, np.float32).reshape(shape)
+                yield said, np.frombuffer(numbers, np.float32).reshape(shape)
             status = child.wait()
             ended = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-            yield {"error": f"cannot be read (its reader was ended {ended})"}, None
+            yield {"error": f"cannot be read (its reader was ended {ended})"}, _NO_FRAMES
         finally:
             child.kill()
 
@@ -340,19 +319,17 @@ def answer(question: IO[bytes], answers: IO[bytes]) -> None:
     asked = json.loads(question.read())
     paths, spec = [Path(path) for path in asked["paths"]], asked["spec"]
     every = _say_footers(paths) if spec is None else _say_tracks(paths, EmbedderSpec.from_json(spec))
-    for said, frames in itertools.chain(every, [(None, None)]):
-        answers.write(json.dumps([said, None if frames is None else frames.shape]).encode() + b"\n")
-        if frames is not None:
-            answers.write(np.ascontiguousarray(frames).data)
+    for said, frames in itertools.chain(every, [({}, _NO_FRAMES)]):
+        answers.write(json.dumps([said, frames.shape]).encode() + b"\n" + frames.tobytes())
         answers.flush()  # what is not flushed is lost if Arrow aborts
 
 
 def _say_footers(paths: Sequence[Path]) -> Iterator[Said]:
     for path in paths:
         try:
-            yield asdict(_read_footer(path)), None
+            yield asdict(_read_footer(path)), _NO_FRAMES
         except StoreError as error:
-            yield {"error": str(error)}, None
+            yield {"error": str(error)}, _NO_FRAMES
 
 
 def _read_footer(path: Path) -> Footer:
@@ -381,7 +358,7 @@ def _read_footer(path: Path) -> Footer:
 def _say_tracks(paths: Sequence[Path], spec: EmbedderSpec) -> Iterator[Said]:
     _, parquet = import_pyarrow()
     for number, path in enumerate(paths):
-        yield {"file": number}, None
+        yield {"file": number}, _NO_FRAMES
         try:
             with parquet.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
                 for batch in file.iter_batches(_READ_ROWS, columns=_COLUMNS, use_threads=False):  # those that are there
@@ -389,7 +366,7 @@ def _say_tracks(paths: Sequence[Path], spec: EmbedderSpec) -> Iterator[Said]:
                         key, frames = _read_row(batch, row, spec)
                         yield {"key": key}, frames
         except _damages() as error:
-            yield {"error": f"damaged, or not what `jamendo-mood export` writes ({brief(error)})"}, None
+            yield {"error": f"damaged, or not what `jamendo-mood export` writes ({brief(error)})"}, _NO_FRAMES
 
 
 def _read_row(batch: Any, row: int, spec: EmbedderSpec) -> tuple[str, Array]:

@@ -6,6 +6,7 @@ keeps its folder under another name, ``48/948.npy.bad``. What is deleted can be 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import unicodedata
@@ -18,24 +19,8 @@ from typing import Any
 import numpy as np
 
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.store.embedding_store import (
-    FAILURES_NAME,
-    INDEX_NAME,
-    MANIFEST_NAME,
-    NAMES,
-    PACKED_NAME,
-    SEAL_BYTES,
-    EmbeddingStore,
-    Entry,
-    PackedEmbeddings,
-    encode_entry,
-    format_manifest,
-    is_key,
-    read_entry,
-    read_failures,
-    read_manifest,
-    write_failures,
-)
+from jamendo_mood.store import embedding_store
+from jamendo_mood.store.embedding_store import FAILURES_NAME, INDEX_NAME, MANIFEST_NAME, PACKED_NAME, Entry
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import MoodError, StoreError, UsageError
 from jamendo_mood.util.files import abandoned, disk_errors, write_atomically
@@ -85,47 +70,49 @@ class _Survey:
         self.root = root
         self.findings: list[Finding] = []
         self.whole: list[tuple[Path, str, Entry]] = []  # what can be read: the file, its key by its name, what it says
-        self.packed: PackedEmbeddings | None = None
+        self.packed: embedding_store.PackedEmbeddings | None = None
         self.others: Counter[str] = Counter()
 
     def run(self, on_progress: OnProgress) -> Verification:
-        entries = [(path, name) for path, name in self._list() if not self._is_other_file(path, name)]
+        entries = sorted(path for path in self._list() if not self._is_other_file(path))
         spec, problem = self._read_manifest()
         if spec is not None and any(os.path.lexists(self.root / name) for name in (PACKED_NAME, INDEX_NAME)):
             try:
-                self.packed = PackedEmbeddings(self.root)
+                self.packed = embedding_store.PackedEmbeddings(self.root)
             except MoodError as error:
                 self._find("packed", PACKED_NAME, " ".join(str(error).split()))
-        for done, (path, name) in enumerate(sorted(entries), start=1):
-            self._check_entry(path, name.removesuffix(".npy"))
+        for done, path in enumerate(entries, start=1):
+            self._check_entry(path, path.relative_to(self.root).as_posix().removesuffix(".npy"))
             on_progress(done, len(entries))
         sound = self._select_sound(self._decide_spec(spec, problem))
         self._check_packed()
-        self._check_failures()
+        with self._finding(FAILURES_NAME, self.root / FAILURES_NAME, "failures"):
+            if damaged := embedding_store.read_failures(self.root / FAILURES_NAME)[1]:
+                raise ValueError(f"{plaintext.count(damaged, 'line')} damaged")
         unchecked = sum(entry.spec is None for entry in sound.values())
         return Verification(len(sound), unchecked, tuple(self.findings), tuple(self._notes(sound)))
 
     def _find(self, kind: str, name: str, problem: str, detail: Any = None, path: Path | None = None) -> None:
         self.findings.append(Finding(kind, name, problem, path or self.root / name, detail))
 
-    def _list(self) -> Iterator[tuple[Path, str]]:
-        """All files, each with its name below the store."""
+    def _list(self) -> Iterator[Path]:
+        """All files."""
 
         def unlisted(error: OSError) -> None:
             name = Path(error.filename).relative_to(self.root).as_posix()
             self._find("unreadable", name, f"a folder that cannot be listed ({error.strerror})")
 
         for parent, folders, names in os.walk(self.root, onerror=unlisted):
-            below = Path(parent).relative_to(self.root)
             folders.sort()
             for path in (Path(parent, name) for name in folders):
                 if path.is_symlink():
                     problem = f"a link to a folder, {path.resolve()}: what is in it is not listed"
-                    self._find("linked folder", (below / path.name).as_posix(), problem)
-            yield from ((Path(parent, name), (below / name).as_posix()) for name in sorted(names))
+                    self._find("linked folder", path.relative_to(self.root).as_posix(), problem)
+            yield from (Path(parent, name) for name in sorted(names))
 
-    def _is_other_file(self, path: Path, name: str) -> bool:
+    def _is_other_file(self, path: Path) -> bool:
         """Whether a file is not an embedding; what is wrong with it is recorded."""
+        name = path.relative_to(self.root).as_posix()
         if files.is_draft(path.name):
             with abandoned(path) as dead:
                 if dead:
@@ -138,7 +125,7 @@ class _Survey:
                     files.read_npz(file, os.fstat(file.fileno()).st_size)
             except files.DAMAGES as error:
                 self._find("cache", name, f"damaged ({files.brief(error)}); it can be computed again")
-        elif name in NAMES:
+        elif name in embedding_store.NAMES:
             pass
         elif f".npy{ASIDE}" in path.name or path.name.startswith(_SET_ASIDE):
             self.others["set aside by a repair"] += 1
@@ -151,7 +138,7 @@ class _Survey:
     def _read_manifest(self) -> tuple[EmbedderSpec | None, str]:
         path = self.root / MANIFEST_NAME
         try:
-            return read_manifest(path), ""
+            return embedding_store.read_manifest(path), ""
         except FileNotFoundError:
             return None, "missing"
         except OSError as error:
@@ -159,18 +146,24 @@ class _Survey:
         except (StoreError, ValueError) as error:
             return None, str(error).removeprefix(f"{path}: ")
 
-    def _check_entry(self, path: Path, key: str) -> None:
+    @contextlib.contextmanager
+    def _finding(self, name: str, path: Path, kind: str) -> Iterator[None]:
+        """Record what is wrong with a file that cannot be read, or is damaged and then of that kind."""
         try:
-            entry = _read(path, key)
-        except FileNotFoundError:
-            if path.is_symlink():  # else it went away meanwhile
-                self._find("damaged", key, f"a link to {path.resolve()}, where there is nothing", path=path)
-            return
+            yield
         except OSError as error:
-            self._find("unreadable", key, f"cannot be read ({error.strerror})", path=path)
-            return
+            self._find("unreadable", name, f"cannot be read ({error.strerror})", path=path)
         except ValueError as error:
-            self._find("damaged", key, files.brief(error), path=path)
+            self._find(kind, name, files.brief(error), path=path)
+
+    def _check_entry(self, path: Path, key: str) -> None:
+        entry = None
+        with self._finding(key, path, "damaged"):
+            if path.is_symlink() and not path.exists():
+                raise ValueError(f"a link to {path.resolve()}, where there is nothing")
+            with contextlib.suppress(FileNotFoundError):  # it went away meanwhile
+                entry = _read(path, key)
+        if entry is None:
             return
         own = entry.key or key
         if path.is_symlink() and not path.resolve().is_relative_to(self.root.resolve()):
@@ -222,8 +215,8 @@ class _Survey:
         there = {entry.key for *_, entry in self.whole}
         for key in (key for key in self.packed if key not in there):
             remark = self.packed.remarks([key]).get(key, "")
-            entry = encode_entry(key, self.packed[key], self.packed.spec, remark)
-            if entry[-SEAL_BYTES:].decode().strip() != self.packed.sha256.get(key):
+            entry = embedding_store.encode_entry(key, self.packed[key], self.packed.spec, remark)
+            if entry[-embedding_store.SEAL_BYTES :].decode().strip() != self.packed.sha256.get(key):
                 self._find("packed", key, f"{PACKED_NAME} has it, the store does not")
             elif key in damaged:
                 at = self.findings.index(damaged[key])
@@ -231,19 +224,6 @@ class _Survey:
                 self.findings[at] = replace(damaged[key], kind="restorable", problem=problem)
             else:
                 self._find("restorable", key, f"gone; {PACKED_NAME} has it", path=self.root / f"{key}.npy")
-
-    def _check_failures(self) -> None:
-        path = self.root / FAILURES_NAME
-        try:
-            _, damaged = read_failures(path)
-        except OSError as error:
-            self._find("unreadable", FAILURES_NAME, f"cannot be read ({error.strerror})")
-            return
-        except ValueError as error:
-            self._find("failures", FAILURES_NAME, str(error))
-            return
-        if damaged:
-            self._find("failures", FAILURES_NAME, f"{plaintext.count(damaged, 'line')} damaged")
 
     def _notes(self, sound: Iterable[str]) -> Iterator[str]:
         for what, count in self.others.items():
@@ -259,11 +239,11 @@ class _Survey:
 
 def _read(path: Path, key: str) -> Entry:
     """The embedding in a file; ValueError if it is damaged or not an embedding."""
-    entry = read_entry(path)
+    entry = embedding_store.read_entry(path)
     frames, own = entry.frames, entry.key or key
     if frames.dtype != np.float32 or frames.ndim != 2 or not frames.size:
         raise ValueError(f"not an embedding, but {frames.dtype} {frames.shape}")
-    if not is_key(own):
+    if not embedding_store.is_key(own):
         raise ValueError(f"{own!r} cannot be the key of a track")
     if entry.spec is not None and entry.spec.dim != frames.shape[1]:
         raise ValueError(f"{frames.shape[1]} numbers a frame, not {entry.spec.dim} as it says")
@@ -302,18 +282,18 @@ def repair_store(root: Path, progress: Callable[[], OnProgress] = lambda: lambda
             left = verify_store(root, progress())
     wrong = {finding.name for finding, _ in done if finding.kind in _TAKES_OUT}
     # Without `EmbeddingStore`: the manifest may be lost for good.
-    lost = sorted(key for key in wrong if is_key(key) and not (root / f"{key}.npy").is_file())
+    lost = sorted(key for key in wrong if embedding_store.is_key(key) and not (root / f"{key}.npy").is_file())
     return Repair(tuple(done), left, tuple(lost))
 
 
 def _rewrite_manifest(root: Path, found: list[Finding]) -> list[str]:
     (finding,) = found
-    write_atomically(root / MANIFEST_NAME, format_manifest(finding.detail))
+    write_atomically(root / MANIFEST_NAME, embedding_store.format_manifest(finding.detail))
     return [f"written anew, for {finding.detail}"]
 
 
 def _restore(root: Path, found: list[Finding]) -> list[str]:
-    packed, store = PackedEmbeddings(root), EmbeddingStore(root)
+    packed, store = embedding_store.PackedEmbeddings(root), embedding_store.EmbeddingStore(root)
     for finding in found:
         if os.path.lexists(finding.path):
             _move_aside(finding.path)
@@ -364,7 +344,7 @@ def _rewrite_failures(root: Path, found: list[Finding]) -> list[str]:
     path = root / FAILURES_NAME
     try:
         with disk_errors(path), files.locked(path):
-            write_failures(path, read_failures(path)[0])
+            embedding_store.write_failures(path, embedding_store.read_failures(path)[0])
     except ValueError:  # not a file, or one that is too long
         return [f"set aside as {_move_aside(path).name}"] * len(found)
     return ["written anew, without these lines"] * len(found)

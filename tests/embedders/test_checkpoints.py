@@ -209,12 +209,8 @@ def test_a_checkpoint_is_known_by_its_md5(empty_cache, server, monkeypatch):
 # ---- Archives, and whose weights those are.
 
 
-def test_an_archive_is_read_as_the_folder_is(archive, seeded_yamnet_module, tmp_path):
+def test_an_archive_is_read_as_the_folder_is(archive, seeded_yamnet_module):
     assert yamnet.read_weights(archive)[1] == yamnet.read_weights(seeded_yamnet_module)[1]
-    broken = tmp_path / "broken.tar.gz"
-    broken.write_bytes(archive.read_bytes()[:100_000])
-    with pytest.raises(WeightsError, match=r"broken.tar.gz: damaged, cut short, or not a .tar.gz of a module"):
-        yamnet.read_weights(broken)
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "variables/../../evil"])

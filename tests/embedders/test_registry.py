@@ -133,9 +133,8 @@ def test_at_another_hop_blocks_are_still_the_whole(
     hop_s, embedder, block_frames, options_of, assert_alike, noise, stream
 ):
     name = embedder.spec.name
-    one_hop = {"musicnn": "has one hop, 1 s", "handcrafted": "gives one row a track"}
-    if name in one_hop:
-        with pytest.raises(UsageError, match=f"{name} {one_hop[name]}"):
+    if name in {"musicnn", "handcrafted"}:
+        with pytest.raises(UsageError, match=f"{name} gives {embedder.spec.rate}: its hop cannot be set"):
             load_embedder(name, replace(options_of(name), hop_s=hop_s))
         return
     stepping = load_embedder(name, replace(options_of(name), hop_s=hop_s))
@@ -243,8 +242,7 @@ def test_a_spec_accepts_its_own_kind_and_what_google_released(change, accepted):
 def test_the_precision_is_in_the_spec_and_a_tagger_takes_both(vggish_embedder, options):
     exact = vggish_embedder.spec
     rounded = load_embedder("vggish", replace(options, precision="bfloat16")).spec
-    assert (exact.precision, rounded.precision) == ("float32", "bfloat16")
-    assert rounded != exact  # one store has one precision
+    assert (exact.precision, rounded.precision) == ("float32", "bfloat16")  # one store has one precision
     assert EmbedderOptions().precision == "auto"  # as on the command line
     assert rounded.accepts(exact)
     assert exact.accepts(rounded)
