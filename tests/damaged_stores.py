@@ -101,6 +101,7 @@ DAMAGE = {
     "no entry but text": (lambda s: write(s, "14/2.npy", b"text"), ONE, ONE),
     "no entry but a FIFO": (lambda s: os.mkfifo(entry(s, "pipe")), {"pipe"}, {"pipe"}),
     "link to nothing": (lambda s: entry(s, "gone").symlink_to("nowhere"), {"gone"}, {"gone"}),
+    "link to itself": (lambda s: entry(s, "gone").symlink_to("gone.npy"), {"gone"}, {"gone"}),
     "link out of the store": (link_out, ONE, NONE),
     "entries swapped": (swap, {"14/2", "48/948"}, NONE),
     "entry renamed": (lambda s: entry(s).rename(entry(s, "new")), {"new"}, {"new"}),

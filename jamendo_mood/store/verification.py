@@ -160,7 +160,7 @@ class _Survey:
         entry = None
         with self._finding(key, path, "damaged"):
             if path.is_symlink() and not path.exists():
-                raise ValueError(f"a link to {path.resolve()}, where there is nothing")
+                raise ValueError(f"a link to {os.path.realpath(path)}, where there is nothing")
             with contextlib.suppress(FileNotFoundError):  # it went away meanwhile
                 entry = _read(path, key)
         if entry is None:
