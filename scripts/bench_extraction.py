@@ -302,7 +302,7 @@ for path in sys.stdin:
 def essentia_recipe(python: str, weights: Path, folder: Path) -> Callable[[Files], None]:
     """Essentia as its documentation runs it, in a process of its own that has started; on our weights, frozen."""
     tf = import_quietly("tensorflow")
-    network, ops = vggish.define(vggish.read_variables(weights)), engines._TensorFlowOps("float32")
+    network, ops = vggish.define(vggish.read_variables(weights)), engines.Ops("float32")
     with tf.Graph().as_default() as graph:
         ops._constant = tf.constant  # within the graph
         pictures = tf.compat.v1.placeholder(tf.float32, (None, *network.shape), name="pictures")

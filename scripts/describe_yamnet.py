@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--tracks", type=Path, help="a table with the columns path, artist, title, genre and licence")
     arguments = parser.parse_args()
     titles = read_titles(arguments.tracks) if arguments.tracks else {}
-    weights = yamnet.find_weights(arguments.weights)
+    weights = yamnet.WEIGHTS.find(arguments.weights)
     names = read_class_names(weights)
     embedder = load_embedder("yamnet-scores", EmbedderOptions(weights))
     started = time.perf_counter()
@@ -128,8 +128,8 @@ def describe_cosines(found: np.ndarray, expected: np.ndarray) -> str:
 def count_multiply_adds() -> int:
     """Of one patch: a kernel's numbers times the places that it is laid on."""
     height, width, total = 96, 64, yamnet.DIM * yamnet.CLASSES
-    for name, shape in yamnet.CONVOLUTIONS.items():
-        height, width = (-(-length // yamnet.stride_of(name)) for length in (height, width))
+    for shape, stride in yamnet.CONVOLUTIONS.values():
+        height, width = (-(-length // stride) for length in (height, width))
         total += int(np.prod(shape)) * height * width
     return total
 

@@ -106,7 +106,7 @@ def _choose(embedder: str | None, weights: Path | None) -> str:
         print(f"Demo with the embedder {embedder}, as asked.")
         return embedder
     try:
-        found = vggish.find_weights(weights, download=False)
+        found = vggish.WEIGHTS.find(weights, download=False)
     except WeightsError:
         print("Demo with the embedder logmel: VGGish's weights are not on this machine (README: how to get them).")
         return "logmel"

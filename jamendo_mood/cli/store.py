@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
-from jamendo_mood.embedders.registry import NETWORKS, EmbedderOptions, load_embedder, weights_of
+from jamendo_mood.embedders.registry import NETWORKS, EmbedderOptions, check_weights, load_embedder, weights_of
 from jamendo_mood.store.embedding_store import INDEX_NAME, PACKED_NAME, EmbeddingStore
 from jamendo_mood.store.parquet import export_parquet, import_parquet
 from jamendo_mood.store.verification import repair_store, verify_store
@@ -130,7 +130,7 @@ def weights(arguments: argparse.Namespace) -> int:
             continue
         try:
             path = own.find(download=arguments.get)
-            checked = f"  {own.check(path)}: the released weights" if arguments.check else ""
+            checked = f"  {check_weights(network, path)}: the released weights" if arguments.check else ""
             say(f"{network:8} {path}{checked}")
         except WeightsError as error:
             if arguments.network and (arguments.get or arguments.check):

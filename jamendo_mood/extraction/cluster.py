@@ -138,7 +138,7 @@ class ObjectStore:
     def add(self, key: str, frames: Array, remark: str = "") -> None:
         """Write the embedding of a track, as `EmbeddingStore.add` does."""
         embedding_store.check_frames(frames, self.spec.dim, f"{self.url}/{key}.npy")
-        self._write(self._path(key), b"".join(embedding_store.encode_entry(key, frames, self.spec, remark)))
+        self._write(self._path(key), embedding_store.encode_entry(key, frames, self.spec, remark))
 
     def remarks(self, _: Iterable[str]) -> dict[str, str]:
         """None: each is in its object, and all of those would have to be fetched. A copy on disk tells them."""

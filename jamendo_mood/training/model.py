@@ -284,9 +284,9 @@ def choose_builtin(weights: Path | None = None) -> str:
     if weights is not None:
         return "musicnn" if weights.suffix in musicnn.SUFFIXES else "audioset"
     try:
-        vggish.find_weights(download=False)
+        vggish.WEIGHTS.find(download=False)
     except WeightsError:
-        if not os.environ.get(vggish.WEIGHTS_VARIABLE):  # who names a file that is missing wants to know
+        if not os.environ.get(vggish.WEIGHTS.variable):  # who names a file that is missing wants to know
             return "musicnn"
     return "audioset"
 
@@ -295,7 +295,7 @@ def load_builtin(name: str = "audioset", weights: Path | None = None, *, downloa
     """A tagger that comes with the package; `UsageError` if there is none of that name.
 
     ``audioset`` knows AudioSet's 7 music moods, on ``vggish-pca`` embeddings; ``musicnn`` the tags of musicnn that are
-    moods, by its own last layer, which is read from its weights (see `musicnn.find_weights`, also for `weights` and
+    moods, by its own last layer, which is read from its weights (see `checkpoints.Weights.find`, also for `weights` and
     `download`). Raises `WeightsError` if they are not there, and cannot be fetched.
     """
     if name not in BUILTINS:
@@ -304,7 +304,7 @@ def load_builtin(name: str = "audioset", weights: Path | None = None, *, downloa
         return Tagger.load(BUILTIN)
     recipe = json.loads(RECIPE.read_text(encoding="utf-8"))
     targets = tuple(recipe["targets"])
-    variables = musicnn.read_weights(musicnn.find_weights(weights, download=download))
+    variables = musicnn.read_weights(musicnn.WEIGHTS.find(weights, download=download))
     columns = [musicnn.TAGS.index(tag) for tag in targets]
     # A layer that standardises comes first in every head: here it changes nothing.
     as_is = (np.zeros(musicnn.DIM, np.float32), np.ones(musicnn.DIM, np.float32), np.zeros((), np.int64))

@@ -323,8 +323,8 @@ def cache_folder() -> Path:
     return (home if home.is_absolute() else Path.home() / ".cache") / "jamendo-mood"
 
 
-def kept(name: str, suffix: str, make: Callable[[], bytes]) -> tuple[bytes, Path | None]:
-    """A file of the user's cache that can be made again: its content, and where it is if the cache can be written to.
+def kept(name: str, suffix: str, make: Callable[[], bytes]) -> bytes:
+    """The content of a file that can be made again, and is kept in the user's cache if that can be written to.
 
     Its name ends in a digest of what is in it; where it is damaged it is made anew, and a line says so.
     """
@@ -333,17 +333,14 @@ def kept(name: str, suffix: str, make: Callable[[], bytes]) -> tuple[bytes, Path
         with contextlib.suppress(OSError, ValueError):
             content = read_bytes(path, _MAX_KEPT_BYTES)
             if path.name == f"{name}-{_digest(content)}{suffix}":
-                return content, path
+                return content
         note(f"{path}: damaged, so it is made anew")
         with contextlib.suppress(OSError):
             path.unlink()
     content = make()
-    place = folder / f"{name}-{_digest(content)}{suffix}"
-    try:
-        write_atomically(place, lambda file: file.write(content))
-    except MoodError:
-        return content, None
-    return content, place
+    with contextlib.suppress(MoodError):
+        write_atomically(folder / f"{name}-{_digest(content)}{suffix}", content)
+    return content
 
 
 def _digest(content: bytes) -> str:

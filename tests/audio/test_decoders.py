@@ -55,9 +55,9 @@ def test_both_decoders_give_the_same_sound(decode, song):
 
 @pytest.mark.thorough
 def test_vggish_hears_no_difference(decode, song, seeded_module):
-    from jamendo_mood.embedders import vggish
+    from jamendo_mood.embedders import engines, vggish
 
-    network = vggish.build_network(vggish.read_variables(seeded_module))
+    network = engines.build(vggish.define(vggish.read_variables(seeded_module)))
     pydub, libsndfile = (network(spectrograms.patches(join(decode(name, song)))) for name in ("pydub", "libsndfile"))
     assert len(pydub) == 8
     assert cosines(pydub, libsndfile).min() > 0.9999

@@ -13,13 +13,13 @@ from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.cli import demo
 from jamendo_mood.cli.main import build_parser
 from jamendo_mood.embedders import musicnn
-from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
+from jamendo_mood.embedders.vggish import WEIGHTS
 from jamendo_mood.util.errors import UsageError
 
 
 @pytest.mark.slow
 def test_the_demo_as_a_user_starts_it_really_learns_and_embeds_nothing_twice(tmp_path):
-    environment = {name: value for name, value in os.environ.items() if name != WEIGHTS_VARIABLE}
+    environment = {name: value for name, value in os.environ.items() if name != WEIGHTS.variable}
     environment["TFHUB_CACHE_DIR"] = str(tmp_path / "empty cache")
     command = [sys.executable, "-m", "jamendo_mood", "demo", "--out", str(tmp_path / "out")]
     count = len(demo.plan_songs(0))
@@ -81,7 +81,7 @@ def test_it_fails_with_its_first_step_that_fails_or_below_twice_the_prior(run, p
 def test_vggish_is_taken_where_its_weights_are(run, empty_cache, monkeypatch, tmp_path, capsys):
     weights = tmp_path / "vggish_model.ckpt"
     weights.touch()
-    monkeypatch.setenv(WEIGHTS_VARIABLE, str(weights))
+    monkeypatch.setenv(WEIGHTS.variable, str(weights))
     commands = Commands()
     assert run(commands) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"Demo with the embedder vggish, weights from {weights}."
@@ -104,7 +104,7 @@ def test_options_reach_the_steps_that_embed(run, tmp_path, capsys):
 
 
 def test_the_last_step_is_by_musicnn_where_its_weights_are(run, empty_cache, seeded_musicnn_wheel, monkeypatch, capsys):
-    monkeypatch.setenv(musicnn.WEIGHTS_VARIABLE, str(seeded_musicnn_wheel))
+    monkeypatch.setenv(musicnn.WEIGHTS.variable, str(seeded_musicnn_wheel))
     commands = Commands()
     assert run(commands) == 0
     assert commands.told[-1][0] == "tag"

@@ -210,13 +210,13 @@ def test_without_vggish_weights_it_stops_and_names_the_ways_to_get_them(run, son
     command = ("extract", songs, "--store", tmp_path / "s")
     offline = run(*command, "--offline")
     offline.check_error("extract", "VGGish's weights are not here")
-    nowhere = {"http://127.0.0.1:9/vggish": vggish.WEIGHTS.sources[vggish.KAGGLE_URL]}
+    nowhere = {"http://127.0.0.1:9/vggish": next(iter(vggish.WEIGHTS.sources.values()))}
     monkeypatch.setattr(vggish, "WEIGHTS", replace(vggish.WEIGHTS, sources=nowhere))
     monkeypatch.setattr(remote, "Link", partial(remote.Link, sleep=lambda _: None))
     online = run(*command)
     assert online.status == 2
     assert "  http://127.0.0.1:9/vggish: Connection refused" in online.err
-    ways = ("https://tfhub.dev/google/vggish/1", "TFHUB_CACHE_DIR", vggish.WEIGHTS_VARIABLE, "--weights FOLDER")
+    ways = ("https://tfhub.dev/google/vggish/1", "TFHUB_CACHE_DIR", vggish.WEIGHTS.variable, "--weights FOLDER")
     for way in (*ways, "--weights vggish_model.ckpt", "--embedder logmel"):
         assert way in offline.err.splitlines()[-1]
         assert way in online.err.splitlines()[-1]
