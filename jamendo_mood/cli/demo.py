@@ -74,7 +74,7 @@ def demo(arguments: argparse.Namespace) -> int:
             return status
     print("\n[6/6] The same song to a network that learned from real music, which this is not")
     try:
-        musicnn.find_weights(download=not arguments.offline)
+        musicnn.WEIGHTS.find(download=not arguments.offline)
         run("tag", path, "--tagger", "musicnn")
         first = ""
     except WeightsError as error:
