@@ -18,7 +18,7 @@ from jamendo_mood.audio import decoding, file_tags
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, DOUBTFUL, SOME_FAILED, Command
 from jamendo_mood.tagging.emotions import place_of
-from jamendo_mood.util import files, plaintext
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import AudioError, UsageError
 from jamendo_mood.util.plaintext import CountProgress, count
 
@@ -195,7 +195,7 @@ def _read_rules(arguments: argparse.Namespace, tagger: Tagger) -> Rules:
     task, name = tagger.task, tagger.task.name
     words = {tag: tag.removesuffix(" music") for tag in task.targets}  # as AudioSet calls them
     renamed = {}
-    for row in files.read_columns(arguments.rename, ("tag", "word")) if arguments.rename else []:
+    for row in plaintext.read_columns(arguments.rename, ("tag", "word")) if arguments.rename else []:
         with suppress(UsageError):  # a tag of another tagger: the table may be for several
             renamed[task.targets[find_target(row["tag"].strip(), task.targets)]] = row["word"].strip()
     if arguments.rename and not renamed:

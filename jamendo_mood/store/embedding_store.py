@@ -273,8 +273,8 @@ class PackedEmbeddings(Mapping[str, Array]):
         try:
             self.frames: Array = map_array(root / PACKED_NAME)
             # No track is without a frame: so no more is read of an index than there are frames for.
-            most = min(max(_INDEX_LINE_BYTES * len(self.frames), files.MAX_TABLE_BYTES), MAX_INDEX_BYTES)
-            rows = files.read_table(root / INDEX_NAME, ("key", "frames"), most)
+            most = min(max(_INDEX_LINE_BYTES * len(self.frames), plaintext.MAX_TABLE_BYTES), MAX_INDEX_BYTES)
+            rows = plaintext.read_table(root / INDEX_NAME, ("key", "frames"), most)
             self._lengths = {key: int(length) for key, length, *_ in rows}
             sealed = _is_sealed(root / PACKED_NAME, files.read_bytes(root / INDEX_NAME, most), self.frames)
         except (OSError, ValueError, OverflowError, DataError) as error:

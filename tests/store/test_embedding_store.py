@@ -12,7 +12,7 @@ import pytest
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.store.embedding_store import EmbeddingStore, Entry, PackedEmbeddings
 from jamendo_mood.util.errors import DiskFullError, StoreError, UsageError
-from jamendo_mood.util.files import MAX_TABLE_BYTES
+from jamendo_mood.util.plaintext import MAX_TABLE_BYTES
 
 SPEC = EmbedderSpec("stub", "", 16_000, 0.96, 0.5, 4)
 ABSOLUTE_OR_NOT_PLAIN = ["", "/a", "../a", "a/../b", "a/./b", "a//b", "a/", ".", "..", "/"]
@@ -306,7 +306,7 @@ def test_packing_again_takes_in_what_is_new(filled):
 
 
 def test_an_index_may_be_as_large_as_there_are_frames_for(filled, monkeypatch):
-    monkeypatch.setattr("jamendo_mood.util.files.MAX_TABLE_BYTES", 100)
+    monkeypatch.setattr("jamendo_mood.util.plaintext.MAX_TABLE_BYTES", 100)
     monkeypatch.setattr("jamendo_mood.store.embedding_store.MAX_TABLE_BYTES", 100, raising=False)
     assert len(filled.pack()) == len(TRACKS)
     with (filled.root / "index.tsv").open("ab") as file:
