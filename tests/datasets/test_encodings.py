@@ -15,7 +15,7 @@ from jamendo_mood.store.embedding_store import read_failures
 from jamendo_mood.tagging.emotions import read_places
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import DataError
-from jamendo_mood.util.files import read_columns, read_lines, read_table
+from jamendo_mood.util.plaintext import read_columns, read_lines, read_table
 
 SAVED = {
     "a mark": lambda text: text.encode("utf-8-sig"),
