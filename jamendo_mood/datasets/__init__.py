@@ -1,6 +1,7 @@
 """Data sets: a loader each; `dataset` has what loaders share.
 
-Only tables and files' tags are read here, no audio; no data set is part of the package.
+Only tables and files' tags are read here, no audio; no data set is part of the package. Where each is from, and the
+paper on it, are in its `DataSource`.
 """
 
 from __future__ import annotations

@@ -2,11 +2,6 @@
 
 A part ``NAME`` is a file ``NAME.npz`` (arrays ``embeddings`` uint8 (n, 10, 128), ``n_frames`` (n,), ``labels`` packed
 bits (n, 66), ``video_id``) or a folder ``NAME/`` of the original TFRecords.
-
-References
-----------
-Gemmeke et al., "Audio Set: An Ontology and Human-Labeled Dataset for Audio Events", ICASSP 2017;
-https://research.google.com/audioset/download.html.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Three small data sets of clips in classes of mood: MIREX-like, 4Q, and Turkish Music Emotion.
 
-MIREX-like (task ``mirex``): 903 clips of 30 seconds in the five mood clusters of the MIREX classification task. The
-clips ``001.mp3`` ... ``903.mp3`` have neither ids nor labels in one table: line i of ``clusters.txt`` is about clip i,
-and so is row i of ``dataset info.csv``.
+MIREX-like (task ``mirex``): 903 clips of 30 seconds in the five mood clusters of the MIREX classification task (Hu,
+Downie, "Exploring Mood Metadata", ISMIR 2007). The clips ``001.mp3`` ... ``903.mp3`` have neither ids nor labels in one
+table: line i of ``clusters.txt`` is about clip i, and so is row i of ``dataset info.csv``.
 
 4Q (task ``quadrant``): 900 clips of 30 seconds in the four quadrants of Russell's plane of valence and arousal, 225 in
 each. Q1 is high in both (happy), Q2 low in valence and high in arousal (angry), Q3 low in both (sad), Q4 high in
@@ -12,15 +12,6 @@ valence and low in arousal (calm). The audio is published in four folders, ``Q1/
 Turkish Music Emotion (task ``turkish``): 400 clips of Turkish music as 50 acoustic features each, in four classes; no
 audio. The features, made with MIRtoolbox, serve as embeddings: one row of 50 numbers a clip. Twelve rows are there
 twice, to the last digit and with the same class: only the first of each pair is kept, or a clip could be in two parts.
-
-References
-----------
-Panda, Malheiro, Rocha, Oliveira, Paiva, "Multi-Modal Music Emotion Recognition: A New Dataset, Methodology and
-Comparative Analysis", CMMR 2013; the clusters: Hu, Downie, "Exploring Mood Metadata", ISMIR 2007.
-Panda, Malheiro, Paiva, "Novel audio features for music emotion recognition", IEEE Transactions on Affective Computing
-11(4), 2020, https://doi.org/10.1109/TAFFC.2018.2820691.
-Er, Aydilek, "Music emotion recognition by using chroma spectrogram and deep visual features", International Journal of
-Computational Intelligence Systems 12(2), 2019; https://archive.ics.uci.edu/dataset/862/turkish+music+emotion.
 """
 
 from __future__ import annotations

@@ -310,8 +310,8 @@ def join_artists(names: Sequence[str]) -> tuple[str, ...]:
     does no harm, except that parts may be less even; a misspelt name is not found. The name for all is the
     alphabetically first of them, stripped and in lower case; one that is empty, not being known, stays so.
     """
-    spelled = sorted({folded for name in names if (folded := name.strip().casefold())})
-    leader = {artist: artist for artist in spelled}
+    folded = [unicodedata.normalize("NFC", name.strip().casefold()) for name in names]
+    leader = {artist: artist for artist in sorted({*folded} - {""})}
     first_with: dict[frozenset[str], str] = {}
 
     def find(artist: str) -> str:
@@ -319,11 +319,11 @@ def join_artists(names: Sequence[str]) -> tuple[str, ...]:
             artist = leader[artist]
         return artist
 
-    for artist in spelled:
+    for artist in leader:
         for performer in _performers(artist):
             first, later = sorted((find(artist), find(first_with.setdefault(performer, artist))))
             leader[later] = first
-    return tuple(find(folded) if (folded := name.strip().casefold()) else "" for name in names)
+    return tuple(name and find(name) for name in folded)
 
 
 def count_remarks(counts: Mapping[str, int]) -> tuple[str, ...]:

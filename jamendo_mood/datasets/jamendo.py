@@ -1,10 +1,4 @@
-"""MTG-Jamendo's mood/theme subset: 18,486 tracks, 59 tags, 56 of them in the five official splits.
-
-References
-----------
-Bogdanov et al., "The MTG-Jamendo Dataset for Automatic Music Tagging", ML4MD workshop, ICML 2019;
-https://github.com/MTG/mtg-jamendo-dataset.
-"""
+"""MTG-Jamendo's mood/theme subset: 18,486 tracks, 59 tags, 56 of them in the five official splits."""
 
 from __future__ import annotations
 

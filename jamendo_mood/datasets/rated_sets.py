@@ -21,14 +21,6 @@ PMEmo (tasks ``pmemo`` and ``pmemo-dynamic``): the choruses of 794 pop songs, 76
 ``PMEmo2019`` or the one it lies in. Curves begin at 15.5 s of the chorus clip, whose file is ``chorus/NUMBER.mp3``.
 
 All functions that read raise `DataError`, naming file, line and value, if a file is missing or damaged.
-
-References
-----------
-Aljanaki, Yang, Soleymani, "Developing a benchmark for emotional analysis of music", PLOS ONE 12(3), 2017;
-http://cvml.unige.ch/databases/DEAM/.
-Soleymani et al., "1000 Songs for Emotional Analysis of Music", CrowdMM 2013;
-http://cvml.unige.ch/databases/emoMusic/.
-Zhang et al., "The PMEmo Dataset for Music Emotion Recognition", ICMR 2018; https://github.com/HuiZhangDB/PMEmo.
 """
 
 from __future__ import annotations
@@ -154,13 +146,11 @@ def load_emomusic_curves(root: Path, split: int = 0, _: str | None = None) -> Da
     """Load curves of valence and arousal, -1 ... 1, twice a second of each clip; the parts are those of the clips."""
     curves, single = read_curves(root)
     task = Task("emomusic-dynamic", "values", TARGETS, CURVE_SCALE, RATE_HZ)
-    dataset = _assemble_emomusic(task, root, split, average_curves(curves))
-    more = count_remarks({f"songs are in only one of {' and '.join(CURVE_NAMES)} and are left out": single})
-    own = tuple(curves[track.id] for track in dataset.tracks)
-    return replace(dataset, curves=own, remarks=(*dataset.remarks, *more))
+    dataset = _assemble_emomusic(task, root, split, average_curves(curves), single)
+    return replace(dataset, curves=tuple(curves[track.id] for track in dataset.tracks))
 
 
-def _assemble_emomusic(task: Task, root: Path, split: int, ratings: Ratings) -> Dataset:
+def _assemble_emomusic(task: Task, root: Path, split: int, ratings: Ratings, single: int = 0) -> Dataset:
     if split:
         raise UsageError(f"split {split}: these data have one division, the authors' own; its number is 0")
     artists, official = read_clips(root)
@@ -173,15 +163,15 @@ def _assemble_emomusic(task: Task, root: Path, split: int, ratings: Ratings) -> 
     part_of = {song: train if fold else validation for song, fold in zip(free, folds, strict=True)}
     part_of |= dict.fromkeys(tested, test)
     tracks = tuple(Track(song, f"{song}.mp3", CLIP_S, artists[song]) for song in ratings if song in part_of)
-    rated, known = ratings.keys(), official.keys()
+    rated, known, left_out = ratings.keys(), official.keys(), official.keys() - part_of.keys()
+    why = f"their artist or recording is in the {EVALUATION} part"
     remarks = {
-        f"songs of the {DEVELOPMENT} part are left out: their artist or recording is in the {EVALUATION} part": len(
-            rated & (known - part_of.keys())
-        ),
+        f"songs of the {DEVELOPMENT} part are left out: {why}": len(rated & left_out),
         f"songs of {CLIPS_NAME} have no such annotation and are left out": len(known - rated),
         f"songs are not in {CLIPS_NAME}, so in no part, and are left out": len(rated - known),
         NAMELESS: _count_nameless(tracks),
         "songs are in DEAM too, under the same numbers: never train on one and test on the other": len(tracks),
+        f"songs are in only one of {' and '.join(CURVE_NAMES)} and are left out": single,
     }
     targets = np.array([ratings[track.id] for track in tracks], np.float32)
     chosen = np.array([part_of[track.id] for track in tracks])

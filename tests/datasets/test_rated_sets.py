@@ -53,6 +53,11 @@ SONGS_EMOMUSIC = [song for song, _, _ in CLIPS if song not in ("2", "631")]
 PMEMO, EMOMUSIC = ("pmemo", "pmemo-dynamic"), ("emomusic", "emomusic-dynamic")
 
 
+@pytest.fixture
+def annotations(shared):
+    return shared / "data/annotations"
+
+
 @pytest.mark.parametrize(
     ("task", "songs", "scale"),
     [("deam", SONGS, (1, 9)), ("pmemo", SONGS_PMEMO, (0, 1)), ("emomusic", SONGS_EMOMUSIC, (1, 9))],
@@ -84,12 +89,12 @@ def test_curves_begin_where_the_table_says_and_targets_are_their_means(task, son
 
 
 @pytest.mark.parametrize(
-    ("task", "written", "read"), [*((task, "PMEmo2019", "") for task in PMEMO), ("emomusic", "", "annotations")]
+    ("task", "written", "read"),
+    [("pmemo", "PMEmo2019", ""), ("pmemo-dynamic", "PMEmo2019", ""), ("emomusic", "", "annotations")],
 )
 def test_the_folder_above_or_that_of_the_annotations_will_do(task, written, read, tmp_path):
     WRITERS[task](tmp_path / written)
-    songs = SONGS_EMOMUSIC if task == "emomusic" else SONGS_PMEMO
-    assert len(load_dataset(task, tmp_path / read).tracks) == len(songs)
+    assert len(load_dataset(task, tmp_path / read).tracks) == len(SONGS_EMOMUSIC if task == "emomusic" else SONGS_PMEMO)
 
 
 @pytest.mark.parametrize(
@@ -101,23 +106,18 @@ def test_the_folder_above_or_that_of_the_annotations_will_do(task, written, read
         ("deam", LATER, "\n2002,", "\n2000,", f"line 3: song 2000 again, it was in {STATIC}"),
         ("deam", LATER, "\n2002,", "\n2002,x", "line 3, valence_mean: 'x"),
         ("deam", "metadata_2015.csv", "\n2001,", "\n2000,", r"line 2: song 2000 again, it was in metadata_2014\.csv"),
-        ("deam", "metadata_2014.csv", ",artist,", ",by,", "no column 'artist'"),
         ("deam", "opensmile_means.csv", "\n4,", "\n4,inf,", "line 4, F0final_sma_amean: 'inf' is not a finite number"),
         ("pmemo", "static_annotations.csv", "Valence(mean)", "Valence", r"no column 'Valence\(mean\)'"),
-        ("pmemo", "static_annotations.csv", "\n4,", "\n1,", "line 3: song 1 again"),
         ("pmemo", "static_annotations.csv", "\n4,0", "\n4,1", r"line 3, Arousal\(mean\): '1.*from 0 to 1"),
         ("pmemo-dynamic", "dynamic_annotations.csv", ",16.0,", ",15.0,", "line 3: 15 s of song 1 comes after 15.5"),
         ("pmemo-dynamic", "dynamic_annotations.csv", ",16.0,", ",15.5,", "line 3: 15.5 s of song 1 comes after 15.5"),
         ("pmemo-dynamic", "dynamic_annotations.csv", ",16.0,0", ",16.0,nan0", r"line 3, Arousal.*'nan0"),
         ("pmemo", "metadata.csv", ",32.1,", ",long,", "line 2, duration: 'long'"),
         ("pmemo", "metadata.csv", ",artist,", ",by,", "no column 'artist'"),
-        ("emomusic", "static_annotations.csv", "mean_valence", "valence", "no column 'mean_valence'"),
-        ("emomusic", "static_annotations.csv", "\n4,", "\n3,", "line 4: song 3 again"),
         ("emomusic", "static_annotations.csv", "\n4,", "\n4,-", "line 4, mean_arousal: '-.*from 1 to 9"),
         ("emomusic", "songs_info.csv", '"evaluation"', '"test"', "line 3: 'test' is neither 'development' nor"),
         ("emomusic-dynamic", "arousal_cont_average.csv", "\n4,", "\n4,1", "line 4, sample_15000ms.*from -1 to 1"),
         ("emomusic-dynamic", "arousal_cont_average.csv", "_17000ms", "_18000ms", "not for the same times"),
-        ("emomusic-dynamic", "valence_cont_average.csv", "song_id", "id", "no column 'song_id'"),
     ],
 )
 def test_a_damaged_file_is_refused_with_name_and_place(task, name, old, new, message, tmp_path):
@@ -163,8 +163,7 @@ def test_without_features_there_are_no_embeddings_and_the_same_folds(tmp_path):
     before = load_dataset("deam", write_deam(tmp_path), split=3)
     (tmp_path / "opensmile_means.csv").unlink()
     after = load_dataset("deam", tmp_path, split=3)
-    assert after.embeddings is None
-    np.testing.assert_array_equal(after.rows("test"), before.rows("test"))
+    assert (after.embeddings, parts_by_id(after)) == (None, parts_by_id(before))
 
 
 def test_what_is_left_out_or_not_known_is_told(tmp_path):
@@ -199,9 +198,9 @@ def test_no_recording_is_in_two_parts(tmp_path):
 
 @pytest.mark.thorough
 @pytest.mark.shared
-def test_the_same_features_are_in_one_fold_of_the_real_deam(shared):
+def test_the_same_features_are_in_one_fold_of_the_real_deam(annotations):
     for split in range(10):
-        dataset = load_dataset("deam", shared / "data/annotations/DEAM", split=split)
+        dataset = load_dataset("deam", annotations / "DEAM", split=split)
         sounds = [
             {dataset.embeddings[dataset.tracks[row].key].tobytes() for row in rows} for rows in dataset.parts.values()
         ]
@@ -209,8 +208,8 @@ def test_the_same_features_are_in_one_fold_of_the_real_deam(shared):
 
 
 @pytest.mark.shared
-def test_the_real_deam_has_1802_songs_with_130_features(shared):
-    dataset = load_dataset("deam", shared / "data/annotations/DEAM")
+def test_the_real_deam_has_1802_songs_with_130_features(annotations):
+    dataset = load_dataset("deam", annotations / "DEAM")
     assert len(dataset.tracks) == 1744 + 58
     assert len({track.artist for track in dataset.tracks}) == 911
     assert dataset.embeddings.spec.dim == 130
@@ -221,8 +220,7 @@ def test_the_real_deam_has_1802_songs_with_130_features(shared):
 
 
 @pytest.mark.shared
-def test_the_real_emomusic_is_in_the_real_deam_with_columns_exchanged(shared):
-    annotations = shared / "data/annotations"
+def test_the_real_emomusic_is_in_the_real_deam_with_columns_exchanged(annotations):
     tables = {task: load_dataset(task, annotations / "DEAM") for task in ("deam", "deam-corrected")}
     emomusic = load_dataset("emomusic", annotations / "emoMusic")
     ids = [track.id for track in tables["deam"].tracks]
@@ -231,17 +229,6 @@ def test_the_real_emomusic_is_in_the_real_deam_with_columns_exchanged(shared):
     apart = {task: np.abs(table.targets[rows] - emomusic.targets) for task, table in tables.items()}
     assert (apart["deam-corrected"] < 0.06).mean() > 0.99
     assert (apart["deam"] < 0.06).mean() < 0.1
-
-
-@pytest.mark.shared
-def test_loudness_goes_with_arousal_in_the_corrected_table_of_either_year(shared):
-    dataset = load_dataset("deam-corrected", shared / "data/annotations/DEAM")
-    # The seventh feature is the loudness of openSMILE's auditory spectrum.
-    loudness = np.log([dataset.embeddings[track.key][0, 6] for track in dataset.tracks])
-    early = np.array([int(track.id) <= 1000 for track in dataset.tracks])
-    for chosen in (early, ~early):
-        valence, arousal = (np.corrcoef(loudness[chosen], dataset.targets[chosen, column])[0, 1] for column in (0, 1))
-        assert arousal > valence + 0.2
 
 
 # ---- PMEmo.
@@ -281,8 +268,8 @@ def test_folds_do_not_depend_on_which_songs_are_annotated(tmp_path):
 
 
 @pytest.mark.shared
-def test_the_real_pmemo_has_767_songs_by_393_artists(shared):
-    root = shared / "data/annotations/PMEmo2019"
+def test_the_real_pmemo_has_767_songs_by_393_artists(annotations):
+    root = annotations / "PMEmo2019"
     static, dynamic = (load_dataset(task, root) for task in PMEMO)
     assert len(static.tracks) == len(dynamic.tracks) == len(dynamic.curves) == 767
     assert len({track.artist for track in static.tracks}) == 393
@@ -361,8 +348,8 @@ def test_songs_that_one_file_lacks_are_told(tmp_path):
 
 
 @pytest.mark.shared
-def test_the_real_emomusic_has_619_and_125_clips_of_which_233_are_left_out(shared):
-    root = shared / "data/annotations/emoMusic"
+def test_the_real_emomusic_has_619_and_125_clips_of_which_233_are_left_out(annotations):
+    root = annotations / "emoMusic"
     artists, parts = read_clips(root)
     assert Counter(parts.values()) == {"development": 619, "evaluation": 125}
     assert len({*artists.values()}) == 389
@@ -377,15 +364,6 @@ def test_the_real_emomusic_has_619_and_125_clips_of_which_233_are_left_out(share
     assert share == pytest.approx(1 / 7, abs=0.02)
     assert {len(curve.times_s) for curve in dynamic.curves} == {61}
     assert (dynamic.curves[0].times_s[0], dynamic.curves[0].times_s[-1]) == (15, 45)
-
-
-@pytest.mark.shared
-def test_the_real_curves_go_with_the_real_static_values_of_the_same_name(shared):
-    root = shared / "data/annotations/emoMusic"
-    static, dynamic = (load_dataset(task, root).targets for task in EMOMUSIC)
-    for column in range(2):
-        same, crossed = (np.corrcoef(static[:, column], dynamic[:, other])[0, 1] for other in (column, 1 - column))
-        assert same > 0.9 > 0.7 > crossed
 
 
 # ---- What reads their tables.
@@ -428,12 +406,11 @@ def test_what_is_no_rating_is_refused_with_line_and_value(table, line, message):
         read_ratings("id", SCALES, table("3,0,x,5", line))
 
 
-def test_a_table_without_songs_is_refused(table, tmp_path):
+def test_a_table_without_songs_or_lines_is_refused(table, tmp_path):
     with pytest.raises(DataError, match=r"table\.csv: the table has no songs"):
         read_ratings("id", SCALES, table())
-    assert read_header(table()) == ["id", "free", "other", "mean"]
     (tmp_path / "none.csv").touch()
-    with pytest.raises(DataError, match=r"none\.csv"):
+    with pytest.raises(DataError, match=r"none\.csv: not the expected table"):
         read_header(tmp_path / "none.csv")
 
 
@@ -458,7 +435,7 @@ def test_the_first_folder_that_has_the_file_is_taken(tmp_path):
 @pytest.mark.parametrize(
     ("written", "names", "run_on"),
     [
-        (["\t 21  Savage ", "방탄소년단", "Rex &amp; Boys"], ["21 savage", "방탄소년단", "rex & boys"], False),
+        (["\t 21  Savage ", "Zoe\u0301", "Zoé", "Rex &amp; Boys"], ["21 savage", "zoé", "zoé", "rex & boys"], False),
         (["Rex &amp; Boys", " rex\t", "n/a", "N/A", "Boys", "\t"], ["boys", "boys", None, None, "boys", None], False),
         (
             ["MacLeod", "MacLeod-Night on", "choir-dvorak", "choir-x - y"],

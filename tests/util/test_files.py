@@ -277,17 +277,13 @@ def test_a_tracks_folder_is_gone_however_its_block_ends(error, tmp_path):
         assert [path.name for path in mine.path.iterdir()] == ["owner.lock"]
 
 
-def test_a_base_that_is_not_there_is_made_and_others_cannot_look_in(tmp_path):
-    with Scratch(tmp_path / "a" / "b") as mine:
-        assert mine.path.parent == tmp_path / "a" / "b"
-        assert stat.S_IMODE(mine.path.stat().st_mode) == 0o700
-    assert list((tmp_path / "a" / "b").iterdir()) == []
-
-
-def test_without_a_base_it_is_the_systems_temporary_folder(monkeypatch, tmp_path):
+@pytest.mark.parametrize("base", ["a/b", None])
+def test_a_base_that_is_not_there_is_made_and_others_cannot_look_in(base, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with Scratch() as mine:
-        assert mine.path.parent == tmp_path
+    with Scratch(tmp_path / base if base else None) as mine:
+        assert mine.path.parent == tmp_path / (base or "")
+        assert stat.S_IMODE(mine.path.stat().st_mode) == 0o700
+    assert list(mine.path.parent.iterdir()) == []
 
 
 def test_a_base_that_cannot_be_used_is_a_usage_error_that_names_it(tmp_path):
@@ -331,23 +327,6 @@ def test_a_start_that_is_interrupted_leaves_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(files.fcntl, "flock", interrupt)
     with pytest.raises(KeyboardInterrupt), Scratch(tmp_path):
         pytest.fail("it has no lock")
-    assert list(tmp_path.iterdir()) == []
-
-
-STARTS = """
-import pathlib, sys
-from jamendo_mood.util.files import Scratch
-
-for number in range(100):
-    with Scratch(pathlib.Path(sys.argv[1])) as scratch, scratch.folder() as folder:
-        (folder / "track.wav").touch()
-        assert (folder / "track.wav").exists()
-"""
-
-
-def test_runs_that_start_at_once_leave_each_other_alone(tmp_path):
-    starting = [subprocess.Popen([sys.executable, "-c", STARTS, str(tmp_path)]) for _ in range(4)]
-    assert [process.wait(timeout=60) for process in starting] == [0] * 4
     assert list(tmp_path.iterdir()) == []
 
 
