@@ -154,7 +154,8 @@ def read_table(path: Path) -> Table:
     # In one Unicode form: a tag in two spellings would be two tags.
     text = unicodedata.normalize("NFC", read_text(path)).replace("\r\n", "\n").replace("\r", "\n")
     first, _, _ = text.partition("\n")
-    delimiter = next((sign for sign in DELIMITERS if "path" in _split_header(first, sign)), ",")
+    heads = {sign: [name.strip(' "').lower() for name in first.split(sign)] for sign in DELIMITERS}
+    delimiter = next((sign for sign, names in heads.items() if "path" in names), ",")
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
@@ -162,9 +163,11 @@ def read_table(path: Path) -> Table:
         raise DataError(f"{path}, line {reader.line_num}: cannot be read as cells ({error})") from error
     if len(cells) < 2:
         raise DataError(f"{path}: there are no tracks; it needs a line of column names and a line for each track")
-    columns = _split_header(first, delimiter)
+    known = {"path", "artist", *_READERS}  # which may be in capitals, too
+    columns = [name.lower() if name.lower() in known else name for name in cells[0][1]]
     if "path" not in columns:
-        raise DataError(f"{path}: no column 'path' (its first line has: {', '.join(filter(None, columns))})")
+        found = plaintext.show(", ".join(filter(None, columns)))
+        raise DataError(f"{path}: no column 'path' (its first line has: {found})")
     if twice := [name for name, times in Counter(filter(None, columns)).items() if times > 1]:
         raise DataError(f"{path}: several columns are called {twice[0]!r}")
     for line, row in cells[1:]:
@@ -174,15 +177,6 @@ def read_table(path: Path) -> Table:
             raise DataError(f"{path}, line {line}: {stray[0]!r} is in a column without a name")
     rows = tuple({name: cell for name, cell in zip(columns, row, strict=True) if name} for _, row in cells[1:])
     return Table(path, tuple(name for name in columns if name), rows, tuple(line for line, _ in cells[1:]))
-
-
-def _split_header(line: str, delimiter: str) -> list[str]:
-    """Column names; those that mean something here may be written in capitals, too."""
-    try:
-        names = [name.strip() for row in csv.reader([line], delimiter=delimiter) for name in row]
-    except csv.Error:
-        return []  # reading the rows says what is wrong
-    return [name.lower() if name.lower() in {"path", "artist", *_READERS} else name for name in names]
 
 
 def _read_tracks(table: Table) -> tuple[Track, ...]:
