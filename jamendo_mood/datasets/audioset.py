@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections import UserDict
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ
-from jamendo_mood.datasets.dataset import Dataset, DataSource, Track, consecutive_parts
+from jamendo_mood.datasets.dataset import Dataset, DataSource, Features, Track, consecutive_parts
 from jamendo_mood.embedders.registry import PATCH_S, RELEASED, EmbedderSpec
 from jamendo_mood.embedders.vggish import DIM
 from jamendo_mood.tasks import Task
@@ -53,15 +51,6 @@ class Segments:
     def contents(self) -> list[str]:
         """A hash of each segment's embedding: equal for recordings that are identical bit by bit."""
         return [hashlib.sha256(frames.tobytes()).hexdigest() for frames in self.frames]
-
-
-class ReleasedEmbeddings(UserDict[str, npt.NDArray[Any]]):
-    """Released embeddings by video id, float32 (frames, 128), values 0 ... 255; kept as uint8."""
-
-    spec = SPEC
-
-    def __getitem__(self, key: str) -> npt.NDArray[Any]:
-        return super().__getitem__(key).astype(np.float32)
 
 
 def load(root: Path, _: int = 0, part: str | None = None) -> Dataset:
@@ -172,8 +161,8 @@ def _assemble(task: Task, parts: dict[str, Segments], columns: slice) -> Dataset
         train=TRAIN,
         validation=VALIDATION,
         test=TEST,
-        embeddings=ReleasedEmbeddings(
-            pair for part in parts.values() for pair in zip(part.video_ids, part.frames, strict=True)
+        embeddings=Features(
+            SPEC, (pair for part in parts.values() for pair in zip(part.video_ids, part.frames, strict=True))
         ),
     )
 

@@ -159,7 +159,7 @@ def load_turkish(root: Path, split: int = 0, _: str | None = None) -> Dataset:
         tracks=tuple(Track(name, name, None, name) for name in names),
         targets=to_one_hot([row["Class"] for row in rows], TURKISH_CLASSES, path)[kept],
         parts=make_parts(assign_folds(names, [rows[number]["Class"] for number in kept]), split),
-        embeddings=Features(SPEC, zip(names, np.array(features, np.float32), strict=True)),
+        embeddings=Features(SPEC, zip(names, np.array(features, np.float32)[:, None], strict=True)),
         remarks=(
             *count_remarks({"rows are equal to an earlier one and left out": len(rows) - len(kept)}),
             "no artists are known: clips of one artist may be in several parts",

@@ -16,7 +16,7 @@ import hashlib
 import math
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, UserDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -155,12 +155,15 @@ class DataSource:
     single_file: bool = False  #: whether the root may be a file instead of a folder
 
 
-class Features(dict[str, Array]):
-    """Published features that serve as embeddings: one row per track, float32 (1, dim), by the track's key."""
+class Features(UserDict[str, npt.NDArray[Any]]):
+    """Published features that serve as embeddings: float32 (rows, dim) by the track's key; kept as they are given."""
 
-    def __init__(self, spec: EmbedderSpec, rows: Iterable[tuple[str, Array]]) -> None:
-        super().__init__((key, row[None]) for key, row in rows)
+    def __init__(self, spec: EmbedderSpec, rows: Iterable[tuple[str, npt.NDArray[Any]]]) -> None:
+        super().__init__(rows)
         self.spec = spec
+
+    def __getitem__(self, key: str) -> Array:
+        return np.asarray(super().__getitem__(key), np.float32)
 
 
 def read_number(cell: str, scale: Scale, where: str) -> float:

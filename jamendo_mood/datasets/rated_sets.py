@@ -132,7 +132,7 @@ def read_features(root: Path) -> Features | None:
     names = [name for name in read_header(path) if name != SONG]
     rows = read_ratings(SONG, dict.fromkeys(names, ANY), path)
     spec = EmbedderSpec("opensmile", RELEASED, FEATURES_RATE_HZ, CLIP_S, CLIP_S, len(names))
-    return Features(spec, ((song, row.astype(np.float32)) for song, row in rows.items()))
+    return Features(spec, ((song, row[None]) for song, row in rows.items()))
 
 
 def load_emomusic(root: Path, split: int = 0, _: str | None = None) -> Dataset:

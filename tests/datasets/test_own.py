@@ -160,11 +160,9 @@ TWO = ("a.mp3,A,x", "b.mp3,B,x")
     ("lines", "message"),
     [
         ((), r"music\.csv: there are no tracks"),
-        ((TAGS,), r"music\.csv: there are no tracks"),
         (("file,tags", "a.mp3,x"), r"music\.csv: no column 'path' \(its first line has: file, tags\)"),
         (("path,artist", "a.mp3,A"), r"music\.csv: there are no labels; it needs a column tags, or class"),
         (("path,tags,class", "a.mp3,x,y"), r"music\.csv: the columns tags, class are labels of different kinds"),
-        (("path,tags,arousal", "a.mp3,x,1"), r"music\.csv: the columns tags, arousal are labels of different kinds"),
         (("path,valence", "a.mp3,1"), r"music\.csv: no column 'arousal'; it needs both valence and arousal"),
         (("path,tags,tags", "a.mp3,x,y"), r"music\.csv: several columns are called 'tags'"),
         ((TAGS, *TWO, "", "c.wav,C"), r"music\.csv, line 5: 2 cells where the first line has 3"),
@@ -178,8 +176,6 @@ TWO = ("a.mp3,A,x", "b.mp3,B,x")
             (TAGS, "a.mp3,Ann,x", *TWO[1:], "a.mp3,,x"),
             r"music\.csv, line 4: 'a\.mp3' is already on line 2, with another artist",
         ),
-        (("path,class", "a.mp3,x", "b.mp3,y", "a.mp3,y"), r"line 4: 'a\.mp3' is already on line 2, with other labels"),
-        (("path,x", "a.mp3,1", "b.mp3,0", "a.mp3,0"), r"line 4: 'a\.mp3' is already on line 2, with other labels"),
         (
             ("path,valence,arousal", "a.mp3,.1,.2", "a.mp3,.1,.3"),
             r"line 3: 'a\.mp3' is already on line 2, with other labels",
@@ -191,7 +187,6 @@ TWO = ("a.mp3,A,x", "b.mp3,B,x")
         ((TAGS, *TWO, "C:\\c.mp3,C,x"), r"music\.csv, line 4: 'C:\\\\c\.mp3' must be a path below the audio folder"),
         ((TAGS, "a.mp3,A,", "b.mp3,B, ; "), r"music\.csv: there is no tag in column 'tags'"),
         (("path,x", "a.mp3,1", "b.mp3,2"), r"music\.csv, line 3: '2' in column 'x' is neither 0 nor 1 \(every col"),
-        (("path,x", "a.mp3,1", "b.mp3,"), r"music\.csv, line 3: '' in column 'x' is neither 0 nor 1"),
         (("path,class", "a.mp3,x", "b.mp3, "), r"music\.csv, line 3: no class"),
         (("path,class", "a.mp3,x", "b.mp3,x"), r"music\.csv: all tracks have the class 'x'"),
         (("path,valence,arousal", "a.mp3,1,2", "b.mp3,3,high"), r"line 3, arousal: 'high' is not a finite number"),
@@ -199,10 +194,6 @@ TWO = ("a.mp3,A,x", "b.mp3,B,x")
         (
             ("path,valence,arousal", "a.mp3,1,2", "b.mp3,3,-0.5", "c.mp3,5,1"),
             r"values from -0\.5 \(line 3\) to 5 \(line 4\) do not fit any of the scales 0 to 1, -1 to 1, 1 to 9",
-        ),
-        (
-            ("path,valence,arousal", "a.mp3,1,2", "b.mp3,10,3"),
-            r"values from 1 \(line 2\) to 10 \(line 3\) do not fit any of the scales",
         ),
         (("path;tags", "a.mp3;happy;dark"), r"music\.csv, line 2: 3 cells where the first line has 2"),
         ((TAGS, *TWO), r"music\.csv: 3 folds need at least 3 artists, and there are 2"),
