@@ -16,8 +16,8 @@ from jamendo_mood.audio import decoding
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.audio.ffmpeg import AudioInfo
 from jamendo_mood.util.errors import TooShortError, UsageError
-from jamendo_mood.util.figures import Picture, empty_axes
 from jamendo_mood.util.files import Scratch
+from jamendo_mood.util.plaintext import Picture, empty_axes
 
 WINDOW_S = 0.025
 HOP_S = 0.010

@@ -249,7 +249,8 @@ def print_extraction(report: ExtractReport, missing: list[str], store: Path | st
     ):
         lines = [f"  {key}: {text}" if text else f"  {key}" for key, text in tracks.items()]
         more = [f"  and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-        plaintext.note_all([heading, *lines[:LISTED], *more] if lines else [])
+        for line in [heading, *lines[:LISTED], *more] if lines else []:
+            plaintext.note(line)
 
 
 COMMANDS = {

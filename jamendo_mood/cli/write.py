@@ -25,8 +25,7 @@ from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.emotions import place_of
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.errors import AudioError, UsageError
-from jamendo_mood.util.files import read_columns
-from jamendo_mood.util.plaintext import BOLD, FAINT, GREEN, RED, CountProgress, count, note, show, style
+from jamendo_mood.util.plaintext import BOLD, FAINT, GREEN, RED, CountProgress, count, note, read_columns, show, style
 
 LAST = Path("the last journal")
 

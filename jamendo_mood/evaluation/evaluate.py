@@ -30,9 +30,8 @@ from jamendo_mood.training.data import Array, Examples
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, UsageError
-from jamendo_mood.util.figures import Picture
-from jamendo_mood.util.files import read_table, write_output
-from jamendo_mood.util.plaintext import count
+from jamendo_mood.util.files import write_output
+from jamendo_mood.util.plaintext import Picture, count, read_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -25,8 +25,8 @@ from typing import Any
 from jamendo_mood.tagging.emotions import EMOTIONS, NEUTRAL, Place, describe_place
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.figures import DECIDED, PRIOR, Picture, empty_axes
 from jamendo_mood.util.files import append, data_folder, disk_errors
+from jamendo_mood.util.plaintext import DECIDED, PRIOR, Picture, empty_axes
 
 FILE_NAME = "emotions.jsonl"
 _KNOWN = {*EMOTIONS, NEUTRAL.name}

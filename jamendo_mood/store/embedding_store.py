@@ -259,8 +259,8 @@ class PackedEmbeddings(Mapping[str, Array]):
                 ends = file.read(SEAL_BYTES + 2)
             self.frames: Array = np.memmap(root / PACKED_NAME, np.dtype("<f4"), "r", start, shape)
             # No track is without a frame: so no more is read of an index than there are frames for.
-            most = min(max(_INDEX_LINE_BYTES * shape[0], files.MAX_TABLE_BYTES), MAX_INDEX_BYTES)
-            rows = files.read_table(root / INDEX_NAME, ("key", "frames"), most)
+            most = min(max(_INDEX_LINE_BYTES * shape[0], plaintext.MAX_TABLE_BYTES), MAX_INDEX_BYTES)
+            rows = plaintext.read_table(root / INDEX_NAME, ("key", "frames"), most)
             lengths = [int(row[1]) for row in rows]
             index = files.read_bytes(root / INDEX_NAME, most)
         except (OSError, ValueError, OverflowError, DataError) as error:

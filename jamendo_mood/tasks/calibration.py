@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from jamendo_mood.tasks.kind import Array, Evaluated, Section
 from jamendo_mood.tasks.metrics import LOOKED_AT, PerTag, Truth, brier_skill, mean_of_defined, score_bins
-from jamendo_mood.util.figures import DECIDED, PRIOR, UNDECIDED, WIDTH, Picture, make_picture
+from jamendo_mood.util.plaintext import DECIDED, PRIOR, UNDECIDED, WIDTH, Picture, make_picture
 
 Params = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating]

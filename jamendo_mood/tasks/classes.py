@@ -14,7 +14,7 @@ from jamendo_mood.tasks.calibration import describe_reliability, score_calibrati
 from jamendo_mood.tasks.kind import BAR_LEGEND, Array, CardWords, Evaluated, Kind, PageWords, ReportWords, Section
 from jamendo_mood.tasks.metrics import Truth, check, decision_figures
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.figures import DECIDED, GRADE_STYLES, PRIOR, ROW_HEIGHT, WIDTH, Picture, empty_axes, shorten
+from jamendo_mood.util.plaintext import DECIDED, GRADE_STYLES, PRIOR, ROW_HEIGHT, WIDTH, Picture, empty_axes, shorten
 from jamendo_mood.util.process import import_quietly
 
 PerClass = npt.NDArray[np.float64]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.util.figures import Picture
+from jamendo_mood.util.plaintext import Picture
 
 Array = npt.NDArray[np.float32]
 Truth = npt.NDArray[Any]

@@ -16,7 +16,7 @@ from jamendo_mood.tasks.calibration import SCORE_BINS, apply_platt, describe_rel
 from jamendo_mood.tasks.kind import BAR_LEGEND, Array, CardWords, Evaluated, Kind, PageWords, ReportWords, Section
 from jamendo_mood.tasks.metrics import HIT_COUNTS, PerTag, Truth, rank_targets
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.figures import (
+from jamendo_mood.util.plaintext import (
     CONTRAST,
     DECIDED,
     GRADE_STYLES,

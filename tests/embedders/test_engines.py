@@ -97,16 +97,16 @@ def damage(path):
 
 
 @pytest.mark.parametrize("harm", [damage, lambda path: os.truncate(path, 1000), lambda path: os.truncate(path, 0)])
-def test_a_kept_network_that_is_damaged_is_made_anew_in_a_line(cache, harm, capsys):
+def test_a_kept_network_that_is_damaged_is_made_anew_in_a_line(cache, harm, caplog):
     network = tiny()
     given = pictures(network, 4)
     expected = engines.build(network, "mnn")(given)
     (kept,) = cache.iterdir()
     harm(kept)
-    capsys.readouterr()
-    for message in (f"{kept}: damaged, so it is made anew\n", ""):
+    for messages in ([f"{kept}: damaged, so it is made anew"], []):
+        caplog.clear()
         np.testing.assert_array_equal(engines.build(network, "mnn")(given), expected)
-        assert capsys.readouterr().err == message
+        assert caplog.messages == messages
     assert len(list(cache.iterdir())) == 1
 
 

@@ -145,7 +145,7 @@ class Extraction:
             assert content == self.whole[name], f"{name} is torn, or of another track"
 
     def decodes(self) -> bool:
-        return self.has_in_scratch(f"{PREFIX}*/0*")
+        return self.has_in_scratch(f"{PREFIX}*/track-*")
 
     def has_in_scratch(self, pattern: str) -> bool:
         with contextlib.suppress(FileNotFoundError):  # a folder that went while this looked into it

@@ -20,7 +20,7 @@ from jamendo_mood.evaluation.evaluate import read_array
 from jamendo_mood.store.embedding_store import EmbeddingStore, check_key
 from jamendo_mood.store.parquet import METADATA_KEY, import_parquet, read_footers
 from jamendo_mood.util.errors import DataError, StoreError
-from jamendo_mood.util.files import MAX_TABLE_BYTES, read_columns, read_table
+from jamendo_mood.util.plaintext import MAX_TABLE_BYTES, read_columns, read_table
 
 pytest_plugins = ["toy_commands"]
 

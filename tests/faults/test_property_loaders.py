@@ -23,7 +23,7 @@ from jamendo_mood.store.parquet import export_parquet, import_parquet
 from jamendo_mood.tasks.calibration import IDENTITY
 from jamendo_mood.tasks.kind import GRADES
 from jamendo_mood.training.model import Tagger
-from jamendo_mood.util.files import read_columns, read_table
+from jamendo_mood.util.plaintext import read_columns, read_table
 
 LONGEST_S = 30  # of one load; they take milliseconds
 JUNK = (

@@ -218,7 +218,7 @@ def test_packing_again_takes_in_what_is_new(filled):
 
 
 def test_an_index_may_be_as_large_as_there_are_frames_for(filled, monkeypatch):
-    monkeypatch.setattr("jamendo_mood.util.files.MAX_TABLE_BYTES", 100)
+    monkeypatch.setattr("jamendo_mood.util.plaintext.MAX_TABLE_BYTES", 100)
     assert len(filled.pack()) == len(TRACKS)
     with (filled.root / "index.tsv").open("ab") as file:
         file.truncate(200 * sum(TRACKS.values()) + 1)
