@@ -4,7 +4,7 @@ import numpy as np
 
 from jamendo_mood.datasets.dataset import Track
 from jamendo_mood.evaluation.evaluate import Evaluation, evaluate_predictions, score_predictions
-from jamendo_mood.tasks import Task, calibration, metrics
+from jamendo_mood.tasks import Task, kind, metrics
 from jamendo_mood.training.data import Examples
 
 NO_POSITIVES, NEVER_GIVEN = 2, 1
@@ -34,7 +34,7 @@ def make_evaluation(count, *, rows=200, seed=0, names=None, intervals=True):
     ]
     if intervals:
         per_target = [{**row, **make_interval(row["PR-AUC"])} for row in per_target]
-    figures = {**scores.metrics, **calibration.score_calibration(truth, predictions)}
+    figures = {**scores.metrics, **kind.score_calibration(truth, predictions)}
     ends = {"PR-AUC-macro": (0.25, 0.75)} if intervals else {}
     arrays = {"truth": truth, "predictions": predictions, "decisions": decisions}
     return Evaluation(figures, tuple(per_target), rows, ends, **arrays)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import queue
 import threading
@@ -24,7 +23,7 @@ from jamendo_mood.library import similarity
 from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.tagging import emotions
 from jamendo_mood.tagging.analysis import Analysis, Limits, Progress, analyse, explain, explain_error
-from jamendo_mood.tagging.prediction import SPREAD_PERCENT, Prediction, describe_mood, plot_song, to_document, write_csv
+from jamendo_mood.tagging.prediction import SPREAD_PERCENT, Prediction, describe_mood, plot_song, to_csv, to_document
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import BusyError, CancelledError, MoodError, UsageError
@@ -365,7 +364,7 @@ def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, A
     The targets are in `Prediction.order`; the timeline is uint8 (frames, columns), scores from 0, the low end of the
     scale, to 255, the high end.
     """
-    prediction, words = analysis.prediction, tagger.task.rules.page
+    prediction, words = analysis.prediction, tagger.task.rules
     best = prediction.order[:SENT_TAGS].tolist()
     scale = prediction.scale or (0.0, 1.0)
     low, high = np.percentile(prediction.frame_scores, SPREAD_PERCENT, axis=0)
@@ -407,8 +406,8 @@ def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, A
 
 def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, Any]:
     """Whether a target is decided, by which threshold, and that in words."""
-    words, value = tagger.task.rules.page, float(tagger.thresholds[target])
-    threshold = value if words.thresholds and np.isfinite(value) else None
+    words, value = tagger.task.rules, float(tagger.thresholds[target])
+    threshold = value if words.has_thresholds and np.isfinite(value) else None
     decided = tagger.task.rules.columns[2] is not None and bool(prediction.decided[target])
     state = words.states[0 if decided else 1 if threshold is not None else 2]
     said = state.format(value, *(prediction.scale or (0.0, 1.0)))
@@ -451,14 +450,8 @@ def export(prediction: Prediction, form: str, name: str) -> tuple[str, str, byte
     return f"{Path(name).stem or 'song'} moods.{form}", media, write(replace(prediction, source=name))
 
 
-def _write_csv(prediction: Prediction) -> bytes:
-    text = io.StringIO()
-    write_csv([prediction], len(prediction.targets), text, timeline=False)
-    return text.getvalue().encode()
-
-
 _EXPORTS: dict[str, tuple[str, Callable[[Prediction], bytes]]] = {
-    "csv": ("text/csv", _write_csv),
+    "csv": ("text/csv", lambda one: to_csv([one], len(one.targets)).encode()),
     "json": (
         "application/json",
         lambda one: (plaintext.to_json(to_document([one], timeline=True), indent=1) + "\n").encode(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
@@ -78,9 +77,9 @@ def print_predictions(
 
         print(plaintext.to_json(to_document(predictions, errors, count, timeline=timeline)))
     elif form == "csv":
-        from jamendo_mood.tagging.prediction import write_csv
+        from jamendo_mood.tagging.prediction import to_csv
 
-        write_csv(predictions, count, sys.stdout, timeline=timeline)
+        print(to_csv(predictions, count, timeline=timeline), end="")
     else:
         for prediction in predictions:
             _print_targets(prediction, count)

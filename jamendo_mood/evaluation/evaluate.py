@@ -22,9 +22,8 @@ import numpy.typing as npt
 
 import jamendo_mood
 from jamendo_mood.tasks import KINDS, Task, metrics
-from jamendo_mood.tasks.calibration import calibration_error
-from jamendo_mood.tasks.kind import Section
-from jamendo_mood.tasks.metrics import ROUNDS, Comparison, brier_skill, rank_targets
+from jamendo_mood.tasks.kind import Section, calibration_error
+from jamendo_mood.tasks.metrics import ROUNDS, Bools, Comparison, Floats, brier_skill, rank_targets
 from jamendo_mood.tasks.values import score_curves
 from jamendo_mood.training.data import Array, Examples
 from jamendo_mood.training.model import Tagger
@@ -37,16 +36,14 @@ from jamendo_mood.util.plaintext import count
 if TYPE_CHECKING:
     import pandas as pd
 
-Bools = npt.NDArray[np.bool_]
-
 
 @dataclass(frozen=True)
 class Scores:
     """What an evaluation found."""
 
     metrics: Mapping[str, float]  #: the headline metrics by their official names, such as ``PR-AUC-macro``
-    #: for each target its name, as ``tag``, ``class`` or ``value``, and its metrics: see `COLUMNS` in `tasks.tags`,
-    #: `classes` and `values`. Some are there only where decisions are known, or of a tagger; None is not defined
+    #: for each target its name, as ``tag``, ``class`` or ``value``, and its metrics: see the `column_meanings` of
+    #: its kind. Some are there only where decisions are known, or of a tagger; None is not defined
     per_target: tuple[Mapping[str, Any], ...]
     examples: int  #: tracks; moments of tracks where the task is a dynamic one
     #: for each metric but the prior, the 95 % interval of a bootstrap over artists; empty where it was not made
@@ -115,7 +112,7 @@ def evaluate_predictions(
     predictions: Array,
     decisions: Bools,
     *,
-    thresholds: npt.NDArray[np.float64] | None = None,
+    thresholds: Floats | None = None,
     rounds: int = ROUNDS,
 ) -> Evaluation:
     """Evaluate calibrated predictions (n, k) of n examples, whoever made them.
@@ -145,9 +142,10 @@ def evaluate_predictions(
             for number, end in enumerate(("PR-AUC-low", "PR-AUC-high")):
                 columns[end] = [interval[number] if interval else None for interval in by_tag]
     rows = tuple({**row, **{name: own[n] for name, own in columns.items()}} for n, row in enumerate(scores.per_target))
-    scored = (figures, rows, len(truth), intervals, task.kind)
     arrays: dict[str, Any] = {"truth": truth, "predictions": predictions, "decisions": decisions}
-    return Evaluation(*scored, **arrays, songs=songs, times_s=examples.times_s)
+    return Evaluation(
+        *(figures, rows, len(truth), intervals, task.kind), **arrays, songs=songs, times_s=examples.times_s
+    )
 
 
 def compare(
@@ -179,7 +177,7 @@ def score_predictions(
     *,
     kind: str = "tags",
     decisions: Bools | None = None,
-    thresholds: npt.NDArray[np.float64] | None = None,
+    thresholds: Floats | None = None,
 ) -> Scores:
     """Score predictions (n, k) for k targets of a kind in `tasks.KINDS`, whoever made them.
 
@@ -248,7 +246,7 @@ QUIRKS = (
 
 
 def save_mediaeval(
-    folder: Path, arrays: Mapping[str, npt.NDArray[Any]], tags: tuple[str, ...], thresholds: npt.NDArray[np.float64]
+    folder: Path, arrays: Mapping[str, npt.NDArray[Any]], tags: tuple[str, ...], thresholds: Floats
 ) -> list[Path]:
     """Write ``NAME.npy`` for each array (tracks, tags), and ``thresholds.txt``; the paths.
 
@@ -288,7 +286,7 @@ def read_tags(path: Path) -> tuple[str, ...]:
     return tuple(row[0] for row in read_table(path, ()) if row)
 
 
-def read_thresholds(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
+def read_thresholds(path: Path) -> tuple[tuple[str, ...], Floats]:
     """Read the official form of thresholds: a tag and its threshold in each line, with a tab between.
 
     Raises `DataError` if it is not in that form.
@@ -300,8 +298,6 @@ def read_thresholds(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float64
         raise DataError(f"{path}: each line must be a tag, a tab and a number ({error})") from error
 
 
-REPORT_NAME = "report.html"
-_WORDS = {"grade", *(rules.target for rules in KINDS.values())}  # columns of words; all others are numbers
 PICTURE_DPI, SCREEN_DPI = 144, 96
 WIDE = 700  # pixels of a screen; a wider picture is scrolled on a phone, where its text would else be too small
 
@@ -312,36 +308,27 @@ def save_report(evaluation: Evaluation, folder: Path | str, *, title: str, facts
     `facts` say what was evaluated, and by what: task, data, part, tagger; any text, it is escaped. Raises `StoreError`
     or `DiskFullError` if it cannot be written.
     """
-    page = write_page(evaluation, title, facts)
-    path = Path(folder) / REPORT_NAME
-    # A folder's name may be no Unicode, which a page can't hold.
-    write_output(path, page.encode("utf-8", "replace"))
-    return path
-
-
-def write_page(evaluation: Evaluation, title: str, facts: Mapping[str, str]) -> str:
-    """The text of ``report.html``; parameters as for `save_report`."""
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        _list(facts),
-        *_grades(evaluation),
-        *_headline(evaluation),
-        *(part for section in KINDS[evaluation.kind].report.sections(evaluation) for part in _section(section)),
-        *_targets(evaluation),
-        f'<p class="soft">Made by jamendo-mood {escape(jamendo_mood.__version__)}.</p>',
-    ]
-    head = [
-        '<meta charset="utf-8">',
+    style = resources.files("jamendo_mood.evaluation").joinpath("report.css").read_text()
+    lines = [
+        "<!DOCTYPE html>",
+        '<html lang="en">\n<head>\n<meta charset="utf-8">',
         # Nothing but what is in this file, even if a name of a tag were let through unescaped.
         '<meta http-equiv="Content-Security-Policy"',
         "  content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
-        f"<title>{escape(title)}</title>",
-        f"<style>\n{resources.files('jamendo_mood.evaluation').joinpath('report.css').read_text()}</style>",
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>",
+        _list(facts),
+        *_grades(evaluation),
+        *_headline(evaluation),
+        *(part for section in KINDS[evaluation.kind].sections(evaluation) for part in _section(section)),
+        *_targets(evaluation),
+        f'<p class="soft">Made by jamendo-mood {escape(jamendo_mood.__version__)}.</p>\n</body>\n</html>',
     ]
-    lines = ["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", *body, "</body>", "</html>"]
-    return "\n".join(lines) + "\n"
+    path = Path(folder) / "report.html"
+    # A folder's name may be no Unicode, which a page can't hold.
+    write_output(path, ("\n".join(lines) + "\n").encode("utf-8", "replace"))
+    return path
 
 
 def _grades(evaluation: Evaluation) -> Iterator[str]:
@@ -351,7 +338,7 @@ def _grades(evaluation: Evaluation) -> Iterator[str]:
     by = f"{evaluation.examples:,} moments of {count(songs, 'song')}" if songs else f"{evaluation.examples:,} tracks"
     evaluated = f"<p>Evaluated on {by}, how far can its {KINDS[evaluation.kind].plural} be relied on?</p>"
     yield f"<h2>In short</h2>\n{evaluated}"
-    meanings = KINDS[evaluation.kind].card.grades
+    meanings = KINDS[evaluation.kind].grades
     yield _list({f"{given.count(grade)} {grade}": meaning for grade, meaning in meanings.items()})
 
 
@@ -363,7 +350,7 @@ def _headline(evaluation: Evaluation) -> Iterator[str]:
     for name, figure in evaluation.metrics.items():
         interval = evaluation.intervals.get(name)
         value = _cell(figure) + (f" [{_cell(interval[0])}, {_cell(interval[1])}]" if interval else "")
-        meaning = KINDS[evaluation.kind].report.metrics.get(name, "")
+        meaning = KINDS[evaluation.kind].meanings.get(name, "")
         yield f'<tr><th>{escape(name)}</th><td class="number">{value}</td><td>{escape(meaning)}</td></tr>'
     yield "</tbody>\n</table>"
 
@@ -391,26 +378,20 @@ def _image(picture: Picture, text: str) -> str:
 
 def _targets(evaluation: Evaluation) -> Iterator[str]:
     """The whole table, best first, and what its columns are."""
-    rules, columns = KINDS[evaluation.kind], KINDS[evaluation.kind].report.columns
+    rules, columns = KINDS[evaluation.kind], KINDS[evaluation.kind].column_meanings
     ranked = rank_targets(evaluation, rules.ranked_by)
-    order = ranked + [column for column in range(len(evaluation.per_target)) if column not in ranked]
+    order = dict.fromkeys([*ranked, *range(len(evaluation.per_target))])
     there = {name: None for row in evaluation.per_target for name in row}
-    names = [name for name in columns if name in there] + [name for name in there if name not in columns]
+    names = [name for name in {**columns, **there} if name in there]
     best_first = f"The best {rules.ranked_by} first; “-” is what these tracks do not show."
     yield f"<h2>All {rules.plural}</h2>\n<p>{best_first}</p>"
     yield '<div class="scroll" tabindex="0">\n<table class="targets">'
-    yield f"<thead><tr>{''.join(f'<th{_kind(name)}>{escape(name)}</th>' for name in names)}</tr></thead>\n<tbody>"
+    yield f"<thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in names)}</tr></thead>\n<tbody>"
     for column in order:
-        row = evaluation.per_target[column]
-        first, *others = ((_kind(name), escape(_cell(row.get(name)))) for name in names)
-        cells = "".join(f"<td{kind}>{text}</td>" for kind, text in others)
-        yield f"<tr><th{first[0]}>{first[1]}</th>{cells}</tr>"
+        first, *others = (escape(_cell(evaluation.per_target[column].get(name))) for name in names)
+        yield f"<tr><th>{first}</th>{''.join(f'<td>{text}</td>' for text in others)}</tr>"
     yield "</tbody>\n</table>\n</div>"
     yield _list({name: columns[name] for name in names if name in columns})
-
-
-def _kind(column: str) -> str:
-    return ' class="word"' if column in _WORDS else ""
 
 
 def _list(entries: Mapping[str, str]) -> str:

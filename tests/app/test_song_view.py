@@ -105,7 +105,7 @@ def other(request):
 
 def test_there_are_words_for_every_kind():
     for kind in KINDS.values():
-        for state in kind.page.states:
+        for state in kind.states:
             state.format(0.5, 0.0, 1.0)
 
 

@@ -10,7 +10,7 @@ from jamendo_mood.cli import demo
 from jamendo_mood.extraction.streaming import embed_files
 from jamendo_mood.tagging import analysis
 from jamendo_mood.tagging.analysis import Explanation, explain
-from jamendo_mood.tasks.calibration import log_odds
+from jamendo_mood.tasks.kind import log_odds
 from jamendo_mood.training.heads import HEADS, HeadConfig
 from jamendo_mood.util.errors import UsageError
 

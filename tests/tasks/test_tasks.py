@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jamendo_mood.tasks import KINDS, Task, tags
-from jamendo_mood.tasks.kind import GRADES
+from jamendo_mood.tasks.metrics import GRADES, is_defined
 from jamendo_mood.util.errors import UsageError
 
 SCALES = {"values": (-1.0, 1.0)}
@@ -49,9 +49,9 @@ def test_a_kind_tunes_decides_and_scores_what_it_monitors(kind):
     targets, scores = make(kind)
     rules = Task("any", kind, ("a", "b", "c", "d"), SCALES.get(kind)).rules
     truth = rules.to_truth(targets)
-    assert rules.is_defined(truth).all()
-    assert not rules.is_defined(truth[:1]).any()
-    assert not rules.is_defined(truth[:0]).any()
+    assert is_defined(truth).all()
+    assert not is_defined(truth[:1]).any()
+    assert not is_defined(truth[:0]).any()
     calibrated = rules.calibrated(scores, rules.calibrate(truth, scores, SCALES.get(kind)))
     assert calibrated.shape == scores.shape
     assert calibrated.dtype == np.float32

@@ -56,9 +56,9 @@ def test_scores_on_a_test_part_stand_beside_those_on_the_validation_part(manifes
 
 def test_there_are_words_for_every_kind_and_grade():
     for kind in KINDS.values():
-        words = kind.card
-        assert words.grades.keys() == set(GRADES)
-        assert kind.monitor in words.metrics
+        assert kind.grades.keys() == set(GRADES)
+        assert kind.monitor in kind.card_metrics
+        assert kind.meanings.keys() >= {*kind.card_metrics}
 
 
 @pytest.mark.parametrize(
