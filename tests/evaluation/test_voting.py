@@ -14,7 +14,6 @@ from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tasks import Task
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.heads import HeadConfig
-from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.errors import UsageError
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
@@ -112,20 +111,6 @@ def test_the_command_tells_the_figures_of_each_and_of_the_vote(run, corpus, corp
     assert [float(cell) for cell in line[1:]] == pytest.approx(
         [own["PR-AUC-macro"] for own in found.values()], abs=1e-4
     )
-
-
-@pytest.mark.thorough
-def test_the_command_trains_a_network_on_patches(run, corpus, tmp_path):
-    embedder = load_embedder("mfcc-patches")
-    store = EmbeddingStore(tmp_path / "mfcc", embedder.spec)
-    extract(find_audio(corpus.audio), embedder, store)
-    usual = ("--data", corpus.root, "--store", store.root)
-    settings = ("--head", "cnn", "--epochs", 1, "--set", "hidden=8")
-    trained = run("train", "--task", "jamendo", *usual, "--out", tmp_path / "t", *settings)
-    assert trained.status == 0, trained.err
-    assert Tagger.load(tmp_path / "t").spec == embedder.spec
-    evaluated = run("evaluate", tmp_path / "t", *usual, "--rounds", 0, "--format", "json")
-    assert json.loads(evaluated.out)["examples"] == len(corpus.dataset.rows("test"))
 
 
 def test_wrong_use_of_the_command(run, corpus, corpus_store, tagger_folder, tmp_path):

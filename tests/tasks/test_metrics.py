@@ -158,6 +158,11 @@ def test_grades_go_by_precision_against_the_prior_and_by_number(positives, count
     assert metrics.grade_tags(truth, scores) == (grade,)
 
 
+def test_a_mean_is_of_what_is_finite():
+    values = np.array([[0.3, np.inf, np.nan], [np.inf, np.inf, 0.0], [0.5, np.inf, 1.0]])
+    np.testing.assert_allclose(metrics.mean_over(values, np.inf), [0.4, np.inf, 0.5])
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 9])
 def test_hits_among_the_highest(count):
     truth = np.array([[True, False, False], [False, False, True], [False, False, False], [False, True, False]])
