@@ -83,3 +83,8 @@ def make_artists(count, each):
 
 def _none(count):
     return (np.zeros((1, 1), np.float32),) * count
+
+
+def labels(axis):
+    """The texts beside an axis of a picture."""
+    return [label.get_text() for label in axis.get_ticklabels()]

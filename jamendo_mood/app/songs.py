@@ -468,4 +468,5 @@ def _on_plane(prediction: Prediction, tagger: Tagger) -> dict[str, Any]:
     frames = emotions.place_of(tagger.task, tagger.thresholds, prediction.frame_scores)
     stretches = np.array_split(np.asarray(frames), min(COURSE_POINTS, len(prediction.frame_scores)))
     course = [stretch.mean(axis=0).round(3).tolist() for stretch in stretches]
-    return {"va": whole.tolist(), "va_course": course, "va_source": tagger.task.rules.place_source}
+    source = "predicted" if prediction.scale else f"from the {tagger.task.rules.plural}"
+    return {"va": whole.tolist(), "va_course": course, "va_source": source}

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 import jamendo_mood
 from jamendo_mood.tasks import KINDS, Task, metrics
-from jamendo_mood.tasks.kind import Section, calibration_error
+from jamendo_mood.tasks.kind import calibration_error
 from jamendo_mood.tasks.metrics import ROUNDS, Bools, Comparison, Floats, brier_skill, rank_targets
 from jamendo_mood.tasks.values import score_curves
 from jamendo_mood.training.data import Array, Examples
@@ -30,8 +30,6 @@ from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.figures import Picture
-from jamendo_mood.util.files import read_table, write_output
-from jamendo_mood.util.plaintext import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,11 +64,10 @@ class Scores:
 
     def save(self, folder: Path | str) -> None:
         """Write ``scores.json`` and ``per_target.csv``."""
-        text = json.dumps(self.to_json(), indent=2) + "\n"
-        write_output(Path(folder) / "scores.json", text.encode())
+        files.write_output(Path(folder) / "scores.json", f"{json.dumps(self.to_json(), indent=2)}\n".encode())
         table, names = self.table(), KINDS[self.kind].target
         rows = table.assign(**{names: table[names].map(plaintext.cell)}).to_csv(index=False)
-        write_output(Path(folder) / "per_target.csv", rows.encode())
+        files.write_output(Path(folder) / "per_target.csv", rows.encode())
 
 
 @dataclass(frozen=True)
@@ -166,8 +163,7 @@ def compare(
         tagger.task.rules.bootstrap(own.truth, own.predictions, artists, decisions=own.decisions, rounds=rounds)
         for tagger, own in zip((first, second), found, strict=True)
     )
-    compared: list[Comparison] = one.compare(other, *(own.metrics for own in found))
-    return compared
+    return one.compare(other, *(own.metrics for own in found))
 
 
 def score_predictions(
@@ -213,7 +209,7 @@ def vote(members: Mapping[str, tuple[Tagger, Examples]], *, rounds: int = ROUNDS
     Each member has the tracks with the embeddings that it needs. Raises `UsageError` if there are fewer than two, or
     targets or tracks differ, and `DataError` if there is nothing to measure.
     """
-    _check(list(members.values()), list(members))
+    _check(members)
     found = {name: evaluate(tagger, examples, rounds=rounds) for name, (tagger, examples) in members.items()}
     tagger, examples = next(iter(members.values()))
     mean = np.asarray(np.mean([own.predictions for own in found.values()], axis=0), np.float32)
@@ -221,18 +217,18 @@ def vote(members: Mapping[str, tuple[Tagger, Examples]], *, rounds: int = ROUNDS
     return {**found, VOTE: evaluate_predictions(tagger.task, examples, mean, together, rounds=rounds)}
 
 
-def _check(members: Sequence[tuple[Tagger, Examples]], names: Sequence[str]) -> None:
+def _check(members: Mapping[str, tuple[Tagger, Examples]]) -> None:
     if len(members) < 2:
         raise UsageError("a vote needs two taggers or more")
-    if VOTE in names:
+    if VOTE in members:
         raise UsageError(f"no tagger can be called {VOTE!r} here: that is what they decide together")
-    (first, examples), *others = members
-    for name, (tagger, own) in zip(names[1:], others, strict=True):
+    (name, (first, examples)), *others = members.items()
+    for other, (tagger, own) in others:
         if tagger.task != first.task:
-            raise UsageError(f"{names[0]} and {name} are for different tasks and cannot vote together")
+            raise UsageError(f"{name} and {other} are for different tasks and cannot vote together")
         if [track.key for track in own.tracks] != [track.key for track in examples.tracks]:
             raise UsageError(
-                f"{names[0]} and {name} are not evaluated on the same tracks: they were trained on different splits, "
+                f"{name} and {other} are not evaluated on the same tracks: they were trained on different splits, "
                 "or tracks are missing in a store"
             )
 
@@ -252,14 +248,14 @@ def save_mediaeval(
 
     A tag that is never decided has the threshold ``inf``.
     """
-    paths = []
-    for name, array in arrays.items():
-        paths.append(folder / f"{name}.npy")
-        write_output(paths[-1], functools.partial(np.save, arr=array))
     lines = "".join(f"{tag}\t{threshold!r}\n" for tag, threshold in zip(tags, thresholds.tolist(), strict=True))
-    paths.append(folder / "thresholds.txt")
-    write_output(paths[-1], lines.encode())
-    return paths
+    written: dict[Path, files.Write] = {
+        folder / f"{name}.npy": functools.partial(np.save, arr=array) for name, array in arrays.items()
+    }
+    written[folder / "thresholds.txt"] = lines.encode()
+    for path, content in written.items():
+        files.write_output(path, content)
+    return list(written)
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
@@ -283,7 +279,7 @@ def read_bools(path: Path) -> Bools:
 
 def read_tags(path: Path) -> tuple[str, ...]:
     """Read names of tags, one a line; `DataError` if the file cannot be read."""
-    return tuple(row[0] for row in read_table(path, ()) if row)
+    return tuple(row[0] for row in files.read_table(path, ()) if row)
 
 
 def read_thresholds(path: Path) -> tuple[tuple[str, ...], Floats]:
@@ -291,7 +287,7 @@ def read_thresholds(path: Path) -> tuple[tuple[str, ...], Floats]:
 
     Raises `DataError` if it is not in that form.
     """
-    rows = read_table(path, ())
+    rows = files.read_table(path, ())
     try:
         return tuple(tag for tag, _ in rows), np.array([float(value) for _, value in rows])
     except ValueError as error:
@@ -321,25 +317,27 @@ def save_report(evaluation: Evaluation, folder: Path | str, *, title: str, facts
         _list(facts),
         *_grades(evaluation),
         *_headline(evaluation),
-        *(part for section in KINDS[evaluation.kind].sections(evaluation) for part in _section(section)),
+        *(part for section in KINDS[evaluation.kind].sections(evaluation) for part in _section(*section)),
         *_targets(evaluation),
         f'<p class="soft">Made by jamendo-mood {escape(jamendo_mood.__version__)}.</p>\n</body>\n</html>',
     ]
     path = Path(folder) / "report.html"
     # A folder's name may be no Unicode, which a page can't hold.
-    write_output(path, ("\n".join(lines) + "\n").encode("utf-8", "replace"))
+    files.write_output(path, ("\n".join(lines) + "\n").encode("utf-8", "replace"))
     return path
 
 
 def _grades(evaluation: Evaluation) -> Iterator[str]:
     """How many targets there are of each grade: the answer in short."""
-    given = [row["grade"] for row in evaluation.per_target]
+    rules, given = KINDS[evaluation.kind], [row["grade"] for row in evaluation.per_target]
     songs = len(set(evaluation.songs))
-    by = f"{evaluation.examples:,} moments of {count(songs, 'song')}" if songs else f"{evaluation.examples:,} tracks"
-    evaluated = f"<p>Evaluated on {by}, how far can its {KINDS[evaluation.kind].plural} be relied on?</p>"
-    yield f"<h2>In short</h2>\n{evaluated}"
-    meanings = KINDS[evaluation.kind].grades
-    yield _list({f"{given.count(grade)} {grade}": meaning for grade, meaning in meanings.items()})
+    by = (
+        f"{evaluation.examples:,} moments of {plaintext.count(songs, 'song')}"
+        if songs
+        else f"{evaluation.examples:,} tracks"
+    )
+    yield f"<h2>In short</h2>\n<p>Evaluated on {by}, how far can its {rules.plural} be relied on?</p>"
+    yield _list({f"{given.count(grade)} {grade}": meaning for grade, meaning in rules.grades.items()})
 
 
 def _headline(evaluation: Evaluation) -> Iterator[str]:
@@ -355,12 +353,11 @@ def _headline(evaluation: Evaluation) -> Iterator[str]:
     yield "</tbody>\n</table>"
 
 
-def _section(section: Section) -> Iterator[str]:
-    yield f"<h2>{escape(section.heading)}</h2>\n<figure>"
-    for picture in section.pictures:
-        yield _image(picture, section.heading)
-    paragraphs = "".join(f"<p>{escape(text)}</p>" for text in section.caption)
-    yield f"<figcaption>{paragraphs}</figcaption>\n</figure>"
+def _section(heading: str, pictures: Sequence[Picture], caption: Sequence[str]) -> Iterator[str]:
+    yield f"<h2>{escape(heading)}</h2>\n<figure>"
+    for picture in pictures:
+        yield _image(picture, heading)
+    yield f"<figcaption>{''.join(f'<p>{escape(text)}</p>' for text in caption)}</figcaption>\n</figure>"
 
 
 def _image(picture: Picture, text: str) -> str:

@@ -361,8 +361,8 @@ class CrossValidation:
     def spread(self) -> dict[str, tuple[float, float]]:
         """Mean and standard deviation over the folds of each metric that all of them have."""
         names = [name for name in self.folds[0] if all(name in figures for figures in self.folds)]
-        found = {name: np.array([figures[name] for figures in self.folds]) for name in names}
-        return {name: (float(values.mean()), float(values.std(ddof=1))) for name, values in found.items()}
+        found = {name: [figures[name] for figures in self.folds] for name in names}
+        return {name: (float(np.mean(values)), float(np.std(values, ddof=1))) for name, values in found.items()}
 
     def to_json(self) -> dict[str, Any]:
         """One object: the metrics of all examples at its top level, those of the folds below ``folds``."""
@@ -400,8 +400,8 @@ def _test_fold(
 
 
 def _join(parts: Sequence[Examples]) -> Examples:
-    frames = tuple(frames for part in parts for frames in part.frames)
+    """The examples of several parts, without their embeddings, which have been scored."""
     tracks = tuple(track for part in parts for track in part.tracks)
     times_s = [part.times_s for part in parts if part.times_s is not None]
     Y = np.concatenate([part.Y for part in parts])
-    return Examples(frames, Y, tracks, parts[0].targets, np.concatenate(times_s) if times_s else None)
+    return Examples((), Y, tracks, parts[0].targets, np.concatenate(times_s) if times_s else None)

@@ -103,12 +103,11 @@ def analyse(
     name = name or path.name
     watch = _Watch(name, embedder, on_progress, is_cancelled)
     watch.report("decode")
-    # A small file from a stranger may hold days of silence, and say in its header that it is short.
-    max_s = None if limits.paths else limits.length_s + 1
     with ffmpeg.stopped_by(is_cancelled), Scratch(limits.scratch) as scratch:
         info = ffmpeg.probe(path)
-        if (info.duration_s or 0) > limits.length_s:  # it may be shorter than its header says: what is decoded counts
-            max_s = limits.length_s + 1
+        # What is decoded counts: a stranger's header may call days of silence short, and one's own may say too much.
+        bounded = not limits.paths or (info.duration_s or 0) > limits.length_s
+        max_s = limits.length_s + 1 if bounded else None
         remarks: list[str] = []
         with decoding.converted(path, scratch, duration_s=max_s, info=info, remark=remarks.append) as wav:
             samples = decoding.count_samples(wav)
@@ -136,18 +135,10 @@ def analyse(
 _EXPLANATIONS: tuple[tuple[type[Exception], str, str], ...] = (  # the first that fits
     (errors.LimitError, "{what}.", "Cut out the part that matters, or export it smaller (an MP3 of 128 kb/s will do)."),
     (errors.BusyError, "{what}.", "Try again in a minute."),
-    (
-        errors.NoSoundError,
-        "There is no sound in it.",
-        "Listen to it first: it may be a video without sound, or a muted track.",
-    ),
+    (errors.NoSoundError, "There is no sound in it.", "Listen to it first: it may be muted, or a video without sound."),
     (errors.TooShortError, "{what}.", "Moods need a moment of music: take ten seconds or more."),
     (errors.NoFileError, "There is no such file at this place.", "Give its whole path on the machine running Python."),
-    (
-        errors.WrongKindError,
-        "It can't be read as music: it is {kind}.",
-        "Choose the song itself: an MP3, WAV, FLAC, Ogg or M4A, say.",
-    ),
+    (errors.WrongKindError, "It can't be read as music: it is {kind}.", "Choose the song itself: an MP3 or WAV, say."),
     (
         errors.AudioError,
         "It can't be read as music.",
@@ -243,12 +234,8 @@ class Explanation:
         """
         weights = self.weights[:, tag_index]
         best = [row for row in np.argsort(-weights, kind="stable")[: max(0, count)] if weights[row] > 0]
-        runs: list[list[int]] = []
-        for row in sorted(map(int, best)):
-            if runs and runs[-1][-1] == row - 1:
-                runs[-1].append(row)
-            else:
-                runs.append([row])
+        rows = np.sort(np.array(best, int))
+        runs = [run for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if len(run)]
         found = [(float(self.starts_s[run[0]]), float(self.ends_s[run[-1]]), float(weights[run].sum())) for run in runs]
         return sorted(found, key=lambda entry: -entry[2])
 

@@ -1,11 +1,11 @@
 """One table of emotions: places on the plane -> quadrant, cluster, Plutchik's eight, and the seven emotions of a face.
 
-A place is valence (unpleasant to pleasant) and arousal (calm to excited), each in [-1, 1]. Tags come to the plane
-by `place_of`, faces by `from_face`; from there `mood_in_words` says how music there feels, and `describe_place` what
-the vocabularies of the field call the place. Every mapping here
-is defined at every place, and ties go to what stands first in the table. Which emotions, faces and adjectives there
-are is taken from the sources below. Where they lie, and which face an emotion wears, is our own judgement, made by
-hand in steps of 0.1, and no measurement. `docs/emotions.md` shows the whole table, with its limits.
+A place is valence (unpleasant to pleasant) and arousal (calm to excited), each in [-1, 1]. Tags come to the plane by
+`place_of`, faces by `from_face`; from there `mood_in_words` says how music there feels, and `describe_place` what the
+vocabularies of the field call the place. Every mapping here is defined at every place, and ties go to what stands first
+in the table. Which emotions, faces and adjectives there are is taken from the sources below. Where they lie, and which
+face an emotion wears, is our own judgement, made by hand in steps of 0.1, and no measurement. `docs/emotions.md` shows
+the whole table, with its limits.
 
 References
 ----------
@@ -248,7 +248,7 @@ def from_face(scores: Mapping[str, float]) -> Place:
     Nothing is read, kept or sent here: the model, and the picture of the face, are the caller's own. The scores, from 0
     up, are of the seven emotions in `FACES`, or of some, by name in upper or lower case, or by a synonym; they need not
     sum to 1. ``library.near(*place, count)`` finds music for the place. Raises `UsageError` if a name is none of a
-    face's emotions or stands twice, a score is negative or not finite, or all are 0.
+    face's emotions a score is negative or not finite, or all are 0.
     """
     weights: dict[str, float] = {}
     for name, score in scores.items():
@@ -256,11 +256,9 @@ def from_face(scores: Mapping[str, float]) -> Place:
         emotion = SYNONYMS.get(plain, plain)
         if emotion not in FACES.values():
             raise UsageError(f"no emotion {name!r} of a face; there are {', '.join(FACES)}")
-        if emotion in weights:
-            raise UsageError(f"{name!r}: {emotion} has a score by another name already")
         if not (math.isfinite(score) and score >= 0):
             raise UsageError(f"{name}={score}: a face's score is a number from 0 up")
-        weights[emotion] = float(score)
+        weights[emotion] = weights.get(emotion, 0.0) + float(score)
     if not any(weights.values()):
         raise UsageError("no emotion of this face has a score above 0")
     shares = np.array([*weights.values()]) / max(weights.values())  # whose sum is finite, whatever the scores are

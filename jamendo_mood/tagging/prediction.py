@@ -8,7 +8,7 @@ import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +31,6 @@ MAX_SHOWN_TARGETS = 10
 SCHEMA = 1  #: the version of `to_document`: another one where a key changes its meaning or goes; keys may be added
 
 log = logging.getLogger(__name__)
-
-Number = TypeVar("Number", float, npt.NDArray[np.float32])
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +88,7 @@ class Prediction:
         """The targets as they are shown: tags and classes the highest first, values as their task has them."""
         return np.argsort(np.zeros(len(self.targets)) if self.scale else -self.track_scores, kind="stable")
 
-    def share(self, score: Number) -> Number:
+    def share(self, score: Any) -> Any:
         """How far a score is up its scale, from 0 to 1, or an array of them; of tags and classes the score itself."""
         low, high = self.scale or (0.0, 1.0)
         return (score - low) / (high - low)
@@ -375,14 +373,12 @@ def plot_song(prediction: Prediction, count: int = 10) -> Picture:
         shown = shorten(text, MAX_LINE)
         style = {"size": min(size, FULL_LINE / max(1, len(shown))), "weight": weight, "color": colour}
         figure.text(0.02, 1 - down / height, shown, parse_math=False, in_layout=False, **style)
-    if prediction.place is None:
-        bars, course = figure.subplots(2, 1)
-    else:
-        axes = figure.subplot_mosaic([["bars", "place"], ["course", "course"]], width_ratios=(3, 1))
-        bars, course = axes["bars"], axes["course"]
+    rows = [["bars"], ["course"]] if prediction.place is None else [["bars", "place"], ["course", "course"]]
+    axes = figure.subplot_mosaic(rows, width_ratios=(3, 1)[: len(rows[0])])
+    if prediction.place is not None:
         _draw_place(axes["place"], prediction.place)
-    _draw_bars(bars, prediction, top)
-    _draw_course(course, prediction, top)
+    _draw_bars(axes["bars"], prediction, top)
+    _draw_course(axes["course"], prediction, top)
     return figure
 
 

@@ -71,8 +71,7 @@ def class_rows(truth: Truth, scores: Array, decisions: Bools | None, _: Floats |
 
 def choose_highest(scores: Array, _: Floats | None = None) -> Truth:
     """The class with the highest score, the first of equals: (..., k) -> bool of the same shape."""
-    highest = np.argmax(scores, axis=-1)
-    return np.asarray(np.arange(scores.shape[-1]) == highest[..., None])
+    return np.asarray(np.arange(scores.shape[-1]) == np.argmax(scores, axis=-1)[..., None])
 
 
 def decide_by_plurality(decisions: Truth, scores: Array) -> Truth:
@@ -122,15 +121,14 @@ def show(evaluation: Evaluated) -> Iterator[Section]:
         "is often taken for another, a column that is dark from top to bottom one that is named too often.",
         "Grey: no example is of the class.",
     ]
-    yield Section("Which classes are taken for which", [plot_confusion(evaluation)], caption)
+    yield "Which classes are taken for which", [plot_confusion(evaluation)], caption
     caption = [
         "The further right a dot, the better the class is recognised. Precision is how many of those named are "
         "right, recall how many of those that are right are named: a class with little precision is named too "
         "often, one with little recall too seldom. The orange mark is the share of the class.",
     ]
-    yield Section("Which classes does it recognise?", [plot_classes(evaluation)], caption)
-    looked_at = "On the right are those above 0.1 alone: of classes that come into question."
-    yield kind.describe_reliability(evaluation, "classes", looked_at)
+    yield "Which classes does it recognise?", [plot_classes(evaluation)], caption
+    yield kind.describe_reliability(evaluation, "classes")
 
 
 KIND = Kind(
@@ -147,15 +145,12 @@ KIND = Kind(
     calibrate=lambda _truth, scores, _scale: np.zeros((scores.shape[1], 0)),
     calibrated=lambda scores, _: scores,
     decide=choose_highest,
-    grade=metrics.grade_tags,
     score=score_classes,
-    check_calibration=kind.score_calibration,
     rows=class_rows,
     ranked_by="F-score",
     bootstrap=functools.partial(metrics.bootstrap_any, score_classes),
     vote=decide_by_plurality,
     place=lambda task, _, scores, places, of_classes: place_classes(task.targets, scores, {**of_classes, **places}),
-    place_source="from the classes",
     meanings={
         "accuracy": "The share of tracks whose class is named right. Always naming the most frequent class reaches "
         "accuracy-prior.",
@@ -168,15 +163,9 @@ KIND = Kind(
     },
     column_meanings={"class": "its name", **kind.COLUMN_MEANINGS},
     sections=show,
-    title="Mood classifier",
     says="It names the one class with the highest probability.",
-    chosen="Epochs were",
-    validated="its best epoch chosen on",
-    counted="In brackets: how many training tracks are of the class.",
     card_metrics=("accuracy", "accuracy-prior", "F-score-macro", "log-likelihood", "ECE"),
     choose="Choose a class to see the seconds that carried it.",
-    carried="was carried most by",
-    nothing="lies over the whole song, or hardly in it",
     legend=BAR_LEGEND.format("probability", "") + " ★ the highest, which is the class that is chosen.",
     states=("chosen", "", ""),
     footnotes=("* the class with the highest probability", ""),

@@ -14,36 +14,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from jamendo_mood.tasks.metrics import (
-    GRADES,
-    LOOKED_AT,
-    Array,
-    Bools,
-    Floats,
-    Truth,
-    brier_skill,
-    mean_of_defined,
-    score_bins,
-)
+from jamendo_mood.tasks import metrics
+from jamendo_mood.tasks.metrics import LOOKED_AT, Array, Bools, Floats, Truth
 from jamendo_mood.util import figures
 from jamendo_mood.util.figures import Picture, shorten
 
 Scale = tuple[float, float] | None
 Evaluated = Any  #: what a report is made of, an `evaluation.evaluate.Evaluation`, which a later room defines
 
+Section = tuple[str, Sequence[Picture], Sequence[str]]
+"""Of a report: a heading, pictures that belong together, and paragraphs that say what to look for in them."""
+
 BAR_LEGEND = "Bar: {} of the song{}. Thin line: where it lies for 80 % of the time."
-
-
-class Section(NamedTuple):
-    """Pictures that belong together, and paragraphs that say what to look for in them."""
-
-    heading: str
-    pictures: Sequence[Picture]
-    caption: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,40 +62,33 @@ class Kind:
     choose_thresholds: Callable[[Truth, Array], Floats] = lambda _, scores: np.zeros(scores.shape[1])
     decide: Callable[[Array, Floats], Bools]  #: (scores (..., k), thresholds (k,)) -> (..., k)
     #: how far each target can be relied on: k keys of `grades`
-    grade: Callable[[Truth, Array], tuple[str, ...]]
+    grade: Callable[[Truth, Array], tuple[str, ...]] = metrics.grade_tags
     #: the headline metrics, of (truth, scores, decisions)
     score: Callable[[Truth, Array, Bools | None], dict[str, float]]
     #: metrics that have a meaning for calibrated scores alone
-    check_calibration: Callable[[Truth, Array], dict[str, float]]
+    check_calibration: Callable[[Truth, Array], dict[str, float]] = lambda *arrays: score_calibration(*arrays)
     #: (truth, scores, decisions, thresholds) -> columns (k,) of the table of targets
     rows: Callable[[Truth, Array, Bools | None, Floats | None], dict[str, Any]]
     ranked_by: str  #: the column that it is sorted by
-    bootstrap: Callable[..., Any]  #: (truth, scores, artists, decisions=, rounds=) -> metrics.Samples
+    bootstrap: Callable[..., metrics.Samples]  #: of (truth, scores, artists, decisions=, rounds=)
     #: (decisions (m, n, k), mean scores (n, k)) -> (n, k): what m taggers decide together
     vote: Callable[[Bools, Array], Bools]
     #: (task, thresholds, scores (..., k), places of tags, places of classes) -> (..., 2): valence and arousal, [-1, 1],
     #: by what is predicted; None where that says nothing of them
     place: Callable[..., Array | None]
-    place_source: str  #: where that comes from, in words
 
-    grades: Mapping[str, str] = field(default_factory=lambda: GRADES)  #: what each grade means
+    grades: Mapping[str, str] = field(default_factory=lambda: metrics.GRADES)  #: what each grade means
     meanings: Mapping[str, str]  #: the headline metrics, each in a sentence or two
     column_meanings: Mapping[str, str]  #: the columns of the table of targets, in order, each in a few words
     #: the pictures of an evaluation, with what to look for in them; one at a time, for pictures take memory
     sections: Callable[[Evaluated], Iterator[Section]]
-    #: on a card: what such a tagger is called, what its scores are, what was chosen on the validation part, what was
-    #: done on it, in short, and what the number in brackets behind a target is, empty where there is none
-    title: str
-    says: str
-    chosen: str
-    validated: str
-    counted: str = ""
+    says: str  #: what a tagger's scores are
     card_metrics: tuple[str, ...]  #: those of the metrics that a card shows
     #: on a song's page: how to see the seconds that carried a target, what stands before them, and what where there are
     #: none; what its bars are; what a bar says where its target is decided, where not, and where it has no threshold
     choose: str
-    carried: str
-    nothing: str
+    carried: str = "was carried most by"
+    nothing: str = "lies over the whole song, or hardly in it"
     legend: str
     states: tuple[str, str, str]
     #: what stands below a song's scores where something is decided, where nothing is, and where there are no thresholds
@@ -186,7 +165,7 @@ def score_calibration(truth: Truth, scores: Array) -> dict[str, float]:
     ``ECE`` is the `calibration_error` of all scores above 0.1, lower is better; ``Brier-skill-macro`` is the mean of
     `brier_skill`.
     """
-    skill = mean_of_defined(brier_skill(truth, scores))
+    skill = metrics.mean_of_defined(metrics.brier_skill(truth, scores))
     found = {"ECE": calibration_error(truth, scores, LOOKED_AT), "Brier-skill-macro": skill}
     return {name: figure for name, figure in found.items() if np.isfinite(figure)}
 
@@ -207,7 +186,7 @@ def calibration_error(truth: Truth, scores: Array, above: float = 0.0) -> float:
 
 def reliability_curve(truth: Truth, scores: Array, above: float = 0.0) -> tuple[Floats, Floats, Floats]:
     """Mean score, share of positives and count of each bin of `calibration_error`, from low scores to high."""
-    bins = score_bins(scores, above)
+    bins = metrics.score_bins(scores, above)
     used = bins >= 0
     count = np.bincount(bins[used], minlength=1).astype(float)
     filled = count > 0
@@ -276,16 +255,16 @@ def _even(low: float, high: float, steps: int) -> Floats:
     return np.asarray(np.linspace(np.sqrt(low), np.sqrt(high), steps + 1) ** 2)
 
 
-def describe_reliability(evaluation: Evaluated, plural: str, looked_at: str) -> Section:
+def describe_reliability(evaluation: Evaluated, plural: str) -> Section:
     """The section of a report that shows the diagram."""
     caption = [
         f"Of all {plural} with a score of 0.3, three in ten should be right: that is the orange line. Each dot "
         "is one of at most 15 groups of scores, equal in number. Above the line, more is right than scores say; "
         "below, they promise too much. The mean distance is the expected calibration error (ECE).",
-        f"{looked_at} Below the diagrams: how many scores there are, in steps of ten times as many. The axes "
-        "spread small scores out.",
+        "Most scores are near 0, and right about it; those that are looked at are above 0.1. Below the diagrams: how "
+        "many scores there are, in steps of ten times as many. The axes spread small scores out.",
     ]
-    return Section("Are scores calibrated?", [plot_reliability(evaluation)], caption)
+    return "Are scores calibrated?", [plot_reliability(evaluation)], caption
 
 
 def plot_targets(

@@ -265,23 +265,22 @@ def show(evaluation: Evaluated) -> Iterator[Section]:
         "lies right of the mark, and a long line says that a few artists decide.",
         f"In brackets: how many tracks have the tag.{left_out}",
     ]
-    yield Section("Which tags does it recognise?", [plot_tag_precision(evaluation)], caption)
+    yield "Which tags does it recognise?", [plot_tag_precision(evaluation)], caption
     caption = [
         "Lower a tag's threshold, and you move right along its curve: more of its tracks are found (recall), while "
         "fewer of those found are right (precision). A good tag stays high far to the right.",
         "The dot is where the threshold in use puts it: low means many false alarms, far left that most are "
         f"missed; no dot, that the tag is never given.{some}",
     ]
-    yield Section("What a threshold buys", [plot_curves(evaluation)], caption)
+    yield "What a threshold buys", [plot_curves(evaluation)], caption
     caption = [
         "The better the dark scores lie apart from the light ones, the better the tag is recognised. Dark left of "
         "the red threshold is missed, light right of it is a false alarm.",
         f"Each mark on the left is many times the one below it, so that a few tracks can be seen beside "
         f"thousands, and the axes at the bottom differ.{some}",
     ]
-    yield Section("Scores of tracks with a tag and without", [plot_score_histograms(evaluation)], caption)
-    looked_at = "Most scores are near 0, and right about it; those that are looked at are above 0.1."
-    yield kind.describe_reliability(evaluation, "tags", looked_at)
+    yield "Scores of tracks with a tag and without", [plot_score_histograms(evaluation)], caption
+    yield kind.describe_reliability(evaluation, "tags")
     if n_tags < 2:
         return
     most = f" Of {n_tags} tags, the {MOST_TAGS} most frequent." if n_tags > MOST_TAGS else ""
@@ -291,7 +290,7 @@ def show(evaluation: Evaluated) -> Iterator[Section]:
         "at a time; a column that is darker from top to bottom is a tag that it gives to almost anything.",
         f"Grey: the tag itself, or one that no track has.{most}",
     ]
-    yield Section("Which tags go together", plot_cooccurrences(evaluation), caption)
+    yield "Which tags go together", plot_cooccurrences(evaluation), caption
 
 
 KIND = Kind(
@@ -310,15 +309,12 @@ KIND = Kind(
     calibrated=kind.apply_platt,
     choose_thresholds=best_thresholds,
     decide=reaches_threshold,
-    grade=metrics.grade_tags,
     score=score_tags,
-    check_calibration=kind.score_calibration,
     rows=tag_rows,
     ranked_by="PR-AUC",
     bootstrap=metrics.bootstrap_tags,
     vote=lambda decisions, _: np.asarray(decisions.sum(axis=0) * 2 > len(decisions)),  # more than half of the taggers
     place=lambda task, thresholds, scores, places, _: place_tags(task.targets, thresholds, scores, places),
-    place_source="from the tags",
     meanings={
         "PR-AUC-macro": "Are a tag's tracks ranked above all others? Average precision, the mean over tags, rare or "
         "frequent. 1 is perfect; guessing reaches prior-macro.",
@@ -338,15 +334,9 @@ KIND = Kind(
     },
     column_meanings={"tag": "its name", **kind.COLUMN_MEANINGS},
     sections=show,
-    title="Mood tagger",
     says="Scores are calibrated on the validation part.",
-    chosen="Epochs, calibration and thresholds were",
-    validated="calibrated on",
-    counted="In brackets: how many training tracks have the tag.",
     card_metrics=("PR-AUC-macro", "prior-macro", "ROC-AUC-macro", "F-score-macro", "ECE"),
     choose="Choose a tag to see the seconds that carried it.",
-    carried="was carried most by",
-    nothing="lies over the whole song, or hardly in it",
     legend=BAR_LEGEND.format("score", "") + " Tick: the tag's threshold, ★ reached.",
     states=("threshold {0:.2f}, reached", "threshold {0:.2f}, not reached", "no threshold: it is never decided"),
     footnotes=(

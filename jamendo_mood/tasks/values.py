@@ -22,12 +22,10 @@ from jamendo_mood.util.process import import_quietly
 Array = npt.NDArray[np.floating[Any]]
 GOOD, FAIR = 0.6, 0.4  # concordance from which a value can be relied on
 FEWEST = 5  # examples that tell anything
-_HEADLINE = ("CCC", "Pearson", "R2", "RMSE")
 _EPSILON = 1e-7
 GROUPS = 8  # of the truth, whose mean error is drawn
 SOLID_POINTS = 150  # so many points are drawn as they are; of more, each is paler
 MOST_SONGS = 5
-TAU_BINS = np.linspace(-1, 1, 21)
 AXES = ("valence", "arousal")
 
 
@@ -40,16 +38,13 @@ def make_value_loss(name: str, _Y: Array, _: float) -> Callable[[Any, Any], Any]
         raise UsageError(f"unknown loss {name!r} for values (known: mse, ccc)")
     ops = import_quietly("keras").ops
 
-    def mse(truth: Any, scores: Any) -> Any:
-        return ops.mean(ops.square(truth - scores))
-
     def concordance(truth: Any, scores: Any) -> Any:
         means = [ops.mean(table, axis=0) for table in (truth, scores)]
         apart = [table - mean for table, mean in zip((truth, scores), means, strict=True)]
         spread = ops.mean(ops.square(apart[0]) + ops.square(apart[1]), axis=0) + ops.square(means[0] - means[1])
         return 1 - ops.mean(2 * ops.mean(apart[0] * apart[1], axis=0) / (spread + _EPSILON))
 
-    return concordance if name == "ccc" else mse
+    return concordance if name == "ccc" else lambda truth, scores: ops.mean(ops.square(truth - scores))
 
 
 def smooth_values(targets: Array, share: float) -> Array:
@@ -57,16 +52,6 @@ def smooth_values(targets: Array, share: float) -> Array:
     if share:
         raise UsageError("smoothing is for tags and classes; values have no certainty to take from")
     return targets
-
-
-def keep_to_scale(_truth: Array, scores: Array, scale: Scale) -> Floats:
-    """What `clip` needs: the ends of the scale for each target, (k, 2)."""
-    return np.tile(np.array(scale or (-np.inf, np.inf), np.float64), (scores.shape[1], 1))
-
-
-def clip(values: Array, ends: Floats) -> Array:
-    """Values on their scale: (..., k) and (k, 2) -> (..., k)."""
-    return np.clip(values, ends[:, 0], ends[:, 1]).astype(np.float32)
 
 
 def r2(truth: Array, predictions: Array) -> Floats:
@@ -90,7 +75,7 @@ def score_values(truth: Array, predictions: Array, _: object = None) -> dict[str
     """
     metrics.check(truth, predictions)
     rows = value_rows(truth, predictions)
-    return {name: mean_of_defined(rows[name]) for name in _HEADLINE}
+    return {name: mean_of_defined(rows[name]) for name in ("CCC", "Pearson", "R2", "RMSE")}
 
 
 def value_rows(truth: Array, predictions: Array, _: object = None, __: object = None) -> dict[str, Floats]:
@@ -145,9 +130,7 @@ def _tau(true: Array, predicted: Array) -> float:
 
 def grade_values(truth: Array, predictions: Array) -> tuple[str, ...]:
     """How far each target can be relied on, one of `metrics.GRADES`: good from a concordance of 0.6, fair from 0.4."""
-    if len(truth) < FEWEST:
-        return ("unknown",) * int(truth.shape[1])
-    found = ccc(truth, predictions)
+    found = ccc(truth, predictions) if len(truth) >= FEWEST else np.full(truth.shape[1], np.nan)
     return tuple(np.select([np.isnan(found), found < FAIR, found < GOOD], ["unknown", "weak", "fair"], "good").tolist())
 
 
@@ -162,8 +145,9 @@ def place_values(targets: Sequence[str], scale: Scale, values: Array) -> Array |
 
 def plot_scatter(evaluation: Evaluated) -> figures.Picture:
     """Predicted against true values, a panel a target; where they are equal is a line."""
-    figure, panels = _panels_of(evaluation)
-    for axes, row, true, predicted in panels:
+    figure, panels = figures.make_panels(len(evaluation.per_target), 2.6)
+    pairs = zip(evaluation.truth.T, evaluation.predictions.T, strict=True)
+    for axes, row, (true, predicted) in zip(panels, evaluation.per_target, pairs, strict=True):
         low, high = float(min(true.min(), predicted.min())), float(max(true.max(), predicted.max()))
         margin = 0.04 * (high - low) or 0.5
         low, high = low - margin, high + margin
@@ -178,8 +162,9 @@ def plot_scatter(evaluation: Evaluated) -> figures.Picture:
 
 def plot_residuals(evaluation: Evaluated) -> figures.Picture:
     """Errors, predicted less true, against the truth, with their mean in groups of equal number; a panel a target."""
-    figure, panels = _panels_of(evaluation)
-    for axes, row, true, predicted in panels:
+    figure, panels = figures.make_panels(len(evaluation.per_target), 2.6)
+    pairs = zip(evaluation.truth.T, evaluation.predictions.T, strict=True)
+    for axes, row, (true, predicted) in zip(panels, evaluation.per_target, pairs, strict=True):
         errors = predicted - true
         _draw_points(axes, true, errors)
         axes.axhline(0, color=figures.PRIOR, linewidth=2, label="no error")
@@ -207,13 +192,8 @@ def choose_songs(evaluation: Evaluated, count: int = MOST_SONGS) -> list[str]:
 
 
 def plot_courses(evaluation: Evaluated) -> figures.Picture:
-    """The truth and the prediction over time of the songs of `choose_songs`, a row a song and a column a target.
-
-    Raises `UsageError` if the task is no dynamic one, or no song's curve changes.
-    """
+    """The truth and the prediction over time of the songs of `choose_songs`, a row a song and a column a target."""
     chosen = choose_songs(evaluation)
-    if not chosen:
-        raise UsageError("no curves to draw: these are not moments of songs, or no song's curve changes")
     taus = rank_correlations(evaluation.truth, evaluation.predictions, evaluation.songs)
     names = np.array(evaluation.songs)
     figure = figures.make_picture(figures.WIDTH, 0.7 + 1.25 * len(chosen))
@@ -239,10 +219,10 @@ def plot_courses(evaluation: Evaluated) -> figures.Picture:
 def plot_taus(evaluation: Evaluated) -> figures.Picture:
     """How many songs are followed how well: a histogram of Kendall's tau, a panel a target."""
     taus = np.array(list(rank_correlations(evaluation.truth, evaluation.predictions, evaluation.songs).values()))
-    figure, panels = _panels_of(evaluation, 2.0)
-    for (axes, row, _, _), own in zip(panels, taus.T, strict=True):
+    figure, panels = figures.make_panels(len(evaluation.per_target), 2.0)
+    for axes, row, own in zip(panels, evaluation.per_target, taus.T, strict=True):
         known = own[np.isfinite(own)]
-        axes.hist(known, TAU_BINS, color=figures.DECIDED)
+        axes.hist(known, np.linspace(-1, 1, 21), color=figures.DECIDED)
         axes.axvline(0, color=figures.PRIOR, linewidth=2, label="guessing")
         if len(known):
             axes.axvline(known.mean(), color=figures.CONTRAST, linewidth=2, linestyle="--", label="mean")
@@ -251,14 +231,6 @@ def plot_taus(evaluation: Evaluated) -> figures.Picture:
         axes.set_title(figures.shorten(row["value"]), fontsize=9, parse_math=False)
     figures.add_legend(figure)
     return figure
-
-
-def _panels_of(
-    evaluation: Evaluated, height: float = 2.6
-) -> tuple[figures.Picture, list[tuple[Any, Any, Array, Array]]]:
-    """A picture, and for each target its axes, its row, and its true and predicted values."""
-    figure, panels = figures.make_panels(len(evaluation.per_target), height)
-    return figure, list(zip(panels, evaluation.per_target, evaluation.truth.T, evaluation.predictions.T, strict=True))
 
 
 def _draw_points(axes: Any, across: Array, up: Array) -> None:
@@ -276,13 +248,13 @@ def show(evaluation: Evaluated) -> Iterator[Section]:
         "CCC, concordance, is 1 where all dots are on the line. R² is 1 there too, and 0 where naming the mean "
         "every time would come as near.",
     ]
-    yield Section("Predicted against true", [plot_scatter(evaluation)], caption)
+    yield "Predicted against true", [plot_scatter(evaluation)], caption
     caption = [
         "The same dots by their error. The red line is the mean error of groups of equal number: above 0 on the "
         "left and below it on the right means that low values are predicted too high and high ones too low, as a "
         "cautious prediction does.",
     ]
-    yield Section("Where it errs", [plot_residuals(evaluation)], caption)
+    yield "Where it errs", [plot_residuals(evaluation)], caption
     if not choose_songs(evaluation):
         return
     caption = [
@@ -291,12 +263,12 @@ def show(evaluation: Evaluated) -> Iterator[Section]:
         "Tau, Kendall's, says whether both rise and fall together: 1 is always, 0 no more than by chance, below 0 "
         "against each other. It does not see whether the level is right; the figures further up do.",
     ]
-    yield Section("Songs over time", [plot_courses(evaluation)], caption)
+    yield "Songs over time", [plot_courses(evaluation)], caption
     caption = [
         "Kendall's tau of each song. Bars right of the orange line are songs whose course is followed better than "
         "by guessing. A song whose rating never changes has no course, and is not here.",
     ]
-    yield Section("How many songs are followed how well", [plot_taus(evaluation)], caption)
+    yield "How many songs are followed how well", [plot_taus(evaluation)], caption
 
 
 KIND = Kind(
@@ -311,8 +283,8 @@ KIND = Kind(
     watch=lambda truth, predictions: mean_of_defined(r2(truth, predictions)),
     smooth=smooth_values,
     start=lambda targets: np.asarray(targets.mean(axis=0), np.float32),
-    calibrate=keep_to_scale,
-    calibrated=clip,
+    calibrate=lambda _, scores, scale: np.tile(np.array(scale, np.float64), (scores.shape[1], 1)),
+    calibrated=lambda values, ends: np.clip(values, ends[:, 0], ends[:, 1]).astype(np.float32),  # kept to the scale
     decide=lambda scores, _: np.ones(scores.shape, bool),
     grade=grade_values,
     score=score_values,
@@ -322,7 +294,6 @@ KIND = Kind(
     bootstrap=functools.partial(metrics.bootstrap_any, score_values),
     vote=lambda decisions, _: np.asarray(decisions.any(axis=0)),
     place=lambda task, _thresholds, scores, *_: place_values(task.targets, task.scale, scores),
-    place_source="predicted",
     grades={
         "good": "concordance (CCC) of 0.6 or more: near the truth",
         "fair": "concordance of 0.4 or more: the tendency is right",
@@ -356,10 +327,7 @@ KIND = Kind(
         "sd": "the truth's standard deviation: the RMSE of naming the mean every time",
     },
     sections=show,
-    title="Predictor of values",
     says="Predictions are kept to the scale.",
-    chosen="Epochs were",
-    validated="its best epoch chosen on",
     card_metrics=("CCC", "Pearson", "R2", "RMSE", "Kendall"),
     choose="Choose one to see the seconds that raised it.",
     carried="was raised most by",

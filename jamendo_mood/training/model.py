@@ -386,10 +386,10 @@ def describe(tagger: Mapping[str, Any]) -> str:
     if tested:
         parts.append((tested["part"], tested["figures"], tested["intervals"]))
     sections = [
-        f"# {words.title}: {markdown(task['name'])}",
-        f"{_what(tagger)}\n\n{_origin(record, words)}",
+        f"# Mood tagger: {markdown(task['name'])}",
+        f"{_what(tagger)}\n\n{_origin(record)}",
         f"## How good it is\n\n{_scores(parts, words)}",
-        f"## Its {KINDS[task['kind']].plural}\n\n{_targets(task['targets'], tagger['grades'], record, words)}",
+        f"## Its {words.plural}\n\n{_targets(task['targets'], tagger['grades'], record, words)}",
         f"## What it is for\n\n{USES}",
     ]
     return "\n\n".join(section.strip() for section in sections) + "\n"
@@ -416,11 +416,11 @@ def describe_targets(task: Mapping[str, Any]) -> str:
     return f"{len(task['targets'])} {KINDS[task['kind']].plural}{scale}{rate}"
 
 
-def _origin(record: Mapping[str, Any], words: Kind) -> str:
+def _origin(record: Mapping[str, Any]) -> str:
     lines = []
     if tracks := record.get("tracks"):
         left = f" ({markdown(str(record['silent']))} silent ones left out)" if record.get("silent") else ""
-        lines.append(f"- Learned from {tracks['train']} tracks{left}, {words.validated} {tracks['validation']} others")
+        lines.append(f"- Learned from {tracks['train']} tracks{left}, validated on {tracks['validation']} others")
     for name, key in (("Data", "citation"), ("Licence of the data", "licence")):
         if record.get(key):
             lines.append(f"- {name}: {markdown(str(record[key]))}")
@@ -437,8 +437,8 @@ def _scores(parts: Sequence[tuple[str, Mapping[str, float], Mapping[str, Sequenc
         rows.append([name, *cells, words.meanings[name]])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return (
-        f"{table}\n\nIn brackets: 95 % intervals by a bootstrap over artists. {words.chosen} "
-        "chosen on the validation part, so its figures are on the kind side."
+        f"{table}\n\nIn brackets: 95 % intervals by a bootstrap over artists. What could be "
+        "chosen was chosen on the validation part, so its figures are on the kind side."
     )
 
 
@@ -457,4 +457,5 @@ def _targets(targets: Sequence[str], grades: Sequence[str], record: Mapping[str,
         if named:
             lines.append(f"- **{grade}** ({meaning}): {', '.join(named)}")
     graded_on = markdown(record.get("graded_on", "the validation part"))
-    return "\n".join([*lines, "", f"Graded on {graded_on}. {words.counted}".strip()])
+    counted = " In brackets: how many training tracks each is true of." if positives else ""
+    return "\n".join([*lines, "", f"Graded on {graded_on}.{counted}"])

@@ -74,8 +74,7 @@ def test_a_report_is_written(run, kind, table, corpus_store, trained, tmp_path):
     headline = {"classes": "accuracy", "values": "CCC"}[kind]
     assert f"{figures[headline]:.4f}" in page
     assert {"classes": "own: 4 classes", "values": "own: 2 values on a scale from -1 to 1"}[kind] in page
-    title = {"classes": "# Mood classifier: own", "values": "# Predictor of values: own"}[kind]
-    assert (folder / "README.md").read_text().startswith(title)
+    assert (folder / "README.md").read_text().startswith("# Mood tagger: own")
 
 
 def test_songs_are_tagged_and_found_by_their_place(run, kind, corpus, corpus_store, trained):

@@ -115,10 +115,9 @@ def test_a_file_too_long_is_refused_before_and_after_it_is_decoded(
     counted = replace(logmel, network=lambda inputs: calls.append(len(inputs)) or logmel.network(inputs))
     with pytest.raises(LimitError, match=r"mix.mp3 is longer than 0:30, which is the limit here"):
         analyse(path, corpus_tagger, counted, short, name="mix.mp3")
-    assert calls == []
     info = decoding.probe(path)
     monkeypatch.setattr(ffmpeg, "probe", lambda _: replace(info, duration_s=None))  # it does not know its length
-    with pytest.raises(LimitError, match="lasts"):
+    with pytest.raises(LimitError, match="is longer than"):
         analyse(path, corpus_tagger, counted, short)
     assert calls == []
 
@@ -164,10 +163,7 @@ def test_another_embedder_is_refused(corpus, corpus_tagger, logmel, limits):
         (TooShortError("a.mp3 lasts 0.50 s; the least"), "It lasts 0.50 s; the least."),
         (NoFileError("/music/a.mp3: no such file"), "There is no such file at this place."),
         (BusyError("a.mp3 has to wait: there are"), "It has to wait: there are."),
-        (
-            WrongKindError("/tmp/x/upload.mp3: not", "a PDF document"),
-            "It can't be read as music: it is a PDF document.",
-        ),
+        (WrongKindError("/x/upload.mp3: not", "a PDF document"), "It can't be read as music: it is a PDF document."),
         (StoreError("/secret/x: damaged"), "It can't be analysed here."),
         (LimitError("a.mp3 has 312 MB; the limit here is 200 MB"), "It has 312 MB; the limit here is 200 MB."),
         (WeightsError("VGGish's weights are not here"), "The network that analyses songs is not"),

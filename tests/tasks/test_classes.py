@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
-from toy_evaluations import make_class_evaluation
+from toy_evaluations import labels, make_class_evaluation
 
 from jamendo_mood.tasks import classes
 from jamendo_mood.util.errors import DataError
@@ -48,19 +48,6 @@ pytestmark = pytest.mark.usefixtures("no_pyplot")
 @pytest.fixture(scope="module")
 def four():
     return make_class_evaluation(4)
-
-
-def labels(axis):
-    return [label.get_text() for label in axis.get_ticklabels()]
-
-
-@pytest.mark.parametrize("count", [2, 5, 40])
-@pytest.mark.parametrize("plot", [classes.plot_confusion, classes.plot_classes])
-def test_few_classes_and_many_are_drawn(plot, count, tmp_path):
-    names = ["Cash $^_{$", "a" * 200, *(f"class {number}" for number in range(2, count))]
-    picture = plot(make_class_evaluation(count, names=names, rounds=0))
-    assert hasattr(picture, "to_png")
-    picture.savefig(tmp_path / "picture.png", bbox_inches="tight")  # a warning would be an error
 
 
 def test_the_confusion_matrix_has_the_truth_in_its_rows(four):

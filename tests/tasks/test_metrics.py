@@ -12,7 +12,6 @@ from jamendo_mood.util.errors import DataError
 
 HERE = Path(__file__).parents[1]
 CASES = json.loads((HERE / "golden" / "metrics.json").read_text())
-RANKING = ("PR-AUC-macro", "ROC-AUC-macro", "PR-AUC-micro", "ROC-AUC-micro")
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +33,6 @@ def test_the_golden_file_is_what_its_script_makes():
     assert script["make_golden"]() == CASES
 
 
-def test_only_the_ranking_of_scores_matters_and_no_order_of_examples(example):
-    truth, scores = example
-    plain, bent = tags.score_tags(truth, scores), tags.score_tags(truth, np.exp(3 * scores.astype(float)) - 7)
-    assert {name: bent[name] for name in RANKING} == pytest.approx({name: plain[name] for name in RANKING})
-    order = np.random.default_rng(0).permutation(len(truth))
-    assert tags.score_tags(truth[order], scores[order]) == pytest.approx(plain)
-    assert metrics.roc_auc(truth, -scores) == pytest.approx(1 - metrics.roc_auc(truth, scores))
-
-
 def test_a_tag_that_all_or_none_have_is_nan_and_left_out(example):
     truth, scores = (array.copy() for array in example)
     truth[:, 0], truth[:, 1] = False, True
@@ -59,7 +49,6 @@ def test_a_tag_that_all_or_none_have_is_nan_and_left_out(example):
         (np.ones((3, 2), bool), np.zeros((3, 2)), np.ones((3, 1), bool), r"decisions have the shape \(3, 1\)"),
         (np.eye(3, dtype=bool), np.full((3, 3), [[0], [np.nan], [0]]), None, "1 of 3 rows .* first row 1"),
         (np.eye(3, dtype=bool), np.full((3, 3), [[0], [1], [np.inf]]), None, "1 of 3 rows .* first row 2"),
-        (np.zeros((3, 2), bool), np.zeros((3, 2)), None, "no tag among 2 has both positives and negatives"),
         (np.zeros((0, 2), bool), np.zeros((0, 2)), None, "no tag among 2 has both positives and negatives"),
     ],
 )
@@ -90,17 +79,6 @@ def test_a_tag_without_positives_is_never_decided(example):
     truth, scores = example[0].copy(), example[1]
     truth[:, 2] = False
     assert not (scores >= tags.best_thresholds(truth, scores))[:, 2].any()
-
-
-def test_calibration_error_is_that_of_a_plain_loop(example):
-    truth, scores = example
-    values = sorted(zip(scores[scores > 0.1].tolist(), truth[scores > 0.1].tolist(), strict=True))
-    size, total = len(values) / metrics.BINS, 0.0
-    for number in range(metrics.BINS):
-        inside = values[round(number * size) : round((number + 1) * size)]
-        total += abs(sum(score for score, _ in inside) - sum(true for _, true in inside))
-    assert kind.calibration_error(truth, scores, 0.1) == pytest.approx(total / len(values), abs=0.01)
-    assert kind.calibration_error(truth, scores, 0.1) > 0.1
 
 
 def test_scores_that_are_shares_have_no_calibration_error():
@@ -210,16 +188,14 @@ def test_the_interval_holds_the_figure_and_the_seed_decides(example_bootstrap):
 def test_artists_are_drawn_whole(example_bootstrap):
     """Where each artist's tracks are copies of one, intervals are as wide as for one track an artist."""
     truth, scores, _ = example_bootstrap
-    one = bootstrap_tags(truth, scores, list(map(str, range(len(truth)))), rounds=400)
-    artists = [str(number) for number in range(len(truth)) for _ in range(5)]
-    copies = bootstrap_tags(repeat(truth, np.full(300, 5)), repeat(scores, np.full(300, 5)), artists, rounds=400)
-    tracks = bootstrap_tags(
-        repeat(truth, np.full(300, 5)), repeat(scores, np.full(300, 5)), list(map(str, range(1500))), rounds=400
+    five = repeat(truth, np.full(300, 5)), repeat(scores, np.full(300, 5))
+    artists = [str(number // 5) for number in range(1500)]
+    one, copies, tracks = (
+        bootstrap_tags(*arrays, names, rounds=400).metrics["ROC-AUC-macro"].std()
+        for arrays, names in (((truth, scores), artists[::5]), (five, artists), (five, list(map(str, range(1500)))))
     )
-    deviation = {name: samples.metrics["ROC-AUC-macro"].std() for name, samples in
-                 {"one": one, "copies": copies, "tracks": tracks}.items()}  # fmt: skip
-    assert deviation["copies"] == pytest.approx(deviation["one"], rel=0.25)
-    assert deviation["tracks"] < 0.7 * deviation["copies"]
+    assert copies == pytest.approx(one, rel=0.25)
+    assert tracks < 0.7 * copies
 
 
 def test_the_interval_leaves_out_a_fortieth_on_either_side():
@@ -338,12 +314,6 @@ def test_cooccurrence_is_the_share_of_the_row_that_has_the_column_too():
     expected = [[1, 2 / 3, 0, 1 / 3], [2 / 5, 1, 0, 1 / 5], [np.nan] * 4, [1, 1, 0, 1]]
     np.testing.assert_allclose(shares, expected)
     np.testing.assert_array_equal(shares, metrics.cooccurrence(FOUR_TAGS > 0))
-
-
-@pytest.mark.parametrize("bad", [np.array([[0.2, 0.9]]), np.array([[np.nan, 1]]), np.array([0.0, 1.0])])
-def test_scores_that_were_not_decided_are_no_table_of_tags(bad):
-    with pytest.raises(DataError, match="not a table of 0 and 1"):
-        metrics.cooccurrence(bad)
 
 
 def test_tags_that_go_together_become_neighbours():
