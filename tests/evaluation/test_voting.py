@@ -61,12 +61,12 @@ def test_a_tag_is_decided_by_more_than_half():
 
 
 def test_the_class_that_most_choose_wins_though_another_scores_higher():
-    Y = np.eye(3)[[0, 1, 2, 0]]
     scores = (
         [[0.4, 0.3, 0.3], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.5, 0.3, 0.2]],
         [[0.4, 0.3, 0.3], [0.6, 0.3, 0.1], [0.5, 0.3, 0.2], [0.1, 0.7, 0.2]],
         [[0.0, 0.9, 0.1], [0.1, 0.2, 0.7], [0.1, 0.2, 0.7], [0.1, 0.2, 0.7]],
     )
+    Y = np.eye(3)[[0, 1, 2, 0]]
     members = {name: make_member(CLASSES, own, Y) for name, own in zip("xyz", scores, strict=True)}
     found = vote(members, rounds=0)
     chosen = found["vote"].decisions.argmax(axis=1)

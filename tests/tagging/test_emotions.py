@@ -1,6 +1,5 @@
 """From a place on the plane to its names, and from names and faces to places."""
 
-import dataclasses
 import itertools
 import math
 import re
@@ -44,7 +43,6 @@ def test_the_wheel_has_eight_petals_of_three():
         petal = [emotion for emotion in EMOTIONS.values() if emotion.family == family]
         assert [emotion.intensity for emotion in petal] == [1, 2, 3]
         assert petal[1].name == family
-        assert len({emotion.angle_deg for emotion in petal}) == 1
         assert petal[0].arousal < petal[1].arousal < petal[2].arousal
     for one, other in zip(families[:4], families[4:], strict=True):  # opposites face each other
         assert abs(find_emotion(one).angle_deg - find_emotion(other).angle_deg) == 180
@@ -128,11 +126,9 @@ def test_what_is_not_on_the_plane_has_no_name(name, place):
         name(*place)
 
 
-def test_a_description_is_frozen_and_fits_a_line():
-    described = describe_place(-0.8, -0.4)
-    assert str(described) == "valence -0.80, arousal -0.40: Q3, MIREX cluster 3, sadness (sadness), face sad"
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        described.face = "happy"
+def test_a_description_fits_a_line():
+    described = "valence -0.80, arousal -0.40: Q3, MIREX cluster 3, sadness (sadness), face sad"
+    assert str(describe_place(-0.8, -0.4)) == described
 
 
 @pytest.mark.parametrize(

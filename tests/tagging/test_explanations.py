@@ -98,10 +98,9 @@ def test_of_a_long_track_evenly_spread_frames_tell_where(linear):
 @pytest.mark.thorough
 def test_two_hours_are_explained_in_seconds():
     tagger = make_tagger(TASK, config=HeadConfig())
-    explain(tagger, make_frames(40))
-    started = time.perf_counter()
+    started = time.process_time()
     explain(tagger, make_frames(7_500))
-    assert time.perf_counter() - started < 20  # 1.5 on 2 cores that do nothing else
+    assert time.process_time() - started < 20  # takes 3
 
 
 def test_the_stretches_that_carried_a_tag_are_merged_and_the_heaviest_comes_first():

@@ -27,15 +27,6 @@ def test_figures_and_rows_are_scikit_learns():
         classes.score_classes(TRUTH, np.where(TRUTH, np.nan, SCORES))
 
 
-def test_perfect_and_useless_choices():
-    perfect = classes.score_classes(TRUTH, TRUTH.astype(np.float32))
-    assert (perfect["accuracy"], perfect["F-score-macro"]) == (1, 1)
-    assert perfect["log-likelihood"] == pytest.approx(0)
-    always = np.tile(np.eye(5, dtype=np.float32)[0], (300, 1))
-    assert classes.score_classes(TRUTH, always)["accuracy"] == perfect["accuracy-prior"]
-    assert np.isfinite(classes.score_classes(TRUTH, always)["log-likelihood"])
-
-
 def test_of_equal_scores_the_first_is_chosen_and_there_is_always_one():
     chosen = classes.choose_highest(np.array([[0.2, 0.4, 0.4], [0.3, 0.3, 0.3]]))
     np.testing.assert_array_equal(chosen, [[False, True, False], [True, False, False]])

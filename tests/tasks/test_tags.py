@@ -45,7 +45,7 @@ def test_each_tag_is_a_dot_on_its_interval_beside_its_prior(seven):
     (prior,) = lines(axes, "|")
     assert prior.get_xdata().tolist() == [row["prior"] for row in rows]
     assert axes.get_xlim()[1] >= min(1, max(high for _, high in expected))
-    (axes,) = tags.plot_tag_precision(make_evaluation(7, intervals=False)).axes  # without a bootstrap: no whiskers
+    (axes,) = tags.plot_tag_precision(make_evaluation(7, rounds=0)).axes  # without a bootstrap: no whiskers
     assert sum(len(whisker.get_segments()) for whisker in axes.collections) == 0
 
 

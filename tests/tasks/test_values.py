@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy.stats import kendalltau, pearsonr
@@ -27,13 +25,6 @@ def test_figures_are_those_of_scikit_learn_and_scipy_and_concordance_is_by_its_d
     for (true, predicted), found in zip(pairs, values.ccc(TRUTH, PREDICTIONS), strict=True):
         covariance, apart = np.cov(true, predicted, bias=True), (true.mean() - predicted.mean()) ** 2
         assert found == pytest.approx(2 * covariance[0, 1] / (covariance[0, 0] + covariance[1, 1] + apart), rel=1e-5)
-
-
-def test_a_perfect_prediction_scores_one_and_no_other_has_full_concordance():
-    figures = values.score_values(TRUTH, TRUTH)
-    assert figures == pytest.approx({"CCC": 1, "Pearson": 1, "R2": 1, "RMSE": 0})
-    assert values.ccc(TRUTH, TRUTH + 1).max() < 1  # Pearson's does not see this
-    assert values.score_values(TRUTH, TRUTH + 1)["Pearson"] == pytest.approx(1)
 
 
 def test_a_constant_prediction_has_no_correlation_and_a_constant_truth_no_figure():
@@ -115,9 +106,6 @@ def test_true_values_lie_across_and_predicted_ones_up_with_the_line_where_both_a
         row = tracks.per_target[column]
         assert axes.get_title() == f"{row['value']}: CCC {row['CCC']:.2f}, R² {row['R2']:.2f}"
         assert axes.get_xlim()[0] < min(across.min(), up.min()) < max(across.max(), up.max()) < axes.get_xlim()[1]
-    rows = ({**tracks.per_target[0], "CCC": None, "R2": None}, tracks.per_target[1])
-    first, _ = values.plot_scatter(replace(tracks, per_target=rows)).axes
-    assert first.get_title() == "valence: it does not vary"
 
 
 def test_errors_are_predicted_less_true_with_their_mean_in_groups(tracks):
@@ -133,15 +121,9 @@ def test_errors_are_predicted_less_true_with_their_mean_in_groups(tracks):
     assert means.get_ydata()[0] > 0 > means.get_ydata()[-1]  # as the toy was made: it keeps to the middle
 
 
-def tau_of(evaluation, song):
-    rows = np.array(evaluation.songs) == song
-    pairs = zip(evaluation.truth[rows].T, evaluation.predictions[rows].T, strict=True)
-    return np.mean([kendalltau(*pair).statistic for pair in pairs])
-
-
 def test_songs_are_chosen_from_the_best_to_the_worst_without_those_that_never_change(songs):
-    changing = [song for song in dict.fromkeys(songs.songs) if song != songs.songs[0]]
-    ranked = sorted(changing, key=lambda song: tau_of(songs, song), reverse=True)
+    taus = values.rank_correlations(songs.truth, songs.predictions, songs.songs)
+    ranked = sorted((song for song in taus if song != songs.songs[0]), key=lambda song: -taus[song].mean())
     assert len(ranked) == 9
     assert values.choose_songs(songs, 9) == values.choose_songs(songs, 50) == ranked
     assert values.choose_songs(songs, 3) == [ranked[0], ranked[4], ranked[8]]
@@ -159,8 +141,6 @@ def test_a_song_is_drawn_as_it_was_rated_and_as_it_is_predicted(songs):
         assert axes.get_title(loc="left") == f"{song}: tau {tau:.2f}"
 
 
-def test_songs_are_drawn_and_counted(songs, tmp_path):
-    for plot in (values.plot_courses, values.plot_taus):
-        plot(songs).savefig(tmp_path / "picture.png", bbox_inches="tight")
+def test_songs_are_counted_by_their_tau(songs):
     for axes in values.plot_taus(songs).axes:
         assert sum(bar.get_height() for bar in axes.patches) == 9
