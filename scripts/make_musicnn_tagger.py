@@ -18,7 +18,7 @@ from jamendo_mood import EmbeddingStore
 from jamendo_mood.datasets import load_dataset
 from jamendo_mood.embedders import musicnn
 from jamendo_mood.tasks import metrics
-from jamendo_mood.tasks.calibration import log_odds
+from jamendo_mood.tasks.kind import log_odds
 from jamendo_mood.training.model import RECIPE
 
 TARGETS = ("happy", "sad", "Mellow", "chill", "party", "sexy", "beautiful", "catchy", "easy listening", "ambient")

@@ -8,7 +8,7 @@ from jamendo_mood.datasets.dataset import Dataset, Track
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tagging.prediction import Prediction
 from jamendo_mood.tasks import Task
-from jamendo_mood.tasks.calibration import IDENTITY
+from jamendo_mood.tasks.kind import IDENTITY
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.heads import HeadConfig, build_head
 from jamendo_mood.training.model import Tagger

@@ -8,7 +8,7 @@ from toy_examples import DIM, SPEC
 
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tasks import Task
-from jamendo_mood.tasks.calibration import IDENTITY
+from jamendo_mood.tasks.kind import IDENTITY
 from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.training.model import Tagger
 

@@ -17,7 +17,7 @@ from jamendo_mood.app.songs import SongQueue, Uploads
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.tasks import Task
-from jamendo_mood.tasks.calibration import IDENTITY
+from jamendo_mood.tasks.kind import IDENTITY
 
 TASK = Task("moods", "tags", ("calm", "dark", "happy", "sad"))
 

@@ -169,7 +169,7 @@ def add_api(app: FastAPI, queue: SongQueue) -> None:
     def describe_tagger() -> Any:
         """What the tagger knows, and how far each target can be relied on."""
         tagger = queue.tagger
-        decided = tagger.task.rules.page.thresholds
+        decided = tagger.task.rules.has_thresholds
         targets = zip(tagger.task.targets, tagger.thresholds.tolist(), tagger.grades, strict=True)
         return {
             "task": tagger.task.name,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import logging
 import queue
 import threading
@@ -23,7 +22,7 @@ from jamendo_mood.library import similarity
 from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.tagging import emotions
 from jamendo_mood.tagging.analysis import Analysis, Limits, analyse, explain, explain_error
-from jamendo_mood.tagging.prediction import SPREAD_PERCENT, Prediction, describe_mood, plot_song, to_document, write_csv
+from jamendo_mood.tagging.prediction import SPREAD_PERCENT, Prediction, describe_mood, plot_song, to_csv, to_document
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import BusyError, CancelledError, DiskFullError, MoodError, UsageError
@@ -285,13 +284,13 @@ def describe(analysis: Analysis, tagger: Tagger) -> tuple[dict[str, Any], bytes]
     line, and the course on the plane of valence and arousal. The timeline is uint8 (frames, targets), scores from 0,
     the low end of the scale, to 255, the high end.
     """
-    prediction, words = analysis.prediction, tagger.task.rules.page
+    prediction, rules = analysis.prediction, tagger.task.rules
     best = prediction.order[:SENT_TARGETS].tolist()
     shown = prediction.to_json(SENT_TARGETS)
     spread = np.percentile(prediction.frame_scores, SPREAD_PERCENT, axis=0)
     peaks = prediction.frame_scores.max(axis=0)
     for column, target in zip(best, shown["targets"], strict=True):
-        state = words.states[0 if target["decided"] else 1 if target["threshold"] is not None else 2]
+        state = rules.states[0 if target["decided"] else 1 if target["threshold"] is not None else 2]
         target["state"] = state.format(target["threshold"], *(prediction.scale or (0.0, 1.0)))
         target["spread"], target["peak"] = spread[:, column].tolist(), float(peaks[column])
     course = emotions.place_of(tagger.task, tagger.thresholds, prediction.frame_scores)
@@ -300,9 +299,12 @@ def describe(analysis: Analysis, tagger: Tagger) -> tuple[dict[str, Any], bytes]
     description = {
         **{key: shown[key] for key in ("title", "artist", "duration_s", "remark", "targets", "scale", "place")},
         "mood": describe_mood(prediction),
-        "words": {**asdict(words), "legend": prediction.legend},
+        "words": {
+            **{name: getattr(rules, name) for name in ("choose", "carried", "nothing")},
+            "legend": prediction.legend,
+        },
         "course": [stretch.mean(axis=0).round(3).tolist() for stretch in stretches],
-        "place_source": tagger.task.rules.place_source,
+        "place_source": "predicted" if prediction.scale else f"from the {rules.plural}",
         "frames": len(timeline),
     }
     return description, timeline.tobytes()
@@ -337,9 +339,7 @@ def export(prediction: Prediction, form: str, name: str) -> tuple[str, bytes]:
     """
     one = replace(prediction, source=name)
     if form == "csv":
-        table = io.StringIO()
-        write_csv([one], len(one.targets), table, timeline=False)
-        content = table.getvalue().encode()
+        content = to_csv([one], len(one.targets)).encode()
     elif form == "json":
         content = (plaintext.to_json(to_document([one], timeline=True), indent=1) + "\n").encode()
     elif form == "png":

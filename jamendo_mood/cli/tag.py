@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.analysis import MEGABYTE, Limits
 from jamendo_mood.tagging.emotions import Place, mood_in_words, place_of
-from jamendo_mood.tagging.prediction import Prediction, clock, predict_stored, to_document, write_csv
+from jamendo_mood.tagging.prediction import Prediction, clock, predict_stored, to_csv, to_document
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.util.errors import AudioError, UsageError
 from jamendo_mood.util.files import Scratch, write_output
@@ -71,7 +70,7 @@ def print_predictions(
     if form == "json":
         print(to_json(to_document(predictions, errors, count, timeline=timeline)))
     elif form == "csv":
-        write_csv(predictions, count, sys.stdout, timeline=timeline)
+        print(to_csv(predictions, count, timeline=timeline), end="")
     else:
         for prediction in predictions:
             _print_targets(prediction, count)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from jamendo_mood import __version__
 from jamendo_mood.datasets.dataset import check_leaks, find_leaks
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.tasks import Task
+from jamendo_mood.tasks import Task, metrics
 from jamendo_mood.training.augmentation import Augmentation, draw_batches
 from jamendo_mood.training.data import POOLINGS, Array, Examples, thin
 from jamendo_mood.training.heads import SCORES, STANDARDISE, HeadConfig, build_head, call_head, load_head, run_heads
@@ -215,7 +215,7 @@ def _check(train: Examples, validation: Examples, watched: Examples, task: Task,
         if not config.allow_leaks:
             check_leaks(find_leaks({"training": train.tracks, "validation": part.tracks}))
         rules = task.rules
-        if not rules.is_defined(rules.to_truth(part.Y)).any():
+        if not metrics.is_defined(rules.to_truth(part.Y)).any():
             what = "value varies" if rules.on_scale else f"{rules.target} has both positives and negatives"
             raise DataError(f"no {what} in the validation part: nothing to stop training by")
     if validation.targets != task.targets or not {*task.targets, *watched.targets} <= set(train.targets):

@@ -22,7 +22,8 @@ import safetensors.numpy
 from jamendo_mood.embedders import musicnn, vggish
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import KINDS, Task
-from jamendo_mood.tasks.kind import GRADES, CardWords
+from jamendo_mood.tasks.kind import Kind
+from jamendo_mood.tasks.metrics import GRADES
 from jamendo_mood.training.data import POOLINGS, Array, centred_windows, context_of, windows
 from jamendo_mood.training.heads import HeadCall, HeadConfig, list_shapes, load_head, run_heads
 from jamendo_mood.util import files, plaintext
@@ -379,16 +380,16 @@ It must not be used
 def describe(tagger: Mapping[str, Any]) -> str:
     """Write the model card of a tagger, Markdown, from what is in its ``tagger.json``."""
     task, record = tagger["task"], tagger["record"]
-    words = KINDS[task["kind"]].card
+    words = KINDS[task["kind"]]
     tested = record.get("tested")
     parts = [("validation part", tagger["scores"], tagger["intervals"])]
     if tested:
         parts.append((tested["part"], tested["figures"], tested["intervals"]))
     sections = [
-        f"# {words.title}: {markdown(task['name'])}",
-        f"{_what(tagger)}\n\n{_origin(record, words)}",
+        f"# Mood tagger: {markdown(task['name'])}",
+        f"{_what(tagger)}\n\n{_origin(record)}",
         f"## How good it is\n\n{_scores(parts, words)}",
-        f"## Its {KINDS[task['kind']].plural}\n\n{_targets(task['targets'], tagger['grades'], record, words)}",
+        f"## Its {words.plural}\n\n{_targets(task['targets'], tagger['grades'], record, words)}",
         f"## What it is for\n\n{USES}",
     ]
     return "\n\n".join(section.strip() for section in sections) + "\n"
@@ -396,7 +397,7 @@ def describe(tagger: Mapping[str, Any]) -> str:
 
 def _what(tagger: Mapping[str, Any]) -> str:
     head, spec, task = tagger["head"], tagger["embedder"], tagger["task"]
-    words = KINDS[task["kind"]].card
+    words = KINDS[task["kind"]]
     members = len(tagger["record"].get("best_epochs", [])) or 1
     heads = f"One `{head['name']}` head" if members == 1 else f"The mean of {members} `{head['name']}` heads"
     step = "a track" if spec["hop_s"] is None else f"every {spec['hop_s']:g} s"
@@ -415,29 +416,29 @@ def describe_targets(task: Mapping[str, Any]) -> str:
     return f"{len(task['targets'])} {KINDS[task['kind']].plural}{scale}{rate}"
 
 
-def _origin(record: Mapping[str, Any], words: CardWords) -> str:
+def _origin(record: Mapping[str, Any]) -> str:
     lines = []
     if tracks := record.get("tracks"):
         left = f" ({markdown(str(record['silent']))} silent ones left out)" if record.get("silent") else ""
-        lines.append(f"- Learned from {tracks['train']} tracks{left}, {words.validated} {tracks['validation']} others")
+        lines.append(f"- Learned from {tracks['train']} tracks{left}, validated on {tracks['validation']} others")
     for name, key in (("Data", "citation"), ("Licence of the data", "licence")):
         if record.get(key):
             lines.append(f"- {name}: {markdown(str(record[key]))}")
     return "\n".join(lines)
 
 
-def _scores(parts: Sequence[tuple[str, Mapping[str, float], Mapping[str, Sequence[float]]]], words: CardWords) -> str:
+def _scores(parts: Sequence[tuple[str, Mapping[str, float], Mapping[str, Sequence[float]]]], words: Kind) -> str:
     rows = [["metric", *(markdown(name) for name, _, _ in parts), "meaning"]]
     rows.append(["---"] * len(rows[0]))
-    for name, meaning in words.metrics.items():
+    for name in words.card_metrics:
         if not any(name in figures for _, figures, _ in parts):
             continue
         cells = [_cell(figures.get(name), intervals.get(name)) for _, figures, intervals in parts]
-        rows.append([name, *cells, meaning])
+        rows.append([name, *cells, words.meanings[name]])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return (
-        f"{table}\n\nIn brackets: 95 % intervals by a bootstrap over artists. {words.chosen} "
-        "chosen on the validation part, so its figures are on the kind side."
+        f"{table}\n\nIn brackets: 95 % intervals by a bootstrap over artists. What could be "
+        "chosen was chosen on the validation part, so its figures are on the kind side."
     )
 
 
@@ -447,7 +448,7 @@ def _cell(figure: float | None, interval: Sequence[float] | None) -> str:
     return f"{figure:.4f}" + (f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
 
 
-def _targets(targets: Sequence[str], grades: Sequence[str], record: Mapping[str, Any], words: CardWords) -> str:
+def _targets(targets: Sequence[str], grades: Sequence[str], record: Mapping[str, Any], words: Kind) -> str:
     positives = record.get("positives", {})
     lines = []
     for grade, meaning in words.grades.items():
@@ -456,4 +457,5 @@ def _targets(targets: Sequence[str], grades: Sequence[str], record: Mapping[str,
         if named:
             lines.append(f"- **{grade}** ({meaning}): {', '.join(named)}")
     graded_on = markdown(record.get("graded_on", "the validation part"))
-    return "\n".join([*lines, "", f"Graded on {graded_on}. {words.counted}".strip()])
+    counted = " In brackets: how many training tracks each is true of." if positives else ""
+    return "\n".join([*lines, "", f"Graded on {graded_on}.{counted}"])

@@ -9,6 +9,7 @@ import pytest
 
 from jamendo_mood.app.songs import Song, SongQueue, Uploads
 from jamendo_mood.tagging.analysis import Limits
+from jamendo_mood.tagging.prediction import clock
 from jamendo_mood.util.errors import AudioError, BusyError, CancelledError, DiskFullError, LimitError, UsageError
 
 pytest_plugins = ["demo_corpus"]
@@ -228,11 +229,9 @@ def test_no_place_for_uploads_is_told_without_its_path(uploads, tmp_path, caplog
     assert str(tmp_path) in caplog.text
 
 
-def test_sound_too_long_is_refused(limits):
-    limits.check_length("song.mp3", 60.0)
-    limits.check_length("song.mp3", None)
-    with pytest.raises(LimitError, match=r"mix.mp3 lasts 2:31:00; the limit here is 1:00"):
-        limits.check_length("mix.mp3", 9060.0)
+@pytest.mark.parametrize(("length_s", "text"), [(0.4, "0:00"), (59.6, "1:00"), (185, "3:05"), (9060, "2:31:00")])
+def test_lengths_are_read_like_a_clock(length_s, text):
+    assert clock(length_s) == text
 
 
 def test_nothing_is_left_when_the_owner_goes(limits, tmp_path):

@@ -15,7 +15,7 @@ from jamendo_mood.extraction.streaming import StreamConfig, embed_files, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.analysis import Limits, analyse, explain_error
 from jamendo_mood.tagging.prediction import predict, predict_files
-from jamendo_mood.tasks.calibration import IDENTITY
+from jamendo_mood.tasks.kind import IDENTITY
 from jamendo_mood.training.heads import HEADS, HeadConfig
 from jamendo_mood.util.errors import AudioError, UsageError
 

@@ -172,13 +172,19 @@ class Outline(HTMLParser):
         self.handlers += [name for name, value in attrs if name.startswith("on") or "javascript:" in (value or "")]
 
 
-def test_the_report_is_as_many_elements_whatever_the_names_are(monkeypatch):
+def test_the_report_is_as_many_elements_whatever_the_names_are(monkeypatch, tmp_path):
     monkeypatch.setattr(
         evaluate, "_image", lambda picture, text: f'<img alt="{html.escape(text)}">'
     )  # not drawn, for time
     first, second = UGLY["HTML"], UGLY["quotes of HTML"]
-    plain = Outline(evaluate.write_page(make_evaluation(3, names=["a", "b", "blue"]), "a", {"a": "a"}))
-    found = Outline(evaluate.write_page(make_evaluation(3, names=[first, second, "blue"]), first, {first: second}))
+    plain, found = (
+        Outline(
+            evaluate.save_report(
+                make_evaluation(3, names=[*names, "blue"]), tmp_path, title=names[0], facts=dict([names])
+            ).read_text("utf-8")
+        )
+        for names in (("a", "b"), (first, second))
+    )
     assert found.tags == plain.tags
     assert not found.handlers
 
@@ -250,9 +256,10 @@ def test_a_title_with_an_escape_draws_without_a_warning():
 @pytest.mark.parametrize(
     "make", [pytest.param(make_evaluation, marks=pytest.mark.thorough), make_class_evaluation, make_value_evaluation]
 )
-def test_the_report_s_figures_typeset_nothing(make):
+def test_the_report_s_figures_typeset_nothing(make, tmp_path):
     names = [UGLY["mathematics"], UGLY["half of mathematics"], "$x$"][: 2 if make is make_value_evaluation else 3]
-    assert "$x$" in evaluate.write_page(make(len(names), names=names), "$x$", {"$": "$\\frac"})
+    path = evaluate.save_report(make(len(names), names=names), tmp_path, title="$x$", facts={"$": "$\\frac"})
+    assert "$x$" in path.read_text("utf-8")
 
 
 def test_a_download_is_named_without_a_path(ugly):

@@ -20,8 +20,7 @@ from jamendo_mood.datasets import DATASETS, load_dataset
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
 from jamendo_mood.store.parquet import export_parquet, import_parquet
-from jamendo_mood.tasks.calibration import IDENTITY
-from jamendo_mood.tasks.kind import GRADES
+from jamendo_mood.tasks.kind import GRADES, IDENTITY
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.plaintext import read_columns, read_table
 

@@ -27,7 +27,7 @@ def test_a_card_tells_data_licence_scores_and_uses(manifest):
     text = model.describe(manifest)
     assert text.startswith("# Mood tagger: toy\n")
     assert "The mean of 2 `linear` heads for 3 tags" in text
-    assert "Learned from 60 tracks, calibrated on 40 others" in text
+    assert "Learned from 60 tracks, validated on 40 others" in text
     assert "The Toys, 2024" in text
     assert "Licence of the data: CC BY 4.0" in text
     low, high = manifest["intervals"]["PR-AUC-macro"]
@@ -56,9 +56,9 @@ def test_scores_on_a_test_part_stand_beside_those_on_the_validation_part(manifes
 
 def test_there_are_words_for_every_kind_and_grade():
     for kind in KINDS.values():
-        words = kind.card
-        assert words.grades.keys() == set(GRADES)
-        assert kind.monitor in words.metrics
+        assert kind.grades.keys() == set(GRADES)
+        assert kind.monitor in kind.card_metrics
+        assert kind.meanings.keys() >= {*kind.card_metrics}
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_a_card_of_classes_or_values_does_not_speak_of_tags(task, says, figures,
     assert "PR-AUC" not in text
     assert "calibrat" not in text
     assert "threshold" not in text
-    assert "Learned from 7 tracks, its best epoch chosen on 3 others" in text
+    assert "Learned from 7 tracks, validated on 3 others" in text
     ours, uses = text.split("## What it is for")
-    assert "tag" not in ours.replace("Tagger", "")
+    assert "tag" not in ours.replace("tagger", "")
     assert model.USES.strip() in uses
     assert ("learned from 2 ratings a second" in text) == (task.rate_hz is not None)

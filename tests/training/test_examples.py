@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from toy_examples import SPEC, TASK, VALUES, label_anew, make_examples
 
-from jamendo_mood.evaluation.evaluate import evaluate, write_page
+from jamendo_mood.evaluation.evaluate import evaluate, save_report
 from jamendo_mood.tasks import KINDS, Task
 from jamendo_mood.training.fit import TrainConfig, fit
 from jamendo_mood.training.heads import HEADS, register_head
@@ -71,4 +71,5 @@ def test_a_kind_of_task_is_one_file_and_a_line(monkeypatch, tmp_path):
     assert found.metrics.keys() >= {"CCC", "R2"}
     assert (found.predictions >= 1).all()
     assert "2 robust values" in (tmp_path / "README.md").read_text()
-    assert "<h2>All robust values</h2>" in write_page(found, "robust", {})
+    page = save_report(found, tmp_path, title="robust", facts={}).read_text("utf-8")
+    assert "<h2>All robust values</h2>" in page

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from toy_examples import CLASSES, SPEC, TASK, VALUES, label_anew, make_examples
 
-from jamendo_mood.tasks import calibration, metrics, tags
+from jamendo_mood.tasks import kind, metrics, tags
 from jamendo_mood.tasks.tags import TAG_LOSSES
 from jamendo_mood.training.augmentation import Augmentation
 from jamendo_mood.training.fit import DEFAULTS, TrainConfig, fit
@@ -204,9 +204,9 @@ def test_each_epoch_is_reported_and_the_tagger_tells_how_it_came_about(few, epoc
 def test_thresholds_are_the_best_of_the_validation_part(few):
     validation = make_examples(80, seed=1)
     scores = few.score(validation.frames)
-    f_scores = metrics.decision_figures(validation.Y > 0, few.decide(scores))[2]
+    f_scores = metrics.decision_figures(validation.Y > 0, few.decide(scores))["F-score"]
     for fixed in np.linspace(0.05, 0.95, 19):
-        assert (f_scores >= metrics.decision_figures(validation.Y > 0, scores >= fixed)[2] - 1e-9).all()
+        assert (f_scores >= metrics.decision_figures(validation.Y > 0, scores >= fixed)["F-score"] - 1e-9).all()
 
 
 def test_a_validation_part_that_tells_nothing_is_refused():
@@ -283,7 +283,7 @@ def test_scores_are_calibrated_on_the_validation_part():
     tagger = train(config, train=noisy(300, 0), validation=noisy(990, 1))
     test = noisy(990, 2)
     raw = replace(tagger, calibration=np.tile([1.0, 0.0], (3, 1)))
-    before, after = (calibration.calibration_error(test.Y > 0, which.score(test.frames)) for which in (raw, tagger))
+    before, after = (kind.calibration_error(test.Y > 0, which.score(test.frames)) for which in (raw, tagger))
     assert after < 0.05 < before
 
 

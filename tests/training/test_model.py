@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 from toy_examples import CURVES, DIM, OTHER_SPEC, SPEC, TASK, label_anew, make_examples, make_tagger
 
-from jamendo_mood.tasks.calibration import apply_platt
+from jamendo_mood.tasks.kind import apply_platt
 from jamendo_mood.training import model
 from jamendo_mood.training.fit import TrainConfig, fit
 from jamendo_mood.training.heads import HEADS, HeadConfig
