@@ -22,8 +22,8 @@ from jamendo_mood.util.files import write_output
 from jamendo_mood.util.plaintext import CountProgress
 
 if TYPE_CHECKING:
-    from jamendo_mood.library.playlists import Locate
     from jamendo_mood.library.similarity import Array, Found, Library
+    from jamendo_mood.library.writing import Locate
     from jamendo_mood.store.embedding_store import EmbeddingStore
     from jamendo_mood.training.model import Tagger
 
@@ -279,10 +279,10 @@ def _hand_out(found: list[Found], form: str, arguments: argparse.Namespace) -> i
 
 def _write_all(library: Library, tagger: Tagger, arguments: argparse.Namespace) -> int:
     """Write a playlist for each mood that has tracks, those with the highest scores first."""
-    from jamendo_mood.library import playlists
+    from jamendo_mood.library import writing
     from jamendo_mood.library.similarity import describe
 
-    decided = playlists.decide_moods(tagger, library.scores)
+    decided = writing.decide_moods(tagger, library.scores)
     decided[[key not in library.files for key in library.keys]] = False
     rows = decided.any(axis=1).nonzero()[0].tolist()
     tracks = dict(
@@ -295,7 +295,7 @@ def _write_all(library: Library, tagger: Tagger, arguments: argparse.Namespace) 
             moods[name] = [tracks[row] for row in best[: arguments.count]]
     if not moods:
         raise UsageError(f"{arguments.audio}: no track there reaches the threshold of any mood")
-    removed = playlists.write_playlists(arguments.all, moods, _locator(arguments, arguments.all))
+    removed = writing.write_playlists(arguments.all, moods, _locator(arguments, arguments.all))
     before = f"; {plaintext.count(removed, 'playlist')} of an earlier run deleted" if removed else ""
     plaintext.note(
         f"{arguments.all}: {plaintext.count(len(moods), 'playlist')} of {len(tracks)} tracks written{before}"
@@ -305,7 +305,7 @@ def _write_all(library: Library, tagger: Tagger, arguments: argparse.Namespace) 
 
 def _locator(arguments: argparse.Namespace, out: Path) -> Locate | None:
     """How a playlist, or a folder of them, names its files: from there on if asked, or if it lies where they lie."""
-    from jamendo_mood.library.playlists import relative_to
+    from jamendo_mood.library.writing import relative_to
 
     audio, there = arguments.audio.resolve(), out.resolve()
     near = there.parent == audio.parent or there.is_relative_to(audio)
@@ -384,20 +384,20 @@ def history(arguments: argparse.Namespace) -> int:
     """Show the emotions that you asked for and had remembered, draw them as curves, or delete them."""
     path = mood_log.default_path()
     if arguments.forget:
-        print(f"{path}: deleted" if mood_log.forget(path) else f"{path}: there was nothing to delete")
+        print(f"{path}: deleted" if mood_log.forget() else f"{path}: there was nothing to delete")
         return DONE
-    kept = mood_log.read(path)
-    for problem in kept.problems:
+    wishes, problems = mood_log.read()
+    for problem in problems:
         plaintext.warn(problem)
     if arguments.plot is not None:
-        return _draw_history(kept.wishes, arguments.plot)
-    if not kept.wishes:
+        return _draw_history(wishes, arguments.plot)
+    if not wishes:
         plaintext.note(f"{path}: nothing is kept (`jamendo-mood playlist --remember` keeps the emotions asked for)")
-    print(mood_log.FORMATS[arguments.format](kept.wishes), end="")
+    print(mood_log.FORMATS[arguments.format](wishes), end="")
     return DONE
 
 
-def _draw_history(wishes: tuple[mood_log.Wish, ...], target: Path) -> int:
+def _draw_history(wishes: list[mood_log.Wish], target: Path) -> int:
 
     if target.suffix.lower() != ".png":
         raise UsageError(f"{target}: curves are drawn as PNG, so its name must end in .png")

@@ -186,7 +186,7 @@ def test_an_emotion_is_remembered_only_if_that_is_wanted(page, log):
     assert not log.exists()
     page.say("query", **joy, remember=True)
     page.say("query", mode="plane", points=[[0.8, 0.5], [-0.8, -0.4]], count=3, emotion="sadness", remember=True)
-    remembered = [(wish.emotion, wish.asked_by) for wish in mood_log.read().wishes]
+    remembered = [(wish.emotion, wish.asked_by) for wish in mood_log.read()[0]]
     assert remembered == [("joy", "widget"), ("sadness", "widget")]
     (first, _), (second, _) = page.all("history")
     assert [wish["emotion"] for wish in second["wishes"]] == ["joy", "sadness"]
@@ -205,7 +205,7 @@ def test_a_page_for_others_remembers_nothing(library, monkeypatch, log):
     page.say("query", mode="plane", points=[[0.8, 0.5]], count=3, emotion="joy", remember=True)
     page.say("forget")
     assert page.all("history") == []
-    assert len(mood_log.read().wishes) == 1
+    assert len(mood_log.read()[0]) == 1
 
 
 def test_the_curve_is_of_the_latest_and_what_is_no_emotion_is_not_remembered(page, log, monkeypatch):

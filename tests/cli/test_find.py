@@ -165,7 +165,7 @@ def test_what_is_asked_for_is_kept_and_nothing_else(ask, log, library):
         assert f"{log}: remembered" in outcome.err
     key = library.keys[5]
     ask("--emotion-of", key, "--to", "0.8,0.5", "--count", 2, "--remember")
-    wishes = mood_log.read().wishes
+    wishes = mood_log.read()[0]
     assert [(wish.emotion, wish.asked_by) for wish in wishes[:4]] == [
         ("sadness", "emotion"),
         ("neutral", "at"),

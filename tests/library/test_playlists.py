@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from toy_examples import make_tagger
 
-from jamendo_mood.library.playlists import decide_moods, relative_to, write_playlists
 from jamendo_mood.library.similarity import Found, to_m3u8
+from jamendo_mood.library.writing import decide_moods, relative_to, write_playlists
 from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import UsageError
 
@@ -80,21 +80,19 @@ def test_a_second_run_replaces_its_own_files_and_no_others(tmp_path):
     assert {name: (tmp_path / name).read_text() for name in theirs} == theirs
 
 
-@pytest.mark.parametrize("change", ["somebody's", "edited", "a link", "a folder"])
+CHANGES = {
+    "somebody's": lambda path: path.write_text("#EXTM3U\n"),
+    "edited": lambda path: path.write_text(path.read_text(encoding="utf-8") + "/music/my own.mp3\n", encoding="utf-8"),
+    "a link": lambda path: path.rename(path.with_name("real")) and path.symlink_to("real"),
+    "a folder": lambda path: path.unlink() or path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_file_that_is_not_ours_is_not_replaced_and_nothing_is_written(tmp_path, change):
     song, path = found("/music/x.mp3"), tmp_path / "sad.m3u8"
     write_playlists(tmp_path, {"sad": [song]}, None)
-    if change == "edited":
-        path.write_text(path.read_text(encoding="utf-8") + "/music/my own.mp3\n", encoding="utf-8")
-    elif change == "a link":
-        path.rename(tmp_path / "real")
-        path.symlink_to("real")
-    else:
-        path.unlink()
-        if change == "a folder":
-            path.mkdir()
-        else:
-            path.write_text("#EXTM3U\n")
+    CHANGES[change](path)
     with pytest.raises(UsageError, match=r"sad\.m3u8: not written by `playlist --all`, or changed since"):
         write_playlists(tmp_path, {"calm": [song], "sad": [song]}, None)
     assert not (tmp_path / "calm.m3u8").exists()
