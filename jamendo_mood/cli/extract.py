@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from jamendo_mood.audio import decoding
 from jamendo_mood.cli import shared
@@ -17,7 +17,7 @@ from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
 from jamendo_mood.datasets import load_dataset
 from jamendo_mood.datasets.jamendo import QUALITIES, read_list, read_tracks
 from jamendo_mood.embedders.engines import ENGINES
-from jamendo_mood.embedders.registry import Embedder, EmbedderOptions, EmbedderSpec, load_embedder
+from jamendo_mood.embedders.registry import EmbedderOptions, EmbedderSpec, load_embedder
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.files import remove_drafts
@@ -25,9 +25,6 @@ from jamendo_mood.util.plaintext import TrackProgress, say
 
 if TYPE_CHECKING:
     from jamendo_mood.extraction.streaming import ExtractReport, Feed, StreamConfig
-    from jamendo_mood.training.augmentation import WaveAugmentation
-
-T = TypeVar("T")
 
 
 def _add_extract(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +128,7 @@ def extract(arguments: argparse.Namespace) -> int:
     from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
 
     _check_places(arguments)
-    augmentation = _read_augmentation(arguments)
+    _check_augment(arguments)
     feed = _choose_feed(arguments)
     tracks, missing = _select_tracks(arguments)
     config = StreamConfig(batch=arguments.batch, scratch=arguments.scratch, decoder=arguments.decoder, feed=feed)
@@ -139,7 +136,11 @@ def extract(arguments: argparse.Namespace) -> int:
         return _extract_on_ray(arguments, tracks, missing, config)
     there = EmbeddingStore(arguments.store).spec if (arguments.store / MANIFEST_NAME).is_file() else None
     embedder = load_embedder(*_choose_embedder(arguments, there))
-    tracks, embedder, config = _turn_to_copies(tracks, embedder, config, augmentation)
+    if arguments.augment is not None:
+        from jamendo_mood.training.augmentation import alter, list_copies, mark_embedder
+
+        tracks, embedder = list_copies(tracks, arguments.augment), mark_embedder(embedder)
+        config = replace(config, alter=alter)
     if arguments.mix_engines and there is not None and there.engine != embedder.spec.engine:
         EmbeddingStore(arguments.store).mix_engines()
     store = EmbeddingStore(arguments.store, embedder.spec)
@@ -232,37 +233,18 @@ def _select_tracks(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[
     return {key: found[key] for key in keys if key in found}, [key for key in keys if key not in found]
 
 
-def _read_augmentation(arguments: argparse.Namespace) -> WaveAugmentation | None:
-    """What copies `extract` is to make; None if none.
-
-    Raises `UsageError` if options are missing, or do not go with each other.
-    """
+def _check_augment(arguments: argparse.Namespace) -> None:
+    """`UsageError` if options of --augment are missing, or do not go with each other."""
     given = [name for name in ("task", "data", "split") if getattr(arguments, name) is not None]
     if arguments.augment is None:
         for name in given:
             raise UsageError(f"--{name} says whose copies to make: it goes with --augment")
-        return None
-    if not {"task", "data"} <= set(given):
+    elif not {"task", "data"} <= set(given):
         raise UsageError("--augment needs --task and --data, which say what the training part is")
     for name in ("from_jamendo", "ray", "tracks"):
-        if getattr(arguments, name) is not None:
+        if arguments.augment is not None and getattr(arguments, name) is not None:
             option = name.replace("_", "-")
             raise UsageError(f"--{option} does not go with --augment, which takes the training part from AUDIO_DIR")
-    from jamendo_mood.training.augmentation import WaveAugmentation
-
-    return WaveAugmentation(copies=arguments.augment)
-
-
-def _turn_to_copies(
-    tracks: Mapping[str, T], embedder: Embedder, config: StreamConfig, augmentation: WaveAugmentation | None
-) -> tuple[dict[str, T], Embedder, StreamConfig]:
-    """What to extract instead of the tracks: their copies; everything as it is if there are to be none."""
-    if augmentation is None:
-        return dict(tracks), embedder, config
-    from jamendo_mood.training.augmentation import CopyMaker, list_copies, mark_embedder
-
-    copies = list_copies(tracks, tracks, augmentation)
-    return copies, mark_embedder(embedder, augmentation), replace(config, alter=CopyMaker(augmentation))
 
 
 def _check_places(arguments: argparse.Namespace) -> None:
