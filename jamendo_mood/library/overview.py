@@ -82,11 +82,10 @@ def survey(library: Library, tagger: Tagger) -> Overview:
     else:
         raise UsageError(f"this tagger predicts {', '.join(moods)}, which say nothing of moods")
     unsure, duplicates = np.argsort(fit, kind="stable").tolist(), _find_duplicates(library)
-    by_mood = plane is not None
     if plane is None:  # the two directions in which songs sound most different
         _, axes = np.linalg.eigh(library.directions.T @ library.directions)
         plane = spread_by_rank(library.directions @ axes[:, :-3:-1]) * 2 - 1
-    return Overview(moods, scores, decided, plane, by_mood, duplicates, unsure)
+    return Overview(moods, scores, decided, plane, library.plane is not None, duplicates, unsure)
 
 
 def _find_duplicates(library: Library) -> list[list[int]]:

@@ -290,8 +290,10 @@ def _dot(table: Array, row: Array) -> Array:
 def _walk(points: Sequence[Point], count: int) -> npt.NDArray[np.float64]:
     """`count` points at equal distances on the path from the first point to the last: (count, 2)."""
     corners = np.array(points, np.float64).reshape(-1, 2)
-    if not len(corners) or not (np.abs(corners) <= 1).all():
-        raise UsageError(f"{[*points]}: name at least one point, valence and arousal, both from -1 to 1")
+    for valence, arousal in corners[~(np.abs(corners) <= 1).all(axis=1)]:
+        raise UsageError(f"({valence:g}, {arousal:g}): valence and arousal are from -1 to 1")
+    if not len(corners):
+        raise UsageError("a path needs at least one point: valence and arousal, from -1 to 1")
     passed = np.concatenate([[0.0], np.linalg.norm(np.diff(corners, axis=0), axis=1).cumsum()])
     at = np.linspace(0, passed[-1], count)
     return np.stack([np.interp(at, passed, axis) for axis in corners.T], axis=1)

@@ -158,7 +158,8 @@ def fit(
     columns = [train.targets.index(target) for target in task.targets]
     rows = [POOLINGS[config.head.pooling](frames) for frames in validation.frames]
     trained = [_train_member(train, watched, task, config, member, on_epoch) for member in range(config.ensemble)]
-    weights = tuple((*own, kernel[:, columns], bias[columns]) for (*own, kernel, bias), _ in trained)
+    # In C's order, as when they are loaded: BLAS rounds otherwise in another one.
+    weights = tuple((*own, kernel[:, columns].copy("C"), bias[columns]) for (*own, kernel, bias), _ in trained)
     dim, targets = train.frames[0].shape[-1], len(task.targets)
     raw = run_heads([load_head(config.head, dim, targets, rules.activation, own) for own in weights], rows)
     calibration = rules.calibrate(truth, raw, task.scale)

@@ -213,7 +213,7 @@ def test_a_history_with_wrong_lines_names_them(run, ask, log):
     outcome = run("history")
     assert outcome.status == 0
     assert outcome.out.count("\n") == 1
-    assert f"warning: {log}, line 2 is skipped: not JSON" in outcome.err
+    assert f"warning: {log}, line 2 is skipped: it is not an emotion" in outcome.err
     assert f"warning: {log}, line 3 is skipped: it was cut short" in outcome.err
 
 

@@ -28,21 +28,16 @@ def toy_store():
 
 def test_pooling_is_mean_and_standard_deviation_over_time():
     frames = np.array([[1, 5], [3, 5], [8, 5]], np.float32)
-    pooled = data.POOLINGS["mean+std"](frames)
-    assert pooled.dtype == np.float32
-    np.testing.assert_allclose(pooled, [[4, 5, (26 / 3) ** 0.5, 0]], rtol=1e-6)
-    np.testing.assert_allclose(data.POOLINGS["mean"](frames), [[4, 5]], rtol=1e-6)
-    np.testing.assert_array_equal(data.POOLINGS["frames"](frames), frames)
+    assert data.POOLINGS["mean+std"](frames).dtype == np.float32
+    for pooling, expected in (("mean+std", [[4, 5, (26 / 3) ** 0.5, 0]]), ("mean", [[4, 5]]), ("frames", frames)):
+        np.testing.assert_allclose(data.POOLINGS[pooling](frames), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", data.POOLINGS)
 def test_a_pooling_works_on_many_windows_at_once_and_tells_its_width(frames, pooling):
-    many = np.stack([frames[:7], frames[7:14], frames[14:21]])
-    rows = data.POOLINGS[pooling](many)
-    assert rows.shape[0] == 3
-    assert rows.shape[-1] == data.width_of(pooling, DIM)
-    for window, pooled in zip(many, rows, strict=True):
-        np.testing.assert_allclose(pooled, data.POOLINGS[pooling](window), rtol=1e-5, atol=1e-6)
+    pool, many = data.POOLINGS[pooling], np.stack([frames[:7], frames[7:14], frames[14:21]])
+    assert pool(many).shape[-1] == data.width_of(pooling, DIM)
+    np.testing.assert_allclose(pool(many), [pool(window) for window in many], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 10, 22, 23])

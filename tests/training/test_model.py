@@ -204,7 +204,6 @@ def test_weights_of_earlier_versions_are_read_and_replaced(tagger, saved):
 
 
 def test_embeddings_of_another_spec_are_refused_naming_both(tagger):
-    tagger.check_spec(SPEC)
     with pytest.raises(UsageError, match=r"needs embeddings of toy \(4 numbers.*these are of other \(4 numbers"):
         tagger.check_spec(OTHER_SPEC)
 
@@ -212,6 +211,8 @@ def test_embeddings_of_another_spec_are_refused_naming_both(tagger):
 @pytest.mark.parametrize("name", ["thesis.txt", "weights.npz"])
 def test_a_folder_that_holds_something_else_is_left_alone(tagger, tmp_path, name):
     (tmp_path / name).write_text("my only copy")
+    with pytest.raises(UsageError, match=r"no tagger there \(no tagger.json\); `jamendo-mood train` makes one"):
+        Tagger.load(tmp_path)
     with pytest.raises(UsageError, match="holds something other than a tagger"):
         tagger.save(tmp_path)
     (tmp_path / "link").symlink_to(tmp_path / "not-mounted")
@@ -220,11 +221,6 @@ def test_a_folder_that_holds_something_else_is_left_alone(tagger, tmp_path, name
             tagger.save(path)
     assert {path.name for path in tmp_path.iterdir()} == {name, "link"}
     assert (tmp_path / name).read_text() == "my only copy"
-
-
-def test_a_folder_without_a_tagger_is_wrong_usage(tmp_path):
-    with pytest.raises(UsageError, match=r"no tagger there \(no tagger.json\); `jamendo-mood train` makes one"):
-        Tagger.load(tmp_path)
 
 
 def weights_in(folder):
@@ -290,12 +286,9 @@ def test_the_tagger_that_comes_with_the_package_knows_seven_moods():
 def test_a_dynamic_tagger_scores_a_library_as_it_scores_a_song(tmp_path):
     config = TrainConfig(HeadConfig("mlp", "mean+std", hidden=8, layers=1), ensemble=1, epochs=2, batch=32)
     parts = [label_anew(make_examples(count, seed), CURVES) for seed, count in enumerate((80, 40))]
-    trained = fit(*parts, CURVES, SPEC, config)
-    trained.save(tmp_path)
+    fit(*parts, CURVES, SPEC, config).save(tmp_path)
     tagger = Tagger.load(tmp_path)
     assert tagger.task == CURVES
-    assert (dict(tagger.scores), dict(tagger.intervals)) == (dict(trained.scores), dict(trained.intervals))
-    assert dict(tagger.record) == json.loads(json.dumps(trained.record))
     songs = [FRAMES, FRAMES[:3]]
     found = tagger.score_tracks(songs)
     np.testing.assert_allclose(found, [tagger.score_track(song) for song in songs], rtol=1e-5)
