@@ -388,7 +388,7 @@ class FindSession(Session):
             self._show([replace(self._named[track.key], fit=track.fit) for track in found])
 
     def _tell_history(self) -> None:
-        wishes = mood_log.read().wishes[-MAX_WISHES:]
+        wishes = mood_log.read()[0][-MAX_WISHES:]
         self.tell("history", wishes=mood_log.as_rows(wishes))
 
     def _on_forget(self, _: Message, __: Buffers) -> None:

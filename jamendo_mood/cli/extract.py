@@ -22,7 +22,7 @@ from jamendo_mood.extraction import cluster, streaming
 from jamendo_mood.extraction.downloads import DownloadConfig, Downloads
 from jamendo_mood.extraction.streaming import ExtractReport, Feed, StreamConfig
 from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
-from jamendo_mood.training.augmentation import CopyMaker, WaveAugmentation, list_copies, mark_embedder, training_keys
+from jamendo_mood.training.augmentation import alter, list_copies, mark_embedder, training_keys
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.files import remove_drafts
@@ -176,9 +176,8 @@ def _extract_here(arguments: argparse.Namespace, tracks: Mapping[str, Path], con
     there = EmbeddingStore(arguments.store).spec if (arguments.store / MANIFEST_NAME).is_file() else None
     embedder = load_embedder(*_choose_embedder(arguments, there))
     if arguments.augment is not None:
-        copies = WaveAugmentation(copies=arguments.augment)
-        tracks, embedder = list_copies(tracks, tracks, copies), mark_embedder(embedder, copies)
-        config = replace(config, alter=CopyMaker(copies))
+        tracks, embedder = list_copies(tracks, arguments.augment), mark_embedder(embedder)
+        config = replace(config, alter=alter)
     if arguments.mix_engines and there is not None and there.engine != embedder.spec.engine:
         EmbeddingStore(arguments.store).mix_engines()
     store = EmbeddingStore(arguments.store, embedder.spec)

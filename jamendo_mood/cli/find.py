@@ -11,9 +11,9 @@ from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, Command
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.extraction.streaming import embed_files
-from jamendo_mood.library import mood_log, overview, playlists, similarity
-from jamendo_mood.library.playlists import Locate
+from jamendo_mood.library import mood_log, overview, similarity, writing
 from jamendo_mood.library.similarity import FORMATS, Array, Found, Library
+from jamendo_mood.library.writing import Locate
 from jamendo_mood.store.embedding_store import EmbeddingStore, is_key
 from jamendo_mood.tagging.emotions import Emotion, Place, find_emotion, place_of
 from jamendo_mood.training.model import BUILTINS, Tagger
@@ -202,7 +202,7 @@ def _hand_out(found: list[Found], form: str, arguments: argparse.Namespace) -> N
 
 def _write_all(library: Library, tagger: Tagger, arguments: argparse.Namespace) -> int:
     """Write a playlist for each mood that has tracks, those with the highest scores first."""
-    decided = playlists.decide_moods(tagger, library.scores)
+    decided = writing.decide_moods(tagger, library.scores)
     decided[[key not in library.files for key in library.keys]] = False
     rows = decided.any(axis=1).nonzero()[0].tolist()
     named = similarity.describe([library.found(row) for row in rows], CountProgress("reading titles"))
@@ -214,7 +214,7 @@ def _write_all(library: Library, tagger: Tagger, arguments: argparse.Namespace) 
             moods[name] = [tracks[row] for row in best[: arguments.count]]
     if not moods:
         raise UsageError(f"{arguments.audio}: no track there reaches the threshold of any mood")
-    removed = playlists.write_playlists(arguments.all, moods, _locator(arguments, arguments.all))
+    removed = writing.write_playlists(arguments.all, moods, _locator(arguments, arguments.all))
     before = f"; {count(removed, 'playlist')} of an earlier run deleted" if removed else ""
     note(f"{arguments.all}: {count(len(moods), 'playlist')} of {len(tracks)} tracks written{before}")
     return DONE
@@ -225,7 +225,7 @@ def _locator(arguments: argparse.Namespace, out: Path) -> Locate | None:
     audio, there = arguments.audio.resolve(), out.resolve()
     near = there.parent == audio.parent or there.is_relative_to(audio)
     relative = near if arguments.relative is None else arguments.relative
-    return playlists.relative_to(out if out == arguments.all else out.parent) if relative else None
+    return writing.relative_to(out if out == arguments.all else out.parent) if relative else None
 
 
 def _add_survey(parser: argparse.ArgumentParser) -> None:
@@ -286,24 +286,24 @@ def history(arguments: argparse.Namespace) -> int:
     """Show the emotions that you asked for and had remembered, draw them as curves, or delete them."""
     path = mood_log.default_path()
     if arguments.forget:
-        print(f"{path}: deleted" if mood_log.forget(path) else f"{path}: there was nothing to delete")
+        print(f"{path}: deleted" if mood_log.forget() else f"{path}: there was nothing to delete")
         return DONE
-    kept, target = mood_log.read(path), arguments.plot
-    for problem in kept.problems:
+    (wishes, problems), target = mood_log.read(), arguments.plot
+    for problem in problems:
         warn(problem)
     if target is None:
-        if not kept.wishes:
+        if not wishes:
             note(f"{path}: nothing is kept (`jamendo-mood playlist --remember` keeps the emotions asked for)")
-        print(mood_log.FORMATS[arguments.format](kept.wishes), end="")
+        print(mood_log.FORMATS[arguments.format](wishes), end="")
         return DONE
     if target.suffix.lower() != ".png":
         raise UsageError(f"{target}: curves are drawn as PNG, so its name must end in .png")
-    if not kept.wishes:
+    if not wishes:
         raise UsageError("nothing is kept, so there is nothing to draw")
     shared.need("a picture", "matplotlib", "notebook")
-    write_output(target, mood_log.plot_history(kept.wishes).to_png(PICTURE_DPI))
-    first, last = (f"{edge(wish.time for wish in kept.wishes):%Y-%m-%d}" for edge in (min, max))
-    print(f"{target}: {count(len(kept.wishes), 'emotion')} from {first} to {last}")
+    write_output(target, mood_log.plot_history(wishes).to_png(PICTURE_DPI))
+    first, last = (f"{edge(wish.time for wish in wishes):%Y-%m-%d}" for edge in (min, max))
+    print(f"{target}: {count(len(wishes), 'emotion')} from {first} to {last}")
     return DONE
 
 

@@ -163,8 +163,9 @@ def _from_sound(arguments: argparse.Namespace, tagger: Tagger, paths: list[Path]
 def _from_store(store: EmbeddingStore, tagger: Tagger, folder: Path) -> Scored:
     found = decoding.find_audio(folder)
     scored = score_store(store, tagger, CountProgress("scoring"))
-    remarks = store.remarks(scored.keys)
-    for key, scores in zip(scored.keys, scored.scores, strict=True):
+    keys = scored.keys.tolist()
+    remarks = store.remarks(keys)
+    for key, scores in zip(keys, scored.scores, strict=True):
         path, remark = found.pop(unicodedata.normalize("NFC", key), None), remarks.get(key, "")
         if path is not None and decoding.SILENT not in remark:
             yield path, scores, remark

@@ -155,7 +155,7 @@ def test_what_is_asked_for_is_kept_and_nothing_else(playlist, log, library):
         outcome = playlist(*options, "--count", 2, "--remember")
         assert outcome.status == 0
         assert f"{log}: remembered" in outcome.err
-    wishes = mood_log.read().wishes
+    wishes = mood_log.read()[0]
     assert [wish.emotion for wish in wishes[:4]] == ["sadness", "neutral", "grief", "joy"]
     assert [wish.asked_by for wish in wishes] == ["emotion", "at", "emotion", "to-emotion", "emotion-of", "to"]
     np.testing.assert_allclose((wishes[4].valence, wishes[4].arousal), library.plane[5], atol=0.0006)

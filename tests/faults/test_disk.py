@@ -106,7 +106,8 @@ def save_second(folder):
 
 
 def remember(folder):
-    mood_log.remember([mood_log.Wish(TIME, "joy", 0.5, 0.5, "emotion")], folder / "emotions.jsonl")
+    with mock.patch.object(mood_log, "default_path", return_value=folder / "emotions.jsonl"):
+        mood_log.remember([mood_log.Wish(TIME, "joy", 0.5, 0.5, "emotion")])
 
 
 def get_tables(folder):
