@@ -90,30 +90,30 @@ def test_of_half_a_file_the_rest_is_missed(name, options, remark, decode, make_a
 
 
 OTHER_CHAINS = [
-    ((2, 48_000, "libvorbis"), (2, 48_000, "libopus"), True),
-    ((2, 48_000, "libopus"), (1, 48_000, "libopus"), True),
-    ((1, 16_000, "flac"), (1, 16_000, "flac"), False),
+    ((2, 48_000, "libvorbis"), (2, 48_000, "libopus")),
+    ((2, 48_000, "libopus"), (1, 48_000, "libopus")),
+    ((1, 16_000, "flac"), (1, 16_000, "flac")),
 ]
 
 
 @pytest.mark.parametrize(
-    ("first", "then", "may_miss"),
+    ("first", "then"),
     [
-        ((1, 16_000, "libvorbis"), (2, 16_000, "libvorbis"), True),
-        ((1, 22_050, "libvorbis"), (1, 44_100, "libvorbis"), True),
-        ((2, 44_100, "libvorbis"), (2, 44_100, "libvorbis"), False),
+        ((1, 16_000, "libvorbis"), (2, 16_000, "libvorbis")),
+        ((1, 22_050, "libvorbis"), (1, 44_100, "libvorbis")),
+        ((2, 44_100, "libvorbis"), (2, 44_100, "libvorbis")),
         *map(thorough, OTHER_CHAINS),
     ],
 )
-def test_a_chain_of_ogg_streams_is_decoded_or_missed(first, then, may_miss, decode, make_audio, noise, tmp_path):
+def test_a_chain_of_ogg_streams_is_decoded_or_missed(first, then, decode, make_audio, noise, tmp_path):
     """ffmpeg 5 goes on where the next stream is another, ffmpeg 7 does not."""
     links = []
     for number, (channels, rate_hz, codec) in enumerate((first, then)):
-        wave = noise(3.0, seed=number, channels=channels, rate_hz=rate_hz)
+        wave = noise(3.0, number, channels, rate_hz)
         links.append(make_audio(tmp_path / f"{number}.ogg", wave, rate_hz, ("-c:a", codec)).read_bytes())
     (tmp_path / "radio.ogg").write_bytes(b"".join(links))
     found_s, remarks = decode(tmp_path / "radio.ogg")
-    missed = may_miss and found_s < 5.0
+    missed = first != then and found_s < 5.0
     assert found_s == pytest.approx(3.0 if missed else 6.0, abs=0.1)
     assert remarks == (["3 of 6 s could be decoded"] if missed else [])
 
