@@ -39,6 +39,8 @@ class Server:
     starts: list[int] = field(default_factory=list)
     agents: set[str] = field(default_factory=set)
     sent: int = 0
+    busy: int = 0
+    busiest: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, path: str) -> Answer:
@@ -59,10 +61,15 @@ class Handler(BaseHTTPRequestHandler):
             served.asked.append(path)
             served.starts.append(int(match[1]) if match else 0)
             served.agents.add(self.headers["User-Agent"])
+            served.busy += 1
+            served.busiest = max(served.busiest, served.busy)
         try:
             self.send(served.answer(path), path, int(match[1]) if match and served.ranges else 0)
         except ConnectionError:
             self.close_connection = True
+        finally:
+            with served.lock:
+                served.busy -= 1
 
     def head(self, status, headers):
         self.send_response(status)
