@@ -206,9 +206,6 @@ def test_a_checkpoint_is_known_by_its_md5(empty_cache, server, monkeypatch):
     assert get(f"{server.url}/a.ckpt") == empty_cache / "vggish_model.ckpt" == vggish.WEIGHTS.find()
 
 
-# ---- Archives, and whose weights those are.
-
-
 def test_an_archive_is_read_as_the_folder_is(archive, seeded_yamnet_module):
     assert yamnet.read_weights(archive)[1] == yamnet.read_weights(seeded_yamnet_module)[1]
 
