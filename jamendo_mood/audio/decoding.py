@@ -55,6 +55,7 @@ COMPANIONS = frozenset({
 
 log = logging.getLogger(__name__)
 
+MAX_MIXED = 64  #: channels, as many as any recorder has
 CANCELLING = 0.01  #: 40 dB: a mix that is so far below its louder channel is of channels that cancel each other out
 
 SILENCE = 10 ** (-80 / 20)  #: peak amplitude, of 1, below which a file is called silent: under the noise of 14 bits
@@ -69,7 +70,7 @@ MAX_DEPTH = 100  # folders in folders that are searched: Python's own walk and `
 MAX_KEY_BYTES = 255 - len(".npy")
 
 Wave = npt.NDArray[np.float32]
-File = TypeVar("File")  #: a path, or a URL
+File = TypeVar("File")  # a path, or a URL
 
 _AS_PCM = ("-map_metadata", "-1", "-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-c:a", "pcm_s16le")
 
@@ -97,6 +98,8 @@ def convert_to_wav(
     info = info or probe(source)
     remark = remark or (lambda text: log.warning("%s: %s", source, text))
     trim = _trim_filters(start_s, duration_s)
+    if info.channels > MAX_MIXED:
+        raise AudioError(f"{source}: cannot be decoded (it has {info.channels:,} channels, more than {MAX_MIXED})")
     # Channels whose places nobody knows are mixed all alike.
     alike = "+".join(f"{1 / info.channels:.6f}*c{number}" for number in range(info.channels))
     report = _convert(source, wav, info, trim if info.placed else [f"pan=mono|c0={alike}", *trim])

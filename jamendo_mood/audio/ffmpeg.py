@@ -17,10 +17,12 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from jamendo_mood.util import errors, plaintext, process
 
@@ -174,14 +176,19 @@ def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, max_bytes
     source = arguments[at + 1]
     allowed = _READING_SAMPLES if source == "-" else _READING_A_FILE
     command = [find_ffmpeg(), "-hide_banner", "-nostdin", *arguments[:at], *allowed, *arguments[at:]]
-    stdin = subprocess.PIPE if fed else subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-        try:
-            # This limit on its time is for an ffmpeg whose parent was killed; `_look_after` is much stricter.
-            process.bound(child.pid, MEMORY_BYTES, GRACE_S + MAX_S)
-            output, messages = _look_after(child, source, fed, writes, max_bytes)
-        finally:
-            child.kill()  # has no effect on one that has ended
+    with contextlib.ExitStack() as stack:
+        stdin: IO[bytes] | int = subprocess.DEVNULL
+        if fed:  # from a file: into a pipe, `communicate` writes nothing more once it has timed out
+            stdin = stack.enter_context(tempfile.TemporaryFile())
+            stdin.write(fed)
+            stdin.seek(0)
+        child = stack.enter_context(
+            subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        )
+        stack.callback(child.kill)  # which has no effect on one that has ended
+        # This limit on its time is for an ffmpeg whose parent was killed; `_look_after` is much stricter.
+        process.bound(child.pid, MEMORY_BYTES, GRACE_S + MAX_S)
+        output, messages = _look_after(child, source, writes, max_bytes)
     kept = messages[:_KEPT_BYTES] + messages[_KEPT_BYTES:][-_KEPT_BYTES:]
     # Line by line: titles may be in the encoding of whoever wrote them.
     done = Done(child.returncode, output, "\n".join(map(plaintext.decode_line, kept.split(b"\n"))))
@@ -191,16 +198,16 @@ def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, max_bytes
 
 
 def _look_after(
-    child: subprocess.Popen[bytes], source: str, fed: bytes, writes: Path | None, max_bytes: int
+    child: subprocess.Popen[bytes], source: str, writes: Path | None, max_bytes: int
 ) -> tuple[bytes, bytes]:
     """The output and the messages of a child that has ended; raises if it must end before."""
     started, ended = time.monotonic(), False
     while not ended:
         try:
-            output, messages = child.communicate(fed, _POLL_S)
+            output, messages = child.communicate(timeout=_POLL_S)
             ended = True
         except subprocess.TimeoutExpired as so_far:
-            output, messages, fed = so_far.output or b"", so_far.stderr or b"", b""
+            output, messages = so_far.output or b"", so_far.stderr or b""
         written, taken_s = len(output), time.monotonic() - started
         if writes is not None and writes.exists():
             written += writes.stat().st_size

@@ -67,6 +67,7 @@ def test_what_goes_in_comes_out_whatever_its_size(pretend):
     done = pretend("cat", fed=fed)
     assert (done.status, done.output, done.report) == (0, fed, "")
     assert pretend("exit 3", fed=fed).status == 3  # which does not read
+    assert pretend("sleep 0.5; cat", fed=fed).output == fed
 
 
 def test_the_beginning_and_the_end_of_a_long_report_are_kept(pretend):
