@@ -298,8 +298,7 @@ def interval(ends: tuple[float, float] | None) -> str:
 def print_list(heading: str, lines: list[str]) -> None:
     """Lines below a heading, the first few."""
     more = [f"  and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-    for line in (heading, *lines[:LISTED], *more):
-        plaintext.note(line)
+    plaintext.note_all([heading, *lines[:LISTED], *more])
 
 
 def check_matplotlib() -> None:
