@@ -298,7 +298,8 @@ def interval(ends: tuple[float, float] | None) -> str:
 def print_list(heading: str, lines: list[str]) -> None:
     """Lines below a heading, the first few."""
     more = [f"  and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-    plaintext.note_all([heading, *lines[:LISTED], *more])
+    for line in (heading, *lines[:LISTED], *more):
+        plaintext.note(line)
 
 
 def check_matplotlib() -> None:

@@ -310,12 +310,6 @@ def note(message: str) -> None:
     print(show(message), file=sys.stderr)
 
 
-def note_all(messages: Sequence[str]) -> None:
-    """`note` several things, one per line."""
-    for message in messages:
-        note(message)
-
-
 def warn(message: str) -> None:
     """`note` a warning."""
     note(f"warning: {message}")
