@@ -18,7 +18,7 @@ from jamendo_mood import EmbeddingStore
 from jamendo_mood.datasets import load_dataset
 from jamendo_mood.embedders import musicnn
 from jamendo_mood.tasks import metrics
-from jamendo_mood.tasks.calibration import log_odds
+from jamendo_mood.tasks.kind import log_odds
 from jamendo_mood.training.model import RECIPE
 
 TARGETS = ("happy", "sad", "Mellow", "chill", "party", "sexy", "beautiful", "catchy", "easy listening", "ambient")
@@ -90,7 +90,7 @@ It must not be used
 
 def main(root: Path, store: Path) -> None:
     dataset, embeddings = load_dataset("mirex", root), EmbeddingStore(store)
-    variables = musicnn.read_weights(musicnn.find_weights())
+    variables = musicnn.read_weights(musicnn.WEIGHTS.find())
     columns = [musicnn.TAGS.index(tag) for tag in TARGETS]
     kernel, bias = variables["dense_1/kernel"][:, columns], variables["dense_1/bias"][columns]
     outputs = np.array(

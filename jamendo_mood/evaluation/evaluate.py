@@ -22,21 +22,17 @@ import numpy.typing as npt
 
 import jamendo_mood
 from jamendo_mood.tasks import KINDS, Task, metrics
-from jamendo_mood.tasks.calibration import calibration_error
-from jamendo_mood.tasks.kind import Section
-from jamendo_mood.tasks.metrics import ROUNDS, Comparison, brier_skill, rank_targets
+from jamendo_mood.tasks.kind import calibration_error
+from jamendo_mood.tasks.metrics import ROUNDS, Bools, Comparison, Floats, brier_skill, rank_targets
 from jamendo_mood.tasks.values import score_curves
 from jamendo_mood.training.data import Array, Examples
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, UsageError
-from jamendo_mood.util.files import write_output
-from jamendo_mood.util.plaintext import Picture, count, read_table
+from jamendo_mood.util.plaintext import Picture
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -44,8 +40,8 @@ class Scores:
     """What an evaluation found."""
 
     metrics: Mapping[str, float]  #: the headline metrics by their official names, such as ``PR-AUC-macro``
-    #: for each target its name, as ``tag``, ``class`` or ``value``, and its metrics: see `COLUMNS` in `tasks.tags`,
-    #: `classes` and `values`. Some are there only where decisions are known, or of a tagger; None is not defined
+    #: for each target its name, as ``tag``, ``class`` or ``value``, and its metrics: see the `column_meanings` of
+    #: its kind. Some are there only where decisions are known, or of a tagger; None is not defined
     per_target: tuple[Mapping[str, Any], ...]
     examples: int  #: tracks; moments of tracks where the task is a dynamic one
     #: for each metric but the prior, the 95 % interval of a bootstrap over artists; empty where it was not made
@@ -68,11 +64,10 @@ class Scores:
 
     def save(self, folder: Path | str) -> None:
         """Write ``scores.json`` and ``per_target.csv``."""
-        text = json.dumps(self.to_json(), indent=2) + "\n"
-        write_output(Path(folder) / "scores.json", text.encode())
+        files.write_output(Path(folder) / "scores.json", f"{json.dumps(self.to_json(), indent=2)}\n".encode())
         table, names = self.table(), KINDS[self.kind].target
         rows = table.assign(**{names: table[names].map(plaintext.cell)}).to_csv(index=False)
-        write_output(Path(folder) / "per_target.csv", rows.encode())
+        files.write_output(Path(folder) / "per_target.csv", rows.encode())
 
 
 @dataclass(frozen=True)
@@ -114,7 +109,7 @@ def evaluate_predictions(
     predictions: Array,
     decisions: Bools,
     *,
-    thresholds: npt.NDArray[np.float64] | None = None,
+    thresholds: Floats | None = None,
     rounds: int = ROUNDS,
 ) -> Evaluation:
     """Evaluate calibrated predictions (n, k) of n examples, whoever made them.
@@ -144,9 +139,10 @@ def evaluate_predictions(
             for number, end in enumerate(("PR-AUC-low", "PR-AUC-high")):
                 columns[end] = [interval[number] if interval else None for interval in by_tag]
     rows = tuple({**row, **{name: own[n] for name, own in columns.items()}} for n, row in enumerate(scores.per_target))
-    scored = (figures, rows, len(truth), intervals, task.kind)
     arrays: dict[str, Any] = {"truth": truth, "predictions": predictions, "decisions": decisions}
-    return Evaluation(*scored, **arrays, songs=songs, times_s=examples.times_s)
+    return Evaluation(
+        *(figures, rows, len(truth), intervals, task.kind), **arrays, songs=songs, times_s=examples.times_s
+    )
 
 
 def compare(
@@ -167,8 +163,7 @@ def compare(
         tagger.task.rules.bootstrap(own.truth, own.predictions, artists, decisions=own.decisions, rounds=rounds)
         for tagger, own in zip((first, second), found, strict=True)
     )
-    compared: list[Comparison] = one.compare(other, *(own.metrics for own in found))
-    return compared
+    return one.compare(other, *(own.metrics for own in found))
 
 
 def score_predictions(
@@ -178,7 +173,7 @@ def score_predictions(
     *,
     kind: str = "tags",
     decisions: Bools | None = None,
-    thresholds: npt.NDArray[np.float64] | None = None,
+    thresholds: Floats | None = None,
 ) -> Scores:
     """Score predictions (n, k) for k targets of a kind in `tasks.KINDS`, whoever made them.
 
@@ -214,7 +209,7 @@ def vote(members: Mapping[str, tuple[Tagger, Examples]], *, rounds: int = ROUNDS
     Each member has the tracks with the embeddings that it needs. Raises `UsageError` if there are fewer than two, or
     targets or tracks differ, and `DataError` if there is nothing to measure.
     """
-    _check(list(members.values()), list(members))
+    _check(members)
     found = {name: evaluate(tagger, examples, rounds=rounds) for name, (tagger, examples) in members.items()}
     tagger, examples = next(iter(members.values()))
     mean = np.asarray(np.mean([own.predictions for own in found.values()], axis=0), np.float32)
@@ -222,18 +217,18 @@ def vote(members: Mapping[str, tuple[Tagger, Examples]], *, rounds: int = ROUNDS
     return {**found, VOTE: evaluate_predictions(tagger.task, examples, mean, together, rounds=rounds)}
 
 
-def _check(members: Sequence[tuple[Tagger, Examples]], names: Sequence[str]) -> None:
+def _check(members: Mapping[str, tuple[Tagger, Examples]]) -> None:
     if len(members) < 2:
         raise UsageError("a vote needs two taggers or more")
-    if VOTE in names:
+    if VOTE in members:
         raise UsageError(f"no tagger can be called {VOTE!r} here: that is what they decide together")
-    (first, examples), *others = members
-    for name, (tagger, own) in zip(names[1:], others, strict=True):
+    (name, (first, examples)), *others = members.items()
+    for other, (tagger, own) in others:
         if tagger.task != first.task:
-            raise UsageError(f"{names[0]} and {name} are for different tasks and cannot vote together")
+            raise UsageError(f"{name} and {other} are for different tasks and cannot vote together")
         if [track.key for track in own.tracks] != [track.key for track in examples.tracks]:
             raise UsageError(
-                f"{names[0]} and {name} are not evaluated on the same tracks: they were trained on different splits, "
+                f"{name} and {other} are not evaluated on the same tracks: they were trained on different splits, "
                 "or tracks are missing in a store"
             )
 
@@ -247,20 +242,20 @@ QUIRKS = (
 
 
 def save_mediaeval(
-    folder: Path, arrays: Mapping[str, npt.NDArray[Any]], tags: tuple[str, ...], thresholds: npt.NDArray[np.float64]
+    folder: Path, arrays: Mapping[str, npt.NDArray[Any]], tags: tuple[str, ...], thresholds: Floats
 ) -> list[Path]:
     """Write ``NAME.npy`` for each array (tracks, tags), and ``thresholds.txt``; the paths.
 
     A tag that is never decided has the threshold ``inf``.
     """
-    paths = []
-    for name, array in arrays.items():
-        paths.append(folder / f"{name}.npy")
-        write_output(paths[-1], functools.partial(np.save, arr=array))
     lines = "".join(f"{tag}\t{threshold!r}\n" for tag, threshold in zip(tags, thresholds.tolist(), strict=True))
-    paths.append(folder / "thresholds.txt")
-    write_output(paths[-1], lines.encode())
-    return paths
+    written: dict[Path, files.Write] = {
+        folder / f"{name}.npy": functools.partial(np.save, arr=array) for name, array in arrays.items()
+    }
+    written[folder / "thresholds.txt"] = lines.encode()
+    for path, content in written.items():
+        files.write_output(path, content)
+    return list(written)
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
@@ -284,23 +279,21 @@ def read_bools(path: Path) -> Bools:
 
 def read_tags(path: Path) -> tuple[str, ...]:
     """Read names of tags, one a line; `DataError` if the file cannot be read."""
-    return tuple(row[0] for row in read_table(path, ()) if row)
+    return tuple(row[0] for row in plaintext.read_table(path, ()) if row)
 
 
-def read_thresholds(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
+def read_thresholds(path: Path) -> tuple[tuple[str, ...], Floats]:
     """Read the official form of thresholds: a tag and its threshold in each line, with a tab between.
 
     Raises `DataError` if it is not in that form.
     """
-    rows = read_table(path, ())
+    rows = plaintext.read_table(path, ())
     try:
         return tuple(tag for tag, _ in rows), np.array([float(value) for _, value in rows])
     except ValueError as error:
         raise DataError(f"{path}: each line must be a tag, a tab and a number ({error})") from error
 
 
-REPORT_NAME = "report.html"
-_WORDS = {"grade", *(rules.target for rules in KINDS.values())}  # columns of words; all others are numbers
 PICTURE_DPI, SCREEN_DPI = 144, 96
 WIDE = 700  # pixels of a screen; a wider picture is scrolled on a phone, where its text would else be too small
 
@@ -311,47 +304,40 @@ def save_report(evaluation: Evaluation, folder: Path | str, *, title: str, facts
     `facts` say what was evaluated, and by what: task, data, part, tagger; any text, it is escaped. Raises `StoreError`
     or `DiskFullError` if it cannot be written.
     """
-    page = write_page(evaluation, title, facts)
-    path = Path(folder) / REPORT_NAME
-    # A folder's name may be no Unicode, which a page can't hold.
-    write_output(path, page.encode("utf-8", "replace"))
-    return path
-
-
-def write_page(evaluation: Evaluation, title: str, facts: Mapping[str, str]) -> str:
-    """The text of ``report.html``; parameters as for `save_report`."""
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        _list(facts),
-        *_grades(evaluation),
-        *_headline(evaluation),
-        *(part for section in KINDS[evaluation.kind].report.sections(evaluation) for part in _section(section)),
-        *_targets(evaluation),
-        f'<p class="soft">Made by jamendo-mood {escape(jamendo_mood.__version__)}.</p>',
-    ]
-    head = [
-        '<meta charset="utf-8">',
+    style = resources.files("jamendo_mood.evaluation").joinpath("report.css").read_text()
+    lines = [
+        "<!DOCTYPE html>",
+        '<html lang="en">\n<head>\n<meta charset="utf-8">',
         # Nothing but what is in this file, even if a name of a tag were let through unescaped.
         '<meta http-equiv="Content-Security-Policy"',
         "  content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
-        f"<title>{escape(title)}</title>",
-        f"<style>\n{resources.files('jamendo_mood.evaluation').joinpath('report.css').read_text()}</style>",
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>",
+        _list(facts),
+        *_grades(evaluation),
+        *_headline(evaluation),
+        *(part for section in KINDS[evaluation.kind].sections(evaluation) for part in _section(*section)),
+        *_targets(evaluation),
+        f'<p class="soft">Made by jamendo-mood {escape(jamendo_mood.__version__)}.</p>\n</body>\n</html>',
     ]
-    lines = ["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", *body, "</body>", "</html>"]
-    return "\n".join(lines) + "\n"
+    path = Path(folder) / "report.html"
+    # A folder's name may be no Unicode, which a page can't hold.
+    files.write_output(path, ("\n".join(lines) + "\n").encode("utf-8", "replace"))
+    return path
 
 
 def _grades(evaluation: Evaluation) -> Iterator[str]:
     """How many targets there are of each grade: the answer in short."""
-    given = [row["grade"] for row in evaluation.per_target]
+    rules, given = KINDS[evaluation.kind], [row["grade"] for row in evaluation.per_target]
     songs = len(set(evaluation.songs))
-    by = f"{evaluation.examples:,} moments of {count(songs, 'song')}" if songs else f"{evaluation.examples:,} tracks"
-    evaluated = f"<p>Evaluated on {by}, how far can its {KINDS[evaluation.kind].plural} be relied on?</p>"
-    yield f"<h2>In short</h2>\n{evaluated}"
-    meanings = KINDS[evaluation.kind].card.grades
-    yield _list({f"{given.count(grade)} {grade}": meaning for grade, meaning in meanings.items()})
+    by = (
+        f"{evaluation.examples:,} moments of {plaintext.count(songs, 'song')}"
+        if songs
+        else f"{evaluation.examples:,} tracks"
+    )
+    yield f"<h2>In short</h2>\n<p>Evaluated on {by}, how far can its {rules.plural} be relied on?</p>"
+    yield _list({f"{given.count(grade)} {grade}": meaning for grade, meaning in rules.grades.items()})
 
 
 def _headline(evaluation: Evaluation) -> Iterator[str]:
@@ -362,17 +348,16 @@ def _headline(evaluation: Evaluation) -> Iterator[str]:
     for name, figure in evaluation.metrics.items():
         interval = evaluation.intervals.get(name)
         value = _cell(figure) + (f" [{_cell(interval[0])}, {_cell(interval[1])}]" if interval else "")
-        meaning = KINDS[evaluation.kind].report.metrics.get(name, "")
+        meaning = KINDS[evaluation.kind].meanings.get(name, "")
         yield f'<tr><th>{escape(name)}</th><td class="number">{value}</td><td>{escape(meaning)}</td></tr>'
     yield "</tbody>\n</table>"
 
 
-def _section(section: Section) -> Iterator[str]:
-    yield f"<h2>{escape(section.heading)}</h2>\n<figure>"
-    for picture in section.pictures:
-        yield _image(picture, section.heading)
-    paragraphs = "".join(f"<p>{escape(text)}</p>" for text in section.caption)
-    yield f"<figcaption>{paragraphs}</figcaption>\n</figure>"
+def _section(heading: str, pictures: Sequence[Picture], caption: Sequence[str]) -> Iterator[str]:
+    yield f"<h2>{escape(heading)}</h2>\n<figure>"
+    for picture in pictures:
+        yield _image(picture, heading)
+    yield f"<figcaption>{''.join(f'<p>{escape(text)}</p>' for text in caption)}</figcaption>\n</figure>"
 
 
 def _image(picture: Picture, text: str) -> str:
@@ -390,26 +375,20 @@ def _image(picture: Picture, text: str) -> str:
 
 def _targets(evaluation: Evaluation) -> Iterator[str]:
     """The whole table, best first, and what its columns are."""
-    rules, columns = KINDS[evaluation.kind], KINDS[evaluation.kind].report.columns
+    rules, columns = KINDS[evaluation.kind], KINDS[evaluation.kind].column_meanings
     ranked = rank_targets(evaluation, rules.ranked_by)
-    order = ranked + [column for column in range(len(evaluation.per_target)) if column not in ranked]
+    order = dict.fromkeys([*ranked, *range(len(evaluation.per_target))])
     there = {name: None for row in evaluation.per_target for name in row}
-    names = [name for name in columns if name in there] + [name for name in there if name not in columns]
+    names = [name for name in {**columns, **there} if name in there]
     best_first = f"The best {rules.ranked_by} first; “-” is what these tracks do not show."
     yield f"<h2>All {rules.plural}</h2>\n<p>{best_first}</p>"
     yield '<div class="scroll" tabindex="0">\n<table class="targets">'
-    yield f"<thead><tr>{''.join(f'<th{_kind(name)}>{escape(name)}</th>' for name in names)}</tr></thead>\n<tbody>"
+    yield f"<thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in names)}</tr></thead>\n<tbody>"
     for column in order:
-        row = evaluation.per_target[column]
-        first, *others = ((_kind(name), escape(_cell(row.get(name)))) for name in names)
-        cells = "".join(f"<td{kind}>{text}</td>" for kind, text in others)
-        yield f"<tr><th{first[0]}>{first[1]}</th>{cells}</tr>"
+        first, *others = (escape(_cell(evaluation.per_target[column].get(name))) for name in names)
+        yield f"<tr><th>{first}</th>{''.join(f'<td>{text}</td>' for text in others)}</tr>"
     yield "</tbody>\n</table>\n</div>"
     yield _list({name: columns[name] for name in names if name in columns})
-
-
-def _kind(column: str) -> str:
-    return ' class="word"' if column in _WORDS else ""
 
 
 def _list(entries: Mapping[str, str]) -> str:

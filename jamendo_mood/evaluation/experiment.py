@@ -9,22 +9,21 @@ as a warning.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from jamendo_mood.datasets import find_source, load_dataset
-from jamendo_mood.datasets.dataset import Dataset, assign_folds, check_leaks, drop_leaks, find_leaks, make_parts
+from jamendo_mood.datasets.dataset import Dataset, Track, assign_folds, check_leaks, drop_leaks, find_leaks, make_parts
 from jamendo_mood.datasets.jamendo import TAG_PREFIX
 from jamendo_mood.evaluation.evaluate import Evaluation, evaluate_predictions, save_mediaeval, save_report
 from jamendo_mood.evaluation.evaluate import evaluate as evaluate_examples
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.tasks.metrics import ROUNDS, ratio
+from jamendo_mood.tasks.metrics import ROUNDS, mean_over
 from jamendo_mood.training import data
 from jamendo_mood.training.augmentation import add_copies, check_whole
 from jamendo_mood.training.data import Embeddings, Examples
@@ -101,7 +100,7 @@ def train(
     for remark in dataset.remarks:
         note(remark)
     training, watched = (data.load_part(learned, part, embeddings) for part in (learned.train, learned.validation))
-    training, watched = _apart(training, watched, leaks)
+    training, watched = _apart(training, watched, training.held_out, leaks)
     _note_unlabelled(learned, embeddings, note)
     if copies is not None:
         check_whole(learned)
@@ -242,6 +241,9 @@ def cross_validate(
 ) -> CrossValidation:
     """Test every track once: a tagger for each fold, trained on the others.
 
+    Epochs, calibration and thresholds are chosen on each fold's own validation part. A recording that is in the data
+    twice is left out of what a tagger learns from, if it is tested on it too.
+
     Parameters
     ----------
     task, folder, store, config, on_epoch, note
@@ -249,7 +251,8 @@ def cross_validate(
     folds : int or None
         Only so many of the folds.
     validations : int
-        Taggers a fold, each with another fold as its validation part, whose scores are averaged.
+        Taggers a fold, each with another fold as its validation part, whose scores are averaged. With several nearly
+        all that is not tested is learned from, which counts where the data are few.
     group : str
         What folds do not share: ``artist``, or ``song``, which flatters and is for comparison with published numbers.
     rounds : int
@@ -277,26 +280,29 @@ def cross_validate(
     for remark in first.remarks:
         note(remark)
     _note_unlabelled(first, opened, note)
-    count = _count_folds(load, source.splits)
-    found = run_folds(
-        lambda split: load(split=split % count),
-        range(min(folds or count, count)),
-        lambda dataset: data.choose_embeddings(dataset, opened),
-        config,
-        validations=validations,
-        rounds=rounds,
-        on_fold=on_fold,
-        on_epoch=on_epoch,
-    )
+    embeddings, count = data.choose_embeddings(first, opened), _count_folds(load, source.splits)
+    splits = range(min(folds or count, count))
+    if len(splits) < 2:
+        raise UsageError("cross-validation needs two folds at least")
+    if validations >= count:
+        raise UsageError(f"of {count} folds, each has fewer than {validations} others to stop training by")
+    tested: list[tuple[Examples, Evaluation]] = []
+    for split in splits:
+        watched = [load(split=(split + step) % count) for step in range(validations)]
+        tested.append(_test_fold(watched, embeddings, config, on_epoch))
+        on_fold(split, tested[-1][1].metrics)
+    examples, found = zip(*tested, strict=True)
+    arrays = [np.concatenate([getattr(one, name) for one in found]) for name in ("predictions", "decisions")]
+    pooled = evaluate_predictions(first.task, _join(examples), *arrays, rounds=rounds)
     if out is not None:
         facts = {
             "Task": task,
-            "Tested": f"each track once, over {len(found.folds)} folds that share no {group}",
+            "Tested": f"each track once, over {len(found)} folds that share no {group}",
             "Heads": f"{config.head.name}, trained on {config.head.pooling}",
             "Embeddings": "released with the data" if opened is None else str(opened.spec),
         }
-        _save_scores(Path(out), found.pooled, f"How well can {task} be learned?", facts, note)
-    return found
+        _save_scores(Path(out), pooled, f"How well can {task} be learned?", facts, note)
+    return CrossValidation(pooled, tuple(one.metrics for one in found))
 
 
 def open_store(store: Store) -> Embeddings | None:
@@ -304,24 +310,23 @@ def open_store(store: Store) -> Embeddings | None:
     return EmbeddingStore(store) if isinstance(store, str | Path) else store
 
 
-def _apart(training: Examples, validation: Examples, leaks: str) -> tuple[Examples, Examples]:
+def _apart(training: Examples, validation: Examples, tested: Sequence[Track], leaks: str) -> tuple[Examples, Examples]:
     """Training and validation part without what they share with each other and with the test part, or an error."""
-    named = {"training": training.tracks, "validation": validation.tracks, "test": training.held_out}
-    found = find_leaks(named)
+    found = find_leaks({"training": training.tracks, "validation": validation.tracks, "test": tested})
     if leaks == "refuse":
         check_leaks(found)
     elif leaks == "drop" and found:
-        parts = {"training": training, "validation": validation}
-        kept = {name: drop_leaks(name, part.tracks, found) for name, part in parts.items()}
-        left = {track.key for name, part in parts.items() for track in part.select(~kept[name]).tracks}
-        log.warning("left out for --leaks drop: %d tracks", len(left))
-        return training.select(kept["training"]), validation.select(kept["validation"])
+        kept = drop_leaks("training", training.tracks, found), drop_leaks("validation", validation.tracks, found)
+        left_out = {*training.select(~kept[0]).tracks, *validation.select(~kept[1]).tracks}
+        log.warning("left out, as a later part has them too: %s", plaintext.count(len(left_out), "track"))
+        return training.select(kept[0]), validation.select(kept[1])
     return training, validation
 
 
 def _note_unlabelled(dataset: Dataset, embeddings: Embeddings | None, note: Note) -> None:
     """Say how many tracks of a store are not used, for want of labels."""
-    unused = data.count_unlabelled(dataset, embeddings) if isinstance(embeddings, EmbeddingStore) else 0
+    known = {track.key for track in dataset.tracks}
+    unused = sum(key not in known for key in embeddings) if isinstance(embeddings, EmbeddingStore) else 0
     if unused:
         note(f"{plaintext.count(unused, 'track')} of the store without a label for {dataset.task.name}: not used")
 
@@ -357,54 +362,13 @@ class CrossValidation:
     def spread(self) -> dict[str, tuple[float, float]]:
         """Mean and standard deviation over the folds of each metric that all of them have."""
         names = [name for name in self.folds[0] if all(name in figures for figures in self.folds)]
-        found = {name: np.array([figures[name] for figures in self.folds]) for name in names}
-        return {name: (float(values.mean()), float(values.std(ddof=1))) for name, values in found.items()}
+        found = {name: [figures[name] for figures in self.folds] for name in names}
+        return {name: (float(np.mean(values)), float(np.std(values, ddof=1))) for name, values in found.items()}
 
     def to_json(self) -> dict[str, Any]:
         """One object: the metrics of all examples at its top level, those of the folds below ``folds``."""
         spread = {name: {"mean": mean, "sd": sd} for name, (mean, sd) in self.spread().items()}
         return {**self.pooled.to_json(), "folds": [dict(figures) for figures in self.folds], "over_folds": spread}
-
-
-def run_folds(
-    load: Callable[[int], Dataset],
-    splits: Sequence[int],
-    embeddings: Callable[[Dataset], Embeddings],
-    config: TrainConfig,
-    *,
-    validations: int = 1,
-    rounds: int = ROUNDS,
-    on_fold: Callable[[int, Mapping[str, float]], None] = lambda *_: None,
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
-) -> CrossValidation:
-    """Train and test a tagger for each of the folds `splits`; see `cross_validate`, which finds the folds of a task.
-
-    `load` gives the data set whose test part is the fold of this number (after the last comes the first again),
-    `embeddings` what it is embedded by. Epochs, calibration and thresholds are chosen on each fold's own validation
-    part. With several `validations` nearly all that is not tested is learned from, which counts where the data are few.
-    A recording that is in the data twice is left out of what a tagger learns from, if it is tested on it too.
-
-    Raises `UsageError` if there are fewer than two folds, or fewer others than `validations`, or a track is tested
-    twice: the parts are no folds; and as `training.fit.fit` does.
-    """
-    if len(splits) < 2:
-        raise UsageError("cross-validation needs two folds at least")
-    parts: list[tuple[Examples, Evaluation]] = []
-    for split in splits:
-        dataset = load(split)
-        source = embeddings(dataset)
-        taggers = []
-        for turned in _turn_validation(dataset, load, split, validations):
-            names = (turned.train, turned.validation, turned.test)
-            train, validation, test = _part_cleanly([data.load_part(turned, name, source) for name in names])
-            taggers.append(fit(train, validation, dataset.task, source.spec, config, on_epoch=on_epoch))
-        found = _evaluate_together(taggers, test)
-        on_fold(split, found.metrics)
-        parts.append((test, found))
-    examples = _join([test for test, _ in parts])
-    arrays = [np.concatenate([getattr(found, name) for _, found in parts]) for name in ("predictions", "decisions")]
-    pooled = evaluate_predictions(dataset.task, examples, *arrays, rounds=rounds)
-    return CrossValidation(pooled, tuple(found.metrics for _, found in parts))
 
 
 def forget_artists(dataset: Dataset, split: int) -> Dataset:
@@ -417,47 +381,28 @@ def forget_artists(dataset: Dataset, split: int) -> Dataset:
     return replace(dataset, tracks=tracks, parts=make_parts(assign_folds(groups), split))
 
 
-def _turn_validation(dataset: Dataset, load: Callable[[int], Dataset], split: int, count: int) -> Iterator[Dataset]:
-    """The same test part with one validation part after another: its own, then the folds that come next."""
-    yield dataset
-    for step in range(1, count):
-        following = load(split + step)
-        parts = {dataset.test: dataset.rows(dataset.test), dataset.validation: following.rows(following.validation)}
-        if np.isin(parts[dataset.validation], parts[dataset.test]).any():
-            raise UsageError(f"split {split} has fewer than {count} other folds to stop training by")
-        rest = np.setdiff1d(np.arange(len(dataset.tracks)), np.concatenate(list(parts.values())))
-        yield replace(dataset, parts={dataset.train: rest, **parts})
-
-
-def _evaluate_together(taggers: Sequence[Tagger], test: Examples) -> Evaluation:
-    """Evaluate the mean of the taggers' scores, decided by the mean of what they decide by."""
-    task = taggers[0].task
+def _test_fold(
+    folds: Sequence[Dataset], embeddings: Embeddings, config: TrainConfig, on_epoch: Callable[[Epoch], None]
+) -> tuple[Examples, Evaluation]:
+    """Test the mean of several taggers on the first of these folds, each watched on the validation part of one."""
+    dataset, taggers = folds[0], []
+    names = (dataset.train, dataset.validation, dataset.test)
+    for fold in folds:
+        parts = {dataset.validation: fold.rows(fold.validation), dataset.test: dataset.rows(dataset.test)}
+        rest = np.setdiff1d(np.arange(len(dataset.tracks)), np.concatenate([*parts.values()]))
+        turned = replace(dataset, parts={dataset.train: rest, **parts})
+        train, validation, test = (data.load_part(turned, name, embeddings) for name in names)
+        train, validation = _apart(train, validation, test.tracks, "drop")
+        taggers.append(fit(train, validation, dataset.task, embeddings.spec, config, on_epoch=on_epoch))
     scores = np.asarray(np.mean([tagger.score(test.frames) for tagger in taggers], axis=0), np.float32)
-    thresholds = _mean_of_finite(np.array([tagger.thresholds for tagger in taggers]))
-    decisions = task.rules.decide(scores, thresholds)
-    return evaluate_predictions(task, test, scores, decisions, thresholds=thresholds, rounds=0)
-
-
-def _mean_of_finite(thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Mean over the taggers, (m, k) -> (k,), of those that could choose one; infinite where none could."""
-    known = np.isfinite(thresholds)
-    return ratio(np.where(known, thresholds, 0).sum(axis=0), known.sum(axis=0), np.inf)
-
-
-def _part_cleanly(parts: Sequence[Examples]) -> list[Examples]:
-    """Training, validation and test part, each without what a later one has too: a recording may be there twice."""
-    named = dict(zip(("training", "validation", "test"), (part.tracks for part in parts), strict=True))
-    found = find_leaks(named)
-    pairs = zip(named.items(), parts, strict=True)
-    return [part.select(drop_leaks(name, tracks, found)) if found else part for (name, tracks), part in pairs]
+    thresholds = mean_over(np.array([tagger.thresholds for tagger in taggers]), otherwise=np.inf)
+    decisions = dataset.task.rules.decide(scores, thresholds)
+    return test, evaluate_predictions(dataset.task, test, scores, decisions, thresholds=thresholds, rounds=0)
 
 
 def _join(parts: Sequence[Examples]) -> Examples:
-    keys = [{track.key for track in part.tracks} for part in parts]
-    if sum(map(len, keys)) != len(set.union(*keys)):
-        raise UsageError("some tracks are in several test parts: these splits are not folds to cross-validate")
-    frames = tuple(frames for part in parts for frames in part.frames)
+    """The examples of several parts, without their embeddings, which have been scored."""
     tracks = tuple(track for part in parts for track in part.tracks)
     times_s = [part.times_s for part in parts if part.times_s is not None]
     Y = np.concatenate([part.Y for part in parts])
-    return Examples(frames, Y, tracks, parts[0].targets, np.concatenate(times_s) if times_s else None)
+    return Examples((), Y, tracks, parts[0].targets, np.concatenate(times_s) if times_s else None)

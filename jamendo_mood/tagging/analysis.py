@@ -11,6 +11,7 @@ Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 20
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from jamendo_mood.audio.spectrograms import Drawing, Spectrogram
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import apply_frontend, blocks_of, embed_chunks
 from jamendo_mood.tagging.prediction import Prediction, clock, score_embedding
-from jamendo_mood.tasks.calibration import log_odds
+from jamendo_mood.tasks.kind import log_odds
 from jamendo_mood.training.data import Array, context_of, thin
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import errors
@@ -57,11 +58,6 @@ class Limits:
             # Not divided as floats: a browser may name a size that is too large for one.
             size, limit = size_bytes // MEGABYTE, self.size_bytes // MEGABYTE
             raise errors.LimitError(f"{name} has {size} MB; the limit here is {limit} MB")
-
-    def check_length(self, name: str, length_s: float | None) -> None:
-        """Raise `LimitError` for sound that is too long; None is a length that is not known."""
-        if length_s is not None and length_s > self.length_s:
-            raise errors.LimitError(f"{name} lasts {clock(length_s)}; the limit here is {clock(self.length_s)}")
 
 
 @dataclass(frozen=True)
@@ -105,35 +101,32 @@ def analyse(
     """
     tagger.check_spec(embedder.spec)
     name = name or path.name
-    watch = _Watch(name, embedder.spec.duration_s(1), on_progress, is_cancelled)
-    on_progress(Progress("decode"))
-    # A small file from a stranger may hold days of silence, and say in its header that it is short.
-    max_s = None if limits.paths else limits.length_s + 1
+    watch = _Watch(name, embedder, on_progress, is_cancelled)
+    watch.report("decode")
     with ffmpeg.stopped_by(is_cancelled), Scratch(limits.scratch) as scratch:
         info = ffmpeg.probe(path)
-        if (info.duration_s or 0) > limits.length_s:  # it may be shorter than its header says: what is decoded counts
-            max_s = limits.length_s + 1
+        # What is decoded counts: a stranger's header may call days of silence short, and one's own may say too much.
+        bounded = not limits.paths or (info.duration_s or 0) > limits.length_s
+        max_s = limits.length_s + 1 if bounded else None
         remarks: list[str] = []
         with decoding.converted(path, scratch, duration_s=max_s, info=info, remark=remarks.append) as wav:
             samples = decoding.count_samples(wav)
             watch.total_s = samples / decoding.SAMPLE_RATE_HZ
-            if max_s is not None and watch.total_s > limits.length_s:
+            if watch.total_s > limits.length_s:
                 raise errors.LimitError(f"{name} is longer than {clock(limits.length_s)}, which is the limit here")
-            limits.check_length(name, watch.total_s)
             min_s = min(MIN_S, embedder.spec.window_s or embedder.window_samples / embedder.spec.sample_rate_hz)
             if watch.total_s < min_s:
                 raise errors.TooShortError(f"{name} lasts {watch.total_s:.2f} s; it takes {min_s:g} s at least")
             block, overlap = blocks_of(embedder)
             drawing = Drawing(samples, PICTURE_COLUMNS)
             waves = watch.waves(decoding.read_blocks(wav, block, overlap), overlap, drawing)
-            watched = replace(embedder, network=watch.network(embedder.network))
+            watched = replace(embedder, network=watch.network)
             (result,) = embed_chunks(apply_frontend(name, waves, watched, remarks), watched)
-    watch.stop_if_cancelled()
     if result.frames is None:
         raise errors.AudioError(result.error) if result.cause is None else result.cause
     if decoding.SILENT in result.remark:
         raise errors.NoSoundError(f"{name} is {decoding.SILENT}")
-    on_progress(Progress("score", result.duration_s, result.duration_s, watch.speed(result.duration_s)))
+    watch.report("score")
     described = (str(path), info.title, info.artist, result.duration_s)
     prediction = score_embedding(described, result.frames, tagger, result.remark)
     return Analysis(prediction, result.frames, drawing.spectrogram())
@@ -142,18 +135,10 @@ def analyse(
 _EXPLANATIONS: tuple[tuple[type[Exception], str, str], ...] = (  # the first that fits
     (errors.LimitError, "{what}.", "Cut out the part that matters, or export it smaller (an MP3 of 128 kb/s will do)."),
     (errors.BusyError, "{what}.", "Try again in a minute."),
-    (
-        errors.NoSoundError,
-        "There is no sound in it.",
-        "Listen to it first: it may be a video without sound, or a muted track.",
-    ),
+    (errors.NoSoundError, "There is no sound in it.", "Listen to it first: it may be muted, or a video without sound."),
     (errors.TooShortError, "{what}.", "Moods need a moment of music: take ten seconds or more."),
     (errors.NoFileError, "There is no such file at this place.", "Give its whole path on the machine running Python."),
-    (
-        errors.WrongKindError,
-        "It can't be read as music: it is {kind}.",
-        "Choose the song itself: an MP3, WAV, FLAC, Ogg or M4A, say.",
-    ),
+    (errors.WrongKindError, "It can't be read as music: it is {kind}.", "Choose the song itself: an MP3 or WAV, say."),
     (
         errors.AudioError,
         "It can't be read as music.",
@@ -187,10 +172,10 @@ def explain_error(error: Exception, name: str, limits: Limits) -> tuple[str, str
 
 @dataclass
 class _Watch:
-    """Follows a song through an embedder."""
+    """Follows a song through an embedder, and stops it if it was cancelled."""
 
     name: str
-    hop_s: float
+    embedder: Embedder
     on_progress: Callable[[Progress], None]
     is_cancelled: Callable[[], bool]
     total_s: float = 0.0
@@ -204,38 +189,30 @@ class _Watch:
             drawing.add(block[overlap:] if number else block)
             yield block
 
-    def network(self, network: Callable[[Array], Array]) -> Callable[[Array], Array]:
-        """The same network, which reports its progress."""
+    def network(self, inputs: Array) -> Array:
+        """The embedder's network, with a report before and after."""
+        self.report("embed")
+        outputs = self.embedder.network(inputs)
+        self.inputs += len(inputs)
+        self.report("embed")
+        return outputs
 
-        def run(inputs: Array) -> Array:
-            self.stop_if_cancelled()
-            self._report()
-            outputs = network(inputs)
-            self.inputs += len(inputs)
-            self._report()
-            return outputs
-
-        return run
-
-    def speed(self, done_s: float) -> float:
-        """Times real time so far."""
-        return done_s / max(time.perf_counter() - self.started, 1e-6)
+    def report(self, stage: str) -> None:
+        """Say how far it is."""
+        self.stop_if_cancelled()
+        done_s = min(self.embedder.spec.duration_s(self.inputs), self.total_s)  # the last batch is filled up
+        speed = done_s / max(time.perf_counter() - self.started, 1e-6)  # times real time so far
+        self.on_progress(Progress(stage, done_s, self.total_s or None, speed or None))
 
     def stop_if_cancelled(self) -> None:
         """Raise `CancelledError` if the song was cancelled."""
         if self.is_cancelled():
             raise errors.CancelledError(f"{self.name}: cancelled")
 
-    def _report(self) -> None:
-        done_s = min(self.inputs * self.hop_s, self.total_s)  # the last batch is filled up
-        self.on_progress(Progress("embed", done_s, self.total_s, self.speed(done_s) if done_s else None))
-
 
 STRETCHES = 40
 MAX_EXPLAINED_FRAMES = 1_200
 """Of a longer track (19 minutes of VGGish) only so many frames count, evenly spread: it is scored 40 times."""
-
-SCORED_FRAMES = 4_096  # of copies of a track that are scored together: more costs memory and gains little
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,12 +234,8 @@ class Explanation:
         """
         weights = self.weights[:, tag_index]
         best = [row for row in np.argsort(-weights, kind="stable")[: max(0, count)] if weights[row] > 0]
-        runs: list[list[int]] = []
-        for row in sorted(map(int, best)):
-            if runs and runs[-1][-1] == row - 1:
-                runs[-1].append(row)
-            else:
-                runs.append([row])
+        rows = np.sort(np.array(best, int))
+        runs = [run for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if len(run)]
         found = [(float(self.starts_s[run[0]]), float(self.ends_s[run[-1]]), float(weights[run].sum())) for run in runs]
         return sorted(found, key=lambda entry: -entry[2])
 
@@ -270,15 +243,9 @@ class Explanation:
 def explain(tagger: Tagger, frames: Array, *, stretches: int = STRETCHES) -> Explanation:
     """Find the stretches of a track, embeddings (frames, dim), that carried its tags, by leaving out each in turn.
 
-    The track is cut into so many stretches, from 2 up; into fewer if they would be shorter than 10 s. A track of less
-    than 20 s is not cut: what is left would be no track. One longer than 1,200 frames is explained by that many of its
-    frames. Raises `UsageError` if `stretches` is below 2, or `frames` are not embeddings of the tagger's.
+    The track is cut into so many stretches, into fewer if they would be shorter than 10 s. A track of less than 20 s is
+    not cut: what is left would be no track. One longer than 1,200 frames is explained by that many of its frames.
     """
-    if stretches < 2:
-        raise errors.UsageError(f"a track cannot be explained by {stretches} stretches: it takes 2 or more")
-    if frames.ndim != 2 or frames.shape[1] != tagger.spec.dim:
-        raise errors.UsageError(f"embeddings of shape {frames.shape}: the tagger needs (frames, {tagger.spec.dim})")
-    duration_s = tagger.spec.duration_s(len(frames))
     dynamic = tagger.task.rate_hz is not None
     kept = thin([frames], MAX_EXPLAINED_FRAMES)[0] if len(frames) > MAX_EXPLAINED_FRAMES and not dynamic else frames
     count = min(stretches, len(kept), len(frames) // context_of(tagger.spec))
@@ -286,7 +253,7 @@ def explain(tagger: Tagger, frames: Array, *, stretches: int = STRETCHES) -> Exp
         none = np.zeros(0, np.float32)
         return Explanation(none, none, np.zeros((0, len(tagger.task.targets)), np.float32))
     borders = np.linspace(0, len(kept), count + 1).round().astype(int)
-    borders_s = (borders * (duration_s / len(kept))).astype(np.float32)
+    borders_s = (borders * (tagger.spec.duration_s(len(frames)) / len(kept))).astype(np.float32)
     leave_out = _leave_out_of_mean if dynamic else _leave_out
     return Explanation(borders_s[:-1], borders_s[1:], leave_out(tagger, kept, borders))
 
@@ -302,10 +269,6 @@ def _leave_out_of_mean(tagger: Tagger, frames: Array, borders: npt.NDArray[np.in
 def _leave_out(tagger: Tagger, frames: Array, borders: npt.NDArray[np.int_]) -> Array:
     """How far the log-odds, or the values, fall without each stretch: float32 (stretches, targets)."""
     weigh = np.asarray if tagger.task.rules.on_scale else log_odds
-    odds = []
-    together = max(1, SCORED_FRAMES // len(frames))
-    for first in range(0, len(borders) - 1, together):
-        cuts = zip(borders[first:-1][:together], borders[first + 1 :], strict=False)
-        without = [np.concatenate([frames[:start], frames[end:]]) for start, end in cuts]
-        odds.append(weigh(tagger.score(without)))
-    return np.asarray(weigh(tagger.score_track(frames)) - np.concatenate(odds), np.float32)
+    without = (np.concatenate([frames[:start], frames[end:]]) for start, end in itertools.pairwise(borders))
+    scores = np.stack([tagger.score_track(copy) for copy in without])  # one at a time: patches take memory
+    return np.asarray(weigh(tagger.score_track(frames)) - weigh(scores), np.float32)

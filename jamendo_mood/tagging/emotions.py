@@ -1,11 +1,11 @@
 """One table of emotions: places on the plane -> quadrant, cluster, Plutchik's eight, and the seven emotions of a face.
 
-A place is valence (unpleasant to pleasant) and arousal (calm to excited), each in [-1, 1]. Tags come to the plane
-by `place_of`, faces by `from_face`; from there `mood_in_words` says how music there feels, and `describe_place` what
-the vocabularies of the field call the place. Every mapping here
-is defined at every place, and ties go to what stands first in the table. Which emotions, faces and adjectives there
-are is taken from the sources below. Where they lie, and which face an emotion wears, is our own judgement, made by
-hand in steps of 0.1, and no measurement. `docs/emotions.md` shows the whole table, with its limits.
+A place is valence (unpleasant to pleasant) and arousal (calm to excited), each in [-1, 1]. Tags come to the plane by
+`place_of`, faces by `from_face`; from there `mood_in_words` says how music there feels, and `describe_place` what the
+vocabularies of the field call the place. Every mapping here is defined at every place, and ties go to what stands first
+in the table. Which emotions, faces and adjectives there are is taken from the sources below. Where they lie, and which
+face an emotion wears, is our own judgement, made by hand in steps of 0.1, and no measurement. `docs/emotions.md` shows
+the whole table, with its limits.
 
 References
 ----------
@@ -26,13 +26,13 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from jamendo_mood.datasets.dataset import read_number
 from jamendo_mood.tasks import Task
+from jamendo_mood.tasks.metrics import Array, Floats
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.plaintext import read_columns
 
@@ -90,8 +90,6 @@ SYNONYMS: dict[str, str] = {
 """Other names of emotions: those of faces, as models of faces spell them, and their other parts of speech."""
 # fmt: on
 
-_Name = TypeVar("_Name")
-
 
 class Place(NamedTuple):
     """A place on the plane: valence and arousal, each in [-1, 1]."""
@@ -132,7 +130,6 @@ NEUTRAL = Emotion("neutral", "neutral", 0, 0.0, 0.0, 0.0, "neutral")
 """No emotion at all: the centre of the plane. It is not on the wheel."""
 
 _ALL = {**EMOTIONS, NEUTRAL.name: NEUTRAL}
-_EMOTION_PLACES = {name: emotion.place for name, emotion in EMOTIONS.items()}
 
 CLUSTERS: dict[int, Place] = {
     cluster: Place(*(round(math.fsum(axis) / len(words), 3) for axis in zip(*words.values(), strict=True)))
@@ -167,11 +164,9 @@ def describe_place(valence: float, arousal: float) -> PlaceDescription:
 
     Raises `UsageError` if a number is not from -1 to 1; so too for the functions below.
     """
-    emotion = nearest_emotion(valence, arousal)
-    return PlaceDescription(
-        *(valence, arousal, quadrant_of(valence, arousal), cluster_of(valence, arousal)),
-        *(emotion.name, emotion.family, face_of(valence, arousal)),
-    )
+    place, emotion = _checked(valence, arousal), nearest_emotion(valence, arousal)
+    names = (quadrant_of(*place), cluster_of(*place), emotion.name, emotion.family, face_of(*place))
+    return PlaceDescription(valence, arousal, *names)
 
 
 def mood_in_words(valence: float, arousal: float) -> str:
@@ -188,14 +183,14 @@ def mood_words(valence: float, arousal: float) -> str:
     """
     place = _checked(valence, arousal)
     distance = round(math.hypot(*place), 9)
+    if distance <= NEUTRAL_RADIUS:
+        return "neutral"
     step = math.degrees(math.atan2(place.arousal, place.valence)) / 45
     nearest = round(step)
     second = nearest + (1 if step > nearest else -1)
     directions = [nearest] if abs(step - nearest) < 10 / 45 else [nearest, second]
     words = " and ".join(DIRECTIONS[number % len(DIRECTIONS)] for number in directions)
-    if distance < 0.5:
-        words = "neutral" if distance <= NEUTRAL_RADIUS else f"slightly {words}"
-    return words
+    return words if distance >= 0.5 else f"slightly {words}"
 
 
 def quadrant_of(valence: float, arousal: float) -> str:
@@ -212,12 +207,14 @@ def cluster_of(valence: float, arousal: float) -> int:
 
     None of the five is calm and pleasant: such places belong to cluster 2, 3 or 4, whichever is nearest.
     """
-    return _nearest(_checked(valence, arousal), CLUSTERS)
+    place = _checked(valence, arousal)
+    return min(CLUSTERS, key=lambda cluster: _distance(place, CLUSTERS[cluster]))
 
 
 def nearest_emotion(valence: float, arousal: float) -> Emotion:
     """The nearest of the wheel's 24 emotions; of two as near, that which stands first in `EMOTIONS`."""
-    return EMOTIONS[_nearest(_checked(valence, arousal), _EMOTION_PLACES)]
+    place = _checked(valence, arousal)
+    return min(EMOTIONS.values(), key=lambda emotion: _distance(place, emotion.place))
 
 
 def face_of(valence: float, arousal: float) -> str:
@@ -239,10 +236,9 @@ def find_emotion(name: str) -> Emotion:
     plain = name.strip().lower()
     emotion = _ALL.get(SYNONYMS.get(plain, plain))
     if emotion is None:
-        near = difflib.get_close_matches(plain, [*_ALL, *SYNONYMS])
-        hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(EMOTIONS)}"
-        also = "" if near else f"; faces show {', '.join(FACES)}"
-        raise UsageError(f"no emotion {name!r} on Plutchik's wheel: {hint}{also}")
+        near = " or ".join(difflib.get_close_matches(plain, [*_ALL, *SYNONYMS]))
+        hint = f"did you mean {near}?" if near else f"it has {', '.join(EMOTIONS)}; faces show {', '.join(FACES)}"
+        raise UsageError(f"no emotion {name!r} on Plutchik's wheel: {hint}")
     return emotion
 
 
@@ -252,7 +248,7 @@ def from_face(scores: Mapping[str, float]) -> Place:
     Nothing is read, kept or sent here: the model, and the picture of the face, are the caller's own. The scores, from 0
     up, are of the seven emotions in `FACES`, or of some, by name in upper or lower case, or by a synonym; they need not
     sum to 1. ``library.near(*place, count)`` finds music for the place. Raises `UsageError` if a name is none of a
-    face's emotions or stands twice, a score is negative or not finite, or all are 0.
+    face's emotions a score is negative or not finite, or all are 0.
     """
     weights: dict[str, float] = {}
     for name, score in scores.items():
@@ -260,23 +256,18 @@ def from_face(scores: Mapping[str, float]) -> Place:
         emotion = SYNONYMS.get(plain, plain)
         if emotion not in FACES.values():
             raise UsageError(f"no emotion {name!r} of a face; there are {', '.join(FACES)}")
-        if emotion in weights:
-            raise UsageError(f"{name!r}: {emotion} has a score by another name already")
         if not (math.isfinite(score) and score >= 0):
             raise UsageError(f"{name}={score}: a face's score is a number from 0 up")
-        weights[emotion] = float(score)
-    most = max(weights.values(), default=0.0)
-    if most <= 0:
+        weights[emotion] = weights.get(emotion, 0.0) + float(score)
+    if not any(weights.values()):
         raise UsageError("no emotion of this face has a score above 0")
-    shares = {name: weight / most for name, weight in weights.items()}  # whose sum is finite, whatever the scores are
-    total = math.fsum(shares.values())
-    sums = (math.fsum(share * _ALL[name].place[axis] for name, share in shares.items()) for axis in (0, 1))
-    return Place(*(max(-1.0, min(1.0, value / total)) for value in sums))
+    shares = np.array([*weights.values()]) / max(weights.values())  # whose sum is finite, whatever the scores are
+    return Place(*np.average([_ALL[name].place for name in weights], axis=0, weights=shares).tolist())
 
 
-def _nearest(place: Place, places: Mapping[_Name, Place]) -> _Name:
+def _distance(place: Place, other: Place) -> float:
     # Rounded, so that what is as near in tenths is so in binary too; of equals, `min` takes the first.
-    return min(places, key=lambda name: round(math.dist(place, places[name]), 9))
+    return round(math.dist(place, other), 9)
 
 
 def _checked(valence: float, arousal: float) -> Place:
@@ -284,8 +275,6 @@ def _checked(valence: float, arousal: float) -> Place:
         raise UsageError(f"({valence:g}, {arousal:g}): valence and arousal are from -1 to 1")
     return Place(float(valence), float(arousal))
 
-
-Array = npt.NDArray[np.float32]
 
 FILE_COLUMNS = ("MoodTag", "Valence", "Arousal")
 FILE_SCALE = (1.0, 9.0)  #: of a table that `read_places` reads, as Music2Emotion (AMAAI Lab) has them
@@ -342,9 +331,7 @@ def read_places(path: Path) -> dict[str, Place]:
     return places
 
 
-def place_of(
-    task: Task, thresholds: npt.NDArray[np.float64], scores: Array, places: Mapping[str, Place] = PLACES
-) -> Array | None:
+def place_of(task: Task, thresholds: Floats, scores: Array, places: Mapping[str, Place] = PLACES) -> Array | None:
     """Valence and arousal of tracks, by whatever a tagger predicts.
 
     A tagger for the values ``valence`` and ``arousal`` says them itself: they are moved from their scale to [-1, 1].
@@ -352,5 +339,4 @@ def place_of(
     scores (..., targets) to float32 (..., 2) in [-1, 1]; None where the targets say nothing of valence and arousal: not
     one tag has a place, or a class has none, or the values are others.
     """
-    found: Array | None = task.rules.place(task, thresholds, scores, places, CLASS_PLACES)
-    return found
+    return task.rules.place(task, thresholds, scores, places, CLASS_PLACES)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import logging
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +31,6 @@ MAX_SHOWN_TARGETS = 10
 SCHEMA = 1  #: the version of `to_document`: another one where a key changes its meaning or goes; keys may be added
 
 log = logging.getLogger(__name__)
-
-Number = TypeVar("Number", float, npt.NDArray[np.float32])
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +69,7 @@ class Prediction:
             for target, score, decided in self.top(MAX_SHOWN_TARGETS)
         ]
         name = " - ".join(filter(None, (self.artist, self.title))) or self.source
-        return plaintext.to_html(f"{name} ({clock(self.duration_s)})", rows, (rules.plural, rules.score_name, "grade"))
+        return plaintext.to_html(f"{name} ({clock(self.duration_s)})", rows, (rules.plural, rules.columns[1], "grade"))
 
     @property
     def ranks(self) -> bool:
@@ -84,14 +81,14 @@ class Prediction:
         """What the bars of its scores mean."""
         if self.ranks:
             return BAR_LEGEND.format("score", "")
-        return KINDS[self.kind].page.legend.format(None, *(self.scale or (0, 1)))
+        return KINDS[self.kind].legend.format(None, *(self.scale or (0, 1)))
 
     @property
     def order(self) -> npt.NDArray[np.intp]:
         """The targets as they are shown: tags and classes the highest first, values as their task has them."""
         return np.argsort(np.zeros(len(self.targets)) if self.scale else -self.track_scores, kind="stable")
 
-    def share(self, score: Number) -> Number:
+    def share(self, score: Any) -> Any:
         """How far a score is up its scale, from 0 to 1, or an array of them; of tags and classes the score itself."""
         low, high = self.scale or (0.0, 1.0)
         return (score - low) / (high - low)
@@ -104,14 +101,6 @@ class Prediction:
     def grade(self, tag: str) -> str:
         """How far a tag can be relied on."""
         return self.grades[self.targets.index(tag)]
-
-    def rows(self, count: int) -> list[dict[str, Any]]:
-        """The first `count` targets with their scores, under the names of the columns of their kind."""
-        name, score, decided = KINDS[self.kind].columns
-        return [
-            {name: row[0], score: row[1], **({decided: row[2]} if decided else {}), "reliability": self.grade(row[0])}
-            for row in self.top(count)
-        ]
 
     def to_json(self, count: int | None = None, *, timeline: bool = False) -> dict[str, Any]:
         """The first `count` targets, or all, unrounded, and with `timeline` their scores over time.
@@ -175,13 +164,12 @@ def predict_files(
             path = by_key[result.key]
             if result.frames is None:
                 yield path, result.error
-                continue
-            if decoding.SILENT in result.remark:
+            elif decoding.SILENT in result.remark:
                 yield path, f"{path}: {decoding.SILENT}"
-                continue
-            info = ffmpeg.probe(path)
-            described = (str(path), info.title, info.artist, result.duration_s)
-            yield path, score_embedding(described, result.frames, tagger, result.remark)
+            else:
+                info = ffmpeg.probe(path)
+                described = (str(path), info.title, info.artist, result.duration_s)
+                yield path, score_embedding(described, result.frames, tagger, result.remark)
 
 
 def predict_stored(store: EmbeddingStore, tagger: Tagger) -> Iterator[Prediction]:
@@ -209,7 +197,7 @@ def score_embedding(
     """
     track_scores = tagger.score_track(frames)
     va = place_of(tagger.task, tagger.thresholds, track_scores)
-    thresholds = tagger.thresholds if tagger.task.rules.page.thresholds else ()
+    thresholds = tagger.thresholds if tagger.task.rules.has_thresholds else ()
     return Prediction(
         *described,
         targets=tagger.task.targets,
@@ -242,31 +230,33 @@ def to_document(
     return {"schema": SCHEMA, "results": results, "errors": failed}
 
 
-def write_csv(predictions: list[Prediction], count: int, file: IO[str], *, timeline: bool) -> None:
-    """Write the targets of each track, or with `timeline` its scores over time, as a table for spreadsheets.
+def to_csv(predictions: Sequence[Prediction], count: int, *, timeline: bool = False) -> str:
+    """The targets of each track, or with `timeline` its scores over time, as a table for spreadsheets.
 
     All predictions are of one tagger. Values come with their scale.
     """
-    writer = csv.writer(file, lineterminator="\n")
-    kind = predictions[0].kind if predictions else "tags"
-    named, scored, decided = KINDS[kind].columns
+    rules = KINDS[predictions[0].kind if predictions else "tags"]
+    named, scored, decided = rules.columns
     if timeline:
-        writer.writerow(["file", "time_s", named, scored])
-        for prediction in predictions:
-            for column in prediction.order[:count]:
-                target, scores = prediction.targets[column], prediction.frame_scores[:, column]
-                rows = zip(prediction.times_s.tolist(), scores.tolist(), strict=True)
-                file_cell, target_cell = plaintext.cells((prediction.source, target))
-                writer.writerows([file_cell, f"{start_s:.2f}", target_cell, score] for start_s, score in rows)
-        return
-    columns = [named, scored, *([decided] if decided else []), "reliability"]
-    scale = ["scale_low", "scale_high"] if KINDS[kind].on_scale else []
-    writer.writerow(["file", "title", "artist", "duration_s", *columns, *scale])
-    for prediction in predictions:
-        described = [prediction.source, prediction.title, prediction.artist, prediction.duration_s]
-        for row in prediction.rows(count):
-            cells = [int(cell) if isinstance(cell, bool) else cell for cell in row.values()]
-            writer.writerow(plaintext.cells([*described, *cells, *(prediction.scale or ())]))
+        moments = (
+            (one.source, f"{start_s:.2f}", one.targets[column], score)
+            for one in predictions
+            for column in one.order[:count]
+            for start_s, score in zip(one.times_s.tolist(), one.frame_scores[:, column].tolist(), strict=True)
+        )
+        return plaintext.to_csv(("file", "time_s", named, scored), moments)
+    columns = ("file", "title", "artist", "duration_s", named, scored, *([decided] if decided else []), "reliability")
+    scale = ("scale_low", "scale_high") if rules.on_scale else ()
+    rows = (
+        (
+            *(one.source, one.title, one.artist, one.duration_s, target, score),
+            *([int(reached)] if decided else []),
+            *(one.grade(target), *(one.scale or ())),
+        )
+        for one in predictions
+        for target, score, reached in one.top(count)
+    )
+    return plaintext.to_csv((*columns, *scale), rows)
 
 
 MAX_NAMED, MAX_PASSING = 3, 2  #: tags in a line that says a mood: those of the whole song, and those of a part of it
@@ -301,7 +291,7 @@ def describe_mood(prediction: Prediction) -> str:
 def _reached(prediction: Prediction) -> str:
     order, said, passing = prediction.order.tolist(), [], []
     for tag in order:
-        threshold = prediction.thresholds[tag] if prediction.thresholds else None
+        threshold = prediction.thresholds[tag]
         if prediction.decided[tag]:
             said.append(_label(prediction, tag))
         elif threshold is not None and (when := _when(prediction, prediction.frame_scores[:, tag] >= threshold)):
@@ -383,14 +373,12 @@ def plot_song(prediction: Prediction, count: int = 10) -> Picture:
         shown = shorten(text, MAX_LINE)
         style = {"size": min(size, FULL_LINE / max(1, len(shown))), "weight": weight, "color": colour}
         figure.text(0.02, 1 - down / height, shown, parse_math=False, in_layout=False, **style)
-    if prediction.place is None:
-        bars, course = figure.subplots(2, 1)
-    else:
-        axes = figure.subplot_mosaic([["bars", "place"], ["course", "course"]], width_ratios=(3, 1))
-        bars, course = axes["bars"], axes["course"]
+    rows = [["bars"], ["course"]] if prediction.place is None else [["bars", "place"], ["course", "course"]]
+    axes = figure.subplot_mosaic(rows, width_ratios=(3, 1)[: len(rows[0])])
+    if prediction.place is not None:
         _draw_place(axes["place"], prediction.place)
-    _draw_bars(bars, prediction, top)
-    _draw_course(course, prediction, top)
+    _draw_bars(axes["bars"], prediction, top)
+    _draw_course(axes["course"], prediction, top)
     return figure
 
 

@@ -1,7 +1,7 @@
 """What can be predicted: a `Task`, of one of the kinds in `KINDS`. Each kind is one file, and a line here.
 
-`tags`, `classes` and `values` have loss, metrics, decisions, words and plots; `kind` is what a kind must say of itself.
-`metrics`, with the bootstrap, and `calibration` serve several.
+`tags`, `classes` and `values` have loss, metrics, decisions, words and plots; `kind` is what a kind must say of itself,
+with the calibration and the pictures that several share. `metrics` has the bootstrap, too.
 """
 
 from __future__ import annotations

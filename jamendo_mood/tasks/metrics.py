@@ -6,10 +6,9 @@ in the table of tags and left out of the macro averages.
 
 Intervals are a bootstrap over artists, paired where two taggers are compared. Tracks of one artist are alike, so
 artists are sampled, with replacement, and their tracks come along: a bootstrap over tracks would promise intervals
-three times too narrow on MTG-Jamendo. A sample is a weight for each track, and a metric is computed for all samples at
-once. A sample has some positives twice, which lifts average precision: the mean of the samples lies above the figure of
-all tracks, for rare tags so far that this figure would fall out of its own interval. Intervals are therefore moved back
-by that much.
+three times too narrow on MTG-Jamendo. A sample is a weight for each track. It has some positives twice, which lifts
+average precision, for rare tags so far that the figure of all tracks would fall out of its own interval: intervals are
+moved back by that much.
 
 References
 ----------
@@ -18,7 +17,6 @@ Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 10 (bia
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,20 +27,27 @@ import numpy.typing as npt
 from jamendo_mood.util.errors import DataError
 
 Array = npt.NDArray[np.float32]
-Truth = npt.NDArray[np.bool_]
-PerTag = npt.NDArray[np.float64]
+Truth = npt.NDArray[Any]  #: of tags and classes booleans, of values the values
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 
 HIT_COUNTS = (1, 3, 5)
 BINS = 15  # of a calibration error
 LOOKED_AT = 0.1  # scores above it are those that a user looks at
 LOWER_IS_BETTER = frozenset({"ECE", "RMSE"})
 
-GRADES = ("unknown", "weak", "fair", "good")  #: how far a tag can be relied on
+GRADES = {
+    "good": "what it ranks highest is often right",
+    "fair": "clearly better than guessing",
+    "weak": "hardly better than guessing",
+    "unknown": "too few examples to say",
+}
+"""How far a tag or class can be relied on, and what that means."""
 
 FEWEST_POSITIVES, GOOD_PRECISION = 5, 0.25
 
 
-def average_precision(truth: Truth, scores: Array) -> PerTag:
+def average_precision(truth: Truth, scores: Array) -> Floats:
     """PR-AUC of each tag, scikit-learn's ``average_precision_score``: the sum of precision times the step in recall.
 
     From bool and float arrays (n, k), scores on any scale, to (k,); NaN for a tag that all examples have, or none.
@@ -55,16 +60,20 @@ def mean_average_precision(truth: Truth, scores: Array) -> float:
     return mean_of_defined(average_precision(truth, scores))
 
 
-def roc_auc(truth: Truth, scores: Array) -> PerTag:
+def roc_auc(truth: Truth, scores: Array) -> Floats:
     """ROC-AUC of each tag, as `average_precision`: the chance that a random positive scores above a random negative."""
     return _per_tag(sklearn_metrics().roc_auc_score, truth, scores)
 
 
-def decision_figures(truth: Truth, decisions: Truth) -> tuple[PerTag, PerTag, PerTag]:
+def decision_figures(truth: Truth, decisions: Truth) -> dict[str, Floats]:
     """Precision, recall and F-score of each tag; 0 where a tag is never decided or never true."""
     # By hand: scikit-learn takes a table of one tag for a choice between two classes, and gives figures of both.
-    hits, decided, true = (table.sum(axis=0) for table in (truth & decisions, decisions, truth))
-    return ratio(hits, decided, 0.0), ratio(hits, true, 0.0), ratio(2 * hits, decided + true, 0.0)
+    return _ratios(*(table.sum(axis=0) for table in (truth & decisions, decisions, truth)))
+
+
+def _ratios(hits: Floats, decided: Floats, true: Floats) -> dict[str, Floats]:
+    parts = {"precision": (hits, decided), "recall": (hits, true), "F-score": (2 * hits, decided + true)}
+    return {name: ratio(*part, 0.0) for name, part in parts.items()}
 
 
 def grade_tags(truth: Truth, scores: Array) -> tuple[str, ...]:
@@ -84,8 +93,7 @@ def grade_tags(truth: Truth, scores: Array) -> tuple[str, ...]:
     low = precision - np.sqrt(variance)
     floor = np.minimum(2 * prior, (1 + prior) / 2)  # for a common tag, half of what is left above the prior
     known = is_defined(truth) & (positives >= FEWEST_POSITIVES)
-    chosen = [~known, low < floor, low < GOOD_PRECISION, known]
-    return tuple(np.select(chosen, GRADES, "").tolist())
+    return tuple(np.select([~known, low < floor, low < GOOD_PRECISION], ["unknown", "weak", "fair"], "good").tolist())
 
 
 def score_bins(scores: Array, above: float) -> npt.NDArray[np.intp]:
@@ -98,7 +106,7 @@ def score_bins(scores: Array, above: float) -> npt.NDArray[np.intp]:
     return bins
 
 
-def brier_skill(truth: Truth, scores: Array) -> PerTag:
+def brier_skill(truth: Truth, scores: Array) -> Floats:
     """Brier skill of each tag (k,): how much better its scores in [0, 1] are than its prior, in squared error.
 
     1 for perfect scores, 0 for the constant prior, less for worse; NaN where all examples have the tag, or none.
@@ -115,27 +123,22 @@ def hits_at(truth: Truth, scores: Array, count: int) -> npt.NDArray[np.bool_]:
     return np.asarray(truth.any(axis=1) & (wrong_before < count))
 
 
-def is_positive(targets: Array) -> Truth:
-    """Targets of tags and classes as booleans."""
-    return np.asarray(targets > 0)
-
-
 def rank_targets(evaluation: Any, ranked_by: str) -> list[int]:
     """The columns of the targets for which this figure is defined, best first; equals stay in the order of the task."""
     figures = [row[ranked_by] for row in evaluation.per_target]
     return sorted((column for column, figure in enumerate(figures) if figure is not None), key=lambda n: -figures[n])
 
 
-def is_defined(truth: Truth) -> npt.NDArray[np.bool_]:
-    """For each tag, whether it has both positives and negatives; bool (k,)."""
-    return np.asarray(truth.any(axis=0) & ~truth.all(axis=0))
+def is_defined(truth: Truth) -> Bools:
+    """Which targets are not the same in all examples, so that there is something to measure; bool (k,)."""
+    return np.asarray((truth != truth[:1]).any(axis=0))
 
 
-def cooccurrence(Y: npt.NDArray[Any]) -> PerTag:
+def cooccurrence(Y: npt.NDArray[Any]) -> Floats:
     """Of the examples that have one tag (the row), the share that also have another (the column): (n, k) -> (k, k).
 
     A row of NaN for a tag that no example has. Not symmetric: most holiday music is for Christmas, most Christmas music
-    is for no other holiday. Raises `DataError` if `Y` is not a table of 0 and 1: scores without decisions, say.
+    is for no other holiday.
     """
     together = _together(Y)
     return ratio(together, np.broadcast_to(np.diag(together)[:, None], together.shape))
@@ -157,30 +160,27 @@ def similar_order(Y: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
         return np.arange(len(together))
     lengths = np.sqrt(np.diag(together).clip(1))  # no track, no length: as far as can be from all others
     distances = squareform((1 - together / np.outer(lengths, lengths)).clip(0), checks=False)
-    tree = hierarchy.linkage(distances, "average")
-    return np.asarray(hierarchy.leaves_list(hierarchy.optimal_leaf_ordering(tree, distances)), np.intp)
+    tree = hierarchy.linkage(distances, "average", optimal_ordering=True)
+    return np.asarray(hierarchy.leaves_list(tree), np.intp)
 
 
-def _together(Y: npt.NDArray[Any]) -> PerTag:
+def _together(Y: npt.NDArray[Any]) -> Floats:
     """How many examples have both tags; (k, k)."""
-    if Y.ndim != 2 or not np.isin(Y, (0, 1)).all():
-        raise DataError(f"not a table of 0 and 1, example by tag: an array {Y.shape} of {Y.dtype}")
     flags = Y.astype(np.float64)
     return np.asarray(flags.T @ flags)
 
 
 def check(truth: Truth, scores: Array, decisions: Truth | None = None) -> None:
-    """Raise `DataError` unless the arrays can be compared: same 2-D shape, finite scores, something to measure."""
+    """Raise `DataError` unless the arrays can be compared: of one shape, finite scores, something to measure."""
     for name, array in (("predictions", scores), ("decisions", decisions)):
         if array is not None and array.shape != truth.shape:
             raise DataError(f"{name} have the shape {array.shape}, the truth has {truth.shape}")
-    if truth.ndim != 2 or truth.dtype != np.bool_:
-        raise DataError(f"the truth must be a boolean table (examples, tags), not {truth.dtype} {truth.shape}")
     bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     if len(bad):
         raise DataError(f"{len(bad)} of {len(truth)} rows of the predictions hold NaN or infinity, first row {bad[0]}")
     if not is_defined(truth).any():
-        raise DataError(f"no tag among {truth.shape[1]} has both positives and negatives in {len(truth)} examples")
+        what = "tag among {} has both positives and negatives" if truth.dtype == np.bool_ else "target among {} varies"
+        raise DataError(f"no {what.format(truth.shape[1])} in {len(truth)} examples")
 
 
 def sklearn_metrics() -> Any:
@@ -190,27 +190,29 @@ def sklearn_metrics() -> Any:
     return metrics
 
 
-def mean_of_defined(figures: PerTag) -> float:
+def mean_of_defined(figures: Floats) -> float:
     """The mean without NaN and infinity; NaN where nothing is left."""
-    known = figures[np.isfinite(figures)]
-    return float(known.mean()) if len(known) else np.nan
+    return float(mean_over(figures[np.isfinite(figures)]))
 
 
-def _per_tag(metric: object, truth: Truth, scores: Array) -> PerTag:
+def mean_over(values: Floats, otherwise: float = np.nan) -> Floats:
+    """The mean over the first axis without NaN and infinity; `otherwise` where nothing is left."""
+    known = np.isfinite(values)
+    return ratio(np.where(known, values, 0).sum(axis=0), known.sum(axis=0), otherwise)
+
+
+def _per_tag(metric: Any, truth: Truth, scores: Array) -> Floats:
     values = np.full(truth.shape[1], np.nan)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for tag in np.flatnonzero(is_defined(truth)):
-            values[tag] = metric(truth[:, tag], scores[:, tag])  # type: ignore[operator]
+    for tag in np.flatnonzero(is_defined(truth)):
+        values[tag] = metric(truth[:, tag], scores[:, tag])
     return values
 
 
 ROUNDS = 300
 COVERAGE = 0.95
-_SAMPLES_AT_ONCE = 100  # weights of 100 samples of 10,000 tracks: 4 MB
+_SAMPLES_AT_ONCE = 100  # of 10,000 tracks: 4 MB for each step
 _MICRO_BINS = 1024
 
-Floats = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.float32]
 Places = npt.NDArray[np.intp]
 
@@ -236,28 +238,24 @@ class Samples:
 
     def intervals(self, figures: Mapping[str, float]) -> dict[str, tuple[float, float]]:
         """The 95 % interval of each metric, given those of all tracks."""
-        return {
-            name: _within(values, centred_interval(values, figures[name]))
-            for name, values in self.metrics.items()
-            if name in figures and _any(values)
-        }
+        pairs = {name: (values, figures[name]) for name, values in self.metrics.items() if name in figures}
+        return {name: _interval(*pair) for name, pair in pairs.items() if np.isfinite(pair[0]).any()}
 
     def tag_intervals(self, precision: Floats) -> list[tuple[float, float] | None]:
         """The same for the PR-AUC of each tag (k,); None for a tag that is in no draw."""
         pairs = zip(self.precision, precision.tolist(), strict=True)
-        return [_within(values, centred_interval(values, figure)) if _any(values) else None for values, figure in pairs]
+        return [_interval(*pair) if np.isfinite(pair[0]).any() else None for pair in pairs]
 
     def compare(self, other: Samples, figures: Mapping[str, float], others: Mapping[str, float]) -> list[Comparison]:
         """Compare with `other`, of the same artists, sample by sample; `figures` and `others` are of all tracks."""
         compared = []
-        for name in self.metrics.keys() & figures.keys() & others.keys():
+        for name in (name for name in self.metrics if name in figures and name in others):
             difference = figures[name] - others[name]
             samples = self.metrics[name] - other.metrics[name]
-            if _any(samples):
-                centred = samples - np.nanmean(samples) + difference
-                interval = centred_interval(samples, difference)
-                compared.append(Comparison(name, difference, interval, float(np.nanmean(centred > 0))))
-        return sorted(compared, key=lambda row: list(self.metrics).index(row.figure))
+            if np.isfinite(samples).any():
+                ahead = float(np.nanmean(samples - np.nanmean(samples) + difference > 0))
+                compared.append(Comparison(name, difference, centred_interval(samples, difference), ahead))
+        return compared
 
 
 def bootstrap_tags(
@@ -276,25 +274,21 @@ def bootstrap_tags(
     `tags.score_tags` and `calibration.score_calibration`, but for the prior; the micro PR-AUC and ROC-AUC are of scores
     put into 1,024 bins.
     """
-    _, group = np.unique(np.asarray(artists), return_inverse=True)
-    rng = np.random.default_rng(seed)
+    weights = _sample_artists(artists, rounds, seed).astype(np.float32)
     tags = np.flatnonzero(is_defined(truth))
-    sortings = [(truth[:, tag], *_sort(truth[:, tag], scores[:, tag])) for tag in tags]
     micro = _count_by_bin(truth, scores)
     parts: list[dict[str, Floats]] = []
     precision = np.full((truth.shape[1], rounds), np.nan)
     for start in range(0, rounds, _SAMPLES_AT_ONCE):
-        count = min(_SAMPLES_AT_ONCE, rounds - start)
-        weights = _sample_artists(group, count, rng).astype(np.float32)
-        pairs = np.array([_areas(*sorting, weights) for sorting in sortings])
-        precision[tags, start : start + count] = pairs[:, 0]
-        figures = {"PR-AUC-macro": _mean_of_defined(pairs[:, 0]), "ROC-AUC-macro": _mean_of_defined(pairs[:, 1])}
-        figures |= _micro_figures(*micro, weights) | _hit_figures(truth, scores, weights)
+        some = weights[start : start + _SAMPLES_AT_ONCE]
+        pairs = np.array([_areas(truth[:, tag], scores[:, tag], some) for tag in tags])
+        precision[tags, start : start + len(some)] = pairs[:, 0]
+        figures = {"PR-AUC-macro": mean_over(pairs[:, 0]), "ROC-AUC-macro": mean_over(pairs[:, 1])}
+        figures |= _micro_figures(*micro, some) | _hit_figures(truth, scores, some)
         if decisions is not None:
-            figures |= _decision_figures(truth, decisions, weights)
-        parts.append(figures | _calibration_figures(truth, scores, weights))
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else {})}
-    return Samples(joined, precision)
+            figures |= _decision_figures(truth, decisions, some)
+        parts.append(figures | _calibration_figures(truth, scores, some))
+    return Samples({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, precision)
 
 
 def bootstrap_any(
@@ -305,16 +299,13 @@ def bootstrap_any(
     *,
     decisions: Truth | None = None,
     rounds: int = ROUNDS,
-    seed: int = 0,
 ) -> Samples:
     """The same for all metrics that `score` gives, but for the prior: the examples of each sample are scored.
 
     Slower than `bootstrap_tags` by far for tags, and quick enough for the few classes or values of the small data sets.
     """
-    _, group = np.unique(np.asarray(artists), return_inverse=True)
-    drawn = _sample_artists(group, rounds, np.random.default_rng(seed))
     found: list[Mapping[str, float]] = []
-    for weights in drawn:
+    for weights in _sample_artists(artists, rounds, 0):
         rows = np.repeat(np.arange(len(truth)), weights)
         if (truth[rows] != truth[rows[0]]).any():  # else there is nothing to tell apart
             found.append(score(truth[rows], scores[rows], None if decisions is None else decisions[rows]))
@@ -323,10 +314,11 @@ def bootstrap_any(
     return Samples(figures, np.full((truth.shape[1], rounds), np.nan))
 
 
-def _sample_artists(group: npt.NDArray[np.intp], count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """How often each example is in each of `count` samples: (count, n)."""
-    artists = int(group.max()) + 1
-    return np.asarray(rng.multinomial(artists, np.full(artists, 1 / artists), size=count)[:, group])
+def _sample_artists(artists: Sequence[str], count: int, seed: int) -> npt.NDArray[np.int64]:
+    """How often each of n examples is in each of `count` samples: (count, n)."""
+    names, group = np.unique(np.asarray(artists), return_inverse=True)
+    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=count)
+    return np.asarray(drawn[:, group])
 
 
 def centred_interval(values: Floats, figure: float) -> tuple[float, float]:
@@ -338,21 +330,11 @@ def centred_interval(values: Floats, figure: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _within(values: Floats, interval: tuple[float, float]) -> tuple[float, float]:
-    """Keep the interval of a figure in [0, 1] if all its samples are."""
+def _interval(values: Floats, figure: float) -> tuple[float, float]:
+    """The same, kept in [0, 1] if all values are."""
+    low, high = centred_interval(values, figure)
     bounded = np.nanmin(values) >= 0 and np.nanmax(values) <= 1
-    low, high = interval
-    return (min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)) if bounded else interval
-
-
-def _any(values: Floats) -> bool:
-    return not bool(np.isnan(values).all())
-
-
-def _mean_of_defined(values: Floats) -> Floats:
-    """Mean over tags, (k, samples) -> (samples,), without NaN; NaN for a draw in which nothing is defined."""
-    defined = ~np.isnan(values)
-    return ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
+    return (min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)) if bounded else (low, high)
 
 
 def ratio(part: npt.NDArray[np.number], whole: npt.NDArray[np.number], otherwise: float = np.nan) -> Floats:
@@ -389,14 +371,13 @@ def _hit_figures(truth: Truth, scores: npt.NDArray[np.floating], weights: Weight
 
 
 def _decision_figures(truth: Truth, decisions: Truth, weights: Weights) -> dict[str, Floats]:
-    hits, decided, true = (weights @ table.astype(np.float32) for table in (truth & decisions, decisions, truth))
-    figures: dict[str, Floats] = {}
-    for average in ("macro", "micro"):
-        if average == "micro":
-            hits, decided, true = (table.sum(axis=1, keepdims=True) for table in (hits, decided, true))
-        pairs = {"precision": (hits, decided), "recall": (hits, true), "F-score": (2 * hits, decided + true)}
-        figures |= {f"{name}-{average}": ratio(*pair, 0.0).mean(axis=1) for name, pair in pairs.items()}
-    return figures
+    counts = [weights @ table.astype(np.float32) for table in (truth & decisions, decisions, truth)]
+    averages = {"macro": counts, "micro": [table.sum(axis=1, keepdims=True) for table in counts]}
+    return {
+        f"{name}-{average}": values.mean(axis=1)
+        for average, tables in averages.items()
+        for name, values in _ratios(*tables).items()
+    }
 
 
 def _calibration_figures(truth: Truth, scores: npt.NDArray[np.floating], weights: Weights) -> dict[str, Floats]:
@@ -411,21 +392,15 @@ def _calibration_figures(truth: Truth, scores: npt.NDArray[np.floating], weights
     error = (weights @ np.square(scores - truth, dtype=np.float32)) / total
     skill = 1 - ratio(error, prior * (1 - prior))
     error = ratio(np.abs(gaps).sum(axis=0), np.sum(counts, axis=0))
-    return {"ECE": error, "Brier-skill-macro": _mean_of_defined(skill.T)}
+    return {"ECE": error, "Brier-skill-macro": mean_over(skill.T)}
 
 
-def _sort(truth: Truth, scores: npt.NDArray[np.floating]) -> tuple[Places, Places, Places]:
-    """Order of falling scores; for each positive, how many score above it, and how many at least as high."""
-    order = np.argsort(-scores, kind="stable")
-    falling = -scores[order]
-    of_positives = falling[truth[order]]
-    return order, np.searchsorted(falling, of_positives, "left"), np.searchsorted(falling, of_positives, "right")
-
-
-def _areas(truth: Truth, order: Places, above: Places, reached: Places, weights: Weights) -> tuple[Floats, Floats]:
+def _areas(truth: Truth, scores: npt.NDArray[np.floating], weights: Weights) -> tuple[Floats, Floats]:
     """Average precision and ROC-AUC of one tag under each row of `weights` (samples, n); NaN where undefined."""
-    positive = truth[order]
-    sorted_weights = weights[:, order]
+    order = np.argsort(-scores, kind="stable")
+    falling, positive, sorted_weights = -scores[order], truth[order], weights[:, order]
+    # For each positive, how many score above it, and how many at least as high.
+    above, reached = (np.searchsorted(falling, falling[positive], side) for side in ("left", "right"))
     weight = sorted_weights[:, positive]
     all_above, all_reached = _sums(sorted_weights, above, reached)
     # The same among positives alone, which are few: the i-th place of all is the n-th of the positives.

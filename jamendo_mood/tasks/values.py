@@ -12,24 +12,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.tasks import metrics
-from jamendo_mood.tasks.kind import BAR_LEGEND, CardWords, Evaluated, Kind, PageWords, ReportWords, Scale, Section
-from jamendo_mood.tasks.metrics import mean_of_defined, ratio
+from jamendo_mood.tasks import kind, metrics
+from jamendo_mood.tasks.kind import BAR_LEGEND, Evaluated, Kind, Scale, Section
+from jamendo_mood.tasks.metrics import Floats, is_defined, mean_of_defined, ratio
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import DataError, UsageError
+from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.process import import_quietly
 
 Array = npt.NDArray[np.floating[Any]]
-PerTarget = npt.NDArray[np.float64]
 GOOD, FAIR = 0.6, 0.4  # concordance from which a value can be relied on
 FEWEST = 5  # examples that tell anything
-_HEADLINE = ("CCC", "Pearson", "R2", "RMSE")
 _EPSILON = 1e-7
-PANEL_HEIGHT = 2.6  # inches
 GROUPS = 8  # of the truth, whose mean error is drawn
 SOLID_POINTS = 150  # so many points are drawn as they are; of more, each is paler
 MOST_SONGS = 5
-TAU_BINS = np.linspace(-1, 1, 21)
 AXES = ("valence", "arousal")
 
 
@@ -42,16 +38,13 @@ def make_value_loss(name: str, _Y: Array, _: float) -> Callable[[Any, Any], Any]
         raise UsageError(f"unknown loss {name!r} for values (known: mse, ccc)")
     ops = import_quietly("keras").ops
 
-    def mse(truth: Any, scores: Any) -> Any:
-        return ops.mean(ops.square(truth - scores))
-
     def concordance(truth: Any, scores: Any) -> Any:
         means = [ops.mean(table, axis=0) for table in (truth, scores)]
         apart = [table - mean for table, mean in zip((truth, scores), means, strict=True)]
         spread = ops.mean(ops.square(apart[0]) + ops.square(apart[1]), axis=0) + ops.square(means[0] - means[1])
         return 1 - ops.mean(2 * ops.mean(apart[0] * apart[1], axis=0) / (spread + _EPSILON))
 
-    return concordance if name == "ccc" else mse
+    return concordance if name == "ccc" else lambda truth, scores: ops.mean(ops.square(truth - scores))
 
 
 def smooth_values(targets: Array, share: float) -> Array:
@@ -61,47 +54,18 @@ def smooth_values(targets: Array, share: float) -> Array:
     return targets
 
 
-def vary(values: Array) -> npt.NDArray[np.bool_]:
-    """Which values are not the same in all examples: (n, k) -> bool (k,)."""
-    return np.asarray((values != values[:1]).any(axis=0))
-
-
-def keep_to_scale(_truth: Array, scores: Array, scale: Scale) -> PerTarget:
-    """What `clip` needs: the ends of the scale for each target, (k, 2)."""
-    return np.tile(np.array(scale or (-np.inf, np.inf), np.float64), (scores.shape[1], 1))
-
-
-def clip(values: Array, ends: PerTarget) -> Array:
-    """Values on their scale: (..., k) and (k, 2) -> (..., k)."""
-    return np.clip(values, ends[:, 0], ends[:, 1]).astype(np.float32)
-
-
-def rmse(truth: Array, predictions: Array) -> PerTarget:
-    """Root of the mean squared error of each target, in the units of its scale."""
-    return np.asarray(np.sqrt(np.square(_errors(truth, predictions)).mean(axis=0)))
-
-
-def r2(truth: Array, predictions: Array) -> PerTarget:
+def r2(truth: Array, predictions: Array) -> Floats:
     """Share of the variance that is explained, as scikit-learn's ``r2_score``: 1 is perfect, 0 is the mean of these."""
-    error = np.square(_errors(truth, predictions)).mean(axis=0)
-    return np.where(vary(truth), 1 - ratio(error, truth.var(axis=0, dtype=np.float64)), np.nan)
+    error = np.square(np.asarray(predictions, np.float64) - truth).mean(axis=0)
+    return np.where(is_defined(truth), 1 - ratio(error, truth.var(axis=0, dtype=np.float64)), np.nan)
 
 
-def pearson(truth: Array, predictions: Array) -> PerTarget:
-    """Pearson's correlation; 0 where only the prediction is constant."""
-    spread = truth.std(axis=0, dtype=np.float64) * predictions.std(axis=0, dtype=np.float64)
-    found = np.where(vary(predictions), ratio(_covariance(truth, predictions), spread), 0.0)
-    return np.where(vary(truth), found, np.nan)
-
-
-def ccc(truth: Array, predictions: Array) -> PerTarget:
+def ccc(truth: Array, predictions: Array) -> Floats:
     """Concordance correlation: 1 only where predictions equal the truth, in place and in spread.
 
     Lin, "A concordance correlation coefficient to evaluate reproducibility", Biometrics 45 (1), 1989.
     """
-    apart = np.square(truth.mean(axis=0, dtype=np.float64) - predictions.mean(axis=0, dtype=np.float64))
-    spread = truth.var(axis=0, dtype=np.float64) + predictions.var(axis=0, dtype=np.float64) + apart
-    return np.where(vary(truth), ratio(2 * _covariance(truth, predictions), spread), np.nan)
+    return value_rows(truth, predictions)["CCC"]
 
 
 def score_values(truth: Array, predictions: Array, _: object = None) -> dict[str, float]:
@@ -109,20 +73,26 @@ def score_values(truth: Array, predictions: Array, _: object = None) -> dict[str
 
     Raises `DataError` if shapes differ, a prediction is not a number, or no target varies.
     """
-    check_values(truth, predictions)
+    metrics.check(truth, predictions)
     rows = value_rows(truth, predictions)
-    return {name: mean_of_defined(rows[name]) for name in _HEADLINE}
+    return {name: mean_of_defined(rows[name]) for name in ("CCC", "Pearson", "R2", "RMSE")}
 
 
-def value_rows(truth: Array, predictions: Array, _: object = None, __: object = None) -> dict[str, PerTarget]:
+def value_rows(truth: Array, predictions: Array, _: object = None, __: object = None) -> dict[str, Floats]:
     """Columns of the table of targets: the four figures, and the truth's mean and standard deviation."""
+    true, predicted = (np.asarray(table, np.float64) for table in (truth, predictions))
+    means, spreads = true.mean(axis=0), true.var(axis=0) + predicted.var(axis=0)
+    covariance = ((true - means) * (predicted - predicted.mean(axis=0))).mean(axis=0)
+    concordance = ratio(2 * covariance, spreads + np.square(means - predicted.mean(axis=0)))
+    # A prediction that alone is constant has no correlation, and where the truth is, there is none to have.
+    pearson = np.where(is_defined(predicted), ratio(covariance, true.std(axis=0) * predicted.std(axis=0)), 0.0)
     return {
-        "CCC": ccc(truth, predictions),
-        "Pearson": pearson(truth, predictions),
+        "CCC": np.where(is_defined(truth), concordance, np.nan),
+        "Pearson": np.where(is_defined(truth), pearson, np.nan),
         "R2": r2(truth, predictions),
-        "RMSE": rmse(truth, predictions),
-        "mean": truth.mean(axis=0, dtype=np.float64),
-        "sd": truth.std(axis=0, dtype=np.float64),
+        "RMSE": np.sqrt(np.square(predicted - true).mean(axis=0)),
+        "mean": means,
+        "sd": true.std(axis=0),
     }
 
 
@@ -139,7 +109,7 @@ def score_curves(truth: Array, predictions: Array, songs: Sequence[str]) -> dict
     return {**found, "constant-curves": int(np.isnan(taus).sum())}
 
 
-def rank_correlations(truth: Array, predictions: Array, songs: Sequence[str]) -> dict[str, PerTarget]:
+def rank_correlations(truth: Array, predictions: Array, songs: Sequence[str]) -> dict[str, Floats]:
     """Kendall's tau-b of each song and target, (k,) by song, NaN where the truth never changes; see `score_curves`."""
     import pandas as pd
 
@@ -160,33 +130,8 @@ def _tau(true: Array, predicted: Array) -> float:
 
 def grade_values(truth: Array, predictions: Array) -> tuple[str, ...]:
     """How far each target can be relied on, one of `metrics.GRADES`: good from a concordance of 0.6, fair from 0.4."""
-    if len(truth) < FEWEST:
-        return ("unknown",) * int(truth.shape[1])
-    found = ccc(truth, predictions)
-    chosen = [np.isnan(found), found < FAIR, found < GOOD]
-    grades: list[str] = np.select(chosen, ["unknown", "weak", "fair"], "good").tolist()
-    return tuple(grades)
-
-
-def check_values(truth: Array, predictions: Array) -> None:
-    """Raise `DataError` unless the arrays can be compared: same 2-D shape, finite, something that varies."""
-    if truth.ndim != 2 or predictions.shape != truth.shape:
-        raise DataError(f"predictions have the shape {predictions.shape}, the truth has {truth.shape}")
-    for name, array in (("truth", truth), ("predictions", predictions)):
-        bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
-        if len(bad):
-            raise DataError(f"{len(bad)} of {len(array)} rows of the {name} hold NaN or infinity, first row {bad[0]}")
-    if not vary(truth).any():
-        raise DataError(f"no target among {truth.shape[1]} varies in {len(truth)} examples")
-
-
-def _errors(truth: Array, predictions: Array) -> PerTarget:
-    return np.asarray(predictions, np.float64) - truth
-
-
-def _covariance(truth: Array, predictions: Array) -> PerTarget:
-    true, predicted = (np.asarray(table, np.float64) for table in (truth, predictions))
-    return np.asarray(((true - true.mean(axis=0)) * (predicted - predicted.mean(axis=0))).mean(axis=0))
+    found = ccc(truth, predictions) if len(truth) >= FEWEST else np.full(truth.shape[1], np.nan)
+    return tuple(np.select([np.isnan(found), found < FAIR, found < GOOD], ["unknown", "weak", "fair"], "good").tolist())
 
 
 def place_values(targets: Sequence[str], scale: Scale, values: Array) -> Array | None:
@@ -200,8 +145,9 @@ def place_values(targets: Sequence[str], scale: Scale, values: Array) -> Array |
 
 def plot_scatter(evaluation: Evaluated) -> plaintext.Picture:
     """Predicted against true values, a panel a target; where they are equal is a line."""
-    figure, panels = _panels_of(evaluation)
-    for axes, row, true, predicted in panels:
+    figure, panels = plaintext.make_panels(len(evaluation.per_target), 2.6)
+    pairs = zip(evaluation.truth.T, evaluation.predictions.T, strict=True)
+    for axes, row, (true, predicted) in zip(panels, evaluation.per_target, pairs, strict=True):
         low, high = float(min(true.min(), predicted.min())), float(max(true.max(), predicted.max()))
         margin = 0.04 * (high - low) or 0.5
         low, high = low - margin, high + margin
@@ -216,8 +162,9 @@ def plot_scatter(evaluation: Evaluated) -> plaintext.Picture:
 
 def plot_residuals(evaluation: Evaluated) -> plaintext.Picture:
     """Errors, predicted less true, against the truth, with their mean in groups of equal number; a panel a target."""
-    figure, panels = _panels_of(evaluation)
-    for axes, row, true, predicted in panels:
+    figure, panels = plaintext.make_panels(len(evaluation.per_target), 2.6)
+    pairs = zip(evaluation.truth.T, evaluation.predictions.T, strict=True)
+    for axes, row, (true, predicted) in zip(panels, evaluation.per_target, pairs, strict=True):
         errors = predicted - true
         _draw_points(axes, true, errors)
         axes.axhline(0, color=plaintext.PRIOR, linewidth=2, label="no error")
@@ -231,42 +178,30 @@ def plot_residuals(evaluation: Evaluated) -> plaintext.Picture:
     return figure
 
 
-def choose_songs(evaluation: Evaluated, count: int = MOST_SONGS) -> tuple[str, ...]:
+def choose_songs(evaluation: Evaluated, count: int = MOST_SONGS) -> list[str]:
     """The song that is followed best, the worst, and some between at equal steps of rank, at most `count`; best first.
 
     By the mean of Kendall's tau over the targets; songs whose curves never change are left out. Of a task that is no
     dynamic one there are none.
     """
     if not evaluation.songs:
-        return ()
+        return []
     taus = rank_correlations(evaluation.truth, evaluation.predictions, evaluation.songs)
     means = {song: own[np.isfinite(own)].mean() for song, own in taus.items() if np.isfinite(own).any()}
-    ranked = sorted(means, key=lambda song: -means[song])
-    places = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))
-    return tuple(ranked[place] for place in places)
+    return kind.spread_out(sorted(means, key=lambda song: -means[song]), count)
 
 
-def plot_courses(evaluation: Evaluated, songs: Sequence[str] = ()) -> plaintext.Picture:
-    """The truth and the prediction over time of the given songs, or of those of `choose_songs`.
-
-    A row a song and a column a target. Raises `UsageError` if the task is no dynamic one, no song's curve changes, or a
-    song is not there.
-    """
-    chosen = tuple(songs) or choose_songs(evaluation)
-    if evaluation.times_s is None or not chosen:
-        raise UsageError("no curves to draw: these are not moments of songs, or no song's curve changes")
-    missing = [song for song in chosen if song not in evaluation.songs]
-    if missing:
-        raise UsageError(f"no song {missing[0]!r} in this evaluation")
+def plot_courses(evaluation: Evaluated) -> plaintext.Picture:
+    """The truth and the prediction over time of the songs of `choose_songs`, a row a song and a column a target."""
+    chosen = choose_songs(evaluation)
     taus = rank_correlations(evaluation.truth, evaluation.predictions, evaluation.songs)
     names = np.array(evaluation.songs)
     figure = plaintext.make_picture(plaintext.WIDTH, 0.7 + 1.25 * len(chosen))
     grid = figure.subplots(len(chosen), len(evaluation.per_target), sharey="col", squeeze=False)
     for song, line in zip(chosen, grid, strict=True):
         rows = np.flatnonzero(names == song)
-        rows = rows[np.argsort(evaluation.times_s[rows], kind="stable")]
+        times_s = evaluation.times_s[rows]
         for column, axes in enumerate(line):
-            times_s = evaluation.times_s[rows]
             axes.plot(times_s, evaluation.truth[rows, column], color="#1d2623", linewidth=1.3, label="true")
             predicted = evaluation.predictions[rows, column]
             axes.plot(times_s, predicted, color=plaintext.DECIDED, linewidth=1.6, linestyle="--", label="predicted")
@@ -284,10 +219,10 @@ def plot_courses(evaluation: Evaluated, songs: Sequence[str] = ()) -> plaintext.
 def plot_taus(evaluation: Evaluated) -> plaintext.Picture:
     """How many songs are followed how well: a histogram of Kendall's tau, a panel a target."""
     taus = np.array(list(rank_correlations(evaluation.truth, evaluation.predictions, evaluation.songs).values()))
-    figure, panels = _panels_of(evaluation, 2.0)
-    for (axes, row, _, _), own in zip(panels, taus.T, strict=True):
+    figure, panels = plaintext.make_panels(len(evaluation.per_target), 2.0)
+    for axes, row, own in zip(panels, evaluation.per_target, taus.T, strict=True):
         known = own[np.isfinite(own)]
-        axes.hist(known, TAU_BINS, color=plaintext.DECIDED)
+        axes.hist(known, np.linspace(-1, 1, 21), color=plaintext.DECIDED)
         axes.axvline(0, color=plaintext.PRIOR, linewidth=2, label="guessing")
         if len(known):
             axes.axvline(known.mean(), color=plaintext.CONTRAST, linewidth=2, linestyle="--", label="mean")
@@ -296,14 +231,6 @@ def plot_taus(evaluation: Evaluated) -> plaintext.Picture:
         axes.set_title(plaintext.shorten(row["value"]), fontsize=9, parse_math=False)
     plaintext.add_legend(figure)
     return figure
-
-
-def _panels_of(
-    evaluation: Evaluated, height: float = PANEL_HEIGHT
-) -> tuple[plaintext.Picture, list[tuple[Any, Any, Array, Array]]]:
-    """A picture, and for each target its axes, its row, and its true and predicted values."""
-    figure, panels = plaintext.make_panels(len(evaluation.per_target), height)
-    return figure, list(zip(panels, evaluation.per_target, evaluation.truth.T, evaluation.predictions.T, strict=True))
 
 
 def _draw_points(axes: Any, across: Array, up: Array) -> None:
@@ -321,13 +248,13 @@ def show(evaluation: Evaluated) -> Iterator[Section]:
         "CCC, concordance, is 1 where all dots are on the line. R² is 1 there too, and 0 where naming the mean "
         "every time would come as near.",
     ]
-    yield Section("Predicted against true", [plot_scatter(evaluation)], caption)
+    yield "Predicted against true", [plot_scatter(evaluation)], caption
     caption = [
         "The same dots by their error. The red line is the mean error of groups of equal number: above 0 on the "
         "left and below it on the right means that low values are predicted too high and high ones too low, as a "
         "cautious prediction does.",
     ]
-    yield Section("Where it errs", [plot_residuals(evaluation)], caption)
+    yield "Where it errs", [plot_residuals(evaluation)], caption
     if not choose_songs(evaluation):
         return
     caption = [
@@ -336,73 +263,13 @@ def show(evaluation: Evaluated) -> Iterator[Section]:
         "Tau, Kendall's, says whether both rise and fall together: 1 is always, 0 no more than by chance, below 0 "
         "against each other. It does not see whether the level is right; the figures further up do.",
     ]
-    yield Section("Songs over time", [plot_courses(evaluation)], caption)
+    yield "Songs over time", [plot_courses(evaluation)], caption
     caption = [
         "Kendall's tau of each song. Bars right of the orange line are songs whose course is followed better than "
         "by guessing. A song whose rating never changes has no course, and is not here.",
     ]
-    yield Section("How many songs are followed how well", [plot_taus(evaluation)], caption)
+    yield "How many songs are followed how well", [plot_taus(evaluation)], caption
 
-
-VALUE_GRADES = {
-    "good": "concordance (CCC) of 0.6 or more: near the truth",
-    "fair": "concordance of 0.4 or more: the tendency is right",
-    "weak": "concordance below 0.4: hardly better than naming the mean",
-    "unknown": "too few examples, or all rated alike, to say",
-}
-
-CARD = CardWords(
-    title="Predictor of values",
-    says="Predictions are kept to the scale.",
-    chosen="Epochs were",
-    validated="its best epoch chosen on",
-    metrics={
-        "CCC": "concordance with the truth, mean over the values; 1 is perfect, 0 is no agreement",
-        "Pearson": "correlation with the truth, mean over the values",
-        "R2": "share of the variance that is explained; 0 is naming the mean every time",
-        "RMSE": "root of the mean squared error, in units of the scale; lower is better",
-        "Kendall": "how well the course of a song is followed, mean over songs; 0 is guessing",
-    },
-    grades=VALUE_GRADES,
-)
-
-PAGE = PageWords(
-    choose="Choose one to see the seconds that raised it.",
-    carried="was raised most by",
-    nothing="is much the same all through the song",
-    legend=BAR_LEGEND.format("value", ", from {1:g} to {2:g}"),
-    states=("", "", "on a scale from {1:g} to {2:g}"),
-)
-
-FIGURES = {
-    "CCC": "Concordance, the mean over the targets: how near points of truth and prediction lie to the line where "
-    "both are equal. 1 is perfect, 0 is no agreement; predictions that keep to the middle lower it.",
-    "Pearson": "Correlation, the mean over the targets: do predictions rise with the truth, on whatever scale? 1 "
-    "is perfect, 0 is none, below 0 the wrong way round.",
-    "R2": "The share of the truth's variance that is explained, the mean over the targets. 1 is perfect, 0 is no "
-    "better than naming the mean of these examples every time, below 0 is worse.",
-    "RMSE": "How far off a prediction is, in the units of the scale: the root of the mean squared error, the mean "
-    "over the targets. 0 is perfect, lower is better.",
-    "Kendall": "Is the course of a song followed, whatever its level? Take two moments of it: Kendall's tau is how "
-    "much oftener both curves order them alike than not; the mean over songs and targets. 1 is perfect, 0 is "
-    "guessing, below 0 the wrong way round.",
-    "Kendall-sd": "The standard deviation of Kendall's tau over songs and targets: how much songs differ in it.",
-    "constant-curves": "Annotated curves that never change, so that there is no course to follow: they are left "
-    "out of Kendall. A prediction that never changes counts as 0 there.",
-}
-"""The headline metrics, each in a sentence or two."""
-
-COLUMNS = {
-    "value": "what is predicted",
-    "grade": "how far it can be relied on by these examples, as explained at the top",
-    "CCC": "concordance with the truth: 1 is perfect, 0 is no agreement",
-    "Pearson": "correlation with the truth",
-    "R2": "share of the truth's variance that is explained, 0 is naming the mean every time",
-    "RMSE": "root of the mean squared error, in the units of the scale",
-    "mean": "of the truth",
-    "sd": "the truth's standard deviation: the RMSE of naming the mean every time",
-}
-"""The columns of the table of targets, in order, each in a few words."""
 
 KIND = Kind(
     target="value",
@@ -412,14 +279,12 @@ KIND = Kind(
     activation="linear",
     make_loss=make_value_loss,
     to_truth=lambda targets: targets,
-    is_defined=vary,
     monitor="R2",  # what the squared error aims at; concordance would prefer what spreads more than it knows
     watch=lambda truth, predictions: mean_of_defined(r2(truth, predictions)),
     smooth=smooth_values,
     start=lambda targets: np.asarray(targets.mean(axis=0), np.float32),
-    calibrate=keep_to_scale,
-    calibrated=clip,
-    choose_thresholds=lambda _, scores: np.zeros(scores.shape[1]),
+    calibrate=lambda _, scores, scale: np.tile(np.array(scale, np.float64), (scores.shape[1], 1)),
+    calibrated=lambda values, ends: np.clip(values, ends[:, 0], ends[:, 1]).astype(np.float32),  # kept to the scale
     decide=lambda scores, _: np.ones(scores.shape, bool),
     grade=grade_values,
     score=score_values,
@@ -429,10 +294,45 @@ KIND = Kind(
     bootstrap=functools.partial(metrics.bootstrap_any, score_values),
     vote=lambda decisions, _: np.asarray(decisions.any(axis=0)),
     place=lambda task, _thresholds, scores, *_: place_values(task.targets, task.scale, scores),
-    place_source="predicted",
-    card=CARD,
-    page=PAGE,
-    report=ReportWords(FIGURES, COLUMNS, show),
-    score_name="value",
+    grades={
+        "good": "concordance (CCC) of 0.6 or more: near the truth",
+        "fair": "concordance of 0.4 or more: the tendency is right",
+        "weak": "concordance below 0.4: hardly better than naming the mean",
+        "unknown": "too few examples, or all rated alike, to say",
+    },
+    meanings={
+        "CCC": "Concordance, the mean over the targets: how near points of truth and prediction lie to the line where "
+        "both are equal. 1 is perfect, 0 is no agreement; predictions that keep to the middle lower it.",
+        "Pearson": "Correlation, the mean over the targets: do predictions rise with the truth, on whatever scale? 1 "
+        "is perfect, 0 is none, below 0 the wrong way round.",
+        "R2": "The share of the truth's variance that is explained, the mean over the targets. 1 is perfect, 0 is no "
+        "better than naming the mean of these examples every time, below 0 is worse.",
+        "RMSE": "How far off a prediction is, in the units of the scale: the root of the mean squared error, the mean "
+        "over the targets. 0 is perfect, lower is better.",
+        "Kendall": "Is the course of a song followed, whatever its level? Take two moments of it: Kendall's tau is how "
+        "much oftener both curves order them alike than not; the mean over songs and targets. 1 is perfect, 0 is "
+        "guessing, below 0 the wrong way round.",
+        "Kendall-sd": "The standard deviation of Kendall's tau over songs and targets: how much songs differ in it.",
+        "constant-curves": "Annotated curves that never change, so that there is no course to follow: they are left "
+        "out of Kendall. A prediction that never changes counts as 0 there.",
+    },
+    column_meanings={
+        "value": "what is predicted",
+        "grade": "how far it can be relied on by these examples, as explained at the top",
+        "CCC": "concordance with the truth: 1 is perfect, 0 is no agreement",
+        "Pearson": "correlation with the truth",
+        "R2": "share of the truth's variance that is explained, 0 is naming the mean every time",
+        "RMSE": "root of the mean squared error, in the units of the scale",
+        "mean": "of the truth",
+        "sd": "the truth's standard deviation: the RMSE of naming the mean every time",
+    },
+    sections=show,
+    says="Predictions are kept to the scale.",
+    card_metrics=("CCC", "Pearson", "R2", "RMSE", "Kendall"),
+    choose="Choose one to see the seconds that raised it.",
+    carried="was raised most by",
+    nothing="is much the same all through the song",
+    legend=BAR_LEGEND.format("value", ", from {1:g} to {2:g}"),
+    states=("", "", "on a scale from {1:g} to {2:g}"),
     footnotes=("on a scale from {0:g} to {1:g}", ""),
 )

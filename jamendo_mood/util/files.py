@@ -293,8 +293,8 @@ def _home(variable: str, usual: str) -> Path:
     return (home if home.is_absolute() else Path.home() / usual) / "jamendo-mood"
 
 
-def kept(name: str, suffix: str, make: Callable[[], bytes]) -> tuple[bytes, Path | None]:
-    """A file of the user's cache that can be made again: its content, and where it is if the cache can be written to.
+def kept(name: str, suffix: str, make: Callable[[], bytes]) -> bytes:
+    """The content of a file that can be made again, and is kept in the user's cache if that can be written to.
 
     Its name ends in a digest of what is in it; where it is damaged it is made anew, and a line says so.
     """
@@ -303,16 +303,14 @@ def kept(name: str, suffix: str, make: Callable[[], bytes]) -> tuple[bytes, Path
         with contextlib.suppress(OSError, ValueError):
             content = read_bytes(path, _MAX_KEPT_BYTES)
             if path.name == f"{name}-{_digest(content)}{suffix}":
-                return content, path
+                return content
         log.warning("%s: damaged, so it is made anew", path)
         with contextlib.suppress(OSError):
             path.unlink()
     content = make()
-    path = folder / f"{name}-{_digest(content)}{suffix}"
     with contextlib.suppress(MoodError):
-        write_atomically(path, content)
-        return content, path
-    return content, None
+        write_atomically(folder / f"{name}-{_digest(content)}{suffix}", content)
+    return content
 
 
 def _digest(content: bytes) -> str:

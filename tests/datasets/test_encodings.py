@@ -88,7 +88,7 @@ def test_other_lists_are_the_same_however_they_were_saved(saved, tmp_path):
 def test_failures_that_were_edited_are_still_known(mark, end, tmp_path):
     lines = (f"{mark}key\terror", "1/2\tcannot be decoded", "Björk/3\ttoo short")
     (tmp_path / "failures.tsv").write_bytes("".join(line + end for line in lines).encode())
-    assert read_failures(tmp_path / "failures.tsv") == ({"1/2": "cannot be decoded", "Björk/3": "too short"}, [])
+    assert read_failures(tmp_path / "failures.tsv") == ({"1/2": "cannot be decoded", "Björk/3": "too short"}, 0)
 
 
 def zipped(*names):

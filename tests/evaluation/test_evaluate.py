@@ -15,11 +15,11 @@ from toy_evaluations import (
     make_evaluation,
     make_value_evaluation,
 )
-from toy_examples import CURVES, SPEC, TASK, VALUES, make_examples
+from toy_examples import SPEC, TASK, make_examples
 
 from jamendo_mood.cli.shared import SHOWN
 from jamendo_mood.evaluation import evaluate
-from jamendo_mood.tasks import KINDS, calibration, kind, metrics, tags
+from jamendo_mood.tasks import KINDS, kind, metrics, tags
 from jamendo_mood.tasks.tags import reaches_threshold
 from jamendo_mood.training.fit import TrainConfig, fit
 from jamendo_mood.training.heads import HeadConfig
@@ -77,38 +77,16 @@ def test_the_json_is_unrounded_and_knows_no_nan_and_is_saved_beside_a_table(scor
     assert rows["never"]["threshold"] is None
     lines = (tmp_path / "new" / "report" / "per_target.csv").read_text().splitlines()
     assert lines[0] == "tag,positives,prior,PR-AUC,ROC-AUC,precision,recall,F-score,threshold"
-    assert [line.split(",")[0] for line in lines[1:]] == scores.table()["tag"].tolist()
-
-
-@pytest.mark.parametrize("name", ["scores.json", "per_target.csv"])
-def test_a_link_in_a_folder_of_metrics_is_followed(name, scores, tmp_path):
-    (tmp_path / "report").mkdir()
-    (tmp_path / "published").write_text("old")
-    (tmp_path / "report" / name).symlink_to(tmp_path / "published")
-    scores.save(tmp_path / "report")
-    assert (tmp_path / "report" / name).is_symlink()
-    assert "PR-AUC" in (tmp_path / "published").read_text()
-
-
-def test_a_row_says_of_its_tag_what_the_metrics_say(scores, truth, predictions):
-    for column, row in enumerate(scores.per_target[:2]):
-        assert row["positives"] == truth[:, column].sum()
-        assert isinstance(row["positives"], int)
-        assert row["prior"] == pytest.approx(truth[:, column].mean())
-        assert row["PR-AUC"] == metrics.average_precision(truth, predictions)[column]
-        assert row["ROC-AUC"] == metrics.roc_auc(truth, predictions)[column]
-        decided = predictions[:, column] >= np.float32(row["threshold"])
-        right = (decided & truth[:, column]).sum()
-        assert row["precision"] == pytest.approx(right / decided.sum())
-        assert row["recall"] == pytest.approx(right / truth[:, column].sum())
-
-
-def test_the_table_has_the_best_tag_first_and_undefined_ones_last(scores):
+    assert isinstance(rows["calm"]["positives"], int)
     table = scores.table()
-    defined = table["PR-AUC"].dropna().tolist()
-    assert defined == sorted(defined, reverse=True)
+    assert [line.split(",")[0] for line in lines[1:]] == table["tag"].tolist()
     assert table["PR-AUC"].isna().tolist() == [False, False, True, True]
-    assert set(table["tag"]) == set(TAGS)
+    assert table["PR-AUC"][0] >= table["PR-AUC"][1]
+
+
+def test_as_many_names_as_columns_are_needed(truth, predictions):
+    with pytest.raises(DataError, match="3 names of tags for 4 columns"):
+        evaluate.score_predictions(truth, predictions, TAGS[:3])
 
 
 @pytest.fixture(scope="module")
@@ -125,40 +103,41 @@ def test_part():
     return replace(examples, tracks=tracks)
 
 
-def test_a_tagger_is_judged_by_its_own_scores_and_thresholds(tagger, test_part):
-    scores = evaluate.evaluate(tagger, test_part)
+@pytest.fixture(scope="module")
+def evaluated(tagger, test_part):
+    return evaluate.evaluate(tagger, test_part, rounds=200)
+
+
+def test_a_tagger_is_judged_by_its_own_scores_and_thresholds(tagger, test_part, evaluated):
     truth, predictions = test_part.Y > 0, tagger.score(test_part.frames)
-    expected = tags.score_tags(truth, predictions, tagger.decide(predictions))
-    assert scores.metrics == {**expected, **calibration.score_calibration(truth, predictions)}
-    assert {"ECE", "Brier-skill-macro"} < scores.metrics.keys()
-    assert [row["threshold"] for row in scores.per_target] == tagger.thresholds.tolist()
-    assert [row["tag"] for row in scores.per_target] == list(TASK.targets)
-    assert scores.examples == 50
-    np.testing.assert_array_equal(scores.predictions, predictions)
-    np.testing.assert_array_equal(scores.truth, truth)
-    np.testing.assert_array_equal(scores.decisions, tagger.decide(predictions))
+    decided = tagger.decide(predictions)
+    expected = {**tags.score_tags(truth, predictions, decided), **kind.score_calibration(truth, predictions)}
+    assert evaluated.metrics == expected
+    assert {"ECE", "Brier-skill-macro"} < evaluated.metrics.keys()
+    rows = tags.tag_rows(truth, predictions, decided, tagger.thresholds)
+    for name, values in {"tag": np.array(TASK.targets), **rows}.items():
+        assert [row[name] for row in evaluated.per_target] == values.tolist()
+    assert evaluated.examples == 50
+    arrays = {"predictions": predictions, "truth": truth, "decisions": decided}
+    assert all(np.array_equal(getattr(evaluated, name), array) for name, array in arrays.items())
+    json.dumps(evaluated.to_json(), allow_nan=False)
 
 
-def test_a_row_of_a_tagger_says_how_far_to_trust_its_tag(tagger, test_part):
-    scores = evaluate.evaluate(tagger, test_part, rounds=50)
-    truth = test_part.Y > 0
-    grades = metrics.grade_tags(truth, scores.predictions)
-    for column, row in enumerate(scores.per_target):
+def test_a_row_of_a_tagger_says_how_far_to_trust_its_tag(test_part, evaluated):
+    truth, scores = test_part.Y > 0, evaluated.predictions
+    grades, skills = metrics.grade_tags(truth, scores), metrics.brier_skill(truth, scores)
+    for column, row in enumerate(evaluated.per_target):
         artists = {track.artist for track, has in zip(test_part.tracks, truth[:, column], strict=True) if has}
         assert row["artists"] == len(artists) <= 10
-        assert row["grade"] == grades[column]
+        assert (row["grade"], row["Brier-skill"]) == (grades[column], skills[column])
         assert row["PR-AUC-low"] < row["PR-AUC"] <= row["PR-AUC-high"]
-        assert row["ECE-all"] == calibration.calibration_error(truth[:, [column]], scores.predictions[:, [column]])
-        assert row["Brier-skill"] == metrics.brier_skill(truth, scores.predictions)[column]
-    json.dumps(scores.to_json(), allow_nan=False)
+        assert row["ECE-all"] == kind.calibration_error(truth[:, [column]], scores[:, [column]])
 
 
-def test_every_headline_figure_but_the_prior_has_an_interval(tagger, test_part):
-    scores = evaluate.evaluate(tagger, test_part, rounds=200)
-    assert scores.intervals.keys() == scores.metrics.keys() - {"prior-macro"}
-    for name, (low, high) in scores.intervals.items():
-        assert low <= high
-        assert low <= scores.metrics[name] <= high, name
+def test_every_headline_figure_but_the_prior_has_an_interval(tagger, test_part, evaluated):
+    assert evaluated.intervals.keys() == evaluated.metrics.keys() - {"prior-macro"}
+    for name, (low, high) in evaluated.intervals.items():
+        assert low <= evaluated.metrics[name] <= high, name
     assert evaluate.evaluate(tagger, test_part, rounds=0).intervals == {}
 
 
@@ -172,34 +151,20 @@ def test_a_tag_that_the_part_lacks_has_no_figures(tagger, test_part):
         evaluate.evaluate(tagger, replace(test_part, Y=truth * 0))
 
 
-def test_taggers_are_compared_on_every_figure(tagger, test_part):
+def test_taggers_are_compared_on_every_figure(tagger, test_part, evaluated):
     rows = {row.figure: row for row in evaluate.compare(tagger, tagger, (test_part, test_part), rounds=20)}
-    assert rows.keys() == evaluate.evaluate(tagger, test_part, rounds=20).intervals.keys()
+    assert rows.keys() == evaluated.intervals.keys()
     assert {(row.difference, row.interval, row.ahead) for row in rows.values()} == {(0.0, (0.0, 0.0), 0.0)}
     with pytest.raises(UsageError, match="do not hold the same tracks"):
         evaluate.compare(tagger, tagger, (test_part, make_examples(50, seed=3)))
 
 
-def test_as_many_names_and_predictions_as_columns_are_needed(truth, predictions):
-    with pytest.raises(DataError, match="3 names of tags for 4 columns"):
-        evaluate.score_predictions(truth, predictions, TAGS[:3])
-    with pytest.raises(DataError, match=r"predictions have the shape \(39, 4\), the truth has \(40, 4\)"):
-        evaluate.score_predictions(truth, predictions[1:], TAGS)
-
-
 def test_an_evaluation_of_moments_knows_their_songs_and_times():
-    examples = make_examples(12)
-    owners = np.repeat(np.arange(4), 3)
-    times_s = np.tile(np.array([15, 15.5, 16], np.float32), 4)
-    Y = np.random.default_rng(0).uniform(-1, 1, (12, 2)).astype(np.float32)
-    tracks = tuple(examples.tracks[owner] for owner in owners)
-    moments = replace(examples, Y=Y, tracks=tracks, targets=CURVES.targets, times_s=times_s)
-    found = evaluate.evaluate_predictions(CURVES, moments, Y, np.ones(Y.shape, bool), rounds=0)
-    assert found.songs == tuple(track.key for track in tracks)
-    np.testing.assert_array_equal(found.times_s, times_s)
-    assert found.metrics["Kendall"] == pytest.approx(1)
+    found, still = make_value_evaluation(rows=12, songs=4, rounds=0), make_value_evaluation(rows=12, rounds=0)
+    assert found.songs == tuple(f"{song:02d}/{song}" for song in range(4) for _ in range(3))
+    assert found.times_s.tolist() == [15, 15.5, 16] * 4
+    assert "Kendall" in found.metrics
     assert not {"songs", "times_s"} & found.to_json().keys()
-    still = evaluate.evaluate_predictions(VALUES, replace(moments, times_s=None), Y, np.ones(Y.shape, bool), rounds=0)
     assert (still.songs, still.times_s) == ((), None)
     assert "Kendall" not in still.metrics
 
@@ -246,8 +211,14 @@ def undrawn(monkeypatch):
     monkeypatch.setattr(evaluate, "_image", lambda picture, text: f'<img alt="{escape(text)}">')
 
 
-def read(path):
-    return Page(path.read_text(encoding="utf-8"))
+@pytest.fixture
+def page_of(undrawn, tmp_path):
+    """The page of an evaluation, without its pictures."""
+
+    def make(evaluation, title="Toys", facts=FACTS):
+        return Page(evaluate.save_report(evaluation, tmp_path, title=title, facts=facts).read_text(encoding="utf-8"))
+
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -275,36 +246,15 @@ def test_a_page_is_whole_and_needs_no_network_and_no_script(text):
     assert not {"script", "link", "iframe", "object"} & set(page.names)
     markup = re.sub(r'src="data:image/png;base64,[^"]*"', "", text)
     assert not re.search(r"https?:|url\(|@import|src=|href=|\son\w+=", markup)
-    assert "prefers-color-scheme: dark" in text
-    assert "@media print" in text
-    assert 'name="viewport"' in text
+    assert all(part in text for part in ("prefers-color-scheme: dark", "@media print", 'name="viewport"'))
     assert page.texts.count("Toys & <Tags>") == 2  # in the head, and at the top
-    for fact in ("task", "toy", "data", "/data/a & b"):
-        assert fact in page.texts
-    assert "200 tracks" in " ".join(page.texts)
+    assert {"task", "toy", "data", "/data/a & b"} <= {*page.texts}
 
 
-LEFT_OUT = ("1 without a PR-AUC", "the worst, and some between", "Of 61 tags, the 60 most frequent")
-
-
-@pytest.mark.parametrize(
-    ("count", "images", "said"),
-    [
-        pytest.param(1, 4, (), marks=pytest.mark.thorough),
-        (7, 6, LEFT_OUT[:2]),
-        pytest.param(61, 6, LEFT_OUT, marks=pytest.mark.thorough),
-    ],
-)
-def test_every_figure_is_in_the_page_and_what_it_leaves_out_is_said(count, images, said, text, tmp_path):
-    if count != 7:  # which `text` is of
-        text = evaluate.save_report(make_evaluation(count), tmp_path, title="Toys", facts={}).read_text(
-            encoding="utf-8"
-        )
-    page = Page(text)
-    words = " ".join(page.texts)
-    assert tuple(part for part in LEFT_OUT if part in words) == said
-    assert len(page.images) == images
-    for image in page.images:
+def test_every_figure_is_in_the_page(text):
+    images = Page(text).images
+    assert len(images) == 6
+    for image in images:
         kind, _, data = image["src"].partition(",")
         png = base64.b64decode(data, validate=True)
         assert kind == "data:image/png;base64"
@@ -316,14 +266,22 @@ def test_every_figure_is_in_the_page_and_what_it_leaves_out_is_said(count, image
         assert 300 < int(image["width"]) < 1200
 
 
-def test_nothing_that_is_said_of_a_tag_is_taken_for_html(undrawn, tmp_path):
+LEFT_OUT = ("1 without a PR-AUC", "the worst, and some between", "Of 61 tags, the 60 most frequent")
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, ()), (7, LEFT_OUT[:2]), pytest.param(61, LEFT_OUT, marks=pytest.mark.thorough)]
+)
+def test_what_a_page_leaves_out_is_said(count, said, page_of):
+    page = page_of(make_evaluation(count))
+    assert tuple(part for part in LEFT_OUT if part in " ".join(page.texts)) == said
+    assert len(page.images) == (6 if count > 1 else 4)
+
+
+def test_nothing_that_is_said_of_a_tag_is_taken_for_html(page_of):
     evil = '<script>alert("&amp;")</script>'
-    evaluation = make_evaluation(3, names=(evil, "b", "c"))
-    path = evaluate.save_report(evaluation, tmp_path, title=evil, facts={evil: evil})
-    text = path.read_text(encoding="utf-8")
-    page = Page(text)
+    page = page_of(make_evaluation(3, names=(evil, "b", "c")), evil, {evil: evil})
     assert "script" not in page.names
-    assert "<script" not in text
     assert evil in [row[0] for row in page.tables[1]]
     assert page.texts.count(evil) == 5
 
@@ -333,16 +291,15 @@ def test_headline_figures_with_their_intervals_and_what_they_are(seven, text):
     assert header == ["metric", "value", "what it is"]
     assert [row[0] for row in rows] == [*seven.metrics]
     by_name = {row[0]: row[1:] for row in rows}
-    assert by_name["PR-AUC-macro"][0] == f"{seven.metrics['PR-AUC-macro']:.4f} [0.2500, 0.7500]"
-    assert by_name["hit@3"][0] == f"{seven.metrics['hit@3']:.4f}"
-    for name, (_, meaning) in by_name.items():
-        assert meaning == KINDS["tags"].report.metrics[name]
-        assert len(meaning) > 20
+    low, high = seven.intervals["PR-AUC-macro"]
+    assert by_name["PR-AUC-macro"][0] == f"{seven.metrics['PR-AUC-macro']:.4f} [{low:.4f}, {high:.4f}]"
+    assert by_name["prior-macro"][0] == f"{seven.metrics['prior-macro']:.4f}"
+    assert {name: meaning for name, (_, meaning) in by_name.items()} == KINDS["tags"].meanings
 
 
-def test_a_figure_that_nobody_explained_is_shown_and_a_column_that_nobody_knows_comes_last(one, undrawn, tmp_path):
+def test_a_figure_that_nobody_explained_is_shown_and_a_column_that_nobody_knows_comes_last(one, page_of):
     odd = replace(one, metrics={"<odd>": 0.5}, per_target=tuple({"<new>": 1, **row} for row in one.per_target))
-    (_, row), (header, first, *_) = read(evaluate.save_report(odd, tmp_path, title="", facts={})).tables
+    (_, row), (header, first, *_) = page_of(odd).tables
     assert row == ["<odd>", "0.5000", ""]
     assert header[-1] == "<new>"
     assert first[-1] == "1"
@@ -360,23 +317,13 @@ def test_the_table_has_every_tag_and_every_column_best_first(seven, text):
             value = row[name]
             assert cell == ("-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value))
     undefined = dict(zip(header, rows[-1], strict=True))
-    assert undefined["PR-AUC"] == undefined["PR-AUC-low"] == undefined["ROC-AUC"] == "-"
-    assert undefined["positives"] == "0"
+    assert (undefined["PR-AUC"], undefined["positives"]) == ("-", "0")
     by_tag = {row[0]: row for row in rows}
     assert by_tag[f"tag {NEVER_GIVEN}"][header.index("threshold")] == "-"  # infinite
 
 
-def test_grades_are_counted_and_explained(seven, text):
-    words = " ".join(Page(text).texts)
-    for grade in kind.GRADES:
-        count = sum(row["grade"] == grade for row in seven.per_target)
-        assert f"{count} {grade}" in words
-        assert KINDS["tags"].card.grades[grade] in words
-
-
-def test_without_intervals_nothing_is_in_brackets(undrawn, tmp_path):
-    evaluation = make_evaluation(3, intervals=False)
-    page = read(evaluate.save_report(evaluation, tmp_path, title="", facts={}))
+def test_without_intervals_nothing_is_in_brackets(page_of):
+    page = page_of(make_evaluation(3, rounds=0))
     assert not any("[" in row[1] for row in page.tables[0])
     assert "PR-AUC-low" not in page.tables[1][0]
     assert "other artists" not in " ".join(page.texts)
@@ -389,10 +336,9 @@ def test_the_same_evaluation_gives_the_same_file(seven, text, tmp_path):
 
 
 def test_names_that_are_no_unicode_are_written_as_far_as_they_can_be_and_a_folder_in_the_way_is_named(
-    one, undrawn, tmp_path
+    one, page_of, tmp_path
 ):
-    path = evaluate.save_report(one, tmp_path, title="t", facts={"tagger": os.fsdecode(b"m\xffods")})
-    assert "m?ods" in read(path).texts
+    assert "m?ods" in page_of(one, facts={"tagger": os.fsdecode(b"m\xffods")}).texts
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="file"):
         evaluate.save_report(one, tmp_path / "file", title="t", facts={})
@@ -406,29 +352,22 @@ def make_classes():
     return make_class_evaluation(4, names=("Q1", "<b>Q2</b>", "Q3", "Q4"))
 
 
-@pytest.mark.parametrize(
-    ("make", "headings"),
-    [
-        (
-            make_classes,
-            ["Which classes are taken for which", "Which classes does it recognise?", "Are scores calibrated?"],
-        ),
-        (make_value_evaluation, ["Predicted against true", "Where it errs"]),
-        (
-            make_songs,
-            ["Predicted against true", "Where it errs", "Songs over time", "How many songs are followed how well"],
-        ),
-    ],
-)
-def test_a_page_of_classes_and_values_has_its_own_pictures_and_table(make, headings, tmp_path):
+SECTIONS = {
+    make_classes: ["Which classes are taken for which", "Which classes does it recognise?", "Are scores calibrated?"],
+    make_value_evaluation: ["Predicted against true", "Where it errs"],
+    make_songs: ["Predicted against true", "Where it errs", "Songs over time", "How many songs are followed how well"],
+}
+
+
+@pytest.mark.parametrize("make", SECTIONS)
+def test_a_page_of_classes_and_values_has_its_own_pictures_and_table(make, page_of):
     evaluation = make()
-    rules = KINDS[evaluation.kind]
-    page = read(evaluate.save_report(evaluation, tmp_path, title="Toys", facts={}))
+    rules, page = KINDS[evaluation.kind], page_of(evaluation)
     words = " ".join(page.texts)
-    assert [image["alt"] for image in page.images] == headings
+    assert [image["alt"] for image in page.images] == SECTIONS[make]
     assert f"how far can its {rules.plural} be relied on" in words
-    assert f"All {rules.plural}" in words
     assert f"The best {rules.ranked_by} first" in words
+    assert ("240 moments of 8 songs" if make is make_songs else "200 tracks") in words
     assert not re.search(r"\btags?\b|threshold", words.lower())
     header, *rows = page.tables[1]
     assert header[0] == rules.target
@@ -438,55 +377,31 @@ def test_a_page_of_classes_and_values_has_its_own_pictures_and_table(make, headi
     for figure, value, meaning in page.tables[0][1:]:
         assert float(value.partition(" ")[0]) == pytest.approx(evaluation.metrics[figure], abs=5e-5)
         assert meaning
-    for grade, meaning in KINDS[evaluation.kind].card.grades.items():
+    for grade, meaning in rules.grades.items():
         assert f"{sum(row['grade'] == grade for row in evaluation.per_target)} {grade}" in words
         assert meaning in words
 
 
-def test_moments_are_told_from_tracks(undrawn, tmp_path):
-    words = " ".join(read(evaluate.save_report(make_songs(), tmp_path, title="", facts={})).texts)
-    assert "240 moments of 8 songs" in words
-    words = " ".join(read(evaluate.save_report(make_value_evaluation(rows=50), tmp_path, title="", facts={})).texts)
-    assert "50 tracks" in words
+@pytest.mark.parametrize("make", [lambda: make_evaluation(7), make_classes, make_songs], ids=KINDS)
+def test_an_evaluation_of_each_kind_has_sections_and_words_for_every_figure_and_column(make):
+    evaluation = make()
+    rules = KINDS[evaluation.kind]
+    for _, pictures, caption in rules.sections(evaluation):
+        assert pictures
+        assert all(hasattr(picture, "to_png") for picture in pictures)
+        assert all(len(text) > 20 for text in caption)
+    assert evaluation.metrics.keys() == rules.meanings.keys()
+    assert {name for row in evaluation.per_target for name in row} <= rules.column_meanings.keys()
+    assert all(len(text) > 20 for text in rules.meanings.values())
+    assert list(rules.column_meanings)[:2] == [rules.target, "grade"]  # a table begins with names and grades
+    assert {rules.target, rules.ranked_by} <= {*SHOWN}
 
 
-def test_songs_that_never_change_have_no_course(tmp_path):
-    evaluation = make_songs()
-    level = replace(
-        evaluation, truth=evaluation.truth.mean(axis=0, keepdims=True).repeat(len(evaluation.truth), axis=0)
-    )
-    page = read(evaluate.save_report(level, tmp_path, title="", facts={}))
-    assert [image["alt"] for image in page.images] == ["Predicted against true", "Where it errs"]
-
-
-MADE = {
-    "tags": lambda: make_evaluation(7),
-    "classes": lambda: make_class_evaluation(4),
-    "values": lambda: make_value_evaluation(rows=120, songs=8),
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_evaluation_of_each_kind_has_sections_and_words_for_every_figure_and_column(kind):
-    evaluation, report = MADE[kind](), KINDS[kind].report
-    sections = list(report.sections(evaluation))
-    headings = [section.heading for section in sections]
-    assert len(headings) == len(set(headings)) > 2
-    for section in sections:
-        assert all(hasattr(picture, "to_png") for picture in section.pictures)
-        assert section.pictures
-        assert all(len(text) > 20 for text in section.caption)
-    assert evaluation.metrics.keys() == report.metrics.keys()
-    assert {name for row in evaluation.per_target for name in row} <= report.columns.keys()
-    assert all(len(text) > 20 for text in report.metrics.values())
-    assert list(report.columns)[:2] == [KINDS[kind].target, "grade"]  # a table begins with names and grades
-    assert {KINDS[kind].target, KINDS[kind].ranked_by} <= {*SHOWN}
-
-
-def test_only_moments_have_songs_over_time():
-    songs = make_value_evaluation(rows=120, songs=6)
-    assert "Songs over time" in [section.heading for section in KINDS["values"].report.sections(songs)]
+def test_only_moments_of_songs_that_change_have_a_course():
+    songs = make_songs()
+    still = replace(songs, truth=songs.truth.mean(axis=0, keepdims=True).repeat(len(songs.truth), axis=0))
     tracks = replace(songs, songs=(), times_s=None)
-    assert "Songs over time" not in [section.heading for section in KINDS["values"].report.sections(tracks)]
-    assert "is a track" in next(KINDS["values"].report.sections(tracks)).caption[0]
-    assert "is a moment of a song" in next(KINDS["values"].report.sections(songs)).caption[0]
+    for evaluation, what in ((still, "is a moment of a song"), (tracks, "is a track")):
+        (_, _, caption), *others = KINDS["values"].sections(evaluation)
+        assert what in caption[0]
+        assert [heading for heading, _, _ in others] == ["Where it errs"]

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -6,14 +7,13 @@ from toy_examples import CLASSES, CURVES, DIM, ToyStore, label_anew, make_datase
 
 from jamendo_mood.datasets.dataset import Curve, Dataset, assign_folds, make_parts
 from jamendo_mood.evaluation import experiment
-from jamendo_mood.evaluation.experiment import forget_artists, run_folds
+from jamendo_mood.evaluation.experiment import forget_artists
 from jamendo_mood.training.data import load_part
 from jamendo_mood.training.fit import TrainConfig
 from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.util.errors import UsageError
 
 pytest_plugins = ["demo_corpus"]
-STORE = ToyStore({f"{row:02d}/{row}": np.ones((2, DIM), np.float32) * row for row in range(5)})
 
 EXAMPLES = label_anew(make_examples(120), CLASSES)
 STORE = ToyStore({track.key: frames for track, frames in zip(EXAMPLES.tracks, EXAMPLES.frames, strict=True)})
@@ -23,6 +23,18 @@ CONFIG = TrainConfig(HeadConfig("linear", "mean"), ensemble=1, epochs=8, batch=1
 
 def load(split):
     return Dataset(CLASSES, EXAMPLES.tracks, EXAMPLES.Y, make_parts(FOLDS, split % 4), "none", "none")
+
+
+@pytest.fixture
+def cross_validate(monkeypatch):
+    """`cross_validate` of four folds, given a function that loads one of them."""
+
+    def run(load, store=STORE, **options):
+        monkeypatch.setattr(experiment, "find_source", lambda _: Mock(official=False, splits=4))
+        monkeypatch.setattr(experiment, "load_dataset", lambda *_, split=0: load(split))
+        return experiment.cross_validate("toy", "", store, CONFIG, **{"rounds": 0, **options})
+
+    return run
 
 
 @pytest.fixture
@@ -39,9 +51,9 @@ def learned(monkeypatch):
     return parts
 
 
-def test_every_track_is_tested_once_by_a_tagger_that_did_not_know_it():
+def test_every_track_is_tested_once_by_a_tagger_that_did_not_know_it(cross_validate):
     seen = []
-    found = run_folds(load, range(4), lambda _: STORE, CONFIG, rounds=20, on_fold=lambda *fold: seen.append(fold))
+    found = cross_validate(load, rounds=20, on_fold=lambda *fold: seen.append(fold))
     assert [split for split, _ in seen] == [0, 1, 2, 3]
     assert found.folds == tuple(figures for _, figures in seen)
     assert found.pooled.examples == 120
@@ -61,35 +73,21 @@ def test_every_track_is_tested_once_by_a_tagger_that_did_not_know_it():
     assert len(values["folds"]) == 4
 
 
-@pytest.mark.thorough
-def test_labels_that_mean_nothing_are_not_learned():
-    """If a fold's tagger had seen what it is tested on, it would do better than guessing here."""
-    rng = np.random.default_rng(0)
-    noise = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 120)]
-    store = ToyStore({key: rng.standard_normal((1, DIM), dtype=np.float32) for key in STORE})
-
-    def load_noise(split):
-        return Dataset(CLASSES, EXAMPLES.tracks, noise, make_parts(FOLDS, split), "none", "none")
-
-    found = run_folds(load_noise, range(4), lambda _: store, CONFIG, rounds=0)
-    assert found.pooled.metrics["accuracy"] < 0.5
-
-
-def test_a_recording_that_is_there_twice_is_not_learned_where_it_is_tested(learned):
+def test_a_recording_that_is_there_twice_is_not_learned_where_it_is_tested(learned, cross_validate):
     twice = {**STORE, EXAMPLES.tracks[1].key: STORE[EXAMPLES.tracks[0].key]}
     rows = [int(FOLDS[row]) for row in (0, 1)]
     assert rows[0] != rows[1]
-    run_folds(load, range(4), lambda _: ToyStore(twice), CONFIG, rounds=0)
+    cross_validate(load, ToyStore(twice))
     for split, other in zip(rows, (1, 0), strict=True):
         assert EXAMPLES.tracks[other].key not in set.union(*learned[split])
         assert len(set.union(*learned[split])) == 120 - len(load(split).rows("test")) - 1
 
 
-def test_several_validation_folds_leave_no_track_unheard_but_those_that_are_tested(learned):
-    one = run_folds(load, range(2), lambda _: STORE, CONFIG, rounds=0)
+def test_several_validation_folds_leave_no_track_unheard_but_those_that_are_tested(learned, cross_validate):
+    one = cross_validate(load, folds=2)
     first = learned[:]
     learned.clear()
-    found = run_folds(load, range(2), lambda _: STORE, CONFIG, validations=3, rounds=0)
+    found = cross_validate(load, folds=2, validations=3)
     assert learned[::3] == first
     everything = {track.key for track in EXAMPLES.tracks}
     for split in range(2):
@@ -99,8 +97,8 @@ def test_several_validation_folds_leave_no_track_unheard_but_those_that_are_test
         assert all(train | validation == everything - tested for train, validation in own)
         assert len({frozenset(validation) for _, validation in own}) == 3
     assert np.abs(found.pooled.predictions - one.pooled.predictions).max() > 1e-3
-    with pytest.raises(UsageError, match="fewer than 4 other folds"):
-        run_folds(load, range(4), lambda _: STORE, CONFIG, validations=4)
+    with pytest.raises(UsageError, match="fewer than 4 others"):
+        cross_validate(load, validations=4)
 
 
 def test_folds_of_songs_share_artists_but_no_recording():
@@ -117,14 +115,13 @@ def test_folds_of_songs_share_artists_but_no_recording():
     assert len({track.artist for track in forget_artists(dataset, 0).tracks}) == 119
 
 
-def test_splits_that_are_no_folds_are_refused(learned):
-    with pytest.raises(UsageError, match="two folds at least"):
-        run_folds(load, [0], lambda _: STORE, CONFIG)
-    with pytest.raises(UsageError, match="in several test parts"):
-        run_folds(lambda _: load(0), [0, 1], lambda _: STORE, CONFIG)
+def test_one_fold_is_none_and_so_are_parts_that_are_always_the_same(cross_validate):
+    for load_any, folds in ((load, 1), (lambda _: load(0), None)):
+        with pytest.raises(UsageError, match="two folds at least"):
+            cross_validate(load_any, folds=folds)
 
 
-def test_moments_of_all_folds_keep_their_songs_and_times(learned):
+def test_moments_of_all_folds_keep_their_songs_and_times(learned, cross_validate):
     labelled = label_anew(EXAMPLES, CURVES)
     rng = np.random.default_rng(0)
     curves = tuple(
@@ -136,21 +133,17 @@ def test_moments_of_all_folds_keep_their_songs_and_times(learned):
         parts = make_parts(FOLDS, split)
         return Dataset(CURVES, EXAMPLES.tracks, labelled.Y, parts, "none", "none", curves=curves)
 
-    found = run_folds(load_curves, range(4), lambda _: STORE, CONFIG, rounds=0).pooled
+    found = cross_validate(load_curves).pooled
     rows = np.concatenate([load_curves(split).rows("test") for split in range(4)])
     assert found.songs == tuple(EXAMPLES.tracks[row].key for row in rows for _ in range(2))
     assert found.times_s.tolist() == [0.5, 1.0] * 120
     np.testing.assert_array_equal(found.truth, np.concatenate([curves[row].values for row in rows]))
 
 
-def test_a_threshold_that_one_tagger_could_not_tune_is_that_of_the_others():
-    thresholds = np.array([[0.3, np.inf], [np.inf, np.inf], [0.5, np.inf]])
-    np.testing.assert_allclose(experiment._mean_of_finite(thresholds), [0.4, np.inf])
-
-
 def test_a_training_part_knows_the_tracks_that_it_is_tested_on():
-    dataset = make_dataset(STORE, parts={"train": [0, 1], "validation": [2], "test": [3, 4]})
-    train, validation = (load_part(dataset, part, STORE) for part in ("train", "validation"))
+    store = ToyStore({f"{row:02d}/{row}": np.ones((2, DIM), np.float32) * row for row in range(5)})
+    dataset = make_dataset(store, parts={"train": [0, 1], "validation": [2], "test": [3, 4]})
+    train, validation = (load_part(dataset, part, store) for part in ("train", "validation"))
     assert [track.key for track in train.held_out] == [dataset.tracks[row].key for row in (3, 4)]
     assert validation.held_out == ()
 

@@ -14,7 +14,6 @@ from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tasks import Task
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.heads import HeadConfig
-from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.errors import UsageError
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
@@ -62,12 +61,12 @@ def test_a_tag_is_decided_by_more_than_half():
 
 
 def test_the_class_that_most_choose_wins_though_another_scores_higher():
-    Y = np.eye(3)[[0, 1, 2, 0]]
     scores = (
         [[0.4, 0.3, 0.3], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.5, 0.3, 0.2]],
         [[0.4, 0.3, 0.3], [0.6, 0.3, 0.1], [0.5, 0.3, 0.2], [0.1, 0.7, 0.2]],
         [[0.0, 0.9, 0.1], [0.1, 0.2, 0.7], [0.1, 0.2, 0.7], [0.1, 0.2, 0.7]],
     )
+    Y = np.eye(3)[[0, 1, 2, 0]]
     members = {name: make_member(CLASSES, own, Y) for name, own in zip("xyz", scores, strict=True)}
     found = vote(members, rounds=0)
     chosen = found["vote"].decisions.argmax(axis=1)
@@ -114,26 +113,12 @@ def test_the_command_tells_the_figures_of_each_and_of_the_vote(run, corpus, corp
     )
 
 
-@pytest.mark.thorough
-def test_the_command_trains_a_network_on_patches(run, corpus, tmp_path):
-    embedder = load_embedder("mfcc-patches")
-    store = EmbeddingStore(tmp_path / "mfcc", embedder.spec)
-    extract(find_audio(corpus.audio), embedder, store)
-    usual = ("--data", corpus.root, "--store", store.root)
-    settings = ("--head", "cnn", "--epochs", 1, "--set", "hidden=8")
-    trained = run("train", "--task", "jamendo", *usual, "--out", tmp_path / "t", *settings)
-    assert trained.status == 0, trained.err
-    assert Tagger.load(tmp_path / "t").spec == embedder.spec
-    evaluated = run("evaluate", tmp_path / "t", *usual, "--rounds", 0, "--format", "json")
-    assert json.loads(evaluated.out)["examples"] == len(corpus.dataset.rows("test"))
-
-
 def test_wrong_use_of_the_command(run, corpus, corpus_store, tagger_folder, tmp_path):
     member = f"{tagger_folder}={corpus_store.root}"
     again = shutil.copytree(tagger_folder, tmp_path / "again")
     for members, message in (
         ((member,), "a vote needs two taggers or more"),
-        ((member, member), "has one vote, and was given 2 times"),
+        ((member, member), "has one vote, and was given twice"),
         ((member, str(again)), "is not of the form NAME=VALUE"),
         ((member, f"{again}={tmp_path / 'nowhere'}"), "no embedding store there"),
     ):

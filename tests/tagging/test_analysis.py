@@ -8,20 +8,7 @@ from toy_examples import OTHER_SPEC
 from jamendo_mood.audio import decoding, ffmpeg, spectrograms
 from jamendo_mood.tagging.analysis import Limits, analyse, explain_error
 from jamendo_mood.tagging.prediction import predict
-from jamendo_mood.util.errors import (
-    AudioError,
-    BusyError,
-    CancelledError,
-    DiskFullError,
-    LimitError,
-    NoFileError,
-    NoSoundError,
-    StoreError,
-    TooShortError,
-    UsageError,
-    WeightsError,
-    WrongKindError,
-)
+from jamendo_mood.util import errors
 from jamendo_mood.util.files import Scratch
 
 pytest_plugins = ["demo_corpus"]
@@ -74,7 +61,7 @@ def test_a_song_is_decoded_once_and_its_spectrogram_is_that_of_the_file(
 def test_it_can_be_cancelled_at_any_time(make_audio, noise, corpus_tagger, logmel, limits, tmp_path, after):
     song = make_audio(tmp_path / "song.wav", noise(200.0), rate_hz=16_000)
     asked = []
-    with pytest.raises(CancelledError):
+    with pytest.raises(errors.CancelledError):
         analyse(song, corpus_tagger, logmel, limits, is_cancelled=lambda: asked.append(1) or len(asked) > after)
     assert len(asked) <= after + 4
 
@@ -84,9 +71,9 @@ def test_a_file_that_is_no_music_breaks_off_or_has_no_sound_in_its_track(
 ):
     path = tmp_path / "notes.mp3"
     path.write_text("just some text\n")
-    with pytest.raises(AudioError, match="not a readable audio file"):
+    with pytest.raises(errors.AudioError, match="not a readable audio file"):
         analyse(path, corpus_tagger, logmel, limits)
-    for error in (AudioError("the stream ends here"), NoSoundError("0 samples")):
+    for error in (errors.AudioError("the stream ends here"), errors.NoSoundError("0 samples")):
         monkeypatch.setattr("jamendo_mood.audio.decoding.convert_to_wav", Mock(side_effect=error))
         with pytest.raises(type(error), match=str(error)):
             analyse(corpus.path(0), corpus_tagger, logmel, limits)
@@ -95,14 +82,14 @@ def test_a_file_that_is_no_music_breaks_off_or_has_no_sound_in_its_track(
 def test_silence_is_no_music(make_audio, tone, corpus_tagger, logmel, limits, tmp_path):
     for name, amplitude in (("silent", 0.0), ("nearly", 5e-5)):
         path = make_audio(tmp_path / f"{name}.wav", tone(amplitude=amplitude))
-        with pytest.raises(NoSoundError, match=f"{name}.wav is silent"):
+        with pytest.raises(errors.NoSoundError, match=f"{name}.wav is silent"):
             analyse(path, corpus_tagger, logmel, limits)
     assert analyse(make_audio(tmp_path / "low.wav", tone(amplitude=0.001)), corpus_tagger, logmel, limits)
 
 
 def test_a_blip_is_too_short(make_audio, tone, corpus_tagger, logmel, limits, tmp_path):
     path = make_audio(tmp_path / "x.wav", tone(seconds=0.5, rate_hz=16_000), rate_hz=16_000)
-    with pytest.raises(TooShortError, match=r"blip.wav lasts 0.50 s; it takes 0.96 s at least"):
+    with pytest.raises(errors.TooShortError, match=r"blip.wav lasts 0.50 s; it takes 0.96 s at least"):
         analyse(path, corpus_tagger, logmel, limits, name="blip.wav")
 
 
@@ -113,12 +100,11 @@ def test_a_file_too_long_is_refused_before_and_after_it_is_decoded(
     short = replace(limits, length_s=30.0)
     calls = []
     counted = replace(logmel, network=lambda inputs: calls.append(len(inputs)) or logmel.network(inputs))
-    with pytest.raises(LimitError, match=r"mix.mp3 is longer than 0:30, which is the limit here"):
+    with pytest.raises(errors.LimitError, match=r"mix.mp3 is longer than 0:30, which is the limit here"):
         analyse(path, corpus_tagger, counted, short, name="mix.mp3")
-    assert calls == []
     info = decoding.probe(path)
     monkeypatch.setattr(ffmpeg, "probe", lambda _: replace(info, duration_s=None))  # it does not know its length
-    with pytest.raises(LimitError, match="lasts"):
+    with pytest.raises(errors.LimitError, match="is longer than"):
         analyse(path, corpus_tagger, counted, short)
     assert calls == []
 
@@ -138,10 +124,10 @@ def test_a_file_that_lies_about_its_length_is_not_decoded_to_its_end(
     strict = replace(limits, length_s=30.0, paths=False)
     sizes = []
     watched = replace(logmel, frontend=lambda wave: sizes.append(len(wave)) or logmel.frontend(wave))
-    with pytest.raises(LimitError, match=r"song.flac is longer than 0:30, which is the limit here"):
+    with pytest.raises(errors.LimitError, match=r"song.flac is longer than 0:30, which is the limit here"):
         analyse(path, corpus_tagger, watched, strict, name="song.flac")
     assert sizes == []  # not embedded; of its WAV there were 31 s
-    with pytest.raises(LimitError):  # one's own files, too, but their headers are believed
+    with pytest.raises(errors.LimitError):  # one's own files, too, but their headers are believed
         analyse(path, corpus_tagger, logmel, replace(limits, length_s=30.0))
 
 
@@ -152,26 +138,23 @@ def test_files_of_strangers_sound_like_ones_own(corpus, corpus_tagger, logmel, l
 
 
 def test_another_embedder_is_refused(corpus, corpus_tagger, logmel, limits):
-    with pytest.raises(UsageError, match="this tagger needs embeddings of logmel"):
+    with pytest.raises(errors.UsageError, match="this tagger needs embeddings of logmel"):
         analyse(corpus.path(0), corpus_tagger, replace(logmel, spec=OTHER_SPEC), limits)
 
 
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (AudioError("/tmp/x/upload.mp3: not a readable audio file (Invalid data)"), "It can't be read as music."),
-        (NoSoundError("whatever"), "There is no sound in it."),
-        (TooShortError("a.mp3 lasts 0.50 s; the least"), "It lasts 0.50 s; the least."),
-        (NoFileError("/music/a.mp3: no such file"), "There is no such file at this place."),
-        (BusyError("a.mp3 has to wait: there are"), "It has to wait: there are."),
-        (
-            WrongKindError("/tmp/x/upload.mp3: not", "a PDF document"),
-            "It can't be read as music: it is a PDF document.",
-        ),
-        (StoreError("/secret/x: damaged"), "It can't be analysed here."),
-        (LimitError("a.mp3 has 312 MB; the limit here is 200 MB"), "It has 312 MB; the limit here is 200 MB."),
-        (WeightsError("VGGish's weights are not here"), "The network that analyses songs is not"),
-        (DiskFullError("/tmp/secret: full"), "There is no room left on the machine"),
+        (errors.AudioError("/tmp/x/upload.mp3: not a readable audio file"), "It can't be read as music."),
+        (errors.NoSoundError("whatever"), "There is no sound in it."),
+        (errors.TooShortError("a.mp3 lasts 0.50 s; the least"), "It lasts 0.50 s; the least."),
+        (errors.NoFileError("/music/a.mp3: no such file"), "There is no such file at this place."),
+        (errors.BusyError("a.mp3 has to wait: there are"), "It has to wait: there are."),
+        (errors.WrongKindError("/x.mp3", "a PDF document"), "It can't be read as music: it is a PDF document."),
+        (errors.StoreError("/secret/x: damaged"), "It can't be analysed here."),
+        (errors.LimitError("a.mp3 has 312 MB; the limit here is 200 MB"), "It has 312 MB; the limit here is 200 MB."),
+        (errors.WeightsError("VGGish's weights are not here"), "The network that analyses songs is not"),
+        (errors.DiskFullError("/tmp/secret: full"), "There is no room left on the machine"),
         (RuntimeError("/secret/path"), "Something broke that should not (RuntimeError)."),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
@@ -183,5 +166,5 @@ def test_errors_are_told_in_plain_words(error, sentence):
     assert "a.mp3" not in said  # it stands above
     assert len(advice) > 10
     assert "/" not in said + advice.replace("kb/s", "")  # no path of this machine
-    if isinstance(error, StoreError):  # on one's own machine more is told
+    if isinstance(error, errors.StoreError):  # on one's own machine more is told
         assert explain_error(error, "a.mp3", Limits())[1] == str(error)

@@ -33,48 +33,16 @@ def test_every_tag_of_the_data_sets_has_a_place(shared):
     assert PLACES.keys() == tags | set(load_builtin().task.targets)
 
 
-@pytest.fixture(scope="module")
-def theirs(shared):
-    """Music2Emotion's table (AMAAI Lab, MIT licence), in [-1, 1]."""
-    return read_places(shared / "data" / "jamendo" / "moodtag_va_scores.csv")
-
-
-def correlations(one, other):
-    """Pearson's, of valence and of arousal."""
-    one, other = np.array([*one]), np.array([*other])
-    return np.array([np.corrcoef(one[:, axis], other[:, axis])[0, 1] for axis in (0, 1)])
-
-
 @pytest.mark.shared
-def test_our_places_agree_with_those_of_others(theirs):
-    # The figures of docs/emotions.md.
+def test_our_places_agree_with_those_of_others(shared):
+    """With Music2Emotion's table (AMAAI Lab, MIT licence); the figures are those of docs/emotions.md."""
+    theirs = read_places(shared / "data" / "jamendo" / "moodtag_va_scores.csv")
     assert len(theirs) == 56
     assert theirs.keys() < PLACES.keys()
-    ours = np.array([PLACES[tag] for tag in theirs])
-    np.testing.assert_allclose(correlations(ours, theirs.values()), [0.776, 0.661], atol=0.0006)
-    differences = np.abs(ours - np.array([*theirs.values()])).mean(axis=0)
-    np.testing.assert_allclose(differences, [0.196, 0.321], atol=0.0006)
-
-
-@pytest.mark.shared
-def test_our_places_agree_better_with_the_tags_of_the_same_tracks(shared, theirs):
-    """A judge of both tables: a tag should lie where the other tags of its tracks lie, by either table's places."""
-    (table,) = (shared / "data" / "jamendo").rglob("autotagging_moodtheme.tsv")
-    companions = {tag: [] for tag in theirs}
-    for line in table.read_text(encoding="utf-8").splitlines()[1:]:
-        cells = (cell.strip().removeprefix("mood/theme---") for cell in line.split("\t")[5:])
-        tags = [tag for tag in cells if tag in theirs]
-        for tag in tags:
-            companions[tag] += [other for other in tags if other != tag]
-    beside_ours, beside_theirs = (
-        np.array([np.mean([places[other] for other in companions[tag]], axis=0) for tag in theirs])
-        for places in (PLACES, theirs)
-    )
-    ours = [PLACES[tag] for tag in theirs]
-    # The figures of docs/emotions.md.
-    np.testing.assert_allclose(correlations(ours, beside_theirs), [0.673, 0.784], atol=0.0006)
-    np.testing.assert_allclose(correlations(theirs.values(), beside_ours), [0.479, 0.554], atol=0.0006)
-    np.testing.assert_allclose(correlations(theirs.values(), beside_theirs), [0.419, 0.507], atol=0.0006)
+    ours, others = np.array([PLACES[tag] for tag in theirs]).T, np.array([*theirs.values()]).T
+    correlations = [np.corrcoef(*pair)[0, 1] for pair in zip(ours, others, strict=True)]
+    np.testing.assert_allclose(correlations, [0.776, 0.661], atol=0.0006)
+    np.testing.assert_allclose(np.abs(ours - others).mean(axis=1), [0.196, 0.321], atol=0.0006)
 
 
 @pytest.mark.parametrize(
@@ -116,19 +84,20 @@ def test_many_tracks_are_placed_as_each_alone():
 # ---- Tables of others.
 
 
-def write(path, *lines):
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return path
+@pytest.fixture
+def write(tmp_path):
+    """Write a table of lines."""
+
+    def write(*lines):
+        (tmp_path / "t.csv").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return tmp_path / "t.csv"
+
+    return write
 
 
-def test_another_table_is_read_in_its_scale(tmp_path):
-    table = write(
-        tmp_path / "t.csv", "\ufeffArousal,MoodTag,Valence,note", "1,calm,5,x", "9.0,happy,8,", "5,odd one,1,"
-    )
-    places = read_places(table)
+def test_another_table_is_read_in_its_scale(write):
+    places = read_places(write("\ufeffArousal,MoodTag,Valence,note", "1,calm,5,x", "9.0,happy,8,", "5,odd one,1,"))
     assert places == {"calm": (0, -1), "happy": (0.75, 1), "odd one": (-1, 0)}
-    scores = np.array([0.0, 0.0, 0.1], np.float32)
-    np.testing.assert_allclose(place_tags(TAGS, THRESHOLDS, scores, places), places["calm"], atol=1e-6)
     # A tag that the table does not have has no place in it.
     assert place_tags(("sad",), np.array([0.5]), np.array([0.9], np.float32), places) is None
 
@@ -145,21 +114,15 @@ def test_another_table_is_read_in_its_scale(tmp_path):
         (["MoodTag,Valence,Arousal", "calm,five,3"], "line 2, Valence: 'five'"),
     ],
 )
-def test_a_table_that_is_wrong_is_refused_with_its_line(tmp_path, lines, message):
-    table = write(tmp_path / "t.csv", *lines)
-    with pytest.raises(DataError) as caught:
-        read_places(table)
-    assert message in str(caught.value)
-    assert str(table) in str(caught.value)
-    with pytest.raises(DataError, match=r"nosuch\.csv"):
-        read_places(tmp_path / "nosuch.csv")
+def test_a_table_that_is_wrong_is_refused_with_its_line(write, lines, message):
+    with pytest.raises(DataError, match=f"t.csv.*{message}"):
+        read_places(write(*lines))
 
 
 def test_tags_are_placed_by_their_scores():
-    scores = np.array([0.9, 0.1, 0.05], np.float32)
-    np.testing.assert_array_equal(place_of(Task("toy", "tags", TAGS), THRESHOLDS, scores), va(scores))
-    there = {"happy": (-1.0, -1.0)}
-    np.testing.assert_allclose(place_of(Task("toy", "tags", TAGS), THRESHOLDS, scores, there), [-1, -1])
+    task, scores = Task("toy", "tags", TAGS), np.array([0.9, 0.1, 0.05], np.float32)
+    np.testing.assert_array_equal(place_of(task, THRESHOLDS, scores), va(scores))
+    np.testing.assert_allclose(place_of(task, THRESHOLDS, scores, {"happy": (-1.0, -1.0)}), [-1, -1])
 
 
 @pytest.mark.parametrize("targets", [("valence", "arousal"), ("tension", "arousal", "valence")])
@@ -187,14 +150,12 @@ def test_other_values_and_unknown_classes_say_nothing_of_a_place(kind, targets, 
 
 
 def test_classes_lie_at_the_mean_of_their_places_by_their_probabilities():
-    task = Task("toy", "classes", class_sets.QUADRANTS)
-    sure = np.eye(4, dtype=np.float32)
+    task, sure = Task("toy", "classes", class_sets.QUADRANTS), np.eye(4, dtype=np.float32)
     places = place_of(task, np.zeros(4), sure)
     assert [quadrant_of(*place) for place in places.tolist()] == [*class_sets.QUADRANTS]
-    np.testing.assert_allclose(place_of(task, np.zeros(4), np.full(4, 0.25, np.float32)), [0, 0], atol=1e-6)
-    np.testing.assert_allclose(
-        place_of(task, np.zeros(4), np.array([0.75, 0.25, 0, 0], np.float32)), 0.75 * places[0] + 0.25 * places[1]
-    )
+    np.testing.assert_allclose(place_of(task, np.zeros(4), sure.mean(axis=0)), [0, 0], atol=1e-6)
+    mixed = np.array([0.75, 0.25, 0, 0], np.float32)
+    np.testing.assert_allclose(place_of(task, np.zeros(4), mixed), 0.75 * places[0] + 0.25 * places[1])
 
 
 def test_the_classes_of_the_data_sets_all_have_places():

@@ -2,34 +2,26 @@ import numpy as np
 import pytest
 
 from jamendo_mood.tasks import KINDS, Task, tags
-from jamendo_mood.tasks.kind import GRADES
+from jamendo_mood.tasks.metrics import GRADES, is_defined
 from jamendo_mood.util.errors import UsageError
 
 SCALES = {"values": (-1.0, 1.0)}
 
 
-def make_tags(generator):
-    targets = (generator.random((80, 4)) < [0.5, 0.2, 0.1, 0.3]).astype(np.float32)
-    return targets, (generator.random((80, 4)) * 0.7 + 0.3 * targets).astype(np.float32)
-
-
-def make_classes(generator):
-    targets = np.eye(4, dtype=np.float32)[generator.choice(4, 80, p=[0.4, 0.3, 0.2, 0.1])]
-    scores = generator.random((80, 4)) + targets
-    return targets, (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def make_values(generator):
-    targets = generator.uniform(-1, 1, (80, 4)).astype(np.float32)
-    return targets, (targets + generator.standard_normal((80, 4)) / 2).astype(np.float32)
-
-
-MAKERS = {"tags": make_tags, "classes": make_classes, "values": make_values}
-
-
 def make(kind):
-    """Targets and scores of a kind; a maker for each is needed."""
-    return MAKERS[kind](np.random.default_rng(5))
+    """Targets and scores of a kind."""
+    rng = np.random.default_rng(5)
+    if kind == "tags":
+        targets = rng.random((80, 4)) < [0.5, 0.2, 0.1, 0.3]
+        scores = rng.random((80, 4)) * 0.7 + 0.3 * targets
+    elif kind == "classes":
+        targets = np.eye(4)[rng.choice(4, 80, p=[0.4, 0.3, 0.2, 0.1])]
+        scores = rng.random((80, 4)) + targets
+        scores /= scores.sum(axis=1, keepdims=True)
+    else:
+        targets = rng.uniform(-1, 1, (80, 4))
+        scores = targets + rng.standard_normal((80, 4)) / 2
+    return targets.astype(np.float32), scores.astype(np.float32)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -49,9 +41,9 @@ def test_a_kind_tunes_decides_and_scores_what_it_monitors(kind):
     targets, scores = make(kind)
     rules = Task("any", kind, ("a", "b", "c", "d"), SCALES.get(kind)).rules
     truth = rules.to_truth(targets)
-    assert rules.is_defined(truth).all()
-    assert not rules.is_defined(truth[:1]).any()
-    assert not rules.is_defined(truth[:0]).any()
+    assert is_defined(truth).all()
+    assert not is_defined(truth[:1]).any()
+    assert not is_defined(truth[:0]).any()
     calibrated = rules.calibrated(scores, rules.calibrate(truth, scores, SCALES.get(kind)))
     assert calibrated.shape == scores.shape
     assert calibrated.dtype == np.float32
@@ -86,15 +78,6 @@ def test_values_are_kept_to_their_scale_and_to_no_other():
     task = Task("any", "values", ("valence", "arousal"), (1.0, 9.0))
     ends = task.rules.calibrate(np.zeros((1, 2)), np.zeros((1, 2), np.float32), task.scale)
     np.testing.assert_array_equal(task.rules.calibrated(np.array([[0.5, 9.5], [2.0, 8.0]]), ends), [[1, 9], [2, 8]])
-
-
-def test_tags_are_decided_by_a_majority_and_classes_by_the_most_votes():
-    votes = np.array([[[1, 0, 1]], [[1, 1, 0]], [[1, 0, 0]], [[0, 1, 0]]], bool)
-    np.testing.assert_array_equal(KINDS["tags"].vote(votes, np.zeros((1, 3))), [[True, False, False]])
-    choices = np.eye(3, dtype=bool)[[[0], [1], [1], [0], [2]]]
-    for scores, winner in (([0.4, 0.3, 0.9], 0), ([0.3, 0.4, 0.9], 1)):
-        voted = KINDS["classes"].vote(choices, np.array([scores]))
-        np.testing.assert_array_equal(voted, np.eye(3, dtype=bool)[[winner]])
 
 
 @pytest.mark.parametrize(

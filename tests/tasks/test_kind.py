@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from toy_evaluations import make_class_evaluation, make_evaluation, make_value_evaluation
 
-from jamendo_mood.tasks import calibration, metrics
-from jamendo_mood.tasks.calibration import IDENTITY, apply_platt, fit_platt, log_odds
+from jamendo_mood.tasks import classes, kind, metrics, tags, values
+from jamendo_mood.tasks.kind import IDENTITY, apply_platt, fit_platt, log_odds
 
 
 def sample(count, slopes, offsets, seed=0):
@@ -18,14 +21,6 @@ def test_with_many_examples_each_tag_gets_its_own_line():
     params = fit_platt(*sample(200_000, slopes, offsets))
     np.testing.assert_allclose(params[:, 0], slopes, atol=0.05)
     np.testing.assert_allclose(params[:, 1], offsets, atol=0.08)
-
-
-def test_scores_become_shares():
-    truth, scores = sample(20_000, np.array([0.5, 1.6]), np.array([-0.7, 0.4]))
-    test_truth, test_scores = sample(20_000, np.array([0.5, 1.6]), np.array([-0.7, 0.4]), seed=1)
-    calibrated = apply_platt(test_scores, fit_platt(truth, scores))
-    assert calibration.calibration_error(test_truth, test_scores) > 0.02
-    assert calibration.calibration_error(test_truth, calibrated) < 0.01
 
 
 def test_a_tag_with_few_examples_follows_the_others():
@@ -80,12 +75,48 @@ def test_scores_that_separate_everything_do_not_become_certain():
     assert 0.005 < calibrated[~truth].min() <= calibrated[~truth].max() < 0.1
 
 
-@pytest.mark.parametrize("inverted", [[2], [0, 1, 2, 3, 4]])
-def test_scores_worse_than_chance_become_the_share_of_positives(inverted):
-    slopes = np.ones(5)
-    slopes[inverted] = -1.5
+def test_scores_worse_than_chance_become_the_share_of_positives():
+    slopes = np.array([1, 1, -1.5, 1, 1])
     truth, scores = sample(3_000, slopes, np.full(5, -1.0))
     params = fit_platt(truth, scores)
-    np.testing.assert_allclose(params[inverted, 0], 0.05)
-    calibrated = apply_platt(scores, params)
-    np.testing.assert_allclose(calibrated.mean(axis=0), truth.mean(axis=0), rtol=0.1)
+    np.testing.assert_allclose(params[2, 0], 0.05)
+    np.testing.assert_allclose(apply_platt(scores, params)[:, 2].mean(), truth[:, 2].mean(), rtol=0.1)
+
+
+def test_some_between_the_first_and_the_last_are_at_equal_steps():
+    assert kind.spread_out("abcdef", 6) == kind.spread_out("abcdef", 9) == [*"abcdef"]
+    assert [kind.spread_out("abcdef", count) for count in (2, 3)] == [[*"af"], [*"acf"]]
+    assert (kind.spread_out("a", 6), kind.spread_out("", 6)) == (["a"], [])
+
+
+def make_songs(count, **options):
+    return make_value_evaluation(count, rows=60, songs=6, **options)
+
+
+TAG_PLOTS = (tags.plot_tag_precision, tags.plot_curves, tags.plot_score_histograms, kind.plot_reliability)
+PLOTS = [
+    *((plot, make_evaluation, n) for plot in TAG_PLOTS for n in (1, 60)),
+    *((plot, make_class_evaluation, n) for plot in (classes.plot_confusion, classes.plot_classes) for n in (2, 40)),
+    *((plot, make_value_evaluation, n) for plot in (values.plot_scatter, values.plot_residuals) for n in (1, 3)),
+    *((plot, make_songs, 2) for plot in (values.plot_courses, values.plot_taus)),
+]
+
+
+@pytest.mark.thorough
+@pytest.mark.usefixtures("no_pyplot")
+@pytest.mark.parametrize(("plot", "make", "count"), PLOTS)
+def test_few_targets_and_many_are_drawn(plot, make, count, tmp_path):
+    """Names are names and no formulas, and hide nothing."""
+    names = ("Cash $^_{$", "a" * 200, "_hidden", *(f"target {number}" for number in range(3, count)))[:count]
+    picture = plot(make(count, names=names))
+    assert hasattr(picture, "to_png")
+    picture.savefig(tmp_path / "picture.png", bbox_inches="tight")  # a warning would be an error
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("score", [0.0, 0.5])
+@pytest.mark.parametrize("plot", TAG_PLOTS)
+def test_a_tagger_that_always_says_the_same_is_drawn_too(plot, score, tmp_path):
+    evaluation = make_evaluation(7)
+    constant = replace(evaluation, predictions=np.full_like(evaluation.predictions, score))
+    plot(constant).savefig(tmp_path / "picture.png")
