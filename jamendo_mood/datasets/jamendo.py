@@ -6,7 +6,6 @@ import hashlib
 import http.client
 import math
 import re
-import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable
@@ -180,25 +179,19 @@ TIMEOUT_S = 60.0
 MAX_BYTES = 1 << 24  # of a file; the largest has 1.8 MB
 
 
-def get_splits(
-    out: Path, base_url: str = BASE_URL, on_file: Callable[[Path, bool], None] = lambda *_: None
-) -> list[Path]:
+def get_splits(out: Path, base_url: str = BASE_URL, on_file: Callable[[Path, bool], None] = lambda *_: None) -> None:
     """Fetch the mood/theme tables, tag lists, five splits and audio checksums; skip files that are already correct.
 
     The URL is that of MTG's repository, or of a mirror with its layout (``data/...``); `on_file` is called with each
     path, and whether it was fetched. Raises `DataError` if a file cannot be fetched, or is not the official one; files
     fetched before it are kept.
     """
-    paths = []
     for source, sha256 in read_published_checksums().items():
         path = out / source.removeprefix("data/").removeprefix("tags/").removeprefix("download/")
         fresh = not (path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256)
         if fresh:
-            content = _fetch(f"{base_url.rstrip('/')}/{source}", sha256)
-            write_atomically(path, content)
-        paths.append(path)
+            write_atomically(path, _fetch(f"{base_url.rstrip('/')}/{source}", sha256))
         on_file(path, fresh)
-    return paths
 
 
 def read_published_checksums() -> dict[str, str]:
@@ -214,7 +207,7 @@ def _fetch(url: str, sha256: str) -> bytes:
             if url.startswith("https:") and not response.url.startswith("https:"):
                 raise ValueError(f"it leads to {response.url}, which is not https")
             content: bytes = response.read(MAX_BYTES)
-    except (urllib.error.URLError, http.client.HTTPException, ValueError, OSError) as error:
+    except (http.client.HTTPException, ValueError, OSError) as error:
         raise DataError(f"{url}: cannot be fetched ({error}); --base-url names a mirror") from error
     got = hashlib.sha256(content).hexdigest()
     if got != sha256:

@@ -42,14 +42,13 @@ def test_the_checksums_are_of_five_lists_and_five_splits():
 
 def test_all_files_are_written_in_the_layout_that_the_data_set_reads_and_fetched_if_they_are_wrong(mirror, tmp_path):
     seen, out = [], tmp_path / "out"
-    paths = jamendo.get_splits(out, mirror.url, on_file=lambda path, fetched: seen.append((path, fetched)))
+    jamendo.get_splits(out, mirror.url, on_file=lambda path, fetched: seen.append((path, fetched)))
     files = state_of(out)
     assert files["autotagging_moodtheme.tsv"] == b"contents of data/autotagging_moodtheme.tsv\r\n"
     assert files["moodtheme_split.txt"] == b"contents of data/tags/moodtheme_split.txt\r\n"
     assert files["splits/split-4/autotagging_moodtheme-test.tsv"].startswith(b"contents of data/splits/split-4")
     assert len(files) == len(mirror.asked) == COUNT
-    assert seen == [(path, True) for path in paths]
-    assert {path.relative_to(out).as_posix() for path in paths} == set(files)
+    assert {(path.relative_to(out).as_posix(), fetched) for path, fetched in seen} == {(name, True) for name in files}
     mirror.asked.clear()
     (out / "moodtheme.txt").write_text("edited by hand")
     jamendo.get_splits(out, mirror.url + "/", on_file=lambda path, fetched: seen.append((path, fetched)))

@@ -271,10 +271,11 @@ TEST_TSV = "splits/split-0/autotagging_moodtheme-test.tsv"  # artists 2 and 5: t
         (b"TRACK_ID\tARTIST_ID", b"id,artist", r"test\.tsv: not the expected table.*TRACK_ID \| ARTIST_ID"),
         (b"\t22.5\tmood/theme---dark", b"", r"test\.tsv, line 3: 4 cells, at least 6"),
         (b"\t22.5\t", b"\tlong\t", r"test\.tsv, line 3, DURATION: 'long' is not a number from 0"),
+        (b"\t22.5\t", b"\tnan\t", r"test\.tsv, line 3, DURATION: 'nan' is not a number from 0"),
         (b"---dark", b"---gloomy", r"test\.tsv, line 2: the tag 'gloomy' .* moodtheme_split\.txt"),
         (b"TRACK_ID", b"\xff", r"test\.tsv, line 1: cannot be read as a table"),
     ],
-    ids=["header", "cells", "duration", "tag", "text"],
+    ids=["header", "cells", "duration", "nan", "tag", "text"],
 )
 def test_a_bad_table_is_refused_with_its_name_and_line(tmp_path, old, new, message):
     write_jamendo(tmp_path)
