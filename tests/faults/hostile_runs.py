@@ -16,7 +16,7 @@ from jamendo_mood.cli.main import main
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.extraction import streaming
 from jamendo_mood.tasks import Task
-from jamendo_mood.tasks.kind import GRADES
+from jamendo_mood.tasks.metrics import GRADES
 from jamendo_mood.training.heads import HeadConfig, build_head
 from jamendo_mood.training.model import Tagger
 

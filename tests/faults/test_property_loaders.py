@@ -20,7 +20,8 @@ from jamendo_mood.datasets import DATASETS, load_dataset
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.store.embedding_store import EmbeddingStore, PackedEmbeddings
 from jamendo_mood.store.parquet import export_parquet, import_parquet
-from jamendo_mood.tasks.kind import GRADES, IDENTITY
+from jamendo_mood.tasks.kind import IDENTITY
+from jamendo_mood.tasks.metrics import GRADES
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.files import read_columns, read_table
 

@@ -5,7 +5,7 @@ import pytest
 from toy_examples import COURSES, QUADRANTS, SPEC, TASK, VALUES, make_examples, make_tagger
 
 from jamendo_mood.tasks import KINDS
-from jamendo_mood.tasks.kind import GRADES
+from jamendo_mood.tasks.metrics import GRADES
 from jamendo_mood.training import model
 from jamendo_mood.training.fit import TrainConfig, fit
 from jamendo_mood.training.heads import HeadConfig
