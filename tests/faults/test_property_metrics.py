@@ -281,7 +281,7 @@ def test_calibrated_tuned_decided_and_graded_all_is_in_its_range(table):
     assert 0 <= calibrated.min() <= calibrated.max() <= 1
     decided = rules.decide(calibrated, rules.choose_thresholds(truth, calibrated))
     assert (decided.any(axis=0) == truth.any(axis=0)).all()
-    assert set(rules.grade(truth, calibrated)) <= set(kind.GRADES)
+    assert set(rules.grade(truth, calibrated)) <= set(metrics.GRADES)
     figures = rules.check_calibration(truth, calibrated)
     assert 0 <= figures.get("ECE", 0) <= 1
     assert figures.get("Brier-skill-macro", 0) <= 1
