@@ -1,6 +1,5 @@
 """The commands of the README, one after the other and as they stand, in a folder that has what they name."""
 
-import csv
 import shlex
 import shutil
 from pathlib import Path
@@ -24,12 +23,9 @@ ELSEWHERE = {
 
 
 @pytest.fixture
-def folder(corpus, tagger_folder, corpus_store, seeded_musicnn_wheel, seeded_module, tmp_path, monkeypatch):
+def folder(corpus, tagger_folder, corpus_store, seeded_musicnn_wheel, empty_cache, tmp_path, monkeypatch):
     """Songs, tables, the demo's results; musicnn's weights in the user's cache, VGGish's beside, both of a seed."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
-    monkeypatch.delenv(vggish.WEIGHTS_VARIABLE, raising=False)
     monkeypatch.setenv(musicnn.WEIGHTS_VARIABLE, str(seeded_musicnn_wheel))
     variables = musicnn.read_weights(seeded_musicnn_wheel)
     monkeypatch.setattr(musicnn, "SHA256", checkpoints.fingerprint(variables))  # as if they were the released ones
@@ -42,10 +38,8 @@ def folder(corpus, tagger_folder, corpus_store, seeded_musicnn_wheel, seeded_mod
     Path("build/demo/audio").symlink_to(corpus.audio)
     shutil.copytree(tagger_folder, "build/demo/tagger-logmel")
     shutil.copytree(corpus_store.root, "build/demo/embeddings-logmel")
-    with Path("own.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "artist", "tags"])
-        writer.writerows([song.path, f"artist {song.artist}", ";".join(song.moods)] for song in corpus.songs)
+    rows = (f"{song.path},artist {song.artist},{';'.join(song.moods)}\n" for song in corpus.songs)
+    Path("own.csv").write_text("path,artist,tags\n" + "".join(rows))
     return tmp_path
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jamendo_mood.cli import main, shared
+from jamendo_mood.cli import shared
 
 
 @pytest.mark.parametrize(
@@ -49,17 +49,3 @@ def test_what_is_wrong_is_named(name, texts):
         with pytest.raises(ArgumentTypeError) as error:
             getattr(shared, name)(text)
         assert repr(text) in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("given", "read"),
-    [
-        (["--at", "-0.6,-0.4", "--to", "-.1,0.5"], ["--at=-0.6,-0.4", "--to=-.1,0.5"]),
-        (["--at", "0.6,-0.4"], ["--at", "0.6,-0.4"]),
-        (["--at", "--to", "1,1"], ["--at", "--to", "1,1"]),
-        (["--top", "-3", "-1,2.mp3"], ["--top", "-3", "-1,2.mp3"]),
-        ([], []),
-    ],
-)
-def test_a_point_that_begins_with_a_minus_is_no_option(given, read):
-    assert main._attach_points(given) == read
