@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import math
 import re
+import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable
@@ -208,6 +209,8 @@ def _fetch(url: str, sha256: str) -> bytes:
                 raise ValueError(f"it leads to {response.url}, which is not https")
             content: bytes = response.read(MAX_BYTES)
     except (http.client.HTTPException, ValueError, OSError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
         raise DataError(f"{url}: cannot be fetched ({error}); --base-url names a mirror") from error
     got = hashlib.sha256(content).hexdigest()
     if got != sha256:
