@@ -68,6 +68,7 @@ def main() -> None:
     """Measure, print, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audio", type=Path, help="folder of MP3s (default: synthesised)")
+    parser.add_argument("--tracks", type=int, metavar="N", help="so many to synthesise (default: 6, quick 2)")
     parser.add_argument("--weights", type=Path, help="TF-Hub module's folder (default: drawn from a seed)")
     parser.add_argument("--essentia", metavar="PYTHON", help="a Python that has essentia-tensorflow")
     parser.add_argument("--quick", action="store_true", help="fewer files and rounds: within a minute")
@@ -77,7 +78,7 @@ def main() -> None:
         folder = Path(name)
         tell("preparing files and weights")
         weights = arguments.weights or make_weights(folder)
-        tracks, clips = find_files(arguments.audio, folder, quick=arguments.quick)
+        tracks, clips = find_files(arguments.audio, folder, arguments.tracks, quick=arguments.quick)
         figures = measure(tracks, clips, weights, folder, 1 if arguments.quick else 2, arguments.essentia)
     if arguments.format == "json":
         print(json.dumps(figures, indent=2))
@@ -231,7 +232,7 @@ def measure_decoding(files: Files, embedder: Embedder, folder: Path) -> dict[str
         waves.clear()
         with Scratch(folder) as scratch:
             for path in files.values():
-                waves.extend(decoding.DECODERS[decoder](path, scratch, *blocks_of(embedder)))
+                waves.extend(decoding.cut(decoding.DECODERS[decoder](path, scratch), path, *blocks_of(embedder)))
 
     stages = {
         "ffmpeg_alone": by_ffmpeg,
@@ -301,7 +302,7 @@ for path in sys.stdin:
 def essentia_recipe(python: str, weights: Path, folder: Path) -> Callable[[Files], None]:
     """Essentia as its documentation runs it, in a process of its own that has started; on our weights, frozen."""
     tf = import_quietly("tensorflow")
-    network, ops = vggish.define(vggish.read_variables(weights)), engines._TensorFlowOps("float32")
+    network, ops = vggish.define(vggish.read_variables(weights)), engines.Ops("float32")
     with tf.Graph().as_default() as graph:
         ops._constant = tf.constant  # within the graph
         pictures = tf.compat.v1.placeholder(tf.float32, (None, *network.shape), name="pictures")
@@ -322,11 +323,11 @@ def essentia_recipe(python: str, weights: Path, folder: Path) -> Callable[[Files
     return run
 
 
-def find_files(given: Path | None, folder: Path, *, quick: bool) -> tuple[Files, Files]:
+def find_files(given: Path | None, folder: Path, count: int | None, *, quick: bool) -> tuple[Files, Files]:
     """Whole tracks and clips of 30 s."""
     tracks = dict(decoding.find_audio(given)) if given else {}
     if not given:
-        for number in range(2 if quick else 6):
+        for number in range(count or (2 if quick else 6)):
             tracks[f"track{number}"] = synthesise(folder / f"track{number}.mp3", 60 if quick else 180, number)
     clips = {}
     for number, path in enumerate(list(tracks.values()) * (2 if quick else 4)):

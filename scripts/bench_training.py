@@ -3,7 +3,8 @@
     python scripts/bench_training.py [--tracks 9949] [--frames 220] [--tags 56] [--head attention]
 
 Embeddings of random numbers: nothing can be learned from them, but they cost as much as real ones. The validation part
-has the size of split-0's, in proportion. Prints seconds and the peak of the process's memory.
+has the size of split-0's, in proportion. Prints seconds, also of the processor (in the program, in the kernel), and
+the peak of the process's memory.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import Task
 from jamendo_mood.training.data import Examples
 from jamendo_mood.training.fit import TrainConfig, fit
+from jamendo_mood.util.process import keep_memory
 
 DIM, PRIOR = 128, 0.03
 VALIDATION_SHARE = 3802 / 9949
@@ -46,6 +48,7 @@ def main():
         "validation", round(arguments.tracks * VALIDATION_SHARE), arguments.frames, arguments.tags, rng
     )
     config = TrainConfig.for_head(arguments.head)
+    keep_memory()  # as the command does
     started = time.perf_counter()
     fit(
         train,
@@ -56,9 +59,13 @@ def main():
         on_epoch=EpochLines(config),
     )
     seconds = time.perf_counter() - started
+    used = resource.getrusage(resource.RUSAGE_SELF)
     # Linux counts in kilobytes, macOS in bytes.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1 / 1024)
-    print(f"{arguments.head}: {len(train)} tracks of {arguments.frames} frames: {seconds:.0f} s, {peak / 2**30:.2f} GB")
+    peak = used.ru_maxrss / (1 if sys.platform == "darwin" else 1 / 1024)
+    print(
+        f"{arguments.head}: {len(train)} tracks of {arguments.frames} frames: {seconds:.0f} s, "
+        f"processor {used.ru_utime:.0f} + {used.ru_stime:.0f} s, {peak / 2**30:.2f} GB"
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from jamendo_mood.audio import decoding
-from jamendo_mood.embedders import musicnn
+from jamendo_mood.embedders import engines, musicnn
 from jamendo_mood.util.files import Scratch
 
 INPUT, TRAINING = "model/Placeholder", "model/Placeholder_2"
@@ -83,7 +83,7 @@ def main() -> None:
     arguments = parser.parse_args()
     reference = load_reference(arguments.wheel)
     variables = musicnn.read_weights(arguments.wheel)
-    network = musicnn.build_network(variables)
+    network = engines.build(musicnn.define(variables))
     for song in arguments.songs:
         with Scratch() as scratch, decoding.converted(song, scratch) as wav:
             (wave,) = decoding.read_blocks(wav, decoding.count_samples(wav))

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from jamendo_mood.audio import spectrograms
-from jamendo_mood.audio.decoding import DECODERS, DEFAULT_DECODER, find_audio
+from jamendo_mood.audio.decoding import DECODERS, DEFAULT_DECODER, cut, find_audio
 from jamendo_mood.embedders import vggish, yamnet
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--tracks", type=Path, help="a table with the columns path, artist, title, genre and licence")
     arguments = parser.parse_args()
     titles = read_titles(arguments.tracks) if arguments.tracks else {}
-    weights = yamnet.find_weights(arguments.weights)
+    weights = yamnet.WEIGHTS.find(arguments.weights)
     names = read_class_names(weights)
     embedder = load_embedder("yamnet-scores", EmbedderOptions(weights))
     started = time.perf_counter()
@@ -89,7 +89,7 @@ def print_agreement(weights: Path, songs: list[Path]) -> None:
     ours, theirs = [], []
     with Scratch() as scratch:
         for song in songs:
-            for wave in DECODERS[DEFAULT_DECODER](song, scratch, 160_000):
+            for wave in cut(DECODERS[DEFAULT_DECODER](song, scratch), song, 160_000):
                 if len(wave) >= spectrograms.PATCH_SAMPLES:
                     ours.append(network(yamnet.patches(wave[: spectrograms.PATCH_SAMPLES]))[0])
                     theirs.append(wave[: spectrograms.PATCH_SAMPLES])
@@ -128,8 +128,8 @@ def describe_cosines(found: np.ndarray, expected: np.ndarray) -> str:
 def count_multiply_adds() -> int:
     """Of one patch: a kernel's numbers times the places that it is laid on."""
     height, width, total = 96, 64, yamnet.DIM * yamnet.CLASSES
-    for name, shape in yamnet.CONVOLUTIONS.items():
-        height, width = (-(-length // yamnet.stride_of(name)) for length in (height, width))
+    for shape, stride in yamnet.CONVOLUTIONS.values():
+        height, width = (-(-length // stride) for length in (height, width))
         total += int(np.prod(shape)) * height * width
     return total
 

@@ -90,7 +90,7 @@ It must not be used
 
 def main(root: Path, store: Path) -> None:
     dataset, embeddings = load_dataset("mirex", root), EmbeddingStore(store)
-    variables = musicnn.read_weights(musicnn.find_weights())
+    variables = musicnn.read_weights(musicnn.WEIGHTS.find())
     columns = [musicnn.TAGS.index(tag) for tag in TARGETS]
     kernel, bias = variables["dense_1/kernel"][:, columns], variables["dense_1/bias"][columns]
     outputs = np.array(

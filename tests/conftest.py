@@ -15,7 +15,7 @@ import pytest
 from jamendo_mood.audio import decoding
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
 from jamendo_mood.embedders.registry import NETWORKS, Embedder, EmbedderSpec, weights_of
-from jamendo_mood.embedders.vggish import PCA_NAME, WEIGHTS_VARIABLE
+from jamendo_mood.embedders.vggish import PCA_NAME, WEIGHTS
 from jamendo_mood.util import files
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -35,9 +35,9 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def true_weights() -> Path:
     """Google's VGGish weights; tests that use them are marked `weights`."""
-    if not os.environ.get(WEIGHTS_VARIABLE):
-        pytest.skip(f"needs Google's VGGish weights: set {WEIGHTS_VARIABLE} to the TF-Hub module or checkpoint")
-    return Path(os.environ[WEIGHTS_VARIABLE])
+    if not os.environ.get(WEIGHTS.variable):
+        pytest.skip(f"needs Google's VGGish weights: set {WEIGHTS.variable} to the TF-Hub module or checkpoint")
+    return Path(os.environ[WEIGHTS.variable])
 
 
 USERS_CACHE = files.cache_folder()
@@ -58,7 +58,7 @@ def musicnn_weights() -> Path:
     """The released weights of musicnn."""
     from jamendo_mood.embedders import musicnn
 
-    path = Path(os.environ.get(musicnn.WEIGHTS_VARIABLE) or USERS_CACHE / musicnn.WEIGHTS_NAME)
+    path = Path(os.environ.get(musicnn.WEIGHTS.variable) or USERS_CACHE / musicnn.WEIGHTS_NAME)
     if not path.exists():
         pytest.skip(f"needs musicnn's weights, which `jamendo-mood weights musicnn --get` fetches ({path})")
     return path

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -38,12 +37,15 @@ def write_old_entry(store, key, frames):
     np.save(path, frames)
 
 
-def swap(store, one, other):
-    paths = [store.root / f"{key}.npy" for key in (one, other)]
+def entry(store, key="14/2"):
+    return store.root / f"{key}.npy"
+
+
+def swap(store, one="14/2", other="48/948"):
     aside = store.root / "aside"
-    paths[0].rename(aside)
-    paths[1].rename(paths[0])
-    aside.rename(paths[1])
+    entry(store, one).rename(aside)
+    entry(store, other).rename(entry(store, one))
+    aside.rename(entry(store, other))
 
 
 def flip(path, place=-1):
@@ -54,7 +56,7 @@ def flip(path, place=-1):
 
 def add_stranger(store):
     other = make_store(store.root.parent / "other", OTHER_SPEC, ["14/2"])
-    shutil.copy(other.root / "14/2.npy", store.root / "14/2.npy")
+    shutil.copy(entry(other), entry(store))
 
 
 def replace_in(path, old, new):
@@ -63,26 +65,18 @@ def replace_in(path, old, new):
     path.write_text(content.replace(old, new))
 
 
-def leave_draft(store):
-    (store.root / f".14-{'a' * 16}.tmp").write_bytes(b"half")
-
-
 def pack_and(damage):
-    def pack_first(store):
-        store.pack()
-        damage(store)
-
-    return pack_first
+    return lambda store: (store.pack(), damage(store))
 
 
-def touch_all(store, name, content):
+def write(store, name, content):
     (store.root / name).write_bytes(content)
 
 
 def link_out(store):
-    path, outside = store.root / "14/2.npy", store.root.parent / "elsewhere.npy"
-    path.rename(outside)
-    path.symlink_to(outside)
+    outside = store.root.parent / "elsewhere.npy"
+    entry(store).rename(outside)
+    entry(store).symlink_to(outside)
 
 
 def be_pipe(path):
@@ -90,79 +84,59 @@ def be_pipe(path):
     os.mkfifo(path)
 
 
-def keep_scores(store):
-    path = store.root / "library-none.npz"
-    np.savez(path, keys=np.array(["a"] * 100))
-    return path
-
-
 def seem_encrypted(path):
     flip(path, path.read_bytes().index(b"PK\x01\x02") + 8)
 
 
-def compress_otherwise(path):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
-        archive.writestr("keys.npy", b"a" * 1000)
-    flip(path, 60)
-
-
-# What is done to a store -> the names that must be found, and the tracks that a repair cannot give back.
+DRAFT = f".14-{'a' * 16}.tmp"
+ONE, NONE = {"14/2"}, set()
 DAMAGE = {
-    "entry cut short": (lambda s: os.truncate(s.root / "14/2.npy", 230), {"14/2"}, {"14/2"}),
-    "entry without its checksum": (
-        lambda s: os.truncate(s.root / "14/2.npy", 192 + frames_of("14/2").nbytes), {"14/2"}, {"14/2"}),
-    "entry empty": (lambda s: os.truncate(s.root / "14/2.npy", 0), {"14/2"}, {"14/2"}),
-    "bit of an entry flipped": (lambda s: flip(s.root / "14/2.npy", 200), {"14/2"}, {"14/2"}),
-    "entry of another shape": (
-        lambda s: write_old_entry(s, "14/2", np.ones((3, 9), np.float32)), {"14/2"}, {"14/2"}),
-    "entry of another type": (lambda s: write_old_entry(s, "14/2", np.ones((3, 4))), {"14/2"}, {"14/2"}),
-    "entry with NaN": (
-        lambda s: s.add("14/2", np.full((3, 4), np.nan, np.float32)), {"14/2"}, {"14/2"}),
-    "no entry but text": (lambda s: touch_all(s, "14/2.npy", b"text"), {"14/2"}, {"14/2"}),
-    "no entry but a FIFO": (lambda s: os.mkfifo(s.root / "pipe.npy"), {"pipe"}, {"pipe"}),
-    "link to nothing": (lambda s: (s.root / "gone.npy").symlink_to("nowhere"), {"gone"}, {"gone"}),
-    "link out of the store": (link_out, {"14/2"}, set()),
-    "entries swapped": (lambda s: swap(s, "14/2", "48/948"), {"14/2", "48/948"}, set()),
-    "entry renamed": (lambda s: (s.root / "14/2.npy").rename(s.root / "new.npy"), {"new"}, {"new"}),
-    "entry renamed to what is no key": (
-        lambda s: (s.root / "14/2.npy").rename(s.root / "a\\b.npy"), {"a\\b"}, set()),
-    "entry copied over another": (
-        lambda s: shutil.copy(s.root / "14/2.npy", s.root / "48/948.npy"), {"48/948"}, {"48/948"}),
-    "entry of another store": (add_stranger, {"14/2"}, {"14/2"}),
-    "manifest missing": (lambda s: (s.root / "store.json").unlink(), {"store.json"}, set()),
-    "manifest cut short": (lambda s: os.truncate(s.root / "store.json", 40), {"store.json"}, set()),
-    "manifest a pipe": (lambda s: be_pipe(s.root / "store.json"), {"store.json"}, set()),
-    "manifest edited": (lambda s: replace_in(s.root / "store.json", "0.5", "0.25"), {"store.json"}, set()),
+    "entry cut short": (lambda s: os.truncate(entry(s), 230), ONE, ONE),
+    "entry without its checksum": (lambda s: os.truncate(entry(s), 192 + frames_of("14/2").nbytes), ONE, ONE),
+    "entry empty": (lambda s: os.truncate(entry(s), 0), ONE, ONE),
+    "bit of an entry flipped": (lambda s: flip(entry(s), 200), ONE, ONE),
+    "entry of another shape": (lambda s: write_old_entry(s, "14/2", np.ones((3, 9), np.float32)), ONE, ONE),
+    "entry of another type": (lambda s: write_old_entry(s, "14/2", np.ones((3, 4))), ONE, ONE),
+    "entry with NaN": (lambda s: s.add("14/2", np.full((3, 4), np.nan, np.float32)), ONE, ONE),
+    "no entry but text": (lambda s: write(s, "14/2.npy", b"text"), ONE, ONE),
+    "no entry but a FIFO": (lambda s: os.mkfifo(entry(s, "pipe")), {"pipe"}, {"pipe"}),
+    "link to nothing": (lambda s: entry(s, "gone").symlink_to("nowhere"), {"gone"}, {"gone"}),
+    "link to itself": (lambda s: entry(s, "gone").symlink_to("gone.npy"), {"gone"}, {"gone"}),
+    "link out of the store": (link_out, ONE, NONE),
+    "entries swapped": (swap, {"14/2", "48/948"}, NONE),
+    "entry renamed": (lambda s: entry(s).rename(entry(s, "new")), {"new"}, {"new"}),
+    "entry renamed to what is no key": (lambda s: entry(s).rename(entry(s, "a\\b")), {"a\\b"}, NONE),
+    "entry copied over another": (lambda s: shutil.copy(entry(s), entry(s, "48/948")), {"48/948"}, {"48/948"}),
+    "entry of another store": (add_stranger, ONE, ONE),
+    "manifest missing": (lambda s: (s.root / "store.json").unlink(), {"store.json"}, NONE),
+    "manifest cut short": (lambda s: os.truncate(s.root / "store.json", 40), {"store.json"}, NONE),
+    "manifest a pipe": (lambda s: be_pipe(s.root / "store.json"), {"store.json"}, NONE),
+    "manifest edited": (lambda s: replace_in(s.root / "store.json", "0.5", "0.25"), {"store.json"}, NONE),
     "manifest of another store": (
-        lambda s: touch_all(s, "store.json", format_manifest(replace(SPEC, dim=5))), {"store.json"}, set()),
+        lambda s: write(s, "store.json", format_manifest(replace(SPEC, dim=5))), {"store.json"}, NONE),
     "list of failures torn": (
-        lambda s: touch_all(s, "failures.tsv", b"key\terror\na\tb\nhalf"), {"failures.tsv"}, set()),
-    "list of failures without its heading": (
-        lambda s: touch_all(s, "failures.tsv", b"a\tb\n"), {"failures.tsv"}, set()),
-    "list of failures of noise": (lambda s: touch_all(s, "failures.tsv", b"\xff\0\n\n"), {"failures.tsv"}, set()),
-    "list of failures a pipe": (lambda s: be_pipe(s.root / "failures.tsv"), {"failures.tsv"}, set()),
-    "draft of a killed writer": (leave_draft, {f".14-{'a' * 16}.tmp"}, set()),
-    "scores damaged": (lambda s: touch_all(s, "library-none.npz", b"PK"), {"library-none.npz"}, set()),
-    "scores a pipe": (lambda s: be_pipe(s.root / "library-none.npz"), {"library-none.npz"}, set()),
-    "scores that seem encrypted": (lambda s: seem_encrypted(keep_scores(s)), {"library-none.npz"}, set()),
-    "scores of another compression": (lambda s: compress_otherwise(keep_scores(s)), {"library-none.npz"}, set()),
-    "packed frames a pipe": (pack_and(lambda s: be_pipe(s.root / "frames.npy")), {"frames.npy"}, set()),
-    "index a pipe": (pack_and(lambda s: be_pipe(s.root / "index.tsv")), {"frames.npy"}, set()),
-    "packed frames flipped": (
-        pack_and(lambda s: flip(s.root / "frames.npy", 200)), {"14/2"}, set()),
-    "packed frames' header flipped": (pack_and(lambda s: flip(s.root / "frames.npy", 180)), {"frames.npy"}, set()),
-    "packed frames cut short": (
-        pack_and(lambda s: os.truncate(s.root / "frames.npy", 300)), {"frames.npy"}, set()),
-    "index flipped": (pack_and(lambda s: flip(s.root / "index.tsv", 20)), {"frames.npy"}, set()),
-    "index missing": (pack_and(lambda s: (s.root / "index.tsv").unlink()), {"frames.npy"}, set()),
-    "packed, then replaced": (
-        pack_and(lambda s: s.add("14/2", np.ones((1, 4), np.float32))), {"14/2"}, set()),
-    "entry gone that is packed": (pack_and(lambda s: (s.root / "14/2.npy").unlink()), {"14/2"}, set()),
-    "entry flipped that is packed": (pack_and(lambda s: flip(s.root / "14/2.npy", 200)), {"14/2"}, set()),
-    "entry cut short that is packed": (pack_and(lambda s: os.truncate(s.root / "14/2.npy", 9)), {"14/2"}, set()),
+        lambda s: write(s, "failures.tsv", b"key\terror\na\tb\nhalf"), {"failures.tsv"}, NONE),
+    "list of failures without its heading": (lambda s: write(s, "failures.tsv", b"a\tb\n"), {"failures.tsv"}, NONE),
+    "list of failures of noise": (lambda s: write(s, "failures.tsv", b"\xff\0\n\n"), {"failures.tsv"}, NONE),
+    "list of failures a pipe": (lambda s: be_pipe(s.root / "failures.tsv"), {"failures.tsv"}, NONE),
+    "draft of a killed writer": (lambda s: write(s, DRAFT, b"half"), {DRAFT}, NONE),
+    "scores damaged": (lambda s: write(s, "library-none.npz", b"PK"), {"library-none.npz"}, NONE),
+    "scores a pipe": (lambda s: be_pipe(s.root / "library-none.npz"), {"library-none.npz"}, NONE),
+    "packed frames a pipe": (pack_and(lambda s: be_pipe(s.root / "frames.npy")), {"frames.npy"}, NONE),
+    "index a pipe": (pack_and(lambda s: be_pipe(s.root / "index.tsv")), {"frames.npy"}, NONE),
+    "packed frames flipped": (pack_and(lambda s: flip(s.root / "frames.npy", 200)), ONE, NONE),
+    "packed frames' header flipped": (pack_and(lambda s: flip(s.root / "frames.npy", 180)), {"frames.npy"}, NONE),
+    "packed frames cut short": (pack_and(lambda s: os.truncate(s.root / "frames.npy", 300)), {"frames.npy"}, NONE),
+    "index flipped": (pack_and(lambda s: flip(s.root / "index.tsv", 20)), {"frames.npy"}, NONE),
+    "index missing": (pack_and(lambda s: (s.root / "index.tsv").unlink()), {"frames.npy"}, NONE),
+    "packed, then replaced": (pack_and(lambda s: s.add("14/2", np.ones((1, 4), np.float32))), ONE, NONE),
+    "entry gone that is packed": (pack_and(lambda s: entry(s).unlink()), ONE, NONE),
+    "entry flipped that is packed": (pack_and(lambda s: flip(entry(s), 200)), ONE, NONE),
+    "entry cut short that is packed": (pack_and(lambda s: os.truncate(entry(s), 9)), ONE, NONE),
     "entry flipped, packed frames too": (
-        pack_and(lambda s: (flip(s.root / "14/2.npy", 200), flip(s.root / "frames.npy", 200))), {"14/2"}, {"14/2"}),
-    "entries swapped that are packed": (pack_and(lambda s: swap(s, "14/2", "48/948")), {"14/2", "48/948"}, set()),
+        pack_and(lambda s: (flip(entry(s), 200), flip(s.root / "frames.npy", 200))), ONE, ONE),
+    "entries swapped that are packed": (pack_and(swap), {"14/2", "48/948"}, NONE),
     "manifest edited, and packed": (
-        pack_and(lambda s: replace_in(s.root / "store.json", '"stub"', '"stab"')), {"store.json"}, set()),
+        pack_and(lambda s: replace_in(s.root / "store.json", '"stub"', '"stab"')), {"store.json"}, NONE),
 }  # fmt: skip
+"""What is done to a store, the names that must be found, and the tracks that a repair cannot give back."""

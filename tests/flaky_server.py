@@ -7,7 +7,6 @@ import re
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -52,15 +51,11 @@ class Server:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, served, *arguments):
-        self.served = served
-        super().__init__(*arguments)
-
     def log_message(self, *_):
         pass
 
     def do_GET(self):
-        served, path = self.served, self.path.lstrip("/")
+        served, path = self.server.served, self.path.lstrip("/")
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         with served.lock:
             served.asked.append(path)
@@ -76,28 +71,28 @@ class Handler(BaseHTTPRequestHandler):
             with served.lock:
                 served.busy -= 1
 
+    def head(self, status, headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
     def send(self, answer, path, start):
-        file = self.served.folder / path
+        file = self.server.served.folder / path
         if answer.status >= 300 or not (answer.content is not None or file.is_file()):
-            self.send_response(answer.status if answer.status >= 300 else 404)
-            for name, value in {"Content-Length": "0", **answer.headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
+            self.head(answer.status if answer.status >= 300 else 404, {"Content-Length": "0", **answer.headers})
             return
         whole = bytearray(file.read_bytes() if answer.content is None else answer.content)
         if answer.spoiled is not None:
             whole[answer.spoiled] ^= 1
         body = bytes(whole[start:])
-        self.send_response(206 if start else answer.status)
         headers = {"Content-Length": str(len(body))} if answer.length_told else {"Connection": "close"}
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(whole) - 1}/{len(whole)}"
-        for name, value in {**headers, **answer.headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        part = body if answer.cut is None else body[: answer.cut]
-        with self.served.lock:
-            self.served.sent += len(part)
+        self.head(206 if start else answer.status, {**headers, **answer.headers})
+        part = body[: answer.cut]
+        with self.server.served.lock:
+            self.server.served.sent += len(part)
         self.wfile.write(part)
         self.wfile.flush()
         if answer.stall is not None:
@@ -112,7 +107,8 @@ def server(tmp_path, monkeypatch):
     folder = tmp_path / "served"
     folder.mkdir()
     served = Server(folder)
-    http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, served))
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.served = served
     http.handle_error = lambda *_: None  # a client that hangs up is what is tested here
     http.daemon_threads = True
     http.block_on_close = False
@@ -125,16 +121,12 @@ def server(tmp_path, monkeypatch):
     http.server_close()
 
 
-@dataclass
-class Sleeper:
-    """Waits for nothing, and remembers how long it should have."""
-
-    waits_s: list[float] = field(default_factory=list)
-
-    def __call__(self, seconds):
-        self.waits_s.append(seconds)
-
-
 @pytest.fixture
 def sleeper():
-    return Sleeper()
+    """Waits for nothing, and remembers in `waits_s` how long it should have."""
+
+    def sleep(seconds):
+        sleep.waits_s.append(seconds)
+
+    sleep.waits_s = []
+    return sleep

@@ -1,13 +1,13 @@
 """A stand-in for Google's VGGish module: the same interface and size, weights drawn from a seed.
 
-    python tests/seeded_vggish.py OUT [--seed N]
+    python tests/seeded_vggish.py OUT
 
 writes a SavedModel that is called, as the module on TF-Hub, on one 1-D waveform (16 kHz, float32, [-1, 1]) and returns
 float32 (n, 128). Its front end and network are written here on `tf.signal` and `tf.nn` alone and share no code with the
 package: the tests compare the two. Its embeddings mean nothing.
 """
 
-import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +15,8 @@ import tensorflow as tf
 
 from jamendo_mood.embedders.vggish import SHAPES
 
-LAYERS = [
-    "conv1",
-    "pool",
-    "conv2",
-    "pool",
-    "conv3/conv3_1",
-    "conv3/conv3_2",
-    "pool",
-    "conv4/conv4_1",
-    "conv4/conv4_2",
-    "pool",
-    "flatten",
-    "fc1/fc1_1",
-    "fc1/fc1_2",
-    "fc2",
-]
+CONVOLUTIONS = ["conv1", "conv2", "conv3/conv3_1", "conv3/conv3_2", "conv4/conv4_1", "conv4/conv4_2"]
+POOLED = {"conv1", "conv2", "conv3/conv3_2", "conv4/conv4_2"}
 
 
 def draw_variables(seed: int) -> dict[str, np.ndarray]:
@@ -57,21 +43,19 @@ class SeededVggish(tf.Module):
         to_mel = tf.signal.linear_to_mel_weight_matrix(64, 257, 16_000, 125.0, 7_500.0)
         log_mel = tf.math.log(magnitude @ to_mel + 0.01)
         x = tf.signal.frame(log_mel, 96, 96, axis=0)[..., tf.newaxis]
-        for layer in LAYERS:
-            x = self._apply(layer, x)
+        for layer in CONVOLUTIONS:
+            weights, biases = self._parameters_of(layer)
+            x = tf.nn.relu(tf.nn.conv2d(x, weights, 1, "SAME") + biases)
+            x = tf.nn.max_pool2d(x, 2, 2, "VALID") if layer in POOLED else x
+        x = tf.reshape(x, (tf.shape(x)[0], 12_288))
+        for layer in ("fc1/fc1_1", "fc1/fc1_2", "fc2"):
+            weights, biases = self._parameters_of(layer)
+            x = tf.matmul(x, weights) + biases
+            x = x if layer == "fc2" else tf.nn.relu(x)
         return x
 
-    def _apply(self, layer: str, x: tf.Tensor) -> tf.Tensor:
-        if layer == "pool":
-            return tf.nn.max_pool2d(x, 2, 2, "VALID")
-        if layer == "flatten":
-            return tf.reshape(x, (tf.shape(x)[0], 12_288))
-        weights, biases = (self.parameters[f"vggish/{layer}/{kind}"] for kind in ("weights", "biases"))
-        if layer == "fc2":
-            return tf.matmul(x, weights) + biases
-        return tf.nn.relu(
-            (tf.matmul(x, weights) if layer.startswith("fc") else tf.nn.conv2d(x, weights, 1, "SAME")) + biases
-        )
+    def _parameters_of(self, layer):
+        return (self.parameters[f"vggish/{layer}/{kind}"] for kind in ("weights", "biases"))
 
 
 def write_module(out: Path, seed: int = 0) -> None:
@@ -79,13 +63,5 @@ def write_module(out: Path, seed: int = 0) -> None:
     tf.saved_model.save(SeededVggish(draw_variables(seed)), str(out))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Write a VGGish module with weights drawn from a seed.")
-    parser.add_argument("out", type=Path, help="folder to write the SavedModel to")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    write_module(arguments.out, arguments.seed)
-
-
 if __name__ == "__main__":
-    main()
+    write_module(Path(sys.argv[1]))

@@ -19,15 +19,12 @@ PAGE_NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 
 def read_commands(text: str) -> list[str]:
     """The commands that a page tells to type: in blocks marked ``sh``, or indented by four, some with a prompt."""
-    lines = re.sub(r"\\\n\s*", "", text).splitlines()
     found, fence = [], None
-    for line in lines:
+    for line in re.sub(r"\\\n\s*", "", text).splitlines():
         if match := re.match(r"```(\w*)", line):
             fence = None if fence is not None else match[1]
-        elif match := re.match(
-            r"(?:\$ )?jamendo-mood (.*)" if fence == "sh" else r"    (?:\$ )?jamendo-mood (.*)", line
-        ):
-            found += [match[1].partition(" > ")[0].partition("  #")[0]] if fence in ("sh", None) else []
+        elif match := re.match({"sh": "", None: " {4}"}.get(fence, "no") + r"(?:\$ )?jamendo-mood (.*)", line):
+            found.append(match[1].partition(" > ")[0].partition("  #")[0])
     return found
 
 
@@ -54,9 +51,10 @@ def test_names_of_the_package_are_there(name):
         pkgutil.resolve_name(dotted)
 
 
-def test_the_tutorials_have_commands():
+def test_the_tutorials_have_commands_and_the_readme_is_short():
     counts = [len(read_commands(path.read_text(encoding="utf-8"))) for path in PAGES if path.parent.name == "tutorials"]
     assert sum(counts) > 20
+    assert (ROOT / "README.md").read_text(encoding="utf-8").count("\n") <= 150
 
 
 def test_every_command_is_in_the_reference_once():
@@ -66,10 +64,6 @@ def test_every_command_is_in_the_reference_once():
     paths = [re.search(r"^:path: (.+)$", block, re.MULTILINE)[1] for block in blocks]
     assert sorted(paths) == sorted(COMMANDS)
     assert all(":module: jamendo_mood.cli.main\n:func: build_parser\n" in block for block in blocks)
-
-
-def test_the_readme_is_short():
-    assert (ROOT / "README.md").read_text(encoding="utf-8").count("\n") <= 150
 
 
 @pytest.mark.parametrize("name", PAGE_NAMES)

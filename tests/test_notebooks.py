@@ -27,34 +27,17 @@ def test_the_notebooks_are_there():
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_opens_without_asking_for_a_kernel(notebook):
-    metadata = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
-    assert metadata["kernelspec"]["name"] == "python3"
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_defines_nothing(notebook):
-    others = cells(notebook, "code")[1:]
+def test_a_notebook_defines_nothing_opens_anywhere_and_is_kept_without_outputs(notebook):
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    assert content["metadata"]["kernelspec"]["name"] == "python3"  # it asks for no kernel
+    assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in content["cells"])
+    first, *others = cells(notebook, "code")
     nodes = [node for source in others for node in ast.walk(ast.parse(source))]
     assert not [node for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_opens_in_colab_and_installs_there(notebook):
-    assert (
-        f"colab.research.google.com/github/jamendo-mood/jamendo-mood/blob/main/notebooks/{notebook.name}"
-        in (cells(notebook, "markdown")[0])
-    )
-    first = cells(notebook, "code")[0]
+    colab = f"colab.research.google.com/github/jamendo-mood/jamendo-mood/blob/main/notebooks/{notebook.name}"
+    assert colab in cells(notebook, "markdown")[0]
     assert '"google.colab" in sys.modules' in first
     assert "%pip install" in first
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_kept_without_outputs(notebook):
-    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
-        assert cell.get("outputs", []) == []
-        assert cell.get("execution_count") is None
 
 
 STAND_IN = """
@@ -86,9 +69,8 @@ def test_the_widget_runs_in_colab(tmp_path, corpus, corpus_store, tagger_folder)
     """The notebook's own cells, in a kernel with a stand-in for ``google.colab``: what it installs, its paths, and its
     own upload dialog, which is asked for."""
     notebook = nbformat.read(NOTEBOOKS[0].parent / "04_tag_a_track.ipynb", as_version=4)
-    asking = [cell for cell in notebook.cells if cell.source.startswith("ask = False")]
-    assert len(asking) == 1
-    asking[0].source = asking[0].source.replace("ask = False", "ask = True")
+    (asking,) = (cell for cell in notebook.cells if cell.source.startswith("ask = False"))
+    asking.source = asking.source.replace("ask = False", "ask = True")
     places = [str(place) for place in (corpus.root, corpus_store.root, tagger_folder, corpus.path(0))]
     notebook.cells.insert(0, nbformat.v4.new_code_cell(STAND_IN.format(places=places)))
     told = "print(calls, [Path(p.source).name for p in widget.predictions], in_colab, sep='\\n')"

@@ -1,6 +1,5 @@
 """The commands of the README, one after the other and as they stand, in a folder that has what they name."""
 
-import csv
 import shlex
 import shutil
 from pathlib import Path
@@ -24,13 +23,10 @@ ELSEWHERE = {
 
 
 @pytest.fixture
-def folder(corpus, tagger_folder, corpus_store, seeded_musicnn_wheel, seeded_module, tmp_path, monkeypatch):
+def folder(corpus, tagger_folder, corpus_store, seeded_musicnn_wheel, empty_cache, tmp_path, monkeypatch):
     """Songs, tables, the demo's results; musicnn's weights in the user's cache, VGGish's beside, both of a seed."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
-    monkeypatch.delenv(vggish.WEIGHTS_VARIABLE, raising=False)
-    monkeypatch.setenv(musicnn.WEIGHTS_VARIABLE, str(seeded_musicnn_wheel))
+    monkeypatch.setenv(musicnn.WEIGHTS.variable, str(seeded_musicnn_wheel))
     variables = musicnn.read_weights(seeded_musicnn_wheel)
     monkeypatch.setattr(musicnn, "SHA256", checkpoints.fingerprint(variables))  # as if they were the released ones
     monkeypatch.setattr(vggish, "is_trained", lambda _: True)
@@ -42,10 +38,8 @@ def folder(corpus, tagger_folder, corpus_store, seeded_musicnn_wheel, seeded_mod
     Path("build/demo/audio").symlink_to(corpus.audio)
     shutil.copytree(tagger_folder, "build/demo/tagger-logmel")
     shutil.copytree(corpus_store.root, "build/demo/embeddings-logmel")
-    with Path("own.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "artist", "tags"])
-        writer.writerows([song.path, f"artist {song.artist}", ";".join(song.moods)] for song in corpus.songs)
+    rows = (f"{song.path},artist {song.artist},{';'.join(song.moods)}\n" for song in corpus.songs)
+    Path("own.csv").write_text("path,artist,tags\n" + "".join(rows))
     return tmp_path
 
 
@@ -56,7 +50,7 @@ def test_the_commands_of_the_readme_do_what_it_says(folder, seeded_module, run, 
         if command[0] in ELSEWHERE:
             continue
         if command[0] == "extract":  # from here on VGGish is there
-            monkeypatch.setenv(vggish.WEIGHTS_VARIABLE, str(seeded_module))
+            monkeypatch.setenv(vggish.WEIGHTS.variable, str(seeded_module))
         outcome = run(*command)
         assert outcome.status == 0, (command, outcome.err)
         ran.append(command[0])
@@ -96,7 +90,7 @@ def test_the_page_of_a_tutorial_has_titles_and_sound(folder, tmp_path, finish):
 def test_the_page_of_the_readme_is_served(folder, tmp_path, musicnn_weights):
     (command,) = (command for command in map(shlex.split, read_commands(README)) if command[0] == "web")
     (tmp_path / "page").mkdir()
-    with serve(tmp_path / "page", *command[1:], cwd=folder, **{musicnn.WEIGHTS_VARIABLE: str(musicnn_weights)}) as page:
+    with serve(tmp_path / "page", *command[1:], cwd=folder, **{musicnn.WEIGHTS.variable: str(musicnn_weights)}) as page:
         answer, document = page.tag(Path("song.mp3").read_bytes(), "song.mp3")
         assert (answer.status, document["results"][0]["file"]) == (200, "song.mp3")
         assert "musicnn" in page.log.read_text().splitlines()[0]

@@ -7,8 +7,6 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
-
 import jamendo_mood
 from jamendo_mood.cli import main as command_line
 from jamendo_mood.store.embedding_store import EmbeddingStore
@@ -54,7 +52,6 @@ def test_an_mp3_becomes_an_embedding_in_few_files_which_the_docs_list(make_audio
     extract(tmp_path / "first")  # which imports what the command imports
     entered = extract(tmp_path / "store")
     assert EmbeddingStore(tmp_path / "store")["song"].shape == (3, 128)
-    assert np.array_equal(EmbeddingStore(tmp_path / "first")["song"], EmbeddingStore(tmp_path / "store")["song"])
 
     text = ARCHITECTURE.read_text(encoding="utf-8")
     section = text.partition("\n## From an MP3 to its .npy\n")[2].partition("\n## ")[0]

@@ -80,8 +80,7 @@ def write_emomusic(root: Path) -> Path:
     header = '"song_id","file_name","Artist","Song title","start of the segment (min.sec)",'
     lines = [header + '"end of the segment (min.sec)","Genre","Mediaeval 2013 set"']
     for song, artist, part in CLIPS:
-        cells = (f"\t{song}.mp3", f"{artist}\t", "\tSlow, Burn\t", "\t0.48\t", "\t1.33\t", "\tBlues\t", part)
-        lines.append(f"{song}," + ",".join(f'"{cell}"' for cell in cells))
+        lines.append(f'{song},"\t{song}.mp3","{artist}\t","\tSlow, Burn\t","\t0.48\t","\t1.33\t","\tBlues\t","{part}"')
     write(root / "annotations/songs_info.csv", lines)
     for column, target in enumerate(("valence", "arousal")):
         lines = ["song_id," + ",".join(f"sample_{time_ms}ms" for time_ms in TIMES_MS)]
@@ -94,15 +93,14 @@ def write_emomusic(root: Path) -> Path:
 
 def write_deam(root: Path) -> Path:
     """DEAM: CRLF and spaces in the headers of the static tables, which differ; so do those of the three years."""
-    long = "song_id, valence_mean, valence_std, valence_ max_mean, valence_max_std, valence_min_mean, valence_min_std"
-    long += ", arousal_mean, arousal_std, arousal_max_mean, arousal_max_std, arousal_min_mean, arousal_min_std"
-    first, second = ["song_id, valence_mean, valence_std, arousal_mean, arousal_std"], [long]
+    first = ["song_id, valence_mean, valence_std, arousal_mean, arousal_std"]
+    second = ["song_id, valence_mean, valence_std, valence_ max_mean, arousal_mean, arousal_std, arousal_max_mean"]
     for song, _ in SONGS_2013 + SONGS_2014:
         valence, arousal = make_values(song, 1, 9)
         first.append(f"{song},{valence},0.94,{arousal},0.63")
     for song, _ in SONGS_2015:
         valence, arousal = make_values(song, 1, 9)
-        second.append(f"{song},{valence},0.98,9.0,1.41,1.0,0.98,{arousal},0.8,8.6,0.49,3.4,1.02")
+        second.append(f"{song},{valence},0.98,9.0,{arousal},0.8,8.6")
     write(root / "static_annotations_averaged_songs_1_2000.csv", first, "\r\n")
     write(root / "static_annotations_averaged_songs_2000_2058.csv", second, "\r\n")
     year = [f'{song},"\t{song}.mp3","{artist}\t","\tTonight  A Century\t","\tBlues\t"' for song, artist in SONGS_2013]
@@ -119,10 +117,7 @@ def write_deam(root: Path) -> Path:
 
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
-    "pmemo": write_pmemo,
-    "pmemo-dynamic": write_pmemo,
-    "emomusic": write_emomusic,
-    "emomusic-dynamic": write_emomusic,
-    "deam": write_deam,
-    "deam-corrected": write_deam,
+    **dict.fromkeys(("pmemo", "pmemo-dynamic"), write_pmemo),
+    **dict.fromkeys(("emomusic", "emomusic-dynamic"), write_emomusic),
+    **dict.fromkeys(("deam", "deam-corrected"), write_deam),
 }

@@ -3,6 +3,8 @@
 A test file that runs commands says ``pytest_plugins = ["toy_commands"]``.
 """
 
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +23,18 @@ class Outcome:
     status: int
     out: str
     err: str
+
+    def check_error(self, command: str, message: str) -> None:
+        """That it was wrong use, and that one line says so; `message` is a regular expression."""
+        assert (self.status, self.out, self.err.count("\n")) == (2, "", 1), self.err
+        line = self.err.rpartition("\r")[2]  # a progress bar that was wiped out again may stand before it
+        assert re.match(rf"jamendo-mood( {command})?: .*{message}", line), line
+
+    @property
+    def keys(self) -> list[str]:
+        """Of the tracks in a list as JSON."""
+        assert self.status == 0, self.err
+        return [track["key"] for track in json.loads(self.out)]
 
 
 @pytest.fixture

@@ -51,22 +51,26 @@ def make_dataset(store: ToyStore, *, parts: dict[str, list[int]]) -> Dataset:
     return Dataset(TASK, make_tracks(count), targets, rows, "none", "none")
 
 
+def _predict(task: Task, frames: list[list[float]], grades: tuple[str, ...], decided: list[bool]) -> Prediction:
+    scores = np.array(frames, np.float32)
+    return Prediction(
+        *("a.mp3", None, None, 10.0, task.targets),
+        track_scores=scores.mean(axis=0),
+        decided=np.array(decided),
+        grades=grades,
+        times_s=(np.arange(len(scores)) * 0.96).astype(np.float32),
+        frame_scores=scores,
+        kind=task.kind,
+        scale=task.scale,
+    )
+
+
 def make_prediction(title: str | None = "Blue & Green <live>", artist: str | None = "The Toys") -> Prediction:
     """Three tags over four frames: green and red reach their thresholds, blue does not."""
-    frames = np.array([[0.1, 0.9, 0.3], [0.2, 0.8, 0.3], [0.9, 0.7, 0.3], [0.6, 0.6, 0.3]], np.float32)
-    return Prediction(
-        source="songs/toy.mp3",
-        title=title,
-        artist=artist,
-        duration_s=61.5,
-        targets=TASK.targets,
-        track_scores=np.array([0.45, 0.75, 0.3], np.float32),
-        decided=np.array([True, True, False]),
-        grades=("good", "fair", "weak"),
-        times_s=np.array([0.0, 0.96, 1.92, 2.88], np.float32),
-        frame_scores=frames,
-        thresholds=(0.4, 0.5, 0.6),
-    )
+    frames = [[0.1, 0.9, 0.3], [0.2, 0.8, 0.3], [0.9, 0.7, 0.3], [0.6, 0.6, 0.3]]
+    made = _predict(TASK, frames, ("good", "fair", "weak"), [True, True, False])
+    made = replace(made, track_scores=np.array([0.45, 0.75, 0.3], np.float32), thresholds=(0.4, 0.5, 0.6))
+    return replace(made, source="songs/toy.mp3", title=title, artist=artist, duration_s=61.5)
 
 
 CLASSES = Task("toy classes", "classes", ("north", "east", "south"))
@@ -91,31 +95,13 @@ COURSES = Task("toy", "values", ("arousal", "valence"), (-1.0, 1.0), 2.0)
 
 def make_class_prediction() -> Prediction:
     """Four classes over two frames: the third is chosen."""
-    frames = np.array([[0.1, 0.2, 0.4, 0.3], [0.1, 0.0, 0.8, 0.1]], np.float32)
-    return Prediction(
-        *("a.mp3", None, None, 10.0, QUADRANTS.targets),
-        track_scores=frames.mean(axis=0),
-        decided=np.array([False, False, True, False]),
-        grades=("good", "fair", "good", "unknown"),
-        times_s=np.array([0.0, 0.96], np.float32),
-        frame_scores=frames,
-        kind="classes",
-    )
+    frames = [[0.1, 0.2, 0.4, 0.3], [0.1, 0.0, 0.8, 0.1]]
+    return _predict(QUADRANTS, frames, ("good", "fair", "good", "unknown"), [False, False, True, False])
 
 
 def make_value_prediction() -> Prediction:
     """Valence 3 and arousal 7, from 1 to 9, over two frames."""
-    frames = np.array([[2.0, 6.0], [4.0, 8.0]], np.float32)
-    return Prediction(
-        *("a.mp3", None, None, 10.0, VALUES.targets),
-        track_scores=frames.mean(axis=0),
-        decided=np.array([True, True]),
-        grades=("weak", "good"),
-        times_s=np.array([0.0, 0.96], np.float32),
-        frame_scores=frames,
-        kind="values",
-        scale=(1.0, 9.0),
-    )
+    return _predict(VALUES, [[2.0, 6.0], [4.0, 8.0]], ("weak", "good"), [True, True])
 
 
 def make_tagger(task: Task, spec: EmbedderSpec = SPEC, config: HeadConfig | None = None, seed: int = 0) -> Tagger:
@@ -124,7 +110,6 @@ def make_tagger(task: Task, spec: EmbedderSpec = SPEC, config: HeadConfig | None
     import_quietly("keras").utils.set_random_seed(seed)
     *weights, bias = build_head(config, spec.dim, count, task.rules.activation).get_weights()
     bias = bias + np.float32(0 if task.scale is None else sum(task.scale) / 2)
-    none = np.zeros((1, count), np.float32)
-    identity = np.tile(IDENTITY, (count, 1))
+    none, identity = np.zeros((1, count), np.float32), np.tile(IDENTITY, (count, 1))
     calibration = identity if task.kind == "tags" else task.rules.calibrate(none, none, task.scale)
     return Tagger(task, spec, config, ((*weights, bias),), calibration, np.zeros(count), ("good",) * count)

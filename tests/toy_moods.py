@@ -31,8 +31,8 @@ def make_library(folder, song, moods, suffix=".mp3"):
     store = EmbeddingStore(folder.parent / "store", SPEC)
     for name, wanted in moods.items():
         put(song, folder / f"{name}{suffix}")
-        frames = np.where([target in wanted for target in TASK.targets], 1.0, -1.0).astype(np.float32)
-        store.add(name, frames[None, :DIM] * np.linspace(0.5, 0.4, DIM, dtype=np.float32))
+        row = [1 if target in wanted else -1 for target in TASK.targets] * np.linspace(0.5, 0.4, DIM)
+        store.add(name, row[None].astype(np.float32))
     return store.root
 
 

@@ -4,13 +4,12 @@ import threading
 
 
 class ToyPage:
-    """Takes the place of a session's way out; given a widget, of the way out of its session."""
+    """Takes the place of the way out of a widget's session."""
 
-    def __init__(self, half, monkeypatch):
-        self.told = []
-        self._session = getattr(half, "session", half)
+    def __init__(self, widget, monkeypatch):
+        self.told, self.widget, self.session = [], widget, widget.session
         self._news = threading.Condition()
-        monkeypatch.setattr(self._session, "_send", self._receive)
+        monkeypatch.setattr(self.session, "_send", self._receive)
 
     def _receive(self, content, buffers=None):
         with self._news:
@@ -18,7 +17,7 @@ class ToyPage:
             self._news.notify_all()
 
     def say(self, kind, *buffers, **content):
-        self._session.receive({"type": kind, **content}, [memoryview(buffer) for buffer in buffers])
+        self.session.receive({"type": kind, **content}, [memoryview(buffer) for buffer in buffers])
 
     def upload(self, name, content, identity="up", piece=400_000):
         self.say("begin", id=identity, name=name, size=len(content))
@@ -28,11 +27,7 @@ class ToyPage:
     def all(self, kind, **wanted):
         """Messages of a kind, as (content, buffers)."""
         with self._news:
-            return [
-                (content, buffers)
-                for content, buffers in self.told
-                if content["type"] == kind and wanted.items() <= content.items()
-            ]
+            return [one for one in self.told if {"type": kind, **wanted}.items() <= one[0].items()]
 
     def wait_for_two(self, kind):
         """All messages of a kind, once there are two of them."""

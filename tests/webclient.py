@@ -17,7 +17,6 @@ import time
 import uuid
 import wave
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,12 +27,12 @@ import websockets.sync.client
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from jamendo_mood.app.server import uvicorn_config
+from jamendo_mood.app.server import make_app, uvicorn_config
 
-PIECE_BYTES, PIECES_AHEAD = 512 * 1024, 4
+PIECE_BYTES = 512 * 1024
 WAIT_S = 600.0
 TOKEN = "sesame-" + "0123456789abcdef" * 2
-LIMIT_MB = 2
+LIMIT_MB, ROOM_BYTES = 2, 5_000_000  # of one upload, and of all
 
 
 def make_song(number, seconds=3.0):
@@ -49,26 +48,18 @@ def make_song(number, seconds=3.0):
     return content.getvalue()
 
 
-@dataclass
 class Served:
-    """A page that the real command serves; `peaks` are the most MB it ever had, and its file descriptors."""
+    """A page that is served, by the real command or in this process."""
 
-    process: subprocess.Popen
-    temporary: Path
-    url: str
-    log: Path
-    peak_mb: float = 0.0
-    app: object = None
-    cookies: dict[str, str] = field(default_factory=dict)
+    def __init__(self, url, process=None, temporary=None, log=None, queue=None):
+        self.url, self.process, self.temporary, self.log, self.queue = url, process, temporary, log, queue
+        self.host = f"127.0.0.1:{re.search(r':([0-9]+)/', url)[1]}"
+        self.cookies = {}
 
     @property
-    def host(self):
-        return f"127.0.0.1:{re.search(r':([0-9]+)/', self.url)[1]}"
-
-    @property
-    def token(self):
-        found = re.search(r"token=(\S+)", self.url)
-        return found and found[1]
+    def headers(self):
+        """What a browser says of itself."""
+        return {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
 
     def server_mb(self):
         return psutil.Process(self.process.pid).memory_info().rss / 1e6
@@ -78,20 +69,17 @@ class Served:
         walked = os.walk(self.temporary)  # which minds nothing that goes meanwhile
         return [Path(folder, name) for folder, _, names in walked for name in names if name != "owner.lock"]
 
-    def watch(self):
-        while self.process.poll() is None:
-            with contextlib.suppress(psutil.Error):
-                self.peak_mb = max(self.peak_mb, self.server_mb())
-            time.sleep(0.5)
+    def peak_mb(self):
+        """The most that the server ever had."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1e3
 
-    def ask(self, path, method="GET", body=None, cookies=True, **headers):
-        """An answer; whatever its status. Cookies are kept."""
+    def ask(self, path, method="GET", body=None, **headers):
+        """An answer, whatever its status. Cookies are kept."""
         connection = http.client.HTTPConnection(self.host, timeout=WAIT_S)
-        jar = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())} if cookies else {}
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
         with contextlib.closing(connection):
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused while it was sent
-                connection.request(method, path, body, {**jar, **named})
+                connection.request(method, path, body, {**self.headers, **headers})
             answer = connection.getresponse()
             content = answer.read()
         for cookie in answer.headers.get_all("Set-Cookie") or ():
@@ -103,11 +91,8 @@ class Served:
 
     def open(self, page="tag", **headers):
         """A websocket of a page, to speak by hand."""
-        jar = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        named = {"Cookie": jar, **headers}
-        return websockets.sync.client.connect(
-            f"ws://{self.host}/{page}/messages", additional_headers=named, max_size=None
-        )
+        url, named = f"ws://{self.host}/{page}/messages", {**self.headers, **headers}
+        return websockets.sync.client.connect(url, additional_headers=named, max_size=None)
 
     def tag(self, content, name="song.wav", query=""):
         """What the API says of a song: the answer, and its document."""
@@ -128,44 +113,33 @@ def serve(folder: Path, *options: object, end=signal.SIGTERM, cwd=None, **enviro
         log.open("w") as file,
         subprocess.Popen(command, env=env, stdout=file, stderr=file, cwd=cwd, preexec_fn=hearing) as process,
     ):
-        watcher = None
         try:
             give_up_s = time.monotonic() + WAIT_S
             while not (found := re.search(r"serving on (\S+)", log.read_text())):
                 if process.poll() is not None or time.monotonic() > give_up_s:
                     raise AssertionError(log.read_text())
                 time.sleep(0.02)
-            served = Served(process, temporary, found[1], log)
-            watcher = threading.Thread(target=served.watch)
-            watcher.start()
-            yield served
+            yield Served(found[1], process, temporary, log)
         finally:
             process.send_signal(end)
             try:
                 process.wait(60)
             finally:
                 process.kill()  # one that does not end must not keep the others waiting
-            if watcher is not None:
-                watcher.join()
     left = list(temporary.iterdir())
     assert (process.returncode, left) == (0, []), f"{process.returncode}, {left}: {log.read_text()}"
 
 
 @contextlib.contextmanager
-def serve_here(app) -> Iterator[Served]:
+def serve_here(queue, config, token="") -> Iterator[Served]:
     """Serve an application of this process, as the command does."""
     with socket.create_server(("127.0.0.1", 0)) as bound:
-        running = uvicorn.Server(uvicorn_config(app))
+        running = uvicorn.Server(uvicorn_config(make_app(queue, config, token)))
         thread = threading.Thread(target=running.run, args=([bound],))
         thread.start()
-        yield Served(None, None, f"http://127.0.0.1:{bound.getsockname()[1]}/", None, app=app)
+        yield Served(f"http://127.0.0.1:{bound.getsockname()[1]}/", queue=queue)
         running.should_exit = True
         thread.join()
-
-
-def is_received(identity, least, told):
-    """Whether a message says that so much of an upload is there, or that no more is wanted."""
-    return told.get("id") == identity and (told["type"] != "ack" or told["received"] >= least)
 
 
 class Visitor:
@@ -178,9 +152,8 @@ class Visitor:
 
     def connect(self, page="tag", **headers):
         """Connect to the server."""
-        jar = "; ".join(f"{name}={value}" for name, value in self.served.cookies.items())
-        named = {"Cookie": jar, "Origin": f"http://{self.served.host}", **headers}
         url = f"ws://{self.served.host}/{page}/messages"
+        named = {**self.served.headers, "Origin": f"http://{self.served.host}", **headers}
         return connect(url, additional_headers=named, max_size=None, open_timeout=WAIT_S, ping_interval=None)
 
     async def come(self, page="tag"):
@@ -229,20 +202,15 @@ class Visitor:
         self.songs.add(identity)
         await self.tell("begin", id=identity, name=name, size=len(content))
         for start in range(0, len(content), PIECE_BYTES):
-            least = start - (PIECES_AHEAD - 1) * PIECE_BYTES
-            await self.wait(functools.partial(is_received, identity, least))
             await self.tell("chunk", [content[start : start + PIECE_BYTES]], id=identity, offset=start)
         return await self.result(identity)
 
     async def result(self, identity):
         """What became of a song: its tags, or why there are none."""
-        return await self.wait(
-            lambda told: told.get("id") == identity and told.get("type") in ("tags", "failed", "cancelled")
-        )
+        ends = ("tags", "failed", "cancelled")
+        return await self.wait(lambda told: told.get("id") == identity and told["type"] in ends)
 
     async def leave(self):
         """Close the page."""
-        if self.socket is not None:
-            await self.socket.close()
-        if self.reader is not None:
-            await self.reader
+        await self.socket.close()
+        await self.reader

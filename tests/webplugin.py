@@ -4,16 +4,16 @@ this process, whose limits a test may choose.
 
 import asyncio
 import contextlib
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from toy_examples import make_tagger
-from webclient import LIMIT_MB, TOKEN, Visitor, make_song, serve, serve_here
+from webclient import LIMIT_MB, ROOM_BYTES, TOKEN, make_song, serve, serve_here
 
-from jamendo_mood.app.api import Service
-from jamendo_mood.app.server import WebConfig, make_app
-from jamendo_mood.app.songs import Room, SongQueue
+from jamendo_mood.app.server import WebConfig
+from jamendo_mood.app.songs import SongQueue, Uploads
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.tasks import Task
@@ -24,7 +24,7 @@ TASK = Task("moods", "tags", ("calm", "dark", "happy", "sad"))
 
 @pytest.fixture(scope="session")
 def listener():
-    """An embedder, and an untrained tagger for it."""
+    """An untrained tagger, and its embedder."""
     embedder = load_embedder("logmel")
     count = len(TASK.targets)
     made = make_tagger(TASK, embedder.spec, seed=3)
@@ -39,14 +39,9 @@ def listener_folder(listener, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def places():
-    return 4
-
-
-@pytest.fixture(scope="session")
-def served(listener_folder, places, tmp_path_factory):
+def served(listener_folder, tmp_path_factory):
     """The page, of which its log and its files never tell the token."""
-    options = ("--tagger", listener_folder, "--visitors", places, "--max-mb", LIMIT_MB)
+    options = ("--tagger", listener_folder, "--visitors", 4, "--max-mb", LIMIT_MB)
     with serve(tmp_path_factory.mktemp("web"), *options, JAMENDO_MOOD_TOKEN=TOKEN) as page:
         assert page.ask(f"/?token={TOKEN}").status == 303
         assert page.tag(make_song(999))[0].status == 200  # all is loaded
@@ -55,17 +50,30 @@ def served(listener_folder, places, tmp_path_factory):
 
 @pytest.fixture
 def make_site(corpus_tagger, logmel, library, tmp_path):
-    """Serves applications of this process, with a library; uploads go to the test's own folder."""
+    """Serves applications of this process, with a library; in the end nothing of any upload is left."""
     with contextlib.ExitStack() as stack:
 
-        def make(token="", visitors=2, library=library, tagger=corpus_tagger, max_waiting=10, **limits):
-            chosen = Limits(**{"size_bytes": LIMIT_MB * 1_000_000, "paths": False, "scratch": tmp_path, **limits})
-            queue = SongQueue(tagger, logmel, library, chosen, max_waiting=max_waiting)
+        def make(token="", library=library, max_waiting=10, **limits):
+            folder = tmp_path / "scratch"
+            chosen = Limits(LIMIT_MB * 1_000_000, paths=False, scratch=folder, **limits)
+            uploads = Uploads(chosen, ROOM_BYTES)
+            queue = SongQueue(corpus_tagger, lambda: logmel, library, chosen, max_waiting, uploads)
             stack.callback(queue.close)
-            service = Service(tagger, queue, library, chosen, Room(10_000_000, max_files=10))
-            return stack.enter_context(serve_here(make_app(service, WebConfig(visitors=visitors), token)))
+            site = stack.enter_context(serve_here(queue, WebConfig(visitors=2), token))
+            stack.callback(check_empty, folder, uploads)
+            return site
 
         yield make
+
+
+def check_empty(folder, uploads):
+    for _ in range(200):
+        left = [path for path in folder.rglob("*") if path.is_file() and path.name != "owner.lock"]
+        if not left:
+            break
+        time.sleep(0.1)
+    assert left == []
+    assert uploads.take(ROOM_BYTES)  # all of it was given back
 
 
 @pytest.fixture
@@ -79,27 +87,3 @@ def finish():
     loop = asyncio.new_event_loop()
     yield lambda coroutine: loop.run_until_complete(asyncio.wait_for(coroutine, 500))
     loop.close()
-
-
-@pytest.fixture
-def visitor(served, finish):
-    """Makes visitors who know the token; those who are still there leave at the end."""
-    there = []
-
-    def make():
-        there.append(Visitor(served))
-        assert finish(there[-1].come())
-        return there[-1]
-
-    yield make
-    for one in there:
-        finish(one.leave())
-
-
-@pytest.fixture(scope="module")
-def witness(served, finish):
-    """One who is there while others attack."""
-    one = Visitor(served)
-    assert finish(one.come())
-    yield one
-    finish(one.leave())

@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import html
-import threading
 import time
-import uuid
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,33 +20,37 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from jamendo_mood import __version__
-from jamendo_mood.app.session import MEDIA
-from jamendo_mood.app.songs import Room, Song, SongQueue, Uploads
+from jamendo_mood.app.songs import Song, SongQueue, Upload, describe_track
 from jamendo_mood.library import similarity
-from jamendo_mood.library.similarity import Found, Library, find_target
-from jamendo_mood.tagging.analysis import Limits, explain_error
+from jamendo_mood.library.similarity import Found, Library
+from jamendo_mood.tagging.analysis import explain_error
 from jamendo_mood.tagging.emotions import find_emotion
-from jamendo_mood.tagging.prediction import to_document
-from jamendo_mood.training.model import Tagger
+from jamendo_mood.tagging.prediction import Prediction, to_document
 from jamendo_mood.util.errors import BusyError, CancelledError, DiskFullError, LimitError, MoodError, UsageError
 
 PREFIX = "/api/v1"
 PATIENCE_S, UPLOAD_S = 60.0, 900.0  # for the next bytes of an upload, and for all of it
 DRAIN_S = 2.0
 POLL_S = 0.25
-MAX_TRACKS = 200
+PLAYLIST_MEDIA = "audio/x-mpegurl"
 
-Count = Annotated[int, Query(ge=1, le=MAX_TRACKS, description="tracks to find")]
+Count = Annotated[int, Query(ge=1, le=200, description="tracks to find")]
+Answers = dict[int | str, dict[str, Any]]
 
 
-class Target(BaseModel):
-    """A tag, a class or a value."""
+class TargetInfo(BaseModel):
+    """A tag, a class or a value that a tagger knows."""
 
     name: str
-    score: float = Field(description="of tags and classes from 0 to 1; of values on `scale`")
-    decided: bool | None = Field(description="whether it reaches its threshold, or is the class chosen")
     threshold: float | None = Field(description="of tags; null for one that is never decided")
     reliability: str = Field(description="good, fair, weak or unknown")
+
+
+class Target(TargetInfo):
+    """What a song has of it."""
+
+    score: float = Field(description="of tags and classes from 0 to 1; of values on `scale`")
+    decided: bool | None = Field(description="whether it reaches its threshold, or is the class chosen")
 
 
 class PlaceInfo(BaseModel):
@@ -99,14 +101,6 @@ class Document(BaseModel):
     errors: list[Failure]
 
 
-class TargetInfo(BaseModel):
-    """What a tagger knows."""
-
-    name: str
-    threshold: float | None
-    reliability: str
-
-
 class TaggerInfo(BaseModel):
     """The tagger that answers."""
 
@@ -141,21 +135,9 @@ class Health(BaseModel):
     waiting: int
 
 
-@dataclass(frozen=True)
-class Service:
-    """What a server offers: to pages and to callers of the API alike."""
-
-    tagger: Tagger
-    queue: SongQueue
-    library: Library | None
-    limits: Limits
-    room: Room
-
-
-def add_api(app: FastAPI, service: Service) -> None:
+def add_api(app: FastAPI, queue: SongQueue) -> None:
     """Add the API's addresses to an application."""
-    tagger, library = service.tagger, service.library
-    errors: dict[int | str, dict[str, Any]] = {
+    errors: Answers = {
         413: {"model": Document, "description": "the file is too large, or the song too long"},
         422: {"model": Document, "description": "the file cannot be tagged: `errors` says why"},
         503: {"model": Document, "description": "too many songs are waiting: try again later"},
@@ -172,14 +154,11 @@ def add_api(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """Tag a song: the body is the content of an audio file, as it is."""
         try:
-            async with _received(request, service, name) as path:
-                song = await _tagged(request, service, name, path)
-            if song.prediction is None:
-                raise song.error or CancelledError(f"{name}: cancelled")
-            prediction = replace(song.prediction, source=name)
-            return JSONResponse(to_document([prediction], count=top, timeline=timeline))
+            async with _received(request, queue, name) as upload:
+                prediction = await _tagged(request, queue, upload)
+            return JSONResponse(to_document([replace(prediction, source=name)], count=top, timeline=timeline))
         except MoodError as error:
-            sentence, _ = explain_error(error, name, service.limits)
+            sentence, _ = explain_error(error, name, queue.limits)
             busy = isinstance(error, BusyError | DiskFullError | UsageError)  # the last: a fault of this machine
             status = 503 if busy else 413 if isinstance(error, LimitError) else 422
             headers = {"Connection": "close", **({"Retry-After": "60"} if busy else {})}
@@ -189,14 +168,16 @@ def add_api(app: FastAPI, service: Service) -> None:
     @app.get(f"{PREFIX}/tagger", response_model=TaggerInfo)
     def describe_tagger() -> Any:
         """What the tagger knows, and how far each target can be relied on."""
-        thresholds = [
-            float(value) if tagger.task.kind == "tags" and value < float("inf") else None for value in tagger.thresholds
-        ]
-        targets = zip(tagger.task.targets, thresholds, tagger.grades, strict=True)
+        tagger = queue.tagger
+        decided = tagger.task.rules.has_thresholds
+        targets = zip(tagger.task.targets, tagger.thresholds.tolist(), tagger.grades, strict=True)
         return {
             "task": tagger.task.name,
             "kind": tagger.task.kind,
-            "targets": [dict(zip(TargetInfo.model_fields, target, strict=True)) for target in targets],
+            "targets": [
+                {"name": name, "threshold": value if decided and value < float("inf") else None, "reliability": grade}
+                for name, value, grade in targets
+            ],
             "embedder": str(tagger.spec),
             "record": {key: tagger.record[key] for key in ("citation", "licence", "graded_on") if key in tagger.record},
         }
@@ -204,20 +185,18 @@ def add_api(app: FastAPI, service: Service) -> None:
     @app.get(f"{PREFIX}/health", response_model=Health)
     def health() -> Any:
         """Whether the server answers."""
-        return {"status": "ok", "version": __version__, "waiting": service.queue.waiting}
+        return {"status": "ok", "version": __version__, "waiting": queue.waiting}
 
-    if library is not None:
-        _add_library(app, library)
+    if queue.library is not None:
+        _add_library(app, queue.library)
 
 
 def _add_library(app: FastAPI, library: Library) -> None:
-    missing: dict[int | str, dict[str, Any]] = {
+    missing: Answers = {
         400: {"description": "a parameter is not a number, or not exactly one of mood, emotion and at is given"},
         404: {"description": "no such track, mood or emotion"},
     }
-    playlists: dict[int | str, dict[str, Any]] = {
-        200: {"content": {MEDIA["m3u8"]: {}}, "description": "tracks, or a playlist"}
-    }
+    playlists: Answers = {200: {"content": {PLAYLIST_MEDIA: {}}, "description": "tracks, or a playlist"}}
 
     @app.get(f"{PREFIX}/similar", response_model=Tracks, responses=missing)
     def similar(key: Annotated[str, Query(description="of a track of the library")], count: Count = 20) -> Any:
@@ -236,19 +215,25 @@ def _add_library(app: FastAPI, library: Library) -> None:
     ) -> Any:
         """Tracks by moods, by an emotion, or on a way over the plane of valence and arousal."""
         with _found():
-            found = _search(library, mood, emotion, at, to, count)
-            if format == "json":
-                return _tracks(found)
-            # Where the library lies is nobody's business: files are named from its folder on.
-            text = similarity.to_m3u8(
-                similarity.describe(found),
-                lambda track: similarity.as_line(f"{track.key}{Path(track.file or '').suffix}"),
-            )
-            return PlainTextResponse(text, media_type=MEDIA["m3u8"])
+            if sum(map(bool, (mood, emotion, at))) != 1:
+                raise ValueError("give one of mood, emotion and at")
+            if mood and to is not None:
+                raise ValueError("a way to another place begins with at or emotion, not with mood")
+            if mood:
+                found = library.by_moods(dict(map(_level, mood)), count)
+            else:
+                start = find_emotion(emotion).place if emotion else _point(str(at))
+                found = library.near(*start, count) if to is None else library.along([start, _point(to)], count)
+        if format == "json":
+            return _tracks(found)
+        # Where the library lies is nobody's business: files are named from its folder on.
+        named = similarity.describe(found)
+        text = similarity.to_m3u8(named, lambda each: similarity.as_line(f"{each.key}{Path(each.file or '').suffix}"))
+        return PlainTextResponse(text, media_type=PLAYLIST_MEDIA)
 
 
 @contextlib.contextmanager
-def _found() -> Any:
+def _found() -> Iterator[None]:
     """A wrong key, name or number is the caller's mistake, and said in a line."""
     try:
         yield
@@ -256,85 +241,66 @@ def _found() -> Any:
         raise HTTPException(404 if isinstance(error, MoodError) else 400, str(error)) from error
 
 
-def _search(
-    library: Library, mood: list[str], emotion: str | None, at: str | None, to: str | None, count: int
-) -> list[Found]:
-    if sum(map(bool, (mood, emotion, at))) != 1:
-        raise ValueError("give one of mood, emotion and at")
-    if mood:
-        if to is not None:
-            raise ValueError("a way to another place begins with at or emotion, not with mood")
-        wanted = {}
-        for each in mood:
-            name, _, level = each.partition("=")
-            wanted[library.targets[find_target(name, library.targets)]] = _numbers(level, f"mood={each}")[0]
-        return library.by_moods(wanted, count)
-    start = find_emotion(emotion).place if emotion else _point(str(at))
-    return library.near(*start, count) if to is None else library.along([start, _point(to)], count)
+def _level(text: str) -> tuple[str, float]:
+    name, _, level = text.partition("=")
+    try:
+        return name, float(level)
+    except ValueError:
+        raise ValueError(f"mood={text}: not NAME=LEVEL, such as sad=1") from None
 
 
 def _point(text: str) -> tuple[float, float]:
-    valence, arousal = _numbers(text, "valence,arousal", 2)
+    try:
+        valence, arousal = map(float, text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is not valence,arousal, such as 0.5,-0.2") from None
     return valence, arousal
 
 
-def _numbers(text: str, what: str, count: int = 1) -> list[float]:
-    with contextlib.suppress(ValueError):
-        numbers = [float(part) for part in text.split(",")]
-        if len(numbers) == count:
-            return numbers
-    raise ValueError(f"{what}: {text!r} is not {'a number' if count == 1 else f'{count} numbers'}")
-
-
 def _tracks(found: list[Found]) -> dict[str, Any]:
-    described = similarity.describe(found)
-    return {
-        "tracks": [
-            {"key": track.key, "title": track.title, "artist": track.artist, "fit": track.fit, "tags": dict(track.tags)}
-            for track in described
-        ]
-    }
+    return {"tracks": [{**describe_track(each), "tags": dict(each.tags)} for each in similarity.describe(found)]}
 
 
 @contextlib.asynccontextmanager
-async def _received(request: Request, service: Service, name: str) -> AsyncIterator[Path]:
+async def _received(request: Request, queue: SongQueue, name: str) -> AsyncIterator[Upload]:
     """The body of a request as a file, which is deleted in the end; cut off where it is too large."""
-    limits, offset, end = service.limits, 0, time.monotonic() + UPLOAD_S
+    limits, end = queue.limits, time.monotonic() + UPLOAD_S
     announced = request.headers.get("content-length", "")
-    with contextlib.closing(Uploads(limits, service.room)) as uploads:
-        uploads.begin("", name, int(announced) if announced.isdecimal() else limits.size_bytes)
+    upload = queue.uploads.begin(name, int(announced) if announced.isdecimal() else limits.size_bytes)
+    with contextlib.closing(upload):
         stream = request.stream()
         try:
             while piece := await asyncio.wait_for(anext(stream, b""), min(PATIENCE_S, end - time.monotonic())):
-                limits.check_size(name, offset + len(piece))
-                offset = uploads.add("", offset, piece)
+                limits.check_size(name, upload.received + len(piece))
+                upload.add(upload.received, piece)
         except (asyncio.TimeoutError, ClientDisconnect) as error:
             raise CancelledError(f"{name}: it did not arrive") from error
-        yield uploads.path("")
+        yield upload
 
 
 async def _drain(request: Request) -> None:
     """Read what a caller still sends, for a moment: one whose connection is cut off does not read the answer."""
-    end = time.monotonic() + DRAIN_S
-    with contextlib.suppress(StopAsyncIteration, asyncio.TimeoutError, ClientDisconnect, RuntimeError):
-        stream = request.stream().__aiter__()
-        while time.monotonic() < end:
-            await asyncio.wait_for(stream.__anext__(), end - time.monotonic())
+
+    async def read() -> None:
+        async for _ in request.stream():
+            pass
+
+    with contextlib.suppress(asyncio.TimeoutError, ClientDisconnect, RuntimeError):
+        await asyncio.wait_for(read(), DRAIN_S)
 
 
-async def _tagged(request: Request, service: Service, name: str, path: Path) -> Song:
+async def _tagged(request: Request, queue: SongQueue, upload: Upload) -> Prediction:
     """Queue a song and wait for its moods; it is cancelled if the caller goes."""
-    done = threading.Event()
-    song = Song(uuid.uuid4().hex, name, path, uploaded=True, tell=lambda *_, **__: None, done=done, detailed=False)
-    service.queue.put(song)
+    song = Song("", upload.name, upload.path, lambda *_, **__: None, upload, detailed=False)
+    queue.put(song)
     try:
-        while not done.is_set():
-            await asyncio.sleep(POLL_S if service.queue.waiting else POLL_S / 10)
+        while not song.done.is_set():
+            await asyncio.sleep(POLL_S if queue.waiting else POLL_S / 10)
             if await request.is_disconnected():
-                raise CancelledError(f"{name}: the caller has gone")
+                raise CancelledError(f"{upload.name}: the caller has gone")
     finally:
         song.cancelled.set()
-    return song
+    return song.result()
 
 
 def describe_api(schema: dict[str, Any]) -> str:

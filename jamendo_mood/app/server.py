@@ -20,7 +20,8 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,9 +35,9 @@ from starlette.requests import cookie_parser
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jamendo_mood import __version__
-from jamendo_mood.app.api import PREFIX, Service, add_api, describe_api
+from jamendo_mood.app.api import PREFIX, add_api, describe_api
 from jamendo_mood.app.session import FIND_SCRIPTS, TAG_SCRIPTS, FindSession, Session, TagSession, read_static
-from jamendo_mood.app.songs import MAX_AT_ONCE, Room, SongQueue
+from jamendo_mood.app.songs import MAX_AT_ONCE, SongQueue, Uploads
 from jamendo_mood.embedders import engines
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.library.similarity import Library
@@ -48,15 +49,16 @@ from jamendo_mood.util.files import Scratch
 from jamendo_mood.util.process import end_now, handled
 
 TOKEN_VARIABLE, COOKIE = "JAMENDO_MOOD_TOKEN", "jamendo-mood-token"
-HIGHEST_PORT = 65_535
-TABS = {"tag": ("Tag a song", "/"), "find": ("Find music", "/find")}
-"""Of each page: its title and its address. The second one needs a library."""
-ADDRESSES = {"/api", *(address for _, address in TABS.values())}
+PAGES = {
+    "tag": ("Tag a song", "/", TAG_SCRIPTS, "renderTagging"),
+    "find": ("Find music", "/find", FIND_SCRIPTS, "renderFinding"),
+}
+"""Of each page: title, address, scripts, and which function of theirs draws it. The second one needs a library."""
+ADDRESSES = {"/api", *(page[1] for page in PAGES.values())}
 
 STOPPED = "stopped; nothing of any visitor is left"
 STOP_S = 3.0  #: how long requests, and the song that is being analysed, may take to end
-FIRST_PAGE_S = 0.5
-"""In which the first page is answered at once; then TensorFlow is imported, which holds up all else for seconds."""
+FIRST_PAGE_S = 0.5  #: for the first page; then TensorFlow is imported, which holds up all else for seconds
 
 MAX_WAITING = 100  #: songs in the queue; whoever comes with another is told to wait
 MAX_CONNECTIONS = 512  #: open at once, besides websockets; a browser opens six
@@ -64,14 +66,13 @@ HEADER_S = 30.0  #: how long a request's headers may take to come, and a connect
 MESSAGE_BYTES = 1_000_000  # of a frame of a websocket: a piece of an upload has half of it
 JSON_BYTES = 32_768  # of a message without its buffers: a page takes hundreds
 MAX_BUFFERS = 4
-UNREAD_BYTES = 16_000_000
-"""Of what is written to one browser and not yet taken: one that asks on and on, and reads nothing, is left."""
+UNREAD_BYTES = 16_000_000  # of what is written to one browser: who asks on and on, and reads nothing, is left
 CLOSE_S = 1.0  # for a last word to one who may not read it
 HERE = "here"  #: a page's message that its visitor looks, listens or moves: one who does not gives the place back
 POLICY_VIOLATION, TRY_AGAIN = 1008, 1013  # of RFC 6455 and of its registry
 IDLE = 4000
+# What ends a talk: the browser has gone, or has said something that is not a message.
 EXPECTED = (WebSocketDisconnect, RuntimeError, ValueError, KeyError, RecursionError)
-"""What ends a talk: the browser has gone, or has said something that is not a message."""
 
 SECURITY = {
     "Content-Security-Policy": (
@@ -111,66 +112,75 @@ def run_web(tagger: Tagger, load: Callable[[], Embedder], library: Library | Non
     `UsageError` if the port is taken, or the host is not this machine's, and what `load` raises.
     """
     token = os.environ.pop(TOKEN_VARIABLE, "") or ("" if _is_loopback(config.host) else secrets.token_urlsafe(24))
-    tabs = tuple(tab for name, tab in TABS.items() if name == "tag" or library is not None)
-    imported = threading.Event()
-
-    def load_later() -> Embedder:
-        imported.wait()
-        return load()
-
+    tabs = tuple(page[:2] for name, page in PAGES.items() if name == "tag" or library is not None)
+    loaded: Future[Embedder] = Future()
     allow_files(config.visitors)
     with contextlib.ExitStack() as stack:
         bound = stack.enter_context(_bound(config))
         scratch = stack.enter_context(Scratch(config.limits.scratch))  # of all visitors: it goes, however they went
         limits = replace(config.limits, page=tabs, scratch=scratch.path)
-        queue = SongQueue(tagger, None, library, limits, load_later, MAX_WAITING)
-        room = Room(4 * MAX_AT_ONCE * limits.size_bytes, max_files=MAX_WAITING + config.visitors)
-        app = make_app(Service(tagger, queue, library, limits, room), config, token)
-        server = uvicorn.Server(uvicorn_config(app))
+        uploads = Uploads(limits, 4 * MAX_AT_ONCE * limits.size_bytes)
+        queue = SongQueue(tagger, loaded.result, library, limits, MAX_WAITING, uploads)
+        server = uvicorn.Server(uvicorn_config(make_app(queue, config, token)))
         serving = threading.Thread(target=server.run, args=([bound],), name="jamendo-mood-web")
         serving.start()
 
-        def stop() -> None:
-            server.should_exit = True
-
-        def stop_now() -> None:
+        def stop(*_: object) -> None:
             """Also while a large module is imported, which cannot be broken off and may take seconds."""
-            stop()
-            if not imported.is_set():
+            server.should_exit = True
+            if not loaded.done():
                 serving.join(STOP_S)
                 stack.close()
                 end_now(STOPPED)
 
-        with handled(lambda *_: stop_now()):
+        with handled(stop):
             _announce(config, bound, token)
             time.sleep(FIRST_PAGE_S)
             # In this thread, where what it prints as it is imported can be kept from the terminal.
             engines.preload()
-            imported.set()
-            queue.warm_up(on_failure=stop)
+            try:
+                embedder = load()
+                tagger.check_spec(embedder.spec)
+                loaded.set_result(embedder)
+            except Exception as error:
+                loaded.set_exception(error)
+                server.should_exit = True
+            queue.warm_up()
             serving.join()
             queue.close(wait_s=STOP_S)
-    if queue.load_error is not None:
-        raise queue.load_error
+    loaded.result()  # raises what went wrong
     plaintext.note(STOPPED)
 
 
-def make_app(service: Service, config: WebConfig, token: str = "") -> Any:
+def make_app(queue: SongQueue, config: WebConfig, token: str = "") -> Any:
     """The application: the pages, their websockets and the API, behind a `Gate`."""
     schema = f"{PREFIX}/openapi.json"
     app = FastAPI(title="jamendo-mood", version=__version__, openapi_url=schema, docs_url=None, redoc_url=None)
-    scripts = {"tag": (TAG_SCRIPTS, "renderTagging"), "find": (FIND_SCRIPTS, "renderFinding")}
-    visitors = _Visitors(service, config)
-    for name, (title, address) in TABS.items():
-        if name == "find" and service.library is None:
-            continue
-        files, render = scripts[name]
+    places = threading.Semaphore(config.visitors)
+
+    def add_page(name: str, make: Callable[[Any], Session]) -> None:
+        title, address, files, render = PAGES[name]
+
+        async def meet(websocket: WebSocket) -> None:
+            await websocket.accept()
+            if not places.acquire(blocking=False):
+                await websocket.close(TRY_AGAIN)
+                return
+            try:
+                await _Talk(websocket, config.idle_s).run(make)
+            finally:
+                places.release()
+
         script = f"{read_static(*files, 'page.js')}\nopenPage({json.dumps(f'/{name}/messages')}, {render});\n"
         _serve(app, address, make_page(title, script=f'<script type="module" src="/{name}.js"></script>'), "text/html")
         _serve(app, f"/{name}.js", script, "text/javascript")
-        app.add_api_websocket_route(f"/{name}/messages", visitors.meet(name))
+        app.add_api_websocket_route(f"/{name}/messages", meet)
+
+    add_page("tag", lambda send: TagSession(send, queue, config.examples))
+    if (library := queue.library) is not None:
+        add_page("find", lambda send: FindSession(send, library, queue.limits))
     _serve(app, "/page.css", read_static("style.css"), "text/css")
-    add_api(app, service)
+    add_api(app, queue)
     _serve(app, "/api", make_page("API", describe_api(app.openapi())), "text/html")
     return Gate(app, token)
 
@@ -237,7 +247,9 @@ class Gate:
 
     def _may_come(self, headers: Headers) -> bool:
         if not self._token:
-            return _is_loopback(_hostname(f"//{headers.get('host', '')}"))
+            with contextlib.suppress(ValueError):  # it may say anything
+                return _is_loopback(urlsplit(f"//{headers.get('host', '')}").hostname or "")
+            return False
         given = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
         return self._is_token(given) or self._is_token(headers.get("authorization", "").removeprefix("Bearer "))
 
@@ -252,50 +264,20 @@ def _is_from_elsewhere(scope: Any, headers: Headers) -> bool:
     return not reads and origin is not None and urlsplit(origin).netloc != headers.get("host")
 
 
-class _Visitors:
-    """Sessions of those who have a page open."""
-
-    def __init__(self, service: Service, config: WebConfig) -> None:
-        self._service, self._config, self._count = service, config, 0
-
-    def meet(self, name: str) -> Callable[[WebSocket], Any]:
-        """The function that serves a page's websocket."""
-        service, config = self._service, self._config
-
-        def make(send: Any) -> Session:
-            if name == "find" and service.library is not None:
-                return FindSession(send, service.library, service.limits)
-            return TagSession(send, service.queue, service.library, service.limits, service.room, config.examples)
-
-        async def serve(websocket: WebSocket) -> None:
-            await websocket.accept()
-            if self._count >= config.visitors:
-                await websocket.close(TRY_AGAIN)
-                return
-            self._count += 1
-            try:
-                await _Talk(websocket, config.idle_s).run(make)
-            finally:
-                self._count -= 1
-
-        return serve
-
-
 class _Talk:
     """Carries messages between a websocket and a session: JSON, then as many frames of bytes as it says."""
 
     def __init__(self, websocket: WebSocket, idle_s: float) -> None:
         self._websocket, self._idle_s = websocket, idle_s
         self._loop = asyncio.get_running_loop()
-        self._outgoing: asyncio.Queue[tuple[str, list[bytes]]] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[list[str | bytes]] = asyncio.Queue()
         self._unread = 0
-        self._lock = threading.Lock()
-        self._left = asyncio.Event()  # one who asks on, and reads nothing
+        self._writer = asyncio.create_task(self._write())
 
     async def run(self, make: Callable[[Any], Session]) -> None:
         """Until the browser goes, says nonsense, does not read, or is idle for too long."""
         session = make(self._send)
-        tasks = [asyncio.create_task(each) for each in (self._read(session), self._write(), self._left.wait())]
+        tasks = [asyncio.create_task(self._read(session)), self._writer]
         code = POLICY_VIOLATION
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -313,23 +295,22 @@ class _Talk:
 
     def _send(self, message: dict[str, Any], buffers: list[bytes]) -> None:
         """Called from any thread."""
-        text = json.dumps({**message, "buffers": len(buffers)})
-        with self._lock:
-            self._unread += len(text) + sum(map(len, buffers))
+        frames: list[str | bytes] = [json.dumps({**message, "buffers": len(buffers)}), *buffers]
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            if self._unread > UNREAD_BYTES:
-                self._loop.call_soon_threadsafe(self._left.set)
-            else:
-                self._loop.call_soon_threadsafe(self._outgoing.put_nowait, (text, buffers))
+            self._loop.call_soon_threadsafe(self._put, frames)
+
+    def _put(self, frames: list[str | bytes]) -> None:
+        self._unread += sum(map(len, frames))
+        if self._unread > UNREAD_BYTES:
+            self._writer.cancel()  # which ends the talk
+        self._outgoing.put_nowait(frames)
 
     async def _write(self) -> None:
         while True:
-            text, buffers = await self._outgoing.get()
-            await self._websocket.send_text(text)
-            for each in buffers:
-                await self._websocket.send_bytes(each)
-            with self._lock:
-                self._unread -= len(text) + sum(map(len, buffers))
+            for frame in await self._outgoing.get():
+                send: Any = self._websocket.send_text if isinstance(frame, str) else self._websocket.send_bytes
+                await send(frame)
+                self._unread -= len(frame)
 
     async def _read(self, session: Session) -> None:
         while True:
@@ -352,7 +333,6 @@ class _Connection(H11Protocol):
     open: ClassVar[dict[_Connection, None]] = {}
 
     def connection_made(self, transport: Any) -> None:
-        """A browser, or somebody else, connects."""
         super().connection_made(transport)
         if len(self.open) >= MAX_CONNECTIONS:
             oldest = next((each for each in self.open if each.is_waiting()), self)
@@ -362,7 +342,6 @@ class _Connection(H11Protocol):
         self._watch(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It has gone."""
         self.open.pop(self, None)
         super().connection_lost(exc)
 
@@ -415,41 +394,28 @@ def _announce(config: WebConfig, bound: socket.socket, token: str) -> None:
     query = f"?token={token}" if token else ""
     address = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}/{query}"
     plaintext.note(f"serving on {address} (Ctrl-C stops it)")
-    if config.browser and not token and _has_screen():
+    # Without a screen a browser would take over the terminal.
+    has_screen = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if config.browser and not token and has_screen:
         webbrowser.open(address)
 
 
-@contextlib.contextmanager
-def _bound(config: WebConfig) -> Iterator[socket.socket]:
+def _bound(config: WebConfig) -> socket.socket:
     """A socket on host and port."""
-    if config.port > HIGHEST_PORT:  # the system would take 99999 for 34463
-        raise UsageError(f"port {config.port}: ports go from 0 to {HIGHEST_PORT}")
+    if config.port > 65_535:  # the system would take 99999 for 34463
+        raise UsageError(f"port {config.port}: ports go from 0 to 65535")
     try:
         family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
         server = socket.create_server(address[:2], family=family, backlog=MAX_CONNECTIONS)
     except OSError as error:
-        raise UsageError(
-            f"cannot serve on port {config.port} of {config.host} ({error.strerror}): choose another with --port"
-        ) from error
-    with server:
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: a closed socket does not wait for one who takes no answer
-            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * HEADER_S))
-        yield server
-
-
-def _hostname(address: str) -> str:
-    try:
-        return urlsplit(address).hostname or ""
-    except ValueError:
-        return ""
+        what = f"port {config.port} of {config.host} ({error.strerror})"
+        raise UsageError(f"cannot serve on {what}: choose another with --port") from error
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: a closed socket does not wait for one who takes no answer
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * HEADER_S))
+    return server
 
 
 def _is_loopback(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
-
-
-def _has_screen() -> bool:
-    """Whether a browser would open a window, not take over the terminal."""
-    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,120 +1,129 @@
-"""The songs of a widget: uploads in a private folder, a queue that analyses them, and what is shown of each."""
+"""The songs of a page: uploads in a private folder, a queue that analyses them, and what is shown of each."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import queue
 import threading
-import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from jamendo_mood.audio.decoding import AUDIO_SUFFIXES
 from jamendo_mood.audio.spectrograms import png_bytes
-from jamendo_mood.embedders.registry import Embedder, load_embedder
+from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.library import similarity
 from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.tagging import emotions
-from jamendo_mood.tagging.analysis import Analysis, Limits, Progress, analyse, explain, explain_error
+from jamendo_mood.tagging.analysis import Analysis, Limits, analyse, explain, explain_error
 from jamendo_mood.tagging.prediction import SPREAD_PERCENT, Prediction, describe_mood, plot_song, to_csv, to_document
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import BusyError, CancelledError, MoodError, UsageError
-from jamendo_mood.util.files import Scratch, is_disk_full, scratch_full
+from jamendo_mood.util.errors import BusyError, CancelledError, DiskFullError, MoodError, UsageError
+from jamendo_mood.util.files import Scratch, is_disk_full
 
-PROGRESS_EVERY_S = 0.1
 MAX_WAITING = 1_000
+MAX_AT_ONCE = 5  #: all uploads of a notebook together may be so many times as large as the largest file allowed
 
 log = logging.getLogger(__name__)
+
+Tell = Callable[..., None]
+"""Is told how a song gets on: ``(song, kind, buffers=(), **content)``; the kinds are those that `session` lists."""
 
 
 @dataclass(eq=False)
 class Song:
     """A song in the queue, and the result of its analysis."""
 
-    #: the widget's name for it, and its file's name for people
+    #: the page's name for it, and its file's name for people
     id: str
     name: str
     path: Path
-    uploaded: bool  #: whether `path` is a copy that is deleted when the song is done
-    tell: Tell  #: is told how it gets on
+    tell: Tell
+    upload: Upload | None = None  #: whose file `path` is; None if that is the user's own
+    detailed: bool = True  #: whether it gets ``details``, which take about as long as its moods
     #: set by the user, and by the analysing thread once `prediction` or `error` is there
     cancelled: threading.Event = field(default_factory=threading.Event)
     done: threading.Event = field(default_factory=threading.Event)
     prediction: Prediction | None = None
     error: Exception | None = None
     similar: list[Found] = field(default_factory=list)  #: tracks of the library, the most similar first
+    #: what a view opened later must be told: kind, buffers and content of messages
+    told: list[tuple[str, tuple[bytes, ...], dict[str, Any]]] = field(default_factory=list)
     removed: bool = False  #: whether the user has removed it, so that nothing more is shown
-    finished: bool = False  #: whether no more messages follow, so that its file can be deleted
-    detailed: bool = True  #: whether it gets ``details``, which take about as long as its moods
+    finished: bool = False  #: whether no more messages follow
 
-
-class Tell(Protocol):
-    """A function that is told how songs get on."""
-
-    def __call__(self, song: Song, kind: str, buffers: tuple[bytes, ...] = (), **content: Any) -> None:
-        """Take a report on a song; its kind is ``progress``, ``tags``, ``details``, ``failed`` or ``cancelled``."""
+    def result(self) -> Prediction:
+        """The prediction of a song that is done; raises why there is none."""
+        if self.prediction is None:
+            raise self.error or CancelledError(f"{self.name}: cancelled")
+        return self.prediction
 
 
 class SongQueue:
-    """Analyses songs in a thread of its own, which starts with the first song.
+    """Analyses songs in a thread of its own, which starts with the first song; pages share it, and all that is here.
 
-    Without an embedder, `load` makes it with the first song, by default as the tagger's spec says. The library is where
-    to look for similar tracks; `max_waiting` is of songs in the queue.
+    `load` makes the tagger's embedder, in that thread. The library is where to look for similar tracks; no more than
+    `max_waiting` songs wait.
     """
 
     def __init__(
         self,
         tagger: Tagger,
-        embedder: Embedder | None,
+        load: Callable[[], Embedder],
         library: Library | None,
         limits: Limits,
-        load: Callable[[], Embedder] | None = None,
         max_waiting: int = MAX_WAITING,
+        uploads: Uploads | None = None,
     ) -> None:
-        self.tagger, self._embedder, self._library, self._limits = tagger, embedder, library, limits
-        self._load, self._max_waiting = load or (lambda: load_embedder(tagger.spec)), max_waiting
-        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self.tagger, self.library, self.limits = tagger, library, limits
+        self.uploads = uploads or Uploads(limits)
+        self._load, self._max_waiting = functools.cache(load), max_waiting
+        self._waiting: queue.SimpleQueue[Song | None] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
-        self.load_error: Exception | None = None
 
     @property
     def waiting(self) -> int:
         """How many songs wait."""
         return self._waiting.qsize()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether another song would be one too many."""
-        return self.waiting >= self._max_waiting
-
     def put(self, song: Song) -> None:
         """Queue a song; returns at once. One too many fails at once."""
-        if self.is_full:
-            fail(song, BusyError(f"{song.name} has to wait: there are too many songs here"), self._limits)
-            song.done.set()
+        if self.waiting >= self._max_waiting:
+            self.fail(song, BusyError(f"{song.name} has to wait: there are too many songs here"))
             return
-        song.tell(song, "progress", stage="queue")
-        self._put(lambda: self._try(song))
+        song.tell(song, "progress", stage="queue" if self._load.cache_info().currsize else "load")
+        self.warm_up()
+        self._waiting.put(song)
 
-    def warm_up(self, on_failure: Callable[[], object] = lambda: None) -> None:
-        """Load what the first song needs, unless it has come already; returns at once."""
+    def fail(self, song: Song, error: Exception) -> None:
+        """Report that a song failed; an error that is not the song's fault is logged with its traceback, too."""
+        if not isinstance(error, MoodError):
+            log.error("%s: %s", song.name, error, exc_info=error)
+        sentence, advice = explain_error(error, song.name, self.limits)
+        song.error = error
+        song.tell(song, "failed", sentence=sentence, advice=advice)
+        song.done.set()
+
+    def warm_up(self) -> None:
+        """Start the thread, which loads what songs need; returns at once."""
         if self._worker is None:
-            self._put(lambda: self._load_all(on_failure))
+            self._worker = threading.Thread(target=self._work, name="jamendo-mood-songs", daemon=True)
+            self._worker.start()
 
     def close(self, wait_s: float | None = None) -> None:
-        """End the thread once it is done with the queued songs; it is waited for, by default as long as it takes."""
+        """End the thread after the queued songs, if that takes no longer than `wait_s`, and delete all uploads."""
         if self._worker is not None:
             self._waiting.put(None)
             self._worker.join(wait_s)
             self._worker = None
+        self.uploads.close()
 
     def wait(self, song: Song) -> Prediction:
         """Wait for the prediction of a song, or raise the error; Ctrl-C cancels the song."""
@@ -123,48 +132,46 @@ class SongQueue:
         except KeyboardInterrupt:
             song.cancelled.set()
             raise
-        if song.prediction is None:
-            raise song.error or CancelledError(f"{song.name}: cancelled")
-        return song.prediction
-
-    def _put(self, task: Callable[[], None]) -> None:
-        if self._worker is None:
-            self._worker = threading.Thread(target=self._work, name="jamendo-mood-songs", daemon=True)
-            self._worker.start()
-        self._waiting.put(task)
+        return song.result()
 
     def _work(self) -> None:
-        while (task := self._waiting.get()) is not None:
+        try:
+            self._load()
+            self.tagger.warm_up()
+        except Exception as error:  # nobody waits for it yet: the first song reports it
+            log.info("not loaded yet: %s", error)
+        while (song := self._waiting.get()) is not None:
             try:
-                task()
+                self._try(song)
             except Exception as error:  # reporting failed: the thread continues with the next song
                 log.error("a song could not be reported on: %s", error, exc_info=error)
 
     def _try(self, song: Song) -> None:
         try:
             self._analyse(song)
-        except Exception as error:  # the one place that records a failed song: the thread continues with the next
+        except CancelledError as error:
             song.error = error
-            if isinstance(error, CancelledError):
-                song.tell(song, "cancelled")
-            else:
-                fail(song, error, self._limits)
+            song.tell(song, "cancelled")
+        except Exception as error:  # the one place that records a failed song: the thread continues with the next
+            self.fail(song, error)
         finally:
             song.done.set()
 
     def _analyse(self, song: Song) -> None:
         if song.cancelled.is_set():
             raise CancelledError(f"{song.name}: cancelled")
-        if self._embedder is None:
-            song.tell(song, "progress", stage="load")
-        how = (self.tagger, self._load_embedder(), self._limits)
-        told = _Throttled(lambda progress: song.tell(song, "progress", **asdict(progress)))
-        analysis = analyse(song.path, *how, name=song.name, on_progress=told, is_cancelled=song.cancelled.is_set)
-        if song.cancelled.is_set():
-            raise CancelledError(f"{song.name}: cancelled")
-        description, timeline = describe(analysis, self.tagger, song.name)
+        analysis = analyse(
+            song.path,
+            self.tagger,
+            self._load(),
+            self.limits,
+            name=song.name,
+            on_progress=lambda progress: song.tell(song, "progress", **asdict(progress)),
+            is_cancelled=song.cancelled.is_set,
+        )
+        description, timeline = describe(analysis, self.tagger)
         song.prediction = analysis.prediction
-        song.tell(song, "tags", (timeline,), playable=not song.uploaded, **description)
+        song.tell(song, "tags", (timeline,), playable=song.upload is None, **description)
         song.done.set()  # `wait` returns now; what follows is only shown in the browser
         if song.detailed:
             self._describe(song, analysis)
@@ -172,246 +179,135 @@ class SongQueue:
     def _describe(self, song: Song, analysis: Analysis) -> None:
         try:
             same: dict[str, str] = {}
-            if self._library is not None:
+            if self.library is not None:
                 mean = analysis.frames.mean(axis=0)
-                same = self._library.find_same(mean, None if song.uploaded else song.path)
-                song.similar = self._library.similar(mean, PLAYLIST, same)
+                same = self.library.find_same(mean, song.path if song.upload is None else None)
+                song.similar = self.library.similar(mean, PLAYLIST, same)
             details, picture = describe_details(analysis, self.tagger, song.similar)
-            details["left_out"] = similarity.describe_same(same)
+            song.tell(song, "details", (picture,), left_out=similarity.describe_same(same), **details)
         except Exception as error:  # the moods are known: a missing picture is not a failure
             log.warning("%s: no details (%s)", song.name, error)
             song.tell(song, "details", why={}, similar=[], left_out="")
-        else:
-            song.tell(song, "details", (picture,), **details)
-
-    def _load_embedder(self) -> Embedder:
-        if self._embedder is None:
-            self._embedder = self._load()
-            self.tagger.check_spec(self._embedder.spec)
-        return self._embedder
-
-    def _load_all(self, on_failure: Callable[[], object]) -> None:
-        try:
-            self._load_embedder()
-            self.tagger.warm_up()
-        except Exception as error:  # nobody waits for it yet: the first song reports it
-            self.load_error = error
-            log.info("not loaded yet: %s", error)
-            on_failure()
 
 
-def fail(song: Song, error: Exception, limits: Limits) -> None:
-    """Report that a song failed; an error that is not the song's fault is logged with its traceback, too."""
-    if not isinstance(error, MoodError):
-        log.error("%s: %s", song.name, error, exc_info=error)
-    sentence, advice = explain_error(error, song.name, limits)
-    song.error = error
-    song.tell(song, "failed", sentence=sentence, advice=advice)
+@dataclass(eq=False)
+class Upload:
+    """A file that comes in pieces, in order."""
 
-
-class _Throttled:
-    """Passes on the first report of each stage, and then ten a second."""
-
-    def __init__(self, tell: Callable[[Progress], None]) -> None:
-        self._tell, self._stage, self._last = tell, "", 0.0
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.perf_counter()
-        if progress.stage != self._stage or now - self._last >= PROGRESS_EVERY_S:
-            self._stage, self._last = progress.stage, now
-            self._tell(progress)
-
-
-MAX_AT_ONCE = 5  #: all uploads of a notebook together may be so many times as large as the largest file allowed
-MAX_FILES = 100
-
-
-class Room:
-    """Bytes on disk, and files, that uploads take together, of one page or of all visitors."""
-
-    def __init__(self, max_bytes: int, max_files: int = MAX_FILES) -> None:
-        self._left = [max_bytes, max_files]
-        self._lock = threading.Lock()
-
-    def take(self, size_bytes: int, files: int = 1) -> bool:
-        """Take so many bytes and files, if they are left."""
-        with self._lock:
-            if size_bytes > self._left[0] or files > self._left[1]:
-                return False
-            self._left = [self._left[0] - size_bytes, self._left[1] - files]
-            return True
-
-    def give_back(self, size_bytes: int, files: int = 1) -> None:
-        """Others may have them now."""
-        with self._lock:
-            self._left = [self._left[0] + size_bytes, self._left[1] + files]
-
-
-@dataclass
-class _Upload:
     path: Path
     name: str
     size_bytes: int
-    folder: contextlib.ExitStack  # closing it removes the file and its folder
+    take: Callable[[int], bool]  #: `Uploads.take`
+    close: Callable[[], None]  #: deletes the file, complete or not; a second time does no harm
     received: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of it has been received."""
+        return self.received == self.size_bytes
+
+    def add(self, offset: int, piece: bytes | memoryview) -> None:
+        """Append a piece.
+
+        Raises `UsageError` if it is not the next one, or cannot be stored; `BusyError` if too much of all uploads is
+        there already; `DiskFullError` if the disk is full.
+        """
+        if offset != self.received or not 0 < len(piece) <= self.size_bytes - offset:
+            raise UsageError("a piece of an upload came out of order; try the upload again")
+        if not self.take(len(piece)):  # what was only announced takes no room from others
+            raise BusyError(f"{self.name} has to wait: there are too many songs here")
+        self.received += len(piece)
+        with _stored(self.path), self.path.open("ab") as file:
+            file.write(piece)
 
 
 class Uploads:
-    """Uploads in a private folder, which is deleted with this object.
+    """All uploads that are there, of one page or of all visitors, in a private folder that is deleted with this object.
 
-    Each upload comes in pieces, in order. The folder is made with the first file; that of a killed process is removed
-    by the next process that makes one (see `Scratch`).
+    All together may have `max_bytes`. What a killed process leaves is removed by the next one (see `Scratch`).
     """
 
-    def __init__(self, limits: Limits, room: Room | None = None) -> None:
+    def __init__(self, limits: Limits, max_bytes: int | None = None) -> None:
         self._limits = limits
-        self._room = room or Room(MAX_AT_ONCE * limits.size_bytes)
-        self._stack = contextlib.ExitStack()
-        self._scratch: Scratch | None = None
-        self._files: dict[str, _Upload] = {}
-        self._delete = weakref.finalize(self, self._stack.close)
+        self._left_bytes = MAX_AT_ONCE * limits.size_bytes if max_bytes is None else max_bytes
+        self._lock = threading.Lock()
+        stack = contextlib.ExitStack()
+        self._scratch = stack.enter_context(Scratch(limits.scratch))
+        self.close = weakref.finalize(self, stack.close)  #: deletes all
 
-    def close(self) -> None:
-        """Delete all."""
-        for identity in list(self._files):
-            self.drop(identity)
-        self._delete()
+    def take(self, size_bytes: int) -> bool:
+        """Take so many bytes, if they are left; a negative number gives them back."""
+        with self._lock:
+            if fits := size_bytes <= self._left_bytes:
+                self._left_bytes -= size_bytes
+            return fits
 
-    def begin(self, identity: str, name: str, size_bytes: int) -> None:
-        """Expect a file, `identity` being the browser's id of this upload.
+    def begin(self, name: str, size_bytes: int) -> Upload:
+        """Expect a file; its name comes from outside: only the suffix gets into a path, if it is a known one.
 
-        Id and name come from outside: only the name's suffix gets into a path, if it is a known one. Raises
-        `LimitError` if the file is too large, `BusyError` if too many are there already, and `UsageError` if its size
-        is negative, this upload has already begun, or it cannot be stored; the log says why.
+        Raises `LimitError` if the file is too large, `UsageError` if it cannot be stored, and `DiskFullError` if the
+        disk is full.
         """
         self._limits.check_size(name, size_bytes)
-        if size_bytes < 0 or identity in self._files:
-            raise UsageError(f"{name}: an upload of {size_bytes} bytes cannot begin")
-        if not self._room.take(0):
-            raise BusyError(f"{name} has to wait: there are too many songs here")
-        try:
-            self._files[identity] = self._make(name, size_bytes)
-        except (OSError, UsageError) as error:
-            self._room.give_back(0)
-            log.error("uploads cannot be stored: %s", error)
-            raise UsageError("uploads cannot be stored") from error
-
-    def _make(self, name: str, size_bytes: int) -> _Upload:
-        if self._scratch is None:
-            self._scratch = self._stack.enter_context(Scratch(self._limits.scratch))
-        folder = contextlib.ExitStack()
         suffix = Path(name.replace("\0", "")).suffix.lower()
-        file_name = "upload" + (suffix if suffix in AUDIO_SUFFIXES else "")
-        path = folder.enter_context(self._scratch.folder()) / file_name
-        path.touch()
-        return _Upload(path, name, size_bytes, folder)
-
-    def add(self, identity: str, offset: int, piece: bytes | memoryview) -> int:
-        """Append a piece; returns the number of bytes received so far.
-
-        Raises `UsageError` if there is no such upload, or this is not its next piece; `BusyError` if too much is there
-        already; `DiskFullError` if the disk is full.
-        """
-        upload = self._files.get(identity)
-        fits = upload is not None and offset == upload.received and offset + len(piece) <= upload.size_bytes
-        if upload is None or not fits or not len(piece):
-            raise UsageError("a piece of an upload came out of order; try the upload again")
-        if not self._room.take(len(piece), files=0):  # what was only announced takes no room from others
-            raise BusyError(f"{upload.name} has to wait: there are too many songs here")
-        upload.received += len(piece)
-        try:
-            with upload.path.open("ab") as file:
-                file.write(piece)
-        except OSError as error:
-            if is_disk_full(error):
-                raise scratch_full(upload.path) from error
-            log.error("%s: %s", upload.path, error)
-            raise UsageError("uploads cannot be stored") from error
-        return upload.received
-
-    def is_complete(self, identity: str) -> bool:
-        """Whether all of a file has been received."""
-        upload = self._files[identity]
-        return upload.received == upload.size_bytes
-
-    def path(self, identity: str) -> Path:
-        """The path of a file."""
-        return self._files[identity].path
-
-    def drop(self, identity: str) -> None:
-        """Delete a file, complete or not; does nothing if it is not there."""
-        upload = self._files.pop(identity, None)
-        if upload is not None:
-            upload.folder.close()
-            self._room.give_back(upload.received)
-
-    def __contains__(self, identity: object) -> bool:
-        return identity in self._files
+        folder = contextlib.ExitStack()
+        with _stored(self._scratch.path):
+            path = folder.enter_context(self._scratch.folder()) / f"upload{suffix if suffix in AUDIO_SUFFIXES else ''}"
+            path.touch()
+        upload = Upload(path, name, size_bytes, self.take, folder.close)
+        folder.callback(lambda: self.take(-upload.received))
+        return upload
 
 
-SENT_TAGS = 60  #: tags sent to the browser: all of MTG-Jamendo's, the highest of AudioSet's 527
+@contextlib.contextmanager
+def _stored(path: Path) -> Iterator[None]:
+    """Whatever goes wrong on the disk is told without a path of this machine; the log has it."""
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise DiskFullError(f"no space left for {path}: free some, or name another scratch folder") from error
+        log.error("uploads cannot be stored: %s", error)
+        raise UsageError("uploads cannot be stored") from error
 
+
+SENT_TARGETS = 60  #: sent to the browser: all tags of MTG-Jamendo's, the highest of AudioSet's 527
 COURSE_POINTS = 60
 CARRIED_STRETCHES = 4
 SIMILAR, PLAYLIST = 6, 25  #: similar tracks that are shown, and in a playlist of them
 
-Array = npt.NDArray[np.float32]
 
-
-def describe(analysis: Analysis, tagger: Tagger, name: str) -> tuple[dict[str, Any], bytes]:
+def describe(analysis: Analysis, tagger: Tagger) -> tuple[dict[str, Any], bytes]:
     """What the card of a song shows, as JSON, and the timeline.
 
-    The targets are in `Prediction.order`; the timeline is uint8 (frames, columns), scores from 0, the low end of the
-    scale, to 255, the high end.
+    It is most of `Prediction.to_json`, and more: how each target lies over time, its state in words, the mood in a
+    line, and the course on the plane of valence and arousal. The timeline is uint8 (frames, targets), scores from 0,
+    the low end of the scale, to 255, the high end.
     """
-    prediction, words = analysis.prediction, tagger.task.rules
-    best = prediction.order[:SENT_TAGS].tolist()
-    scale = prediction.scale or (0.0, 1.0)
-    low, high = np.percentile(prediction.frame_scores, SPREAD_PERCENT, axis=0)
+    prediction, rules = analysis.prediction, tagger.task.rules
+    best = prediction.order[:SENT_TARGETS].tolist()
+    shown = prediction.to_json(SENT_TARGETS)
+    spread = np.percentile(prediction.frame_scores, SPREAD_PERCENT, axis=0)
     peaks = prediction.frame_scores.max(axis=0)
-    tags = [
-        {
-            "tag": prediction.targets[tag],
-            "score": float(prediction.track_scores[tag]),
-            **_decision(prediction, tagger, tag),
-            "reliability": prediction.grades[tag],
-            "spread": [float(low[tag]), float(high[tag])],
-            "peak": float(peaks[tag]),
-            "column": column,
-        }
-        for column, tag in enumerate(best)
-    ]
+    for column, target in zip(best, shown["targets"], strict=True):
+        state = rules.states[0 if target["decided"] else 1 if target["threshold"] is not None else 2]
+        target["state"] = state.format(target["threshold"], *(prediction.scale or (0.0, 1.0)))
+        target["spread"], target["peak"] = spread[:, column].tolist(), float(peaks[column])
+    course = emotions.place_of(tagger.task, tagger.thresholds, prediction.frame_scores)
+    stretches = [] if course is None else np.array_split(course, min(COURSE_POINTS, len(course)))
     timeline = np.rint(255 * np.clip(prediction.share(prediction.frame_scores[:, best]), 0, 1)).astype(np.uint8)
     description = {
-        "name": name,
-        "title": prediction.title,
-        "artist": prediction.artist,
-        "duration_s": prediction.duration_s,
-        "remark": prediction.remark,
+        **{key: shown[key] for key in ("title", "artist", "duration_s", "remark", "targets", "scale", "place")},
         "mood": describe_mood(prediction),
-        "tags": tags,
-        "scale": list(scale),
         "words": {
-            "choose": words.choose,
-            "carried": words.carried,
-            "nothing": words.nothing,
+            **{name: getattr(rules, name) for name in ("choose", "carried", "nothing")},
             "legend": prediction.legend,
         },
+        "course": [stretch.mean(axis=0).round(3).tolist() for stretch in stretches],
+        "place_source": "predicted" if prediction.scale else f"from the {rules.plural}",
         "frames": len(timeline),
-        "columns": timeline.shape[1],
-        **_on_plane(prediction, tagger),
     }
     return description, timeline.tobytes()
-
-
-def _decision(prediction: Prediction, tagger: Tagger, target: int) -> dict[str, Any]:
-    """Whether a target is decided, by which threshold, and that in words."""
-    words, value = tagger.task.rules, float(tagger.thresholds[target])
-    threshold = value if words.has_thresholds and np.isfinite(value) else None
-    decided = tagger.task.rules.columns[2] is not None and bool(prediction.decided[target])
-    state = words.states[0 if decided else 1 if threshold is not None else 2]
-    said = state.format(value, *(prediction.scale or (0.0, 1.0)))
-    return {"threshold": threshold, "above_threshold": decided, "state": said}
 
 
 def describe_details(analysis: Analysis, tagger: Tagger, similar: Sequence[Found]) -> tuple[dict[str, Any], bytes]:
@@ -430,43 +326,24 @@ def describe_details(analysis: Analysis, tagger: Tagger, similar: Sequence[Found
 
 def describe_track(track: Found) -> dict[str, Any]:
     """A track of a library for the browser's lists."""
-    return {
-        "key": track.key,
-        "title": track.title,
-        "artist": track.artist,
-        "playable": track.file is not None,
-        "note": ", ".join(f"{tag} {score:.2f}" for tag, score in track.tags),
-        "fit": track.fit,
-    }
+    about = {name: getattr(track, name) for name in ("key", "title", "artist", "fit")}
+    note = ", ".join(f"{tag} {score:.2f}" for tag, score in track.tags)
+    return {**about, "playable": track.file is not None, "note": note}
 
 
-def export(prediction: Prediction, form: str, name: str) -> tuple[str, str, bytes]:
-    """A file to download: its name, its media type and its content; `name` is that of the song's file.
+def export(prediction: Prediction, form: str, name: str) -> tuple[str, bytes]:
+    """A file to download: its name and its content; `name` is that of the song's file.
 
     The forms are ``csv`` (all tags, as `jamendo-mood tag --format csv` prints them), ``json`` (with the timeline) and
     ``png``; `KeyError` for any other.
     """
-    media, write = _EXPORTS[form]
-    return f"{Path(name).stem or 'song'} moods.{form}", media, write(replace(prediction, source=name))
-
-
-_EXPORTS: dict[str, tuple[str, Callable[[Prediction], bytes]]] = {
-    "csv": ("text/csv", lambda one: to_csv([one], len(one.targets)).encode()),
-    "json": (
-        "application/json",
-        lambda one: (plaintext.to_json(to_document([one], timeline=True), indent=1) + "\n").encode(),
-    ),
-    "png": ("image/png", lambda one: plot_song(one).to_png(dpi=150)),
-}
-
-
-def _on_plane(prediction: Prediction, tagger: Tagger) -> dict[str, Any]:
-    """Valence and arousal of the song, and their course over it; None if the targets say nothing about them."""
-    whole = emotions.place_of(tagger.task, tagger.thresholds, prediction.track_scores)
-    if whole is None:
-        return {"va": None}
-    frames = emotions.place_of(tagger.task, tagger.thresholds, prediction.frame_scores)
-    stretches = np.array_split(np.asarray(frames), min(COURSE_POINTS, len(prediction.frame_scores)))
-    course = [stretch.mean(axis=0).round(3).tolist() for stretch in stretches]
-    source = "predicted" if prediction.scale else f"from the {tagger.task.rules.plural}"
-    return {"va": whole.tolist(), "va_course": course, "va_source": source}
+    one = replace(prediction, source=name)
+    if form == "csv":
+        content = to_csv([one], len(one.targets)).encode()
+    elif form == "json":
+        content = (plaintext.to_json(to_document([one], timeline=True), indent=1) + "\n").encode()
+    elif form == "png":
+        content = plot_song(one).to_png(dpi=150)
+    else:
+        raise KeyError(form)
+    return f"{Path(name).stem or 'song'} moods.{form}", content

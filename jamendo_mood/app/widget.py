@@ -19,7 +19,7 @@ from IPython.display import DisplayHandle, display
 
 from jamendo_mood.app.session import FIND_SCRIPTS, TAG_SCRIPTS, FindSession, Session, TagSession, read_static
 from jamendo_mood.app.songs import SongQueue
-from jamendo_mood.embedders.registry import Embedder
+from jamendo_mood.embedders.registry import Embedder, load_embedder
 from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.tagging.prediction import Prediction, plot_song
@@ -40,10 +40,6 @@ class ScriptWidget(anywidget.AnyWidget):  # type: ignore[misc]
         self._css = read_static("style.css")
         super().__init__()
         self.on_msg(lambda _, message, buffers: self.session.receive(message, buffers))
-
-    def carry(self, message: dict[str, Any], buffers: list[bytes]) -> None:
-        """Take a message of the session to the browser."""
-        self.send(message, buffers=buffers)
 
 
 class TagWidget(widgets.VBox):  # type: ignore[misc]
@@ -88,12 +84,13 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
             tagger.check_spec(embedder.spec)
         self.predictions: list[Prediction] = []
         limits = limits or Limits()
-        self._queue = SongQueue(tagger, embedder, library, limits)
+        load = (lambda: embedder) if embedder else (lambda: load_embedder(tagger.spec))
+        self._queue = SongQueue(tagger, load, library, limits)
         self.browser = ScriptWidget(TAG_SCRIPTS, "renderTagging")
-        self.session = self.browser.session = TagSession(self.browser.carry, self._queue, library, limits)
-        self.session.on_prediction, self.session.on_failure = self._keep, self._say
+        self.session = self.browser.session = TagSession(self.browser.send, self._queue)
         self.fallback = Fallback(self.session.add_bytes, self.session.add_path if limits.paths else None)
-        self.session.on_hello = self.fallback.put_away
+        self.session.on_hello, self.session.on_failure = self.fallback.put_away, self.fallback.say
+        self.session.on_prediction = self._keep
         self._picture: DisplayHandle | None = None
         self._last: Prediction | None = None
         super().__init__([self.browser, self.fallback])
@@ -128,9 +125,8 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
     def _ipython_display_(self) -> None:
         # Two outputs: the widget, and below it the picture, which style.css hides as long as the widget is shown.
         display(self._repr_mimebundle_(), raw=True)
-        handle = self._picture or DisplayHandle()
-        handle.display(self._last_song(), raw=True)
-        self._picture = handle
+        self._picture = self._picture or DisplayHandle()
+        self._picture.display(self._last_song(), raw=True)
 
     def _last_song(self) -> dict[str, str]:
         if self._last is None:
@@ -143,12 +139,7 @@ class TagWidget(widgets.VBox):  # type: ignore[misc]
         self._last = replace(prediction, source=name)
         if self._picture is not None:
             self._picture.update(self._last_song(), raw=True)
-        if self.fallback.in_use:
-            self.fallback.show(name, prediction)
-
-    def _say(self, text: str) -> None:
-        if self.fallback.in_use:
-            self.fallback.say(text)
+        self.fallback.show(name, prediction)
 
 
 _LATE = f"""<style>
@@ -161,6 +152,7 @@ class Fallback(widgets.VBox):  # type: ignore[misc]
     """A plain upload button that appears some seconds later, unless the browser shows the widget's script before.
 
     `add_bytes` is called with name and content of an upload, `add_path` with a file on this machine; None offers none.
+    Once it is put away, it shows nothing more: that would be saved with the notebook.
     """
 
     def __init__(
@@ -174,30 +166,28 @@ class Fallback(widgets.VBox):  # type: ignore[misc]
         controls = [self.upload] if add_path is None else [self.upload, self.path]
         super().__init__([widgets.HTML(_LATE), widgets.HBox(controls), self.status, self.results])
         self.add_class("jm-fallback")
+        self.in_use = True  #: whether people see it
         self.upload.observe(self._on_upload, names="value")
         self.path.observe(self._on_path, names="value")
 
-    @property
-    def in_use(self) -> bool:
-        """Whether people see it."""
-        return bool(self.layout.display != "none")
-
     def put_away(self) -> None:
         """Hide this: the script works."""
-        self.layout.display = "none"
-        self.results.children = ()  # pictures would be saved with the notebook
+        self.in_use, self.layout.display = False, "none"
+        self.results.children = ()
 
     def say(self, text: str) -> None:
         """Show a line of text."""
-        self.status.value = html.escape(text)
+        if self.in_use:
+            self.status.value = html.escape(text)
 
     def show(self, name: str, prediction: Prediction) -> None:
         """Show the moods of a song as a picture, the newest on top."""
-        self.say("")
-        content = plot_song(prediction).to_png(dpi=110)
-        heading = widgets.HTML(f"<h3>{html.escape(name)}</h3>")
-        image = widgets.Image(value=content, format="png", layout=widgets.Layout(max_width="100%"))
-        self.results.children = (widgets.VBox([heading, image]), *self.results.children)
+        if self.in_use:
+            self.say("")
+            heading = widgets.HTML(f"<h3>{html.escape(name)}</h3>")
+            content, layout = plot_song(prediction).to_png(dpi=110), widgets.Layout(max_width="100%")
+            song = widgets.VBox([heading, widgets.Image(value=content, format="png", layout=layout)])
+            self.results.children = (song, *self.results.children)
 
     def _on_upload(self, change: Mapping[str, Any]) -> None:
         files = [(str(file["name"]), bytes(file["content"])) for file in change["new"]]
@@ -226,7 +216,7 @@ class FindWidget(widgets.VBox):  # type: ignore[misc]
 
     def __init__(self, library: Library, *, limits: Limits | None = None) -> None:
         self.browser = ScriptWidget(FIND_SCRIPTS, "renderFinding")
-        self.session = self.browser.session = FindSession(self.browser.carry, library, limits or Limits())
+        self.session = self.browser.session = FindSession(self.browser.send, library, limits or Limits())
         super().__init__([self.browser])
 
     @property

@@ -2,10 +2,9 @@
 
 ffmpeg decodes and resamples, in a process of its own and within the bounds of `ffmpeg.run`; pydub takes what comes out
 and writes the WAV. It holds the whole sound in memory, so files over 15 minutes are written by ffmpeg itself.
-
-`DECODERS` names this way, ``pydub``, and another: ``libsndfile`` decodes and resamples in one pass in this process,
-without a WAV. That is two thirds of the work, so a run gains where decoding weighs most, in short clips. What it does
-not read to the end, surround sound, and channels that cancel each other out are left to ``pydub``.
+`DECODERS` names this way, ``pydub``, and another, which takes two thirds of the work: ``libsndfile`` decodes and
+resamples in this process, without a WAV. What it does not read to the end, surround sound, and channels that cancel
+each other out are left to ``pydub``.
 
 What is wrong with a file that can be decoded all the same, such as that half of it is missing, is a remark.
 """
@@ -24,9 +23,10 @@ import shutil
 import unicodedata
 import warnings
 import wave
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -55,12 +55,9 @@ COMPANIONS = frozenset({
 
 log = logging.getLogger(__name__)
 
-MAX_MIXED = 64  #: channels, as many as any recorder has
 CANCELLING = 0.01  #: 40 dB: a mix that is so far below its louder channel is of channels that cancel each other out
 
-SILENCE = 10 ** (-80 / 20)
-"""Peak amplitude, of 1, below which a file is called silent: -80 dBFS, under the noise of 14 bits."""
-
+SILENCE = 10 ** (-80 / 20)  #: peak amplitude, of 1, below which a file is called silent: under the noise of 14 bits
 SILENT = "silent from beginning to end"
 OUT_OF_PHASE = "its channels are out of phase and cancel each other out: one alone is taken"
 IN_PART = "could be decoded"  #: what every remark on a missing part says
@@ -72,9 +69,9 @@ MAX_DEPTH = 100  # folders in folders that are searched: Python's own walk and `
 MAX_KEY_BYTES = 255 - len(".npy")
 
 Wave = npt.NDArray[np.float32]
+File = TypeVar("File")  #: a path, or a URL
 
 _AS_PCM = ("-map_metadata", "-1", "-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-c:a", "pcm_s16le")
-
 
 Remark = Callable[[str], object]  #: called with what is wrong with a file that can be decoded all the same
 
@@ -100,9 +97,9 @@ def convert_to_wav(
     info = info or probe(source)
     remark = remark or (lambda text: log.warning("%s: %s", source, text))
     trim = _trim_filters(start_s, duration_s)
-    if info.channels > MAX_MIXED:
-        raise AudioError(f"{source}: cannot be decoded (it has {info.channels:,} channels, more than {MAX_MIXED})")
-    report = _convert(source, wav, info, [*([] if info.placed else [_take_all(info.channels)]), *trim])
+    # Channels whose places nobody knows are mixed all alike.
+    alike = "+".join(f"{1 / info.channels:.6f}*c{number}" for number in range(info.channels))
+    report = _convert(source, wav, info, trim if info.placed else [f"pan=mono|c0={alike}", *trim])
     if not wav.is_file() or count_samples(wav) == 0:
         if start_s > 0:
             raise UsageError(f"{source}: it ends before {start_s:g} s")
@@ -110,12 +107,12 @@ def convert_to_wav(
     end_s = start_s + count_samples(wav) / SAMPLE_RATE_HZ
     if duration_s is None or end_s < start_s + duration_s - TOLERANCE_S:
         _look_for_missing(end_s, info, report, remark)
-    if info.channels > 1 and (mixed := _level(wav)) < CANCELLING:
+    if info.channels > 1 and (mixed := _level(read_blocks(wav, 1 << 20))) < CANCELLING:
         # Only a mix as quiet as that can be 40 dB below a channel, so that hardly any song is decoded again.
         alone, loudest, level = wav.with_name("channel.wav"), wav.with_name("loudest.wav"), 0.0
         for number in range(info.channels):
             _convert(source, alone, info, [f"pan=mono|c0=c{number}", *trim])
-            if (own := _level(alone)) > level:
+            if (own := _level(read_blocks(alone, 1 << 20))) > level:
                 level = own
                 alone.replace(loudest)
         if level * CANCELLING >= mixed and level > SILENCE:
@@ -143,29 +140,69 @@ def _convert(source: Path, wav: Path, info: AudioInfo, filters: list[str]) -> st
     """Decode a file; returns ffmpeg's messages."""
     reading = ("-v", "error", "-y", "-i", str(source.absolute()), "-vn", "-sn", "-dn")
     reading += (*(("-af", ",".join(filters)) if filters else ()), *_AS_PCM)
+    fits_in_memory = info.duration_s is not None and info.duration_s <= MAX_PYDUB_S and not filters
     try:
-        fits_in_memory = info.duration_s is not None and info.duration_s <= MAX_PYDUB_S and not filters
-        done = _convert_with_pydub(source, reading, wav) if fits_in_memory else None
-        return (done or _convert_with_ffmpeg(source, reading, wav)).report
+        done = _convert_with_pydub(reading, wav) if fits_in_memory else None
+        # From the root on: `run:1/a.wav` would be a protocol to ffmpeg, and `-tmp/a.wav` an option.
+        done = done or ffmpeg.run(*reading, "-f", "wav", str(wav.absolute()), writes=wav)
     except OSError as error:
         raise _decoding_error(source, wav, str(error), MachineError) from error
+    if done.status != 0:
+        ffmpeg.check_opens(source)
+        raise _decoding_error(source, wav, done.reason(source))
+    return done.report
 
 
-def _take_all(channels: int) -> str:
-    """The filter that mixes channels whose places nobody knows, all alike."""
-    return "pan=mono|c0=" + "+".join(f"{1 / channels:.6f}*c{number}" for number in range(channels))
+def _convert_with_pydub(reading: tuple[str, ...], wav: Path) -> ffmpeg.Done | None:
+    """Return None where the file is longer than its header says, and too long for memory."""
+    try:
+        done = ffmpeg.run(*reading, "-f", "s16le", "-", max_bytes=round(MAX_PYDUB_S * ffmpeg.BYTES_PER_S))
+    except ffmpeg.TooMuchError:
+        return None
+    if done.status == 0:
+        # Samples, not a WAV: where pydub cannot read a WAV it starts an ffmpeg of its own, without bounds.
+        samples = {"format": "raw", "sample_width": 2, "frame_rate": SAMPLE_RATE_HZ, "channels": 1}
+        sound = _audio_segment().from_file(io.BytesIO(done.output), **samples)
+        wav.write_bytes(sound.export(io.BytesIO(), "wav").read())  # on a full disk pydub would leave the WAV open
+    return done
 
 
-def _rms(samples: Wave) -> float:
-    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
+@functools.cache
+def _audio_segment() -> Any:
+    """pydub's AudioSegment. Its import warns where no ffmpeg is on the PATH; here it does not start one anyway."""
+    warnings.filterwarnings("ignore", module=r".*\bpydub\b")
+    from pydub import AudioSegment
+
+    return AudioSegment
 
 
-def _level(wav: Path) -> float:
-    """The root mean square of a WAV, of 1."""
+def _trim_filters(start_s: float, duration_s: float | None) -> list[str]:
+    """The filters with which ffmpeg writes a stretch: none for the whole.
+
+    They count samples, after resampling: -ss and -t go by time stamps, which in AAC, Ogg and WMA differ from where the
+    samples are.
+    """
+    if start_s == 0 and duration_s is None:
+        return []
+    start = round(start_s * SAMPLE_RATE_HZ)
+    end = "" if duration_s is None else f":end_sample={start + max(1, round(duration_s * SAMPLE_RATE_HZ))}"
+    same = f"aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE_HZ}:channel_layouts=mono"
+    return [same, f"atrim=start_sample={start}{end}"]
+
+
+def _decoding_error(source: Path, wav: Path, reason: str, kind: type[MoodError] = AudioError) -> MoodError:
+    """The error of the track, or of the disk if that is full."""
+    if "No space left" in reason or shutil.disk_usage(wav.parent).free == 0:
+        return scratch_full(wav)
+    return kind(f"{source}: cannot be decoded ({reason})")
+
+
+def _level(waves: Iterable[Wave]) -> float:
+    """The root mean square of sound that comes in pieces, of 1."""
     total, count = 0.0, 0
-    for samples in read_blocks(wav, 1 << 20):
+    for samples in waves:
         total, count = total + float(np.square(samples, dtype=np.float64).sum()), count + len(samples)
-    return float(np.sqrt(total / max(count, 1)))
+    return math.sqrt(total / max(count, 1))
 
 
 def count_samples(wav: Path) -> int:
@@ -175,20 +212,10 @@ def count_samples(wav: Path) -> int:
 
 
 def read_blocks(wav: Path, block: int, overlap: int = 0) -> Iterator[Wave]:
-    """Yield a 16 kHz mono WAV as consecutive blocks of `block` samples, float32 in [-1, 1).
-
-    Each shares `overlap` of them, which are fewer, with the block before it. The last is shorter, and has more than
-    `overlap` samples.
-    """
-    kept = np.zeros(0, np.float32)
+    """Yield a 16 kHz mono WAV as blocks of `block` samples that overlap, float32 in [-1, 1); see `cut`."""
     with wave.open(str(wav), "rb") as reader:
-        while True:
-            fresh = np.frombuffer(reader.readframes(block - len(kept)), "<i2")
-            if not len(fresh):
-                return
-            samples = np.concatenate([kept, fresh.astype(np.float32) / np.float32(PCM_SCALE)])
-            yield samples
-            kept = samples[len(samples) - overlap :] if overlap else samples[:0]
+        pieces = (np.frombuffer(piece, "<i2") for piece in iter(lambda: reader.readframes(block), b""))
+        yield from cut((piece.astype(np.float32) / np.float32(PCM_SCALE) for piece in pieces), wav, block, overlap)
 
 
 @contextlib.contextmanager
@@ -200,10 +227,7 @@ def converted(
     info: AudioInfo | None = None,
     remark: Remark | None = None,
 ) -> Iterator[Path]:
-    """Give the WAV of a file, or of a stretch of it, in a folder of its own below `scratch`.
-
-    Both are gone when the block ends. See `convert_to_wav`.
-    """
+    """Give the WAV that `convert_to_wav` writes, in a folder below `scratch` that is gone when the block ends."""
     with scratch.folder() as folder:
         wav = folder / "track.wav"
         convert_to_wav(source, wav, start_s, duration_s, info, remark)
@@ -221,18 +245,23 @@ def find_audio(root: Path) -> dict[str, Path]:
     UsageError
         `root` is not a folder, or several files have the same key; all of these are named.
     """
-    files: dict[str, list[Path]] = {}
-    for path in list_audio(root):
-        files.setdefault(key_of(path.relative_to(root).as_posix()), []).append(path)
-    if double := [paths for paths in files.values() if len(paths) > 1]:
-        named = "; ".join(_name_all(paths) for paths in double[:MAX_LISTED])
+    return by_key((path.relative_to(root).as_posix(), path) for path in list_audio(root))
+
+
+def by_key(found: Iterable[tuple[str, File]]) -> dict[str, File]:
+    """Files by the keys of their paths below the audio folder, sorted; `UsageError` if several have one key."""
+    files: dict[str, list[File]] = {}
+    for path, file in found:
+        files.setdefault(key_of(path), []).append(file)
+    if double := [several for several in files.values() if len(several) > 1]:
+        named = "; ".join(_name_all(several) for several in double[:MAX_LISTED])
         more = f"; and {len(double) - MAX_LISTED} more" if len(double) > MAX_LISTED else ""
         raise UsageError(f"{len(double)} tracks have several files each, keep one of them: {named}{more}")
-    return {key: path for key, (path,) in sorted(files.items())}
+    return {key: file for key, (file,) in sorted(files.items())}
 
 
-def _name_all(paths: Sequence[Path]) -> str:
-    names = [str(path) for path in paths]
+def _name_all(files: Sequence[object]) -> str:
+    names = [str(file) for file in files]
     if len({unicodedata.normalize("NFC", name) for name in names}) < len(names):
         names = [ascii(name) for name in names]  # they differ in how an accented letter is spelled: nobody could see it
     return " and ".join(names)
@@ -246,20 +275,16 @@ def list_audio(root: Path) -> list[Path]:
     """
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder of audio files")
-    found, unreadable, odd, others = list[Path](), list[str](), list[str](), list[str]()
-    for path in _walk(root, unreadable):
+    found, passed_over = list[Path](), defaultdict[str, list[str]](list)
+    for path in _walk(root, passed_over["folders that cannot be read"]):
         suffix = path.suffix.lower()
         if not os.path.isfile(path):  # noqa: PTH113 (`Path.is_file` raises where a path is too long)
-            odd.append(path.name)
+            passed_over["links that lead nowhere, pipes and the like"].append(path.name)
         elif suffix in AUDIO_SUFFIXES:
             found.append(path)
         elif suffix not in COMPANIONS:
-            others.append(path.suffix or path.name)
-    for what, named in (
-        ("folders that cannot be read", unreadable),
-        ("links that lead nowhere, pipes and the like", odd),
-        ("files of other endings", others),
-    ):
+            passed_over["files of other endings"].append(path.suffix or path.name)
+    for what, named in passed_over.items():
         if named:
             listed = ", ".join(name[-MAX_NAME_LENGTH:] for name in sorted(set(named))[:MAX_LISTED])
             log.warning("%s: passed over: %d %s (%s)", root, len(named), what, listed)
@@ -272,12 +297,10 @@ def _walk(root: Path, unreadable: list[str]) -> Iterator[Path]:
     for folder, below, names in os.walk(
         root, followlinks=True, onerror=lambda error: unreadable.append(error.filename)
     ):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link leads to where the search has been
-            below.clear()
-            continue
-        if len(Path(folder).relative_to(root).parts) > MAX_DEPTH:
+        status, too_deep = Path(folder).stat(), len(Path(folder).relative_to(root).parts) > MAX_DEPTH
+        if too_deep:
             unreadable.append(folder)
+        if too_deep or (status.st_dev, status.st_ino) in seen:  # a link leads to where the search has been
             below.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
@@ -315,137 +338,59 @@ def _as_in_url(unfit: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in unfit[0].encode("utf-8", "surrogateescape"))
 
 
-def _convert_with_pydub(source: Path, reading: tuple[str, ...], wav: Path) -> ffmpeg.Done | None:
-    """Return None where the file is longer than its header says, and too long for memory."""
-    try:
-        done = ffmpeg.run(*reading, "-f", "s16le", "-", max_bytes=round(MAX_PYDUB_S * ffmpeg.BYTES_PER_S))
-    except ffmpeg.TooMuchError:
-        return None
-    _check(done, source, wav)
-    # Samples, not a WAV: where pydub cannot read a WAV it starts an ffmpeg of its own, without bounds.
-    samples = {"format": "raw", "sample_width": 2, "frame_rate": SAMPLE_RATE_HZ, "channels": 1}
-    # Into memory first: on a full disk pydub would leave the WAV open.
-    wav.write_bytes(_audio_segment().from_file(io.BytesIO(done.output), **samples).export(io.BytesIO(), "wav").read())
-    return done
-
-
-@functools.cache
-def _audio_segment() -> Any:
-    """pydub's AudioSegment. Its import warns where no ffmpeg is on the PATH; here it does not start one anyway."""
-    warnings.filterwarnings("ignore", module=r".*\bpydub\b")
-    from pydub import AudioSegment
-
-    return AudioSegment
-
-
-def _convert_with_ffmpeg(source: Path, reading: tuple[str, ...], wav: Path) -> ffmpeg.Done:
-    # From the root on: `run:1/a.wav` would be a protocol to ffmpeg, and `-tmp/a.wav` an option.
-    done = ffmpeg.run(*reading, "-f", "wav", str(wav.absolute()), writes=wav)
-    _check(done, source, wav)
-    return done
-
-
-def _trim_filters(start_s: float, duration_s: float | None) -> list[str]:
-    """The filters with which ffmpeg writes a stretch: none for the whole.
-
-    They count samples, after resampling: -ss and -t go by time stamps, which in AAC, Ogg and WMA differ from where the
-    samples are. ffmpeg decodes from the start of the file, and stops at the end of the stretch.
-    """
-    if start_s == 0 and duration_s is None:
-        return []
-    start = round(start_s * SAMPLE_RATE_HZ)
-    end = "" if duration_s is None else f":end_sample={start + max(1, round(duration_s * SAMPLE_RATE_HZ))}"
-    same = f"aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE_HZ}:channel_layouts=mono"
-    return [same, f"atrim=start_sample={start}{end}"]
-
-
-def _check(done: ffmpeg.Done, source: Path, wav: Path) -> None:
-    if done.status != 0:
-        ffmpeg.check_opens(source)
-        raise _decoding_error(source, wav, done.reason(source))
-
-
-def _decoding_error(source: Path, wav: Path, reason: str, kind: type[MoodError] = AudioError) -> MoodError:
-    """The error of the track, or of the disk if that is full."""
-    if "No space left" in reason or shutil.disk_usage(wav.parent).free == 0:
-        return scratch_full(wav)
-    return kind(f"{source}: cannot be decoded ({reason})")
-
-
 DEFAULT_DECODER = "pydub"
 _FRAMES_AT_ONCE = 1 << 18  # 6 s of CD sound, 2 MB
 _MAX_CHANNELS = 2  # how more of them are mixed is ffmpeg's knowledge
 _MAX_TAG_BYTES = 4_096  # after the sound of an MP3; of one with more, the other decoder looks whether it is sound
 _RATES_HZ = range(1_000, 1_000_000)  # from a header that says 1 Hz, 262,144 samples would become 17 GB
 
-Blocks = Generator[Wave, None, None]
+Sound = Generator[Wave, None, None]
 
 
-class Decode(Protocol):
-    """One of `DECODERS`."""
-
-    def __call__(  # noqa: D102
-        self, path: Path, scratch: Scratch, block: int, overlap: int = 0, remark: Remark | None = None
-    ) -> Blocks: ...
-
-
-def decode_with_pydub(
-    path: Path, scratch: Scratch, block: int, overlap: int = 0, remark: Remark | None = None
-) -> Blocks:
-    """Yield a file as blocks that overlap, see `read_blocks`; the WAV they are read from is gone after the last.
+def decode_with_pydub(path: Path, scratch: Scratch, remark: Remark | None = None) -> Sound:
+    """Yield the sound of a file at 16 kHz in one channel, in pieces; the WAV they are read from is gone after the last.
 
     Raises `AudioError` if the file is missing or cannot be decoded; `DiskFullError` if the scratch folder has no room.
-    `remark`, as for `convert_to_wav`, is called before the last block.
+    `remark`, as for `convert_to_wav`, is called before the last piece.
     """
     with converted(path, scratch, remark=remark) as wav:
-        yield from read_blocks(wav, block, overlap)
+        yield from read_blocks(wav, _FRAMES_AT_ONCE)
 
 
-def decode_with_libsndfile(
-    path: Path, scratch: Scratch, block: int, overlap: int = 0, remark: Remark | None = None
-) -> Blocks:
-    """Yield a file as blocks that overlap, decoded as they are asked for; see `decode_with_pydub`.
+def decode_with_libsndfile(path: Path, scratch: Scratch, remark: Remark | None = None) -> Sound:
+    """Yield the sound of a file in pieces, decoded as they are asked for; see `decode_with_pydub`.
 
-    A flaw of this decoder would be a flaw of this process: for files from strangers take the other. Raises `UsageError`
-    if the extra ``fast`` is not installed; `LimitError` if the file is longer than a day.
+    What libsndfile does not read is left to the other decoder, which also remarks on it. A flaw of this decoder would
+    be a flaw of this process: for files from strangers take the other. Raises `UsageError` if the extra ``fast`` is not
+    installed.
     """
-    _libraries()
+    soundfile, soxr = _libraries()
     if not path.is_file() or path.stat().st_size == 0:
         probe(path)  # says so
-    yield from cut(_read_with_libsndfile(path, scratch, remark), path, block, overlap)
-
-
-class _LeftOverError(Exception):
-    """Something of a file is not for libsndfile."""
-
-
-def _read_with_libsndfile(path: Path, scratch: Scratch, remark: Remark | None) -> Iterator[Wave]:
-    """The sound as far as libsndfile reads it; what is left is the other decoder's, which also remarks on it."""
-    soundfile, soxr = _libraries()
     taken = 0
     with (
-        contextlib.suppress(OSError, soundfile.LibsndfileError, _LeftOverError),
+        contextlib.suppress(OSError, soundfile.LibsndfileError),
         path.open("rb") as raw,
         soundfile.SoundFile(raw.fileno(), closefd=False) as file,
     ):
-        if file.channels <= _MAX_CHANNELS and file.samplerate in _RATES_HZ:
-            for wave in _resample(file, soxr, path, raw):
-                yield wave
-                taken += len(wave)
+        fits = file.channels <= _MAX_CHANNELS and file.samplerate in _RATES_HZ
+        for wave in _resample(file, soxr, path, raw) if fits else (None,):
+            if wave is None:
+                break
+            yield wave
+            taken += len(wave)
+        else:
             return
-    for wave in decode_with_pydub(path, scratch, _FRAMES_AT_ONCE, remark=remark):
+    for wave in decode_with_pydub(path, scratch, remark):
         yield wave[taken:]
         taken = max(0, taken - len(wave))
 
 
-DECODERS: dict[str, Decode] = {DEFAULT_DECODER: decode_with_pydub, "libsndfile": decode_with_libsndfile}
+DECODERS = {DEFAULT_DECODER: decode_with_pydub, "libsndfile": decode_with_libsndfile}
 
 
 def check_decoder(name: str) -> None:
-    """Check early that a decoder can be used.
-
-    Raises `UsageError` if it is not one of `DECODERS`, or a package that it needs is not installed.
-    """
+    """Raise `UsageError` if a decoder is not one of `DECODERS`, or a package that it needs is not installed."""
     if name not in DECODERS:
         raise UsageError(f"unknown decoder {name!r} (known: {', '.join(DECODERS)})")
     if DECODERS[name] is decode_with_libsndfile:
@@ -461,8 +406,8 @@ def _libraries() -> tuple[Any, Any]:
     return soundfile, soxr
 
 
-def _resample(file: Any, soxr: Any, path: Path, raw: IO[bytes]) -> Iterator[Wave]:
-    """The whole file at 16 kHz in one channel, as it comes; `_LeftOverError` where it is not the whole."""
+def _resample(file: Any, soxr: Any, path: Path, raw: IO[bytes]) -> Iterator[Wave | None]:
+    """The whole file at 16 kHz in one channel, as it comes; None, and no more, where it is not for libsndfile."""
     # Of a file that is shorter than its header says, libsndfile reads what is there and notes it in its log.
     expected_s = math.inf if "(should be " in file.extra_info else file.frames / file.samplerate
     if file.format == "OGG":
@@ -474,30 +419,30 @@ def _resample(file: Any, soxr: Any, path: Path, raw: IO[bytes]) -> Iterator[Wave
         sound = file.read(_FRAMES_AT_ONCE, dtype="float32", always_2d=True)
         frames, last = frames + len(sound), len(sound) < _FRAMES_AT_ONCE
         mono = sound[:, 0] if sound.shape[1] == 1 else sound.sum(axis=1) * np.float32(1 / sound.shape[1])
-        if last:
-            # Of an MP3 it reads no more than it first guessed, or the first one's header says if there are several.
-            left = size - os.lseek(raw.fileno(), 0, os.SEEK_CUR) if file.format == "MP3" else 0
-            if frames / file.samplerate < expected_s - TOLERANCE_S or left > _MAX_TAG_BYTES:
-                raise _LeftOverError
-        if _cancels(sound, mono):
-            raise _LeftOverError
+        # Of an MP3 it reads no more than it first guessed, or the first one's header says if there are several.
+        left = size - os.lseek(raw.fileno(), 0, os.SEEK_CUR) if last and file.format == "MP3" else 0
+        cut_off = last and frames / file.samplerate < expected_s - TOLERANCE_S
+        if cut_off or left > _MAX_TAG_BYTES or _cancels(sound, mono):
+            yield None
+            return
         # As with the 16 bits of the other decoder, what is louder than full scale is clipped. NaN would spread.
         yield np.clip(np.nan_to_num(resampler.resample_chunk(np.ascontiguousarray(mono), last=last)), -1, 1)
 
 
 def _cancels(sound: Wave, mono: Wave) -> bool:
     """Whether channels, (samples, channels), cancel each other out: those of a song do so only if a block's do."""
-    mixed = _rms(mono)
+    mixed = _level([mono])
     if mixed >= CANCELLING:
         return False
-    louder = max(map(_rms, sound.T))
+    louder = max(_level([channel]) for channel in sound.T)
     return louder * CANCELLING >= mixed and louder > SILENCE
 
 
 def cut(waves: Iterable[Wave], path: Path, block: int, overlap: int = 0, max_s: float = ffmpeg.MAX_S) -> Iterator[Wave]:
-    """Cut waves of any length into blocks that overlap, as `read_blocks` gives them; errors name `path`.
+    """Cut waves of any length into blocks of `block` samples; errors name `path`.
 
-    Raises `NoSoundError` if there are no samples; `LimitError` if there are more than `max_s` seconds.
+    Each shares `overlap` samples, which are fewer, with the block before it. The last is shorter, and has more than
+    `overlap`. Raises `NoSoundError` if there are no samples; `LimitError` if there are more than `max_s` seconds.
     """
     kept, fresh = np.zeros(0, np.float32), 0
     for samples in waves:

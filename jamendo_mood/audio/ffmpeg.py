@@ -14,7 +14,6 @@ import logging
 import math
 import os
 import re
-import selectors
 import shutil
 import signal
 import subprocess
@@ -53,11 +52,11 @@ BYTES_PER_S = 32_000  # of 16 kHz mono in 16 bits, as which nearly everything co
 MAX_S = 24 * 3600.0
 MAX_BYTES = round(MAX_S * BYTES_PER_S)  #: what one run may write: a day of sound, 2.8 GB; a WAV ends at 4
 MEMORY_BYTES = 1 << 30  # decoding takes some 50 MB
-_NEEDED = ("mp3", "aac", "flac", "vorbis", "opus")
-"""Decoders that an ffmpeg on the PATH must have, whatever their variants are called: some builds lack the patented."""
+_NEEDED = ("mp3", "aac", "flac", "vorbis", "opus")  # decoders, by a part of their names: some builds lack them
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGXFSZ, signal.SIGILL})
 """Signals that say something of the machine and not of a file: too little memory, a limit, another processor."""
 _KEPT_BYTES = 1 << 17  # of ffmpeg's messages: so much of the beginning, and of the end
+_MAX_MESSAGES_BYTES = 1 << 26  # one for each frame of hours
 _MAX_REASON_LENGTH = 300
 MAX_TITLE_LENGTH = 500
 _POLL_S = 0.1
@@ -105,44 +104,43 @@ class Done:
 def find_ffmpeg() -> str:
     """Path of ffmpeg: the one on the PATH, or the binary of the ``imageio-ffmpeg`` wheel.
 
-    The wheel's stands in where the other does not start, or lacks decoders of usual formats.
-
-    Raises `UsageError` if neither is there, or starts.
+    The wheel's stands in where the other does not start, or lacks decoders of usual formats. Raises `UsageError` if
+    neither is there, or starts.
     """
     on_path = shutil.which("ffmpeg")
-    broken, lacking = _what_is_wrong(on_path) if on_path else ("", "")
-    if on_path and not broken and not lacking:
+    fault, starts = _look_for_fault(on_path) if on_path else ("no ffmpeg on the PATH", False)
+    if on_path and not fault:
         return on_path
     import imageio_ffmpeg
 
     with contextlib.suppress(RuntimeError):
         own = str(imageio_ffmpeg.get_ffmpeg_exe())
-        if not any(_what_is_wrong(own)):
-            if broken:
-                log.warning("%s does not start (%s): %s is used instead", on_path, broken, own)
-            elif lacking:
-                log.warning("%s cannot decode %s: %s is used instead", on_path, lacking, own)
+        if not _look_for_fault(own)[0]:
+            if on_path:
+                log.warning("%s: %s is used instead", fault, own)
             return own
-    if on_path and not broken:
+    if on_path and starts:
         return on_path  # it can do something
-    found = f"{on_path} does not start ({broken})" if broken else "no ffmpeg on the PATH"
     raise errors.UsageError(
-        f"{found}, and the imageio-ffmpeg package has none that does: install ffmpeg "
+        f"{fault}, and the imageio-ffmpeg package has none that does: install ffmpeg "
         "(apt-get install ffmpeg, brew install ffmpeg)"
     )
 
 
-def _what_is_wrong(program: str) -> tuple[str, str]:
-    """Why a program does not start, and which usual decoders it lacks; both empty if nothing is wrong."""
+def _look_for_fault(program: str) -> tuple[str, bool]:
+    """What is wrong with a program, empty if nothing is, and whether it starts."""
     command = [program, "-hide_banner", "-decoders"]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=GRACE_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return plaintext.show(str(error)), ""
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-        return plaintext.show(said[0][:_MAX_REASON_LENGTH]), ""
-    return "", ", ".join(name for name in _NEEDED if name.encode() not in done.stdout)
+        why = str(error)
+    else:
+        if done.returncode == 0:
+            lacking = ", ".join(name for name in _NEEDED if name.encode() not in done.stdout)
+            return f"{program} cannot decode {lacking}" if lacking else "", True
+        said = done.stderr.decode(errors="replace").strip()
+        why = said.rpartition("\n")[2] or f"exit status {done.returncode}"
+    return f"{program} does not start ({plaintext.show(why[:_MAX_REASON_LENGTH])})", False
 
 
 @contextlib.contextmanager
@@ -172,105 +170,48 @@ def run(*arguments: str, fed: bytes = b"", writes: Path | None = None, max_bytes
     `AudioError` if it takes longer than it may (see `GRACE_S`), `MachineError` if it was killed from outside,
     `TooMuchError` if it writes more, `CancelledError` (see `stopped_by`), and `UsageError` if there is no ffmpeg.
     """
-    source = arguments[arguments.index("-i") + 1]
-    command = [find_ffmpeg(), "-hide_banner", *_guard(arguments)]
+    at = arguments.index("-i")
+    source = arguments[at + 1]
+    allowed = _READING_SAMPLES if source == "-" else _READING_A_FILE
+    command = [find_ffmpeg(), "-hide_banner", "-nostdin", *arguments[:at], *allowed, *arguments[at:]]
     stdin = subprocess.PIPE if fed else subprocess.DEVNULL
     with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-        talk = _Talk(child, fed, writes)
         try:
-            # This limit on its time is for an ffmpeg whose parent was killed; `_check` is much stricter.
+            # This limit on its time is for an ffmpeg whose parent was killed; `_look_after` is much stricter.
             process.bound(child.pid, MEMORY_BYTES, GRACE_S + MAX_S)
-            talk.read_all(functools.partial(_check, talk, source, max_bytes, time.monotonic()))
+            output, messages = _look_after(child, source, fed, writes, max_bytes)
         finally:
             child.kill()  # has no effect on one that has ended
-    done = Done(child.returncode, bytes(talk.output), talk.report())
+    kept = messages[:_KEPT_BYTES] + messages[_KEPT_BYTES:][-_KEPT_BYTES:]
+    # Line by line: titles may be in the encoding of whoever wrote them.
+    done = Done(child.returncode, output, "\n".join(map(plaintext.decode_line, kept.split(b"\n"))))
     if -done.status in _FROM_OUTSIDE:
         raise errors.MachineError(f"{source}: {done.reason(Path(source))}: look for too little memory, or other limits")
     return done
 
 
-def _guard(arguments: tuple[str, ...]) -> Iterator[str]:
-    """The arguments, with the lists of what is allowed before each input."""
-    yield "-nostdin"
-    for argument, following in zip(arguments, (*arguments[1:], ""), strict=True):
-        if argument == "-i":
-            yield from _READING_SAMPLES if following == "-" else _READING_A_FILE
-        yield argument
-
-
-def _check(talk: _Talk, source: str, max_bytes: int, started: float) -> None:
-    """Raise if a run must end now."""
-    written, taken_s = talk.written(), time.monotonic() - started
-    sound_s = written / BYTES_PER_S
-    if _is_stopped.get()():
-        raise errors.CancelledError(f"{source}: cancelled")
-    if written > max_bytes:
-        raise TooMuchError(f"{source}: longer than {max_bytes / BYTES_PER_S / 3600:g} hours; cut it into parts")
-    if taken_s > GRACE_S + sound_s:
-        raise errors.AudioError(f"{source}: cannot be decoded (stopped after {taken_s:.0f} s with {sound_s:.0f} s)")
-
-
-class _Talk:
-    """The pipes between this process and a child."""
-
-    def __init__(self, child: subprocess.Popen[bytes], fed: bytes, writes: Path | None) -> None:
-        self._child, self._fed, self._writes = child, memoryview(fed), writes
-        self._first, self._last = b"", b""
-        self.output = bytearray()
-
-    def read_all(self, check: Callable[[], None]) -> None:
-        """Read all that the child writes until it has ended, and call `check` several times a second."""
-        child = self._child
-        assert child.stdout is not None
-        assert child.stderr is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(child.stdout, selectors.EVENT_READ, self.output.extend)
-            selector.register(child.stderr, selectors.EVENT_READ, self._keep)
-            if child.stdin is not None:
-                os.set_blocking(child.stdin.fileno(), False)
-                selector.register(child.stdin, selectors.EVENT_WRITE)
-            while selector.get_map():
-                for key, _ in selector.select(_POLL_S):
-                    more = self._feed(key.fd) if key.data is None else self._take(key.fd, key.data)
-                    if not more:
-                        selector.unregister(key.fileobj)
-                        key.fileobj.close()  # type: ignore[union-attr]
-                check()
-        while True:
-            try:
-                child.wait(_POLL_S)
-                return
-            except subprocess.TimeoutExpired:
-                check()
-
-    def written(self) -> int:
-        """Bytes that the child has written so far."""
+def _look_after(
+    child: subprocess.Popen[bytes], source: str, fed: bytes, writes: Path | None, max_bytes: int
+) -> tuple[bytes, bytes]:
+    """The output and the messages of a child that has ended; raises if it must end before."""
+    started, ended = time.monotonic(), False
+    while not ended:
         try:
-            return len(self.output) + (self._writes.stat().st_size if self._writes else 0)
-        except FileNotFoundError:
-            return 0
-
-    def report(self) -> str:
-        """Its messages."""
-        # Line by line: titles may be in the encoding of whoever wrote them.
-        return "\n".join(map(plaintext.decode_line, (self._first + self._last).split(b"\n")))
-
-    def _take(self, pipe: int, keep: Callable[[bytes], None]) -> bool:
-        chunk = os.read(pipe, 1 << 16)
-        keep(chunk)
-        return bool(chunk)
-
-    def _keep(self, chunk: bytes) -> None:
-        room = _KEPT_BYTES - len(self._first)
-        self._first += chunk[:room]
-        self._last = (self._last + chunk[room:])[-_KEPT_BYTES:]
-
-    def _feed(self, pipe: int) -> bool:
-        try:
-            self._fed = self._fed[os.write(pipe, self._fed) :]
-        except BrokenPipeError:
-            return False
-        return len(self._fed) > 0
+            output, messages = child.communicate(fed, _POLL_S)
+            ended = True
+        except subprocess.TimeoutExpired as so_far:
+            output, messages, fed = so_far.output or b"", so_far.stderr or b"", b""
+        written, taken_s = len(output), time.monotonic() - started
+        if writes is not None and writes.exists():
+            written += writes.stat().st_size
+        sound_s = written / BYTES_PER_S
+        if _is_stopped.get()():
+            raise errors.CancelledError(f"{source}: cancelled")
+        if written > max_bytes:
+            raise TooMuchError(f"{source}: longer than {max_bytes / BYTES_PER_S / 3600:g} hours; cut it into parts")
+        if taken_s > GRACE_S + sound_s or len(messages) > _MAX_MESSAGES_BYTES:
+            raise errors.AudioError(f"{source}: cannot be decoded (stopped after {taken_s:.0f} s with {sound_s:.0f} s)")
+    return output, messages
 
 
 @dataclass(frozen=True)
@@ -295,7 +236,6 @@ def probe(path: Path) -> AudioInfo:
     cannot be opened; `AudioError` if it is empty or not an audio file; WrongKindError if it is known what it is
     instead; `NoSoundError` if there is no sound in it.
     """
-    path = Path(path)
     if not path.exists():
         raise errors.NoFileError(f"{path}: no such file")
     if not path.is_file():
@@ -400,26 +340,27 @@ def count_pages(path: Path) -> float:
     those that are like the first. The pages: RFC 3533, section 6.
     """
     total_s, spans, size = 0.0, dict[bytes, tuple[int, int, int]](), path.stat().st_size
+    end = 0
     with path.open("rb") as file:
         for _ in range(MAX_PAGES):
-            head = file.read(27)
+            file.seek(end)
+            head = file.read(27).ljust(27, b"\0")
             if not head.startswith(b"OggS"):
                 break
-            lengths = file.read(head[26]) if len(head) == 27 else b""
-            end = file.tell() + sum(lengths)
-            if len(head) < 27 or len(lengths) < head[26] or end > size:
+            length = sum(file.read(head[26]))
+            end += 27 + head[26] + length
+            if end > size:
                 return math.inf
             serial, position = head[14:18], int.from_bytes(head[6:14], "little", signed=True)
             if head[5] & 2:  # it begins a stream, beside others or after them
                 if any(last for _, _, last in spans.values()):
                     total_s, spans = total_s + _last_s(spans), {}
-                if rate := _rate_of(file.read(sum(lengths))):
+                if rate := _rate_of(file.read(length)):
                     spans[serial] = (rate, 0, 0)
             elif serial in spans and position > 0:
                 rate, first, last = spans[serial]
                 late = not last and position > _START_S * rate
                 spans[serial] = (rate, position if late else first, position)
-            file.seek(end)
     return total_s + _last_s(spans)
 
 
@@ -434,17 +375,13 @@ def _rate_of(packet: bytes) -> int:
         return 48_000
     if packet.startswith(b"\x7fFLAC"):
         return int.from_bytes(packet[27:30], "big") >> 4
-    starts = {b"\x01vorbis": 12, b"Speex   ": 36}
-    return next(
-        (int.from_bytes(packet[at : at + 4], "little") for name, at in starts.items() if packet.startswith(name)), 0
-    )
+    if packet.startswith(b"\x01vorbis"):
+        return int.from_bytes(packet[12:16], "little")
+    return int.from_bytes(packet[36:40], "little") if packet.startswith(b"Speex   ") else 0
 
 
 def count_chunk(path: Path) -> float | None:
-    """Seconds of sound by the header of a WAV that is shorter than that; None of one that is not.
-
-    ffmpeg goes by what is there.
-    """
+    """Seconds of sound by the header of a WAV that is shorter than that, which ffmpeg does not say; else None."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if file.read(12)[:4] != b"RIFF":

@@ -16,8 +16,8 @@ from jamendo_mood.audio import decoding
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.audio.ffmpeg import AudioInfo
 from jamendo_mood.util.errors import TooShortError, UsageError
-from jamendo_mood.util.figures import Picture, empty_axes
 from jamendo_mood.util.files import Scratch
+from jamendo_mood.util.plaintext import Picture, empty_axes
 
 WINDOW_S = 0.025
 HOP_S = 0.010
@@ -44,7 +44,7 @@ def log_mel(wave: Wave, offset: float = LOG_OFFSET) -> Array:
     A frame each 10 ms, ``frames = 1 + (samples - 400) // 160``; none if shorter. With the offset silence has a
     logarithm.
     """
-    return log_bands(wave, _sparse_mel_matrix(), offset)
+    return log_bands(wave, mel_matrix(), offset)
 
 
 def log_bands(wave: Wave, weights: Any, offset: float = LOG_OFFSET) -> Array:
@@ -99,27 +99,21 @@ def hann_window(samples: int = WINDOW_SAMPLES) -> Array:
 
 
 @functools.cache
-def mel_matrix() -> Array:
-    """Weights that turn a magnitude spectrum into mel bands, float32 (257, 64).
+def mel_matrix() -> Any:
+    """Weights that turn a magnitude spectrum into mel bands, a sparse float32 (257, 64).
 
     Triangles with equal width on the mel scale, linear *in mel*, peak 1.
     """
+    import scipy.sparse
+
     bins_mel = hz_to_mel(np.linspace(0, SAMPLE_RATE_HZ / 2, FFT_LENGTH // 2 + 1))
     edges_mel = np.linspace(hz_to_mel(np.float64(LOWEST_HZ)), hz_to_mel(np.float64(HIGHEST_HZ)), MEL_BANDS + 2)
     lower, centre, upper = edges_mel[:-2], edges_mel[1:-1], edges_mel[2:]
     rising = (bins_mel[:, None] - lower) / (centre - lower)
     falling = (upper - bins_mel[:, None]) / (upper - centre)
-    weights = np.maximum(0, np.minimum(rising, falling))
-    return weights.astype(np.float32)
-
-
-@functools.cache
-def _sparse_mel_matrix() -> Any:
     # A bin lies in two bands at most. The whole matrix would go to a BLAS, whose threads wait for each other on cores
     # that the network could have: a seventh of an extraction on two cores.
-    import scipy.sparse
-
-    return scipy.sparse.csc_array(mel_matrix())
+    return scipy.sparse.csc_array(np.maximum(0, np.minimum(rising, falling)).astype(np.float32))
 
 
 def hz_to_mel(hz: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float64]:
@@ -132,15 +126,9 @@ MINUTE_S = 60.0  #: start and length of the default stretch of a song: past the 
 _BLOCK_SAMPLES = 3_000 * HOP_SAMPLES  # half a minute of sound at a time: 20 MB on the way to its bands
 
 LOWEST_VALUE = math.log(LOG_OFFSET)  #: digital silence: black
-
+#: a sine at full scale, whose peak has a magnitude of 100 in a Hann window of 400 samples, and all above: the brightest
 HIGHEST_VALUE = math.log(WINDOW_SAMPLES / 4)
-"""A sine at full scale, whose peak has a magnitude of 100 in a Hann window of 400 samples: the brightest colour.
-
-In ten loud songs of Jamendo nothing was above 4.5; larger values are drawn in the same colour.
-"""
-
 MARKED_HZ = (250, 500, 1000, 2000, 4000, 7000)  # on the axis of a plot
-
 COLOURS = "magma"  # evenly brighter from black up, and readable without colour vision, as viridis is
 
 Image = npt.NDArray[np.uint8]
@@ -172,11 +160,9 @@ def compute(
     column for each frame. `info` is what `ffmpeg.probe` says of the file; None asks it.
 
     Raises `AudioError` if it cannot be decoded, `TooShortError` if there are less than 25 ms of sound, and `UsageError`
-    if the stretch or `columns` is out of range, or the file ends before the stretch.
+    if the stretch is out of range, or the file ends before it.
     """
     check_stretch(start_s, duration_s)
-    if columns is not None and columns < 1:
-        raise UsageError(f"a spectrogram of {columns} columns: it has at least one")
     start_s = round(start_s, 2)
     with decoding.converted(path, scratch, start_s, duration_s, info) as wav:
         samples = decoding.count_samples(wav)
@@ -229,8 +215,7 @@ def check_stretch(start_s: float, duration_s: float | None) -> None:
 def default_stretch(duration_s: float | None) -> tuple[float, float | None]:
     """Start and length of what is shown of a file of that length: the minute from 1:00, if it lasts until 2:00.
 
-    Otherwise, and for a file of unknown length (None), it is the whole, ``(0.0, None)``: so every picture shows a whole
-    minute or a whole song.
+    Otherwise, and for a file of unknown length (None), it is the whole, ``(0.0, None)``.
     """
     whole = duration_s is None or duration_s < 2 * MINUTE_S
     return (0.0, None) if whole else (MINUTE_S, MINUTE_S)

@@ -12,7 +12,6 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,118 +21,96 @@ import numpy.typing as npt
 
 from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.cli import shared
-from jamendo_mood.cli.shared import Command
+from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
 from jamendo_mood.datasets.dataset import PARTS
 from jamendo_mood.datasets.jamendo import ALL_TRACKS_NAME, COLUMNS, SPLIT_TAGS_NAME, TAG_PREFIX
 from jamendo_mood.embedders import musicnn, vggish
-from jamendo_mood.embedders.registry import EmbedderOptions
 from jamendo_mood.util.errors import UsageError, WeightsError
 from jamendo_mood.util.files import write_atomically
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--embedder", help="vggish, vggish-pca or logmel (default: vggish if its weights are at hand)")
+    add = parser.add_argument
+    add("--embedder", help="vggish, vggish-pca or logmel (default: vggish if its weights are at hand)")
     shared.add_weights(parser)
-    parser.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="default build/demo")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the music and the training (default 0)")
+    add("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="default build/demo")
+    add("--seed", type=int, default=0, metavar="N", help="of the music and the training (default 0)")
 
 
 def demo(arguments: argparse.Namespace) -> int:
     """Go the whole way in about a minute, with music made on the spot."""
-    return run_demo(arguments.out, arguments.embedder, EmbedderOptions.of(arguments), arguments.seed, arguments.main)
-
-
-def run_demo(
-    out: Path, embedder: str | None, options: EmbedderOptions, seed: int, main: Callable[[list[str]], int]
-) -> int:
-    """Make a corpus in a folder, then extract, train, evaluate and tag a song that was not trained on.
-
-    No embedder is VGGish if its weights are on this machine, else logmel; the seed is of the music and of the training;
-    `main` is the command line. Returns an exit status: 0, or that of the step that failed; 1 if the tagger learned
-    nothing.
-    """
-    name = _choose(embedder, options)
+    out, seed, name = arguments.out, arguments.seed, _choose(arguments.embedder, arguments.weights)
     store, tagger, report = out / f"embeddings-{name}", out / f"tagger-{name}", out / f"report-{name}"
     songs = make_corpus(out, seed)
     print(f"\n[1/6] Music: {len(songs)} songs of 12 s in {out / 'audio'}, each with one or two of the moods")
     print(f"      {', '.join(MOODS)}; tables and a split without shared artists beside it.")
     print(f"      They are synthesised from seed {seed}: nothing learned from them says anything about real music.")
 
-    weights = ["--weights", str(options.weights)] if options.weights else []
-    weights += ["--pca", str(options.pca)] if options.pca else []
-    weights += ["--allow-untrained"] if options.allow_untrained else []
-    weights += ["--offline"] if options.offline else []
-    data = ["--data", str(out), "--store", str(store)]
+    def run(*command: object) -> int:
+        words = [*map(str, command)]
+        print(f"$ jamendo-mood {shlex.join(words)}", flush=True)
+        status: int = arguments.main(words)
+        return status
+
     song = next(song for song in songs if song.part == "test" and len(song.moods) == 2)
-    steps = (
-        ("Embeddings: each MP3 to WAV, to numbers, to disk; the WAV is dropped", [
-            "extract", str(out / "audio"), "--store", str(store), "--embedder", name, *weights,
-        ]),
-        ("Training a tagger on the stored embeddings", [
-            "train", "--task", "jamendo", *data, "--out", str(tagger), "--seed", str(seed),
-        ]),
-        ("How good it is, on artists it was not trained on", [
-            "evaluate", str(tagger), *data, "--out", str(report),
-        ]),
-        (f"Tagging a song it was not trained on, whose moods are: {', '.join(song.moods)}", [
-            "tag", str(out / "audio" / song.path), "--tagger", str(tagger), *weights,
-        ]),
-    )  # fmt: skip
-    for number, (title, arguments) in enumerate(steps, start=2):
-        print(f"\n[{number}/6] {title}\n$ jamendo-mood {shlex.join(arguments)}", flush=True)
-        status = main(arguments)
-        if status:
+    path, data = out / "audio" / song.path, ("--data", out, "--store", store)
+    weights = [
+        f"--{option.replace('_', '-')}" + ("" if value is True else f"={value}")
+        for option in ("weights", "pca", "allow_untrained", "offline", "engine")
+        if (value := getattr(arguments, option)) not in (None, False, "auto")
+    ]
+    embedding = ("extract", out / "audio", "--store", store, "--embedder", name, *weights)
+    training = ("train", "--task", "jamendo", *data, "--out", tagger, "--seed", seed)
+    mixed = f"Tagging a song it was not trained on, whose moods are: {', '.join(song.moods)}"
+    steps: dict[str, tuple[object, ...]] = {
+        "Embeddings: each MP3 to WAV, to numbers, to disk; the WAV is dropped": embedding,
+        "Training a tagger on the stored embeddings": training,
+        "How good it is, on artists it was not trained on": ("evaluate", tagger, *data, "--out", report),
+        mixed: ("tag", path, "--tagger", tagger, *weights),
+    }
+    for number, (title, command) in enumerate(steps.items(), start=2):
+        print(f"\n[{number}/6] {title}")
+        if status := run(*command):
             return status
-    has_musicnn = _tag_by_musicnn(out / "audio" / song.path, main, download=not options.offline)
+    print("\n[6/6] The same song to a network that learned from real music, which this is not")
+    try:
+        musicnn.WEIGHTS.find(download=not arguments.offline)
+        run("tag", path, "--tagger", "musicnn")
+        first = ""
+    except WeightsError as error:
+        print(f"      left out: {error}")
+        first = f"; the first time pip fetches its weights ({musicnn.WHEEL_MB} MB)"
     figures = json.loads((report / "scores.json").read_text())
     ratio = figures["PR-AUC-macro"] / figures["prior-macro"]
     print(f"Test PR-AUC {figures['PR-AUC-macro']:.3f}, {ratio:.1f} times the prior {figures['prior-macro']:.3f}.")
     print(f"Files: embeddings in {store}, tagger in {tagger}, scores and pictures in {report}/report.html.")
     if ratio < 2:
-        return 1
-    program = _find_program()
+        return SOME_FAILED
+    # The command's name where the shell finds it, else the path that it was started by.
+    found = shutil.which("jamendo-mood") or Path(sys.argv[0]).name != "jamendo-mood"
+    program, own = "jamendo-mood" if found else sys.argv[0], shlex.quote(str(tagger))
     print("\nNext, a song of your own, from any audio file:")
     print(f"  {program} tag SONG.mp3")
-    first = "" if has_musicnn else f"; the first time pip fetches its weights ({musicnn.WHEEL_MB} MB)"
     print(f"      moods of real music, by a network that learned from it{first}")
-    print(f"  {program} tag SONG.mp3 --tagger {shlex.quote(str(tagger))}")
+    print(f"  {program} tag SONG.mp3 --tagger {own}")
     print("      at once, by the tagger above, which knows synthesised music only")
-    examples = f"{shlex.quote(str(out / 'audio'))}/0[0-2]/11*.mp3"
-    print(f"  {program} web --tagger {shlex.quote(str(tagger))} --examples {examples}")
+    print(f"  {program} web --tagger {own} --examples {shlex.quote(str(out / 'audio'))}/0[0-2]/11*.mp3")
     print("      the same on a page in the browser: drop songs on it, or try one of three that are there")
     print("To learn your own tags from your own music: notebooks/02_train.ipynb, or `jamendo-mood train --help`.")
-    return 0
+    return DONE
 
 
-def _tag_by_musicnn(song: Path, main: Callable[[list[str]], int], *, download: bool) -> bool:
-    """Tag a song by a network that learned from real music, too; returns whether its weights can be had."""
-    print("\n[6/6] The same song to a network that learned from real music, which this is not")
-    try:
-        musicnn.find_weights(download=download)
-    except WeightsError as error:
-        print(f"      left out: {error}")
-        return False
-    print(f"$ jamendo-mood tag {shlex.quote(str(song))} --tagger musicnn", flush=True)
-    return main(["tag", str(song), "--tagger", "musicnn"]) == 0
-
-
-def _find_program() -> str:
-    """What to type for this very command: its name where the shell finds it, else the path it was started by."""
-    name = "jamendo-mood"
-    return name if shutil.which(name) or Path(sys.argv[0]).name != name else sys.argv[0]
-
-
-def _choose(embedder: str | None, options: EmbedderOptions) -> str:
+def _choose(embedder: str | None, weights: Path | None) -> str:
     """The embedder to use; the first line of the demo says which and why."""
     if embedder is not None:
         print(f"Demo with the embedder {embedder}, as asked.")
         return embedder
     try:
-        weights = vggish.find_weights(options.weights, download=False)
+        found = vggish.WEIGHTS.find(weights, download=False)
     except WeightsError:
         print("Demo with the embedder logmel: VGGish's weights are not on this machine (README: how to get them).")
         return "logmel"
-    print(f"Demo with the embedder vggish, weights from {weights}.")
+    print(f"Demo with the embedder vggish, weights from {found}.")
     return "vggish"
 
 
@@ -205,25 +182,23 @@ def render(song: Song) -> Wave:
 
 def write_table(path: Path, songs: list[Song]) -> None:
     """Write songs as one of MTG's TSVs, line ends and all."""
-    lines = ["\t".join(COLUMNS)]
+    rows: list[tuple[str, ...]] = [COLUMNS]
     for song in songs:
         names = (f"track_{song.id:07d}", f"artist_{song.artist:06d}", f"album_{song.artist:06d}")
-        lines.append("\t".join([*names, song.path, f"{SONG_S:.1f}", *(TAG_PREFIX + mood for mood in song.moods)]))
-    text = "".join(line + "\r\n" for line in lines)
-    write_atomically(path, text.encode())
+        rows.append((*names, song.path, f"{SONG_S:.1f}", *(TAG_PREFIX + mood for mood in song.moods)))
+    write_atomically(path, "".join("\t".join(row) + "\r\n" for row in rows).encode())
 
 
 def _write_song(path: Path, song: Song) -> None:
     if path.is_file():
         return
-    metadata = [f"title=Study in {' and '.join(song.moods)} no. {song.id}", f"artist=Synthetic artist {song.artist}"]
-    command = [
+    done = ffmpeg.run(
         *("-v", "error", "-f", "s16le", "-ar", str(RATE_HZ), "-ac", "1", "-i", "-"),
-        *(option for entry in metadata for option in ("-metadata", entry)),
+        *("-metadata", f"title=Study in {' and '.join(song.moods)} no. {song.id}"),
+        *("-metadata", f"artist=Synthetic artist {song.artist}"),
         *("-c:a", "libmp3lame", "-b:a", "96k", "-f", "mp3", "-"),
-    ]
-    pcm = (render(song) * (decoding.PCM_SCALE - 1)).astype("<i2").tobytes()
-    done = ffmpeg.run(*command, fed=pcm)
+        fed=(render(song) * (decoding.PCM_SCALE - 1)).astype("<i2").tobytes(),
+    )
     if done.status != 0:
         raise UsageError(f"ffmpeg cannot write MP3 files: {done.report.strip()}")
     write_atomically(path, done.output)
@@ -267,11 +242,10 @@ def _sad(rng: np.random.Generator) -> Wave:
     time_s = _seconds(step_s * 1.6)
     vibrato = 0.004 * np.sin(2 * np.pi * 5 * time_s)
     envelope = np.minimum(time_s / 0.15, 1) * np.exp(-time_s * 1.2)
-    notes = []
-    for i in range(round(SONG_S / step_s)):
-        phase = 2 * np.pi * _hz(scale[(i + rng.integers(2)) % len(scale)], base_hz) * (time_s + vibrato)
-        notes.append((i * step_s, (np.sin(phase) + 0.3 * np.sin(2 * phase)) * envelope))
-    return _place(notes)
+    line = [scale[(i + rng.integers(2)) % len(scale)] for i in range(round(SONG_S / step_s))]
+    phases = [2 * np.pi * _hz(degree, base_hz) * (time_s + vibrato) for degree in line]
+    tones = [(np.sin(phase) + 0.3 * np.sin(2 * phase)) * envelope for phase in phases]
+    return _place([(i * step_s, tone) for i, tone in enumerate(tones)])
 
 
 def _energetic(rng: np.random.Generator) -> Wave:
@@ -281,24 +255,18 @@ def _energetic(rng: np.random.Generator) -> Wave:
     kick = np.sin(2 * np.pi * 60 * short_s * (1 + 2 * np.exp(-short_s * 40))) * np.exp(-short_s * 18)
     hat = rng.normal(0, 0.5, len(short_s)) * np.exp(-short_s * 45)
     bass = np.tanh(4 * _saw(short_s, base_hz)) * np.exp(-short_s * 6)
-    notes = []
-    for i in range(round(SONG_S / beat_s)):
-        notes += [(i * beat_s, 1.2 * kick), ((i + 0.5) * beat_s, hat)]
-        notes += [((i + part / 4) * beat_s, 0.5 * bass) for part in range(4)]
-    return _place(notes)
+    beat = [(0.0, 1.2 * kick), (0.5, hat), *((part / 4, 0.5 * bass) for part in range(4))]
+    return _place([((i + at) * beat_s, sound) for i in range(round(SONG_S / beat_s)) for at, sound in beat])
 
 
 def _relaxing(rng: np.random.Generator) -> Wave:
     """Slow warm chords over soft rain."""
     base_hz, time_s = rng.uniform(150, 230), _seconds(4.0)
     envelope = np.sin(np.pi * time_s / time_s[-1]) ** 2
-    notes = []
-    for i in range(5):
-        root = rng.choice([0, 5, 7, -3])
-        chord = sum(np.sin(2 * np.pi * _hz(root + tone, base_hz) * time_s) for tone in (0, 4, 7, 11))
-        notes.append((i * 2.5, chord * envelope))
+    roots = [rng.choice([0, 5, 7, -3]) for _ in range(5)]
+    chords = [sum(np.sin(2 * np.pi * _hz(root + tone, base_hz) * time_s) for tone in (0, 4, 7, 11)) for root in roots]
     rain = np.convolve(rng.normal(0, 1, round(SONG_S * RATE_HZ)), np.ones(6) / 6, mode="same")
-    return _place(notes) + 0.1 * rain
+    return _place([(i * 2.5, chord * envelope) for i, chord in enumerate(chords)]) + 0.1 * rain
 
 
 def _dark(rng: np.random.Generator) -> Wave:

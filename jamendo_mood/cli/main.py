@@ -9,7 +9,6 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,7 +16,7 @@ from jamendo_mood import __version__
 from jamendo_mood.cli import demo, evaluate, extract, find, shared, store, tag, train, write
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, WRONG_USAGE, Command
 from jamendo_mood.util import plaintext, process
-from jamendo_mood.util.errors import MoodError, UsageError
+from jamendo_mood.util.errors import AudioError, MoodError
 from jamendo_mood.util.files import is_disk_full
 
 EPILOG = """\
@@ -49,11 +48,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
-    if not argv:  # who types the name alone wants to know what there is
-        build_parser().print_help()
-        return DONE
-    arguments = build_parser().parse_args(_attach_points(argv))
+    words = (sys.argv[1:] if argv is None else argv) or ["--help"]  # who types the name alone asks for help
+    # A point such as -0.6,-0.4 would be taken for an option, but for a space before it.
+    arguments = build_parser().parse_args([re.sub(r"^(?=-[\d.]+,-?[\d.]+$)", " ", word) for word in words])
     process.announce(COMMANDS[arguments.command].interrupted)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLineFormatter("warning: %(message)s"))
@@ -68,30 +65,14 @@ def _run(argv: list[str] | None) -> int:
     except (MoodError, OSError) as error:
         if process.is_meant(error):
             raise
-        print(plaintext.show(f"jamendo-mood {arguments.command}: {_tell(error)}"), file=sys.stderr)
+        # The system's own errors are of files that nobody expected to fail, or of the output.
+        said = (error,) if isinstance(error, MoodError) else (error.filename, error.strerror or error)
+        plaintext.note(f"jamendo-mood {arguments.command}: {': '.join(str(part) for part in said if part)}")
         try:
             sys.stdout.flush()
         except OSError:  # which may be the error
             _drop_output()
-        return SOME_FAILED if is_disk_full(error) else WRONG_USAGE
-
-
-def _tell(error: MoodError | OSError) -> str:
-    """An error in words; the system's own are of files that nobody expected to fail, or of the output."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
-
-
-def _attach_points(arguments: Sequence[str]) -> list[str]:
-    """Write ``--at -0.6,-0.4`` as ``--at=-0.6,-0.4``: argparse takes a point that begins with a minus for an option."""
-    attached: list[str] = []
-    for argument in arguments:
-        if attached and attached[-1] in ("--at", "--to") and re.match(r"-[\d.]", argument):
-            attached[-1] += f"={argument}"
-        else:
-            attached.append(argument)
-    return attached
+        return SOME_FAILED if isinstance(error, AudioError) or is_disk_full(error) else WRONG_USAGE
 
 
 def _drop_output() -> None:
@@ -118,7 +99,7 @@ def build_parser(option: type[argparse.Action] | None = None) -> argparse.Argume
     parser = _OneLineParser(
         prog="jamendo-mood",
         usage="%(prog)s [-h] [--version] COMMAND ...",
-        description=f"Mood tags for music: MP3s in, embeddings cached once, tag scores out.\n\n{_list_commands()}",
+        description=f"Mood tags for music: MP3s in, embeddings cached once, tag scores out.\n{_list_commands()}",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -127,7 +108,7 @@ def build_parser(option: type[argparse.Action] | None = None) -> argparse.Argume
         dest="command", required=True, metavar="COMMAND", prog=parser.prog, help=None if option else argparse.SUPPRESS
     )
     for name, command in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=command.summary, description=command.summary)
+        subparser = subparsers.add_parser(name, help=command.run.__doc__, description=command.run.__doc__)
         if option is not None:
             subparser.register("action", None, option)
         command.add_options(subparser)
@@ -140,12 +121,11 @@ def _list_commands() -> str:
     columns = min(shutil.get_terminal_size().columns, 100) - 2
     lines = []
     for heading, names in GROUPS.items():
-        lines.append(f"{heading}:")
+        lines += ["", f"{heading}:"]
         for name in names.split():
-            text = f"  {name:15} {COMMANDS[name].summary}"
+            text = f"  {name:15} {COMMANDS[name].run.__doc__}"
             lines += textwrap.wrap(text, columns, subsequent_indent=" " * 18, break_on_hyphens=False)
-        lines.append("")
-    return "\n".join(lines).rstrip()
+    return "\n".join(lines)
 
 
 def _add_completion(parser: argparse.ArgumentParser) -> None:
@@ -155,10 +135,8 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
 def completion(arguments: argparse.Namespace) -> int:
     """Let TAB complete commands and options in your shell."""
     # By a script, made once, so that no TAB waits for Python.
-    try:
-        import shtab
-    except ModuleNotFoundError as error:
-        raise UsageError("completion needs shtab: `pip install jamendo-mood[completion]` brings it") from error
+    shared.need("completion", "shtab", "completion")
+    import shtab
 
     class Option(argparse.Action):
         """What argparse makes of an option, with the word to shtab that it takes a file; it is never called."""
@@ -181,7 +159,7 @@ GROUPS = {
 }
 """The commands in the order of the help."""
 
-_ALL: dict[str, Command] = {
+COMMANDS: dict[str, Command] = {
     **extract.COMMANDS,
     **train.COMMANDS,
     **evaluate.COMMANDS,
@@ -192,4 +170,4 @@ _ALL: dict[str, Command] = {
     **demo.COMMANDS,
     "completion": Command(_add_completion, completion),
 }
-COMMANDS = {name: _ALL[name] for names in GROUPS.values() for name in names.split()}  #: each command by its name
+"""Each command by its name."""

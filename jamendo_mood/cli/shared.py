@@ -1,34 +1,36 @@
 """What commands share: types and groups of options, progress bars, tables of scores, exit statuses.
 
-What is slow to import is imported inside functions, here and in the commands, so that `jamendo-mood --help` loads
-neither TensorFlow nor pandas.
+Nothing that `jamendo-mood --help` imports loads TensorFlow, pandas or matplotlib: the package imports them inside
+functions.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+import importlib.util
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from jamendo_mood.audio import decoding
 from jamendo_mood.embedders.registry import EmbedderOptions, EmbedderSpec, load_embedder
-from jamendo_mood.tagging.emotions import PLACES, Place, read_places
+from jamendo_mood.evaluation.evaluate import Scores
+from jamendo_mood.library import similarity
+from jamendo_mood.library.similarity import Library
+from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
+from jamendo_mood.tagging import prediction
+from jamendo_mood.tagging.emotions import Place, read_places
+from jamendo_mood.tagging.prediction import Prediction
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.tasks.metrics import ROUNDS
+from jamendo_mood.training import model
+from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import CountProgress, TrackProgress
 
-if TYPE_CHECKING:
-    from jamendo_mood.evaluation.evaluate import Scores
-    from jamendo_mood.library.similarity import Library
-    from jamendo_mood.store.embedding_store import EmbeddingStore
-    from jamendo_mood.tagging.prediction import Prediction
-    from jamendo_mood.training.model import Tagger
-
-DONE, SOME_FAILED = 0, 1  # exit statuses
-WRONG_USAGE = 2
+DONE, SOME_FAILED, WRONG_USAGE = 0, 1, 2  # exit statuses
 
 TAGGERS = {
     "audioset": "AudioSet's 7 music moods, on VGGish",
@@ -46,74 +48,56 @@ SHOWN = (
     *("precision", "recall", "F-score", "threshold", "ECE-all", "CCC", "Pearson", "R2", "RMSE", "mean", "sd"),
 )
 """Columns of the table of targets that fit on a screen; JSON and CSV have all."""
-LISTED = 10  # tracks named before "and N more"
+
+T = TypeVar("T")
 
 
 class Command(NamedTuple):
-    """A command: what adds its options, and what runs it."""
+    """A command: what adds its options, and what runs it, whose docstring is its line in the help."""
 
     add_options: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]  #: returns the exit status
     #: what it says of what is kept where it is interrupted, and of how to continue
     interrupted: str = "the same command starts again from the beginning"
 
-    @property
-    def summary(self) -> str:
-        """Its line in the help."""
-        return self.run.__doc__ or ""
+
+def _type(read: Callable[[str], T], fits: Callable[[T], bool], wanted: str) -> Callable[[str], T]:
+    """A type of options: what `read` makes of a text, if it fits; else an error that says what is wanted instead."""
+
+    def parse(text: str) -> T:
+        with suppress(TypeError, ValueError):
+            value = read(text)
+            if fits(value):
+                return value
+        raise argparse.ArgumentTypeError(f"{text.strip()!r} is not {wanted}")
+
+    return parse
 
 
-def positive(text: str) -> int:
-    """A whole number from 1 up."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
-    return int(text)
-
-
-def setting(text: str) -> tuple[str, str]:
-    """``NAME=VALUE``."""
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
-    return name, value
-
-
-def _number(text: str) -> float:
-    """A number; NaN, which lies in no range, if the text is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
-def level(text: str) -> tuple[str, float]:
-    """``NAME=LEVEL``, the level from 0 to 1."""
-    name, number = setting(text)
-    if not 0 <= _number(number) <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a level is from 0, the least of all tracks, to 1, the most")
-    return name, float(number)
-
-
-def point(text: str) -> tuple[float, float]:
-    """``V,A``, valence and arousal from -1 to 1."""
-    numbers = [_number(part) for part in text.split(",")]
-    if len(numbers) != 2 or not all(-1 <= number <= 1 for number in numbers):
-        says = "is not valence and arousal, two numbers from -1 to 1 such as 0.8,-0.5"
-        raise argparse.ArgumentTypeError(f"{text!r} {says}")
-    return numbers[0], numbers[1]
-
-
-def whole(text: str) -> int:
-    """A whole number from 0 up."""
-    return 0 if text == "0" else positive(text)
-
-
-def shard(text: str) -> tuple[int, int]:
-    """``I/N``, I from 1 to N."""
-    index, slash, count = text.partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form I/N with I from 1 to N")
-    return int(index), int(count)
+positive = _type(int, lambda number: number >= 1, "a whole number from 1 up")
+whole = _type(int, lambda number: number >= 0, "a whole number from 0 up")
+gigabytes = _type(float, lambda size: 0 < size < float("inf"), "a number of gigabytes, such as 2 or 0.5")
+gpus = _type(
+    float,
+    lambda share: 0 < share < 1 or (share >= 1 and share.is_integer()),
+    "a number of GPUs, such as 1 or 0.5",
+)
+shard = _type(
+    lambda text: tuple(map(int, text.split("/"))),
+    lambda part: len(part) == 2 and 1 <= part[0] <= part[1],
+    "of the form I/N with I from 1 to N",
+)
+setting = _type(lambda text: text.partition("=")[::2], all, "of the form NAME=VALUE")
+level = _type(
+    lambda text: (setting(text)[0], float(setting(text)[1])),
+    lambda pair: 0 <= pair[1] <= 1,
+    "of the form NAME=LEVEL: a level is from 0, the least of all tracks, to 1, the most",
+)
+point = _type(
+    lambda text: Place(*map(float, text.split(","))),
+    lambda place: all(-1 <= number <= 1 for number in place),
+    "valence and arousal, two numbers from -1 to 1 such as 0.8,-0.5",
+)
 
 
 def path_or_url(text: str) -> Path | str:
@@ -123,52 +107,32 @@ def path_or_url(text: str) -> Path | str:
     return text if "://" in text else Path(text)
 
 
-def share(text: str) -> float:
-    """GPUs: a number above 0, whole from 1 up."""
-    number = _number(text)
-    if not (0 < number < 1 or (number >= 1 and number.is_integer())):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of GPUs, such as 1 or 0.5")
-    return number
-
-
-def gigabytes(text: str) -> float:
-    """A number of gigabytes above 0."""
-    if not 0 < _number(text) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of gigabytes, such as 2 or 0.5")
-    return float(text)
-
-
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Where an embedder's weights are."""
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        metavar="PATH",
-        help="TF-Hub module's folder; or Google's file: VGGish's vggish_model.ckpt, YAMNet's yamnet.tflite",
-    )
-    parser.add_argument("--pca", type=Path, metavar="FILE", help="Google's vggish_pca_params.npz, for vggish-pca")
-    parser.add_argument("--allow-untrained", action="store_true", help="take weights that are not the released ones")
-    parser.add_argument("--offline", action="store_true", help="ask no host for weights that are not here")
-    parser.add_argument(
-        "--engine",
-        choices=("auto", "mnn", "openvino", "tensorflow"),
-        default="auto",
-        help="what runs the network: auto (default) is the fastest here, on a GPU TensorFlow",
-    )
+    """Where an embedder's weights are, and what runs it."""
+    add = parser.add_argument
+    add("--weights", type=Path, metavar="PATH", help="a TF-Hub module, or Google's vggish_model.ckpt or yamnet.tflite")
+    add("--pca", type=Path, metavar="FILE", help="Google's vggish_pca_params.npz, for vggish-pca")
+    add("--allow-untrained", action="store_true", help="take weights that are not the released ones")
+    add("--offline", action="store_true", help="ask no host for weights that are not here")
+    engines = ("auto", "mnn", "openvino", "tensorflow")
+    fastest = "what runs the network: auto (default) is the fastest here, on a GPU TensorFlow"
+    add("--engine", choices=engines, default="auto", help=fastest)
 
 
-def add_tagger(parser: argparse.ArgumentParser, default: str) -> None:
-    """The tagger to use."""
-    own = " or ".join(TAGGERS)
-    parser.add_argument(
-        "--tagger", type=Path, metavar="DIR", help=f"folder `train` wrote; or our own, {own} (default: {default})"
-    )
+def add_tagger(parser: argparse.ArgumentParser, *, stored: bool = False) -> None:
+    """The tagger to use; where it is for a store, that says which is the default."""
+    at_hand = "audioset if VGGish's weights are on this machine, else musicnn"
+    default = "the one that knows the store's embeddings, if any" if stored else at_hand
+    taggers = f"folder `train` wrote; or our own, {' or '.join(TAGGERS)} (default: {default})"
+    parser.add_argument("--tagger", type=Path, metavar="DIR", help=taggers)
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
-    """Where the data set and the embeddings are."""
+def add_data(parser: argparse.ArgumentParser, *, store: bool = True) -> None:
+    """Where the data set is, and the embeddings."""
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data set's tables, as published")
-    parser.add_argument("--store", type=Path, metavar="DIR", help="embeddings (default: those released with the data)")
+    if store:
+        embeddings = "embeddings (default: those released with the data)"
+        parser.add_argument("--store", type=Path, metavar="DIR", help=embeddings)
 
 
 def add_format(parser: argparse.ArgumentParser, *formats: str) -> None:
@@ -178,98 +142,95 @@ def add_format(parser: argparse.ArgumentParser, *formats: str) -> None:
 
 def add_training(parser: argparse.ArgumentParser) -> None:
     """How to train."""
-    parser.add_argument(
-        "--head",
-        default="attention",
-        help="attention (default), mlp or linear; conv1d or gru, which follow the order; cnn, on patches",
-    )
-    parser.add_argument("--pooling", help="what it sees of a track: frames, mean or mean+std (default: the head's own)")
-    parser.add_argument("--ensemble", type=positive, metavar="N", help="heads to train and average")
-    parser.add_argument("--epochs", type=positive, metavar="N", help="passes over the training part")
-    parser.add_argument("--seed", type=int, metavar="N", help="same seed, same tagger (default 0)")
-    parser.add_argument(
-        "--set",
-        type=setting,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="any other setting of TrainConfig, HeadConfig or Augmentation, such as dropout=0.3 or mixup=0",
-    )
+    add = parser.add_argument
+    heads = "attention (default), mlp or linear; conv1d or gru, which follow the order; cnn, on patches"
+    add("--head", default="attention", help=heads)
+    add("--pooling", help="what it sees of a track: frames, mean or mean+std (default: the head's own)")
+    add("--ensemble", type=positive, metavar="N", help="heads to train and average")
+    add("--epochs", type=positive, metavar="N", help="passes over the training part")
+    add("--seed", type=int, metavar="N", help="same seed, same tagger (default 0)")
+    others = "any other setting of TrainConfig, HeadConfig or Augmentation, such as dropout=0.3 or mixup=0"
+    add("--set", type=setting, action="append", default=[], metavar="NAME=VALUE", help=others)
 
 
-def add_part(parser: argparse.ArgumentParser, rounds: Callable[[str], int]) -> None:
-    """The part to evaluate on."""
+def add_part(parser: argparse.ArgumentParser, rounds: Callable[[str], int] = whole) -> None:
+    """The part to evaluate on, and how many bootstrap samples."""
     parser.add_argument("--split", type=int, metavar="N", help="official split (default: the one it was trained on)")
     parser.add_argument("--part", metavar="NAME", help="part to evaluate on (default: the test part)")
     add_rounds(parser, rounds)
 
 
-def add_rounds(parser: argparse.ArgumentParser, kind: Callable[[str], int]) -> None:
+def add_rounds(parser: argparse.ArgumentParser, kind: Callable[[str], int] = whole) -> None:
     """How many bootstrap samples."""
-    parser.add_argument(
-        "--rounds", type=kind, default=ROUNDS, metavar="N", help=f"bootstrap samples of artists (default {ROUNDS})"
-    )
+    samples = f"bootstrap samples of artists (default {ROUNDS})"
+    parser.add_argument("--rounds", type=kind, default=ROUNDS, metavar="N", help=samples)
 
 
-def load_tagger(arguments: argparse.Namespace, specs: Sequence[EmbedderSpec] = ()) -> Tagger:
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Another table of tags."""
+    columns = "where tags lie: a table with the columns MoodTag, Valence and Arousal, 1 to 9 (default: our own)"
+    parser.add_argument("--places", type=Path, metavar="CSV", help=columns)
+
+
+def need(what: str, package: str, extra: str) -> None:
+    """`UsageError` if a package of one of the extras is not installed, which says what needs it."""
+    if importlib.util.find_spec(package) is None:
+        raise UsageError(f"{what} needs {package}: `pip install jamendo-mood[{extra}]` brings it")
+
+
+def load_tagger(arguments: argparse.Namespace, spec: EmbedderSpec | None = None) -> Tagger:
     """The tagger that ``--tagger`` names, a folder or one of the package's own; without it one of those, and a note.
 
-    `specs` are of the stores that it is for: one of the package's own that knows the first of them is taken.
+    `spec` is of the store that it is for, if it is for one: then the one that knows its embeddings is taken.
     """
-    from jamendo_mood.training import model
-
     given = arguments.tagger
     if given is not None and (str(given) not in model.BUILTINS or given.exists()):
-        return model.Tagger.load(given)
-    name = str(given) if given is not None else None
-    if name is None and specs:
-        name = next((own for own, embedder in model.BUILTINS.items() if embedder == specs[0].name), "audioset")
-    missing = name is None
+        return Tagger.load(given)
     weights = getattr(arguments, "weights", None)  # `playlist` embeds nothing, and has no such options
-    name = name or model.choose_builtin(weights)
-    download = not getattr(arguments, "offline", False)
-    tagger = model.load_builtin(name, weights if name == "musicnn" else None, download=download)
+    if given is not None:
+        name = str(given)
+    elif spec is not None:
+        name = next((own for own, embedder in model.BUILTINS.items() if embedder == spec.name), "audioset")
+    else:
+        name = model.choose_builtin(weights)
+    tagger = model.load_builtin(name, weights, download=not getattr(arguments, "offline", False))
     if given is None:
-        why = ", as VGGish's weights are not on this machine" if missing and name == "musicnn" else ""
+        why = ", as VGGish's weights are not on this machine" if spec is None and name == "musicnn" else ""
         plaintext.note(f"with the tagger {name} that comes with jamendo-mood{why}: {TAGGERS[name]}")
     return tagger
 
 
 def sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:
     """The audio files and the stores among the paths; folders are searched, and a path given twice counts once."""
-    from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
-
-    files: list[Path] = []
+    files: dict[Path, None] = {}
     stores = []
     for path in dict.fromkeys(paths):
         if (path / MANIFEST_NAME).is_file():
             stores.append(EmbeddingStore(path))
         elif path.is_dir():
-            files += decoding.list_audio(path)
+            files.update(dict.fromkeys(decoding.list_audio(path)))
         elif path.exists():
-            files.append(path)
+            files[path] = None
         else:
             raise UsageError(f"{path}: no such file, folder or store")
     if not files and not stores:
         raise UsageError(f"no audio files in {', '.join(map(str, paths))}")
-    return list(dict.fromkeys(files)), stores
+    return [*files], stores
 
 
 def predict_files(files: list[Path], tagger: Tagger, arguments: argparse.Namespace) -> dict[Path, Prediction | str]:
-    """The prediction of each file, or why there is none, which has been said; with a progress bar."""
-    from jamendo_mood.tagging.prediction import predict_files
-
+    """The prediction of each file, in order, or why there is none, which has been said; with a progress bar."""
     embedder = load_embedder(tagger.spec, EmbedderOptions.of(arguments))
     tagger.warm_up()
-    results: dict[Path, Prediction | str] = {}
+    results = {}
     with TrackProgress(len(files), "decoded, embedded and scored") as progress:
-        for path, result in predict_files(files, tagger, embedder):
+        for path, result in prediction.predict_files(files, tagger, embedder):
             results[path] = result
             if isinstance(result, str):
                 progress.advance(0.0, result)
             else:
                 progress.advance(result.duration_s)
-    return results
+    return {path: results[path] for path in files}
 
 
 def print_scores(scores: Scores, form: str) -> None:
@@ -295,37 +256,13 @@ def interval(ends: tuple[float, float] | None) -> str:
     return "" if ends is None else f"  [{ends[0]:.4f}, {ends[1]:.4f}]"
 
 
-def print_list(heading: str, lines: list[str]) -> None:
-    """Lines below a heading, the first few."""
-    more = [f"  and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-    plaintext.note_all([heading, *lines[:LISTED], *more])
-
-
-def check_matplotlib() -> None:
-    """`UsageError` if there is nothing to draw with."""
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UsageError(f"no {error.name} to draw with: `pip install jamendo-mood[notebook]` brings it") from error
-
-
-def add_places(parser: argparse.ArgumentParser) -> None:
-    """The option of `tag` and `playlist` that names another table of tags."""
-    parser.add_argument(
-        "--places",
-        type=Path,
-        metavar="CSV",
-        help="where tags lie: a table with the columns MoodTag, Valence and Arousal, 1 to 9 (default: our own)",
-    )
-
-
-def read_tag_places(tagger: Tagger, file: Path | None) -> Mapping[str, Place]:
-    """The table of tags that `--places` names, or our own.
+def read_tag_places(tagger: Tagger, file: Path | None) -> Mapping[str, Place] | None:
+    """The table of tags that `--places` names, if it does.
 
     Raises `DataError` if the file is no such table; `UsageError` if it has none of the tagger's tags.
     """
     if file is None:
-        return PLACES
+        return None
     places = read_places(file)
     if places.keys().isdisjoint(tagger.task.targets):
         raise UsageError(f"{file}: places none of the tagger's tags, which are {', '.join(tagger.task.targets)}")
@@ -334,9 +271,7 @@ def read_tag_places(tagger: Tagger, file: Path | None) -> Mapping[str, Place]:
 
 def open_library(arguments: argparse.Namespace, store: EmbeddingStore, tagger: Tagger | None) -> Library:
     """The tracks of a store, scored, with their files where ``--audio`` names the folder."""
-    from jamendo_mood.library.similarity import open_library
-
-    library = open_library(store, tagger, arguments.audio, CountProgress("scoring"))
+    library = similarity.open_library(store, tagger, arguments.audio, CountProgress("scoring"))
     if arguments.audio is not None and not library.files:
         raise UsageError(f"{arguments.audio}: none of the {len(library)} tracks of {store.root} has its file there")
     return library

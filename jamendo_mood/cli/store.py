@@ -8,26 +8,25 @@ from pathlib import Path
 
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
-from jamendo_mood.embedders.registry import NETWORKS, weights_of
-from jamendo_mood.util import plaintext
+from jamendo_mood.embedders.registry import NETWORKS, EmbedderOptions, check_weights, load_embedder, weights_of
+from jamendo_mood.store.embedding_store import INDEX_NAME, PACKED_NAME, EmbeddingStore
+from jamendo_mood.store.parquet import export_parquet, import_parquet
+from jamendo_mood.store.verification import repair_store, verify_store
+from jamendo_mood.training import onnx_files
 from jamendo_mood.util.errors import UsageError, WeightsError
 from jamendo_mood.util.files import remove_drafts
-from jamendo_mood.util.plaintext import CountProgress
+from jamendo_mood.util.plaintext import CountProgress, count, note, say, show
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="STORE", help="a store, or with --onnx a tagger, as for `tag`")
-    parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the files")
-    parser.add_argument("--onnx", action="store_true", help="write a tagger, and the network before it, as ONNX files")
+    add = parser.add_argument
+    add("source", type=Path, metavar="STORE", help="a store, or with --onnx a tagger, as for `tag`")
+    add("out", type=Path, metavar="OUT_DIR", help="folder for the files")
+    add("--onnx", action="store_true", help="write a tagger, and the network before it, as ONNX files")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--shard-rows", type=shared.positive, metavar="N", help="tracks a file (default: by --shard-mb)")
-    size.add_argument(
-        "--shard-mb",
-        type=shared.positive,
-        default=256,
-        metavar="N",
-        help="megabytes a file, uncompressed (default 256)",
-    )
+    megabytes = "megabytes a file, uncompressed (default 256)"
+    size.add_argument("--shard-mb", type=shared.positive, default=256, metavar="N", help=megabytes)
     shared.add_weights(parser)
 
 
@@ -35,29 +34,21 @@ def export(arguments: argparse.Namespace) -> int:
     """Write a store as Parquet files, for datasets, DuckDB or Spark; or a tagger as ONNX files."""
     if arguments.onnx:
         return _export_onnx(arguments)
-    from jamendo_mood.store.embedding_store import EmbeddingStore
-    from jamendo_mood.store.parquet import export_parquet
-
     size = {"shard_rows": arguments.shard_rows, "shard_mb": arguments.shard_mb}
     store = EmbeddingStore(arguments.source)
     report = export_parquet(store, arguments.out, **size, on_progress=CountProgress("exporting"))
-    print(
-        f"{arguments.out}: {plaintext.count(report.tracks, 'track')} exported, {report.skipped} were there already; "
-        f"{plaintext.count(report.files, 'Parquet file')}"
-    )
+    done = f"{count(report.tracks, 'track')} exported, {report.skipped} were there already"
+    print(f"{arguments.out}: {done}; {count(report.files, 'Parquet file')}")
     return DONE
 
 
 def _export_onnx(arguments: argparse.Namespace) -> int:
-    from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
-    from jamendo_mood.training import onnx_files
-
     tagger = shared.load_tagger(argparse.Namespace(**vars(arguments), tagger=arguments.source))
     embedder = load_embedder(tagger.spec, EmbedderOptions.of(arguments))
     onnx_files.export_onnx(tagger, embedder, arguments.out)
-    dim, count = tagger.spec.dim, len(tagger.task.targets)
+    dim, targets = tagger.spec.dim, len(tagger.task.targets)
     print(f"{arguments.out / onnx_files.EMBEDDER}: pictures of the sound to embeddings (n, {dim})")
-    print(f"{arguments.out / onnx_files.TAGGER}: a track's embeddings (frames, {dim}) to {count} scores")
+    print(f"{arguments.out / onnx_files.TAGGER}: a track's embeddings (frames, {dim}) to {targets} scores")
     return DONE
 
 
@@ -68,14 +59,10 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
 
 def import_(arguments: argparse.Namespace) -> int:
     """Put the embeddings of such Parquet files into a store."""
-    from jamendo_mood.store.parquet import import_parquet
-
     remove_drafts(arguments.store)  # of runs that were killed
     report = import_parquet(arguments.files, arguments.store, on_progress=CountProgress("importing"))
-    print(
-        f"{arguments.store}: {plaintext.count(report.tracks, 'track')} imported, {report.skipped} were there already; "
-        f"from {plaintext.count(report.files, 'Parquet file')}"
-    )
+    done = f"{count(report.tracks, 'track')} imported, {report.skipped} were there already"
+    print(f"{arguments.store}: {done}; from {count(report.files, 'Parquet file')}")
     return DONE
 
 
@@ -85,32 +72,23 @@ def _add_pack(parser: argparse.ArgumentParser) -> None:
 
 def pack(arguments: argparse.Namespace) -> int:
     """Write a store into one file to be memory-mapped, for training."""
-    from jamendo_mood.store.embedding_store import INDEX_NAME, PACKED_NAME, EmbeddingStore
-
     store = EmbeddingStore(arguments.store)
     remove_drafts(store.root)  # of runs that were killed
     packed = store.pack()
     rows, dim = packed.frames.shape
-    print(
-        f"{arguments.store / PACKED_NAME}: {plaintext.count(len(packed), 'track')} in one array of {rows} x {dim}, "
-        f"{packed.frames.nbytes / 1e6:.1f} MB; their keys and lengths are in {INDEX_NAME}"
-    )
+    size = f"{count(len(packed), 'track')} in one array of {rows} x {dim}, {packed.frames.nbytes / 1e6:.1f} MB"
+    print(f"{arguments.store / PACKED_NAME}: {size}; their keys and lengths are in {INDEX_NAME}")
     return DONE
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", type=Path, metavar="STORE", help="folder that `extract` wrote")
-    parser.add_argument(
-        "--repair",
-        action="store_true",
-        help="put right what is wrong; what is damaged stays as NAME.npy.bad, and `extract` embeds the track anew",
-    )
+    mend = "put right what is wrong; what is damaged stays as NAME.npy.bad, and `extract` embeds the track anew"
+    parser.add_argument("--repair", action="store_true", help=mend)
 
 
 def verify(arguments: argparse.Namespace) -> int:
     """Look at every file of a store for damage, and with --repair put it right."""
-    from jamendo_mood.store.verification import repair_store, verify_store
-
     store: Path = arguments.store
     if arguments.repair:
         repair = repair_store(store, lambda: CountProgress("verifying"))
@@ -118,20 +96,16 @@ def verify(arguments: argparse.Namespace) -> int:
     else:
         found, done, lost = verify_store(store, CountProgress("verifying")), (), ()
     for finding, remedy in [*done, *((finding, "") for finding in found.findings)]:
-        print("\t".join(plaintext.show(text) for text in (finding.name, finding.problem, remedy) if text))
+        print("\t".join(show(text) for text in (finding.name, finding.problem, remedy) if text))
     for text in found.notes:
-        plaintext.note(f"note: {plaintext.show(text)}")
+        note(f"note: {text}")
     bare = f", {found.unchecked} of them without a checksum" if found.unchecked else ""
     mended = f"{len(done)} things mended, " if done else ""
-    plaintext.note(
-        f"{store}: {plaintext.count(found.sound, 'embedding')} sound{bare}; {mended}{len(found.findings)} things wrong"
-        + (" (--repair mends what can be mended)" if found.findings and not arguments.repair else "")
-    )
+    hint = " (--repair mends what can be mended)" if found.findings and not arguments.repair else ""
+    note(f"{store}: {count(found.sound, 'embedding')} sound{bare}; {mended}{len(found.findings)} things wrong{hint}")
     if lost:
-        plaintext.note(
-            f"without an embedding now: {len(lost)} of these; "
-            f"`jamendo-mood extract AUDIO_DIR --store {store}` embeds those that are tracks"
-        )
+        again = f"`jamendo-mood extract AUDIO_DIR --store {store}` embeds those that are tracks"
+        note(f"without an embedding now: {len(lost)} of these; {again}")
     return SOME_FAILED if done or found.findings else DONE
 
 
@@ -152,29 +126,25 @@ def weights(arguments: argparse.Namespace) -> int:
         own = weights_of(network)
         if arguments.remove:
             removed = own.remove()
-            plaintext.say(f"{network:8} removed: {', '.join(map(str, removed)) or 'nothing, for nothing was there'}")
+            say(f"{network:8} removed: {', '.join(map(str, removed)) or 'nothing, for nothing was there'}")
             continue
         try:
             path = own.find(download=arguments.get)
-            checked = f"  {own.check(path)}: the released weights" if arguments.check else ""
-            plaintext.say(f"{network:8} {path}{checked}")
+            checked = f"  {check_weights(network, path)}: the released weights" if arguments.check else ""
+            say(f"{network:8} {path}{checked}")
         except WeightsError as error:
             if arguments.network and (arguments.get or arguments.check):
                 raise
             if arguments.get or arguments.check or os.environ.get(own.variable):
-                plaintext.note(str(error))
+                note(str(error))
                 status = SOME_FAILED
-            plaintext.say(f"{network:8} not here; `jamendo-mood weights {network} --get` downloads {own.size}")
+            say(f"{network:8} not here; `jamendo-mood weights {network} --get` downloads {own.size}")
     return status
 
 
 COMMANDS = {
-    "export": Command(
-        _add_export, export, "the files that were finished are kept, and the same command continues from there"
-    ),
-    "import": Command(
-        _add_import, import_, "the tracks that were finished are kept, and the same command continues from there"
-    ),
+    "export": Command(_add_export, export, "finished files are kept, and the same command continues from there"),
+    "import": Command(_add_import, import_, "finished tracks are kept, and the same command continues from there"),
     "pack": Command(_add_pack, pack, "the embeddings are as they were, and the same command packs them again"),
     "verify": Command(_add_verify, verify),
     "weights": Command(_add_weights, weights, "what has arrived is kept, and the same command continues from there"),

@@ -8,22 +8,20 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jamendo_mood.audio import decoding, ffmpeg, spectrograms
 from jamendo_mood.audio.spectrograms import Spectrogram
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, DOUBTFUL, SOME_FAILED, Command
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.tagging.analysis import MEGABYTE, Limits
 from jamendo_mood.tagging.emotions import Place, mood_in_words, place_of
+from jamendo_mood.tagging.prediction import Prediction, clock, predict_stored, to_csv, to_document
 from jamendo_mood.tasks import KINDS
-from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import AudioError, UsageError
 from jamendo_mood.util.files import Scratch, write_output
-from jamendo_mood.util.plaintext import TrackProgress, say
-
-if TYPE_CHECKING:
-    from jamendo_mood.tagging.prediction import Prediction
+from jamendo_mood.util.plaintext import BOLD, FAINT, TrackProgress, block, say, show, style, to_json, width
 
 PICTURE_COLUMNS, PICTURE_DPI = 2_000, 150  # of a spectrogram with axes: more columns than pixels would not be seen
 BAR_CELLS = 20  # of a score of 1
@@ -31,34 +29,31 @@ NUMBER_WIDTH = 5  # of a score over time, with a sign and two decimals
 
 
 def _add_tag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio files, folders of them, or a store")
-    shared.add_tagger(parser, "audioset if VGGish's weights are on this machine, else musicnn")
+    add = parser.add_argument
+    add("files", type=Path, nargs="+", metavar="FILE", help="audio files, folders of them, or a store")
+    shared.add_tagger(parser)
     shared.add_weights(parser)
-    parser.add_argument("--embedder", metavar="NAME", help="not needed: the tagger knows what it was trained on")
-    parser.add_argument("--top", type=shared.positive, metavar="N", help="tags to show (default 10; 5 if only ranked)")
-    parser.add_argument("--timeline", action="store_true", help="scores over time, of each frame, too")
+    add("--embedder", metavar="NAME", help="not needed: the tagger knows what it was trained on")
+    add("--top", type=shared.positive, metavar="N", help="tags to show (default 10; 5 if only ranked)")
+    add("--timeline", action="store_true", help="scores over time, of each frame, too")
     shared.add_places(parser)
     shared.add_format(parser, "table", "json", "csv")
 
 
 def tag(arguments: argparse.Namespace) -> int:
     """Tag audio files, folders of them, or a store."""
-    from jamendo_mood.tagging.prediction import predict_stored
-
     files, stores = shared.sort_inputs(arguments.files)
-    tagger = shared.load_tagger(arguments, [store.spec for store in stores])
+    tagger = shared.load_tagger(arguments, stores[0].spec if stores else None)
     if arguments.embedder not in (None, tagger.spec.name):
         raise UsageError(
             f"this tagger was trained on {tagger.spec.name} embeddings, and knows no others: train one on a store that "
             f"`extract --embedder {arguments.embedder}` made, and name it with --tagger"
         )
-    for store in stores:
-        tagger.check_spec(store.spec)
     places = shared.read_tag_places(tagger, arguments.places)
     predictions = [prediction for store in stores for prediction in predict_stored(store, tagger)]
     results = shared.predict_files(files, tagger, arguments) if files else {}
-    predictions += [result for path in files if not isinstance(result := results[path], str)]
-    if arguments.places is not None:
+    predictions += [result for result in results.values() if not isinstance(result, str)]
+    if places is not None:
         for number, prediction in enumerate(predictions):
             va = place_of(tagger.task, tagger.thresholds, prediction.track_scores, places)
             predictions[number] = replace(prediction, place=None if va is None else Place(*va.tolist()))
@@ -73,12 +68,8 @@ def print_predictions(
 ) -> None:
     """Print the highest tags or classes of each track, or its values; with `timeline` over time too."""
     if form == "json":
-        from jamendo_mood.tagging.prediction import to_document
-
-        print(plaintext.to_json(to_document(predictions, errors, count, timeline=timeline)))
+        print(to_json(to_document(predictions, errors, count, timeline=timeline)))
     elif form == "csv":
-        from jamendo_mood.tagging.prediction import to_csv
-
         print(to_csv(predictions, count, timeline=timeline), end="")
     else:
         for prediction in predictions:
@@ -86,25 +77,24 @@ def print_predictions(
             if timeline:
                 _print_timeline(prediction, count)
         for text in dict.fromkeys(text for prediction in predictions for text in _list_footnotes(prediction, count)):
-            _print_wrapped(f"({text})", plaintext.FAINT)
+            _print_wrapped(f"({text})", FAINT)
 
 
 def _print_targets(prediction: Prediction, count: int) -> None:
-    named = " - ".join(text for text in (prediction.artist, prediction.title) if text)
-    minutes, seconds = divmod(round(prediction.duration_s), 60)
-    heading = f"{prediction.source}  {named}  ({minutes}:{seconds:02d})".replace("    ", "  ")
-    _print_wrapped(plaintext.show(heading), plaintext.BOLD)
+    named = " - ".join(filter(None, (prediction.artist, prediction.title)))
+    heading = "  ".join(filter(None, (prediction.source, named, f"({clock(prediction.duration_s)})")))
+    _print_wrapped(show(heading), BOLD)
     if prediction.remark:
-        _print_wrapped(plaintext.show(f"  ({prediction.remark})"))
-    *_, decides = KINDS[prediction.kind].columns
+        _print_wrapped(show(f"  ({prediction.remark})"))
+    rules = KINDS[prediction.kind]
     for target, score, decided in prediction.top(count):
         grade = prediction.grade(target)
         doubt = f"  ({grade})" if grade in DOUBTFUL else ""
-        line = plaintext.show(f"  {target:20} {score:.3f} {'*' if decides and decided else ' '} ")
-        cells = max(0, min(BAR_CELLS, plaintext.width() - len(line) - len(doubt)))
-        bar = f"{line}{plaintext.block() * round(cells * prediction.share(score))}".rstrip()
-        print(bar + (plaintext.style(doubt, plaintext.FAINT) if doubt else ""))
-    none_decided = KINDS[prediction.kind].footnotes[1]
+        line = show(f"  {target:20} {score:.3f} {'*' if rules.columns[2] and decided else ' '} ")
+        cells = max(0, min(BAR_CELLS, width() - len(line) - len(doubt)))
+        bar = f"{line}{block() * round(cells * prediction.share(score))}".rstrip()
+        print(bar + (style(doubt, FAINT) if doubt else ""))
+    none_decided = rules.footnotes[1]
     if none_decided and not prediction.ranks and not prediction.decided.any():
         _print_wrapped(f"  ({none_decided.format(*prediction.scale or ())})")
     if prediction.place is not None:
@@ -125,42 +115,34 @@ def _list_footnotes(prediction: Prediction, count: int) -> list[str]:
 
 def _print_wrapped(text: str, code: int | None = None) -> None:
     """Print a line, in as many as the terminal needs."""
-    lines = textwrap.wrap(text, plaintext.width(), subsequent_indent="  ", break_on_hyphens=False)
-    print(plaintext.style("\n".join(lines), code) if code else "\n".join(lines))
+    lines = "\n".join(textwrap.wrap(text, width(), subsequent_indent="  ", break_on_hyphens=False))
+    print(style(lines, code) if code else lines)
 
 
 def _print_timeline(prediction: Prediction, count: int) -> None:
     columns = prediction.order[:count]
-    widths = [max(len(prediction.targets[column]), NUMBER_WIDTH) for column in columns]
-    named = zip(columns, widths, strict=True)
-    say("  seconds  " + "  ".join(f"{prediction.targets[column]:>{width}}" for column, width in named))
-    for start_s, row in zip(prediction.times_s, prediction.frame_scores[:, columns], strict=True):
-        cells = (f"{score:{width}.2f}" for width, score in zip(widths, row, strict=True))
-        print(f"  {start_s:7.2f}  " + "  ".join(cells))
+    widths = {column: max(len(prediction.targets[column]), NUMBER_WIDTH) for column in columns}
+    say("  seconds  " + "  ".join(f"{prediction.targets[column]:>{wide}}" for column, wide in widths.items()))
+    for start_s, row in zip(prediction.times_s, prediction.frame_scores, strict=True):
+        print(f"  {start_s:7.2f}  " + "  ".join(f"{row[column]:{wide}.2f}" for column, wide in widths.items()))
     print()
 
 
 def _add_spectrogram(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="IN", help="an audio file, or a folder of them")
-    parser.add_argument("target", type=Path, metavar="OUT", help="a .png; a folder if IN is one: IN/a.mp3, OUT/a.png")
-    parser.add_argument(
-        "--start",
-        type=float,
-        metavar="S",
-        help="draw from second S on (without --start and --duration: the minute from 1:00, and files that end before "
-        "2:00 whole; --start 0 draws every file whole)",
-    )
-    parser.add_argument("--duration", type=float, metavar="S", help="draw so many seconds (from the start, or --start)")
-    parser.add_argument("--grey", action="store_true", help="in greys, not in colour")
-    parser.add_argument(
-        "--bare", action="store_true", help="without axes: a pixel for each 10 ms and mel band, 64 pixels high"
-    )
+    add = parser.add_argument
+    add("source", type=Path, metavar="IN", help="an audio file, or a folder of them")
+    add("target", type=Path, metavar="OUT", help="a .png; a folder if IN is one: IN/a.mp3, OUT/a.png")
+    start = "draw from second S on (default: the minute from 1:00, or a file that ends before 2:00 whole; 0: any whole)"
+    add("--start", type=float, metavar="S", help=start)
+    add("--duration", type=float, metavar="S", help="draw so many seconds (from the start, or --start)")
+    add("--grey", action="store_true", help="in greys, not in colour")
+    add("--bare", action="store_true", help="without axes: a pixel for each 10 ms and mel band, 64 pixels high")
 
 
 def spectrogram(arguments: argparse.Namespace) -> int:
     """Draw what the network hears of a song."""
     source, target = arguments.source, arguments.target
-    shared.check_matplotlib()
+    shared.need("a picture", "matplotlib", "notebook")
     ffmpeg.find_ffmpeg()
     spectrograms.check_stretch(arguments.start or 0.0, arguments.duration)
     if source.is_dir():
@@ -169,16 +151,10 @@ def spectrogram(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{source}: no such file or folder")
     if target.suffix.lower() != ".png":
         raise UsageError(f"{target}: spectrograms are written as PNG, so its name must end in .png")
-    try:
-        with Scratch() as scratch:
-            shown = _draw(source, target, arguments, scratch)
-    except AudioError as error:
-        plaintext.note(f"failed: {error}")
-        return SOME_FAILED
-    print(
-        f"{target}: {shown.duration_s:.1f} s of {source} from {shown.start_s:g} s on, "
-        f"{len(shown.values)} columns of {shown.frame_s:g} s"
-    )
+    with Scratch() as scratch:
+        shown = _draw(source, target, arguments, scratch)
+    size = f"{len(shown.values)} columns of {shown.frame_s:g} s"
+    print(f"{target}: {shown.duration_s:.1f} s of {source} from {shown.start_s:g} s on, {size}")
     return DONE
 
 
@@ -229,51 +205,42 @@ def _draw(source: Path, target: Path, arguments: argparse.Namespace, scratch: Sc
 
 
 def _add_web(parser: argparse.ArgumentParser) -> None:
-    shared.add_tagger(parser, "audioset if VGGish's weights are on this machine, else musicnn")
+    add = parser.add_argument
+    shared.add_tagger(parser)
     shared.add_weights(parser)
-    parser.add_argument("--store", type=Path, metavar="DIR", help="embeddings of a library, to find music in")
-    parser.add_argument("--audio", type=Path, metavar="DIR", help="the folder that was extracted, to play its music")
-    parser.add_argument("--port", type=shared.whole, default=8866, metavar="N", help="default 8866; 0: any free one")
-    parser.add_argument(
-        "--host", default="127.0.0.1", metavar="H", help="default 127.0.0.1; 0.0.0.0 serves others too, with a token"
-    )
+    add("--store", type=Path, metavar="DIR", help="embeddings of a library, to find music in")
+    add("--audio", type=Path, metavar="DIR", help="the folder that was extracted, to play its music")
+    add("--port", type=shared.whole, default=8866, metavar="N", help="default 8866; 0: any free one")
+    add("--host", default="127.0.0.1", metavar="H", help="default 127.0.0.1; 0.0.0.0 serves others too, with a token")
     for name, default, what in (
         ("--visitors", 200, "visitors at the same time"),
         ("--max-mb", 200, "the largest upload"),
         ("--max-minutes", 120, "the longest song"),
         ("--idle-minutes", 20, "until the place of an idle visitor is given to others"),
     ):
-        parser.add_argument(name, type=shared.positive, default=default, metavar="N", help=f"{what} ({default})")
-    parser.add_argument("--examples", type=Path, nargs="+", default=[], metavar="SONG", help="songs to try by a click")
+        add(name, type=shared.positive, default=default, metavar="N", help=f"{what} ({default})")
+    add("--examples", type=Path, nargs="+", default=[], metavar="SONG", help="songs to try by a click")
     for name, dest, what in (
         ("--kernels", "visitors", "what --visitors was called before"),
         ("--warm", "warm", "without effect: there are no kernels to keep ready any more"),
     ):
-        parser.add_argument(name, dest=dest, type=shared.whole, default=argparse.SUPPRESS, metavar="N", help=what)
-    parser.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
+        add(name, dest=dest, type=shared.whole, default=argparse.SUPPRESS, metavar="N", help=what)
+    add("--no-browser", action="store_true", help="do not open the page in a browser")
 
 
 def web(arguments: argparse.Namespace) -> int:
     """Serve a page where anybody can upload a song and see its moods."""
-    from jamendo_mood.store.embedding_store import EmbeddingStore
-    from jamendo_mood.tagging.analysis import MEGABYTE, Limits
+    shared.need("the web page", "fastapi", "web")
+    from jamendo_mood.app.server import WebConfig, run_web
 
-    try:
-        from jamendo_mood.app.server import WebConfig, run_web
-    except ModuleNotFoundError as error:
-        name = (error.name or "").partition(".")[0]
-        raise UsageError(f"the web page needs {name}: `pip install jamendo-mood[web]` brings it") from error
     if arguments.audio is not None and arguments.store is None:
         raise UsageError("--audio is the music of a library: give its embeddings with --store DIR")
     for song in arguments.examples:
         if not song.is_file():
             raise UsageError(f"{song}: no such file, to be an example")
     store = None if arguments.store is None else EmbeddingStore(arguments.store)
-    tagger = shared.load_tagger(arguments, [] if store is None else [store.spec])
-    library = None
-    if store is not None:
-        tagger.check_spec(store.spec)
-        library = shared.open_library(arguments, store, tagger)
+    tagger = shared.load_tagger(arguments, None if store is None else store.spec)
+    library = None if store is None else shared.open_library(arguments, store, tagger)
     config = WebConfig(
         host=arguments.host,
         port=arguments.port,

@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, Command
 from jamendo_mood.datasets import DATASETS, find_source
 from jamendo_mood.datasets.dataset import DataSource
 from jamendo_mood.datasets.jamendo import BASE_URL, get_splits
-from jamendo_mood.util import plaintext
+from jamendo_mood.evaluation import experiment
+from jamendo_mood.training.fit import Epoch, TrainConfig
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.plaintext import say
+from jamendo_mood.util.plaintext import note, say, to_json
 from jamendo_mood.util.process import keep_memory
-
-if TYPE_CHECKING:
-    from jamendo_mood.evaluation.experiment import CrossValidation
-    from jamendo_mood.training.fit import Epoch, TrainConfig
-    from jamendo_mood.training.model import Tagger
 
 
 def _add_tasks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", nargs="?", metavar="TASK", help="tell all there is to know of this one")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=Path("data"),
-        metavar="DIR",
-        help="look for the data sets' tables there, at any depth (default data/)",
-    )
+    tables = "look for the data sets' tables there, at any depth (default data/)"
+    parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help=tables)
     shared.add_format(parser, "table", "json")
 
 
 def tasks(arguments: argparse.Namespace) -> int:
     """List the data sets and tasks: what each predicts, where to get it, what is missing here."""
     chosen = [arguments.task] if arguments.task is not None else list(DATASETS)
-    described = {name: describe(find_source(name), arguments.data) for name in chosen}
+    described = {name: _describe(find_source(name), arguments.data) for name in chosen}
     if arguments.format == "json":
-        print(json.dumps(described, indent=2, ensure_ascii=False))
+        print(to_json(described))
     elif arguments.task is not None:
         for name, value in described[arguments.task].items():
             print(f"{name:12} {', '.join(value) or '-' if isinstance(value, list) else value}")
@@ -57,17 +47,13 @@ def tasks(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def describe(source: DataSource, root: Path) -> dict[str, Any]:
+def _describe(source: DataSource, root: Path) -> dict[str, Any]:
     """What is to be known of a data set, and which of its files are not below `root`."""
-    folds = f"{source.splits} folds"
     official = "official parts" if source.splits == 1 else f"{source.splits} official splits"
     return {
         "predicts": source.predicts,
-        "parts": official if source.official else folds,
-        "annotations": source.annotations,
-        "audio": source.audio,
-        "licence": source.licence,
-        "citation": source.citation,
+        "parts": official if source.official else f"{source.splits} folds",
+        **{name: getattr(source, name) for name in ("annotations", "audio", "licence", "citation")},
         "files": list(source.files),
         "missing": [name for name in source.files if not _is_below(root, name)],
     }
@@ -96,11 +82,8 @@ def splits(arguments: argparse.Namespace) -> int:
 
 def _add_task(parser: argparse.ArgumentParser, which: str) -> None:
     parser.add_argument("--task", required=True, help=which)
-    parser.add_argument(
-        "--from-files",
-        action="store_true",
-        help="with --task own: learn the moods that you wrote into the files of the folder --data, by any program",
-    )
+    own = "with --task own: learn the moods that you wrote into the files of the folder --data, by any program"
+    parser.add_argument("--from-files", action="store_true", help=own)
 
 
 def find_task(arguments: argparse.Namespace) -> str:
@@ -111,27 +94,19 @@ def find_task(arguments: argparse.Namespace) -> str:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     _add_task(parser, "such as jamendo; `jamendo-mood tasks` lists them")
     shared.add_data(parser)
-    parser.add_argument(
-        "--split", type=int, default=0, metavar="N", help="official split, or the fold to test on (default 0)"
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="TAGGER_DIR", help="folder for the tagger")
+    add("--split", type=int, default=0, metavar="N", help="official split, or the fold to test on (default 0)")
+    add("--out", type=Path, required=True, metavar="TAGGER_DIR", help="folder for the tagger")
     shared.add_training(parser)
-    parser.add_argument(
-        "--single-task",
-        action="store_true",
-        help="learn the task's own tags alone, where its data has more to learn from (audioset-moods)",
-    )
-    parser.add_argument(
-        "--augmented",
-        type=Path,
-        metavar="DIR",
-        help="learn from altered copies of the training tracks too: a store that `extract --augment` wrote",
-    )
-    parser.add_argument(
+    alone = "learn the task's own tags alone, where its data has more to learn from (audioset-moods)"
+    add("--single-task", action="store_true", help=alone)
+    copies = "learn from altered copies of the training tracks too: a store that `extract --augment` wrote"
+    add("--augmented", type=Path, metavar="DIR", help=copies)
+    add(
         "--leaks",
-        choices=("refuse", "drop", "keep"),
+        choices=experiment.LEAKS,
         default="refuse",
         help="tracks, artists or bit-identical audio that parts share: refuse to train (default), leave such tracks "
         "out of training and validation, or keep them",
@@ -140,8 +115,6 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 def train(arguments: argparse.Namespace) -> int:
     """Train a tagger on stored embeddings, and calibrate and grade it on the validation part."""
-    from jamendo_mood.evaluation import experiment
-
     keep_memory()
     config = read_training(arguments)
     tagger = experiment.train(
@@ -153,14 +126,18 @@ def train(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         on_epoch=EpochLines(config),
     )
-    print_training(tagger, arguments.out)
+    rules, count = tagger.task.rules, len(tagger.weights)
+    heads = f"{tagger.head.name} head" if count == 1 else f"{count} {tagger.head.name} heads"
+    best = ", ".join(map(str, tagger.record["best_epochs"]))
+    say(
+        f"{arguments.out}: {heads} for {len(tagger.task.targets)} {rules.plural} on {tagger.spec}; "
+        f"best epoch {best}, validation {rules.monitor} {tagger.scores[rules.monitor]:.4f}"
+    )
     return DONE
 
 
 def read_training(arguments: argparse.Namespace) -> TrainConfig:
     """The settings of training that a command line names."""
-    from jamendo_mood.training.fit import TrainConfig
-
     settings = dict(arguments.set)
     for name in ("pooling", "ensemble", "epochs", "seed"):
         if getattr(arguments, name) is not None:
@@ -188,50 +165,28 @@ class EpochLines:
         )
 
 
-def print_training(tagger: Tagger, out: Path) -> None:
-    """Say how training ended and where the tagger is."""
-    monitor = tagger.task.rules.monitor
-    count = len(tagger.weights)
-    heads = f"{tagger.head.name} head" if count == 1 else f"{count} {tagger.head.name} heads"
-    best = ", ".join(map(str, tagger.record["best_epochs"]))
-    say(
-        f"{out}: {heads} for {len(tagger.task.targets)} {tagger.task.rules.plural} on {tagger.spec}; "
-        f"best epoch {best}, validation {monitor} {tagger.scores[monitor]:.4f}"
-    )
-
-
 def _add_cross_validate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     _add_task(parser, "one with folds, such as mirex; `jamendo-mood tasks` lists them")
     shared.add_data(parser)
-    parser.add_argument("--folds", type=shared.positive, metavar="N", help="only the first N folds (default: all)")
-    parser.add_argument(
-        "--validations",
-        type=shared.positive,
-        default=1,
-        metavar="N",
-        help="taggers a fold, each with another fold to stop training by, that are averaged (default 1)",
-    )
-    parser.add_argument(
-        "--group",
-        choices=("artist", "song"),
-        default="artist",
-        help="what folds do not share; song, which flatters, is for figures beside published ones (default artist)",
-    )
+    add("--folds", type=shared.positive, metavar="N", help="only the first N folds (default: all)")
+    several = "taggers a fold, each with another fold to stop training by, that are averaged (default 1)"
+    add("--validations", type=shared.positive, default=1, metavar="N", help=several)
+    group = "what folds do not share; song, which flatters, is for figures beside published ones (default artist)"
+    add("--group", choices=("artist", "song"), default="artist", help=group)
     shared.add_training(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
-    shared.add_rounds(parser, shared.whole)
+    add("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
+    shared.add_rounds(parser)
     shared.add_format(parser, "table", "json")
 
 
 def cross_validate(arguments: argparse.Namespace) -> int:
     """Test every track once, on folds by artist: for data sets without official parts."""
-    from jamendo_mood.evaluation import experiment
-
     keep_memory()
 
     def tell(split: int, figures: Mapping[str, float]) -> None:
         shown = "  ".join(f"{name} {figure:.4f}" for name, figure in list(figures.items())[:3])
-        plaintext.note(f"fold {split}: {shown}")
+        note(f"fold {split}: {shown}")
 
     found = experiment.cross_validate(
         *(find_task(arguments), arguments.data, arguments.store, read_training(arguments)),
@@ -242,26 +197,19 @@ def cross_validate(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         on_fold=tell,
     )
-    print_folds(found, arguments.format)
-    return DONE
-
-
-def print_folds(found: CrossValidation, form: str) -> None:
-    """Print what a cross-validation found: the metrics of all folds together, and their spread."""
-    if form == "json":
-        print(plaintext.to_json(found.to_json()))
-        return
-    shared.print_scores(found.pooled, form)
+    if arguments.format == "json":
+        print(to_json(found.to_json()))
+        return DONE
+    shared.print_scores(found.pooled, "table")
     print(f"\nover {len(found.folds)} folds, mean and standard deviation:")
     for name, (mean, sd) in found.spread().items():
         print(f"{name:16} {mean:.6f}  {sd:.6f}")
+    return DONE
 
 
 COMMANDS = {
     "tasks": Command(_add_tasks, tasks),
-    "splits": Command(
-        _add_splits, splits, "the files that were finished are kept, and the same command continues from there"
-    ),
+    "splits": Command(_add_splits, splits, "finished files are kept, and the same command continues from there"),
     "train": Command(_add_train, train, "a tagger that was there before still is, and the same command trains again"),
     "cross-validate": Command(_add_cross_validate, cross_validate),
 }

@@ -10,22 +10,22 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from jamendo_mood.audio import decoding, file_tags
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, DOUBTFUL, SOME_FAILED, Command
+from jamendo_mood.library import writing
+from jamendo_mood.library.scoring import score_store
+from jamendo_mood.library.similarity import find_target
+from jamendo_mood.library.writing import Change, Rules
+from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.emotions import place_of
-from jamendo_mood.util import files, plaintext
+from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.errors import AudioError, UsageError
-from jamendo_mood.util.plaintext import CountProgress, count
-
-if TYPE_CHECKING:
-    from jamendo_mood.library.writing import Change, Rules
-    from jamendo_mood.store.embedding_store import EmbeddingStore
-    from jamendo_mood.training.model import Tagger
+from jamendo_mood.util.plaintext import BOLD, FAINT, GREEN, RED, CountProgress, count, note, read_columns, show, style
 
 LAST = Path("the last journal")
 
@@ -39,7 +39,7 @@ def _add_write(parser: argparse.ArgumentParser) -> None:
     undo = "put back what a run changed (default: the last run), where it is still as we wrote it"
     add("--undo", type=Path, nargs="?", const=LAST, metavar="JOURNAL", help=undo)
     add("--journal", type=Path, metavar="FILE", help="where to note what was there before, for --undo")
-    shared.add_tagger(parser, "audioset if VGGish's weights are on this machine, else musicnn")
+    shared.add_tagger(parser)
     add("--store", type=Path, metavar="DIR", help="embeddings of the folder, so that no song is decoded")
     add("--unmeasured", action="store_true", help="also moods that were never measured, or are weak")
     add("--most", type=shared.positive, metavar="N", help="moods of a song (default: all; 3 if they are only ranked)")
@@ -61,9 +61,6 @@ def _field(text: str) -> str:
 
 def write(arguments: argparse.Namespace) -> int:
     """Write moods into the songs' own tags; without --apply, show what would change."""
-    from jamendo_mood.library import writing
-    from jamendo_mood.store.embedding_store import EmbeddingStore
-
     file_tags.check_mutagen()
     if arguments.undo is not None:
         return _undo(arguments)
@@ -77,24 +74,20 @@ def write(arguments: argparse.Namespace) -> int:
         raise UsageError("--store holds the embeddings of a folder: name that folder, and nothing else")
     else:
         store = EmbeddingStore(arguments.store)
-        tagger = shared.load_tagger(arguments, [store.spec])
+        tagger = shared.load_tagger(arguments, store.spec)
         scored = _from_store(store, tagger, arguments.files[0])
-    rules = _read_rules(arguments, tagger)
-    changes, same, problems = _plan(scored, tagger, rules)
+    changes, same, problems = _plan(scored, tagger, _read_rules(arguments, tagger))
     if not arguments.apply:
-        print(f"{_sum_up(len(changes), 'would change', same, problems)}; nothing is written without --apply")
-        return SOME_FAILED if problems else DONE
+        return _sum_up(len(changes), "would change", same, problems, "; nothing is written without --apply")
     if changes:
         journal = arguments.journal or writing.new_journal()
         writing.keep_journal(journal, changes)
-        plaintext.note(f"to undo it: jamendo-mood write --undo {shlex.quote(str(journal))}")
+        note(f"to undo it: jamendo-mood write --undo {shlex.quote(str(journal))}")
     return _apply(changes, arguments, "changed", same, problems)
 
 
 def _plan(scored: Scored, tagger: Tagger, rules: Rules) -> tuple[list[Change], int, int]:
     """What would change, which is shown; how many files need no change, and of how many that cannot be said."""
-    from jamendo_mood.library import writing
-
     changes: list[Change] = []
     same, problems, ranked = 0, 0, "  (only ranked)" if tagger.ranks else ""
     for path, scores, remark in scored:
@@ -108,98 +101,84 @@ def _plan(scored: Scored, tagger: Tagger, rules: Rules) -> tuple[list[Change], i
             change = writing.plan(path, [*moods], tagger, scores, rules)
         except AudioError as error:
             problems += 1
-            plaintext.note(f"failed: {error}")
+            note(f"failed: {error}")
             continue
         if change.after:
             changes.append(change)
-            doubts = {mood: f"  ({grade})" if grade in DOUBTFUL else ranked for mood, grade in moods.items()}
-            _print_change(change, doubts)
+            _print_change(change, {mood: f"  ({own})" if own in DOUBTFUL else ranked for mood, own in moods.items()})
         else:
             same += 1
     return changes, same, problems
 
 
 def _undo(arguments: argparse.Namespace) -> int:
-    from jamendo_mood.library import writing
-
     if arguments.files or arguments.apply:
         raise UsageError("--undo goes by a journal alone: name no songs, and leave out --apply")
     changes, problems, same = writing.plan_undo(writing.last_journal() if arguments.undo is LAST else arguments.undo)
     for problem in problems:
-        plaintext.note(f"failed: {problem}")
+        note(f"failed: {problem}")
     for change in changes:
         _print_change(change, {})
     return _apply(changes, arguments, "put back", same, len(problems))
 
 
 def _apply(changes: Sequence[Change], arguments: argparse.Namespace, verb: str, same: int, problems: int) -> int:
-    from jamendo_mood.library import writing
-
-    progress, left = CountProgress("writing"), 0
+    progress, done = CountProgress("writing"), 0
     for number, problem in enumerate(writing.apply(changes, keep_times=arguments.keep_times), start=1):
         progress(number, len(changes))
         if problem:
-            left += 1
-            plaintext.note(f"failed: {problem}")
-    print(_sum_up(len(changes) - left, verb, same, problems + left))
-    return SOME_FAILED if problems or left else DONE
+            note(f"failed: {problem}")
+        else:
+            done += 1
+    return _sum_up(done, verb, same, problems + len(changes) - done)
 
 
-def _sum_up(changed: int, verb: str, same: int, problems: int) -> str:
+def _sum_up(changed: int, verb: str, same: int, problems: int, end: str = "") -> int:
     failed = f", {problems} failed" if problems else ""
-    return f"{count(changed, 'file')} {verb}, {same} need{'s' if same == 1 else ''} no change{failed}"
+    print(f"{count(changed, 'file')} {verb}, {same} need{'s' if same == 1 else ''} no change{failed}{end}")
+    return SOME_FAILED if problems else DONE
 
 
 def _print_change(change: Change, doubts: Mapping[str, str]) -> None:
     """The lines of a diff: moods that stay, go and come, and what is to be said of those that come."""
-    print(plaintext.style(plaintext.show(str(change.path)), plaintext.BOLD))
+    print(style(show(str(change.path)), BOLD))
     for name, after in change.after.items():
         if name.startswith(file_tags.MARK):
             continue
         field = f"{name} " if name.startswith("JAMENDO_") else ""
         old, new = (list(itertools.chain(*map(file_tags.split, values))) for values in (change.before[name], after))
-        lines = [("  ", mood, plaintext.FAINT) for mood in old if mood in new]
-        lines += [("- ", mood, plaintext.RED) for mood in old if mood not in new]
-        lines += [("+ ", mood + doubts.get(mood, ""), plaintext.GREEN) for mood in new if mood not in old]
+        lines = [("  ", mood, FAINT) for mood in old if mood in new]
+        lines += [("- ", mood, RED) for mood in old if mood not in new]
+        lines += [("+ ", mood + doubts.get(mood, ""), GREEN) for mood in new if mood not in old]
         for sign, mood, colour in lines:
-            print(plaintext.style(plaintext.show(f"  {sign}{field}{mood}"), colour))
+            print(style(show(f"  {sign}{field}{mood}"), colour))
 
 
 def _from_sound(arguments: argparse.Namespace, tagger: Tagger, paths: list[Path]) -> Scored:
     each_once = [*{os.path.realpath(path): path for path in paths}.values()]
-    results = shared.predict_files(each_once, tagger, arguments)
-    for path in each_once:
-        result = results[path]
+    for path, result in shared.predict_files(each_once, tagger, arguments).items():
         yield (path, None, "") if isinstance(result, str) else (path, result.track_scores, result.remark)
 
 
 def _from_store(store: EmbeddingStore, tagger: Tagger, folder: Path) -> Scored:
-    from jamendo_mood.library.scoring import score_store
-
     found = decoding.find_audio(folder)
     scored = score_store(store, tagger, CountProgress("scoring"))
-    remarks = store.remarks(scored.keys)
-    for key, scores in zip(scored.keys, scored.scores, strict=True):
+    keys = scored.keys.tolist()
+    remarks = store.remarks(keys)
+    for key, scores in zip(keys, scored.scores, strict=True):
         path, remark = found.pop(unicodedata.normalize("NFC", key), None), remarks.get(key, "")
         if path is not None and decoding.SILENT not in remark:
             yield path, scores, remark
     if found:
-        plaintext.note(f"{count(len(found), 'file')} of {folder} not in {store.root}: `extract` adds them")
+        note(f"{count(len(found), 'file')} of {folder} not in {store.root}: `extract` adds them")
 
 
 def _read_rules(arguments: argparse.Namespace, tagger: Tagger) -> Rules:
     """Which tags are written, and how; `UsageError` if none ever would be."""
-    from jamendo_mood.library.similarity import find_target
-    from jamendo_mood.library.writing import Rules
-
-    task, name = tagger.task, tagger.task.name
+    task = tagger.task
     words = {tag: tag.removesuffix(" music") for tag in task.targets}  # as AudioSet calls them
-    renamed = {}
-    for row in files.read_columns(arguments.rename, ("tag", "word")) if arguments.rename else []:
-        with suppress(UsageError):  # a tag of another tagger: the table may be for several
-            renamed[task.targets[find_target(row["tag"].strip(), task.targets)]] = row["word"].strip()
-    if arguments.rename and not renamed:
-        raise UsageError(f"{arguments.rename}: renames none of the tagger's tags, which are {', '.join(words)}")
+    if arguments.rename:
+        words |= _read_words(arguments.rename, task.targets)
     named = arguments.only or task.targets, arguments.exclude
     only, exclude = ({task.targets[find_target(tag, task.targets)] for tag in tags} for tags in named)
     allowed = only - exclude
@@ -220,9 +199,20 @@ def _read_rules(arguments: argparse.Namespace, tagger: Tagger) -> Rules:
     elif not allowed:
         why = "no tag that you allow was graded fair or better; see --unmeasured"
     if why:
-        raise UsageError(f"nothing would be written by {name}: {why}")
-    words = {tag: word for tag, word in {**words, **renamed}.items() if tag in allowed and task.scale is None}
+        raise UsageError(f"nothing would be written by {task.name}: {why}")
+    words = {tag: word for tag, word in words.items() if tag in allowed and task.scale is None}
     return Rules(words, arguments.most, arguments.field, arguments.separator, arguments.valence_arousal)
+
+
+def _read_words(table: Path, targets: Sequence[str]) -> dict[str, str]:
+    """The words of a table by the tags that they are for; `UsageError` if none of them is one of the targets."""
+    words = {}
+    for row in read_columns(table, ("tag", "word")):
+        with suppress(UsageError):  # a tag of another tagger: the table may be for several
+            words[targets[find_target(row["tag"].strip(), targets)]] = row["word"].strip()
+    if not words:
+        raise UsageError(f"{table}: renames none of the tagger's tags, which are {', '.join(targets)}")
+    return words
 
 
 INTERRUPTED = "each file is as it was, or changed; `jamendo-mood write --undo` puts those back"

@@ -1,6 +1,7 @@
-"""Data sets: a loader each; `dataset` and `ratings` have what loaders share.
+"""Data sets: a loader each; `dataset` has what loaders share.
 
-Only tables and files' tags are read here, no audio; no data set is part of the package.
+Only tables and files' tags are read here, no audio; no data set is part of the package. Where each is from, and the
+paper on it, are in its `DataSource`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from jamendo_mood.datasets import audioset, class_sets, deam, emomusic, jamendo, own, pmemo
+from jamendo_mood.datasets import audioset, class_sets, jamendo, own, rated_sets
 from jamendo_mood.datasets.dataset import Dataset, DataSource
 from jamendo_mood.util.errors import UsageError
 
@@ -16,9 +17,7 @@ DATASETS: dict[str, DataSource] = {
     **jamendo.SOURCES,
     **audioset.SOURCES,
     **class_sets.SOURCES,
-    **pmemo.SOURCES,
-    **emomusic.SOURCES,
-    **deam.SOURCES,
+    **rated_sets.SOURCES,
     **own.SOURCES,
 }
 """By task. A loader may have several tasks: `SOURCES` has an entry for each."""

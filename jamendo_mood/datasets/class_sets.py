@@ -1,8 +1,8 @@
 """Three small data sets of clips in classes of mood: MIREX-like, 4Q, and Turkish Music Emotion.
 
-MIREX-like (task ``mirex``): 903 clips of 30 seconds in the five mood clusters of the MIREX classification task. The
-clips ``001.mp3`` ... ``903.mp3`` have neither ids nor labels in one table: line i of ``clusters.txt`` is about clip i,
-and so is row i of ``dataset info.csv``.
+MIREX-like (task ``mirex``): 903 clips of 30 seconds in the five mood clusters of the MIREX classification task (Hu,
+Downie, "Exploring Mood Metadata", ISMIR 2007). The clips ``001.mp3`` ... ``903.mp3`` have neither ids nor labels in one
+table: line i of ``clusters.txt`` is about clip i, and so is row i of ``dataset info.csv``.
 
 4Q (task ``quadrant``): 900 clips of 30 seconds in the four quadrants of Russell's plane of valence and arousal, 225 in
 each. Q1 is high in both (happy), Q2 low in valence and high in arousal (angry), Q3 low in both (sad), Q4 high in
@@ -12,15 +12,6 @@ valence and low in arousal (calm). The audio is published in four folders, ``Q1/
 Turkish Music Emotion (task ``turkish``): 400 clips of Turkish music as 50 acoustic features each, in four classes; no
 audio. The features, made with MIRtoolbox, serve as embeddings: one row of 50 numbers a clip. Twelve rows are there
 twice, to the last digit and with the same class: only the first of each pair is kept, or a clip could be in two parts.
-
-References
-----------
-Panda, Malheiro, Rocha, Oliveira, Paiva, "Multi-Modal Music Emotion Recognition: A New Dataset, Methodology and
-Comparative Analysis", CMMR 2013; the clusters: Hu, Downie, "Exploring Mood Metadata", ISMIR 2007.
-Panda, Malheiro, Paiva, "Novel audio features for music emotion recognition", IEEE Transactions on Affective Computing
-11(4), 2020, https://doi.org/10.1109/TAFFC.2018.2820691.
-Er, Aydilek, "Music emotion recognition by using chroma spectrogram and deep visual features", International Journal of
-Computational Intelligence Systems 12(2), 2019; https://archive.ics.uci.edu/dataset/862/turkish+music+emotion.
 """
 
 from __future__ import annotations
@@ -32,6 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from jamendo_mood.datasets.dataset import (
+    ANY,
+    NAMELESS,
     Array,
     Dataset,
     DataSource,
@@ -39,16 +32,15 @@ from jamendo_mood.datasets.dataset import (
     Track,
     assign_folds,
     count_remarks,
-    describe_artists,
     join_artists,
     make_parts,
+    read_number,
     to_one_hot,
 )
-from jamendo_mood.datasets.ratings import ANY, read_number
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError
-from jamendo_mood.util.files import read_columns, read_lines
+from jamendo_mood.util.plaintext import read_columns, read_lines
 
 CLUSTERS = tuple(f"Cluster {number}" for number in range(1, 6))
 CLUSTERS_NAME = "clusters.txt"
@@ -85,8 +77,7 @@ def load_mirex(root: Path, split: int = 0, _: str | None = None) -> Dataset:
         raise DataError(f"{path}: {len(clusters)} lines for the {len(clips)} clips of {INFO_NAME}")
     tracks = [Track(audio.removesuffix(".mp3"), audio, length_s, audio) for audio, _, length_s in clips]
     targets = to_one_hot(clusters, CLUSTERS, path, first_line=1)
-    spelled = [artist for _, artist, _ in clips]
-    return _assemble(Task("mirex", "classes", CLUSTERS), tracks, spelled, clusters, targets, split)
+    return _assemble(Task("mirex", "classes", CLUSTERS), tracks, [artist for _, artist, _ in clips], targets, split)
 
 
 def read_info(path: Path) -> list[tuple[str, str, float]]:
@@ -97,61 +88,53 @@ def read_info(path: Path) -> list[tuple[str, str, float]]:
     lines = read_lines(path)
     if not lines or lines[0] != INFO_HEADER:
         raise DataError(f"{path}: not the expected table, its first line must be {INFO_HEADER}")
-    cells_needed, clips = INFO_HEADER.count(";") + 1, []
+    clips = []
     for number, line in enumerate(lines[1:], start=2):
-        cells = line.split(";")
-        if len(cells) < cells_needed:
-            raise DataError(f"{path}, line {number}: {len(cells)} cells, at least {cells_needed} are needed")
-        artist, _album, _track, _year, length, _size, _date, audio, _ = cells[1 - cells_needed :]
+        cells = line.rsplit(";", 9)
+        if len(cells) < 10:
+            raise DataError(f"{path}, line {number}: {len(cells)} cells, at least 10 are needed")
+        _title, artist, _album, _track, _year, length, _size, _date, audio, _ = cells
         if audio != f"{number - 1:03d}.mp3":
             raise DataError(f"{path}, line {number}: {audio!r} where {number - 1:03d}.mp3 was expected")
-        try:
-            clips.append((audio, artist, float(length)))
-        except ValueError:
-            raise DataError(f"{path}, line {number}: {length!r} is not a length in seconds") from None
+        clips.append((audio, artist, read_number(length, ANY, f"{path}, line {number}, Length")))
     return clips
 
 
 def load_quadrants(root: Path, split: int = 0, _: str | None = None) -> Dataset:
     """Load the clips with their quadrants, in ten folds that share no artist."""
-    path = root / ANNOTATIONS_NAME
-    annotations = read_columns(path, ("Song", "Quadrant"))
-    songs, quadrants = ([row[name] for row in annotations] for name in ("Song", "Quadrant"))
+    path, other = root / ANNOTATIONS_NAME, root / METADATA_NAME
+    annotations, metadata = read_songs(path, ("Quadrant",)), read_songs(other, ("Artist", "Quadrant"))
+    quadrants = [row["Quadrant"] for row in annotations.values()]
     targets = to_one_hot(quadrants, QUADRANTS, path)
-    artist_of = _read_artists(root / METADATA_NAME, dict(zip(songs, quadrants, strict=True)))
-    for line, song in enumerate(songs, start=2):
-        if song not in artist_of:
-            raise DataError(f"{path}, line {line}: {song!r} is not in {METADATA_NAME}")
-    if len(artist_of) < len(songs):
-        twice = next(song for song in songs if songs.count(song) > 1)
-        raise DataError(f"{path}: {twice!r} is there twice")
-    tracks = [Track(own, f"{quadrant}/{own}.mp3", None, own) for own, quadrant in zip(songs, quadrants, strict=True)]
-    spelled = [artist_of[song] for song in songs]
-    return _assemble(Task("quadrant", "classes", QUADRANTS), tracks, spelled, quadrants, targets, split)
+    for song in annotations | metadata:
+        here, there = (table[song]["Quadrant"] if song in table else "missing" for table in (annotations, metadata))
+        if here != there:
+            raise DataError(f"{path} and {other}: {song!r} is {here} in the first and {there} in the second")
+    tracks = [Track(song, f"{row['Quadrant']}/{song}.mp3", None, song) for song, row in annotations.items()]
+    spelled = [metadata[song]["Artist"] for song in annotations]
+    return _assemble(Task("quadrant", "classes", QUADRANTS), tracks, spelled, targets, split)
 
 
-def _read_artists(path: Path, quadrant_of: dict[str, str]) -> dict[str, str]:
-    """The artist of each song, from the table that also says its quadrant."""
-    artists = {}
-    for line, row in enumerate(read_columns(path, ("Song", "Artist", "Quadrant")), start=2):
-        song, quadrant = row["Song"], row["Quadrant"]
-        if quadrant_of.get(song) != quadrant:
-            annotated = f"is {quadrant_of[song]!r}" if song in quadrant_of else "is not"
-            raise DataError(f"{path}, line {line}: {song!r} is {quadrant!r} here, {annotated} in {ANNOTATIONS_NAME}")
-        if song in artists:
-            raise DataError(f"{path}, line {line}: {song!r} is there twice")
-        artists[song] = row["Artist"]
-    return artists
+def read_songs(path: Path, columns: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Cells of a table by song and column; no song may be there twice."""
+    songs: dict[str, dict[str, str]] = {}
+    for line, row in enumerate(read_columns(path, ("Song", *columns)), start=2):
+        if row["Song"] in songs:
+            raise DataError(f"{path}, line {line}: {row['Song']!r} is there twice")
+        songs[row["Song"]] = row
+    return songs
 
 
-def _assemble(
-    task: Task, tracks: Sequence[Track], spelled: Sequence[str], labels: Sequence[str], targets: Array, split: int
-) -> Dataset:
-    """Tracks by the artists that tables spell; one without a name stays by an artist of its own."""
+def _assemble(task: Task, tracks: Sequence[Track], spelled: Sequence[str], targets: Array, split: int) -> Dataset:
+    """Tracks by the artists that tables spell; one without a name counts as an artist of its own."""
     artists = join_artists(spelled)
     tracks = tuple(replace(own, artist=name or own.artist) for own, name in zip(tracks, artists, strict=True))
+    labels = [task.targets[column] for column in targets.argmax(axis=1)]
     parts = make_parts(assign_folds([track.artist for track in tracks], labels), split)
-    return Dataset(task, tracks, targets, parts, remarks=describe_artists(spelled, artists))
+    before, after = len({name.strip().casefold() for name in spelled} - {""}), len({*artists} - {""})
+    joined = f"names stand for {after} artists, as some share a performer"
+    remarks = count_remarks({NAMELESS: artists.count(""), joined: before if after < before else 0})
+    return Dataset(task, tracks, targets, parts, remarks=remarks)
 
 
 def load_turkish(root: Path, split: int = 0, _: str | None = None) -> Dataset:
@@ -176,7 +159,7 @@ def load_turkish(root: Path, split: int = 0, _: str | None = None) -> Dataset:
         tracks=tuple(Track(name, name, None, name) for name in names),
         targets=to_one_hot([row["Class"] for row in rows], TURKISH_CLASSES, path)[kept],
         parts=make_parts(assign_folds(names, [rows[number]["Class"] for number in kept]), split),
-        embeddings=Features(SPEC, zip(names, np.array(features, np.float32), strict=True)),
+        embeddings=Features(SPEC, zip(names, np.array(features, np.float32)[:, None], strict=True)),
         remarks=(
             *count_remarks({"rows are equal to an earlier one and left out": len(rows) - len(kept)}),
             "no artists are known: clips of one artist may be in several parts",

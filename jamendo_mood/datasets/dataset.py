@@ -1,8 +1,8 @@
 """What a data set is: tracks, what is known of them, and parts that share no artist.
 
-Also what the loaders have in common: folds, artists behind several spellings, classes as targets; and the search for
-leaks between parts. A head that has met a test track in training, or another song of its artist, looks better than it
-is; equal recordings under different names are found by `Track.content`.
+Also what the loaders have in common: numbers in cells, classes as targets, folds, artists behind several spellings; and
+the search for leaks between parts. A head that has met a test track in training, or another song of its artist, looks
+better than it is; equal recordings under different names are found by `Track.content`.
 
 References
 ----------
@@ -13,9 +13,10 @@ Databases", Computer Music Journal 34(3), 2010.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, UserDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -32,12 +33,15 @@ from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import DataError, UsageError
 
 Array = npt.NDArray[np.float32]
+Scale = tuple[float, float]  #: the lowest and the highest number
 
+TARGETS = ("valence", "arousal")
+ANY = (-math.inf, math.inf)
 FOLDS = 10
-SEED = 0
 PARTS = ("train", "validation", "test")
 MAX_LISTED = 3
 MAX_SHOWN_PARTS = 12
+NAMELESS = "tracks have no artist: each counts as an artist of its own"
 
 
 @dataclass(frozen=True)
@@ -151,12 +155,28 @@ class DataSource:
     single_file: bool = False  #: whether the root may be a file instead of a folder
 
 
-class Features(dict[str, Array]):
-    """Published features that serve as embeddings: one row per track, float32 (1, dim), by the track's key."""
+class Features(UserDict[str, npt.NDArray[Any]]):
+    """Published features that serve as embeddings: float32 (rows, dim) by the track's key; kept as they are given."""
 
-    def __init__(self, spec: EmbedderSpec, rows: Iterable[tuple[str, Array]]) -> None:
-        super().__init__((key, row[None]) for key, row in rows)
+    def __init__(self, spec: EmbedderSpec, rows: Iterable[tuple[str, npt.NDArray[Any]]]) -> None:
+        super().__init__(rows)
         self.spec = spec
+
+    def __getitem__(self, key: str) -> Array:
+        return np.asarray(super().__getitem__(key), np.float32)
+
+
+def read_number(cell: str, scale: Scale, where: str) -> float:
+    """A number on a scale from a cell; `DataError` if it is none, which begins with `where` (file, line and column)."""
+    low, high = scale
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and low <= value <= high):
+        bounds = "finite number" if scale == ANY else f"number from {low:g} to {high:g}"
+        raise DataError(f"{where}: {cell!r} is not a {bounds}")
+    return value
 
 
 def to_one_hot(labels: Sequence[str], classes: Sequence[str], path: Path, *, first_line: int = 2) -> Array:
@@ -172,7 +192,7 @@ def to_one_hot(labels: Sequence[str], classes: Sequence[str], path: Path, *, fir
 
 
 def assign_folds(
-    groups: Sequence[str], labels: Sequence[str] | None = None, *, count: int = FOLDS, seed: int = SEED
+    groups: Sequence[str], labels: Sequence[str] | None = None, *, count: int = FOLDS, seed: int = 0
 ) -> npt.NDArray[np.intp]:
     """Divide examples into folds of about equal size, without dividing a group.
 
@@ -184,7 +204,9 @@ def assign_folds(
     The groups are, for example, the artists of n examples, the labels their classes: every fold then has about the same
     number of each. Returns folds (n,) from 0 to `count` - 1; `DataError` if there are fewer groups than folds.
     """
-    order = _shuffle_by_size(groups, seed)
+    sizes = Counter(groups)
+    hashes = {group: hashlib.sha256(f"{seed} {group}".encode(errors="surrogatepass")).digest() for group in sizes}
+    order = sorted(sizes, key=lambda group: (-sizes[group], hashes[group]))
     if len(order) < count:
         raise DataError(f"{count} folds need at least {count} artists, and there are {len(order)}")
     classes = [""] * len(groups) if labels is None else labels
@@ -220,13 +242,6 @@ def consecutive_parts(sizes: Mapping[str, int]) -> dict[str, npt.NDArray[np.intp
     """Rows of each part, where the tracks of one part follow those of another."""
     ends = np.cumsum([*sizes.values()])
     return {part: np.arange(end - size, end) for (part, size), end in zip(sizes.items(), ends, strict=True)}
-
-
-def _shuffle_by_size(groups: Sequence[str], seed: int) -> list[str]:
-    """The groups, the largest first; the seed orders those of equal size."""
-    sizes = Counter(groups)
-    hashes = {group: hashlib.sha256(f"{seed} {group}".encode(errors="surrogatepass")).digest() for group in sizes}
-    return sorted(sizes, key=lambda group: (-sizes[group], hashes[group]))
 
 
 KINDS_OF_LEAK: dict[str, Callable[[Track], str]] = {
@@ -298,32 +313,20 @@ def join_artists(names: Sequence[str]) -> tuple[str, ...]:
     does no harm, except that parts may be less even; a misspelt name is not found. The name for all is the
     alphabetically first of them, stripped and in lower case; one that is empty, not being known, stays so.
     """
-    spelled = sorted({folded for name in names if (folded := name.strip().casefold())})
-    leader: dict[frozenset[str] | str, frozenset[str] | str] = {}
+    folded = [unicodedata.normalize("NFC", name.strip().casefold()) for name in names]
+    leader = {artist: artist for artist in sorted({*folded} - {""})}
+    first_with: dict[frozenset[str], str] = {}
 
-    def find(node: frozenset[str] | str) -> frozenset[str] | str:
-        while (above := leader.setdefault(node, node)) != node:
-            node = above
-        return node
+    def find(artist: str) -> str:
+        while leader[artist] != artist:
+            artist = leader[artist]
+        return artist
 
-    for artist in spelled:
+    for artist in leader:
         for performer in _performers(artist):
-            leader[find(performer)] = find(artist)
-    named: dict[frozenset[str] | str, str] = {}
-    for artist in spelled:
-        named.setdefault(find(artist), artist)
-    return tuple(named[find(folded)] if (folded := name.strip().casefold()) else "" for name in names)
-
-
-def describe_artists(names: Sequence[str], joined: Sequence[str]) -> tuple[str, ...]:
-    """What `join_artists` made of the artists' names: lines for `Dataset.remarks`."""
-    before, after = len({name.strip().casefold() for name in names} - {""}), len({*joined} - {""})
-    return count_remarks(
-        {
-            "tracks have no artist: each counts as an artist of its own": sum(not name for name in joined),
-            f"names stand for {after} artists, as some share a performer": before if after < before else 0,
-        }
-    )
+            first, later = sorted((find(artist), find(first_with.setdefault(performer, artist))))
+            leader[later] = first
+    return tuple(name and find(name) for name in folded)
 
 
 def count_remarks(counts: Mapping[str, int]) -> tuple[str, ...]:

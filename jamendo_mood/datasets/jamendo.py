@@ -1,32 +1,29 @@
-"""MTG-Jamendo's mood/theme subset: 18,486 tracks, 59 tags, 56 of them in the five official splits.
-
-References
-----------
-Bogdanov et al., "The MTG-Jamendo Dataset for Automatic Music Tagging", ML4MD workshop, ICML 2019;
-https://github.com/MTG/mtg-jamendo-dataset.
-"""
+"""MTG-Jamendo's mood/theme subset: 18,486 tracks, 59 tags, 56 of them in the five official splits."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
+import math
 import re
 import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from jamendo_mood import __version__
 from jamendo_mood.audio.decoding import key_of
-from jamendo_mood.datasets.dataset import PARTS, Dataset, DataSource, Track, consecutive_parts
+from jamendo_mood.datasets.dataset import PARTS, Dataset, DataSource, Track, consecutive_parts, read_number
 from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError, UsageError
-from jamendo_mood.util.files import read_lines, read_table, read_text, write_atomically
+from jamendo_mood.util.files import write_atomically
+from jamendo_mood.util.plaintext import read_lines, read_table, read_text
 
 COLUMNS = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
 TAG_PREFIX = "mood/theme---"
@@ -83,10 +80,7 @@ def read_tracks(path: Path) -> list[TaggedTrack]:
         raise DataError(f"{path}: the table has no tracks")
     tagged = []
     for number, (track_id, artist, _album, audio, duration, *tags) in enumerate(rows, start=2):
-        try:
-            duration_s = float(duration)
-        except ValueError:
-            raise DataError(f"{path}, line {number}: {duration!r} is not a duration in seconds") from None
+        duration_s = read_number(duration, (0.0, math.inf), f"{path}, line {number}, {COLUMNS[4]}")
         names = tuple(tag.removeprefix(TAG_PREFIX) for tag in tags if tag)
         try:
             tagged.append((Track(track_id, audio, duration_s, artist), names))
@@ -143,37 +137,28 @@ SOURCES = {"jamendo": _JAMENDO, "jamendo-59": _ALL_TAGS}
 CDN = "https://cdn.freesound.org/mtg-jamendo"  # the default of MTG's own download script
 
 
-@dataclass(frozen=True)
-class Quality:
-    """How MTG names one of its two qualities: its folder, the suffix of its files, and its list of SHA-256."""
+class Quality(NamedTuple):
+    """How MTG names one of its two qualities, and where it is."""
 
-    folder: str
-    suffix: str
-    checksums_name: str
-
-    @property
-    def files_url(self) -> str:
-        """URL of the single files, those of all of MTG-Jamendo; the mood/theme tracks are among them."""
-        return f"{CDN}/raw_30s/{self.folder}"
-
-    @property
-    def tars_url(self) -> str:
-        """URL of the 100 tars of the mood/theme tracks."""
-        return f"{CDN}/autotagging_moodtheme/{self.folder}"
-
-    @property
-    def tar_name(self) -> str:
-        """Name of a tar, with ``{}`` for its folder of tracks, ``00`` to ``99``."""
-        return f"autotagging_moodtheme_{self.folder}-{{}}.tar"
+    suffix: str  #: of its files
+    checksums_name: str  #: its list of SHA-256
+    files_url: str  #: URL of the single files, those of all of MTG-Jamendo; the mood/theme tracks are among them
+    tars_url: str  #: URL of the 100 tars of the mood/theme tracks
+    tar_name: str  #: name of a tar, with ``{}`` for its folder of tracks, ``00`` to ``99``
 
     def path_of(self, key: str) -> Path:
         """Path of a track's file, below the URL and in its tar: ``48/948`` -> ``48/948.low.mp3``."""
         return Path(key + self.suffix)
 
 
+def _make_quality(folder: str, suffix: str, checksums_name: str) -> Quality:
+    urls = f"{CDN}/raw_30s/{folder}", f"{CDN}/autotagging_moodtheme/{folder}"
+    return Quality(suffix, checksums_name, *urls, f"autotagging_moodtheme_{folder}-{{}}.tar")
+
+
 QUALITIES = {
-    "low": Quality("audio-low", ".low.mp3", CHECKSUMS_NAME),
-    "full": Quality("audio", ".mp3", FULL_CHECKSUMS_NAME),
+    "low": _make_quality("audio-low", ".low.mp3", CHECKSUMS_NAME),
+    "full": _make_quality("audio", ".mp3", FULL_CHECKSUMS_NAME),
 }
 """46 GB and 152 GB."""
 

@@ -26,7 +26,7 @@ import io
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -35,8 +35,11 @@ import numpy.typing as npt
 from jamendo_mood.audio.decoding import AUDIO_SUFFIXES, find_audio, key_of
 from jamendo_mood.audio.file_tags import read_artist, read_moods
 from jamendo_mood.datasets.dataset import (
+    ANY,
+    NAMELESS,
     PARTS,
-    SEED,
+    TARGETS,
+    Array,
     Dataset,
     DataSource,
     Track,
@@ -44,13 +47,13 @@ from jamendo_mood.datasets.dataset import (
     count_remarks,
     join_artists,
     make_parts,
+    read_number,
     to_one_hot,
 )
-from jamendo_mood.datasets.ratings import TARGETS
 from jamendo_mood.tasks import Task
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import AudioError, DataError, UsageError
-from jamendo_mood.util.files import read_text
+from jamendo_mood.util.plaintext import read_text
 
 TABLE_NAME = "own.csv"
 FOLDS = 7  # or as many as there are artists, if there are fewer
@@ -58,8 +61,6 @@ DELIMITERS = (",", ";", "\t")
 SCALES = ((0.0, 1.0), (-1.0, 1.0), (1.0, 9.0))
 MAX_LISTED = 10  # names in a message
 MAX_LABELS = 50_000_000  # tracks times tags or classes
-
-Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,13 @@ def load_files(root: Path, split: int = 0, _: str | None = None) -> Dataset:
 
 
 def _divide(source: Path, tracks: Sequence[Track], split: int) -> Mapping[str, npt.NDArray[np.intp]]:
+    if split < 0:
+        raise UsageError(f"split {split}: splits are numbered from 0")
+    artists = [track.artist for track in tracks]
+    count = max(min(FOLDS, len(set(artists))), len(PARTS))
+    seed, fold = divmod(split, count)
     try:
-        return _make_parts([track.artist for track in tracks], split)
+        return make_parts(assign_folds(artists, count=count, seed=seed), fold)
     except DataError as error:
         raise DataError(f"{source}: {error}") from None
 
@@ -148,7 +154,8 @@ def read_table(path: Path) -> Table:
     # In one Unicode form: a tag in two spellings would be two tags.
     text = unicodedata.normalize("NFC", read_text(path)).replace("\r\n", "\n").replace("\r", "\n")
     first, _, _ = text.partition("\n")
-    delimiter = next((sign for sign in DELIMITERS if "path" in _split_header(first, sign)), ",")
+    heads = {sign: [name.strip(' "').lower() for name in first.split(sign)] for sign in DELIMITERS}
+    delimiter = next((sign for sign, names in heads.items() if "path" in names), ",")
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
@@ -156,8 +163,13 @@ def read_table(path: Path) -> Table:
         raise DataError(f"{path}, line {reader.line_num}: cannot be read as cells ({error})") from error
     if len(cells) < 2:
         raise DataError(f"{path}: there are no tracks; it needs a line of column names and a line for each track")
-    columns = _split_header(first, delimiter)
-    _check_columns(path, columns)
+    known = {"path", "artist", *_READERS}  # which may be in capitals, too
+    columns = [name.lower() if name.lower() in known else name for name in cells[0][1]]
+    if "path" not in columns:
+        found = plaintext.show(", ".join(filter(None, columns)))
+        raise DataError(f"{path}: no column 'path' (its first line has: {found})")
+    if twice := [name for name, times in Counter(filter(None, columns)).items() if times > 1]:
+        raise DataError(f"{path}: several columns are called {twice[0]!r}")
     for line, row in cells[1:]:
         if len(row) != len(columns):
             raise DataError(f"{path}, line {line}: {len(row)} cells where the first line has {len(columns)}")
@@ -167,30 +179,19 @@ def read_table(path: Path) -> Table:
     return Table(path, tuple(name for name in columns if name), rows, tuple(line for line, _ in cells[1:]))
 
 
-def _split_header(line: str, delimiter: str) -> list[str]:
-    """Column names; those that mean something here may be written in capitals, too."""
-    try:
-        names = [name.strip() for row in csv.reader([line], delimiter=delimiter) for name in row]
-    except csv.Error:
-        return []  # reading the rows says what is wrong
-    return [name.lower() if name.lower() in {"path", "artist", *_READERS} else name for name in names]
-
-
-def _check_columns(path: Path, columns: Sequence[str]) -> None:
-    if "path" not in columns:
-        raise DataError(f"{path}: no column 'path' (its first line has: {', '.join(filter(None, columns))})")
-    for name, times in Counter(filter(None, columns)).items():
-        if times > 1:
-            raise DataError(f"{path}: {times} columns are called {name!r}")
-
-
 def _read_tracks(table: Table) -> tuple[Track, ...]:
     """A track for each row; one without an artist counts as an artist of its own."""
     tracks = []
     for row, cells in enumerate(table.rows):
-        audio = _read_path(table, row)
-        key = key_of(audio)
-        tracks.append(Track(key, audio, None, cells.get("artist", "").casefold() or key))
+        written = cells["path"]
+        path = PurePosixPath(written.replace("\\", "/"))  # as Windows writes it
+        if path.is_absolute() or ".." in path.parts or PureWindowsPath(written).is_absolute():
+            raise table.error(row, f"{written!r} must be a path below the audio folder")
+        if path.suffix.lower() not in AUDIO_SUFFIXES:
+            known = ", ".join(sorted(AUDIO_SUFFIXES))
+            raise table.error(row, f"{written!r} in column 'path' does not have the suffix of an audio file ({known})")
+        key = key_of(str(path))
+        tracks.append(Track(key, str(path), None, cells.get("artist", "").casefold() or key))
     return tuple(tracks)
 
 
@@ -212,26 +213,7 @@ def _describe_nameless(artists: Sequence[str]) -> tuple[str, ...]:
     nameless = sum(not artist for artist in artists)
     if nameless == len(artists):
         return ("no artists are given: songs of one artist may be in several parts",)
-    return count_remarks({"tracks have no artist: each counts as an artist of its own": nameless})
-
-
-def _read_path(table: Table, row: int) -> str:
-    written = table.rows[row]["path"]
-    path = PurePosixPath(written.replace("\\", "/"))  # as Windows writes it
-    if path.is_absolute() or ".." in path.parts or PureWindowsPath(written).is_absolute():
-        raise table.error(row, f"{written!r} must be a path below the audio folder")
-    if path.suffix.lower() not in AUDIO_SUFFIXES:
-        known = ", ".join(sorted(AUDIO_SUFFIXES))
-        raise table.error(row, f"{written!r} in column 'path' does not have the suffix of an audio file ({known})")
-    return str(path)
-
-
-def _make_parts(artists: Sequence[str], split: int) -> Mapping[str, npt.NDArray[np.intp]]:
-    if split < 0:
-        raise UsageError(f"split {split}: splits are numbered from 0")
-    count = max(min(FOLDS, len(set(artists))), len(PARTS))
-    seed, fold = divmod(split, count)
-    return make_parts(assign_folds(artists, count=count, seed=SEED + seed), fold)
+    return count_remarks({NAMELESS: nameless})
 
 
 def _choose_labels(table: Table) -> Callable[[Table], Labels]:
@@ -284,7 +266,12 @@ def _read_classes(table: Table) -> Labels:
 def _read_values(table: Table) -> Labels:
     if missing := {*TARGETS} - {*table.columns}:
         raise DataError(f"{table.path}: no column {missing.pop()!r}; it needs both valence and arousal")
-    values = np.array([[_read_number(table, number, name) for name in TARGETS] for number in range(len(table.rows))])
+    values = np.array(
+        [
+            [read_number(row[name], ANY, f"{table.path}, line {line}, {name}") for name in TARGETS]
+            for line, row in zip(table.lines, table.rows, strict=True)
+        ]
+    )
     lowest, highest = values.min(), values.max()
     scale = next((scale for scale in SCALES if scale[0] <= lowest and highest <= scale[1]), None)
     if scale is None:
@@ -296,17 +283,6 @@ def _read_values(table: Table) -> Labels:
         )
     remark = f"valence and arousal are assumed to be on the scale {scale[0]:g} to {scale[1]:g}"
     return Task("own", "values", TARGETS, scale=scale), values.astype(np.float32), (remark, *_unused(table, *TARGETS))
-
-
-def _read_number(table: Table, row: int, column: str) -> float:
-    cell = table.rows[row][column]
-    try:
-        number = float(cell)
-    except ValueError:
-        number = np.nan
-    if not np.isfinite(number):
-        raise table.error(row, f"{cell!r} in column {column!r} is not a number (such as 0.5)")
-    return number
 
 
 def _check_count(source: Path, tracks: int, names: Sequence[str]) -> None:
@@ -332,26 +308,26 @@ def _unused(table: Table, *used: str) -> tuple[str, ...]:
 _READERS = {"tags": _read_tags, "class": _read_classes, "valence": _read_values, "arousal": _read_values}
 """The function that reads the labels, by the columns they are in."""
 
+_OWN = DataSource(
+    load,
+    predicts="your own tags, classes, or valence and arousal",
+    files=(TABLE_NAME,),
+    annotations="a table you write: the columns path, artist and tags (or class, or valence and arousal)",
+    audio="your own files, in any usual format of sound",
+    licence="as you decide: these are your own annotations",
+    citation="your own annotations",
+    splits=FOLDS,
+    single_file=True,
+)
 SOURCES = {
-    "own": DataSource(
-        load,
-        predicts="your own tags, classes, or valence and arousal",
-        files=(TABLE_NAME,),
-        annotations="a table you write: the columns path, artist and tags (or class, or valence and arousal)",
-        audio="your own files, in any usual format of sound",
-        licence="as you decide: these are your own annotations",
-        citation="your own annotations",
-        splits=FOLDS,
-        single_file=True,
-    ),
-    "own-files": DataSource(
-        load_files,
+    "own": _OWN,
+    "own-files": replace(
+        _OWN,
+        load=load_files,
         predicts="your own tags, by the moods in your files' tags",
         files=(),
         annotations="the moods you write into your files (TMOO, MOOD, WM/Mood) by any program for tags",
         audio="these files",
-        licence="as you decide: these are your own annotations",
-        citation="your own annotations",
-        splits=FOLDS,
+        single_file=False,
     ),
 }

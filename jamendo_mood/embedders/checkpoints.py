@@ -13,7 +13,6 @@ import shutil
 import struct
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,10 @@ from jamendo_mood.util.files import DAMAGES, brief
 from jamendo_mood.util.plaintext import note
 from jamendo_mood.util.process import import_quietly
 
+HUB = "https://tfhub.dev/google/{}/1"
+KAGGLE = "https://www.kaggle.com/models/google/{0}/TensorFlow2/{0}/1"
+KAGGLE_DOWNLOAD = "https://www.kaggle.com/api/v1/models/google/{0}/tensorFlow2/{0}/1/download"
+
 _MAX_MODULE_BYTES = 600_000_000  # VGGish's has 288 million
 _PLACES_NAME = "weights.json"
 _MAX_GRAPH_BYTES = 10_000_000  # of names; VGGish's takes some kilobytes
@@ -41,94 +44,84 @@ class Weights:
     """The weights of a network on this machine: found, fetched, and told from others."""
 
     name: str  #: ``VGGish``, ``YAMNet``, ``musicnn``
-    variable: str  #: of the environment, which may name them
     size: str  #: of the download
-    #: where they are looked for; what `sources` download is kept in some of these.
-    places: Callable[[], Sequence[Path]]
-    #: by address, in the order in which they are asked: downloads, checks
-    #: and keeps them, and returns where
+    places: Callable[[], Sequence[Path]]  #: where they are looked for, and what `sources` download is kept
+    #: by address, in the order in which they are asked: downloads, checks and keeps them, and returns where
     sources: Mapping[str, Callable[[str], Path]]
-    #: reads the file or folder as this network's; WeightsError if that is what it is not
-    read: Callable[[Path], object]
-    #: what they are, in a line; WeightsError if they are not the released ones
-    check: Callable[[Path], str]
+    read: Callable[[Path], object]  #: reads a file or folder as this network's; WeightsError if it is not
     remedy: str  #: what to do where they are not there and no address answers
 
-    def find(self, path: Path | None = None, *, download: bool = True) -> Path:
-        """Find them: `path`, else what the environment names, else what is kept here, else (`download`) by `fetch`.
+    @property
+    def variable(self) -> str:
+        """The variable of the environment that may name them, such as ``JAMENDO_MOOD_VGGISH``."""
+        return f"JAMENDO_MOOD_{self.name.upper()}"
 
-        Raises `WeightsError` if they are nowhere; the message says how to get them.
-        """
-        given = path or (Path(os.environ[self.variable]) if os.environ.get(self.variable) else None)
-        if given is not None:
-            if not given.exists():
+    def find(self, path: Path | None = None, *, download: bool = True) -> Path:
+        """`path`, else what the environment names, else what is kept, else (`download`) by `fetch`; or WeightsError."""
+        if given := path or os.environ.get(self.variable):
+            if not Path(given).exists():
                 raise WeightsError(f"{given}: no such file or folder of {self.name} weights")
-            return given
+            return Path(given)
         if found := self.kept():
-            return found[0]
+            return found
         if not download:
             raise WeightsError(f"{self.name}'s weights are not here. {self.remedy}")
         return self.fetch()
 
-    def kept(self) -> list[Path]:
-        """Where they are on this machine without being named."""
-        last = recall(self.name)
-        return [place for place in (*([last] if last else []), *self.places()) if not _missing_in(place)]
+    def kept(self) -> Path | None:
+        """Where they are on this machine without being named; None if they are not."""
+        return next((place for place in (recall(self.name), *self.places()) if place and not _missing_in(place)), None)
 
     def fetch(self) -> Path:
-        """Download them from the first address that has them, with a note of each that does not.
-
-        Raises `WeightsError` if none has.
-        """
-        for place in self.places():
-            if (lock := place.with_name(f"{place.name}.lock")).exists():
-                minutes = (time.time() - lock.stat().st_mtime) / 60
-                note(
-                    f"{lock}: TensorFlow Hub began a download {minutes:.0f} min ago and has not ended it; we do not "
-                    "wait for it, but other programs do: delete it unless one is downloading"
-                )
+        """Download them from the first address that has them, with a note of each that does not, or WeightsError."""
         own = files.cache_folder() / f"{self.name}.lock"
         with files.disk_errors(own, WeightsError):
             own.parent.mkdir(parents=True, exist_ok=True)
-        with files.locked(own):  # of processes that start together one downloads; one that is killed lets go
-            try:
-                return next(iter(self.kept()), None) or self._ask()
-            finally:
-                own.unlink(missing_ok=True)
-
-    def _ask(self) -> Path:
-        for address, get in self.sources.items():
-            note(f"asking {address} for {self.name}'s weights ({self.size})")
-            try:
-                return get(address)
-            except (WeightsError, DownloadError) as error:
-                note(f"  {error}")
+        with files.locked(own), contextlib.ExitStack() as stack:  # of processes that start together one downloads
+            stack.callback(own.unlink, missing_ok=True)
+            if found := self.kept():
+                return found
+            for address, get in self.sources.items():
+                note(f"asking {address} for {self.name}'s weights ({self.size})")
+                try:
+                    return get(address)
+                except (WeightsError, DownloadError) as error:
+                    note(f"  {error}")
         raise WeightsError(f"{self.name}'s weights are not here, and no address has them. {self.remedy}")
 
     def remove(self) -> list[Path]:
         """Delete what is kept in the caches, broken downloads too, but nothing that the user named; returns what."""
-        found = [
-            path
-            for place in self.places()
-            for path in (place, *place.parent.glob(f"{place.name}*.part"))
-            if path.exists()
-        ]
-        made = [files.cache_folder().glob(f"{self.name.lower()}-*{suffix}") for suffix in (".safetensors", ".mnn")]
-        found += itertools.chain.from_iterable(made)
+        own, cache = self.name.lower(), files.cache_folder()
+        found = [path for place in self.places() for path in (place, *place.parent.glob(f"{place.name}*.part"))]
+        found = [path for path in found if path.exists()]
+        found += [*cache.glob(f"{own}-*.safetensors"), *cache.glob(f"{own}-*.mnn")]
         for path in found:
             with files.disk_errors(path, WeightsError):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         return found
 
 
-def hub_places(name: str, *handles: str) -> list[Path]:
-    """Where a network's TF-Hub module is kept: by us, or by TensorFlow Hub under its addresses."""
-    return [files.cache_folder() / name, *(cache_folder(handle) for handle in handles)]
+def hub_weights(name: str, size: str, read: Callable[[Path], object], file: str) -> Weights:
+    """The weights of a network of Google's on TF-Hub; `file` says what other form `read` takes, and where that is."""
+    own = name.lower()
+    handle = HUB.format(own)
 
+    def get(address: str) -> Path:
+        named = os.environ.get("TFHUB_CACHE_DIR")  # then it is put where TF-Hub itself would put it
+        return _fetch_module(address, cache_folder(handle) if named else files.cache_folder() / own, read)
 
-def module_folder(name: str, handle: str) -> Path:
-    """Where a downloaded module is put: in TF-Hub's own cache, if TFHUB_CACHE_DIR says where, else in this user's."""
-    return cache_folder(handle) if os.environ.get("TFHUB_CACHE_DIR") else files.cache_folder() / name
+    return Weights(
+        name,
+        size,
+        places=lambda: [files.cache_folder() / own, cache_folder(handle), cache_folder(KAGGLE.format(own))],
+        sources=dict.fromkeys([f"{handle}?tf-hub-format=compressed", KAGGLE_DOWNLOAD.format(own)], get),
+        read=read,
+        remedy=f"Three ways to get them: (1) with network access, `jamendo-mood weights {own} --get` downloads them, "
+        f"from {handle} or a mirror (kept in this user's cache, or in TFHUB_CACHE_DIR if that is set); "
+        "(2) give a copy of that module, a folder or .tar.gz, with --weights FOLDER or "
+        f"JAMENDO_MOOD_{name.upper()}=FOLDER; "
+        f"(3) give {file}. Without them, --embedder logmel needs no weights.",
+    )
 
 
 def cache_folder(handle: str) -> Path:
@@ -137,7 +130,7 @@ def cache_folder(handle: str) -> Path:
     return Path(base) / hashlib.sha1(handle.encode()).hexdigest()
 
 
-def fetch_module(url: str, folder: Path, read: Callable[[Path], object]) -> Path:
+def _fetch_module(url: str, folder: Path, read: Callable[[Path], object]) -> Path:
     """Download a module's archive, and unpack it to a folder if `read` can read it; returns the folder."""
     archive = folder.with_name(f"{folder.name}-{hashlib.sha1(url.encode()).hexdigest()[:8]}.tar.gz")
     remote.download(url, archive, _MAX_MODULE_BYTES)
@@ -170,16 +163,6 @@ def fetch_file(url: str, path: Path, digest: str) -> Path:
     return path
 
 
-def describe_remedy(name: str, handle: str, variable: str, file: str) -> str:
-    """The ways to get the weights of a network on TF-Hub; `file` names another form, and where it is."""
-    return (
-        f"Three ways to get them: (1) with network access, `jamendo-mood weights {name.lower()} --get` downloads them, "
-        f"from {handle} or a mirror (kept in this user's cache, or in TFHUB_CACHE_DIR if that is set); "
-        f"(2) give a copy of that module, a folder or .tar.gz, with --weights FOLDER or {variable}=FOLDER; "
-        f"(3) give {file}. Without them, --embedder logmel needs no weights."
-    )
-
-
 def is_archive(path: Path) -> bool:
     """Whether a file is named as the archive of a module."""
     return path.is_file() and path.name.endswith((".tar.gz", ".tgz"))
@@ -198,10 +181,7 @@ def unpacked(path: Path, base: Path | None = None) -> Iterator[Path]:
             with tarfile.open(path, "r:gz") as archive:
                 _unpack(archive, folder)
         except (tarfile.TarError, *files.DAMAGES) as error:
-            with path.open("rb") as file:
-                is_page = file.read(100).lstrip().startswith(b"<")
-            why = "a web page, and" if is_page else "damaged, cut short, or"
-            raise WeightsError(f"{path}: {why} not a .tar.gz of a module ({brief(error)})") from error
+            raise WeightsError(f"{path}: damaged, cut short, or not a .tar.gz of a module ({brief(error)})") from error
         yield folder
 
 
@@ -209,12 +189,11 @@ def _unpack(archive: tarfile.TarFile, folder: Path) -> None:
     """Write the files of an archive into a folder, and nothing else."""
     left = _MAX_MODULE_BYTES
     for member in archive:
-        names = [name for name in member.name.split("/") if name not in ("", ".")]
         left -= member.size
-        if ".." in names or member.name.startswith("/") or left < 0:
+        target = Path(os.path.normpath(folder / member.name))
+        if not target.is_relative_to(folder) or left < 0:
             raise ValueError(f"{member.name!r} has no place in a module, or no end")
         if member.isreg() and (content := archive.extractfile(member)) is not None:
-            target = folder.joinpath(*names)
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("xb") as file:
                 shutil.copyfileobj(content, file)
@@ -230,10 +209,9 @@ def _missing_in(place: Path) -> str:
 
 def _read_places() -> dict[str, str]:
     try:
-        places = files.parse_json(files.read_bytes(files.cache_folder() / _PLACES_NAME, files.MAX_JSON_BYTES))
-    except (OSError, ValueError):
+        return dict(files.parse_json(files.read_bytes(files.cache_folder() / _PLACES_NAME, files.MAX_JSON_BYTES)))
+    except (OSError, ValueError, TypeError):
         return {}
-    return {key: place for key, place in places.items() if isinstance(place, str)} if isinstance(places, dict) else {}
 
 
 def recall(key: str) -> Path | None:
@@ -247,36 +225,34 @@ def remember(place: Path, *keys: str) -> None:
     known = _read_places()
     new = known | dict.fromkeys(filter(None, keys), str(place.absolute()))
     if new != known:
-        content = json.dumps(new, indent=1).encode()
         with contextlib.suppress(MoodError):
-            files.write_atomically(files.cache_folder() / _PLACES_NAME, lambda file: file.write(content))
+            files.write_atomically(files.cache_folder() / _PLACES_NAME, json.dumps(new, indent=1).encode())
 
 
 def keep(path: Path, name: str, read: Callable[[], Mapping[str, Array]]) -> dict[str, Array]:
     """What `read` makes of weights; kept in the user's cache, so that they are read without TensorFlow from then on."""
-    try:
-        digest = _digest_of(path)
-    except OSError:
-        return dict(read())
 
     def make() -> bytes:
         return safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in read().items()})
 
-    content, _ = files.kept(f"{name.lower()}-{digest}", ".safetensors", make)
+    try:
+        digest = _digest_of(path)
+    except (OSError, ValueError):  # it cannot be read, or is empty: `read` says so
+        return dict(read())
+    content = files.kept(f"{name.lower()}-{digest}", ".safetensors", make)
     return safetensors.numpy.load(content)
+
+
+def _prefix_of(place: Path) -> Path:
+    """What the names of a checkpoint's files begin with: in a module's folder, or beside an index."""
+    return place / "variables" / "variables" if place.is_dir() else place.with_name(place.name.removesuffix(".index"))
 
 
 def _digest_of(path: Path) -> str:
     """16 hexadecimal digits over the files of a module's folder, or of a checkpoint."""
-    if path.is_dir():
-        parts = [path / "variables" / name for name in ("variables.index", "variables.data-00000-of-00001")]
-    else:  # a checkpoint may have several files, whose names begin alike
-        parts = sorted(path.parent.glob(f"{glob.escape(path.name.removesuffix('.index'))}*"))
-    digest = hashlib.sha256()
-    for part in parts:
-        with part.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+    prefix, digest = _prefix_of(path), hashlib.sha256()
+    for part in sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}*"), reverse=True):  # the index comes first
+        digest.update(np.memmap(part, np.uint8, "r").data)
     return digest.hexdigest()[:16]
 
 
@@ -286,36 +262,26 @@ def read_variables(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]])
     The module may be a folder, or the archive as which it is downloaded. Errors call the network `name`. WeightsError
     if the file cannot be read, or a variable is missing or has another shape.
     """
-    with unpacked(path) as place:
-        return _read_variables(place, path, name, shapes)
-
-
-def _read_variables(place: Path, path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        if file.read(8)[4:] == b"TFL3":
-            raise WeightsError(f"{path}: not {name}: this is YAMNet as a TFLite file, which `--embedder yamnet` takes")
     tf = import_quietly("tensorflow")
     from google.protobuf.message import DecodeError
 
-    prefix = place / "variables" / "variables" if place.is_dir() else place.with_name(place.name.removesuffix(".index"))
-    try:
-        reader = tf.train.load_checkpoint(str(prefix))
-        stored = reader.get_variable_to_shape_map()
-        keys = _keys_by_name(reader, list(stored))
-        missing = sorted(shapes.keys() - keys.keys())
-        if missing:
-            raise WeightsError(f"{path}: not {name}, the variable {missing[0]!r} is missing")
-        for variable, shape in shapes.items():
-            found = tuple(stored[keys[variable]])
-            if found != shape:
-                raise WeightsError(f"{path}: not {name}, {variable!r} has the shape {found} instead of {shape}")
-            if not reader.get_variable_to_dtype_map()[keys[variable]].is_floating:
-                raise WeightsError(f"{path}: not {name}, {variable!r} does not hold floating-point numbers")
-        return {variable: np.asarray(reader.get_tensor(keys[variable]), np.float32) for variable in shapes}
-    except (tf.errors.OpError, DecodeError, IndexError, *DAMAGES) as error:  # IndexError: cut short
-        lacks = _missing_in(place)
-        reason = f"it has no {lacks}; was its download cut short?" if lacks else brief(error)
-        raise WeightsError(f"{path}: no {name} module or checkpoint can be read there ({reason})") from error
+    with unpacked(path) as place:
+        try:
+            reader = tf.train.load_checkpoint(str(_prefix_of(place)))
+            stored, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+            keys, variables = _keys_by_name(reader, list(stored)), {}
+            for variable, shape in sorted(shapes.items()):
+                if (key := keys.get(variable)) is None:
+                    raise WeightsError(f"{path}: not {name}, the variable {variable!r} is missing")
+                if (found := tuple(stored[key])) != shape or not types[key].is_floating:
+                    what = f"has the shape {found} instead of {shape}, or other numbers than floating-point ones"
+                    raise WeightsError(f"{path}: not {name}, {variable!r} {what}")
+                variables[variable] = np.asarray(reader.get_tensor(key), np.float32)
+        except (tf.errors.OpError, DecodeError, IndexError, *DAMAGES) as error:  # IndexError: cut short
+            lacks = _missing_in(place)
+            reason = f"it has no {lacks}; was its download cut short?" if lacks else brief(error)
+            raise WeightsError(f"{path}: no {name} module or checkpoint can be read there ({reason})") from error
+    return variables
 
 
 def fingerprint(variables: Mapping[str, Array]) -> str:
@@ -327,11 +293,8 @@ def fingerprint(variables: Mapping[str, Array]) -> str:
 
 
 def _keys_by_name(reader: Any, stored: list[str]) -> dict[str, str]:
-    """Map names of variables to keys of the checkpoint.
-
-    In a checkpoint of TensorFlow 1 the keys are the names. A SavedModel has keys by place in its object graph, and
-    that graph, itself a tensor of the checkpoint, holds the names.
-    """
+    """Map names of variables to keys of the checkpoint: in one of TensorFlow 1 they are the same."""
+    # A SavedModel has keys by place in its object graph, and that graph, itself a tensor, holds the names.
     graph_key = "_CHECKPOINTABLE_OBJECT_GRAPH"
     if graph_key not in stored:
         return {name: name for name in stored}
@@ -355,21 +318,14 @@ class Constant:
     """A tensor that the file holds."""
 
     name: str
-    values: npt.NDArray[Any]  #: as they are stored: floats, or integers that stand for ``(value - zero) * scale``
-    #: of one length; empty where nothing was rounded
-    scales: npt.NDArray[np.float32]
+    values: npt.NDArray[Any]  #: as they are stored: floats, or integers that stand for ``(value - zeros) * scales``
+    scales: npt.NDArray[np.float32]  #: of the whole, or of each channel: to be broadcast
     zeros: npt.NDArray[np.int64]
-    axis: int  #: that of the channels
 
     def dequantised(self) -> npt.NDArray[np.float32]:
         """The numbers that the values stand for; ValueError if one of them is not finite."""
         with np.errstate(all="ignore"):
-            numbers = self.values.astype(np.float64)
-            if len(self.scales):
-                shape = [1] * self.values.ndim
-                if len(self.scales) > 1:
-                    shape[self.axis] = len(self.scales)
-                numbers = (numbers - self.zeros.reshape(shape)) * self.scales.reshape(shape)
+            numbers = (self.values.astype(np.float64) - self.zeros) * self.scales
         if not (np.abs(numbers) <= np.finfo(np.float32).max).all():
             raise ValueError(f"{self.name!r} has numbers that are not finite")
         return np.asarray(numbers, np.float32)
@@ -382,11 +338,11 @@ def read_constants(content: bytes) -> list[Constant]:
     schema = import_quietly("tensorflow.lite.python.schema_py_generated")
     try:
         model = schema.Model.GetRootAs(content)
-        graphs = [model.Subgraphs(number) for number in range(_count(model, "Subgraphs"))]
-        buffers = [model.Buffers(number) for number in range(_count(model, "Buffers"))]
-        if sum(_count(graph, "Tensors") for graph in graphs) > _MAX_TENSORS:
+        buffers = _parts(model, "Buffers")
+        every = itertools.chain.from_iterable(_parts(graph, "Tensors") for graph in _parts(model, "Subgraphs"))
+        tensors = [*itertools.islice(every, _MAX_TENSORS + 1)]
+        if len(tensors) > _MAX_TENSORS:
             raise ValueError(f"damaged: more than {_MAX_TENSORS} tensors")
-        tensors = [graph.Tensors(number) for graph in graphs for number in range(graph.TensorsLength())]
         constants = [_read_constant(tensor, buffers[tensor.Buffer()]) for tensor in tensors]
         return [constant for constant in constants if constant is not None]
     except (struct.error, IndexError, UnicodeDecodeError, OverflowError, TypeError) as error:
@@ -404,21 +360,22 @@ def _read_constant(tensor: Any, buffer: Any) -> Constant | None:
     if any(length < 0 for length in shape) or math.prod(shape) * np.dtype(kind).itemsize != len(data):
         raise ValueError(f"damaged: {len(data)} bytes for the shape {shape}")
     rounding = tensor.Quantization()
-    scales, zeros, axis = np.zeros(0, np.float32), np.zeros(0, np.int64), 0
-    if rounding is not None:
-        scales, zeros = _vector(rounding, "Scale", "<f4"), _vector(rounding, "ZeroPoint", "<i8")
+    if rounding is None or not rounding.ScaleLength():  # nothing was rounded
+        return Constant(letters.decode(), data.view(kind).reshape(shape), np.ones((), np.float32), np.zeros((), int))
+    along = [1] * len(shape)
+    if rounding.ScaleLength() > 1:  # each channel for itself
         axis = rounding.QuantizedDimension()
-    if len(zeros) != len(scales) or (len(scales) > 1 and (not 0 <= axis < len(shape) or shape[axis] != len(scales))):
-        raise ValueError(f"damaged: {len(scales)} scales and {len(zeros)} zeros for the shape {shape}")
-    return Constant(letters.decode(), data.view(kind).reshape(shape), scales, zeros, axis)
+        along[axis] = shape[axis]
+    scales, zeros = (_vector(rounding, *own).reshape(along) for own in (("Scale", "<f4"), ("ZeroPoint", "<i8")))
+    return Constant(letters.decode(), data.view(kind).reshape(shape), scales, zeros)
 
 
-def _count(table: Any, name: str) -> int:
-    """How many parts of that name a table of the file says it has."""
-    count: int = getattr(table, f"{name}Length")()
+def _parts(table: Any, name: str) -> list[Any]:
+    """The tables of that name in a table of the file."""
+    count = getattr(table, f"{name}Length")()
     if not 0 < count <= _MAX_TENSORS:
         raise ValueError(f"damaged: {count} {name.lower()} instead of 1 to {_MAX_TENSORS}")
-    return count
+    return [getattr(table, name)(number) for number in range(count)]
 
 
 def _vector(table: Any, name: str, kind: str) -> npt.NDArray[Any]:

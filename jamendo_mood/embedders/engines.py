@@ -6,7 +6,6 @@ float32 on processors, and OpenVINO is that in bfloat16: see docs/benchmarks.md.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -16,10 +15,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,72 +30,23 @@ from jamendo_mood.util.process import count_cores, import_quietly
 ENGINES = ("auto", "mnn", "openvino", "tensorflow")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
-_OPSET = 13  # of ONNX, since 2020
-_BATCHES = (32, 16, 8, 4)
+_BATCHES = (4, 8, 16, 32)
 """What MNN is given at once: of the same network it computes fewer than 4 pictures in another way, 1.5e-4 apart."""
 
 Array = npt.NDArray[np.float32]
 Run = Callable[[Array], Array]
 
 
-class TailOps(Protocol):
-    """What the tail of a network is made of, on numbers (n, width).
-
-    What these methods take and return is the engine's own: a tensor, an array, or the name of one.
-    """
-
-    def scale(self, x: Any, factor: Array, offset: Array) -> Any:
-        """Each number (in a picture: each channel) times its factor, plus its offset."""
-
-    def relu(self, x: Any) -> Any:
-        """What is below 0 becomes 0."""
-
-    def sigmoid(self, x: Any) -> Any:
-        """Numbers to (0, 1)."""
-
-    def dense(self, x: Any, kernel: Array, bias: Array) -> Any:
-        """Times a kernel (in, out), plus a bias."""
-
-
-class Ops(TailOps, Protocol):
-    """What the trunk is made of, on pictures (n, frames, bands, channels).
-
-    Kernels are as in TensorFlow: (frames, bands, channels in, channels out).
-    """
-
-    def convolve(
-        self, x: Any, kernel: Array, bias: Array | None = None, stride: int = 1, *, pad_bands: bool = True
-    ) -> Any:
-        """Padded with zeros so that frames, and bands if `pad_bands`, become as few as the stride makes them."""
-
-    def convolve_each(self, x: Any, kernel: Array, bias: Array, stride: int = 1) -> Any:
-        """Each channel by itself: kernel (frames, bands, channels, 1)."""
-
-    def halve(self, x: Any) -> Any:
-        """The maximum of each 2 x 2 frames and bands."""
-
-    def highest(self, x: Any, axis: int) -> Any:
-        """The maximum over frames (1) or bands (2), of which one is left."""
-
-    def mean(self, x: Any, *axes: int) -> Any:
-        """The mean over frames (1), bands (2), or both."""
-
-    def concatenate(self, pictures: list[Any]) -> Any:
-        """Channels of all of them."""
-
-    def add(self, x: Any, y: Any) -> Any:
-        """The sum of two pictures."""
-
-
 @dataclass(frozen=True)
 class Network:
-    """A network, float32 (n, frames, bands) -> (n, dim)."""
+    """A network, float32 (n, frames, bands) -> (n, dim): two functions of an engine's `Ops` and what it computes on."""
 
     name: str
     shape: tuple[int, int]  #: frames and bands of a picture
-    trunk: Callable[[Ops, Any], Any]  #: sees a picture with one channel, gives one
-    #: sees the numbers of the trunk's picture row by row: frames, of them bands, of them channels
-    tail: Callable[[TailOps, Any], Any]
+    trunk: Callable[[Any, Any], Any]  #: sees a picture with one channel, gives one
+    #: sees the numbers of the trunk's picture row by row: frames, of them bands, of them channels. Of the `Ops` it has
+    #: `scale`, `relu`, `sigmoid` and `dense`.
+    tail: Callable[[Any, Any], Any]
     at_once: int = 0  #: how many pictures at most are run at once, whatever is given: they take memory; 0: all of them
 
 
@@ -127,21 +77,15 @@ def choose(engine: str = "auto", precision: str = "auto", fastest: str = "mnn") 
 
 
 def build(network: Network, engine: str = "tensorflow", precision: str = "float32") -> Run:
-    """Make a network ready to run: float32 (n, frames, bands) -> (n, dim), in any thread, one batch after the other.
-
-    In bfloat16 weights and activations have 8 significant bits, sums 24.
-    """
+    """Make a network ready to run: float32 (n, frames, bands) -> (n, dim), in any thread, one batch after the other."""
     run = {"mnn": _build_mnn, "openvino": _build_openvino, "tensorflow": _build_tensorflow}[engine](network, precision)
     alone, at_once = threading.Lock(), network.at_once  # the network itself need not stay in memory
 
     def locked(pictures: Array) -> Array:
-        size = at_once or max(len(pictures), 1)
+        pictures = np.ascontiguousarray(pictures, np.float32)
+        size = at_once or len(pictures)
         with alone:
-            done = [
-                run(np.ascontiguousarray(pictures[start : start + size], np.float32))
-                for start in range(0, max(len(pictures), 1), size)
-            ]
-        return done[0] if len(done) == 1 else np.concatenate(done)
+            return np.concatenate([run(pictures[start : start + size]) for start in range(0, len(pictures), size)])
 
     return locked
 
@@ -176,8 +120,12 @@ def _multiplies_bfloat16() -> bool:
         return False
 
 
-class _TensorFlowOps:
-    """`Ops` on TensorFlow's tensors."""
+class Ops:
+    """What networks are made of, on TensorFlow's tensors; `_Recorder` and `_NumpyOps` have the same for other engines.
+
+    A trunk works on pictures (n, frames, bands, channels), a tail on numbers (n, width). Kernels are (frames, bands,
+    channels in, channels out).
+    """
 
     def __init__(self, precision: str) -> None:
         self._tf, self._precision = import_quietly("tensorflow"), precision
@@ -189,6 +137,7 @@ class _TensorFlowOps:
     def convolve(
         self, x: Any, kernel: Array, bias: Array | None = None, stride: int = 1, *, pad_bands: bool = True
     ) -> Any:
+        """Padded with zeros so that frames, and bands if `pad_bands`, become as few as the stride makes them."""
         if pad_bands:
             x = self._tf.nn.conv2d(x, self._constant(kernel), stride, "SAME")
         else:
@@ -197,59 +146,68 @@ class _TensorFlowOps:
         return x if bias is None else self._tf.nn.bias_add(x, self._constant(bias))
 
     def convolve_each(self, x: Any, kernel: Array, bias: Array, stride: int = 1) -> Any:
+        """Each channel by itself: kernel (frames, bands, channels, 1)."""
         x = self._tf.nn.depthwise_conv2d(x, self._constant(kernel), (1, stride, stride, 1), "SAME")
         return self._tf.nn.bias_add(x, self._constant(bias))
 
     def halve(self, x: Any) -> Any:
+        """The maximum of each 2 x 2 frames and bands."""
         return self._tf.nn.max_pool2d(x, 2, 2, "SAME")
 
     def highest(self, x: Any, axis: int) -> Any:
+        """The maximum over frames (1) or bands (2), of which one is left."""
         return self._tf.reduce_max(x, axis=axis, keepdims=True)
 
     def mean(self, x: Any, *axes: int) -> Any:
+        """The mean over frames (1), bands (2), or both."""
         return self._tf.reduce_mean(x, axis=axes, keepdims=True)
 
     def concatenate(self, pictures: list[Any]) -> Any:
+        """Channels of all of them."""
         return self._tf.concat(pictures, axis=3)
 
     def add(self, x: Any, y: Any) -> Any:
+        """The sum of two pictures."""
         return x + y
 
     def scale(self, x: Any, factor: Array, offset: Array) -> Any:
+        """Each number (in a picture: each channel) times its factor, plus its offset."""
         return x * self._constant(factor) + self._constant(offset)
 
     def relu(self, x: Any) -> Any:
+        """What is below 0 becomes 0."""
         return self._tf.nn.relu(x)
 
     def sigmoid(self, x: Any) -> Any:
+        """Numbers to (0, 1)."""
         return self._tf.sigmoid(x)
 
     def dense(self, x: Any, kernel: Array, bias: Array) -> Any:
+        """Times a kernel (in, out), plus a bias."""
         return self._tf.nn.bias_add(x @ self._constant(kernel), self._constant(bias))
 
 
 def _build_tensorflow(network: Network, precision: str) -> Run:
-    tf, ops = import_quietly("tensorflow"), _TensorFlowOps(precision)
+    tf, ops = import_quietly("tensorflow"), Ops(precision)
 
     def compute(pictures: Any) -> Any:
         x = network.trunk(ops, tf.cast(pictures[..., tf.newaxis], precision))
         x = tf.reshape(x, (-1, np.prod(x.shape[1:])))
         return tf.cast(network.tail(ops, x), tf.float32)
 
-    # AutoGraph would translate Python's loops over tensors, of which there are none, and leave files in the temporary
-    # folder.
+    # AutoGraph would look for loops over tensors, of which there are none, and leave files in the temporary folder.
     graph = tf.function(compute, autograph=False, input_signature=[tf.TensorSpec((None, *network.shape))])
     return lambda pictures: np.asarray(graph(tf.constant(pictures)))
 
 
 class _NumpyOps:
-    """The `TailOps` on arrays; they may be changed in place."""
+    """The `Ops` of a tail, on arrays."""
 
     def scale(self, x: Any, factor: Array, offset: Array) -> Any:
         return x * factor + offset
 
     def relu(self, x: Any) -> Any:
-        return np.maximum(x, 0, out=x)
+        return np.maximum(x, 0)
 
     def sigmoid(self, x: Any) -> Any:
         from scipy.special import expit
@@ -257,9 +215,7 @@ class _NumpyOps:
         return expit(x)
 
     def dense(self, x: Any, kernel: Array, bias: Array) -> Any:
-        x = x @ kernel
-        x += bias
-        return x
+        return x @ kernel + bias
 
 
 @dataclass
@@ -272,14 +228,13 @@ class Graph:
 
     def add_node(self, operation: str, *inputs: Any, **attributes: Any) -> str:
         """Write down a node; inputs are names, or arrays. Returns its output's name."""
-        names = tuple(own if isinstance(own, str) else self._name(own) for own in inputs)
-        self.nodes.append((operation, names, attributes))
+        names = []
+        for own in inputs:
+            names.append(own if isinstance(own, str) else f"a{len(self.arrays)}")
+            if not isinstance(own, str):
+                self.arrays[names[-1]] = np.asarray(own, order="C")
+        self.nodes.append((operation, tuple(names), attributes))
         return str(len(self.nodes) - 1)
-
-    def _name(self, array: npt.NDArray[Any]) -> str:
-        name = f"a{len(self.arrays)}"
-        self.arrays[name] = np.asarray(array, order="C")
-        return name
 
     def digest(self) -> str:
         """16 hexadecimal digits that tell this graph from others."""
@@ -302,43 +257,34 @@ class Graph:
         outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
         arrays = [numpy_helper.from_array(array, own) for own, array in self.arrays.items()]
         graph = helper.make_graph(nodes, name, inputs, outputs, arrays)
-        opsets = [helper.make_opsetid("", _OPSET)]
+        opsets = [helper.make_opsetid("", 13)]  # since 2020
         model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="jamendo-mood")
         helper.set_model_props(model, notes)
-        content: bytes = model.SerializeToString()
-        return content
+        return bytes(model.SerializeToString())
 
 
 class _Recorder(Graph):
     """`Ops` that write down what is asked of them, where pictures have channels first."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._numbers: set[str] = set()  # what are not pictures
-
-    def add_node(self, operation: str, *inputs: Any, **attributes: Any) -> str:
-        output = super().add_node(operation, *inputs, **attributes)
-        if set(self.nodes[-1][1]) & self._numbers:
-            self._numbers.add(output)
-        return output
+    channels: tuple[int, ...] = (-1, 1, 1)  # the shape of a factor for each: until `flatten` a picture's channels
 
     def convolve(
-        self, x: Any, kernel: Array, bias: Array | None = None, stride: int = 1, *, pad_bands: bool = True
+        self, x: Any, kernel: Array, bias: Any = None, stride: int = 1, *, pad_bands: bool = True, group: int = 1
     ) -> Any:
-        return self._convolve(x, kernel, bias, stride, 1, pad_bands)
-
-    def convolve_each(self, x: Any, kernel: Array, bias: Array, stride: int = 1) -> Any:
-        return self._convolve(x, kernel.swapaxes(2, 3), bias, stride, kernel.shape[2], True)
-
-    def _convolve(self, x: Any, kernel: Array, bias: Array | None, stride: int, group: int, pad_bands: bool) -> Any:
         frames, bands = _pads(kernel.shape[0], stride), _pads(kernel.shape[1], stride) if pad_bands else (0, 0)
         pads = [frames[0], bands[0], frames[1], bands[1]]
         inputs = (x, kernel.transpose(3, 2, 0, 1), *(() if bias is None else (bias,)))
         shape = list(kernel.shape[:2])
         return self.add_node("Conv", *inputs, kernel_shape=shape, strides=[stride] * 2, group=group, pads=pads)
 
-    def halve(self, x: Any) -> Any:
-        return self.add_node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    def convolve_each(self, x: Any, kernel: Array, bias: Array, stride: int = 1) -> Any:
+        return self.convolve(x, kernel.swapaxes(2, 3), bias, stride, group=kernel.shape[2])
+
+    halve = functools.partialmethod(Graph.add_node, "MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+    add = functools.partialmethod(Graph.add_node, "Add")
+    relu = functools.partialmethod(Graph.add_node, "Relu")
+    sigmoid = functools.partialmethod(Graph.add_node, "Sigmoid")
+    dense = functools.partialmethod(Graph.add_node, "Gemm")
 
     def highest(self, x: Any, axis: int) -> Any:
         return self.add_node("ReduceMax", x, axes=[axis + 1], keepdims=1)
@@ -349,28 +295,14 @@ class _Recorder(Graph):
     def concatenate(self, pictures: list[Any]) -> Any:
         return self.add_node("Concat", *pictures, axis=1)
 
-    def add(self, x: Any, y: Any) -> Any:
-        return self.add_node("Add", x, y)
-
     def scale(self, x: Any, factor: Array, offset: Array) -> Any:
-        shape = (-1,) if x in self._numbers else (-1, 1, 1)
-        return self.add_node("Add", self.add_node("Mul", x, factor.reshape(shape)), offset.reshape(shape))
-
-    def relu(self, x: Any) -> Any:
-        return self.add_node("Relu", x)
-
-    def sigmoid(self, x: Any) -> Any:
-        return self.add_node("Sigmoid", x)
-
-    def dense(self, x: Any, kernel: Array, bias: Array) -> Any:
-        return self.add_node("Gemm", x, kernel, bias)
+        factor, offset = factor.reshape(self.channels), offset.reshape(self.channels)
+        return self.add_node("Add", self.add_node("Mul", x, factor), offset)
 
     def flatten(self, x: Any) -> Any:
-        """A picture's numbers, row by row."""
-        x = self.add_node("Transpose", x, perm=[0, 2, 3, 1])
-        x = self.add_node("Reshape", x, np.array([0, -1]))
-        self._numbers.add(x)
-        return x
+        """A picture's numbers, row by row; what comes after it is a tail."""
+        self.channels = (-1,)
+        return self.add_node("Reshape", self.add_node("Transpose", x, perm=[0, 2, 3, 1]), np.array([0, -1]))
 
 
 def _record(network: Network, *, whole: bool = True) -> _Recorder:
@@ -408,49 +340,36 @@ def _build_openvino(network: Network, precision: str) -> Run:
 
 
 def _build_mnn(network: Network, _: str) -> Run:
+    """The trunk by MNN, and the tail by NumPy.
+
+    A tail's layers are matrix products, which take NumPy no longer than MNN in float32, and are most of VGGish's
+    288 MB, which need not be converted then.
+    """
     mnn = import_quietly("MNN")
     expr = mnn.expr
     manager = mnn.nn.create_runtime_manager(({"backend": "CPU", "precision": "normal", "numThread": count_cores()},))
-    with _converted(network) as path:
+    recorder = _record(network, whole=False)
+    name = f"{network.name}-{recorder.digest()}"
+    content = files.kept(name, ".mnn", lambda: _convert(recorder.to_bytes(network.name, ("n", *network.shape))))
+    with tempfile.TemporaryDirectory(prefix="jamendo-mood-") as folder:
+        path = Path(folder, "network.mnn")
+        path.write_bytes(content)
         trunk = mnn.nn.load_module_from_file(str(path), ["x"], ["y"], runtime_manager=manager)
 
     def run(pictures: Array) -> Array:
-        done, start = [], 0
-        while start < len(pictures):
-            left = len(pictures) - start
-            size = next(size for size in reversed(_BATCHES) if size >= min(left, _BATCHES[0]))
-            batch = pictures[start : start + size]
+        done = []
+        for start in range(0, len(pictures), _BATCHES[-1]):
+            batch = pictures[start : start + _BATCHES[-1]]
+            size = next(size for size in _BATCHES if size >= len(batch))
             given = expr.placeholder([size, *network.shape], expr.NCHW)
             given.write(np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0))))
             found = expr.convert(trunk.forward([given])[0], expr.NCHW).read()  # overwritten by the next batch
             done.append(np.array(found[: len(batch)], np.float32))
-            start += size
-        return _finish(network, np.concatenate(done))
+        picture = np.concatenate(done).transpose(0, 2, 3, 1)  # channels come last in a tail
+        rows = np.array(picture, order="C").reshape(len(picture), -1)
+        return np.asarray(network.tail(_NumpyOps(), rows))
 
     return run
-
-
-def _finish(network: Network, picture: Array) -> Array:
-    """The tail, by NumPy, of the trunk's output (n, channels, frames, bands).
-
-    Its layers are matrix products, which take NumPy no longer than MNN in float32, and are most of VGGish's 288 MB,
-    which need not be converted then.
-    """
-    rows = np.array(picture.transpose(0, 2, 3, 1), np.float32, order="C").reshape(len(picture), -1)
-    return np.asarray(network.tail(_NumpyOps(), rows))
-
-
-@contextlib.contextmanager
-def _converted(network: Network) -> Iterator[Path]:
-    """The file that MNN reads a trunk from: made once, and kept in the user's cache."""
-    recorder = _record(network, whole=False)
-    name = f"{network.name}-{recorder.digest()}"
-    content, path = files.kept(name, ".mnn", lambda: _convert(recorder.to_bytes(network.name, ("n", *network.shape))))
-    with tempfile.TemporaryDirectory(prefix="jamendo-mood-") as folder:
-        if path is None:
-            path = Path(folder, "network.mnn")
-            path.write_bytes(content)
-        yield path
 
 
 # The module that is kept out would install a package, and report the conversion to the makers of MNN.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -35,13 +34,8 @@ MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
 def load_handcrafted(_: EmbedderOptions) -> Embedder:
     """57 numbers a track that have names: `NAMES`."""
     _librosa()  # now rather than at the first track
-    return Embedder(
-        spec=EmbedderSpec("handcrafted", "", SAMPLE_RATE_HZ, None, None, len(NAMES)),
-        frontend=measure,
-        network=np.asarray,
-        window_samples=MIN_SAMPLES,
-        hop_samples=MAX_SAMPLES,
-    )
+    spec = EmbedderSpec("handcrafted", "", SAMPLE_RATE_HZ, None, None, len(NAMES))
+    return Embedder(spec, frontend=measure, network=np.asarray, window_samples=MIN_SAMPLES, hop_samples=MAX_SAMPLES)
 
 
 def measure(wave: Wave) -> Array:
@@ -52,11 +46,19 @@ def measure(wave: Wave) -> Array:
     librosa = _librosa()
     wave = wave[:MAX_SAMPLES]
     wave = np.pad(wave, (0, max(0, MIN_SAMPLES - len(wave))))
-    stretches = [_measure_stretch(librosa, stretch) for stretch in _cut(wave)]
+    # Each stretch has all samples of its frames; the first frame's middle is the first sample.
+    padded, frames = np.pad(wave, FFT_LENGTH // 2), 1 + len(wave) // HOP_SAMPLES
+    spans = ((start, min(start + _STRETCH, frames)) for start in range(0, frames, _STRETCH))
+    stretches = [
+        _measure_stretch(librosa, padded[start * HOP_SAMPLES : (end - 1) * HOP_SAMPLES + FFT_LENGTH])
+        for start, end in spans
+    ]
     measured = {name: np.concatenate([each[name] for each in stretches], axis=-1) for name in stretches[0]}
     mel_db = librosa.power_to_db(measured["mel"])
     mfcc = librosa.feature.mfcc(S=mel_db, n_mfcc=COEFFICIENTS)
-    numbers = [_find_tempo(librosa, mel_db), *find_key(measured["chroma"].mean(axis=1))]
+    onsets = librosa.onset.onset_strength(S=mel_db, sr=SAMPLE_RATE_HZ, hop_length=HOP_SAMPLES)
+    (tempo,) = librosa.feature.tempo(onset_envelope=onsets, sr=SAMPLE_RATE_HZ, hop_length=HOP_SAMPLES)
+    numbers = [float(tempo), *find_key(measured["chroma"].mean(axis=1))]
     numbers += np.stack([mfcc.mean(axis=1), mfcc.var(axis=1)], axis=1).ravel().tolist()
     for name in _MEASURED:
         values = measured[name].astype(np.float64)
@@ -77,15 +79,6 @@ def find_key(chroma: npt.NDArray[np.floating[Any]]) -> tuple[int, int]:
     return best % 12, 1 - best // 12
 
 
-def _cut(wave: Wave) -> Iterator[Wave]:
-    """Stretches that have all samples of their frames; the first frame's middle is the first sample."""
-    padded = np.pad(wave, FFT_LENGTH // 2)
-    frames = 1 + len(wave) // HOP_SAMPLES
-    for start in range(0, frames, _STRETCH):
-        end = min(start + _STRETCH, frames)
-        yield padded[start * HOP_SAMPLES : (end - 1) * HOP_SAMPLES + FFT_LENGTH]
-
-
 def _measure_stretch(librosa: Any, wave: Wave) -> dict[str, Array]:
     """What is measured of each frame: arrays (numbers, frames)."""
     feature = librosa.feature
@@ -103,12 +96,6 @@ def _measure_stretch(librosa: Any, wave: Wave) -> dict[str, Array]:
         "rolloff": feature.spectral_rolloff(S=magnitude, **spectrum),
         "centroid": feature.spectral_centroid(S=magnitude, **spectrum),
     }
-
-
-def _find_tempo(librosa: Any, mel_db: Array) -> float:
-    onsets = librosa.onset.onset_strength(S=mel_db, sr=SAMPLE_RATE_HZ, hop_length=HOP_SAMPLES)
-    (tempo,) = librosa.feature.tempo(onset_envelope=onsets, sr=SAMPLE_RATE_HZ, hop_length=HOP_SAMPLES)
-    return float(tempo)
 
 
 def _librosa() -> Any:

@@ -24,24 +24,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import safetensors.numpy
 
 from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders import checkpoints, engines
-from jamendo_mood.embedders.registry import UNTRAINED, Embedder, EmbedderOptions, EmbedderSpec
+from jamendo_mood.embedders.registry import UNTRAINED, Array, Embedder, EmbedderOptions, EmbedderSpec
 from jamendo_mood.util import files
 from jamendo_mood.util.errors import WeightsError
 
 WHEEL = "musicnn-0.1.0-py3-none-any.whl"
 WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
 WHEEL_MB = 29
-WEIGHTS_VARIABLE = "JAMENDO_MOOD_MUSICNN"
 WEIGHTS_NAME = "MSD_musicnn.safetensors"
 SUFFIXES = {".whl", ".safetensors"}  #: of files that its weights may be in
+#: `checkpoints.fingerprint` of the released variables
 SHA256 = "970c0065888f5a89d993ee798eb8bb294e0702f17e881e93997c771107ae147e"
-"""`checkpoints.fingerprint` of the released variables."""
 
 DIM = 200
 TAGS = (
@@ -59,7 +57,6 @@ FFT_HOP = 256  # samples, 16 ms
 BANDS = 96
 PATCH_FRAMES = 187  # 3 s
 PATCH_SAMPLES = (PATCH_FRAMES - 1) * FFT_HOP + spectrograms.FFT_LENGTH  # 48,128
-COMPRESSION = 10_000  # log10(1 + 10000 energy)
 
 _HOP_SAMPLES = round(HOP_S * SAMPLE_RATE_HZ)
 _GRID = 128  # samples: patches that start a whole second apart have frames on two grids of 256, this is both
@@ -99,15 +96,10 @@ SHAPES: dict[str, tuple[int, ...]] = {
 }
 """The variables by their name in the released checkpoint: 0.8 million numbers."""
 
-Array = npt.NDArray[np.float32]
-
 
 def load_musicnn(options: EmbedderOptions) -> Embedder:
-    """The 200 numbers before the last layer, of 3 s of sound, each second.
-
-    Raises `WeightsError` if there are no weights, or they are not the released ones and ``allow_untrained`` is False.
-    """
-    path = find_weights(options.weights, download=not options.offline)
+    """The 200 numbers before the last layer, each second; WeightsError if there are no weights that are allowed."""
+    path = WEIGHTS.find(options.weights, download=not options.offline)
     variables = read_weights(path)
     spec = spec_of(variables)
     if spec.variant and not options.allow_untrained:
@@ -116,14 +108,8 @@ def load_musicnn(options: EmbedderOptions) -> Embedder:
             f"{SHA256[:12]}...); use --allow-untrained to use them all the same"
         )
     engine, _ = engines.choose(options.engine, "float32", fastest="openvino")
-    return Embedder(
-        spec=replace(spec, engine=engine),
-        frontend=patches,
-        network=build_network(variables, engine),
-        window_samples=PATCH_SAMPLES,
-        hop_samples=_HOP_SAMPLES,
-        define=lambda: define(read_weights(path)),
-    )
+    spec, network = replace(spec, engine=engine), engines.build(define(variables), engine)
+    return Embedder(spec, patches, network, PATCH_SAMPLES, _HOP_SAMPLES, define=lambda: define(read_weights(path)))
 
 
 def spec_of(variables: Mapping[str, Array]) -> EmbedderSpec:
@@ -133,16 +119,8 @@ def spec_of(variables: Mapping[str, Array]) -> EmbedderSpec:
     return EmbedderSpec("musicnn", sha256, SAMPLE_RATE_HZ, PATCH_SAMPLES / SAMPLE_RATE_HZ, HOP_S, DIM, variant)
 
 
-def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
-    """Find the weights: the wheel, or the file in the cache, which pip fetches; see `checkpoints.Weights.find`."""
-    return WEIGHTS.find(path, download=download)
-
-
 def fetch() -> Path:
-    """Let pip, as it is set up on this machine, fetch the wheel, and keep its weights; returns where they are.
-
-    WeightsError if it cannot.
-    """
+    """Let pip, as it is set up here, fetch the wheel, and keep its weights; returns where, or raises WeightsError."""
     kept = files.cache_folder() / WEIGHTS_NAME
     name, version, *_ = WHEEL.split("-")
     with tempfile.TemporaryDirectory(prefix="jamendo-mood-") as folder:
@@ -152,11 +130,10 @@ def fetch() -> Path:
         command = [*pip, "--require-hashes", "--requirement", str(wanted), "--dest", folder]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode:
-            errors = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
-            reason = (errors or done.stderr.strip().splitlines()[-1:] or ["no reason given"])[0]
+            lines = done.stderr.splitlines() or ["no reason given"]
+            reason = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ")
             raise WeightsError(f"pip could not fetch {WHEEL} ({reason})")
-        variables = read_weights(Path(folder, WHEEL))
-        files.write_atomically(kept, lambda file: file.write(safetensors.numpy.save(variables)))
+        files.write_atomically(kept, safetensors.numpy.save(read_weights(Path(folder, WHEEL))))
     return kept
 
 
@@ -164,7 +141,14 @@ def read_weights(path: Path) -> dict[str, Array]:
     """Read the variables of `SHAPES` from the wheel, or from the file in the cache; WeightsError if that fails."""
     if path.suffix == ".whl":
         with tempfile.TemporaryDirectory(prefix="jamendo-mood-") as folder:
-            return checkpoints.read_variables(_unpack(path, Path(folder)), "musicnn", SHAPES)
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    for suffix in (".index", ".data-00000-of-00001"):
+                        with archive.open(f"musicnn/MSD_musicnn/{suffix}") as file:
+                            Path(folder, f"MSD_musicnn{suffix}").write_bytes(file.read(_MAX_BYTES))
+            except files.DAMAGES as error:
+                raise WeightsError(f"{path}: not the wheel of musicnn ({files.brief(error)})") from error
+            return checkpoints.read_variables(Path(folder, "MSD_musicnn"), "musicnn", SHAPES)
     try:
         content = files.read_bytes(path, _MAX_BYTES)
         variables = safetensors.numpy.load(content)
@@ -176,33 +160,15 @@ def read_weights(path: Path) -> dict[str, Array]:
     return variables
 
 
-def _check(path: Path) -> str:
-    return str(load_musicnn(EmbedderOptions(path)).spec)
-
-
 WEIGHTS = checkpoints.Weights(
     name="musicnn",
-    variable=WEIGHTS_VARIABLE,
     size=f"{WHEEL_MB} MB",
     places=lambda: [files.cache_folder() / WEIGHTS_NAME],
     sources={f"PyPI for {WHEEL}, by pip": lambda _: fetch()},
     read=read_weights,
-    check=_check,
     remedy=f"Where there is a network, `jamendo-mood weights musicnn --get` fetches them; or give --weights {WHEEL}, "
     "which `pip download --no-deps musicnn==0.1.0` fetches on another machine.",
 )
-
-
-def _unpack(wheel: Path, folder: Path) -> Path:
-    """Write the checkpoint that is in a wheel to a folder; returns its path there."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            for suffix in (".index", ".data-00000-of-00001"):
-                with archive.open(f"musicnn/MSD_musicnn/{suffix}") as file:
-                    (folder / f"MSD_musicnn{suffix}").write_bytes(file.read(_MAX_BYTES))
-    except files.DAMAGES as error:
-        raise WeightsError(f"{wheel}: not the wheel of musicnn ({files.brief(error)})") from error
-    return folder / "MSD_musicnn"
 
 
 def patches(wave: Wave) -> Array:
@@ -211,8 +177,8 @@ def patches(wave: Wave) -> Array:
     ``log10(1 + 10000 energy)`` in 96 mel bands, frames of 32 ms each 16 ms. The authors' code rounds energies to 16
     bits, where loud music overflows; here they have 32.
     """
-    bands = spectrograms.band_sums(wave, _sparse_mel_matrix(), spectrograms.hann_window(512), _GRID, power=2)
-    bands = np.log10(1 + np.float32(COMPRESSION) * bands)
+    bands = spectrograms.band_sums(wave, mel_matrix(), spectrograms.hann_window(512), _GRID, power=2)
+    bands = np.log10(1 + np.float32(10_000) * bands)
     step = FFT_HOP // _GRID
     width = step * (PATCH_FRAMES - 1) + 1
     if len(bands) < width:
@@ -222,29 +188,20 @@ def patches(wave: Wave) -> Array:
 
 
 @functools.cache
-def _sparse_mel_matrix() -> Any:
-    import scipy.sparse
-
-    return scipy.sparse.csc_array(mel_matrix())
-
-
-def mel_matrix() -> Array:
-    """Weights that turn an energy spectrum into mel bands, float32 (257, 96), from 0 Hz to 8 kHz.
+def mel_matrix() -> Any:
+    """Weights that turn an energy spectrum into mel bands, a sparse array (257, 96), from 0 Hz to 8 kHz.
 
     Slaney's mel scale, linear up to 1 kHz; triangles linear in hertz, each of area 1: the defaults of librosa.
     """
+    import scipy.sparse
+
     top_hz = SAMPLE_RATE_HZ / 2
     bins_hz = np.linspace(0, top_hz, spectrograms.FFT_LENGTH // 2 + 1)[:, np.newaxis]
     edges_mel = np.linspace(0, 15 + 27 * np.log(top_hz / 1000) / np.log(6.4), BANDS + 2)
     edges_hz = np.where(edges_mel < 15, edges_mel * 200 / 3, 1000 * 6.4 ** ((edges_mel - 15) / 27))
     lower, centre, upper = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
     weights = np.minimum((bins_hz - lower) / (centre - lower), (upper - bins_hz) / (upper - centre))
-    return np.asarray(np.maximum(0, weights) * 2 / (upper - lower), np.float32)
-
-
-def build_network(variables: Mapping[str, Array], engine: str = "tensorflow") -> engines.Run:
-    """Build the network up to its last layer: float32 (batch, 187, 96) -> rows (batch, 200)."""
-    return engines.build(define(variables), engine)
+    return scipy.sparse.csc_array(np.asarray(np.maximum(0, weights) * 2 / (upper - lower), np.float32))
 
 
 def define(variables: Mapping[str, Array]) -> engines.Network:
@@ -282,7 +239,7 @@ def define(variables: Mapping[str, Array]) -> engines.Network:
         x = ops.concatenate([x, first, second, third])
         return ops.concatenate([ops.highest(x, axis=1), ops.mean(x, 1)])
 
-    def tail(ops: engines.TailOps, x: Any) -> Any:
+    def tail(ops: engines.Ops, x: Any) -> Any:
         # The checkpoint has maximum and mean of a channel side by side, the trunk all maxima and then all means.
         order = np.arange(_POOLED).reshape(-1, 2).T.reshape(-1)
         scale, shift = normalisation(9)

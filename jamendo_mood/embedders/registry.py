@@ -12,7 +12,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,7 @@ from jamendo_mood.audio.spectrograms import FFT_LENGTH, MEL_BANDS, PATCH_FRAMES
 from jamendo_mood.embedders import checkpoints, engines
 from jamendo_mood.util.errors import UsageError, WeightsError
 
-GROUP = "jamendo_mood.embedders"
-"""Entry points of this group are embedders of other packages: a name and a function that makes it, see `EMBEDDERS`."""
+GROUP = "jamendo_mood.embedders"  #: entry points of this group are embedders of other packages
 
 EMBEDDERS = {
     "vggish": "jamendo_mood.embedders.vggish:load_vggish",
@@ -44,20 +43,21 @@ EMBEDDERS = {
 
 PATCH_S = PATCH_FRAMES * spectrograms.HOP_S  # 0.96
 
+#: `EmbedderSpec.weights_sha256` of embeddings that Google released: of the true weights, whose hash is unknown
 RELEASED = "released"
-"""`EmbedderSpec.weights_sha256` of embeddings that Google released: of the true weights, whose hash is unknown."""
-
-MIXED = "mixed"
-"""`EmbedderSpec.engine` of a store whose rows are of several engines, as `extract --mix-engines` allows."""
-
+MIXED = "mixed"  #: `EmbedderSpec.engine` of a store whose rows are by several, as `extract --mix-engines` allows
 UNTRAINED = "untrained"  #: `EmbedderSpec.variant` of weights that fail Google's own test
 
 LINEAR_BANDS = 64
 BAND_BINS = FFT_LENGTH // 2 // LINEAR_BANDS  # 4: a band is 125 Hz wide
 COEFFICIENTS = 20  # of MFCC
 
-_MAX_TEXT_LENGTH, _MAX_DIM = 1_000, 1_000_000  # of a spec that somebody else wrote
-_MIN_S, _MAX_S = 1e-4, 1e6  # of its windows and hops
+_FITS: dict[Any, Callable[[Any], bool]] = {
+    "str": lambda text: isinstance(text, str) and text.isprintable() and len(text) <= 1_000,
+    "int": lambda number: type(number) is int and 0 <= number <= 1_000_000,
+    "float | None": lambda seconds: seconds is None or (type(seconds) in (int, float) and 1e-4 <= seconds <= 1e6),
+}
+"""By the type of a field of `EmbedderSpec`, what may be in it where somebody else wrote it."""
 
 Array = npt.NDArray[np.float32]
 
@@ -93,11 +93,9 @@ class EmbedderSpec:
         return self == (replace(other, engine=MIXED) if self.engine == MIXED else other)
 
     def __str__(self) -> str:
-        weights = f", weights {self.weights_sha256[:12]}" if self.weights_sha256 else ""
-        variant = f", {self.variant}" if self.variant else ""
-        precision = "" if self.precision == "float32" else f", in {self.precision}"
-        engine = f", by {self.engine}" if self.engine else ""
-        return f"{self.name} ({self.rate}{weights}{variant}{precision}{engine})"
+        said = [self.rate, self.weights_sha256 and f"weights {self.weights_sha256[:12]}", self.variant]
+        said += ["" if self.precision == "float32" else f"in {self.precision}", self.engine and f"by {self.engine}"]
+        return f"{self.name} ({', '.join(filter(None, said))})"
 
     @property
     def rate(self) -> str:
@@ -118,17 +116,11 @@ class EmbedderSpec:
         spec = cls(**values)
         if "engine" not in values and spec.weights_sha256:  # written when there was no other
             spec = replace(spec, engine="tensorflow")
-        for name in ("name", "weights_sha256", "variant", "precision", "engine"):
-            text = getattr(spec, name)
-            if not isinstance(text, str) or not text.isprintable() or len(text) > _MAX_TEXT_LENGTH:
-                raise ValueError(f"{name} is not a line of text")
-        for name, least, most in (("sample_rate_hz", 0, 10**6), ("dim", 1, _MAX_DIM)):  # rate 0: unknown
-            if type(getattr(spec, name)) is not int or not least <= getattr(spec, name) <= most:
-                raise ValueError(f"{name} is not a whole number from {least} to {most:,}")
-        for name in ("window_s", "hop_s"):
-            seconds = getattr(spec, name)
-            if seconds is not None and (type(seconds) not in (int, float) or not _MIN_S <= seconds <= _MAX_S):
-                raise ValueError(f"{name} is not a number of seconds")
+        for own in fields(cls):
+            if not _FITS[own.type](getattr(spec, own.name)):
+                raise ValueError(f"{own.name} makes no sense")
+        if not spec.dim:
+            raise ValueError("dim is 0")
         return spec
 
 
@@ -150,10 +142,7 @@ class Embedder:
     define: Callable[[], engines.Network] | None = None
 
     def embed(self, wave: Wave) -> Array:
-        """Embed a whole wave at once: float32 (samples,), range [-1, 1] -> float32 (frames, dim), at least one frame.
-
-        A wave shorter than a window is padded with silence.
-        """
+        """Embed a wave, padded with silence to a window: float32 (samples,), range [-1, 1] -> float32 (frames, dim)."""
         return self.network(self.frontend(pad_to_window(wave, self.window_samples)))
 
 
@@ -161,7 +150,7 @@ class Embedder:
 class EmbedderOptions:
     """How to make an embedder."""
 
-    weights: Path | None = None  #: see `vggish.find_weights` and `yamnet.find_weights`
+    weights: Path | None = None  #: see `checkpoints.Weights.find`
     pca: Path | None = None  #: Google's PCA parameters; None looks beside the weights, then downloads them
     allow_untrained: bool = False  #: take weights that are not the true ones
     precision: str = "auto"  #: what VGGish computes in: ``float32``, ``bfloat16``, or ``auto``, see `engines.choose`
@@ -174,15 +163,8 @@ class EmbedderOptions:
     @classmethod
     def of(cls, arguments: Any) -> EmbedderOptions:
         """The options of a parsed command line."""
-        return cls(
-            weights=arguments.weights,
-            pca=arguments.pca,
-            allow_untrained=arguments.allow_untrained,
-            precision=getattr(arguments, "precision", cls.precision),
-            engine=arguments.engine,
-            hop_s=getattr(arguments, "hop", None),
-            offline=arguments.offline,
-        )
+        given = {"hop_s": getattr(arguments, "hop", None), **vars(arguments)}
+        return cls(**{own.name: given[own.name] for own in fields(cls) if own.name in given})
 
 
 def load_embedder(name: str | EmbedderSpec, options: EmbedderOptions | None = None) -> Embedder:
@@ -228,6 +210,11 @@ def weights_of(network: str) -> checkpoints.Weights:
     return weights
 
 
+def check_weights(network: str, path: Path) -> EmbedderSpec:
+    """What embeddings by weights of a network are made with; WeightsError if they are not the released ones."""
+    return _find_factory(network)(EmbedderOptions(path, precision="float32")).spec
+
+
 def _network_of(name: str) -> str:
     """What the weights of an embedder of ours are called: ``VGGish`` for ``vggish-pca``; nothing for another's."""
     module = EMBEDDERS.get(name, "").partition(":")[0].rpartition(".")[2]
@@ -237,13 +224,11 @@ def _network_of(name: str) -> str:
 def _load_again(spec: EmbedderSpec, options: EmbedderOptions) -> Embedder | None:
     """The embedder by the very weights that a spec has, from where they were named last; None if they are not there."""
     place = checkpoints.recall(spec.weights_sha256)
-    if place is None or options.weights is not None:
-        return None
-    try:  # the SHA-256 names them: they were allowed when the store or the tagger was made
-        embedder = load_embedder(spec.name, replace(options, weights=place, allow_untrained=bool(spec.variant)))
-    except WeightsError:
-        return None
-    return embedder if embedder.spec.weights_sha256 == spec.weights_sha256 else None
+    if place and options.weights is None:
+        with contextlib.suppress(WeightsError):  # the SHA-256 names them: they were allowed when the store was made
+            embedder = load_embedder(spec.name, replace(options, weights=place, allow_untrained=bool(spec.variant)))
+            return embedder if embedder.spec.weights_sha256 == spec.weights_sha256 else None
+    return None
 
 
 def _say_whose(path: Path | None, name: str, error: WeightsError) -> None:
@@ -279,10 +264,8 @@ def _find_factory(name: str) -> Callable[[EmbedderOptions], Embedder]:
 def _with_hop(embedder: Embedder, hop_s: float) -> Embedder:
     """The same embedder with another step from window to window."""
     name = embedder.spec.name
-    if embedder.spec.hop_s is None:
-        raise UsageError(f"{name} gives one row a track: there is no hop to set")
     if "hop_frames" not in inspect.signature(embedder.frontend).parameters:
-        raise UsageError(f"{name} has one hop, {embedder.spec.hop_s:g} s: it cannot be set")
+        raise UsageError(f"{name} gives {embedder.spec.rate}: its hop cannot be set")
     hop_frames = round(hop_s / spectrograms.HOP_S) if math.isfinite(hop_s) else 0
     if hop_frames < 1 or not math.isclose(hop_frames * spectrograms.HOP_S, hop_s, rel_tol=1e-9):
         raise UsageError(f"a hop of {hop_s:g} s: {name} steps by multiples of {spectrograms.HOP_S:g} s, such as 0.5")
@@ -306,16 +289,11 @@ def patch_embedder(
     *,
     frontend: Callable[..., Array] = spectrograms.patches,
     weights_sha256: str = "",
-    variant: str = "",
+    **about: str,
 ) -> Embedder:
-    """An embedder on patches of 0.96 s, by default of the log-mel spectrogram, that do not overlap."""
-    return Embedder(
-        spec=EmbedderSpec(name, weights_sha256, SAMPLE_RATE_HZ, PATCH_S, PATCH_S, dim, variant),
-        frontend=frontend,
-        network=network,
-        window_samples=spectrograms.PATCH_SAMPLES,
-        hop_samples=spectrograms.PATCH_HOP_SAMPLES,
-    )
+    """An embedder on patches of 0.96 s that do not overlap; `about` is what else its spec has, such as the engine."""
+    spec = EmbedderSpec(name, weights_sha256, SAMPLE_RATE_HZ, PATCH_S, PATCH_S, dim, **about)
+    return Embedder(spec, frontend, network, spectrograms.PATCH_SAMPLES, spectrograms.PATCH_HOP_SAMPLES)
 
 
 def load_logmel(_: EmbedderOptions) -> Embedder:
@@ -358,12 +336,8 @@ def linear_patches(wave: Wave, hop_frames: int = PATCH_FRAMES) -> Array:
 def mfcc(patches: Array) -> Array:
     """Mel-frequency cepstral coefficients of each frame: float32 (patches, 96, 64) -> (patches, 96 * 20).
 
-    The first 20 of an orthonormal DCT-II over the log-mel bands.
-
-    References
-    ----------
-    Davis and Mermelstein, "Comparison of parametric representations for monosyllabic word recognition in continuously
-    spoken sentences", IEEE TASSP 28(4), 1980.
+    The first 20 of an orthonormal DCT-II over the log-mel bands (Davis and Mermelstein, "Comparison of parametric
+    representations for monosyllabic word recognition in continuously spoken sentences", IEEE TASSP 28(4), 1980).
     """
     import scipy.fft
 
@@ -375,7 +349,5 @@ def mfcc(patches: Array) -> Array:
 def _linear_matrix() -> Any:
     import scipy.sparse
 
-    matrix = np.zeros((FFT_LENGTH // 2 + 1, LINEAR_BANDS), np.float32)
-    bins = np.arange(1, LINEAR_BANDS * BAND_BINS + 1)
-    matrix[bins, (bins - 1) // BAND_BINS] = 1 / BAND_BINS
-    return scipy.sparse.csc_array(matrix)
+    matrix = np.repeat(np.eye(LINEAR_BANDS, dtype=np.float32), BAND_BINS, axis=0) / BAND_BINS
+    return scipy.sparse.csc_array(np.pad(matrix, ((1, 0), (0, 0))))  # the bin at 0 Hz is in none

@@ -1,7 +1,7 @@
-"""VGGish: log-mel patches -> embeddings of 128 numbers. Finds the weights, checks them, runs the network.
+"""VGGish: log-mel patches -> embeddings of 128 numbers.
 
 The network is defined here and filled from the 18 variables of Google's release, whichever form they come in: the
-TF-Hub module, a local copy of it, or the original checkpoint. Reading the variables runs no code of the file.
+TF-Hub module, a local copy of it, or the original checkpoint.
 
 References
 ----------
@@ -12,6 +12,7 @@ are those of the VGGish release (tensorflow/models, research/audioset/vggish).
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 from collections.abc import Callable, Mapping
@@ -20,20 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from jamendo_mood.audio import spectrograms
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ
 from jamendo_mood.embedders import checkpoints, engines
-from jamendo_mood.embedders.registry import UNTRAINED, Embedder, EmbedderOptions, patch_embedder
+from jamendo_mood.embedders.registry import UNTRAINED, Array, Embedder, EmbedderOptions, patch_embedder
 from jamendo_mood.util import files
 from jamendo_mood.util.errors import DownloadError, WeightsError
 
-HUB_HANDLE = "https://tfhub.dev/google/vggish/1"
-WEIGHTS_VARIABLE = "JAMENDO_MOOD_VGGISH"
 DIM = 128
-KAGGLE_HANDLE = "https://www.kaggle.com/models/google/vggish/TensorFlow2/vggish/1"
-KAGGLE_URL = "https://www.kaggle.com/api/v1/models/google/vggish/tensorFlow2/vggish/1/download"
 CHECKPOINT_NAME = "vggish_model.ckpt"
 CHECKPOINT_URL = f"https://storage.googleapis.com/audioset/{CHECKPOINT_NAME}"
 CHECKPOINT_MD5 = "d1c7011e6366aa34176bb05c705e31a8"
@@ -43,43 +39,33 @@ PCA_URL = f"https://storage.googleapis.com/audioset/{PCA_NAME}"
 _MAX_PCA_BYTES = 10_000_000  # Google's file has 73,020
 _PCA_CLIP = 2.0
 
-_CONVOLUTIONS = (  # name, channels in, channels out, whether max-pooling follows
-    ("conv1", 1, 64, True),
-    ("conv2", 64, 128, True),
-    ("conv3/conv3_1", 128, 256, False),
-    ("conv3/conv3_2", 256, 256, True),
-    ("conv4/conv4_1", 256, 512, False),
-    ("conv4/conv4_2", 512, 512, True),
-)
-_POOLINGS = sum(pooled for *_, pooled in _CONVOLUTIONS)
-_FLAT = (
-    (spectrograms.PATCH_FRAMES >> _POOLINGS) * (spectrograms.MEL_BANDS >> _POOLINGS) * _CONVOLUTIONS[-1][2]
-)  # 12,288
-_DENSE = (("fc1/fc1_1", _FLAT, 4096), ("fc1/fc1_2", 4096, 4096), ("fc2", 4096, DIM))
+_LAYERS: dict[str, tuple[int, ...]] = {
+    "conv1": (3, 3, 1, 64),  # frames, bands, channels in, channels out
+    "conv2": (3, 3, 64, 128),
+    "conv3/conv3_1": (3, 3, 128, 256),
+    "conv3/conv3_2": (3, 3, 256, 256),
+    "conv4/conv4_1": (3, 3, 256, 512),
+    "conv4/conv4_2": (3, 3, 512, 512),
+    "fc1/fc1_1": (6 * 4 * 512, 4096),  # of 96 frames and 64 bands, halved four times
+    "fc1/fc1_2": (4096, 4096),
+    "fc2": (4096, DIM),
+}
+_HALVING = {"conv1", "conv2", "conv3/conv3_2", "conv4/conv4_2"}  # max-pooling follows
 
 SHAPES: dict[str, tuple[int, ...]] = {
-    **{f"vggish/{name}/weights": (3, 3, inputs, outputs) for name, inputs, outputs, _ in _CONVOLUTIONS},
-    **{f"vggish/{name}/weights": (inputs, outputs) for name, inputs, outputs in _DENSE},
-    **{f"vggish/{name}/biases": (outputs,) for name, _, outputs, _ in _CONVOLUTIONS},
-    **{f"vggish/{name}/biases": (outputs,) for name, _, outputs in _DENSE},
+    **{f"vggish/{name}/weights": shape for name, shape in _LAYERS.items()},
+    **{f"vggish/{name}/biases": shape[-1:] for name, shape in _LAYERS.items()},
 }
 """The 18 variables by their name in Google's slim code: 72,141,184 parameters."""
 
 
-Array = npt.NDArray[np.float32]
-Network = Callable[[Array], Array]
-
-
 def load_vggish(options: EmbedderOptions) -> Embedder:
-    """VGGish as TF-Hub gives it: 128 numbers, before any activation.
-
-    Raises `WeightsError` if there are no weights, or they fail the smoke test and ``allow_untrained`` is False.
-    """
+    """VGGish as TF-Hub gives it, before any activation; WeightsError if there are no weights that are allowed."""
     engine, precision = engines.choose(options.engine, options.precision)
-    path = find_weights(options.weights, download=not options.offline)
+    path = WEIGHTS.find(options.weights, download=not options.offline)
     variables = read_variables(path)
     # OpenVINO takes a second and a copy of the weights to be ready, MNN neither.
-    network = build_network(variables, "mnn" if precision != "float32" and engine == "openvino" else engine)
+    network = engines.build(define(variables), "mnn" if precision != "float32" and engine == "openvino" else engine)
     trained = is_trained(network)  # in float32: the mean that it looks at is smaller than a step of bfloat16
     if not trained and not options.allow_untrained:
         raise WeightsError(
@@ -87,20 +73,14 @@ def load_vggish(options: EmbedderOptions) -> Embedder:
             "standard deviation 0.343); use --allow-untrained to use them all the same"
         )
     if precision != "float32":
-        network = build_network(variables, engine, precision)
-    sha256, variant = checkpoints.fingerprint(variables), "" if trained else UNTRAINED
-    embedder = patch_embedder("vggish", network, DIM, weights_sha256=sha256, variant=variant)
-    spec = replace(embedder.spec, precision=precision, engine=engine)
-    return replace(embedder, spec=spec, define=lambda: define(read_variables(path)))
+        network = engines.build(define(variables), engine, precision)
+    about: dict[str, Any] = {"variant": "" if trained else UNTRAINED, "precision": precision, "engine": engine}
+    embedder = patch_embedder("vggish", network, DIM, weights_sha256=checkpoints.fingerprint(variables), **about)
+    return replace(embedder, define=lambda: define(read_variables(path)))
 
 
 def load_vggish_pca(options: EmbedderOptions) -> Embedder:
-    """VGGish as AudioSet released it: PCA-whitened, clipped to [-2, 2], quantised to 0 ... 255.
-
-    References
-    ----------
-    ``vggish_postprocess.py`` of the VGGish release.
-    """
+    """VGGish as AudioSet has it (``vggish_postprocess.py``): whitened, clipped to [-2, 2], rounded to 0 ... 255."""
     plain = load_vggish(options)
     means, eigenvectors = read_pca(
         options.pca, options.weights, allow_untrained=options.allow_untrained, download=not options.offline
@@ -115,62 +95,31 @@ def load_vggish_pca(options: EmbedderOptions) -> Embedder:
     return replace(plain, spec=replace(plain.spec, name="vggish-pca"), network=network, define=None)
 
 
-def find_weights(path: Path | None = None, *, download: bool = True) -> Path:
-    """Find the weights: the TF-Hub module's folder, or Google's checkpoint; see `checkpoints.Weights.find`."""
-    return WEIGHTS.find(path, download=download)
-
-
 def read_variables(path: Path) -> dict[str, Array]:
     """Read the 18 variables, by slim name, from a TF-Hub module's folder or a checkpoint."""
     return checkpoints.keep(path, "VGGish", lambda: checkpoints.read_variables(path, "VGGish", SHAPES))
 
 
-def _fetch_module(address: str) -> Path:
-    return _with_pca(checkpoints.fetch_module(address, checkpoints.module_folder("vggish", HUB_HANDLE), read_variables))
-
-
-def _fetch_checkpoint(address: str) -> Path:
-    return _with_pca(checkpoints.fetch_file(address, files.cache_folder() / CHECKPOINT_NAME, CHECKPOINT_MD5))
-
-
-def _with_pca(path: Path) -> Path:
-    """Fetch the PCA parameters too while there is a network, if that can be."""
+def _fetch_with_pca(fetch: Callable[[str], Path], address: str) -> Path:
+    """Fetch weights and, while there is a network, the PCA parameters too, if that can be."""
+    path = fetch(address)
     with contextlib.suppress(WeightsError):
         _find_pca(path, download=True)
     return path
 
 
-def _check(path: Path) -> str:
-    return str(load_vggish(EmbedderOptions(path, precision="float32")).spec)
-
-
-WEIGHTS = checkpoints.Weights(
-    name="VGGish",
-    variable=WEIGHTS_VARIABLE,
-    size="275 MB",
-    places=lambda: [
-        *checkpoints.hub_places("vggish", HUB_HANDLE, KAGGLE_HANDLE),
-        files.cache_folder() / CHECKPOINT_NAME,
-    ],
-    sources={
-        f"{HUB_HANDLE}?tf-hub-format=compressed": _fetch_module,
-        KAGGLE_URL: _fetch_module,
-        CHECKPOINT_URL: _fetch_checkpoint,
-    },
-    read=read_variables,
-    check=_check,
-    remedy=checkpoints.describe_remedy(
-        "VGGish",
-        HUB_HANDLE,
-        WEIGHTS_VARIABLE,
-        f"Google's checkpoint with --weights {CHECKPOINT_NAME} ({CHECKPOINT_URL})",
-    ),
+_MODULE = checkpoints.hub_weights(
+    "VGGish", "275 MB", read_variables, f"Google's checkpoint with --weights {CHECKPOINT_NAME} ({CHECKPOINT_URL})"
 )
-
-
-def build_network(variables: Mapping[str, Array], engine: str = "tensorflow", precision: str = "float32") -> Network:
-    """Build the network: float32 log-mel patches (batch, 96, 64) -> embeddings before any activation (batch, 128)."""
-    return engines.build(define(variables), engine, precision)
+_SOURCES = {
+    **_MODULE.sources,
+    CHECKPOINT_URL: lambda url: checkpoints.fetch_file(url, files.cache_folder() / CHECKPOINT_NAME, CHECKPOINT_MD5),
+}
+WEIGHTS = replace(
+    _MODULE,
+    places=lambda: [*_MODULE.places(), files.cache_folder() / CHECKPOINT_NAME],
+    sources={address: functools.partial(_fetch_with_pca, fetch) for address, fetch in _SOURCES.items()},
+)
 
 
 def define(variables: Mapping[str, Array]) -> engines.Network:
@@ -180,21 +129,21 @@ def define(variables: Mapping[str, Array]) -> engines.Network:
         return variables[f"vggish/{layer}/weights"], variables[f"vggish/{layer}/biases"]
 
     def trunk(ops: engines.Ops, x: Any) -> Any:
-        for name, _, _, pooled in _CONVOLUTIONS:
-            x = ops.relu(ops.convolve(x, *parameters(name)))
-            x = ops.halve(x) if pooled else x
+        for name in _LAYERS:
+            if name.startswith("conv"):
+                x = ops.relu(ops.convolve(x, *parameters(name)))
+                x = ops.halve(x) if name in _HALVING else x
         return x
 
-    def tail(ops: engines.TailOps, x: Any) -> Any:
-        for name, _, outputs in _DENSE:
-            x = ops.dense(x, *parameters(name))
-            x = x if outputs == DIM else ops.relu(x)
-        return x
+    def tail(ops: engines.Ops, x: Any) -> Any:
+        x = ops.relu(ops.dense(x, *parameters("fc1/fc1_1")))
+        x = ops.relu(ops.dense(x, *parameters("fc1/fc1_2")))
+        return ops.dense(x, *parameters("fc2"))
 
     return engines.Network("vggish", (spectrograms.PATCH_FRAMES, spectrograms.MEL_BANDS), trunk, tail)
 
 
-def is_trained(network: Network) -> bool:
+def is_trained(network: engines.Run) -> bool:
     """Google's smoke test: whether 3 s of a 1 kHz sine give the statistics that the true weights give."""
     time_s = np.arange(3 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
     embedding = network(spectrograms.patches(np.sin(2 * np.pi * 1000 * time_s).astype(np.float32)))
@@ -209,7 +158,7 @@ def read_pca(
     Without a `path` they are looked for beside the weights and in the cache, then downloaded (`download`). WeightsError
     if they are missing, or not Google's and `allow_untrained` is False.
     """
-    path = path or _find_pca(find_weights(weights, download=download), download)
+    path = path or _find_pca(WEIGHTS.find(weights, download=download), download)
     try:
         content = files.read_bytes(path, _MAX_PCA_BYTES)
         arrays = files.read_npz(io.BytesIO(content), _MAX_PCA_BYTES)

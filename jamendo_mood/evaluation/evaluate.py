@@ -29,7 +29,7 @@ from jamendo_mood.training.data import Array, Examples
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, UsageError
-from jamendo_mood.util.figures import Picture
+from jamendo_mood.util.plaintext import Picture
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -279,7 +279,7 @@ def read_bools(path: Path) -> Bools:
 
 def read_tags(path: Path) -> tuple[str, ...]:
     """Read names of tags, one a line; `DataError` if the file cannot be read."""
-    return tuple(row[0] for row in files.read_table(path, ()) if row)
+    return tuple(row[0] for row in plaintext.read_table(path, ()) if row)
 
 
 def read_thresholds(path: Path) -> tuple[tuple[str, ...], Floats]:
@@ -287,7 +287,7 @@ def read_thresholds(path: Path) -> tuple[tuple[str, ...], Floats]:
 
     Raises `DataError` if it is not in that form.
     """
-    rows = files.read_table(path, ())
+    rows = plaintext.read_table(path, ())
     try:
         return tuple(tag for tag, _ in rows), np.array([float(value) for _, value in rows])
     except ValueError as error:

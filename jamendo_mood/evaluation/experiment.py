@@ -325,7 +325,8 @@ def _apart(training: Examples, validation: Examples, tested: Sequence[Track], le
 
 def _note_unlabelled(dataset: Dataset, embeddings: Embeddings | None, note: Note) -> None:
     """Say how many tracks of a store are not used, for want of labels."""
-    unused = data.count_unlabelled(dataset, embeddings) if isinstance(embeddings, EmbeddingStore) else 0
+    known = {track.key for track in dataset.tracks}
+    unused = sum(key not in known for key in embeddings) if isinstance(embeddings, EmbeddingStore) else 0
     if unused:
         note(f"{plaintext.count(unused, 'track')} of the store without a label for {dataset.task.name}: not used")
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
 import socket
 import threading
 import time
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio.decoding import AUDIO_SUFFIXES, key_of
+from jamendo_mood.audio.decoding import AUDIO_SUFFIXES, by_key
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec
 from jamendo_mood.extraction.streaming import (
     ExtractReport,
@@ -36,27 +35,23 @@ from jamendo_mood.extraction.streaming import (
     embed_files,
     select_pending,
 )
-from jamendo_mood.store.embedding_store import (
-    MANIFEST_NAME,
-    EmbeddingStore,
-    check_entry,
-    check_frames,
-    check_key,
-    describe_damage,
-    encode_entry,
-    format_manifest,
-    is_key,
-    parse_entry,
-    parse_manifest,
-)
+from jamendo_mood.store import embedding_store
+from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
 from jamendo_mood.util.errors import AudioError, MoodError, NoFileError, StoreError, UsageError
 from jamendo_mood.util.files import Scratch, brief, is_disk_full, remove_drafts, scratch_full
 
 FAILURES_FOLDER = "_failures"
 WAITS_S = (1.0, 5.0, 25.0)  # after a fetch that failed; fsspec's own file systems have retried before
+CHUNK_TRACKS = 32  # at most, for an actor: an hour or two of music
+MAX_CPUS = 4  # of an actor by default: more of them are better spent on more actors
+MAX_DEATHS = 3  # of actors that worked on a track, before it counts as failed
+CONNECT_S = 10.0
+WARN_AFTER_S = 60.0  # without any actor at work
+LOCAL_OBJECT_BYTES = 80_000_000  # Ray's own memory on this machine: results are a few hundred bytes
 
 Array = npt.NDArray[np.float32]
 PathOrUrl = Path | str
+log = logging.getLogger(__name__)
 
 
 def find_store(root: PathOrUrl) -> EmbeddingStore | ObjectStore | None:
@@ -74,24 +69,16 @@ def open_store(root: PathOrUrl, spec: EmbedderSpec) -> EmbeddingStore | ObjectSt
 
 
 def find_tracks(root: str) -> dict[str, str]:
-    """Find the audio files below a URL by key, as `audio.decoding.find_audio` does below a folder.
-
-    UsageError if the URL cannot be listed, or two files have one key.
-    """
+    """Find the audio files below a URL by key, as `audio.decoding.find_audio` does below a folder."""
     system, base = _open(root)
     with _naming(root):
         paths = system.find(base)
-    found: dict[str, str] = {}
-    for path in sorted(paths):
-        below = path.removeprefix(base).lstrip("/")
-        suffix = Path(below).suffix.lower()
-        if suffix not in AUDIO_SUFFIXES or any(part.startswith(".") for part in below.split("/")):
-            continue
-        key, url = key_of(below), system.unstrip_protocol(path)
-        if key in found:
-            raise UsageError(f"two files are the track {key!r}: {found[key]} and {url}; keep one of them")
-        found[key] = url
-    return dict(sorted(found.items()))
+    below = {path: path.removeprefix(base).lstrip("/") for path in sorted(paths)}
+    return by_key(
+        (name, system.unstrip_protocol(path))
+        for path, name in below.items()
+        if Path(name).suffix.lower() in AUDIO_SUFFIXES and not any(part.startswith(".") for part in name.split("/"))
+    )
 
 
 @contextlib.contextmanager
@@ -100,14 +87,11 @@ def fetched(tracks: Mapping[str, PathOrUrl], scratch: Scratch, waits_s: tuple[fl
 
     Each decoding thread copies its own file just before it decodes it, so there are never more copies than threads.
     """
-    todo: queue.SimpleQueue[tuple[str, PathOrUrl]] = queue.SimpleQueue()
-    for item in tracks.items():
-        todo.put(item)
+    todo = iter(list(tracks.items()))
 
     def take(stop: threading.Event) -> Source | None:
-        try:
-            key, source = todo.get_nowait()
-        except queue.Empty:
+        key, source = next(todo, ("", None))
+        if source is None:
             return None
         if isinstance(source, Path):
             return Source(key, source)
@@ -122,8 +106,8 @@ def fetched(tracks: Mapping[str, PathOrUrl], scratch: Scratch, waits_s: tuple[fl
     yield take
 
 
-class ObjectStore(Mapping[str, Array]):
-    """Embeddings in an object store, by track key, in the files of `EmbeddingStore`: a copy of it on disk is one.
+class ObjectStore:
+    """Where embeddings are put in an object store, in the files of `EmbeddingStore`: a copy of it on disk is one.
 
     An object appears when it is whole. Failures are objects below ``_failures/``, as objects cannot be appended to.
     `url` is such as ``s3://bucket/embeddings/vggish``. UsageError if it cannot be read, if there is no store and no
@@ -135,48 +119,26 @@ class ObjectStore(Mapping[str, Array]):
         self._system, self._root = _open(self.url)
         manifest = f"{self._root}/{MANIFEST_NAME}"
         with _naming(self.url):
-            there = self._system.exists(manifest)
-        if not there:
+            content = self._system.cat_file(manifest) if self._system.exists(manifest) else None
+        if content is None:
             if spec is None:
                 raise UsageError(f"{self.url}: no embedding store there (no {MANIFEST_NAME})")
-            self._write(manifest, format_manifest(spec))
-        with _naming(self.url):
-            content = self._system.cat_file(manifest)
-        self.spec = parse_manifest(content, f"{self.url}/{MANIFEST_NAME}")
+            content = embedding_store.format_manifest(spec)
+            self._write(manifest, content)
+        self.spec = embedding_store.parse_manifest(content, f"{self.url}/{MANIFEST_NAME}")
         if spec not in (None, self.spec):
             raise UsageError(f"{self.url} is a store of {self.spec}, not of {spec}: use another URL")
-
-    def __getitem__(self, key: str) -> Array:
-        where = f"{self.url}/{key}.npy"
-        try:
-            content = self._system.cat_file(self._path(key))
-        except FileNotFoundError:
-            raise KeyError(key) from None
-        except OSError as error:
-            raise StoreError(f"{where}: cannot be read ({error})") from error
-        try:
-            entry = parse_entry(bytearray(content))
-        except ValueError as error:
-            raise describe_damage(error, where) from error
-        return check_entry(entry, key, self.spec, where).frames
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and bool(self._system.exists(self._path(key)))
 
     def __iter__(self) -> Iterator[str]:
-        self._system.invalidate_cache()  # of listings: others write here too
-        for path in sorted(self._system.find(self._root)):
-            key = path.removeprefix(self._root).lstrip("/").removesuffix(".npy")
-            if path.endswith(".npy") and is_key(key):
-                yield key
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return iter(self._find(self._root, ".npy"))
 
     def add(self, key: str, frames: Array, remark: str = "") -> None:
         """Write the embedding of a track, as `EmbeddingStore.add` does."""
-        check_frames(frames, self.spec.dim, f"{self.url}/{key}.npy")
-        self._write(self._path(key), b"".join(encode_entry(key, frames, self.spec, remark)))
+        embedding_store.check_frames(frames, self.spec.dim, f"{self.url}/{key}.npy")
+        self._write(self._path(key), embedding_store.encode_entry(key, frames, self.spec, remark))
 
     def remarks(self, _: Iterable[str]) -> dict[str, str]:
         """None: each is in its object, and all of those would have to be fetched. A copy on disk tells them."""
@@ -184,12 +146,10 @@ class ObjectStore(Mapping[str, Array]):
 
     def failures(self) -> dict[str, str]:
         """The tracks that could not be embedded, and why."""
-        folder = f"{self._root}/{FAILURES_FOLDER}"
-        self._system.invalidate_cache()
         with _naming(self.url):
-            texts = self._system.cat(self._system.find(folder)) if self._system.exists(folder) else {}
-        keys = {path.removeprefix(folder).lstrip("/").removesuffix(".txt"): text for path, text in texts.items()}
-        return {key: text.decode() for key, text in sorted(keys.items()) if key not in self}
+            keys = self._find(f"{self._root}/{FAILURES_FOLDER}", ".txt")
+            texts = self._system.cat(list(keys.values())) if keys else {}
+        return {key: texts[path].decode() for key, path in keys.items() if key not in self}
 
     def record_failure(self, key: str, error: str) -> None:
         """Add a failed track to the list."""
@@ -201,11 +161,18 @@ class ObjectStore(Mapping[str, Array]):
         if paths:
             self._system.rm(paths)
 
+    def _find(self, folder: str, suffix: str) -> dict[str, str]:
+        """The objects below a folder whose names end so, by the key of their track, sorted."""
+        self._system.invalidate_cache()  # of listings: others write here too
+        paths = [path for path in sorted(self._system.find(folder)) if path.endswith(suffix)]
+        found = {path.removeprefix(folder).lstrip("/").removesuffix(suffix): path for path in paths}
+        return {key: path for key, path in found.items() if embedding_store.is_key(key)}
+
     def _path(self, key: str) -> str:
-        return f"{self._root}/{check_key(key)}.npy"
+        return f"{self._root}/{embedding_store.check_key(key)}.npy"
 
     def _failure_path(self, key: str) -> str:
-        return f"{self._root}/{FAILURES_FOLDER}/{check_key(key)}.txt"
+        return f"{self._root}/{FAILURES_FOLDER}/{embedding_store.check_key(key)}.txt"
 
     def _write(self, path: str, content: bytes) -> None:
         try:
@@ -236,7 +203,10 @@ def _naming(url: str) -> Iterator[None]:
 
 def _fetch(url: str, path: Path, stop: threading.Event, waits_s: tuple[float, ...]) -> Exception | None:
     """Copy a file to this machine, trying several times; returns the error of the last."""
-    for wait_s in (*waits_s, None):
+    failure = ""
+    for wait_s in (0.0, *waits_s):
+        if stop.wait(wait_s):
+            break
         try:
             system, source = _open(url)
             system.get_file(source, str(path))
@@ -246,20 +216,8 @@ def _fetch(url: str, path: Path, stop: threading.Event, waits_s: tuple[float, ..
         except Exception as error:  # every kind of storage has errors of its own
             if is_disk_full(error):
                 return scratch_full(path)
-            failure = error
-        if wait_s is None or stop.wait(wait_s):
-            break
-    return AudioError(f"{url}: cannot be fetched ({' '.join(str(failure).split())})")
-
-
-CHUNK_TRACKS = 32  # at most, for an actor: an hour or two of music
-MAX_CPUS = 4  # of an actor by default: more of them are better spent on more actors
-MAX_DEATHS = 3  # of actors that worked on a track, before it counts as failed
-CONNECT_S = 10.0
-WARN_AFTER_S = 60.0  # without any actor at work
-LOCAL_OBJECT_BYTES = 80_000_000  # Ray's own memory on this machine: results are a few hundred bytes
-
-log = logging.getLogger(__name__)
+            failure = " ".join(str(error).split())
+    return AudioError(f"{url}: cannot be fetched ({failure})")
 
 
 @dataclass(frozen=True)
@@ -323,9 +281,8 @@ class Worker:
 
     def start(self) -> EmbedderSpec:
         """Load the embedder."""
-        cpus = self._config.cpus or 1
         # By default TensorFlow takes all cores, and all memory of a GPU.
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(cpus))
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(self._config.cpus or 1))
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         self._embedder = self._load()
         return self._embedder.spec
@@ -335,10 +292,7 @@ class Worker:
         self._store = self._store or open_store(self._store_root, self._embedder.spec)
         there = [key for key in tracks if tried and key in self._store]
         remarks = self._store.remarks(there)
-        results = [
-            TrackResult(key, None, self._store.spec.duration_s(len(self._store[key])), remark=remarks.get(key, ""))
-            for key in there
-        ]
+        results = [TrackResult(key, None, 0.0, remark=remarks.get(key, "")) for key in there]
         missing = {key: source for key, source in tracks.items() if key not in there}
         stream = replace(self._config.stream, feed=lambda _, scratch: fetched(missing, scratch))
         with contextlib.closing(embed_files({}, self._embedder, stream)) as embedded:
@@ -366,28 +320,29 @@ class _Pool:
         self._kind = ray.remote(num_cpus=config.cpus, num_gpus=config.gpus, max_restarts=0)(Worker)
         self._running: dict[Any, tuple[Any, _Chunk | None]] = {}
         self._idle: list[Any] = []
+        self._todo: deque[_Chunk] = deque()
         self._deaths = 0  # in a row, without anything done
         self._spec: EmbedderSpec | None = None
-        for _ in range(config.actors or 1):
+        self._size = config.actors or 1
+        for _ in range(self._size):
             self._start()
 
     def spec(self) -> EmbedderSpec:
         """The spec of the actors' embedder; waits for the first actor."""
         while self._spec is None:
-            for _ in self._wait(deque()):
-                pass
+            list(self._wait())
         return self._spec
 
     def embed(self, tracks: Mapping[str, PathOrUrl]) -> Iterator[TrackResult]:
         """Embed tracks; yields each once, without its frames, when its chunk is done."""
         items = list(tracks.items())
-        size = max(1, min(CHUNK_TRACKS, len(items) // (4 * (self._config.actors or 1))))
-        todo = deque(_Chunk(dict(items[start : start + size])) for start in range(0, len(items), size))
-        while todo or any(chunk for _, chunk in self._running.values()):
-            while todo and self._idle:
-                actor, chunk = self._idle.pop(), todo.popleft()
+        size = max(1, min(CHUNK_TRACKS, len(items) // (4 * self._size)))
+        self._todo.extend(_Chunk(dict(items[start : start + size])) for start in range(0, len(items), size))
+        while self._todo or any(chunk for _, chunk in self._running.values()):
+            while self._todo and self._idle:
+                actor, chunk = self._idle.pop(), self._todo.popleft()
                 self._running[actor.embed.remote(chunk.tracks, tried=chunk.deaths > 0)] = (actor, chunk)
-            yield from self._wait(todo)
+            yield from self._wait()
 
     def stop(self) -> None:
         """End all actors."""
@@ -399,36 +354,37 @@ class _Pool:
         actor = self._kind.options(scheduling_strategy="SPREAD").remote(*self._arguments)
         self._running[actor.start.remote()] = (actor, None)
 
-    def _wait(self, todo: deque[_Chunk]) -> Iterator[TrackResult]:
-        """Wait until an actor has finished; chunks of dead actors go back to `todo`."""
+    def _wait(self) -> Iterator[TrackResult]:
+        """Wait until an actor has finished; the chunk of a dead one is to be done again."""
         errors = self._ray.exceptions
         ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=WARN_AFTER_S)
-        if not ready and not any(chunk for _, chunk in self._running.values()):
-            log.warning("no actor is at work: waiting for a machine with %s", _describe(self._config))
-        for reference in ready:
-            actor, chunk = self._running.pop(reference)
-            try:
-                result = self._ray.get(reference)
-            except errors.RayTaskError as error:
-                raise (error.cause if isinstance(error.cause, MoodError) else error) from None
-            except errors.RayError as error:
-                with contextlib.suppress(Exception):  # it may be out of reach, but alive
-                    self._ray.kill(actor)
-                yield from self._take_back(chunk, todo, error)
-                self._start()
-            else:
-                self._deaths = 0
-                self._idle.append(actor)
-                if chunk is None:
-                    self._agree(result)
-                else:
-                    yield from result
+        if not ready:
+            if not any(chunk for _, chunk in self._running.values()):
+                log.warning("no actor is at work: waiting for a machine with %s", _describe(self._config))
+            return
+        actor, chunk = self._running.pop(ready[0])
+        try:
+            result = self._ray.get(ready[0])
+        except errors.RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, MoodError) else error) from None
+        except errors.RayError as error:
+            with contextlib.suppress(Exception):  # it may be out of reach, but alive
+                self._ray.kill(actor)
+            yield from self._take_back(chunk, error)
+            self._start()
+            return
+        self._deaths = 0
+        self._idle.append(actor)
+        if chunk is None:
+            self._spec = self._spec or result  # of another one, the actor itself refuses the store
+        else:
+            yield from result
 
-    def _take_back(self, chunk: _Chunk | None, todo: deque[_Chunk], error: Exception) -> Iterator[TrackResult]:
+    def _take_back(self, chunk: _Chunk | None, error: Exception) -> Iterator[TrackResult]:
         """Give a dead actor's tracks to others, one by one: one of them may be what killed it."""
         self._deaths += 1
         if chunk is None:
-            if self._deaths >= MAX_DEATHS * (self._config.actors or 1):
+            if self._deaths >= MAX_DEATHS * self._size:
                 raise UsageError(f"the actors die before they can work: {brief(error)}") from error
             return
         log.warning("an actor died, %d tracks go to others (%s)", len(chunk.tracks), brief(error))
@@ -436,13 +392,7 @@ class _Pool:
             if len(chunk.tracks) == 1 and chunk.deaths + 1 >= MAX_DEATHS:
                 yield TrackResult(key, None, 0.0, f"{source}: {MAX_DEATHS} processes died while they worked on it")
             else:
-                todo.append(_Chunk({key: source}, chunk.deaths + 1))
-
-    def _agree(self, spec: EmbedderSpec) -> None:
-        """All actors must make the same embeddings."""
-        if self._spec not in (None, spec):
-            raise UsageError(f"the machines do not agree: some make {self._spec}, some {spec}")
-        self._spec = spec
+                self._todo.append(_Chunk({key: source}, chunk.deaths + 1))
 
 
 def _fit(config: ClusterConfig, ray: Any) -> ClusterConfig:
@@ -450,10 +400,8 @@ def _fit(config: ClusterConfig, ray: Any) -> ClusterConfig:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
     cpus = config.cpus or min([MAX_CPUS, *cores])
-    room = 0
-    for node in nodes:
-        by_cpu = int(node.get("CPU", 0) // cpus)
-        room += min(by_cpu, int(node.get("GPU", 0) / config.gpus)) if config.gpus else by_cpu
+    wanted = {"CPU": cpus, "GPU": config.gpus} if config.gpus else {"CPU": cpus}
+    room = sum(min(int(node.get(kind, 0) / amount) for kind, amount in wanted.items()) for node in nodes)
     stream = replace(config.stream, prefetch=max(config.stream.prefetch, cpus))
     fitted = replace(config, cpus=cpus, actors=config.actors or room, stream=stream)
     if not fitted.actors:
@@ -480,7 +428,9 @@ def _connected(address: str) -> Iterator[Any]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         local = {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_BYTES}
     try:
-        _check_address(address)
+        host, colon, port = address.removeprefix("ray://").rpartition(":")
+        if colon and port.isdecimal():  # where nothing listens, Ray itself would try for many minutes
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except Exception as error:  # no cluster there, another version of Ray or Python, ...
         raise UsageError(f"cannot reach a Ray cluster at {address!r} ({brief(error)})") from error
@@ -488,13 +438,6 @@ def _connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
-
-
-def _check_address(address: str) -> None:
-    """OSError if nothing listens there: Ray itself would try for many minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
 
 
 def _rename(error: str, source: PathOrUrl) -> str:

@@ -15,7 +15,7 @@ import logging
 import queue
 import tarfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,14 +87,13 @@ class Downloads:
         self._stack = contextlib.ExitStack()
         self._room = _Room(config.max_scratch_bytes)
         self._stop = threading.Event()
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        for job in _plan(config, tracks):
-            self._jobs.put(job)
+        jobs = _plan(config, tracks)
+        self._jobs = iter(jobs)  # for all threads
         self._ready: queue.SimpleQueue[Source | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._running = min(config.connections, self._jobs.qsize())
+        self._running = min(config.connections, len(jobs))
         self._any_fetched, self._failed_in_a_row = False, 0
-        self._held_back: list[Source] = []  # failures since the last success
+        self._held_back: dict[str, Exception] = {}  # failures since the last success, by key
         self._links = [Link(self._stop, config.sleep) for _ in range(self._running)]
 
     def __enter__(self) -> Take:
@@ -131,18 +130,15 @@ class Downloads:
         return None
 
     def _work(self, link: Link) -> None:
-        try:
-            with closing(link):
-                while True:
-                    self._run(link, self._jobs.get_nowait())
-        except StoppedError:
-            return
-        except queue.Empty:
-            pass
+        with contextlib.suppress(StoppedError), closing(link):
+            for job in self._jobs:
+                self._run(link, job)
         with self._lock:
             self._running -= 1
             if self._running == 0:
-                if self._held_back and not self._any_fetched and all(map(_is_unreachable, self._held_back)):
+                # Without a server, rather than by its answer.
+                away = all(isinstance(error.__cause__, OSError | HTTPError) for error in self._held_back.values())
+                if self._held_back and not self._any_fetched and away:
                     self._give_up()
                 else:
                     self._report_failures()
@@ -150,42 +146,26 @@ class Downloads:
 
     def _run(self, link: Link, job: _Job) -> None:
         """Download what a job wants, and record what could not be had."""
-        errors: Mapping[str, Exception] = {}
-        reason: Exception | None = None
         try:
-            if self._config.tar_name:
-                errors = self._fetch_tar(link, job)
-            else:
-                self._fetch_file(link, job)
+            errors = self._fetch(link, job)
         except StoppedError:
             raise
         except Exception as error:  # the others go on; `streaming` ends the run if it has to
-            reason = error
+            errors = dict.fromkeys(job.wanted, error)
         if job.wanted:
-            missing = {name: reason or DownloadError(f"{job.url}: {name} is not in it") for name in job.wanted}
-            self._fail([Source(key, error=errors.get(name, missing[name])) for name, key in job.wanted.items()])
+            reasons = {name: DownloadError(f"{job.url}: {name} is not in it") for name in job.wanted} | errors
+            self._fail({key: reasons[name] for name, key in job.wanted.items()})
 
-    def _fetch_file(self, link: Link, job: _Job) -> None:
-        (name,) = job.wanted
-        retry = new_retry(TRIES)
-        while job.wanted:
-            try:
-                with closing(RemoteFile(link, job.url)) as remote:
-                    self._save(remote, remote.open(), job, name)
-            except _WrongBytesError as error:
-                retry = link.wait_after(error, retry, job.url)
-
-    def _fetch_tar(self, link: Link, job: _Job) -> Mapping[str, Exception]:
-        """Take the wanted members out of a tar while it arrives; returns what was wrong with the missing ones."""
-        start = 0
+    def _fetch(self, link: Link, job: _Job) -> dict[str, Exception]:
+        """Take what is wanted from an address as it arrives; returns what was wrong with what is missing then."""
+        start, retry = 0, new_retry(TRIES)
         wrong: dict[str, tuple[int, Exception]] = {}
-        retry = new_retry(TRIES)
         for attempt in range(TRIES):
             if attempt:
                 retry = link.wait_after(next(iter(wrong.values()))[1], retry, job.url)
             try:
                 with closing(RemoteFile(link, job.url, start)) as remote:
-                    wrong = self._take_members(remote, job)
+                    wrong = self._take_wanted(remote, job)
             except tarfile.TarError as error:
                 broken = DownloadError(f"{job.url}: not a readable tar ({error})")
                 wrong = dict.fromkeys(job.wanted, (0, broken))
@@ -194,24 +174,35 @@ class Downloads:
             start = min(offset for offset, _ in wrong.values())
         return {name: DownloadError(f"{error}; tried {TRIES} times") for name, (_, error) in wrong.items()}
 
-    def _take_members(self, remote: RemoteFile, job: _Job) -> dict[str, tuple[int, Exception]]:
+    def _take_wanted(self, remote: RemoteFile, job: _Job) -> dict[str, tuple[int, Exception]]:
+        """Save what is wanted; returns what had the wrong bytes, and where in the file or tar it begins."""
         wrong: dict[str, tuple[int, Exception]] = {}
-        for offset, member in read_members(remote):
-            if member.name in job.wanted and member.name not in wrong and member.type in _TAR_FILES:
+        for offset, name, size in self._members(remote, job):
+            if name in job.wanted and name not in wrong:
                 try:
-                    self._save(remote, member.size, job, member.name)
+                    self._save(remote, size, job, name)
                 except _WrongBytesError as error:
-                    wrong[member.name] = (offset, error)
+                    wrong[name] = (offset, error)
                 if len(wrong) == len(job.wanted):
                     break  # the rest of the tar is not needed
         return wrong
+
+    def _members(self, remote: RemoteFile, job: _Job) -> Iterator[tuple[int, str, int]]:
+        """Where each file begins, its name and its size: those in a tar, or the one that the address is."""
+        if not self._config.tar_name:
+            (name,) = job.wanted
+            yield 0, name, remote.open()
+            return
+        for offset, member in read_members(remote):
+            if member.type in _TAR_FILES:
+                yield offset, member.name, member.size
 
     def _save(self, remote: RemoteFile, size: int, job: _Job, name: str) -> None:
         """Write the next bytes into a file, and hand it to the decoders if they are right."""
         limit = self._config.max_scratch_bytes - self._config.decoding_bytes
         if size > limit:
             error = DownloadError(f"{job.url}: {name} has {size} bytes, more than the scratch allows ({limit})")
-            self._fail([Source(job.wanted.pop(name), error=error)])
+            self._fail({job.wanted.pop(name): error})
             return
         if not self._room.take(size, self._stop, spare=self._config.decoding_bytes):
             raise StoppedError
@@ -223,40 +214,40 @@ class Downloads:
             if got != expected:
                 raise _WrongBytesError(f"{job.url}: {name} is not MTG's (SHA-256 {got}, expected {expected})")
         except BaseException:
-            path.unlink(missing_ok=True)
-            self._room.give_back(size)
+            self._remove(path, size)
             raise
         del job.wanted[name]
         with self._lock:
             self._any_fetched = True
             self._report_failures()
-            self._ready.put(Source(key, path, release=lambda: self._remove(path, size)))
+            self._ready.put(Source(key, path, release=lambda: self._remove(path, size + self._config.decoding_bytes)))
 
     def _remove(self, path: Path, size: int) -> None:
         path.unlink(missing_ok=True)
-        self._room.give_back(size + self._config.decoding_bytes)
+        self._room.give_back(size)
 
-    def _fail(self, sources: list[Source]) -> None:
-        """Hold failures back until a success: a server that is down is not a track's fault."""
+    def _fail(self, errors: dict[str, Exception]) -> None:
+        """Hold failures, by key, back until a success: a server that is down is not a track's fault."""
         with self._lock:
             self._failed_in_a_row += 1
-            self._held_back += sources
-            if isinstance(sources[-1].error, DiskFullError | UsageError):
-                self._ready.put(sources[-1])
+            self._held_back |= errors
+            key, last = list(errors.items())[-1]
+            if isinstance(last, DiskFullError | UsageError):
+                self._ready.put(Source(key, error=last))
             elif self._failed_in_a_row >= GIVE_UP_AFTER:
                 self._give_up()
 
     def _give_up(self) -> None:
-        last = self._held_back[-1]
+        key, last = list(self._held_back.items())[-1]
         text = f"{self._config.base_url}: all of the last {self._failed_in_a_row} downloads failed"
         hint = "what was done is kept, and the same command continues"
-        self._ready.put(Source(last.key, error=NetworkError(f"{text}, such as {last.error} ({hint})")))
+        self._ready.put(Source(key, error=NetworkError(f"{text}, such as {last} ({hint})")))
 
     def _report_failures(self) -> None:
         """Report the failures held back: the server works, so they are the tracks' own."""
-        for source in self._held_back:
-            self._ready.put(source)
-        self._failed_in_a_row, self._held_back = 0, []
+        for key, error in self._held_back.items():
+            self._ready.put(Source(key, error=error))
+        self._failed_in_a_row, self._held_back = 0, {}
 
 
 class _Room:
@@ -282,19 +273,13 @@ class _Room:
             self._changed.notify_all()
 
 
-def _is_unreachable(source: Source) -> bool:
-    """Whether a download failed because there was no server, rather than by its answer."""
-    return source.error is not None and isinstance(source.error.__cause__, OSError | HTTPError)
-
-
 def _plan(config: DownloadConfig, tracks: Mapping[str, Path]) -> list[_Job]:
-    base_url = config.base_url.rstrip("/")
-    if not config.tar_name:
-        return [_Job(f"{base_url}/{path.as_posix()}", {path.as_posix(): key}) for key, path in tracks.items()]
-    folders: dict[str, dict[str, str]] = {}
+    wanted: dict[str, dict[str, str]] = {}  # by the address below the base URL
     for key, path in tracks.items():
-        folders.setdefault(path.parent.as_posix(), {})[path.as_posix()] = key
-    return [_Job(f"{base_url}/{config.tar_name.format(name)}", wanted) for name, wanted in folders.items()]
+        name = path.as_posix()
+        where = config.tar_name.format(path.parent.as_posix()) if config.tar_name else name
+        wanted.setdefault(where, {})[name] = key
+    return [_Job(f"{config.base_url.rstrip('/')}/{where}", keys) for where, keys in wanted.items()]
 
 
 def _write(path: Path, blocks: Iterable[bytes]) -> str:

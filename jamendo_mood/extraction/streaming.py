@@ -8,14 +8,15 @@ track is, and each decoding thread has at most one WAV on disk.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import queue
 import threading
 import time
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -35,6 +36,7 @@ MAX_UNEXPECTED = 3  #: tracks in a row that may fail by something else than thei
 _NOT_FINITE = "its embedding holds NaN or infinity, which no sound causes: check the weights and the precision"
 
 Array = npt.NDArray[np.float32]
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -51,7 +53,7 @@ class Source:
 Take = Callable[[threading.Event], Source | None]
 """Returns the next file, waiting for it if need be; None after the last, or once the event is set. For many threads."""
 
-Feed = Callable[[Mapping[str, Path], Scratch], AbstractContextManager[Take]]
+Feed = Callable[[Mapping[str, Path], Scratch], contextlib.AbstractContextManager[Take]]
 """Starts to get the files of tracks, into a scratch folder if need be."""
 
 Alter = Callable[[str, Iterator[Wave]], Iterator[Wave]]
@@ -61,17 +63,8 @@ Alter = Callable[[str, Iterator[Wave]], Iterator[Wave]]
 @contextlib.contextmanager
 def local_files(tracks: Mapping[str, Path], _: Scratch) -> Iterator[Take]:
     """The feed for files that are there already; the others are `downloads.Downloads` and `cluster.fetched`."""
-    todo: queue.SimpleQueue[Source] = queue.SimpleQueue()
-    for key, path in tracks.items():
-        todo.put(Source(key, path))
-
-    def take(_: threading.Event) -> Source | None:
-        try:
-            return todo.get_nowait()
-        except queue.Empty:
-            return None
-
-    yield take
+    sources = iter([Source(key, path) for key, path in tracks.items()])
+    yield lambda _: next(sources, None)
 
 
 @dataclass(frozen=True)
@@ -119,35 +112,35 @@ def embed_files(
     with (
         Scratch(config.scratch) as scratch,
         config.feed(tracks, scratch) as take,
-        _Decoders(take, embedder, scratch, config) as chunks,
+        contextlib.closing(_decode_all(take, embedder, scratch, config)) as chunks,
     ):
         yield from embed_chunks(chunks, embedder, config.batch)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A stretch of one track on its way to the network; the last of a track says so, or carries its error."""
+    """A stretch of one track on its way to the network; the last of a track has no inputs, or an error."""
 
     key: str
     inputs: Array | None = None
     duration_s: float = 0.0
     remark: str = ""
-    last: bool = False
     error: Exception | None = None
 
 
 def decode(
     key: str, path: Path, embedder: Embedder, scratch: Scratch, config: StreamConfig | None = None
 ) -> Iterator[Chunk]:
-    """Turn one audio file into inputs of the network, block by block; the WAV is deleted after the last.
+    """Turn one audio file into inputs of the network, block by block; a WAV is deleted before the last.
 
     AudioError if it cannot be decoded. Of `config` only the decoder and what alters the sound count.
     """
     config, block, remarks = config or StreamConfig(), blocks_of(embedder), list[str]()
-    size = block if config.alter is None else (STRETCH_SAMPLES, 0)
-    with contextlib.closing(decoding.DECODERS[config.decoder](path, scratch, *size, remark=remarks.append)) as waves:
-        altered = waves if config.alter is None else decoding.cut(config.alter(key, waves), path, *block)
-        yield from apply_frontend(key, altered, embedder, remarks)
+    with contextlib.closing(decoding.DECODERS[config.decoder](path, scratch, remarks.append)) as sound:
+        waves: Iterator[Wave] = sound
+        if config.alter is not None:
+            waves = config.alter(key, decoding.cut(sound, path, STRETCH_SAMPLES))
+        yield from apply_frontend(key, decoding.cut(waves, path, *block), embedder, remarks)
 
 
 def blocks_of(embedder: Embedder) -> tuple[int, int]:
@@ -176,7 +169,7 @@ def apply_frontend(key: str, waves: Iterable[Wave], embedder: Embedder, remarks:
             yield Chunk(key, embedder.frontend(pad_to_window(wave, window)))
     # A constant is not heard either.
     remark = "; ".join([*remarks, *([decoding.SILENT] if (highest - lowest) / 2 < decoding.SILENCE else [])])
-    yield Chunk(key, last=True, duration_s=samples / SAMPLE_RATE_HZ, remark=remark)
+    yield Chunk(key, duration_s=samples / SAMPLE_RATE_HZ, remark=remark)
 
 
 def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int = StreamConfig.batch) -> Iterator[TrackResult]:
@@ -185,139 +178,84 @@ def embed_chunks(chunks: Iterable[Chunk], embedder: Embedder, batch: int = Strea
     A chunk with an error ends its track. The last batch is filled up: so an embedding does not depend on what else was
     embedded. Where a row describes a whole track, it does not wait for a batch of tracks.
     """
-    assembly = _Assembly(embedder.network, 1 if embedder.spec.hop_s is None else batch)
-    for chunk in chunks:
-        if chunk.error is not None:
-            assembly.drop(chunk.key)
-            yield TrackResult(chunk.key, None, 0.0, str(chunk.error) or type(chunk.error).__name__, chunk.error)
-        else:
-            assembly.add(chunk)
-            yield from assembly.finished()
-    assembly.flush()
-    yield from assembly.finished()
+    size = 1 if embedder.spec.hop_s is None else batch
+    waiting: list[tuple[str, Array]] = []  # rows for the network, each with its track
+    outputs: dict[str, list[Array]] = defaultdict(list)  # rows of the tracks that are not complete
+    ended: dict[str, Chunk] = {}  # the last chunk of each of them that has come
 
-
-class _Assembly:
-    """Inputs that wait for the network, and the outputs of incomplete tracks."""
-
-    def __init__(self, network: Callable[[Array], Array], batch: int) -> None:
-        self._network, self._batch = network, batch
-        self._waiting: list[tuple[str, Array]] = []
-        self._outputs: dict[str, list[Array]] = {}
-        self._ended: dict[str, Chunk] = {}  # the last chunk of each track that has come
-
-    def add(self, chunk: Chunk) -> None:
-        if chunk.inputs is not None:
-            self._outputs.setdefault(chunk.key, [])
-            self._waiting.append((chunk.key, chunk.inputs))
-        if chunk.last:
-            self._ended[chunk.key] = chunk
-        while sum(len(inputs) for _, inputs in self._waiting) >= self._batch:
-            self._run()
-
-    def drop(self, key: str) -> None:
-        self._waiting = [(owner, inputs) for owner, inputs in self._waiting if owner != key]
-        self._outputs.pop(key, None)
-
-    def flush(self) -> None:
-        if self._waiting:
-            self._run()
-
-    def finished(self) -> Iterator[TrackResult]:
-        busy = {key for key, _ in self._waiting}
-        for key in [key for key in self._ended if key not in busy]:
-            frames, last = np.concatenate(self._outputs.pop(key)), self._ended.pop(key)
+    def run(at_least: int) -> Iterator[TrackResult]:
+        """Embed batches while so many rows wait; gives the tracks that are complete then."""
+        while len(waiting) >= at_least:
+            taken = waiting[:size]
+            del waiting[:size]
+            rows = np.stack([row for _, row in taken])
+            results = embedder.network(np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1)))
+            for (key, _), result in zip(taken, results, strict=False):
+                outputs[key].append(result)
+        busy = {key for key, _ in waiting}
+        for key in [key for key in ended if key not in busy]:
+            frames, last = np.stack(outputs.pop(key)), ended.pop(key)
             error = None if np.isfinite(frames).all() else errors.DataError(_NOT_FINITE)
             yield TrackResult(key, None if error else frames, last.duration_s, str(error or ""), error, last.remark)
 
-    def _run(self) -> None:
-        """One batch: take rows from the front, pad if they are too few, give the results to their tracks."""
-        room = self._batch
-        taken: list[tuple[str, Array]] = []
-        while room and self._waiting:
-            key, inputs = self._waiting.pop(0)
-            taken.append((key, inputs[:room]))
-            if len(inputs) > room:
-                self._waiting.insert(0, (key, inputs[room:]))
-            room -= len(taken[-1][1])
-        batch = np.concatenate([inputs for _, inputs in taken])
-        results = self._network(np.pad(batch, [(0, room)] + [(0, 0)] * (batch.ndim - 1)))
-        start = 0
-        for key, inputs in taken:
-            self._outputs[key].append(results[start : start + len(inputs)])
-            start += len(inputs)
+    for chunk in chunks:
+        if chunk.error is not None:
+            waiting[:] = [(key, row) for key, row in waiting if key != chunk.key]
+            outputs.pop(chunk.key, None)
+            yield TrackResult(chunk.key, None, 0.0, str(chunk.error) or type(chunk.error).__name__, chunk.error)
+            continue
+        if chunk.inputs is None:
+            ended[chunk.key] = chunk
+        else:
+            waiting += ((chunk.key, row) for row in chunk.inputs)
+        yield from run(size)
+    yield from run(1)
 
 
-class _StopError(Exception):
-    """The run ends: a decoding thread must stop."""
+def _decode_all(take: Take, embedder: Embedder, scratch: Scratch, config: StreamConfig) -> Generator[Chunk, None, None]:
+    """Yield the chunks of all tracks, mixed, from threads that decode into a bounded queue."""
+    chunks: queue.Queue[Chunk | None] = queue.Queue(maxsize=2 * config.prefetch)  # None is the end of a thread
+    stop = threading.Event()
 
+    def work() -> None:
+        sources = iter(lambda: take(stop), None)
+        decoded = (chunk for source in sources for chunk in _decode_source(source, embedder, scratch, config))
+        for chunk in itertools.chain(decoded, [None]):
+            while not stop.is_set():
+                with contextlib.suppress(queue.Full):
+                    chunks.put(chunk, timeout=0.1)
+                    break
+            else:
+                return
 
-class _Decoders:
-    """Threads that decode tracks into a bounded queue; entering gives the chunks of all tracks, mixed."""
-
-    _END = Chunk("")
-
-    def __init__(self, take: Take, embedder: Embedder, scratch: Scratch, config: StreamConfig) -> None:
-        self._next_source = take
-        self._embedder, self._scratch, self._config = embedder, scratch, config
-        self._chunks: queue.Queue[Chunk] = queue.Queue(maxsize=2 * config.prefetch)
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=ffmpeg.stoppable(self._work, self._stop.is_set), name=f"decode-{n}", daemon=True)
-            for n in range(config.prefetch)
-        ]
-
-    def __enter__(self) -> Iterator[Chunk]:
-        for thread in self._threads:
-            thread.start()
-        return self._take()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
+    threads = [
+        threading.Thread(target=ffmpeg.stoppable(work, stop.is_set), name=f"decode-{number}", daemon=True)
+        for number in range(config.prefetch)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in threads:
+            for chunk in iter(chunks.get, None):
+                if isinstance(chunk.error, errors.DiskFullError | errors.NetworkError | errors.UsageError):
+                    raise chunk.error
+                yield chunk
+    finally:
+        stop.set()
+        for thread in threads:
             thread.join()
 
-    def _take(self) -> Iterator[Chunk]:
-        running = len(self._threads)
-        while running:
-            chunk = self._chunks.get()
-            if chunk is self._END:
-                running -= 1
-            elif isinstance(chunk.error, errors.DiskFullError | errors.NetworkError | errors.UsageError):
-                raise chunk.error
-            else:
-                yield chunk
 
-    def _work(self) -> None:
-        try:
-            while (source := self._next_source(self._stop)) is not None:
-                try:
-                    self._decode(source)
-                finally:
-                    source.release()
-            self._put(self._END)
-        except _StopError:
-            pass
-
-    def _decode(self, source: Source) -> None:
-        try:
-            if source.error is not None:
-                raise source.error
-            for chunk in decode(source.key, source.path, self._embedder, self._scratch, self._config):
-                self._put(chunk)
-        except _StopError:
-            raise
-        except Exception as error:  # the one place that records a failed track; the others go on
-            self._put(Chunk(source.key, error=error))
-
-    def _put(self, chunk: Chunk) -> None:
-        while not self._stop.is_set():
-            with contextlib.suppress(queue.Full):
-                return self._chunks.put(chunk, timeout=0.1)
-        raise _StopError
-
-
-T = TypeVar("T")
+def _decode_source(source: Source, embedder: Embedder, scratch: Scratch, config: StreamConfig) -> Iterator[Chunk]:
+    """The chunks of one file; what goes wrong with it is in the last, and the others go on."""
+    try:
+        if source.error is not None:
+            raise source.error
+        yield from decode(source.key, source.path, embedder, scratch, config)
+    except Exception as error:
+        yield Chunk(source.key, error=error)
+    finally:
+        source.release()
 
 
 @dataclass
@@ -432,8 +370,8 @@ def select_pending(
     remarks = store.remarks(key for key in tracks if key in there)
     again = {key for key, remark in remarks.items() if retry_failed and decoding.IN_PART in remark}
     pending = {key: file for key, file in tracks.items() if key not in there or key in again}
-    report = ExtractReport(skipped=len(tracks) - len(pending))
-    report.remarks.update((key, remark) for key, remark in remarks.items() if key not in again)
+    remarks = {key: remark for key, remark in remarks.items() if key not in again}
+    report = ExtractReport(skipped=len(tracks) - len(pending), remarks=remarks)
     earlier = {key: error for key, error in store.failures().items() if key in pending}
     if retry_failed and earlier:
         store.forget_failures(set(earlier))

@@ -2,14 +2,7 @@
 
 A file with a line of JSON for each wish: when, which emotion, its valence and arousal, and which option asked. Neither
 tracks nor libraries are recorded. Nothing is written unless the user said so (`playlist --remember`, a box in the
-widget), nothing leaves the machine, and `forget` deletes all of it.
-
-Several processes may write at a time: each takes a lock, and a line is one write. A line that was cut short, by a full
-disk or a crash, is ended by the next one and skipped in reading.
-
-References
-----------
-XDG Base Directory Specification: where a user's data belong.
+widget), nothing leaves the machine, and `forget` deletes all of it. Several processes may write at a time.
 """
 
 from __future__ import annotations
@@ -18,17 +11,16 @@ import datetime
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from jamendo_mood.tagging.emotions import EMOTIONS, NEUTRAL, Place, describe_place
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.figures import DECIDED, PRIOR, Picture, empty_axes
 from jamendo_mood.util.files import append, data_folder, disk_errors
+from jamendo_mood.util.plaintext import DECIDED, PRIOR, Picture, empty_axes
 
-FILE_NAME = "emotions.jsonl"
 _KNOWN = {*EMOTIONS, NEUTRAL.name}
 
 
@@ -44,18 +36,9 @@ class Wish:
     asked_by: str  #: the option's name without its dashes, or ``widget``
 
 
-@dataclass(frozen=True)
-class History:
-    """What was remembered."""
-
-    wishes: tuple[Wish, ...]  #: in the order in which they were written
-    #: one for each line of the file that is not a wish: its number, and what is wrong with it
-    problems: tuple[str, ...] = ()
-
-
 def default_path() -> Path:
     """``jamendo-mood/emotions.jsonl`` in the user's data folder: XDG_DATA_HOME, or ~/.local/share."""
-    return data_folder() / FILE_NAME
+    return data_folder() / "emotions.jsonl"
 
 
 def now() -> datetime.datetime:
@@ -71,72 +54,58 @@ def wish_for(place: Place, asked_by: str, time: datetime.datetime, emotion: str 
     return Wish(time, emotion, round(place.valence, 3), round(place.arousal, 3), asked_by)
 
 
-def remember(wishes: Sequence[Wish], path: Path | None = None) -> Path:
+def remember(wishes: Sequence[Wish]) -> Path:
     """Add wishes to the file, which only its owner can read; returns its path.
 
     Raises `DiskFullError` or `UsageError` if the file cannot be written; none of these wishes was.
     """
-    path = default_path() if path is None else path
-    text = "".join(json.dumps(row) + "\n" for row in as_rows(wishes))
+    path, text = default_path(), "".join(json.dumps(row) + "\n" for row in as_rows(wishes))
     with disk_errors(path, UsageError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         append(path, text.encode(), mode=0o600)
     return path
 
 
-def read(path: Path | None = None) -> History:
-    """What was remembered; nothing if there is no file.
+def read() -> tuple[list[Wish], list[str]]:
+    """What was remembered, in the order in which it was written, and a line of text for each line that is not a wish.
 
-    Raises `UsageError` if the file cannot be read.
+    Raises `UsageError` if the file cannot be read; where there is none, nothing was remembered.
     """
-    path = default_path() if path is None else path
+    path, wishes, problems = default_path(), [], []
     try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return History(())
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    wishes, problems = [], []
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
         try:
-            wishes.append(_parse(line))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            why = "not JSON" if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) else str(error)
-            why = "it was cut short" if number == len(lines) else why
-            problems.append(f"{path}, line {number} is skipped: {why}")
-    return History(tuple(wishes), tuple(problems))
+            if line.strip():
+                wishes.append(_parse(line))
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+            what = "it was cut short" if number == len(lines) else "it is not an emotion that was asked for"
+            problems.append(f"{path}, line {number} is skipped: {what}")
+    return wishes, problems
 
 
 def _parse(line: bytes) -> Wish:
     row = json.loads(line)
-    if not isinstance(row, dict) or row.keys() != {field.name for field in fields(Wish)}:
-        raise ValueError("not an object with " + ", ".join(field.name for field in fields(Wish)))
-    if row["emotion"] not in _KNOWN:
-        raise ValueError(f"unknown emotion {row['emotion']!r}")
-    for axis in ("valence", "arousal"):
-        if isinstance(row[axis], bool) or not isinstance(row[axis], (int, float)) or not -1 <= row[axis] <= 1:
-            raise ValueError(f"{axis} {row[axis]!r} is not a number from -1 to 1")
-    time = datetime.datetime.fromisoformat(row["time"])
-    if time.tzinfo is None or not isinstance(row["asked_by"], str):
-        raise ValueError("a time without its zone" if time.tzinfo is None else "asked_by is not text")
-    return Wish(**{**row, "time": time.astimezone(datetime.timezone.utc)})
+    wish = Wish(**{**row, "time": datetime.datetime.fromisoformat(row["time"])})
+    in_range = -1 <= wish.valence <= 1 and -1 <= wish.arousal <= 1
+    if wish.emotion not in _KNOWN or not in_range or wish.time.tzinfo is None or not isinstance(wish.asked_by, str):
+        raise ValueError
+    return replace(wish, time=wish.time.astimezone(datetime.timezone.utc))
 
 
-def forget(path: Path | None = None) -> bool:
+def forget() -> bool:
     """Delete all that was remembered; returns whether there was anything.
 
     Raises `UsageError` if it cannot be deleted.
     """
-    path = default_path() if path is None else path
+    path, there = default_path(), default_path().exists()
     try:
-        Path(os.path.realpath(path)).unlink()  # if it is a link, what was remembered is where it leads
-    except FileNotFoundError:
-        return False
+        Path(os.path.realpath(path)).unlink(missing_ok=True)  # if it is a link, what was remembered is where it leads
     except OSError as error:
         raise UsageError(f"{path}: cannot be deleted ({error.strerror})") from error
-    return True
+    return there
 
 
 def to_table(wishes: Sequence[Wish]) -> str:
@@ -191,10 +160,9 @@ def _names(wishes: Sequence[Wish]) -> dict[datetime.datetime, str]:
     """Names by time: emotions asked for at the same time, as a path, are one name."""
     names: dict[datetime.datetime, str] = {}
     least = (wishes[-1].time - wishes[0].time) / MAX_NAMES
-    last = wishes[0].time
     for wish in wishes:
         if wish.time in names:
             names[wish.time] += f" → {wish.emotion}"
-        elif not names or wish.time - last >= least:
-            names[wish.time], last = wish.emotion, wish.time
+        elif not names or wish.time - max(names) >= least:
+            names[wish.time] = wish.emotion
     return names

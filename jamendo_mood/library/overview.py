@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.library.playlists import decide_moods
-from jamendo_mood.library.similarity import SAME, Array, Found, Library, location_of, name_of
+from jamendo_mood.library.similarity import SAME, Array, Found, Library, location_of, name_of, spread_by_rank
+from jamendo_mood.library.writing import decide_moods
 from jamendo_mood.tagging.emotions import DIRECTIONS, QUADRANTS
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import count
 
-NEIGHBOURS = 8  #: of each song, among which its duplicates are looked for
 MAX_GROUPS, MAX_UNSURE = 200, 30  #: listed on the page
 REACHED = 128  #: added to the per cent of a mood, in the page's data, of a song that is of that mood
 GREEN, ORANGE, GREY = "#2a9d84", "#e0731d", "#808c87"  # to be seen on a white page and on a dark one
@@ -42,7 +41,7 @@ class Overview:
 
     moods: tuple[str, ...]  #: the m targets; of a tagger of values, the quadrants of the plane
     scores: Array  #: float32 (n, m): range [0, 1]
-    decided: npt.NDArray[np.bool_]  #: bool (n, m): which song is of which mood, see `playlists.decide_moods`
+    decided: npt.NDArray[np.bool_]  #: bool (n, m): which song is of which mood, see `writing.decide_moods`
     plane: Array  #: float32 (n, 2): range [-1, 1]
     by_mood: bool  #: whether that is valence and arousal; else it is how songs sound
     duplicates: list[list[int]]  #: songs that are the same sound, by index; the most alike first
@@ -83,8 +82,10 @@ def survey(library: Library, tagger: Tagger) -> Overview:
     else:
         raise UsageError(f"this tagger predicts {', '.join(moods)}, which say nothing of moods")
     unsure, duplicates = np.argsort(fit, kind="stable").tolist(), _find_duplicates(library)
-    by_mood, plane = plane is not None, library.plane_of_sound if plane is None else plane
-    return Overview(moods, scores, decided, plane, by_mood, duplicates, unsure)
+    if plane is None:  # the two directions in which songs sound most different
+        _, axes = np.linalg.eigh(library.directions.T @ library.directions)
+        plane = spread_by_rank(library.directions @ axes[:, :-3:-1]) * 2 - 1
+    return Overview(moods, scores, decided, plane, library.plane is not None, duplicates, unsure)
 
 
 def _find_duplicates(library: Library) -> list[list[int]]:
@@ -92,22 +93,13 @@ def _find_duplicates(library: Library) -> list[list[int]]:
     from scipy.sparse.csgraph import connected_components
     from sklearn.neighbors import NearestNeighbors
 
-    n, dim = library.means.shape
-    if n < 2:
-        return []
-    places = (library.means - library.means.mean(axis=0)) / library.unit / math.sqrt(dim)
-    graph = (
-        NearestNeighbors(n_neighbors=min(NEIGHBOURS, n - 1), algorithm="brute")
-        .fit(places)
-        .kneighbors_graph(mode="distance")
-    )
-    apart, same = graph.data.reshape(n, -1).min(axis=1), graph.data <= SAME
-    graph.data = same.astype(np.float32)
-    graph.eliminate_zeros()
+    places = (library.means - library.means.mean(axis=0)) / library.unit / math.sqrt(library.means.shape[1])
+    near = NearestNeighbors(radius=SAME, algorithm="brute").fit(places).radius_neighbors_graph()
     groups: dict[int, list[int]] = {}
-    for row, group in enumerate(connected_components(graph, directed=False)[1].tolist()):
+    for row, group in enumerate(connected_components(near, directed=False)[1].tolist()):
         groups.setdefault(group, []).append(row)
-    return sorted((group for group in groups.values() if len(group) > 1), key=lambda group: float(apart[group].min()))
+    found = [rows for rows in groups.values() if len(rows) > 1]
+    return sorted(found, key=lambda rows: float(np.linalg.norm(places[rows[1:]] - places[rows[0]], axis=1).min()))
 
 
 def write_page(overview: Overview, songs: Sequence[Found], title: str) -> str:
@@ -116,18 +108,16 @@ def write_page(overview: Overview, songs: Sequence[Found], title: str) -> str:
 
     own = resources.files(__package__)
     styles = resources.files("jamendo_mood.evaluation") / "report.css", own / "overview.css"
-    scripts = (
-        *Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw,
-        (own / "overview.js").read_text(),
-    )
+    bokeh = Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw
+    scripts = [*bokeh, (own / "overview.js").read_text()]
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     sources = " ".join(f"'sha256-{one}'" for one in hashes)
-    policy = f"img-src data:; style-src 'unsafe-inline'; script-src {sources}"
     data = json.dumps({"plane": _draw(overview, songs), "moods": overview.moods, "reached": REACHED})
     lines = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         # These scripts and no others, even if a song's title were let through unescaped.
-        f'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; {policy}">',
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        f"style-src 'unsafe-inline'; script-src {sources}\">",
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(title)}</title>\n<style>\n{''.join(style.read_text() for style in styles)}</style>",
         f"</head>\n<body>\n<main>\n<h1>{escape(title)}</h1>",

@@ -13,8 +13,9 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,23 +36,21 @@ OnProgress = Callable[[int, int], None]
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class Scored:
+class Scored(NamedTuple):
     """Scores and mean embeddings of the tracks of a store."""
 
-    keys: tuple[str, ...]  #: the n tracks
+    keys: npt.NDArray[np.str_]  #: the n tracks
     stamps: npt.NDArray[np.int64]  #: int64 (n,): when each embedding was written, in nanoseconds
     #: float32 (n, dim): the mean of each embedding over its frames; NaN for a track that the store knows to be silent
     means: Array
     scores: Array  #: float32 (n, targets): range [0, 1], or on the scale of values; no columns without a tagger
 
-    def select(self, rows: list[int]) -> Scored:
+    def select(self, rows: npt.NDArray[Any]) -> Scored:
         """The tracks in these rows."""
-        keys = tuple(self.keys[row] for row in rows)
-        return Scored(keys, self.stamps[rows], self.means[rows], self.scores[rows])
+        return Scored(self.keys[rows], self.stamps[rows], self.means[rows], self.scores[rows])
 
 
-def score_store(store: EmbeddingStore, tagger: Tagger | None, on_progress: OnProgress | None = None) -> Scored:
+def score_store(store: EmbeddingStore, tagger: Tagger | None, on_progress: OnProgress = lambda *_: None) -> Scored:
     """Scores and mean embeddings of all tracks of a store, sorted by key; only those not kept yet are computed.
 
     They are kept in the store; if it can't be written, that is logged. Without a tagger there are only the means.
@@ -66,20 +65,19 @@ def score_store(store: EmbeddingStore, tagger: Tagger | None, on_progress: OnPro
     if not stamps:
         raise UsageError(f"{store.root}: no tracks in this store; `jamendo-mood extract` embeds some")
     path = store.root / f"library-{identify_tagger(tagger)}.npz"
-    empty = _nothing(store, tagger)
-    kept = _read(path, empty) or empty
-    current = [row for row, key in enumerate(kept.keys) if stamps.get(key) == kept.stamps[row]]
+    kept = _read(path, store.spec.dim, 0 if tagger is None else len(tagger.task.targets))
+    current = kept.stamps == [stamps.get(key, -1) for key in kept.keys.tolist()]
     parts = [kept.select(current)]
-    todo = sorted(stamps.keys() - set(parts[0].keys))
+    todo = sorted(stamps.keys() - set(parts[0].keys.tolist()))
     try:
         for start in range(0, len(todo), BATCH):
             keys = todo[start : start + BATCH]
             parts.append(_score(store, tagger, {key: stamps[key] for key in keys}))
-            if on_progress is not None:
-                on_progress(start + len(keys), len(todo))
+            on_progress(start + len(keys), len(todo))
     finally:  # an interruption keeps what was done
-        scored = _join(parts)
-        if len(parts) > 1 or len(current) < len(kept.keys):
+        joined = Scored(*map(np.concatenate, zip(*parts, strict=True)))
+        scored = joined.select(np.argsort(joined.keys))
+        if len(parts) > 1 or not current.all():
             _write(path, scored)
     return scored
 
@@ -95,12 +93,6 @@ def identify_tagger(tagger: Tagger | None) -> str:
     return digest.hexdigest()[:12]
 
 
-def _nothing(store: EmbeddingStore, tagger: Tagger | None) -> Scored:
-    targets = 0 if tagger is None else len(tagger.task.targets)
-    none = np.zeros(0, np.int64)
-    return Scored((), none, np.zeros((0, store.spec.dim), np.float32), np.zeros((0, targets), np.float32))
-
-
 def _score(store: EmbeddingStore, tagger: Tagger | None, stamps: dict[str, int]) -> Scored:
     tracks, means = [], []
     for key in stamps:
@@ -108,33 +100,16 @@ def _score(store: EmbeddingStore, tagger: Tagger | None, stamps: dict[str, int])
             entry = store.read(key)
         except KeyError:
             raise StoreError(f"{store.root}: track {key} was deleted while it was scored; start again") from None
-        check_finite(key, entry.frames)
-        tracks.append(entry.frames)
+        tracks.append(check_finite(key, entry.frames))
         mean = entry.frames.mean(axis=0)
         means.append(np.full_like(mean, np.nan) if SILENT in entry.remark else mean)
-    return Scored(
-        tuple(stamps),
-        np.array(list(stamps.values()), np.int64),
-        np.stack(means),
-        np.zeros((len(tracks), 0), np.float32) if tagger is None else tagger.score_tracks(tracks),
-    )
-
-
-def _join(parts: list[Scored]) -> Scored:
-    """All of them, sorted by key."""
-    joined = Scored(
-        tuple(key for part in parts for key in part.keys),
-        np.concatenate([part.stamps for part in parts]),
-        np.concatenate([part.means for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-    )
-    return joined.select(sorted(range(len(joined.keys)), key=joined.keys.__getitem__))
+    scores = np.zeros((len(tracks), 0), np.float32) if tagger is None else tagger.score_tracks(tracks)
+    return Scored(np.array([*stamps]), np.array([*stamps.values()], np.int64), np.stack(means), scores)
 
 
 def _write(path: Path, scored: Scored) -> None:
     buffer = io.BytesIO()
-    keys = np.array(scored.keys, np.str_)
-    np.savez(buffer, format=FORMAT, keys=keys, stamps=scored.stamps, means=scored.means, scores=scored.scores)
+    np.savez(buffer, format=FORMAT, **scored._asdict())
     try:
         write_atomically(path, buffer.getvalue())
         remove_drafts(path.parent)  # of runs that were killed
@@ -142,22 +117,23 @@ def _write(path: Path, scored: Scored) -> None:
         log.warning("the scores cannot be kept, and will be computed again next time: %s", error)
 
 
-def _read(path: Path, empty: Scored) -> Scored | None:
-    """The kept scores, or None if there are none or they are damaged."""
+def _read(path: Path, dim: int, targets: int) -> Scored:
+    """What is kept: nothing if there is no such file, or it is damaged."""
+    means, scores = (np.zeros((0, width), np.float32) for width in (dim, targets))
+    nothing = Scored(np.zeros(0, np.str_), np.zeros(0, np.int64), means, scores)
     try:
         with files.open_file(path) as file:
             arrays = files.read_npz(file, os.fstat(file.fileno()).st_size)
         if arrays["format"] != FORMAT:
-            return None
-        keys = tuple(arrays["keys"].tolist())
-        kept = Scored(keys, arrays["stamps"], arrays["means"], arrays["scores"])
-        for name in ("stamps", "means", "scores"):
-            array, like = getattr(kept, name), getattr(empty, name)
-            if array.shape != (len(keys), *like.shape[1:]) or array.dtype != like.dtype:
-                raise ValueError(f"{name} are {array.dtype} {array.shape}")
+            return nothing
+        kept = Scored(*(arrays[name] for name in Scored._fields))
+        for name, like in nothing._asdict().items():
+            shape, dtype = arrays[name].shape, arrays[name].dtype
+            if shape != (len(kept.keys), *like.shape[1:]) or dtype.type is not like.dtype.type:
+                raise ValueError(f"{name} are {dtype} {shape}")
     except FileNotFoundError:
-        return None
+        return nothing
     except files.DAMAGES as error:
         log.warning("%s: damaged, computed again (%s)", path, files.brief(error))
-        return None
+        return nothing
     return kept

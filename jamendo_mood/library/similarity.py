@@ -41,7 +41,6 @@ ten real ones 0.7."""
 log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.float32]
-Points = npt.NDArray[np.float64]
 Point = tuple[float, float]
 
 
@@ -56,9 +55,8 @@ class Found:
     tags: tuple[tuple[str, float], ...]
     title: str | None = None
     artist: str | None = None
-    duration_s: float | None = (
-        None  #: of what was decoded; of the file's header where that is not known, once `describe` has read it
-    )
+    #: of what was decoded; of the file's header where that is not known, once `describe` has read it
+    duration_s: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +93,6 @@ class Library:
         return None if self.va is None else spread_by_rank(self.va) * 2 - 1
 
     @functools.cached_property
-    def plane_of_sound(self) -> Array:
-        """The two directions in which `directions` differ most, float32 (n, 2), spread as `plane`."""
-        _, axes = np.linalg.eigh(self.directions.T @ self.directions)
-        return spread_by_rank(self.directions @ axes[:, :-3:-1]) * 2 - 1
-
-    @functools.cached_property
     def unit(self) -> Array:
         """How far mean embeddings lie apart in this library, float32 (dim,): what `SAME` counts in."""
         unit = np.maximum(self.means.std(axis=0), 1e-3 * np.abs(self.means.mean(axis=0)))
@@ -117,26 +109,11 @@ class Library:
         return self
 
     def similar(self, track: str | Array, count: int, exclude: Collection[str] = ()) -> list[Found]:
-        """The tracks that sound most like one, best first.
+        """The tracks that sound most like one, best first, but for those whose keys are in `exclude`.
 
-        Parameters
-        ----------
-        track : str or float32 array (dim,)
-            A key of the library, which then is not among the results, or the mean embedding of any sound, which may be
-            that of a track here: then it is not among them either, see `find_same`.
-        count : int
-        exclude : collection of str
-            Keys to leave out.
-
-        Returns
-        -------
-        list of Found
-            `fit` is the cosine of the standardised mean embeddings, 0 where it is negative.
-
-        Raises
-        ------
-        UsageError
-            There is no such track, or the mean embedding is not one of this library's embedder.
+        The one is a key of the library, or the mean embedding of any sound, float32 (dim,); a track here that is the
+        sound itself (`find_same`) is not among the results. `fit` is the cosine of the standardised mean embeddings, 0
+        where it is negative. Raises `UsageError` if there is no such track, or the embedding is of another embedder.
         """
         if isinstance(track, str):
             direction, exclude = self.directions[self.row(track)], {track, *exclude}
@@ -147,43 +124,24 @@ class Library:
         return self._best(_dot(self.directions, direction), count, exclude)
 
     def find_same(self, mean: Array, path: Path | None = None) -> dict[str, str]:
-        """The tracks that are a song itself, and how that is known.
+        """The tracks that are a song itself, and how that is known: by its file, or by its sound.
 
-        Parameters
-        ----------
-        mean : float32 array (dim,)
-            The mean embedding of the song; within `SAME` of it a track is the same sound.
-        path : Path or None
-            Its file, which may be one of `files`.
+        `mean` is the mean embedding of the song, float32 (dim,): within `SAME` of it a track is the same sound.
         """
         apart = np.sqrt(np.square((self.means - mean) / self.unit).mean(axis=1))
         same = {self.keys[row]: "the same sound" for row in np.flatnonzero(apart <= SAME)}
-        named = {} if path is None else {key: file for key, file in self.files.items() if file.name == path.name}
-        for key, file in named.items():
+        for key, file in self.files.items():
             with contextlib.suppress(OSError):
-                if file.samefile(path or ""):
+                if path is not None and file.name == path.name and file.samefile(path):
                     same[key] = "the same file"
         return same
 
     def by_moods(self, wanted: Mapping[str, float], count: int, exclude: Collection[str] = ()) -> list[Found]:
         """The tracks whose levels are closest to the wanted ones, best first.
 
-        Parameters
-        ----------
-        wanted : mapping of str to float
-            Levels of tags, from 0, the least of all tracks, to 1, the most. ``happy`` finds ``Happy music`` too.
-        count : int
-        exclude : collection of str
-
-        Returns
-        -------
-        list of Found
-            `fit` is 1 minus the root of the mean squared difference, with each tag weighted by its `RELIANCE`.
-
-        Raises
-        ------
-        UsageError
-            There is no such tag, or a level is out of range.
+        The levels of tags, see `find_target`, are from 0, the least of all tracks, to 1, the most. `fit` is 1 minus the
+        root of the mean squared difference, with each tag weighted by its `RELIANCE`. Raises `UsageError` if there is
+        no such tag, or a level is out of range.
         """
         if not wanted:
             raise UsageError(f"name at least one mood; there are {', '.join(self.targets)}")
@@ -197,26 +155,17 @@ class Library:
 
     def near(self, valence: float, arousal: float, count: int, exclude: Collection[str] = ()) -> list[Found]:
         """The tracks nearest to a point of `plane`, best first; valence and arousal in [-1, 1]. Raises as `along`."""
-        return self._best(self._closeness(_as_points([(valence, arousal)])[0]), count, exclude)
+        return self._best(self._closeness(_walk([(valence, arousal)], 1)[0]), count, exclude)
 
     def along(self, points: Sequence[Point], count: int, exclude: Collection[str] = ()) -> list[Found]:
         """Tracks along a path through `plane`: a playlist that goes from mood to mood.
 
-        Parameters
-        ----------
-        points : sequence of (float, float)
-            Valence and arousal of the path's corners, range [-1, 1].
-        count : int
-            So many points at equal distances on the path; each gets the nearest track that is not taken yet.
-        exclude : collection of str
-
-        Raises
-        ------
-        UsageError
-            The targets say nothing about valence and arousal, or a point is out of range.
+        The corners of the path are valence and arousal, range [-1, 1]. Each of `count` points at equal distances on it
+        gets the nearest track that is not taken yet. Raises `UsageError` if the targets say nothing about valence and
+        arousal, or a corner is out of range.
         """
         unwanted, found = self._rows(exclude), []
-        for point in _walk(_as_points(points), min(count, len(self) - len(unwanted))):
+        for point in _walk(points, min(count, len(self) - len(unwanted))):
             closeness = self._closeness(point)
             closeness[unwanted] = -np.inf
             row = int(closeness.argmax())
@@ -230,7 +179,7 @@ class Library:
             raise UsageError(f"{key}: no such track among the {len(self)} of the library")
         return self._row_of[_nfc(key)]
 
-    def _closeness(self, point: Points) -> Array:
+    def _closeness(self, point: npt.NDArray[np.float64]) -> Array:
         if self.plane is None:
             raise UsageError(
                 "this tagger's moods say nothing about valence and arousal, so tracks cannot be found by them: "
@@ -257,64 +206,41 @@ class Library:
     def _row_of(self) -> dict[str, int]:
         return {_nfc(key): row for row, key in enumerate(self.keys)}
 
-    @functools.cached_property
-    def _scale(self) -> tuple[Array, Array]:
-        centre, spread = self.means.mean(axis=0), self.means.std(axis=0)
-        return centre, np.where(spread > 1e-6 * np.abs(centre), spread, np.inf)  # a constant says nothing
-
     def _directions_of(self, means: Array) -> Array:
-        centre, spread = self._scale
+        centre, spread = self.means.mean(axis=0), self.means.std(axis=0)
+        spread[spread <= 1e-6 * np.abs(centre)] = np.inf  # a constant says nothing
         standardised = (means - centre) / spread
         length = np.linalg.norm(standardised, axis=1, keepdims=True)
         return np.asarray(standardised / np.where(length > 0, length, 1), np.float32)
 
 
 def open_library(
-    store: EmbeddingStore, tagger: Tagger | None, audio_dir: Path | None = None, on_progress: OnProgress | None = None
+    store: EmbeddingStore,
+    tagger: Tagger | None,
+    audio_dir: Path | None = None,
+    on_progress: OnProgress = lambda *_: None,
 ) -> Library:
-    """Make the tracks of a store searchable; those that are not scored yet are scored first.
+    """Make the tracks of a store searchable; those that are not scored yet are scored first, see `score_store`.
 
-    Parameters
-    ----------
-    store : EmbeddingStore
-        The results are kept there, too; if it can't be written, that is logged and they are computed each time.
-    tagger : Tagger or None
-        Without one, tracks can only be found by their sound.
-    audio_dir : Path or None
-        The folder that was extracted, for `Library.files`.
-    on_progress : callable (tracks done, tracks to do) or None
-        Called as tracks are scored.
-
-    Raises
-    ------
-    UsageError
-        The store is empty or all silent, its embedder is not the tagger's, or there is no such folder.
-    DataError
-        An embedding holds NaN or infinity.
+    Without a tagger, tracks can only be found by their sound. `audio_dir` is the folder that was extracted, for
+    `Library.files`. Raises `UsageError` if there is no such folder, or all tracks are silent; else as `score_store`.
     """
     found = {} if audio_dir is None else decoding.find_audio(audio_dir)
     scored = score_store(store, tagger, on_progress)
-    silent = np.isnan(scored.means).any(axis=1)
+    silent = np.asarray(np.isnan(scored.means).any(axis=1))
     if silent.any():
         first = scored.keys[int(silent.argmax())]
-        log.warning(
-            "%s: %s left out, such as %s", store.root, plaintext.count(int(silent.sum()), "silent track"), first
-        )
-        scored = scored.select(np.flatnonzero(~silent).tolist())
-        if not scored.keys:
-            raise UsageError(f"{store.root}: all tracks are silent")
-    targets = () if tagger is None else tagger.task.targets
-    return Library(
-        keys=scored.keys,
-        targets=targets,
-        scores=scored.scores,
-        means=scored.means,
-        va=None if tagger is None else place_of(tagger.task, tagger.thresholds, scored.scores),
-        grades=() if tagger is None else tagger.grades,
-        files={key: file for key in scored.keys if (file := found.get(_nfc(key)))},
-        scale=None if tagger is None else tagger.task.scale,
-        length_of=functools.partial(_measure, store),
-    ).prepare()
+        log.warning("%s: %s left out, such as %s", store.root, plaintext.count(silent.sum(), "silent track"), first)
+        scored = scored.select(~silent)
+    keys = tuple(scored.keys.tolist())
+    if not keys:
+        raise UsageError(f"{store.root}: all tracks are silent")
+    files = {key: file for key in keys if (file := found.get(_nfc(key)))}
+    library = Library(keys, (), scored.scores, scored.means, files=files, length_of=functools.partial(_measure, store))
+    if tagger is not None:
+        task, va = tagger.task, place_of(tagger.task, tagger.thresholds, scored.scores)
+        library = replace(library, targets=task.targets, va=va, grades=tagger.grades, scale=task.scale)
+    return library.prepare()
 
 
 def _measure(store: EmbeddingStore, key: str) -> float | None:
@@ -328,14 +254,8 @@ def _measure(store: EmbeddingStore, key: str) -> float | None:
 def spread_by_rank(values: Array) -> Array:
     """Replace each column's values by their ranks, evenly over [0, 1]; equal values get their mean rank.
 
-    Parameters
-    ----------
-    values : float array (n, k)
-
-    Returns
-    -------
-    float32 array (n, k)
-        0 for a column's lowest value and 1 for its highest, if no other is equal; 0.5 if all are equal.
+    From floats (n, k) to float32 (n, k): 0 for a column's lowest value and 1 for its highest, if no other is equal; 0.5
+    if all are equal.
     """
     spread = np.full(values.shape, 0.5, np.float32)
     if len(values) > 1:
@@ -351,14 +271,10 @@ def find_target(name: str, targets: Sequence[str]) -> int:
 
     Raises `UsageError` if there is no such tag; the message lists all tags.
     """
-    plain = [_plain(target) for target in targets]
-    if _plain(name) not in plain:
+    wanted, *known = (_nfc(each).strip().lower().removesuffix(" music") for each in (name, *targets))
+    if wanted not in known:
         raise UsageError(f"no mood {name!r}; there are {', '.join(targets)}")
-    return plain.index(_plain(name))
-
-
-def _plain(name: str) -> str:
-    return _nfc(name).strip().lower().removesuffix(" music")
+    return known.index(wanted)
 
 
 def _nfc(name: str) -> str:
@@ -371,20 +287,16 @@ def _dot(table: Array, row: Array) -> Array:
     return np.asarray(np.einsum("ij,j->i", table, row))
 
 
-def _as_points(points: Sequence[Point]) -> Points:
-    for valence, arousal in points:
-        if not (-1 <= valence <= 1 and -1 <= arousal <= 1):
-            raise UsageError(f"({valence:g}, {arousal:g}): valence and arousal are from -1 to 1")
-    if not len(points):
+def _walk(points: Sequence[Point], count: int) -> npt.NDArray[np.float64]:
+    """`count` points at equal distances on the path from the first point to the last: (count, 2)."""
+    corners = np.array(points, np.float64).reshape(-1, 2)
+    for valence, arousal in corners[~(np.abs(corners) <= 1).all(axis=1)]:
+        raise UsageError(f"({valence:g}, {arousal:g}): valence and arousal are from -1 to 1")
+    if not len(corners):
         raise UsageError("a path needs at least one point: valence and arousal, from -1 to 1")
-    return np.array(points, np.float64)
-
-
-def _walk(points: Points, count: int) -> Points:
-    """`count` points at equal distances on the path from the first point to the last; (count, 2)."""
-    passed = np.concatenate([[0.0], np.linalg.norm(np.diff(points, axis=0), axis=1).cumsum()])
+    passed = np.concatenate([[0.0], np.linalg.norm(np.diff(corners, axis=0), axis=1).cumsum()])
     at = np.linspace(0, passed[-1], count)
-    return np.stack([np.interp(at, passed, points[:, axis]) for axis in (0, 1)], axis=1)
+    return np.stack([np.interp(at, passed, axis) for axis in corners.T], axis=1)
 
 
 def describe_same(same: Mapping[str, str]) -> str:
@@ -401,74 +313,67 @@ THREADS = 8
 COLUMNS = ("key", "fit", "title", "artist", "duration_s", "file", "tags")
 
 
-def describe(tracks: Sequence[Found], on_progress: OnProgress | None = None) -> list[Found]:
+def describe(tracks: Sequence[Found], on_progress: OnProgress = lambda *_: None) -> list[Found]:
     """Add title, artist and duration from the tracks' files; tracks whose file can't be read stay as they are."""
     described: list[Found] = []
     with ThreadPoolExecutor(THREADS) as threads:
         for track in threads.map(_describe, tracks):
             described.append(track)
-            if on_progress is not None:
-                on_progress(len(described), len(tracks))
+            on_progress(len(described), len(tracks))
     return described
 
 
 def _describe(track: Found) -> Found:
-    if track.file is None:
-        return track
-    try:
-        info = ffmpeg.probe(track.file)
-    except (MoodError, OSError):  # a missing file must not hide the other tracks
-        return track
-    # What was decoded counts: a header's length may be an estimate.
-    length_s = track.duration_s or info.duration_s
-    return replace(track, title=info.title, artist=info.artist, duration_s=length_s)
+    with contextlib.suppress(MoodError, OSError):  # a missing file must not hide the other tracks
+        if track.file is not None:
+            info = ffmpeg.probe(track.file)
+            # What was decoded counts: a header's length may be an estimate.
+            return replace(track, title=info.title, artist=info.artist, duration_s=track.duration_s or info.duration_s)
+    return track
 
 
 def name_of(track: Found) -> str:
     """Artist and title on one line, or the key if neither is known."""
-    names = (_on_one_line(text) for text in (track.artist, track.title) if text)
-    return " - ".join(name for name in names if name) or track.key
+    names = [  # without line breaks of any kind, and what would move a terminal's cursor
+        " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+        for text in (track.artist, track.title)
+        if text
+    ]
+    return " - ".join(filter(None, names)) or track.key
 
 
 def to_table(tracks: Sequence[Found]) -> str:
     """A line per track."""
     rows = []
     for number, track in enumerate(tracks, start=1):
+        minutes, seconds = divmod(round(track.duration_s or 0), 60)
+        length = "" if track.duration_s is None else f"({minutes}:{seconds:02d})"
+        named = f"{'' if name_of(track) == track.key else name_of(track)}  {length}".strip()
         tags = ", ".join(f"{tag} {score:.2f}" for tag, score in track.tags)
-        rows.append((f"{number:>{len(str(len(tracks)))}}", f"{track.fit:.3f}", track.key, _named(track), tags))
-    columns = [column for column in zip(*rows, strict=True) if any(column)]
-    widths = [max(map(len, column)) for column in columns]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in zip(*columns, strict=True))
-    return "".join(f"{plaintext.show(line)}\n" for line in lines)
-
-
-def _named(track: Found) -> str:
-    """Name and duration, as far as they are known."""
-    minutes, seconds = divmod(round(track.duration_s or 0), 60)
-    length = "" if track.duration_s is None else f"({minutes}:{seconds:02d})"
-    return f"{'' if name_of(track) == track.key else name_of(track)}  {length}".strip()
+        rows.append((f"{number:>{len(str(len(tracks)))}}", f"{track.fit:.3f}", track.key, named, tags))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    shown = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width] for row in rows]
+    return "".join(plaintext.show("  ".join(row).rstrip()) + "\n" for row in shown)
 
 
 def to_json(tracks: Sequence[Found]) -> str:
     """A list with an object per track."""
-    values = [
-        {
-            **{name: getattr(track, name) for name in ("key", "fit", "title", "artist", "duration_s")},
-            "file": _path_of(track),
-            "tags": [{"tag": tag, "score": score} for tag, score in track.tags],
-        }
-        for track in tracks
-    ]
-    return plaintext.to_json(values) + "\n"
+    rows = [_row(track, track.fit, [{"tag": tag, "score": score} for tag, score in track.tags]) for track in tracks]
+    return plaintext.to_json([dict(zip(COLUMNS, row, strict=True)) for row in rows]) + "\n"
 
 
 def to_csv(tracks: Sequence[Found]) -> str:
     """A table for spreadsheets."""
-    rows = []
-    for track in tracks:
-        tags = "; ".join(f"{tag} {score:.3f}" for tag, score in track.tags)
-        rows.append((track.key, f"{track.fit:.4f}", track.title, track.artist, track.duration_s, _path_of(track), tags))
+    tags = ["; ".join(f"{tag} {score:.3f}" for tag, score in track.tags) for track in tracks]
+    rows = (_row(track, f"{track.fit:.4f}", own) for track, own in zip(tracks, tags, strict=True))
     return plaintext.to_csv(COLUMNS, rows)
+
+
+def _row(track: Found, fit: float | str, tags: object) -> tuple[object, ...]:
+    """The values of `COLUMNS`."""
+    # A file's name need not be Unicode; text must.
+    file = None if track.file is None else os.fsencode(track.file).decode("utf-8", "replace")
+    return track.key, fit, track.title, track.artist, track.duration_s, file, tags
 
 
 def to_m3u8(tracks: Sequence[Found], locate: Callable[[Found], str] | None = None) -> str:
@@ -489,12 +394,8 @@ def to_m3u8(tracks: Sequence[Found], locate: Callable[[Found], str] | None = Non
     return "".join(f"{line}\n" for line in lines)
 
 
-FORMATS: dict[str, Callable[[Sequence[Found]], str]] = {
-    "table": to_table,
-    "json": to_json,
-    "csv": to_csv,
-    "m3u8": to_m3u8,
-}
+Format = Callable[[Sequence[Found]], str]
+FORMATS: dict[str, Format] = {"table": to_table, "json": to_json, "csv": to_csv, "m3u8": to_m3u8}
 """Formats for lists of tracks."""
 
 
@@ -508,13 +409,3 @@ def location_of(path: Path) -> str:
 def as_line(path: str) -> str:
     """A relative path as players take it: at its start `#` is a comment, a space is lost, and `a:` is a protocol."""
     return f"./{path}" if re.match(r"[#\s]|[^/]*:", path) else path
-
-
-def _path_of(track: Found) -> str | None:
-    # A file's name need not be Unicode; text must.
-    return None if track.file is None else os.fsencode(track.file).decode("utf-8", "replace")
-
-
-def _on_one_line(text: str) -> str:
-    # Without line breaks of any kind, and what would move a terminal's cursor.
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

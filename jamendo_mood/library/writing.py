@@ -1,4 +1,4 @@
-"""Moods into people's own files: which, what would change, the change itself, and the way back.
+"""What goes to a player: moods into people's own files, with the way back, and a playlist for each mood.
 
 A changed file is written beside the old one, read back, compared, and renamed: whenever a run ends, each file is the
 old one or the new. Before the first, a journal of the run is on the disk, from which `plan_undo` knows how fields were.
@@ -7,13 +7,15 @@ old one or the new. Before the first, a journal of the run is on the disk, from 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,6 +26,7 @@ import numpy.typing as npt
 
 from jamendo_mood.audio import file_tags
 from jamendo_mood.audio.file_tags import ELSEWHERE, MOOD, SEPARATOR, Fields, Mark
+from jamendo_mood.library.similarity import Array, Found, as_line, location_of, to_m3u8
 from jamendo_mood.tagging.emotions import place_of
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import files
@@ -36,7 +39,13 @@ RECENT_S, PAUSE_S = 60.0, 2.0
 
 _HEADING = {"journal": "jamendo-mood write", "format": 1}
 
-Array = npt.NDArray[np.float32]
+_MARK = b"#jamendo-mood playlist --all, SHA-256 of what follows: "
+_MAX_BYTES = 1 << 26
+_MAX_NAME = 60  # characters, of 4 bytes each at most: file systems take 255 bytes
+#: what some file system refuses in a name, and where one gets a letter more: before a device of Windows, say
+_UNFIT = re.compile(r'[<>:"/\\|?*]|^(?=[-~]|$|(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))', re.IGNORECASE)
+
+Locate = Callable[[Found], str]
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,17 @@ def choose_moods(tagger: Tagger, scores: Array, rules: Rules) -> dict[str, str]:
     return dict(list(moods.items())[: rules.most or (MOST_RANKED if tagger.ranks else None)])
 
 
+def decide_moods(tagger: Tagger, scores: Array) -> npt.NDArray[np.bool_]:
+    """Which songs are in the playlist of which mood: scores (n, k) -> bool (n, k).
+
+    Those that the tagger decides; where it only ranks, a song is of the mood that it has most of. Raises `UsageError`
+    for a tagger of values.
+    """
+    if tagger.task.rules.on_scale:
+        raise UsageError(f"this tagger predicts numbers ({', '.join(tagger.task.targets)}), and decides on no moods")
+    return np.eye(scores.shape[1], dtype=bool)[scores.argmax(axis=1)] if tagger.ranks else tagger.decide(scores)
+
+
 def plan(path: Path, moods: Sequence[str], tagger: Tagger, scores: Array, rules: Rules) -> Change:
     """What would change in a file for it to name these moods as ours.
 
@@ -85,8 +105,8 @@ def plan(path: Path, moods: Sequence[str], tagger: Tagger, scores: Array, rules:
     mark = Mark.read(fields[marked])
     theirs, removed = file_tags.take_out(fields[rules.field], mark)
     others = theirs + (fields[ELSEWHERE] if rules.field == MOOD else [])
-    known = {_plain(mood) for value in others for mood in file_tags.split(value, mark.separator)}
-    ours = [mood for mood in moods if _plain(mood) not in known | {*map(_plain, removed)}]
+    known = {_fold(mood) for value in others for mood in file_tags.split(value, mark.separator)}
+    ours = [mood for mood in moods if _fold(mood) not in known | {*map(_fold, removed)}]
     values, separator = theirs + ours, rules.separator or (SEPARATOR if one_value else "")
     if sorted(values) == sorted(fields[rules.field]):
         values = fields[rules.field]  # another order is no change
@@ -102,8 +122,9 @@ def plan(path: Path, moods: Sequence[str], tagger: Tagger, scores: Array, rules:
     return Change(path, {name: fields[name] for name in changed}, changed, stamp, seen_s)
 
 
-def _plain(mood: str) -> str:
-    return unicodedata.normalize("NFC", mood).casefold()
+def _fold(name: str) -> str:
+    """What is the same for two moods that read alike, and for two names that some file system takes for one."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def apply(changes: Sequence[Change], *, keep_times: bool = False) -> Iterator[str]:
@@ -222,3 +243,55 @@ def _read_journal(path: Path) -> list[tuple[Path, Fields, Fields]]:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, LookupError, TypeError, RecursionError):
         raise UsageError(f"{path}: not a journal of `jamendo-mood write`") from None
+
+
+def relative_to(folder: Path) -> Locate:
+    """Names the files of tracks from a folder on; by an absolute URI where a line of text can't hold the path."""
+
+    def locate(track: Found) -> str:
+        file, start = Path(track.file or "").absolute(), folder.absolute()
+        if not file.is_relative_to(start):  # `..` leads to the folder above the one that a link leads to
+            file, start = file.parent.resolve() / file.name, start.resolve()
+        path = os.path.relpath(file, start)
+        return as_line(path) if path.isprintable() else location_of(file)
+
+    return locate
+
+
+def write_playlists(folder: Path, playlists: Mapping[str, Sequence[Found]], locate: Locate | None) -> int:
+    """Write a playlist for each mood into a folder, in place of those of an earlier call; returns how many went.
+
+    They are known by a checksum in their second line. Raises `UsageError`, and writes nothing, if another file has a
+    playlist's name, or one was changed since; `StoreError` or `DiskFullError` if the folder cannot be written.
+    """
+    there = {_fold(path.name): path for path in folder.glob("*.m3u8")}
+    ours = {name for name, path in there.items() if _is_ours(path)}
+    writes: dict[str, bytes] = {}
+    for mood, tracks in playlists.items():
+        plain = "".join(letter if letter.isprintable() else "_" for letter in mood)[:_MAX_NAME].strip(" .")
+        name = _UNFIT.sub("_", plain)
+        while _fold(f"{name}.m3u8") in map(_fold, writes):
+            name += "_"
+        start, content = to_m3u8(tracks, locate).encode().split(b"\n", 1)
+        writes[f"{name}.m3u8"] = b"\n".join((start, _mark(content), content))
+    names = {_fold(name) for name in writes}
+    for name in names & there.keys() - ours:
+        raise UsageError(
+            f"{there[name]}: not written by `playlist --all`, or changed since: move it, or name another folder"
+        )
+    files.write_together({folder / name: content for name, content in writes.items()})
+    for name in ours - names:
+        with files.disk_errors(there[name]):
+            there[name].unlink()
+    return len(ours - names)
+
+
+def _mark(content: bytes) -> bytes:
+    return _MARK + hashlib.sha256(content).hexdigest().encode()
+
+
+def _is_ours(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > _MAX_BYTES:
+        return False
+    _, mark, content = [*path.read_bytes().split(b"\n", 2), b"", b""][:3]
+    return mark == _mark(content)

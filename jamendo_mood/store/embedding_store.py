@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import functools
 import hashlib
 import io
 import json
@@ -20,7 +19,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,7 +41,6 @@ MAX_FAILURES_BYTES = 256_000_000  # some two million tracks
 MAX_INDEX_BYTES = 1_000_000_000  # some twelve million tracks
 _INDEX_LINE_BYTES = 200  # hardly ever more: a key, a number and a checksum
 _MAX_ABOUT_BYTES = 1_000_000  # of what follows the array
-_MAX_DAMAGED_LINES = 100  # that are reported
 
 HEADER_BYTES = 192
 SEAL_BYTES = 65  # the last line
@@ -88,8 +86,14 @@ class EmbeddingStore(Mapping[str, Array]):
         except NOT_FOUND:
             if spec is None:
                 raise UsageError(f"{self.root}: no embedding store there (no {MANIFEST_NAME})") from None
-            found = self._create(spec)
-        except OSError as error:
+            if self.root.exists() and (not self.root.is_dir() or any(self.root.rglob("*.npy"))):
+                raise UsageError(
+                    f"{self.root}: not an embedding store, and not an empty folder to make one in "
+                    f"(`jamendo-mood verify {self.root} --repair` restores a lost {MANIFEST_NAME})"
+                ) from None
+            files.write_atomically(self.root / MANIFEST_NAME, format_manifest(spec))
+            found = spec
+        except (OSError, ValueError) as error:
             raise StoreError(f"{self.root / MANIFEST_NAME}: not the manifest of a store ({error})") from error
         self.spec = found
         if spec is not None and replace(spec, engine=found.engine) == found != spec and found.engine != MIXED:
@@ -138,10 +142,7 @@ class EmbeddingStore(Mapping[str, Array]):
             raise StoreError(f"{path}: cannot be read ({what}); see `jamendo-mood verify {self.root}`") from error
 
     def __contains__(self, key: object) -> bool:
-        try:
-            return isinstance(key, str) and self._path(key).is_file()
-        except OSError as error:
-            raise StoreError(f"{self._path(str(key))}: cannot be looked for ({error.strerror})") from error
+        return isinstance(key, str) and os.path.isfile(self._path(key))  # noqa: PTH113 (a name may be too long)
 
     def __iter__(self) -> Iterator[str]:
         found = []
@@ -163,17 +164,13 @@ class EmbeddingStore(Mapping[str, Array]):
         holds, or it cannot be written; `DiskFullError` if the disk is full.
         """
         path = self._path(key)
-        parts = encode_entry(key, check_frames(frames, self.spec.dim, path), self.spec, remark)
-        files.write_atomically(path, lambda file: file.writelines(parts))
+        files.write_atomically(path, encode_entry(key, check_frames(frames, self.spec.dim, path), self.spec, remark))
 
     def remarks(self, keys: Iterable[str]) -> dict[str, str]:
-        """What was remarked on those of these tracks that are there: no more than the end of an entry is read.
-
-        What is damaged has none, as checksums are not compared.
-        """
+        """What was remarked on those of these tracks that are there: no more than the end of an entry is read."""
         found = {}
         for key in keys:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, OverflowError):
                 if remark := read_remark(self._path(key)):
                     found[key] = remark
         return found
@@ -194,9 +191,8 @@ class EmbeddingStore(Mapping[str, Array]):
     def record_failure(self, key: str, error: str) -> None:
         """Add a failed track to ``failures.tsv``, by one appended line, which several processes may do at once."""
         path = self.root / FAILURES_NAME
-        on_one_line = " ".join(error.split())
+        line = f"{key}\t{' '.join(error.split())}\n".encode(errors="backslashreplace")
         with files.disk_errors(path):
-            line = f"{key}\t{on_one_line}\n".encode(errors="backslashreplace")
             files.append(path, line, heading=_FAILURES_HEADING)
 
     def forget_failures(self, keys: set[str]) -> None:
@@ -208,11 +204,8 @@ class EmbeddingStore(Mapping[str, Array]):
             write_failures(path, {key: error for key, error in self.failures().items() if key not in keys})
 
     def pack(self) -> PackedEmbeddings:
-        """Write all embeddings into one file to be memory-mapped, and open it.
-
-        Its last line is the SHA-256 of the index, which lists the SHA-256 of the entries: so it can be seen that the
-        two files belong together, and that the packed frames of a track are those of its entry.
-        """
+        """Write all embeddings into one file to be memory-mapped, and open it."""
+        # Its last line is the SHA-256 of the index, which lists those of the entries: so what does not fit can be seen.
         index = ["key\tframes\tsha256\n"]
 
         def write_frames(file: IO[bytes]) -> None:
@@ -228,7 +221,7 @@ class EmbeddingStore(Mapping[str, Array]):
                 index.append(f"{key}\t{len(entry.frames)}\t{entry.sha256}{remark}\n")
                 # Not by numpy, whose error on a full disk does not say that the disk is full.
                 file.write(np.ascontiguousarray(entry.frames, "<f4").data)
-            file.write(_seal_index("".join(index).encode()))
+            file.write(b"\n" + seal("".join(index).encode()))
             file.seek(0)
             file.write(encode_header(rows, self.spec.dim))
 
@@ -243,16 +236,7 @@ class EmbeddingStore(Mapping[str, Array]):
     def mix_engines(self) -> None:
         """From now on take rows by any engine; ``store.json`` says so."""
         self.spec = replace(self.spec, engine=MIXED)
-        files.write_atomically(self.root / MANIFEST_NAME, lambda file: file.write(format_manifest(self.spec)))
-
-    def _create(self, spec: EmbedderSpec) -> EmbedderSpec:
-        if self.root.exists() and (not self.root.is_dir() or any(self.root.rglob("*.npy"))):
-            raise UsageError(
-                f"{self.root}: not an embedding store, and not an empty folder to make one in "
-                f"(`jamendo-mood verify {self.root} --repair` restores a lost {MANIFEST_NAME})"
-            )
-        files.write_atomically(self.root / MANIFEST_NAME, format_manifest(spec))
-        return spec
+        files.write_atomically(self.root / MANIFEST_NAME, format_manifest(self.spec))
 
     def _path(self, key: str) -> Path:
         """Where an embedding is, or would be: macOS spells accented letters otherwise than tables do (NFD, NFC)."""
@@ -262,43 +246,46 @@ class EmbeddingStore(Mapping[str, Array]):
 
 
 class PackedEmbeddings(Mapping[str, Array]):
-    """A store's packed file, memory-mapped: the embeddings of any track without opening another file.
-
-    Raises `StoreError` if the store is not packed, or the two packed files do not belong together.
-    """
+    """A store's packed file, memory-mapped; StoreError if there is none, or its two files do not belong together."""
 
     def __init__(self, root: Path | str) -> None:
         root = Path(root)
         self.spec = EmbeddingStore(root).spec
         try:
-            self.frames: Array = map_array(root / PACKED_NAME)
+            with files.open_file(root / PACKED_NAME) as file:
+                begins = file.read(HEADER_BYTES)
+                start, end, shape = _parse_header(begins) or (0, 0, (0, 0))
+                file.seek(end)
+                ends = file.read(SEAL_BYTES + 2)
+            self.frames: Array = np.memmap(root / PACKED_NAME, np.dtype("<f4"), "r", start, shape)
             # No track is without a frame: so no more is read of an index than there are frames for.
-            most = min(max(_INDEX_LINE_BYTES * len(self.frames), files.MAX_TABLE_BYTES), MAX_INDEX_BYTES)
-            rows = files.read_table(root / INDEX_NAME, ("key", "frames"), most)
-            self._lengths = {key: int(length) for key, length, *_ in rows}
-            sealed = _is_sealed(root / PACKED_NAME, files.read_bytes(root / INDEX_NAME, most), self.frames)
+            most = min(max(_INDEX_LINE_BYTES * shape[0], plaintext.MAX_TABLE_BYTES), MAX_INDEX_BYTES)
+            rows = plaintext.read_table(root / INDEX_NAME, ("key", "frames"), most)
+            lengths = [int(row[1]) for row in rows]
+            index = files.read_bytes(root / INDEX_NAME, most)
         except (OSError, ValueError, OverflowError, DataError) as error:
             raise StoreError(f"{root}: not packed, or damaged; pack the store again ({error})") from error
-        if self.frames.shape != (sum(self._lengths.values()), self.spec.dim) or not sealed:
+        says = index.startswith(b"key\tframes\tsha256")  # those of earlier versions do not say what belongs together
+        fits = (ends == b"\n" + seal(index) and begins == encode_header(*shape)) if says else not ends
+        if shape != (sum(lengths), self.spec.dim) or not fits:
             raise StoreError(f"{root / INDEX_NAME}: does not belong to {PACKED_NAME}; pack the store again")
         self.sha256 = {row[0]: row[2] for row in rows if len(row) > 2}
         self._remarks = {row[0]: row[3] for row in rows if len(row) > 3}
-        self._ends = dict(zip(self._lengths, accumulate(self._lengths.values()), strict=True))
+        spans = pairwise(accumulate(lengths, initial=0))
+        self._spans = {row[0]: slice(*span) for row, span in zip(rows, spans, strict=True)}
 
     def __getitem__(self, key: str) -> Array:
-        key = next((form for form in (key, *spellings(key)) if form in self._ends), key)
-        end = self._ends[key]
-        return self.frames[end - self._lengths[key] : end]
+        return self.frames[self._spans[next((form for form in (key, *spellings(key)) if form in self._spans), key)]]
 
     def remarks(self, keys: Iterable[str]) -> dict[str, str]:
         """What was remarked on those of these tracks that are there."""
         return {key: self._remarks[key] for key in keys if key in self._remarks}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._ends)
+        return iter(self._spans)
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._spans)
 
 
 @dataclass(frozen=True, eq=False)
@@ -362,36 +349,31 @@ def parse_manifest(content: bytes, where: Path | str) -> EmbedderSpec:
     try:
         manifest = files.parse_json(content)
         if manifest["format"] != FORMAT:
-            found = repr(manifest["format"])[:20]
-            raise StoreError(f"{where}: a store of format {found}, this version reads format {FORMAT}")
+            raise ValueError(f"of format {repr(manifest['format'])[:20]}, this version reads format {FORMAT}")
         return EmbedderSpec.from_json(manifest["embedder"])
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{where}: not the manifest of a store ({error})") from error
 
 
 def read_manifest(path: Path) -> EmbedderSpec:
-    """Read a ``store.json`` as `parse_manifest` does; OSError if the file cannot be read."""
-    try:
-        content = files.read_bytes(path, files.MAX_JSON_BYTES)
-    except ValueError as error:
-        raise StoreError(f"{path}: not the manifest of a store ({error})") from error
-    return parse_manifest(content, path)
+    """Read a ``store.json`` as `parse_manifest` does; OSError or ValueError if the file cannot be read."""
+    return parse_manifest(files.read_bytes(path, files.MAX_JSON_BYTES), path)
 
 
-def read_failures(path: Path) -> tuple[dict[str, str], list[int]]:
-    """Read a ``failures.tsv``, if there is one: errors by key, and the numbers of the first damaged lines.
+def read_failures(path: Path) -> tuple[dict[str, str], int]:
+    """Read a ``failures.tsv``, if there is one: errors by key, and how many lines are damaged.
 
     A line that was cut short, by a full disk or a crash, is skipped: its track will be tried again. OSError or
     ValueError if the file cannot be read.
     """
     listed: dict[str, str] = {}
-    damaged: list[int] = []
+    damaged = 0
     try:
         content = files.read_bytes(path, MAX_FAILURES_BYTES)
     except NOT_FOUND:
-        return listed, damaged
+        return {}, 0
     content = content.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")  # as an editor may have saved it
-    for number, line in enumerate(io.BytesIO(content), start=1):
+    for number, line in enumerate(io.BytesIO(content)):
         if line == _FAILURES_HEADING:
             continue  # more than once where processes of earlier versions began the list at the same moment
         try:
@@ -401,8 +383,7 @@ def read_failures(path: Path) -> tuple[dict[str, str], list[int]]:
         whole = bool(tab) and is_key(key)
         if whole:
             listed[key] = error
-        if not (whole and number > 1 and line.endswith(b"\n")) and len(damaged) < _MAX_DAMAGED_LINES:
-            damaged.append(number)
+        damaged += not (whole and number and line.endswith(b"\n"))
     return listed, damaged
 
 
@@ -413,63 +394,51 @@ def write_failures(path: Path, listed: Mapping[str, str]) -> None:
 
 
 def encode_header(rows: int, dim: int) -> bytes:
-    """The header of an array of float32 that a checksum follows.
-
-    It is 64 bytes longer than numpy's: so an entry that lost its end is not taken for one of an earlier version.
-    """
+    """The header of an array of float32 that a checksum follows."""
+    # 64 bytes longer than numpy's: so an entry that lost its end is not taken for one of an earlier version.
     size = (HEADER_BYTES - 10).to_bytes(2, "little")
     text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}"
     return b"\x93NUMPY\x01\x00" + size + text.ljust(HEADER_BYTES - 11).encode() + b"\n"
 
 
-def encode_entry(key: str, frames: Array, spec: EmbedderSpec, remark: str = "") -> list[bytes | memoryview]:
-    """The parts of an entry, one after the other, of float32 `frames` (frames, dim); the last is its checksum."""
-    remarked = f', "remark": {json.dumps(remark)}' if remark else ""
-    about = f'{{"key": {json.dumps(key)}, "embedder": {_encode_spec(spec)}{remarked}}}'
-    numbers = np.ascontiguousarray(frames, "<f4").reshape(-1).view(np.uint8).data
-    parts: list[bytes | memoryview] = [encode_header(*frames.shape), numbers, f"\n{about}\n".encode()]
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return [*parts, seal(digest.hexdigest())]
+def encode_entry(key: str, frames: Array, spec: EmbedderSpec, remark: str = "") -> bytes:
+    """An entry of float32 `frames` (frames, dim)."""
+    about = {"key": key, "embedder": asdict(spec), **({"remark": remark} if remark else {})}
+    numbers = np.ascontiguousarray(frames, "<f4").tobytes()
+    content = b"".join([encode_header(*frames.shape), numbers, f"\n{json.dumps(about)}\n".encode()])
+    return content + seal(content)
 
 
-@functools.cache
-def _encode_spec(spec: EmbedderSpec) -> str:
-    return json.dumps(asdict(spec))
-
-
-def seal(sha256: str) -> bytes:
-    """The last line of an entry."""
-    return f"{sha256}\n".encode()
+def seal(content: Bytes) -> bytes:
+    """The last line of an entry: the SHA-256 of what is before it."""
+    return f"{hashlib.sha256(content).hexdigest()}\n".encode()
 
 
 def describe_damage(error: ValueError, where: Path | str) -> StoreError:
     """What to tell the user if `parse_entry` or `read_entry` failed."""
-    return StoreError(f"{where}: damaged, delete it and extract the track again ({error})")
+    return StoreError(f"{where}: damaged, delete it and extract the track again ({files.brief(error)})")
 
 
 def parse_entry(content: Bytes) -> Entry:
     """Parse an entry; its frames are a view of `content`. ValueError if it is cut short or otherwise damaged."""
+    header = _parse_header(content)
+    if header is None:
+        return Entry(files.read_npy(io.BytesIO(content), len(content)))  # an array that others wrote
+    start, end, shape = header
+    if end > len(content):
+        raise ValueError(f"cut short: {len(content)} bytes of at least {end}")
+    frames = np.frombuffer(content, "<f4", shape[0] * shape[1], start).reshape(shape)
+    if end == len(content):
+        if start == HEADER_BYTES:
+            raise ValueError("cut short: its checksum is gone")
+        return Entry(frames)
+    sealed = seal(content[:-SEAL_BYTES])
+    if content[-SEAL_BYTES:] != sealed or end > len(content) - SEAL_BYTES:
+        raise ValueError("its checksum does not fit")
     try:
-        header = _parse_header(content)
-        if header is None:
-            return Entry(files.read_npy(io.BytesIO(content), len(content)))  # an array that others wrote
-        start, rows, dim = header
-        end = start + rows * dim * 4
-        if end > len(content):
-            raise ValueError(f"cut short: {len(content)} bytes of at least {end}")
-        frames = np.frombuffer(content, "<f4", rows * dim, start).reshape(rows, dim)
-        if end == len(content):
-            if start == HEADER_BYTES:
-                raise ValueError("cut short: its checksum is gone")
-            return Entry(frames)
-        sha256 = hashlib.sha256(content[:-SEAL_BYTES]).hexdigest()
-        if content[-SEAL_BYTES:] != seal(sha256) or end > len(content) - SEAL_BYTES:
-            raise ValueError("its checksum does not fit")
-        about = files.parse_json(bytes(content[end:-SEAL_BYTES]))
+        about, sha256 = files.parse_json(bytes(content[end:-SEAL_BYTES])), sealed.decode().strip()
         return Entry(frames, str(about["key"]), EmbedderSpec.from_json(about["embedder"]), sha256, _remark_of(about))
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(files.brief(error)) from error
 
 
@@ -478,28 +447,25 @@ def read_entry(path: Path) -> Entry:
 
     No more memory is taken than its header asks for and the file has.
     """
-    try:
-        with files.open_file(path, buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            header = _parse_header(file.read(HEADER_BYTES))
-            file.seek(0)
-            if header is None:
-                return Entry(files.read_npy(file, size))  # an array that others wrote
-            if size > (most := header[0] + header[1] * header[2] * 4 + _MAX_ABOUT_BYTES):
-                raise ValueError(f"too long: {size:,} bytes of at most {most:,}")
-            return parse_entry(files.read_up_to(file, size))
-    except (ValueError, TypeError) as error:
-        raise ValueError(files.brief(error)) from error
+    with files.open_file(path, buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        header = _parse_header(file.read(HEADER_BYTES))
+        file.seek(0)
+        if header is None:
+            return Entry(files.read_npy(file, size))  # an array that others wrote
+        if size > (most := header[1] + _MAX_ABOUT_BYTES):
+            raise ValueError(f"too long: {size:,} bytes of at most {most:,}")
+        return parse_entry(files.read_up_to(file, size))
 
 
 def read_remark(path: Path) -> str:
-    """The remark of an entry; ValueError or OSError if its end cannot be read."""
+    """The remark of an entry; ValueError, OverflowError or OSError if its end cannot be read."""
     with files.open_file(path, buffering=0) as file:
         header = _parse_header(file.read(HEADER_BYTES))
         if header is None:
             return ""  # an array that others wrote
-        file.seek(header[0] + header[1] * header[2] * 4)
-        about = file.read(os.fstat(file.fileno()).st_size - file.tell())[:-SEAL_BYTES]
+        file.seek(header[1])
+        about = file.read(_MAX_ABOUT_BYTES)[:-SEAL_BYTES]
     return _remark_of(files.parse_json(about)) if about else ""
 
 
@@ -507,34 +473,13 @@ def _remark_of(about: Mapping[str, Any]) -> str:
     return " ".join(str(about.get("remark", "")).split())
 
 
-def map_array(path: Path) -> Array:
-    """Map an array of float32 (rows, columns) into memory; ValueError if that is not what the file begins with."""
-    with files.open_file(path) as file:
-        header = _parse_header(file.read(HEADER_BYTES))
-    if header is None:
-        raise ValueError("not an array of float32, or its header is damaged")
-    return np.memmap(path, np.dtype("<f4"), "r", header[0], header[1:])
-
-
-def _parse_header(content: Bytes) -> tuple[int, int, int] | None:
-    """Where an array of float32 begins, its rows and columns; None if it is another array, or not an array."""
+def _parse_header(content: Bytes) -> tuple[int, int, tuple[int, int]] | None:
+    """Where an array of float32 begins and ends, and its shape; None if it is another array, or not an array."""
     header = _HEADER.match(content)
     if header is None or header.end() != 10 + int.from_bytes(header[1], "little"):
         return None
-    return header.end(), int(header[2]), int(header[3])
-
-
-def _seal_index(index: bytes) -> bytes:
-    return b"\n" + seal(hashlib.sha256(index).hexdigest())
-
-
-def _is_sealed(packed: Path, index: bytes, frames: npt.NDArray[Any]) -> bool:
-    """Whether two packed files belong together; those of earlier versions do not say."""
-    with packed.open("rb") as file:
-        file.seek(-SEAL_BYTES - 1, os.SEEK_END)
-        last = file.read()
-        bare = file.tell() == frames.offset + frames.nbytes  # type: ignore[attr-defined]
-    return not index.startswith(b"key\tframes\tsha256") if bare else last == _seal_index(index)
+    shape = int(header[2]), int(header[3])
+    return header.end(), header.end() + 4 * shape[0] * shape[1], shape
 
 
 def _refuse(error: OSError) -> None:

@@ -15,11 +15,12 @@ import contextlib
 import hashlib
 import itertools
 import json
+import math
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,7 +57,9 @@ SHARD_MB = 256  #: usual size of a file's embeddings, before compression
 _ROW_GROUP_BYTES = 16_000_000  # what is held in memory at once, more or less
 _NUMBERS = "embedding.list.element.list.element"  # as Parquet calls the column
 
-Send = Callable[..., None]
+Said = tuple[dict[str, Any], Array]
+"""What the child says of a file or a track, and the numbers of the track, float32 (frames, dim)."""
+_NO_FRAMES: Array = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,6 @@ class ParquetReport:
     tracks: int  # written in this run
     skipped: int  # that were there already
     files: int  # all of them, also those of an earlier run
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """A file to write: its name, its tracks, and a hash that changes when the store's entries of them do."""
-
-    name: str
-    keys: tuple[str, ...]
-    entries: str
 
 
 def export_parquet(
@@ -87,25 +81,33 @@ def export_parquet(
 ) -> ParquetReport:
     """Write a store as Parquet files, ``embeddings-00000-of-00009.parquet`` and so on; whole ones that are there stay.
 
-    A file has `shard_rows` tracks, or `shard_mb` megabytes (10**6 bytes) of embeddings before compression; a track is
-    never cut. `on_progress` is called with the tracks done and all tracks, after each file.
-
-    Raises `UsageError` if the store is empty, the folder has other Parquet files, or pyarrow is missing; `StoreError`
-    or `DiskFullError` if a track cannot be read or a file written: the files that were finished are kept.
+    A file has `shard_rows` tracks, or `shard_mb` megabytes (10**6 bytes) of embeddings before compression.
+    `on_progress` is called with the tracks done and all tracks, after each file. Raises `UsageError` if the store is
+    empty, the folder has other Parquet files, or pyarrow is missing; `StoreError` or `DiskFullError` if a track cannot
+    be read or a file written: the files that were finished are kept.
     """
     import_pyarrow()
     shards = _plan(store, shard_rows, shard_mb * 1_000_000)
     if not shards:
         raise UsageError(f"{store.root}: there are no embeddings to export")
-    _check_folder(folder, {shard.name for shard in shards})
-    total, done, skipped = sum(len(shard.keys) for shard in shards), 0, 0
-    written = _find_written(folder, shards, store.spec)
-    for shard in shards:
-        if shard.name in written:
-            skipped += len(shard.keys)
+    others = {path.name for path in folder.glob("*.parquet")} - shards.keys()
+    if others:  # readers of the folder would find them too
+        raise UsageError(f"{folder} has Parquet files that are not of this export, such as {min(others)}: use another")
+    remove_drafts(folder)  # of a run that was killed
+    entries = {name: hashlib.sha256("".join(shard.values()).encode()).hexdigest() for name, shard in shards.items()}
+    there = [folder / name for name in shards if (folder / name).is_file()]
+    written = {  # by an earlier run, whole, and of what the store has now
+        path.name
+        for path, footer in zip(there, read_footers(there), strict=True)
+        if isinstance(footer, Footer) and (footer.spec, footer.entries) == (store.spec, entries[path.name])
+    }
+    total, done, skipped = sum(map(len, shards.values())), 0, 0
+    for name, shard in shards.items():
+        if name in written:
+            skipped += len(shard)
         else:
-            _write_shard(store, shard, folder / shard.name)
-        done += len(shard.keys)
+            _write_shard(store, [*shard], entries[name], folder / name)
+        done += len(shard)
         on_progress(done, total)
     return ParquetReport(done - skipped, skipped, len(shards))
 
@@ -116,61 +118,47 @@ def import_parquet(
     """Put the tracks of Parquet files, or of folders of them, as `export_parquet` writes them, into a store.
 
     Tracks that the store has already, with the same numbers, are skipped: an interrupted import continues.
-    `on_progress` is called with the tracks done and all tracks, after each.
-
-    Raises `UsageError` if a file is of another embedder than the store or the other files, or the store has other
-    numbers for a track; `StoreError` or `DiskFullError` if a file is damaged or was not written by `export_parquet`, or
-    the store cannot be written.
+    `on_progress` is called with the tracks done and all tracks, after each. Raises `UsageError` if a file is of another
+    embedder than the store or the other files, or the store has other numbers for a track; `StoreError` or
+    `DiskFullError` if a file is damaged or of another kind, or the store cannot be written.
     """
     files = [file for path in paths for file in _find_files(path)]
     import_pyarrow()
     spec, total, remarks = _check_footers(files)
     store = EmbeddingStore(root, spec)
-    done, skipped = 0, 0
-    for file, key, frames in read_tracks(files, spec):
+    done = skipped = 0
+    for done, (file, key, frames) in enumerate(read_tracks(files, spec), start=1):
         skipped += not _add(store, key, frames, file, remarks.get(key, ""))
-        done += 1
         on_progress(done, total)
     return ParquetReport(done - skipped, skipped, len(files))
 
 
-def _plan(store: EmbeddingStore, rows: int | None, size: int) -> list[_Shard]:
-    """Distribute the tracks over files, by the sizes of their entries."""
-    groups: list[list[str]] = []
-    hashes: list[Any] = []
+def _plan(store: EmbeddingStore, rows: int | None, size: int) -> dict[str, dict[str, str]]:
+    """Distribute the tracks over files, by the sizes of their entries.
+
+    By name of a file and key of a track: a line that changes when the store's entry does.
+    """
+    groups: list[dict[str, str]] = []
     filled = 0
     for key in store:
         entry = store.stat(key)
-        full = filled + entry.st_size > size if rows is None else bool(groups) and len(groups[-1]) == rows
-        if not groups or full:
-            groups.append([])
-            hashes.append(hashlib.sha256())
-            filled = 0
-        groups[-1].append(key)
-        hashes[-1].update(f"{key}\t{entry.st_size}\t{entry.st_mtime_ns}\n".encode())
         filled += entry.st_size
-    return [
-        _Shard(f"embeddings-{number:05d}-of-{len(groups):05d}.parquet", tuple(keys), entries.hexdigest())
-        for number, (keys, entries) in enumerate(zip(groups, hashes, strict=True))
-    ]
+        if not groups or (filled > size if rows is None else len(groups[-1]) == rows):
+            groups.append({})
+            filled = entry.st_size
+        groups[-1][key] = f"{key}\t{entry.st_size}\t{entry.st_mtime_ns}\n"
+    return {f"embeddings-{n:05d}-of-{len(groups):05d}.parquet": group for n, group in enumerate(groups)}
 
 
-def _check_folder(folder: Path, names: set[str]) -> None:
-    """Refuse a folder in which readers would find other embeddings too; clean up after a run that was killed."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: a file is there, not a folder for Parquet files")
-    others = sorted(path.name for path in folder.glob("*.parquet") if path.name not in names)
-    if others:
-        raise UsageError(f"{folder} has Parquet files that are not of this export, such as {others[0]}: use another")
-    remove_drafts(folder)
-
-
-def _write_shard(store: EmbeddingStore, shard: _Shard, path: Path) -> None:
+def _write_shard(store: EmbeddingStore, keys: Sequence[str], entries: str, path: Path) -> None:
     arrow, parquet = import_pyarrow()
-    about: dict[str, Any] = {"format": FORMAT, "embedder": asdict(store.spec), "entries": shard.entries}
-    if remarks := store.remarks(shard.keys):
+    about: dict[str, Any] = {"format": FORMAT, "embedder": asdict(store.spec), "entries": entries}
+    if remarks := store.remarks(keys):
         about["remarks"] = remarks
-    schema = _schema(store.spec.dim).with_metadata({METADATA_KEY: json.dumps(about).encode()})
+    number = arrow.field("element", arrow.float32())
+    frame = arrow.field("element", arrow.list_(number, store.spec.dim))
+    columns = [("key", arrow.string()), ("times_s", arrow.list_(number)), ("embedding", arrow.list_(frame))]
+    schema = arrow.schema(columns, metadata={METADATA_KEY: json.dumps(about).encode()})
 
     def write(file: IO[bytes]) -> None:
         with parquet.ParquetWriter(
@@ -181,7 +169,7 @@ def _write_shard(store: EmbeddingStore, shard: _Shard, path: Path) -> None:
             column_encoding={_NUMBERS: "BYTE_STREAM_SPLIT"},  # a tenth smaller than without
             write_page_checksum=True,
         ) as writer:
-            for rows in _row_groups(store, shard.keys):
+            for rows in _row_groups(store, keys):
                 writer.write_table(_table(arrow, schema, rows, store.spec))
 
     write_atomically(path, write)
@@ -218,46 +206,26 @@ def _table(arrow: Any, schema: Any, rows: dict[str, Array], spec: EmbedderSpec) 
     return arrow.table([column.cast(field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
 
 
-def _schema(dim: int) -> Any:
-    arrow, _ = import_pyarrow()
-    number = arrow.field("element", arrow.float32())
-    frame = arrow.field("element", arrow.list_(number, dim))
-    return arrow.schema([("key", arrow.string()), ("times_s", arrow.list_(number)), ("embedding", arrow.list_(frame))])
-
-
-def _find_written(folder: Path, shards: Sequence[_Shard], spec: EmbedderSpec) -> set[str]:
-    """The names of the files of an earlier run that are whole, and hold what the store has now."""
-    there = [shard for shard in shards if (folder / shard.name).is_file()]
-    footers = read_footers([folder / shard.name for shard in there])
-    return {
-        shard.name
-        for shard, footer in zip(there, footers, strict=True)
-        if isinstance(footer, Footer) and footer.spec == spec and footer.entries == shard.entries
-    }
-
-
 def _check_footers(files: Sequence[Path]) -> tuple[EmbedderSpec, int, dict[str, str]]:
     """What all of the files were made with, how many tracks are in them, and the remarks on these."""
-    footers = []
-    for footer in read_footers(files):
+    specs, total = [], 0
+    remarks: dict[str, str] = {}
+    for file, footer in zip(files, read_footers(files), strict=True):
         if isinstance(footer, StoreError):
             raise footer
-        footers.append(footer)
-    spec = footers[0].spec
-    for file, footer in zip(files, footers, strict=True):
-        if footer.spec != spec:
-            raise UsageError(f"{files[0]} is of {spec}, {file} of {footer.spec}: import each into its own store")
-    remarks = {key: remark for footer in footers for key, remark in footer.remarks.items()}
-    return spec, sum(footer.rows for footer in footers), remarks
+        specs.append(footer.spec)
+        if footer.spec != specs[0]:
+            raise UsageError(f"{files[0]} is of {specs[0]}, {file} of {footer.spec}: import each into its own store")
+        total += footer.rows
+        remarks |= footer.remarks
+    return specs[0], total, remarks
 
 
 def _find_files(path: Path) -> list[Path]:
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not files:
-        raise UsageError(f"{path}: no Parquet files there (*.parquet)")
-    for file in files:
-        if not file.is_file():
-            raise UsageError(f"{file}: no such file")
+    missing = next((file for file in files if not file.is_file()), None)
+    if missing or not files:
+        raise UsageError(f"{missing}: no such file" if missing else f"{path}: no Parquet files there (*.parquet)")
     return files
 
 
@@ -276,12 +244,12 @@ def _add(store: EmbeddingStore, key: str, frames: Array, path: Path, remark: str
 
 @dataclass(frozen=True)
 class Footer:
-    """The end of a file: what made the embeddings, how many tracks; `_Shard.entries` and remarks by key, if any."""
+    """The end of a file: what made the embeddings, how many tracks; remarks on them by key."""
 
     spec: EmbedderSpec
     rows: int
-    entries: str
-    remarks: Mapping[str, str] = field(default_factory=dict)
+    entries: str  # a hash that was another one if the store's entries had been others; empty if there is none
+    remarks: Mapping[str, str]
 
 
 def import_pyarrow() -> tuple[Any, Any]:
@@ -298,30 +266,30 @@ def read_footers(paths: Sequence[Path]) -> list[Footer | StoreError]:
     """For each file, what its footer says or what is wrong with it."""
     found: list[Footer | StoreError] = []
     while len(found) < len(paths):  # a file that ends the child is the last of its answers
-        for path, (said, _) in zip(paths[len(found) :], _ask("footers", paths[len(found) :]), strict=False):
+        left = paths[len(found) :]
+        for path, (said, _) in zip(left, _ask(left), strict=False):
             if "error" in said:
                 found.append(StoreError(f"{path}: {said['error']}"))
             else:
-                spec = EmbedderSpec.from_json(said["embedder"])
-                found.append(Footer(spec, said["rows"], said["entries"], said["remarks"]))
+                found.append(Footer(**{**said, "spec": EmbedderSpec.from_json(said["spec"])}))
     return found
 
 
 def read_tracks(paths: Sequence[Path], spec: EmbedderSpec) -> Iterator[tuple[Path, str, Array]]:
     """The tracks of files with sound footers: file, key, float32 (frames, dim); StoreError if one is damaged."""
     path = paths[0]
-    for said, numbers in _ask("tracks", paths, spec):
+    for said, frames in _ask(paths, spec):
         if "error" in said:
             raise StoreError(f"{path}: {said['error']}")
         if "file" in said:
             path = paths[said["file"]]
         else:
-            yield path, said["key"], np.frombuffer(numbers, np.float32).reshape(-1, spec.dim)
+            yield path, said["key"], frames
 
 
-def _ask(what: str, paths: Sequence[Path], spec: EmbedderSpec | None = None) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """What a child process says about files; its last answer is an ``error`` if it dies."""
-    question = {"what": what, "paths": [str(path) for path in paths], "embedder": asdict(spec) if spec else None}
+def _ask(paths: Sequence[Path], spec: EmbedderSpec | None = None) -> Iterator[Said]:
+    """What a child says of the footers of files, or of their tracks, by `spec`; at last an ``error`` if it dies."""
+    question = {"paths": [str(path) for path in paths], "spec": asdict(spec) if spec else None}
     command = [sys.executable, "-c", _PROGRAM, "\n".join(sys.path)]
     pipe, size = subprocess.PIPE, sum(path.stat().st_size for path in paths if path.is_file())
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as child:
@@ -332,16 +300,16 @@ def _ask(what: str, paths: Sequence[Path], spec: EmbedderSpec | None = None) -> 
             with contextlib.suppress(BrokenPipeError), child.stdin:
                 child.stdin.write(json.dumps(question).encode())
             while (line := child.stdout.readline()).endswith(b"\n"):
-                said = json.loads(line)
-                if "end" in said:
+                said, shape = json.loads(line)
+                if not said:
                     return
-                numbers = child.stdout.read(said["bytes"])
-                if len(numbers) < said["bytes"]:
+                numbers = child.stdout.read(4 * math.prod(shape))
+                if len(numbers) < 4 * math.prod(shape):
                     break
-                yield said, numbers
+                yield said, np.frombuffer(numbers, np.float32).reshape(shape)
             status = child.wait()
             ended = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-            yield {"error": f"cannot be read (its reader was ended {ended})"}, b""
+            yield {"error": f"cannot be read (its reader was ended {ended})"}, _NO_FRAMES
         finally:
             child.kill()
 
@@ -349,30 +317,19 @@ def _ask(what: str, paths: Sequence[Path], spec: EmbedderSpec | None = None) -> 
 def answer(question: IO[bytes], answers: IO[bytes]) -> None:
     """Answer what `_ask` asks, in the child process."""
     asked = json.loads(question.read())
-    paths = [Path(path) for path in asked["paths"]]
-
-    def send(numbers: Array | None = None, **said: Any) -> None:
-        size = 0 if numbers is None else numbers.nbytes
-        answers.write(json.dumps({"bytes": size, **said}).encode() + b"\n")
-        if numbers is not None:
-            answers.write(np.ascontiguousarray(numbers).data)
+    paths, spec = [Path(path) for path in asked["paths"]], asked["spec"]
+    every = _say_footers(paths) if spec is None else _say_tracks(paths, EmbedderSpec.from_json(spec))
+    for said, frames in itertools.chain(every, [({}, _NO_FRAMES)]):
+        answers.write(json.dumps([said, frames.shape]).encode() + b"\n" + frames.tobytes())
         answers.flush()  # what is not flushed is lost if Arrow aborts
 
-    if asked["what"] == "footers":
-        _send_footers(paths, send)
-    else:
-        _send_tracks(paths, EmbedderSpec.from_json(asked["embedder"]), send)
-    send(end=True)
 
-
-def _send_footers(paths: Sequence[Path], send: Send) -> None:
+def _say_footers(paths: Sequence[Path]) -> Iterator[Said]:
     for path in paths:
         try:
-            footer = _read_footer(path)
+            yield asdict(_read_footer(path)), _NO_FRAMES
         except StoreError as error:
-            send(error=str(error))
-        else:
-            send(embedder=asdict(footer.spec), rows=footer.rows, entries=footer.entries, remarks=dict(footer.remarks))
+            yield {"error": str(error)}, _NO_FRAMES
 
 
 def _read_footer(path: Path) -> Footer:
@@ -398,36 +355,33 @@ def _read_footer(path: Path) -> Footer:
     return Footer(spec, int(about.num_rows), str(ours.get("entries", "")), remarks)
 
 
-def _send_tracks(paths: Sequence[Path], spec: EmbedderSpec, send: Send) -> None:
+def _say_tracks(paths: Sequence[Path], spec: EmbedderSpec) -> Iterator[Said]:
     _, parquet = import_pyarrow()
     for number, path in enumerate(paths):
-        send(file=number)
+        yield {"file": number}, _NO_FRAMES
         try:
             with parquet.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
                 for batch in file.iter_batches(_READ_ROWS, columns=_COLUMNS, use_threads=False):  # those that are there
                     for row in range(batch.num_rows):
                         key, frames = _read_row(batch, row, spec)
-                        send(frames, key=key)
+                        yield {"key": key}, frames
         except _damages() as error:
-            send(error=f"damaged, or not what `jamendo-mood export` writes ({brief(error)})")
+            yield {"error": f"damaged, or not what `jamendo-mood export` writes ({brief(error)})"}, _NO_FRAMES
 
 
 def _read_row(batch: Any, row: int, spec: EmbedderSpec) -> tuple[str, Array]:
     """One track of a batch; one of `_damages` if it is not what `export_parquet` writes."""
     key = batch.column("key")[row].as_py()
-    column = batch.column("embedding").slice(row, 1)
-    rows = column.flatten()
+    rows = batch.column("embedding").slice(row, 1).flatten()
     numbers = rows.flatten().to_numpy(zero_copy_only=False)
-    count = len(rows)
-    whole = count and not rows.null_count and rows.value_lengths().unique().to_pylist() == [spec.dim]
+    whole = len(rows) and not rows.null_count and rows.value_lengths().unique().to_pylist() == [spec.dim]
     if not isinstance(key, str) or not whole or numbers.dtype != np.float32 or not np.isfinite(numbers).all():
         raise ValueError(f"track {key!r} has no embedding of float32 numbers, {spec.dim} a frame")
     if "times_s" in batch.schema.names:
-        times_s = batch.column("times_s")[row].values.to_numpy(zero_copy_only=False)
-        tolerance_s = (spec.hop_s or 0.0) / 2
-        if len(times_s) != count or not np.allclose(times_s, spec.times_s(count), rtol=0, atol=tolerance_s):
-            raise ValueError(f"track {key!r}: times_s are not those of {count} frames ({spec.rate})")
-    return key, numbers.reshape(count, spec.dim)
+        times_s, tolerance_s = batch.column("times_s")[row].values.to_numpy(zero_copy_only=False), (spec.hop_s or 0) / 2
+        if len(times_s) != len(rows) or not np.allclose(times_s, spec.times_s(len(rows)), rtol=0, atol=tolerance_s):
+            raise ValueError(f"track {key!r}: times_s are not those of {len(rows)} frames ({spec.rate})")
+    return key, numbers.reshape(-1, spec.dim)
 
 
 def _damages() -> tuple[type[BaseException], ...]:

@@ -6,45 +6,29 @@ keeps its folder under another name, ``48/948.npy.bad``. What is deleted can be 
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.store.embedding_store import (
-    FAILURES_NAME,
-    INDEX_NAME,
-    MANIFEST_NAME,
-    NAMES,
-    PACKED_NAME,
-    EmbeddingStore,
-    Entry,
-    PackedEmbeddings,
-    encode_entry,
-    encode_header,
-    format_manifest,
-    is_key,
-    read_entry,
-    read_failures,
-    read_manifest,
-    seal,
-    write_failures,
-)
-from jamendo_mood.util import files
+from jamendo_mood.store import embedding_store
+from jamendo_mood.store.embedding_store import FAILURES_NAME, INDEX_NAME, MANIFEST_NAME, PACKED_NAME, Entry
+from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import MoodError, StoreError, UsageError
-from jamendo_mood.util.files import abandoned, disk_errors, is_draft, locked, write_atomically
+from jamendo_mood.util.files import abandoned, disk_errors, write_atomically
 
 ASIDE = ".bad"  #: the end of the names of files that a repair took out of the store; a number may follow
 
 OnProgress = Callable[[int, int], None]
 
-_MAX_LINES_SHOWN = 20
 _SET_ASIDE = tuple(name + ASIDE for name in (PACKED_NAME, INDEX_NAME, FAILURES_NAME))
 
 
@@ -69,17 +53,6 @@ class Verification:
     notes: tuple[str, ...]  # what is worth knowing, but not wrong
 
 
-@dataclass(frozen=True)
-class _Whole:
-    """An embedding that can be read."""
-
-    path: Path
-    key: str  # by the name of the file
-    own: str  # as it says itself
-    spec: EmbedderSpec | None
-    dim: int
-
-
 def verify_store(root: Path, on_progress: OnProgress = lambda _done, _total: None) -> Verification:
     """Check every file of a store; `on_progress` is called with the embeddings done and all of them, after each.
 
@@ -96,55 +69,63 @@ class _Survey:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.findings: list[Finding] = []
-        self.whole: list[_Whole] = []
-        self.packed: PackedEmbeddings | None = None
-        self.remarks: dict[str, str] = {}
-        self.in_both: set[str] = set()  # keys with an embedding and packed frames
+        self.whole: list[tuple[Path, str, Entry]] = []  # what can be read: the file, its key by its name, what it says
+        self.packed: embedding_store.PackedEmbeddings | None = None
         self.others: Counter[str] = Counter()
 
     def run(self, on_progress: OnProgress) -> Verification:
-        entries = [(path, name) for path, name in self._list() if not self._is_other_file(path, name)]
+        entries = sorted(path for path in self._list() if not self._is_other_file(path))
         spec, problem = self._read_manifest()
-        if spec is not None:
-            self._open_packed()
-        for done, (path, name) in enumerate(sorted(entries), start=1):
-            self._check_entry(path, name.removesuffix(".npy"))
+        if spec is not None and any(os.path.lexists(self.root / name) for name in (PACKED_NAME, INDEX_NAME)):
+            try:
+                self.packed = embedding_store.PackedEmbeddings(self.root)
+            except MoodError as error:
+                self._find("packed", PACKED_NAME, " ".join(str(error).split()))
+        for done, path in enumerate(entries, start=1):
+            self._check_entry(path, path.relative_to(self.root).as_posix().removesuffix(".npy"))
             on_progress(done, len(entries))
         sound = self._select_sound(self._decide_spec(spec, problem))
         self._check_packed()
-        self._check_failures()
-        unchecked = sum(entry.spec is None for entry in sound)
+        with self._finding(FAILURES_NAME, self.root / FAILURES_NAME, "failures"):
+            if damaged := embedding_store.read_failures(self.root / FAILURES_NAME)[1]:
+                raise ValueError(f"{plaintext.count(damaged, 'line')} damaged")
+        unchecked = sum(entry.spec is None for entry in sound.values())
         return Verification(len(sound), unchecked, tuple(self.findings), tuple(self._notes(sound)))
 
     def _find(self, kind: str, name: str, problem: str, detail: Any = None, path: Path | None = None) -> None:
         self.findings.append(Finding(kind, name, problem, path or self.root / name, detail))
 
-    def _list(self) -> Iterator[tuple[Path, str]]:
-        """All files, each with its name below the store."""
+    def _list(self) -> Iterator[Path]:
+        """All files."""
 
         def unlisted(error: OSError) -> None:
             name = Path(error.filename).relative_to(self.root).as_posix()
             self._find("unreadable", name, f"a folder that cannot be listed ({error.strerror})")
 
         for parent, folders, names in os.walk(self.root, onerror=unlisted):
-            below = Path(parent).relative_to(self.root)
             folders.sort()
             for path in (Path(parent, name) for name in folders):
                 if path.is_symlink():
                     problem = f"a link to a folder, {path.resolve()}: what is in it is not listed"
-                    self._find("linked folder", (below / path.name).as_posix(), problem)
-            yield from ((Path(parent, name), (below / name).as_posix()) for name in sorted(names))
+                    self._find("linked folder", path.relative_to(self.root).as_posix(), problem)
+            yield from (Path(parent, name) for name in sorted(names))
 
-    def _is_other_file(self, path: Path, name: str) -> bool:
+    def _is_other_file(self, path: Path) -> bool:
         """Whether a file is not an embedding; what is wrong with it is recorded."""
-        if is_draft(path.name):
+        name = path.relative_to(self.root).as_posix()
+        if files.is_draft(path.name):
             with abandoned(path) as dead:
                 if dead:
                     self._find("draft", name, "left by a writer that was killed")
-            self.others["that are being written, or another user's"] += not dead
+                else:
+                    self.others["that are being written, or another user's"] += 1
         elif name.startswith("library-") and name.endswith(".npz"):
-            self._check_cache(path, name)
-        elif name in NAMES:
+            try:
+                with files.open_file(path) as file:
+                    files.read_npz(file, os.fstat(file.fileno()).st_size)
+            except files.DAMAGES as error:
+                self._find("cache", name, f"damaged ({files.brief(error)}); it can be computed again")
+        elif name in embedding_store.NAMES:
             pass
         elif f".npy{ASIDE}" in path.name or path.name.startswith(_SET_ASIDE):
             self.others["set aside by a repair"] += 1
@@ -154,64 +135,47 @@ class _Survey:
             return False
         return True
 
-    def _check_cache(self, path: Path, name: str) -> None:
-        try:
-            with files.open_file(path) as file:
-                files.read_npz(file, os.fstat(file.fileno()).st_size)
-        except files.DAMAGES as error:
-            self._find("cache", name, f"damaged ({files.brief(error)}); it can be computed again")
-
     def _read_manifest(self) -> tuple[EmbedderSpec | None, str]:
         path = self.root / MANIFEST_NAME
         try:
-            return read_manifest(path), ""
+            return embedding_store.read_manifest(path), ""
         except FileNotFoundError:
             return None, "missing"
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
-        except StoreError as error:
+        except (StoreError, ValueError) as error:
             return None, str(error).removeprefix(f"{path}: ")
 
-    def _open_packed(self) -> None:
-        if not any(os.path.lexists(self.root / name) for name in (PACKED_NAME, INDEX_NAME)):
-            return
+    @contextlib.contextmanager
+    def _finding(self, name: str, path: Path, kind: str) -> Iterator[None]:
+        """Record what is wrong with a file that cannot be read, or is damaged and then of that kind."""
         try:
-            self.packed = PackedEmbeddings(self.root)
-            with (self.root / PACKED_NAME).open("rb") as file:
-                header = encode_header(*self.packed.frames.shape)
-                if self.packed.sha256 and file.read(len(header)) != header:
-                    raise StoreError("its header is damaged")
-        except (MoodError, OSError) as error:
-            self.packed = None
-            self._find("packed", PACKED_NAME, " ".join(str(error).split()))
+            yield
+        except OSError as error:
+            self._find("unreadable", name, f"cannot be read ({error.strerror})", path=path)
+        except ValueError as error:
+            self._find(kind, name, files.brief(error), path=path)
 
     def _check_entry(self, path: Path, key: str) -> None:
-        try:
-            entry = _read(path, key)
-        except FileNotFoundError:
-            if path.is_symlink():  # else it went away meanwhile
-                self._find("damaged", key, f"a link to {path.resolve()}, where there is nothing", path=path)
-            return
-        except OSError as error:
-            self._find("unreadable", key, f"cannot be read ({error.strerror})", path=path)
-            return
-        except ValueError as error:
-            self._find("damaged", key, str(error), path=path)
+        entry = None
+        with self._finding(key, path, "damaged"):
+            if path.is_symlink() and not path.exists():
+                raise ValueError(f"a link to {os.path.realpath(path)}, where there is nothing")
+            with contextlib.suppress(FileNotFoundError):  # it went away meanwhile
+                entry = _read(path, key)
+        if entry is None:
             return
         own = entry.key or key
         if path.is_symlink() and not path.resolve().is_relative_to(self.root.resolve()):
             self._find("link", key, f"a link that leads out of the store, to {path.resolve()}", path=path)
-        self.whole.append(_Whole(path, key, own, entry.spec, entry.frames.shape[1]))
-        if entry.remark:
-            self.remarks[key] = entry.remark
-        if self.packed is not None and own in self.packed:
-            self.in_both.add(own)
-            if self.packed[own].tobytes() != entry.frames.tobytes():
-                self._find("packed", own, f"{PACKED_NAME} has other frames for it")
+        if self.packed is not None and own in self.packed and self.packed[own].tobytes() != entry.frames.tobytes():
+            self._find("packed", own, f"{PACKED_NAME} has other frames for it")
+        # The frames of all entries together would not fit into memory.
+        self.whole.append((path, key, replace(entry, key=own, frames=entry.frames[:0].copy())))
 
     def _decide_spec(self, claimed: EmbedderSpec | None, problem: str) -> EmbedderSpec | None:
         """What made the store: what its manifest says, or else what all embeddings say."""
-        said = {entry.spec for entry in self.whole if entry.spec is not None}
+        said = {entry.spec for *_, entry in self.whole if entry.spec is not None}
         agreed = next(iter(said)) if len(said) == 1 else None
         if claimed is None and not said:
             raise UsageError(
@@ -221,80 +185,65 @@ class _Survey:
         if claimed is None:
             why = "" if agreed else f"; the embeddings are of {len(said)} embedders"
             self._find("manifest" if agreed else "no manifest", MANIFEST_NAME, problem + why, agreed)
-        elif agreed and agreed != claimed and all(entry.spec for entry in self.whole):
+        elif agreed and agreed != claimed and all(entry.spec for *_, entry in self.whole):
             self._find("manifest", MANIFEST_NAME, f"edited: {_differ(claimed, agreed)}, say all embeddings", agreed)
         else:
             return claimed
         return agreed
 
-    def _select_sound(self, spec: EmbedderSpec | None) -> list[_Whole]:
-        """The embeddings of this store that are in their place; the others are recorded."""
-        sound = []
-        for entry in self.whole:
+    def _select_sound(self, spec: EmbedderSpec | None) -> dict[str, Entry]:
+        """The embeddings of this store that are in their place, by key; the others are recorded."""
+        sound = {}
+        for path, key, entry in self.whole:
+            dim = entry.frames.shape[1]
             if spec and entry.spec and not spec.holds(entry.spec):
                 problem = f"the embedding of another store: {_differ(entry.spec, spec)} as here"
-                self._find("stranger", entry.key, problem, path=entry.path)
-            elif spec and entry.dim != spec.dim:
-                self._find("damaged", entry.key, f"{entry.dim} numbers a frame, not {spec.dim}", path=entry.path)
-            elif entry.own != entry.key:
-                self._find("misplaced", entry.key, f"the embedding of {entry.own!r}", entry.own, entry.path)
+                self._find("stranger", key, problem, path=path)
+            elif spec and dim != spec.dim:
+                self._find("damaged", key, f"{dim} numbers a frame, not {spec.dim}", path=path)
+            elif entry.key != key:
+                self._find("misplaced", key, f"the embedding of {entry.key!r}", entry.key, path)
             else:
-                sound.append(entry)
+                sound[key] = entry
         return sound
 
     def _check_packed(self) -> None:
         """Find what the packed file has and the store lacks: copies of damaged or lost entries, if checksums fit."""
-        for key in self.packed or ():
-            if self.packed is None or key in self.in_both:
-                continue
+        if self.packed is None:
+            return
+        damaged = {found.name: found for found in self.findings if found.kind == "damaged"}
+        there = {entry.key for *_, entry in self.whole}
+        for key in (key for key in self.packed if key not in there):
             remark = self.packed.remarks([key]).get(key, "")
-            content = encode_entry(key, self.packed[key], self.packed.spec, remark)
-            fits = content[-1] == seal(self.packed.sha256.get(key, ""))
-            same = (n for n, found in enumerate(self.findings) if (found.kind, found.name) == ("damaged", key))
-            at = next(same, None)
-            if not fits:
+            entry = embedding_store.encode_entry(key, self.packed[key], self.packed.spec, remark)
+            if entry[-embedding_store.SEAL_BYTES :].decode().strip() != self.packed.sha256.get(key):
                 self._find("packed", key, f"{PACKED_NAME} has it, the store does not")
-            elif at is None:
-                self._find("restorable", key, f"gone; {PACKED_NAME} has it", path=self.root / f"{key}.npy")
+            elif key in damaged:
+                at = self.findings.index(damaged[key])
+                problem = f"{damaged[key].problem}; {PACKED_NAME} has it"
+                self.findings[at] = replace(damaged[key], kind="restorable", problem=problem)
             else:
-                found = self.findings[at]
-                self.findings[at] = Finding("restorable", key, f"{found.problem}; {PACKED_NAME} has it", found.path)
+                self._find("restorable", key, f"gone; {PACKED_NAME} has it", path=self.root / f"{key}.npy")
 
-    def _check_failures(self) -> None:
-        path = self.root / FAILURES_NAME
-        try:
-            _, damaged = read_failures(path)
-        except OSError as error:
-            self._find("unreadable", FAILURES_NAME, f"cannot be read ({error.strerror})")
-            return
-        except ValueError as error:
-            self._find("failures", FAILURES_NAME, str(error))
-            return
-        if damaged:
-            more = " ..." if len(damaged) > _MAX_LINES_SHOWN else ""
-            lines = ", ".join(map(str, damaged[:_MAX_LINES_SHOWN]))
-            self._find("failures", FAILURES_NAME, f"damaged in line {lines}{more}")
-
-    def _notes(self, sound: list[_Whole]) -> Iterator[str]:
+    def _notes(self, sound: Iterable[str]) -> Iterator[str]:
         for what, count in self.others.items():
-            if count:
-                yield f"files {what}: {count}"
-        for remark, count in Counter(self.remarks.values()).items():
-            named = next(key for key, found in self.remarks.items() if found == remark)
+            yield f"files {what}: {count}"
+        remarked = {key: entry.remark for _, key, entry in self.whole if entry.remark}
+        for remark, count in Counter(remarked.values()).items():
+            named = next(key for key, found in remarked.items() if found == remark)
             yield f"{named}{f' and {count - 1} more' if count > 1 else ''}: {remark}"
-        folded = Counter(unicodedata.normalize("NFC", entry.key).casefold() for entry in sound)
-        for key, count in folded.items():
+        for key, count in Counter(unicodedata.normalize("NFC", key).casefold() for key in sound).items():
             if count > 1:
                 yield f"{count} tracks are called {key!r} but for case: not every disk keeps them apart"
 
 
 def _read(path: Path, key: str) -> Entry:
     """The embedding in a file; ValueError if it is damaged or not an embedding."""
-    entry = read_entry(path)
+    entry = embedding_store.read_entry(path)
     frames, own = entry.frames, entry.key or key
     if frames.dtype != np.float32 or frames.ndim != 2 or not frames.size:
         raise ValueError(f"not an embedding, but {frames.dtype} {frames.shape}")
-    if not is_key(own):
+    if not embedding_store.is_key(own):
         raise ValueError(f"{own!r} cannot be the key of a track")
     if entry.spec is not None and entry.spec.dim != frames.shape[1]:
         raise ValueError(f"{frames.shape[1]} numbers a frame, not {entry.spec.dim} as it says")
@@ -333,18 +282,18 @@ def repair_store(root: Path, progress: Callable[[], OnProgress] = lambda: lambda
             left = verify_store(root, progress())
     wrong = {finding.name for finding, _ in done if finding.kind in _TAKES_OUT}
     # Without `EmbeddingStore`: the manifest may be lost for good.
-    lost = sorted(key for key in wrong if is_key(key) and not (root / f"{key}.npy").is_file())
+    lost = sorted(key for key in wrong if embedding_store.is_key(key) and not (root / f"{key}.npy").is_file())
     return Repair(tuple(done), left, tuple(lost))
 
 
 def _rewrite_manifest(root: Path, found: list[Finding]) -> list[str]:
-    for finding in found:
-        write_atomically(root / MANIFEST_NAME, format_manifest(finding.detail))
-    return [f"written anew, for {finding.detail}" for finding in found]
+    (finding,) = found
+    write_atomically(root / MANIFEST_NAME, embedding_store.format_manifest(finding.detail))
+    return [f"written anew, for {finding.detail}"]
 
 
 def _restore(root: Path, found: list[Finding]) -> list[str]:
-    packed, store = PackedEmbeddings(root), EmbeddingStore(root)
+    packed, store = embedding_store.PackedEmbeddings(root), embedding_store.EmbeddingStore(root)
     for finding in found:
         if os.path.lexists(finding.path):
             _move_aside(finding.path)
@@ -359,33 +308,23 @@ def _set_aside(_root: Path, found: list[Finding]) -> list[str]:
 def _put_back(root: Path, found: list[Finding]) -> list[str]:
     """Move each embedding to its own path, or aside if a rightful one is there or another came first.
 
-    Only if some occupy each other's paths, one of them is moved aside first, for a moment: if that is interrupted, a
-    sound embedding stays as ``.bad``, among the files that `verify_store` counts as set aside.
+    Those that lie where others of them belong are moved aside first, for a moment: if that is interrupted, a sound
+    embedding stays as ``.bad``, among the files that `verify_store` counts as set aside.
     """
-    by_path = {finding.path: finding for finding in found}
-    done: dict[Path, str] = {}
-    for first in found:
-        chain: dict[Path, Finding] = {}  # each occupies the path of the one before
-        following: Finding | None = first
-        while following and following.path not in done and following.path not in chain:
-            chain[following.path] = following
-            following = by_path.get(root / f"{following.detail}.npy")
-        aside = _move_aside(following.path) if following and following.path in chain else None
-        for path, finding in reversed(chain.items()):
-            now_at = aside if aside and following is finding else path
-            done[path] = _move_home(finding, now_at, root)
-    return [done[finding.path] for finding in found]
-
-
-def _move_home(finding: Finding, now_at: Path, root: Path) -> str:
-    home = root / f"{finding.detail}.npy"
-    if os.path.lexists(home):
-        aside = _move_aside(now_at) if now_at == finding.path else now_at
-        return f"set aside as {aside.name}: {finding.detail!r} has an embedding"
-    with disk_errors(home):
-        home.parent.mkdir(parents=True, exist_ok=True)
-        now_at.rename(home)
-    return f"moved to {finding.detail!r}"
+    homes = [root / f"{finding.detail}.npy" for finding in found]
+    wanted = {*homes}
+    places = [_move_aside(finding.path) if finding.path in wanted else finding.path for finding in found]
+    done = []
+    for finding, place, home in zip(found, places, homes, strict=True):
+        if os.path.lexists(home):
+            aside = _move_aside(place) if place == finding.path else place
+            done.append(f"set aside as {aside.name}: {finding.detail!r} has an embedding")
+            continue
+        with disk_errors(home):
+            home.parent.mkdir(parents=True, exist_ok=True)
+            place.rename(home)
+        done.append(f"moved to {finding.detail!r}")
+    return done
 
 
 def _copy_in(_root: Path, found: list[Finding]) -> list[str]:
@@ -404,12 +343,10 @@ def _drop_packed(root: Path, found: list[Finding]) -> list[str]:
 def _rewrite_failures(root: Path, found: list[Finding]) -> list[str]:
     path = root / FAILURES_NAME
     try:
-        with disk_errors(path):
-            read_failures(path)
-    except ValueError:  # no file, or one that is too long
+        with disk_errors(path), files.locked(path):
+            embedding_store.write_failures(path, embedding_store.read_failures(path)[0])
+    except ValueError:  # not a file, or one that is too long
         return [f"set aside as {_move_aside(path).name}"] * len(found)
-    with disk_errors(path), locked(path):
-        write_failures(path, read_failures(path)[0])
     return ["written anew, without these lines"] * len(found)
 
 
@@ -422,10 +359,8 @@ def _delete(_root: Path, found: list[Finding]) -> list[str]:
 
 
 def _move_aside(path: Path) -> Path:
-    number, aside = 1, path.with_name(path.name + ASIDE)
-    while os.path.lexists(aside):
-        number += 1
-        aside = path.with_name(f"{path.name}{ASIDE}-{number}")
+    names = (f"{path.name}{ASIDE}{f'-{number}' if number > 1 else ''}" for number in itertools.count(1))
+    aside = next(aside for name in names if not os.path.lexists(aside := path.with_name(name)))
     with disk_errors(path):
         path.rename(aside)
     return aside

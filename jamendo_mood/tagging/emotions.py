@@ -30,11 +30,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jamendo_mood.datasets.ratings import read_number
+from jamendo_mood.datasets.dataset import read_number
 from jamendo_mood.tasks import Task
 from jamendo_mood.tasks.metrics import Array, Floats
 from jamendo_mood.util.errors import DataError, UsageError
-from jamendo_mood.util.files import read_columns
+from jamendo_mood.util.plaintext import read_columns
 
 NEUTRAL_RADIUS = 0.25
 """A face is neutral so near to the centre. No emotion of the wheel lies there (the nearest, distraction, is 0.32 away)

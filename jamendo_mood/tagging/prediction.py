@@ -23,9 +23,9 @@ from jamendo_mood.tasks.kind import BAR_LEGEND
 from jamendo_mood.tasks.values import AXES
 from jamendo_mood.training.data import Array, check_finite
 from jamendo_mood.training.model import Tagger
-from jamendo_mood.util import figures, plaintext
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import AudioError
-from jamendo_mood.util.figures import ROW_HEIGHT, Picture, make_picture, shorten
+from jamendo_mood.util.plaintext import ROW_HEIGHT, Picture, make_picture, shorten
 
 MAX_SHOWN_TARGETS = 10
 SCHEMA = 1  #: the version of `to_document`: another one where a key changes its meaning or goes; keys may be added
@@ -366,9 +366,9 @@ def plot_song(prediction: Prediction, count: int = 10) -> Picture:
     name = Path(prediction.source).name
     about = (prediction.artist, clock(prediction.duration_s), name if prediction.title else None, prediction.remark)
     for down, size, weight, colour, text in (
-        (0.28, 15, "bold", figures.TEXT, prediction.title or name),
-        (0.56, 9, "normal", figures.SOFT, " · ".join(filter(None, about))),
-        (0.88, 12, "normal", figures.TEXT, describe_mood(prediction)),
+        (0.28, 15, "bold", plaintext.TEXT, prediction.title or name),
+        (0.56, 9, "normal", plaintext.SOFT, " · ".join(filter(None, about))),
+        (0.88, 12, "normal", plaintext.TEXT, describe_mood(prediction)),
     ):
         shown = shorten(text, MAX_LINE)
         style = {"size": min(size, FULL_LINE / max(1, len(shown))), "weight": weight, "color": colour}
@@ -385,15 +385,15 @@ def plot_song(prediction: Prediction, count: int = 10) -> Picture:
 def _draw_bars(axes: Any, prediction: Prediction, top: list[int]) -> None:
     rules, shares = KINDS[prediction.kind], prediction.share(prediction.track_scores)
     spread = np.percentile(prediction.share(prediction.frame_scores), SPREAD_PERCENT, axis=0)
-    axes.barh(range(len(top)), 1, 0.55, color=figures.RAISED)
+    axes.barh(range(len(top)), 1, 0.55, color=plaintext.RAISED)
     for row, tag in enumerate(top):
         reached = rules.columns[2] is not None and bool(prediction.decided[tag])
-        axes.barh(row, shares[tag], 0.55, color=figures.ACCENT if reached else figures.PALE)
-        axes.plot(spread[:, tag], (row, row), color=figures.TEXT, linewidth=1)
+        axes.barh(row, shares[tag], 0.55, color=plaintext.ACCENT if reached else plaintext.PALE)
+        axes.plot(spread[:, tag], (row, row), color=plaintext.TEXT, linewidth=1)
         if prediction.thresholds and prediction.thresholds[tag] is not None:
-            axes.plot([prediction.thresholds[tag]] * 2, (row - 0.36, row + 0.36), color=figures.WARM, linewidth=1.8)
+            axes.plot([prediction.thresholds[tag]] * 2, (row - 0.36, row + 0.36), color=plaintext.WARM, linewidth=1.8)
         score = f"{prediction.track_scores[tag]:.2f}{' ★' if reached else ''}"
-        axes.text(1.02, row, score, va="center", size=9, color=figures.TEXT)
+        axes.text(1.02, row, score, va="center", size=9, color=plaintext.TEXT)
     _name_rows(axes, prediction, top)
     axes.set(xlim=(0, 1.14), xticks=[])
 
@@ -402,19 +402,19 @@ def _draw_course(axes: Any, prediction: Prediction, top: list[int]) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
     shares, end_s = prediction.share(prediction.frame_scores[:, top]).T, prediction.duration_s
-    colours = LinearSegmentedColormap.from_list("page", (figures.RAISED, figures.ACCENT))
+    colours = LinearSegmentedColormap.from_list("page", (plaintext.RAISED, plaintext.ACCENT))
     spans = {"extent": (0.0, end_s, len(top) - 0.5, -0.5), "vmin": 0, "vmax": max(0.02, shares.max())}
     axes.imshow(shares, aspect="auto", cmap=colours, interpolation="nearest", **spans)
     times_s = np.linspace(0, end_s, 5).tolist()
-    axes.set_xticks(times_s, [clock(time_s) for time_s in times_s], size=8, color=figures.SOFT)
-    axes.set_xlabel(prediction.legend, size=7.5, color=figures.SOFT, loc="left")
+    axes.set_xticks(times_s, [clock(time_s) for time_s in times_s], size=8, color=plaintext.SOFT)
+    axes.set_xlabel(prediction.legend, size=7.5, color=plaintext.SOFT, loc="left")
     _name_rows(axes, prediction, top)
 
 
 def _name_rows(axes: Any, prediction: Prediction, top: list[int]) -> None:
     """Write the targets beside their rows, and take the frame away."""
     names = [shorten(_label(prediction, tag)) for tag in top]
-    axes.set_yticks(range(len(top)), names, parse_math=False, size=9, color=figures.TEXT)
+    axes.set_yticks(range(len(top)), names, parse_math=False, size=9, color=plaintext.TEXT)
     axes.set_ylim(len(top) - 0.5, -0.5)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -422,11 +422,11 @@ def _name_rows(axes: Any, prediction: Prediction, top: list[int]) -> None:
 
 def _draw_place(axes: Any, place: Place) -> None:
     """Draw the plane of valence and arousal, with the song as a point."""
-    axes.set(xlim=(-1, 1), ylim=(-1, 1), xticks=[], yticks=[], aspect="equal", facecolor=figures.RAISED, anchor="N")
-    axes.spines[:].set_color(figures.LINE)
-    axes.axhline(0, color=figures.LINE, linewidth=1)
-    axes.axvline(0, color=figures.LINE, linewidth=1)
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), xticks=[], yticks=[], aspect="equal", facecolor=plaintext.RAISED, anchor="N")
+    axes.spines[:].set_color(plaintext.LINE)
+    axes.axhline(0, color=plaintext.LINE, linewidth=1)
+    axes.axvline(0, color=plaintext.LINE, linewidth=1)
     for (x, y), word in CORNERS.items():
-        axes.text(0.94 * x, 0.9 * y, word, size=8, color=figures.SOFT, ha="right" if x > 0 else "left", va="center")
-    axes.plot(*place, "o", color=figures.ACCENT, markersize=9)
-    axes.set_xlabel(f"valence {place.valence:.2f}, arousal {place.arousal:.2f}", size=7.5, color=figures.SOFT)
+        axes.text(0.94 * x, 0.9 * y, word, size=8, color=plaintext.SOFT, ha="right" if x > 0 else "left", va="center")
+    axes.plot(*place, "o", color=plaintext.ACCENT, markersize=9)
+    axes.set_xlabel(f"valence {place.valence:.2f}, arousal {place.arousal:.2f}", size=7.5, color=plaintext.SOFT)

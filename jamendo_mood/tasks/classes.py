@@ -12,7 +12,7 @@ from jamendo_mood.tasks import kind, metrics
 from jamendo_mood.tasks.kind import BAR_LEGEND, Evaluated, Kind, Section
 from jamendo_mood.tasks.metrics import Array, Bools, Floats, Truth, decision_figures, ratio
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.figures import Picture, shorten
+from jamendo_mood.util.plaintext import Picture, shorten
 from jamendo_mood.util.process import import_quietly
 
 _LEAST = 1e-7  # a probability of 0 would cost infinitely much

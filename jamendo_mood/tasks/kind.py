@@ -20,8 +20,8 @@ import numpy as np
 
 from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.metrics import LOOKED_AT, Array, Bools, Floats, Truth
-from jamendo_mood.util import figures
-from jamendo_mood.util.figures import Picture, shorten
+from jamendo_mood.util import plaintext
+from jamendo_mood.util.plaintext import Picture, shorten
 
 Scale = tuple[float, float] | None
 Evaluated = Any  #: what a report is made of, an `evaluation.evaluate.Evaluation`, which a later room defines
@@ -221,7 +221,7 @@ def plot_reliability(evaluation: Evaluated) -> Picture:
     """How often tags are right at each score, of all scores and of those above 0.1, over a histogram of the scores."""
     highest = float(evaluation.predictions.max())
     limits = [0.0, LOOKED_AT] if highest > LOOKED_AT else [0.0]
-    picture = figures.make_picture(figures.WIDTH, 4.4)
+    picture = plaintext.make_picture(plaintext.WIDTH, 4.4)
     pairs = picture.subplots(2, len(limits), sharex="col", height_ratios=(3, 1), squeeze=False).T
     for (axes, histogram), above in zip(pairs, limits, strict=True):
         for shown in (axes, histogram):
@@ -238,15 +238,15 @@ def plot_reliability(evaluation: Evaluated) -> Picture:
         axes.set(xlim=(above, top), ylim=(0, top), xticks=_even(above, top, 4), yticks=_even(0, top, 5))
         axes.xaxis.set_major_formatter("{x:.2g}")
         axes.yaxis.set_major_formatter("{x:.2g}")
-        axes.plot([above, top], [above, top], color=figures.PRIOR, linewidth=2, label="what scores promise")
-        axes.plot(score, share, "o-", color=figures.DECIDED, markersize=4, clip_on=False, label="what is true")
+        axes.plot([above, top], [above, top], color=plaintext.PRIOR, linewidth=2, label="what scores promise")
+        axes.plot(score, share, "o-", color=plaintext.DECIDED, markersize=4, clip_on=False, label="what is true")
         bins = _even(above, top, SCORE_BINS)
         counts, _ = np.histogram(evaluation.predictions[evaluation.predictions > above], bins)
         histogram.set(ylim=(0.5, max(20, 2 * counts.max())), yscale="log", xlabel="score")
-        histogram.bar(bins[:-1], counts, np.diff(bins), align="edge", color=figures.UNDECIDED)
+        histogram.bar(bins[:-1], counts, np.diff(bins), align="edge", color=plaintext.UNDECIDED)
     pairs[0][0].set_ylabel("share that is right")
     pairs[0][1].set_ylabel("scores")
-    figures.add_legend(picture)
+    plaintext.add_legend(picture)
     return picture
 
 
@@ -275,26 +275,26 @@ def plot_targets(
     Through it goes a line from one of two other columns to the other, each with a marker of its own, or an empty one.
     """
     few = len(rows) <= MOST_LABELLED
-    height = figures.ROW_HEIGHT if few else LOW_ROW_HEIGHT
-    picture, axes = figures.empty_axes(figures.WIDTH, 1.3 + height * len(rows))
+    height = plaintext.ROW_HEIGHT if few else LOW_ROW_HEIGHT
+    picture, axes = plaintext.empty_axes(plaintext.WIDTH, 1.3 + height * len(rows))
     places = range(len(rows))
     for name, marker in ends.items():
         if marker:
             axes.plot([row[name] for row in rows], places, marker, color="#7d8984", clip_on=False, label=name)
-    for grade, (colour, marker) in figures.GRADE_STYLES.items():
+    for grade, (colour, marker) in plaintext.GRADE_STYLES.items():
         of = [number for number in places if rows[number]["grade"] == grade]
         known = [number for number in of if rows[number].get(next(iter(ends))) is not None]
         axes.hlines(known, *([rows[number][name] for number in known] for name in ends), color=colour, linewidth=1.5)
         if of:
             axes.plot([rows[number][metric] for number in of], of, marker, color=colour, clip_on=False, label=grade)
-    style = {"color": figures.PRIOR, "markersize": 10, "markeredgewidth": 2.5, "clip_on": False, "label": "prior"}
+    style = {"color": plaintext.PRIOR, "markersize": 10, "markeredgewidth": 2.5, "clip_on": False, "label": "prior"}
     axes.plot([row["prior"] for row in rows], places, "|", **style)
     names = [f"{shorten(row[target])} ({row['positives']})" for row in rows]
     axes.set_yticks(places, names, fontsize=9 if few else 8, parse_math=False)
     most = max(row[name] for row in rows for name in ("prior", metric, *ends) if row.get(name) is not None)
     axes.set(xlim=(0, min(1.0, 1.05 * most)), ylim=(len(rows) - 0.3, -0.7), xlabel=xlabel, axisbelow=True)
     axes.grid(axis="x", color="#e4e9e7")
-    figures.add_legend(picture)
+    plaintext.add_legend(picture)
     return picture, axes
 
 
@@ -311,7 +311,7 @@ def plot_shares(
     side = len(across) * np.clip(5 / len(across), 0.15, 0.62)  # inches: the labels of 60 targets must not touch
     margin = 0.7 + 0.075 * max(map(len, down))
     # From one edge to the other it may be far, so that both have labels.
-    picture, axes = figures.empty_axes(side + margin + 0.9 * (not few), side + margin * (2 - few) + 0.4)
+    picture, axes = plaintext.empty_axes(side + margin + 0.9 * (not few), side + margin * (2 - few) + 0.4)
     norm = PowerNorm(power, vmin=0, vmax=top)
     image = axes.imshow(percent, norm=norm, cmap="YlGnBu", interpolation="nearest")
     axes.set_facecolor("#cccccc")

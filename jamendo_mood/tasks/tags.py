@@ -13,9 +13,9 @@ import numpy as np
 from jamendo_mood.tasks import kind, metrics
 from jamendo_mood.tasks.kind import BAR_LEGEND, Evaluated, Kind, Section
 from jamendo_mood.tasks.metrics import HIT_COUNTS, Array, Bools, Floats, Truth, rank_targets, ratio
-from jamendo_mood.util import figures
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
-from jamendo_mood.util.figures import Picture, shorten
+from jamendo_mood.util.plaintext import Picture, shorten
 from jamendo_mood.util.process import import_quietly
 
 FOCUS = 2.0  #: how steeply the focal loss fades for what is already right (Lin et al., ICCV 2017)
@@ -164,7 +164,7 @@ def plot_tag_precision(evaluation: Evaluated, count: int = MOST_TAGS) -> Picture
     rows, ends = [evaluation.per_target[column] for column in shown], {"PR-AUC-low": "", "PR-AUC-high": ""}
     picture, axes = kind.plot_targets(rows, "tag", "PR-AUC", ends, "PR-AUC (line: 95 % interval)")
     if len(shown) < len(ranked):
-        axes.axhline(count - n_worst - 0.5, color=figures.UNDECIDED, linestyle=":")
+        axes.axhline(count - n_worst - 0.5, color=plaintext.UNDECIDED, linestyle=":")
         axes.set_title(f"the {count - n_worst} best and {n_worst} worst of {len(ranked)} tags", fontsize=10)
     return picture
 
@@ -177,7 +177,7 @@ def plot_curves(evaluation: Evaluated) -> Picture:
     from sklearn.metrics import precision_recall_curve
 
     columns = kind.spread_out(rank_targets(evaluation, "PR-AUC"), MOST_CHOSEN)
-    picture, axes = figures.empty_axes(figures.WIDTH, 4.6 + 0.22 * len(columns))
+    picture, axes = plaintext.empty_axes(plaintext.WIDTH, 4.6 + 0.22 * len(columns))
     for column, colour in zip(columns, CURVE_COLOURS, strict=False):
         row = evaluation.per_target[column]
         precision, recall, _ = precision_recall_curve(evaluation.truth[:, column], evaluation.predictions[:, column])
@@ -203,22 +203,22 @@ def plot_score_histograms(evaluation: Evaluated) -> Picture:
     Of the tags as in `plot_curves`.
     """
     columns = kind.spread_out(rank_targets(evaluation, "PR-AUC"), MOST_CHOSEN)
-    picture, panels = figures.make_panels(len(columns), 1.75)
+    picture, panels = plaintext.make_panels(len(columns), 1.75)
     for axes, column in zip(panels, columns, strict=True):
         row, truth = evaluation.per_target[column], evaluation.truth[:, column]
         scores, threshold = evaluation.predictions[:, column], row.get("threshold")
         bins = np.linspace(0, 1.0001 * max(scores.max(), threshold or 0.0, 1e-6), kind.SCORE_BINS + 1)
-        parts = (~truth, figures.UNDECIDED, "do not have the tag"), (truth, figures.DECIDED, "have the tag")
+        parts = (~truth, plaintext.UNDECIDED, "do not have the tag"), (truth, plaintext.DECIDED, "have the tag")
         for chosen, colour, label in parts:
             axes.hist(scores[chosen], bins, color=colour, label=label, alpha=0.85)
         if threshold is not None:
-            axes.axvline(threshold, color=figures.CONTRAST, linewidth=2, label="threshold")
+            axes.axvline(threshold, color=plaintext.CONTRAST, linewidth=2, label="threshold")
         axes.set(yscale="log", ylim=(0.5, None), xlim=(0, bins[-1]))
         axes.locator_params(axis="x", nbins=4)
         axes.set_title(shorten(row["tag"]), fontsize=10, parse_math=False)
     picture.supxlabel("score", fontsize=10)
     picture.supylabel("tracks", fontsize=10)
-    figures.add_legend(picture)
+    plaintext.add_legend(picture)
     return picture
 
 

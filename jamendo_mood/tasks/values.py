@@ -15,7 +15,7 @@ import numpy.typing as npt
 from jamendo_mood.tasks import kind, metrics
 from jamendo_mood.tasks.kind import BAR_LEGEND, Evaluated, Kind, Scale, Section
 from jamendo_mood.tasks.metrics import Floats, is_defined, mean_of_defined, ratio
-from jamendo_mood.util import figures
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.process import import_quietly
 
@@ -143,38 +143,38 @@ def place_values(targets: Sequence[str], scale: Scale, values: Array) -> Array |
     return np.asarray(np.clip(2 * (chosen - low) / (high - low) - 1, -1, 1), np.float32)
 
 
-def plot_scatter(evaluation: Evaluated) -> figures.Picture:
+def plot_scatter(evaluation: Evaluated) -> plaintext.Picture:
     """Predicted against true values, a panel a target; where they are equal is a line."""
-    figure, panels = figures.make_panels(len(evaluation.per_target), 2.6)
+    figure, panels = plaintext.make_panels(len(evaluation.per_target), 2.6)
     pairs = zip(evaluation.truth.T, evaluation.predictions.T, strict=True)
     for axes, row, (true, predicted) in zip(panels, evaluation.per_target, pairs, strict=True):
         low, high = float(min(true.min(), predicted.min())), float(max(true.max(), predicted.max()))
         margin = 0.04 * (high - low) or 0.5
         low, high = low - margin, high + margin
-        axes.plot([low, high], [low, high], color=figures.PRIOR, linewidth=2, label="where both are equal")
+        axes.plot([low, high], [low, high], color=plaintext.PRIOR, linewidth=2, label="where both are equal")
         _draw_points(axes, true, predicted)
         axes.set(xlim=(low, high), ylim=(low, high), xlabel="true", ylabel="predicted", aspect="equal")
         says = f"CCC {row['CCC']:.2f}, R² {row['R2']:.2f}" if row["CCC"] is not None else "it does not vary"
-        axes.set_title(f"{figures.shorten(row['value'])}: {says}", fontsize=9, parse_math=False)
-    figures.add_legend(figure)
+        axes.set_title(f"{plaintext.shorten(row['value'])}: {says}", fontsize=9, parse_math=False)
+    plaintext.add_legend(figure)
     return figure
 
 
-def plot_residuals(evaluation: Evaluated) -> figures.Picture:
+def plot_residuals(evaluation: Evaluated) -> plaintext.Picture:
     """Errors, predicted less true, against the truth, with their mean in groups of equal number; a panel a target."""
-    figure, panels = figures.make_panels(len(evaluation.per_target), 2.6)
+    figure, panels = plaintext.make_panels(len(evaluation.per_target), 2.6)
     pairs = zip(evaluation.truth.T, evaluation.predictions.T, strict=True)
     for axes, row, (true, predicted) in zip(panels, evaluation.per_target, pairs, strict=True):
         errors = predicted - true
         _draw_points(axes, true, errors)
-        axes.axhline(0, color=figures.PRIOR, linewidth=2, label="no error")
+        axes.axhline(0, color=plaintext.PRIOR, linewidth=2, label="no error")
         order = np.array_split(np.argsort(true, kind="stable"), min(GROUPS, len(true)))
         means = [[values[group].mean() for group in order] for values in (true, errors)]
-        axes.plot(*means, "o-", color=figures.CONTRAST, markersize=4, label="mean error of a group")
+        axes.plot(*means, "o-", color=plaintext.CONTRAST, markersize=4, label="mean error of a group")
         most = 1.05 * max(float(np.abs(errors).max()), 1e-6)
         axes.set(ylim=(-most, most), xlabel="true", ylabel="predicted - true")
-        axes.set_title(f"{figures.shorten(row['value'])}: RMSE {row['RMSE']:.3f}", fontsize=9, parse_math=False)
-    figures.add_legend(figure)
+        axes.set_title(f"{plaintext.shorten(row['value'])}: RMSE {row['RMSE']:.3f}", fontsize=9, parse_math=False)
+    plaintext.add_legend(figure)
     return figure
 
 
@@ -191,12 +191,12 @@ def choose_songs(evaluation: Evaluated, count: int = MOST_SONGS) -> list[str]:
     return kind.spread_out(sorted(means, key=lambda song: -means[song]), count)
 
 
-def plot_courses(evaluation: Evaluated) -> figures.Picture:
+def plot_courses(evaluation: Evaluated) -> plaintext.Picture:
     """The truth and the prediction over time of the songs of `choose_songs`, a row a song and a column a target."""
     chosen = choose_songs(evaluation)
     taus = rank_correlations(evaluation.truth, evaluation.predictions, evaluation.songs)
     names = np.array(evaluation.songs)
-    figure = figures.make_picture(figures.WIDTH, 0.7 + 1.25 * len(chosen))
+    figure = plaintext.make_picture(plaintext.WIDTH, 0.7 + 1.25 * len(chosen))
     grid = figure.subplots(len(chosen), len(evaluation.per_target), sharey="col", squeeze=False)
     for song, line in zip(chosen, grid, strict=True):
         rows = np.flatnonzero(names == song)
@@ -204,38 +204,38 @@ def plot_courses(evaluation: Evaluated) -> figures.Picture:
         for column, axes in enumerate(line):
             axes.plot(times_s, evaluation.truth[rows, column], color="#1d2623", linewidth=1.3, label="true")
             predicted = evaluation.predictions[rows, column]
-            axes.plot(times_s, predicted, color=figures.DECIDED, linewidth=1.6, linestyle="--", label="predicted")
+            axes.plot(times_s, predicted, color=plaintext.DECIDED, linewidth=1.6, linestyle="--", label="predicted")
             tau = taus[song][column]
             says = f"tau {tau:.2f}" if np.isfinite(tau) else "never changes"
-            axes.set_title(f"{figures.shorten(song, 16)}: {says}", fontsize=8, loc="left", parse_math=False)
+            axes.set_title(f"{plaintext.shorten(song, 16)}: {says}", fontsize=8, loc="left", parse_math=False)
             axes.tick_params(labelsize=8)
             axes.spines[["top", "right"]].set_visible(False)
     for axes, row in zip(grid[-1], evaluation.per_target, strict=True):
-        axes.set_xlabel(f"seconds  ({figures.shorten(row['value'])})", fontsize=9, parse_math=False)
-    figures.add_legend(figure)
+        axes.set_xlabel(f"seconds  ({plaintext.shorten(row['value'])})", fontsize=9, parse_math=False)
+    plaintext.add_legend(figure)
     return figure
 
 
-def plot_taus(evaluation: Evaluated) -> figures.Picture:
+def plot_taus(evaluation: Evaluated) -> plaintext.Picture:
     """How many songs are followed how well: a histogram of Kendall's tau, a panel a target."""
     taus = np.array(list(rank_correlations(evaluation.truth, evaluation.predictions, evaluation.songs).values()))
-    figure, panels = figures.make_panels(len(evaluation.per_target), 2.0)
+    figure, panels = plaintext.make_panels(len(evaluation.per_target), 2.0)
     for axes, row, own in zip(panels, evaluation.per_target, taus.T, strict=True):
         known = own[np.isfinite(own)]
-        axes.hist(known, np.linspace(-1, 1, 21), color=figures.DECIDED)
-        axes.axvline(0, color=figures.PRIOR, linewidth=2, label="guessing")
+        axes.hist(known, np.linspace(-1, 1, 21), color=plaintext.DECIDED)
+        axes.axvline(0, color=plaintext.PRIOR, linewidth=2, label="guessing")
         if len(known):
-            axes.axvline(known.mean(), color=figures.CONTRAST, linewidth=2, linestyle="--", label="mean")
+            axes.axvline(known.mean(), color=plaintext.CONTRAST, linewidth=2, linestyle="--", label="mean")
         axes.set(xlim=(-1, 1), xlabel="Kendall's tau of a song", ylabel="songs")
         axes.yaxis.get_major_locator().set_params(integer=True)
-        axes.set_title(figures.shorten(row["value"]), fontsize=9, parse_math=False)
-    figures.add_legend(figure)
+        axes.set_title(plaintext.shorten(row["value"]), fontsize=9, parse_math=False)
+    plaintext.add_legend(figure)
     return figure
 
 
 def _draw_points(axes: Any, across: Array, up: Array) -> None:
     alpha = float(np.clip(0.8 * np.sqrt(SOLID_POINTS / len(across)), 0.06, 0.8))
-    axes.plot(across, up, "o", color=figures.DECIDED, markersize=3.5, alpha=alpha, markeredgewidth=0)
+    axes.plot(across, up, "o", color=plaintext.DECIDED, markersize=3.5, alpha=alpha, markeredgewidth=0)
 
 
 def show(evaluation: Evaluated) -> Iterator[Section]:

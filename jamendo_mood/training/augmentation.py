@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Protocol, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,93 +19,44 @@ from jamendo_mood.audio import ffmpeg
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.datasets.dataset import Dataset
 from jamendo_mood.embedders.registry import Embedder, EmbedderSpec
-from jamendo_mood.training.data import Array, Embeddings, Examples, check_finite, thin
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.training.data import Array, Examples, check_finite, thin
 from jamendo_mood.util.errors import AudioError, UsageError
 
-MOST_SEMITONES = 12.0
+RANGES = {"snr_db": (15.0, 40.0), "shift_s": (0.0, 5.0), "gain_db": (-9.0, 3.0), "pitch_semitones": (-2.0, 2.0)}
+"""How a copy is altered, the least and the most of each: white noise, so far below the sound; what is left out at the
+start; louder or softer; up or down, at the same tempo."""
+SEED = 0  # of what is drawn from these ranges
+MARK = "~"
+AUGMENTED = "augmented: "
+
 _LEAD_SAMPLES = 512  # by which ffmpeg's atempo is early at 16 kHz: half its window
 _TAIL_SAMPLES = 4_096  # more than what it keeps back at the end
 
-Range = tuple[float, float]
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Alteration:
-    """What is done to one copy; of the sound, what is None or 0 stays as it was."""
-
-    snr_db: float | None = None  #: white noise, that much below the sound; of each minute by itself
-    shift_s: float = 0.0  #: seconds that are left out at the start, at most half of what there is in the first minute
-    gain_db: float = 0.0
-    pitch_semitones: float = 0.0  #: up or down, at the same tempo
-
-
-@dataclass(frozen=True)
-class WaveAugmentation:
-    """What copies are made, each altered in its own way: the range each number of an `Alteration` is drawn from."""
-
-    copies: int = 1  #: of each track
-    #: least and greatest; None leaves the sound alone
-    snr_db: Range | None = (15.0, 40.0)
-    shift_s: Range | None = (0.0, 5.0)
-    gain_db: Range | None = (-9.0, 3.0)
-    pitch_semitones: Range | None = (-2.0, 2.0)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.copies < 1 or self.seed < 0:
-            raise UsageError("copies must be from 1 up and the seed from 0 up")
-        for name, ends in self.ranges().items():
-            if ends is not None and not -np.inf < ends[0] <= ends[1] < np.inf:
-                raise UsageError(f"{name} needs a least and a greatest number, not {ends}")
-        if self.shift_s is not None and self.shift_s[0] < 0:
-            raise UsageError("shift_s must be from 0 up: a copy starts later, not earlier")
-        if self.pitch_semitones is not None and max(map(abs, self.pitch_semitones)) > MOST_SEMITONES:
-            raise UsageError(f"pitch_semitones must be from -{MOST_SEMITONES:g} to {MOST_SEMITONES:g}")
-
-    def ranges(self) -> dict[str, Range | None]:
-        """The ranges, by the names of what is drawn from them."""
-        return {field.name: getattr(self, field.name) for field in fields(Alteration)}
-
-    def draw(self, key: str, number: int) -> tuple[Alteration, np.random.Generator]:
-        """How copy `number` (from 1) of a track is altered, and the generator that its noise is to come from."""
-        digest = int.from_bytes(hashlib.sha256(key.encode()).digest(), "big")
-        # PCG64 by its name: numpy's default generator may become another.
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, number, digest])))
-        shares = rng.random(len(self.ranges()))  # all are drawn, so that one range does not move the others
-        drawn = {
-            name: ends[0] + share * (ends[1] - ends[0])
-            for (name, ends), share in zip(self.ranges().items(), shares.tolist(), strict=True)
-            if ends is not None
-        }
-        return Alteration(**drawn), rng
-
-    def __str__(self) -> str:
-        drawn = [f"{name} {ends[0]:g} to {ends[1]:g}" for name, ends in self.ranges().items() if ends is not None]
-        return ", ".join([*drawn, f"seed {self.seed}"])
+def draw(key: str, number: int) -> tuple[dict[str, float], np.random.Generator]:
+    """How copy `number` (from 1) of a track is altered, and the generator that its noise is to come from."""
+    digest = int.from_bytes(hashlib.sha256(key.encode()).digest(), "big")
+    # PCG64 by its name: numpy's default generator may become another.
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([SEED, number, digest])))
+    low, high = np.array([*RANGES.values()]).T
+    return dict(zip(RANGES, (low + rng.random(len(RANGES)) * (high - low)).tolist(), strict=True)), rng
 
 
-def alter(waves: Iterable[Wave], alteration: Alteration, rng: np.random.Generator) -> Iterator[Wave]:
-    """Alter a track, stretch by stretch; the pitch first, noise last, so that the noise is as far below as is said.
+def alter(key: str, waves: Iterator[Wave]) -> Iterator[Wave]:
+    """Alter the sound of the copy that has this key, stretch by stretch: a `StreamConfig.alter`.
 
-    The stretches, float32 (samples,) at 16 kHz in [-1, 1], are a minute each, whatever is to follow. What gain makes
-    louder than full scale is clipped.
+    The pitch comes first, noise last, so that the noise is as far below as is said. The stretches, float32 (samples,)
+    at 16 kHz in [-1, 1], are a minute each, whatever is to follow. What gain makes louder than full scale is clipped.
     """
+    drawn, rng = draw(*split_key(key))
     for number, wave in enumerate(waves):
-        altered = start_later(wave, alteration.shift_s) if number == 0 else wave
-        altered = change_gain(shift_pitch(altered, alteration.pitch_semitones), alteration.gain_db)
-        if alteration.snr_db is not None:
-            altered = add_noise(altered, alteration.snr_db, rng)
-        yield np.clip(altered, -1, 1)
-
-
-def start_later(wave: Wave, shift_s: float) -> Wave:
-    """Leave out the first seconds, at most half of the wave: what an embedder sees as a window begins elsewhere."""
-    return wave[min(round(shift_s * SAMPLE_RATE_HZ), len(wave) // 2) :]
-
-
-def change_gain(wave: Wave, gain_db: float) -> Wave:
-    """Make a wave louder or softer; it may leave [-1, 1]."""
-    return np.asarray(wave * np.float32(10 ** (gain_db / 20)))
+        # At the start at most half is left out. What an embedder sees as a window then begins elsewhere.
+        left_out = min(round(drawn["shift_s"] * SAMPLE_RATE_HZ), len(wave) // 2) if number == 0 else 0
+        altered = shift_pitch(wave[left_out:], drawn["pitch_semitones"]) * np.float32(10 ** (drawn["gain_db"] / 20))
+        yield np.clip(add_noise(altered, drawn["snr_db"], rng), -1, 1)
 
 
 def add_noise(wave: Wave, snr_db: float, rng: np.random.Generator) -> Wave:
@@ -141,30 +92,6 @@ def shift_pitch(wave: Wave, semitones: float) -> Wave:
     return np.pad(shifted, (0, len(wave) - len(shifted)))
 
 
-MARK = "~"
-AUGMENTED = "augmented: "
-
-T = TypeVar("T")
-log = logging.getLogger(__name__)
-
-
-class Copies(Embeddings, Protocol):
-    """A store of copies; `EmbeddingStore` is one."""
-
-    def __iter__(self) -> Iterator[str]: ...
-
-
-@dataclass(frozen=True)
-class CopyMaker:
-    """Alters the sound of a copy by its key: a `StreamConfig.alter` that other processes can be sent."""
-
-    augmentation: WaveAugmentation
-
-    def __call__(self, key: str, waves: Iterator[Wave]) -> Iterator[Wave]:
-        """Alter the waves of the copy that has this key."""
-        return alter(waves, *self.augmentation.draw(*split_key(key)))
-
-
 def make_key(key: str, number: int) -> str:
     """The key of copy `number`, from 1, of a track."""
     return f"{key}{MARK}{number}"
@@ -176,10 +103,9 @@ def split_key(copy: str) -> tuple[str, int]:
     return (key, int(number)) if key and number.isdecimal() and number[0] != "0" else ("", 0)
 
 
-def list_copies(files: Mapping[str, T], keys: Iterable[str], augmentation: WaveAugmentation) -> dict[str, T]:
-    """The copies to make of the tracks that have these keys, with their files; first copy 1 of all."""
-    there = [key for key in keys if key in files]
-    return {make_key(key, number): files[key] for number in range(1, augmentation.copies + 1) for key in there}
+def list_copies(tracks: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """So many copies of each track, by their keys, with the tracks' files; first copy 1 of all."""
+    return {make_key(key, number): file for number in range(1, count + 1) for key, file in tracks.items()}
 
 
 def training_keys(dataset: Dataset) -> list[str]:
@@ -197,10 +123,10 @@ def check_whole(dataset: Dataset) -> None:
         )
 
 
-def mark_embedder(embedder: Embedder, augmentation: WaveAugmentation) -> Embedder:
+def mark_embedder(embedder: Embedder) -> Embedder:
     """The embedder, with a spec that says that what it embeds are copies, and how they are altered."""
-    variant = f"{AUGMENTED}{augmentation}"
-    usual = embedder.spec.variant
+    drawn = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in RANGES.items())
+    usual, variant = embedder.spec.variant, f"{AUGMENTED}{drawn}, seed {SEED}"
     return replace(embedder, spec=replace(embedder.spec, variant=f"{usual}; {variant}" if usual else variant))
 
 
@@ -212,7 +138,7 @@ def plain_spec(spec: EmbedderSpec) -> EmbedderSpec:
     return replace(spec, variant=usual.removesuffix("; "))
 
 
-def add_copies(train: Examples, spec: EmbedderSpec, copies: Copies) -> Examples:
+def add_copies(train: Examples, spec: EmbedderSpec, copies: EmbeddingStore) -> Examples:
     """The training part, and after it the copies of its tracks; each goes by the name and artist of its track.
 
     `spec` is what the tracks are embedded by. Raises `UsageError` if the store holds no copies, copies of other
@@ -221,16 +147,12 @@ def add_copies(train: Examples, spec: EmbedderSpec, copies: Copies) -> Examples:
     if not spec.accepts(plain_spec(copies.spec)):
         raise UsageError(f"the tracks are embedded by {spec}, their copies by {copies.spec}")
     numbers: dict[str, list[int]] = {}
-    for key, number in map(split_key, copies):
+    for key, number in sorted(map(split_key, copies)):
         numbers.setdefault(key, []).append(number)
-    frames: list[Array] = []
-    rows: list[int] = []
-    for row, track in enumerate(train.tracks):
-        for number in sorted(numbers.get(track.key, ())):
-            key = make_key(track.key, number)
-            frames.append(copies[key])
-            check_finite(key, frames[-1])
-            rows.append(row)
+    made = [(row, number) for row, track in enumerate(train.tracks) for number in numbers.get(track.key, ())]
+    rows = [row for row, _ in made]
+    keys = [make_key(train.tracks[row].key, number) for row, number in made]
+    frames = [check_finite(key, copies[key]) for key in keys]
     if missing := len(train) - len(set(rows)):
         if not rows:
             raise UsageError(f"none of the {missing} training tracks has a copy in the store of copies")
@@ -276,20 +198,11 @@ def draw_batches(
             chosen = order[start : start + size]
             rows, mixed = thin([tracks[row] for row in chosen], count, rng), Y[chosen]
             if augment.mixup:
-                rows, mixed = _mix(rows, mixed, augment.mixup, rng)
-            yield (rows, _draw_mask(rows.shape[:2], augment.frame_dropout, rng)), mixed
-
-
-def _mix(rows: Array, targets: Array, alpha: float, rng: np.random.Generator) -> tuple[Array, Array]:
-    share = rng.beta(alpha, alpha, (len(rows), 1)).astype(np.float32)
-    other = rng.permutation(len(rows))
-    wide = share[..., None]
-    return wide * rows + (1 - wide) * rows[other], share * targets + (1 - share) * targets[other]
-
-
-def _draw_mask(shape: tuple[int, int], dropped: float, rng: np.random.Generator) -> Array:
-    mask = np.ones(shape, np.float32)
-    if dropped:
-        mask[rng.random(shape) < dropped] = 0
-        mask[np.arange(len(mask)), rng.integers(0, shape[1], len(mask))] = 1
-    return mask
+                share = rng.beta(augment.mixup, augment.mixup, (len(rows), 1)).astype(np.float32)
+                wide, other = share[..., None], rng.permutation(len(rows))
+                rows, mixed = wide * rows + (1 - wide) * rows[other], share * mixed + (1 - share) * mixed[other]
+            mask = np.ones((len(rows), count), np.float32)
+            if augment.frame_dropout:
+                mask[rng.random(mask.shape) < augment.frame_dropout] = 0
+                mask[np.arange(len(mask)), rng.integers(0, count, len(mask))] = 1
+            yield (rows, mask), mixed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -93,12 +93,10 @@ def thin(tracks: Sequence[Array], count: int, rng: np.random.Generator | None = 
 
 def pad(tracks: Sequence[Array]) -> tuple[Array, Array]:
     """Tracks of any lengths as one array, float32 (n, rows, width), and its mask (n, rows), 0 where it is padding."""
-    longest = max(len(track) for track in tracks)
-    padded = np.zeros((len(tracks), longest, tracks[0].shape[-1]), np.float32)
-    mask = np.zeros((len(tracks), longest), np.float32)
-    for row, track in enumerate(tracks):
-        padded[row, : len(track)] = track
-        mask[row, : len(track)] = 1
+    lengths = np.array([len(track) for track in tracks])
+    mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.float32)
+    padded = np.zeros((*mask.shape, tracks[0].shape[-1]), np.float32)
+    padded[mask > 0] = np.concatenate(tracks)
     return padded, mask
 
 
@@ -138,10 +136,11 @@ def align(times_s: Array, frames: int, spec: EmbedderSpec) -> npt.NDArray[np.int
     return np.asarray(np.clip(np.rint((times_s - window_s / 2) / hop_s), 0, frames - 1), np.intp)
 
 
-def check_finite(key: str, frames: Array) -> None:
-    """Raise `DataError` if a stored embedding holds NaN or infinity, of which a head would make plausible scores."""
+def check_finite(key: str, frames: Array) -> Array:
+    """A stored embedding; `DataError` if it holds NaN or infinity, of which a head would make plausible scores."""
     if not np.isfinite(frames).all():
         raise DataError(f"the embedding of track {key!r} holds NaN or infinity: delete it and extract the track again")
+    return frames
 
 
 def choose_embeddings(dataset: Dataset, store: Embeddings | None) -> Embeddings:
@@ -150,12 +149,6 @@ def choose_embeddings(dataset: Dataset, store: Embeddings | None) -> Embeddings:
     if chosen is None:
         raise UsageError(f"task {dataset.task.name!r} comes without embeddings: extract them and give --store")
     return chosen  # type: ignore[return-value]
-
-
-def count_unlabelled(dataset: Dataset, embeddings: Iterable[str]) -> int:
-    """How many embeddings are of tracks that the data set does not know."""
-    known = {track.key for track in dataset.tracks}
-    return sum(key not in known for key in embeddings)
 
 
 def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
@@ -171,14 +164,13 @@ def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
     DataError
         An embedding holds NaN or infinity.
     """
-    rows = [row for row in dataset.rows(part) if dataset.tracks[row].key in embeddings]
-    missing = len(dataset.rows(part)) - len(rows)
+    all_rows = dataset.rows(part)
+    rows = [row for row in all_rows if dataset.tracks[row].key in embeddings]
+    missing = len(all_rows) - len(rows)
     if not rows:
         raise UsageError(f"none of the {missing} tracks of part {part!r} is in the store")
     if missing:
-        log.warning(
-            "part %s: %d of %d tracks are not in the store and are left out", part, missing, missing + len(rows)
-        )
+        log.warning("part %s: %d of %d tracks are not in the store and are left out", part, missing, len(all_rows))
     read_remarks: Callable[[Sequence[str]], Mapping[str, str]] = getattr(embeddings, "remarks", lambda _: {})
     remarks = read_remarks([dataset.tracks[row].key for row in rows])  # those released with data have none
     silent = {key for key, remark in remarks.items() if SILENT in remark and part == dataset.train}
@@ -190,11 +182,8 @@ def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
     if others := {key: remark for key, remark in remarks.items() if key not in silent}:
         remarked = plaintext.count(len(others), "track")
         log.warning("part %s: %s with a remark, such as %s: %s", part, remarked, *min(others.items()))
-    frames = []
-    for row in rows:
-        key = dataset.tracks[row].key
-        frames.append(embeddings[key])
-        check_finite(key, frames[-1])
+    keys = [dataset.tracks[row].key for row in rows]
+    frames = [check_finite(key, embeddings[key]) for key in keys]
     tracks = tuple(_identify(dataset.tracks[row], embedding) for row, embedding in zip(rows, frames, strict=True))
     if dataset.curves is None:
         examples = Examples(tuple(frames), dataset.targets[rows], tracks, dataset.task.targets)
@@ -209,8 +198,7 @@ def _to_moments(
     tracks: Sequence[Track], embeddings: Sequence[Array], curves: Sequence[Curve], task: Task, spec: EmbedderSpec
 ) -> Examples:
     """An example for each labelled moment: the window around it, and what is known of it."""
-    heard: list[Array] = []
-    owners: list[Track] = []
+    heard, owners = list[Array](), list[Track]()
     for track, frames, curve in zip(tracks, embeddings, curves, strict=True):
         around = centred_windows(frames, context_of(spec))
         try:
@@ -229,11 +217,9 @@ def context_of(spec: EmbedderSpec) -> int:
 
 def identify_part(dataset: Dataset, part: str, embeddings: Embeddings) -> list[Track]:
     """The tracks of a part, embedded or not, with `Track.content` where it can be known; nothing is kept in memory."""
-    tracks = (dataset.tracks[row] for row in dataset.parts.get(part, ()))
-    return [
-        track if track.content or track.key not in embeddings else _identify(track, embeddings[track.key])
-        for track in tracks
-    ]
+    tracks = [dataset.tracks[row] for row in dataset.parts.get(part, ())]
+    unknown = {track.key for track in tracks if not track.content and track.key in embeddings}
+    return [_identify(track, embeddings[track.key]) if track.key in unknown else track for track in tracks]
 
 
 def _identify(track: Track, embedding: Array) -> Track:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from jamendo_mood import __version__
 from jamendo_mood.datasets.dataset import check_leaks, find_leaks
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import Task, metrics
 from jamendo_mood.training.augmentation import Augmentation, draw_batches
-from jamendo_mood.training.data import POOLINGS, Array, Examples, thin
+from jamendo_mood.training.data import POOLINGS, Examples, thin
 from jamendo_mood.training.heads import SCORES, STANDARDISE, HeadConfig, build_head, call_head, load_head, run_heads
 from jamendo_mood.training.model import Tagger, Weights
 from jamendo_mood.util.errors import DataError, UsageError
@@ -68,50 +67,38 @@ class TrainConfig:
 
         Raises `UsageError` if there is no such setting, or its value is of another type.
         """
-        config = self
-        known = _settings(self) | _settings(self.head) | _settings(self.augment)
+        owners = {"": self, "head": self.head, "augment": self.augment}
+        # What is neither a number nor a name, such as `head` itself, is no setting.
+        kinds = {name: type(value) for owner in owners.values() for name, value in vars(owner).items()}
+        known = {name: kind for name, kind in kinds.items() if kind in (int, float, str)}
+        changed = {}
         for name, text in settings.items():
-            for place in ("head", "augment", ""):
-                owner = getattr(config, place) if place else config
-                if name in _settings(owner):
-                    break
-            else:
+            if name not in known:
                 raise UsageError(f"there is no setting {name!r}; there are: {', '.join(sorted(known))}")
-            kept = getattr(owner, name)
             try:
-                changed = replace(owner, **dict[str, Any]([(name, type(kept)(text))]))
+                changed[name] = known[name](text)
             except ValueError:
-                raise UsageError(f"{name} needs a {type(kept).__name__}, not {text!r}") from None
-            config = replace(config, **dict[str, Any]([(place, changed)])) if place else changed
-        return config
+                raise UsageError(f"{name} needs a {known[name].__name__}, not {text!r}") from None
+        own, head, augment = (
+            {name: value for name, value in changed.items() if name in vars(owner)} for owner in owners.values()
+        )
+        return replace(self, head=replace(self.head, **head), augment=replace(self.augment, **augment), **own)
 
 
+_MANY_ROWS = Augmentation(crop=32, mixup=0.0)  # for heads that follow their order
 DEFAULTS = {
-    "linear": TrainConfig(
-        head=HeadConfig("linear", "mean+std", l2=100.0),
-        ensemble=1,  # another seed would end in nearly the same place
-        epochs=30,
-        batch=64,
-        augment=Augmentation(mixup=0.0),
+    "linear": TrainConfig(  # of one seed: another would end in nearly the same place
+        HeadConfig("linear", "mean+std", l2=100.0), ensemble=1, epochs=30, batch=64, augment=Augmentation(mixup=0.0)
     ),
     "mlp": TrainConfig(HeadConfig("mlp", "mean+std", hidden=1024, layers=2, dropout=0.5), epochs=15),
     "attention": TrainConfig(),
-    "conv1d": TrainConfig(
-        HeadConfig("conv1d", hidden=64, layers=2, dropout=0.3), ensemble=1, augment=Augmentation(crop=32, mixup=0.0)
-    ),
-    "gru": TrainConfig(
-        HeadConfig("gru", hidden=32, layers=1, dropout=0.3), ensemble=1, augment=Augmentation(crop=32, mixup=0.0)
-    ),
+    "conv1d": TrainConfig(HeadConfig("conv1d", hidden=64, layers=2, dropout=0.3), ensemble=1, augment=_MANY_ROWS),
+    "gru": TrainConfig(HeadConfig("gru", hidden=32, layers=1, dropout=0.3), ensemble=1, augment=_MANY_ROWS),
     "cnn": TrainConfig(
         HeadConfig("cnn", hidden=128, layers=4, dropout=0.3), ensemble=1, batch=16, augment=Augmentation(4, mixup=0.0)
     ),
 }
 """How each head is trained by default; ``docs/ablation.md`` says why."""
-
-
-def _settings(owner: object) -> set[str]:
-    """The numbers and names among the attributes."""
-    return {name for name, value in vars(owner).items() if type(value) in (int, float, str)}
 
 
 @dataclass(frozen=True)
@@ -167,26 +154,27 @@ def fit(
     config = config or TrainConfig()
     watched = watched or validation
     _check(train, validation, watched, task, config)
-    if not config.allow_leaks:
-        _warn_of_the_test(train, validation)
     rules, truth = task.rules, task.rules.to_truth(validation.Y)
-    columns = np.array([train.targets.index(target) for target in task.targets])
+    columns = [train.targets.index(target) for target in task.targets]
     rows = [POOLINGS[config.head.pooling](frames) for frames in validation.frames]
     trained = [_train_member(train, watched, task, config, member, on_epoch) for member in range(config.ensemble)]
-    dim, targets, activation = train.frames[0].shape[-1], len(train.targets), rules.activation
-    heads = [load_head(config.head, dim, targets, activation, weights) for weights, _ in trained]
-    raw = run_heads(heads, rows)[:, columns]
+    # In C's order, as when they are loaded: BLAS rounds otherwise in another one.
+    weights = tuple((*own, kernel[:, columns].copy("C"), bias[columns]) for (*own, kernel, bias), _ in trained)
+    dim, targets = train.frames[0].shape[-1], len(task.targets)
+    raw = run_heads([load_head(config.head, dim, targets, rules.activation, own) for own in weights], rows)
     calibration = rules.calibrate(truth, raw, task.scale)
     scores = rules.calibrated(raw, calibration)
     thresholds = rules.choose_thresholds(truth, scores)
     decisions = rules.decide(scores, thresholds)
     figures = {**rules.score(truth, scores, decisions), **rules.check_calibration(truth, scores)}
     artists = [track.artist for track in validation.tracks]
+    once = list({track: row for row, track in enumerate(train.tracks)}.values())  # copies of a track do not count
+    positives = train.Y[once][:, columns].sum(axis=0).astype(int).tolist()
     return Tagger(
         task=task,
         spec=spec,
         head=config.head,
-        weights=tuple(_cut(weights, columns) for weights, _ in trained),
+        weights=weights,
         calibration=calibration,
         thresholds=thresholds,
         grades=rules.grade(truth, scores),
@@ -195,7 +183,7 @@ def fit(
             "tracks": {name: len(set(part.tracks)) for name, part in (("train", train), ("validation", validation))},
             "silent": train.silent,
             "learned_targets": len(train.targets),
-            "positives": {} if rules.on_scale else _count_positives(train, columns, task),
+            "positives": {} if rules.on_scale else dict(zip(task.targets, positives, strict=True)),
             "best_epochs": [best for _, best in trained],
             "config": asdict(config),
             **(record or {}),
@@ -205,87 +193,83 @@ def fit(
     )
 
 
-def _count_positives(train: Examples, columns: npt.NDArray[np.intp], task: Task) -> dict[str, int]:
-    once = list({track: row for row, track in enumerate(train.tracks)}.values())  # copies of a track do not count
-    return dict(zip(task.targets, train.Y[once][:, columns].sum(axis=0).astype(int).tolist(), strict=True))
-
-
 def _check(train: Examples, validation: Examples, watched: Examples, task: Task, config: TrainConfig) -> None:
-    for part in (validation, watched):
-        if not config.allow_leaks:
-            check_leaks(find_leaks({"training": train.tracks, "validation": part.tracks}))
-        rules = task.rules
-        if not metrics.is_defined(rules.to_truth(part.Y)).any():
-            what = "value varies" if rules.on_scale else f"{rules.target} has both positives and negatives"
-            raise DataError(f"no {what} in the validation part: nothing to stop training by")
-    if validation.targets != task.targets or not {*task.targets, *watched.targets} <= set(train.targets):
-        raise DataError(f"the examples are not labelled with the {len(task.targets)} targets of task {task.name!r}")
-
-
-def _warn_of_the_test(train: Examples, validation: Examples) -> None:
-    """Warn of tracks that a later test on the data set's own test part would know already."""
-    leaks = find_leaks({"training": train.tracks, "validation": validation.tracks, "test": train.held_out})
-    leaks = [leak for leak in leaks if leak.parts[1] == "test"]
+    """Raise what `fit` raises; warn of tracks that a later test on the data set's own test part would know already."""
+    parts = {"training": train.tracks, "validation": validation.tracks + watched.tracks, "test": train.held_out}
+    leaks = [] if config.allow_leaks else find_leaks(parts)
+    check_leaks([leak for leak in leaks if leak.parts[1] == "validation"])
     if leaks:
         log.warning(
             "%d tracks have their match in the test part (first: %s), so its scores will be too good; "
             "`evaluation.experiment.train` with leaks='drop' leaves them out",
             *(len({leak.track.key for leak in leaks}), leaks[0]),
         )
+    rules = task.rules
+    if not all(metrics.is_defined(rules.to_truth(part.Y)).any() for part in (validation, watched)):
+        what = "value varies" if rules.on_scale else f"{rules.target} has both positives and negatives"
+        raise DataError(f"no {what} in the validation part: nothing to stop training by")
+    if validation.targets != task.targets or not {*task.targets, *watched.targets} <= set(train.targets):
+        raise DataError(f"the examples are not labelled with the {len(task.targets)} targets of task {task.name!r}")
 
 
 def _train_member(
     train: Examples, watched: Examples, task: Task, config: TrainConfig, member: int, on_epoch: Callable[[Epoch], None]
 ) -> tuple[Weights, int]:
-    """Train one head of the ensemble; the weights of its best epoch, and that epoch."""
-    seed = config.seed + member
+    """Train one head of the ensemble; the weights of its best epoch by the task's own metric, and that epoch."""
+    keras = import_quietly("keras")  # now: importing it draws from `random`, too
+    rules, seed = task.rules, config.seed + member
     rng = np.random.default_rng(seed)
-    rows = [POOLINGS[config.head.pooling](frames) for frames in train.frames]
+    rows, heard = ([POOLINGS[config.head.pooling](frames) for frames in part.frames] for part in (train, watched))
+    heard = [track if len(track) <= WATCHED_ROWS else thin([track], WATCHED_ROWS)[0] for track in heard]
     count = min(config.augment.crop, max(map(len, rows)))
     dim, targets = train.frames[0].shape[-1], len(train.targets)
-    with _seeded(seed):
-        head = build_head(config.head, dim, targets, task.rules.activation, len(rows))
+    with contextlib.ExitStack() as stack:  # Keras draws the seeds of new layers from Python's `random`
+        stack.callback(random.setstate, random.getstate())
+        random.seed(seed)
+        head = build_head(config.head, dim, targets, rules.activation, len(rows))
     known = rows if len(rows) <= ADAPTED_TO else [rows[row] for row in rng.permutation(len(rows))[:ADAPTED_TO]]
     head.get_layer(STANDARDISE).adapt(thin(known, count))
-    # Values are learned in units of their spread: a learning rate then means the same on every scale.
-    middle, spread = units = _units(train.Y) if task.rules.on_scale else (0.0, 1.0)
-    Y = task.rules.smooth((train.Y - middle) / spread, config.augment.smoothing)
-    head.get_layer(SCORES).bias.assign(task.rules.start(Y))
+    middle, spread = np.zeros(1, np.float32), np.ones(1, np.float32)
+    if rules.on_scale:  # learned in units of their spread: a learning rate then means the same on every scale
+        middle, spread = train.Y.mean(axis=0), train.Y.std(axis=0)
+        spread[spread == 0] = 1
+    Y = rules.smooth((train.Y - middle) / spread, config.augment.smoothing)
+    head.get_layer(SCORES).bias.assign(rules.start(Y))
     batch = min(config.batch, max(SMALLEST_BATCH, len(rows) // 10))
     steps = -(-len(rows) // batch)
-    head.compile(_optimizer(config, steps), loss=task.rules.make_loss(config.loss, Y, config.balance))
+    head.compile(_optimizer(config, steps), loss=rules.make_loss(config.loss, Y, config.balance))
     head.optimizer.build(head.trainable_variables)  # or else Keras traces each step twice, to make these on the way
-    columns = np.array([train.targets.index(target) for target in watched.targets])
-    watcher = _make_watcher(watched, columns, task, config, units, lambda *found: on_epoch(Epoch(member, *found)))
+    columns, truth = [train.targets.index(target) for target in watched.targets], rules.to_truth(watched.Y)
+    best, best_epoch, weights = -np.inf, 0, head.get_weights()
+
+    def watch(epoch: int, logs: dict[str, float]) -> None:
+        """Evaluate an epoch, keep its weights if it is the best, and stop when the metric no longer rises."""
+        nonlocal best, best_epoch, weights
+        as_trained = head.get_weights()
+        if config.average:  # evaluate and keep the averaged weights, train on with the others
+            head.optimizer.finalize_variable_values(head.trainable_variables)
+        scores = run_heads([call_head(config.head, head, rules.activation)], heard) * spread + middle
+        if not np.isfinite(scores).all():
+            raise DataError(f"training went astray in epoch {epoch + 1}: try a lower learning rate")
+        figure = rules.watch(truth, scores[:, columns])
+        better = figure >= best  # of equals the later, which has learned longer
+        if better:
+            best, best_epoch, weights = figure, epoch + 1, head.get_weights()
+        elif epoch + 1 - best_epoch >= config.patience:
+            head.stop_training = True
+        head.set_weights(as_trained)
+        on_epoch(Epoch(member, epoch + 1, float(logs["loss"]), rules.monitor, figure, better))
+
     head.fit(
         draw_batches(rows, Y, batch, config.augment, rng),
         steps_per_epoch=steps,
         epochs=config.epochs,
-        callbacks=[watcher],
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=watch)],
         shuffle=False,  # the batches are drawn at random
         verbose=0,
     )
-    *weights, kernel, bias = watcher.weights  # the last layer's last, which alone knows the units
-    last = (np.asarray(kernel * spread, np.float32), np.asarray(bias * spread + middle, np.float32))
-    return (*weights, *last), watcher.best_epoch
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Keras draws the seeds of new layers from Python's `random`, whose state is put back."""
-    import_quietly("keras")  # which draws from `random` as it is imported
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)
-
-
-def _units(Y: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of each value; 1 where it does not vary."""
-    spread = Y.std(axis=0)
-    return Y.mean(axis=0), np.where(spread > 0, spread, np.float32(1))
+    *others, kernel, bias = weights  # the last layer's last, which alone knows the units
+    return (*others, kernel * spread, bias * spread + middle), best_epoch
 
 
 def _optimizer(config: TrainConfig, steps: int) -> Any:
@@ -297,46 +281,3 @@ def _optimizer(config: TrainConfig, steps: int) -> Any:
     )
     averaging = {"use_ema": True, "ema_momentum": config.average} if config.average else {}
     return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **averaging)
-
-
-def _cut(arrays: Weights, columns: npt.NDArray[np.intp]) -> Weights:
-    """The weights of the head that scores these of its targets alone; the last two are its last layer's."""
-    *weights, kernel, bias = arrays
-    return (*weights, np.ascontiguousarray(kernel[:, columns]), bias[columns])
-
-
-def _make_watcher(
-    watched: Examples,
-    columns: npt.NDArray[np.intp],
-    task: Task,
-    config: TrainConfig,
-    units: tuple[Array | float, Array | float],
-    on_epoch: Callable[[int, float, str, float, bool], None],
-) -> Any:
-    """A Keras callback that evaluates each epoch by the task's own metric and stops when it no longer rises."""
-    keras = import_quietly("keras")
-
-    rows = [POOLINGS[config.head.pooling](frames) for frames in watched.frames]
-    heard = [track if len(track) <= WATCHED_ROWS else thin([track], WATCHED_ROWS)[0] for track in rows]
-
-    class Watcher(keras.callbacks.Callback):  # type: ignore[name-defined,misc]
-        best, best_epoch, weights = -np.inf, 0, None
-
-        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            as_trained = self.model.get_weights()
-            if self.model.optimizer.use_ema:  # evaluate and keep the averaged weights, train on with the others
-                self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-            score = call_head(config.head, self.model, task.rules.activation)
-            scores = (run_heads([score], heard) * units[1] + units[0])[:, columns]
-            if not np.isfinite(scores).all():
-                raise DataError(f"training went astray in epoch {epoch + 1}: try a lower learning rate")
-            figure = task.rules.watch(task.rules.to_truth(watched.Y), scores)
-            better = figure >= self.best  # of equals the later, which has learned longer
-            if better:
-                self.best, self.best_epoch, self.weights = figure, epoch + 1, self.model.get_weights()
-            elif epoch + 1 - self.best_epoch >= config.patience:
-                self.model.stop_training = True
-            self.model.set_weights(as_trained)
-            on_epoch(epoch + 1, float((logs or {})["loss"]), task.rules.monitor, figure, better)
-
-    return Watcher()

@@ -11,11 +11,12 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
 
 from jamendo_mood.audio.spectrograms import PATCH_FRAMES
 from jamendo_mood.training import data
@@ -27,6 +28,8 @@ STANDARDISE, SCORES = "standardise", "scores"  #: names of a head's first and la
 CONV_ROWS = 5
 BATCH_ROWS = 16_384  # scored at once: some 40 MB a layer
 BATCH_NUMBERS = 1 << 24  # the same for rows as wide as patches: 64 MB
+ROWS_AT_ONCE = 256  # of these patches: the first block's pictures take 100 MB
+MOMENTUM = 0.9  # of the statistics that scoring normalises by: small data have few batches
 
 Array = npt.NDArray[np.float32]
 HeadCall = Callable[[Sequence[Array]], Array]  #: rows (n, rows, width) and their mask (n, rows) to scores (n, targets)
@@ -67,7 +70,6 @@ def build_head(config: HeadConfig, dim: int, targets: int, activation: str, exam
     into scores, `examples` how many it is to be trained on, which the penalty goes by.
     """
     keras = import_quietly("keras")
-
     rows = keras.Input((None, data.width_of(config.pooling, dim)))
     mask = keras.Input((None,))
     weights = keras.ops.expand_dims(mask, -1)
@@ -89,18 +91,15 @@ def run_heads(heads: Sequence[HeadCall], tracks: Sequence[Array]) -> Array:
     Tracks of about the same length are scored together, so that there is little padding.
     """
     most = min(BATCH_ROWS, BATCH_NUMBERS // tracks[0].shape[-1])
-    lengths = np.array([len(track) for track in tracks])
-    order = np.argsort(lengths, kind="stable")
-    batches: list[npt.NDArray[np.intp]] = []
-    start = 0
-    while start < len(order):
-        fit = np.flatnonzero(lengths[order[start:]] * np.arange(1, len(order) - start + 1) <= most)
-        stop = start + (int(fit[-1]) + 1 if len(fit) else 1)
-        batches.append(order[start:stop])
-        start = stop
+    order = sorted(range(len(tracks)), key=lambda row: len(tracks[row]))
+    batches: list[list[Array]] = [[]]
+    for row in order:
+        if batches[-1] and (len(batches[-1]) + 1) * len(tracks[row]) > most:
+            batches.append([])
+        batches[-1].append(tracks[row])
 
-    def score(rows: npt.NDArray[np.intp]) -> Array:
-        padded = data.pad([tracks[row] for row in rows])
+    def score(batch: Sequence[Array]) -> Array:
+        padded = data.pad(batch)
         return np.asarray(np.mean([head(padded) for head in heads], axis=0))
 
     # Threads of OpenBLAS wait for each other in loops: on a machine that is busy otherwise, two of them took 16 times
@@ -113,13 +112,7 @@ def run_heads(heads: Sequence[HeadCall], tracks: Sequence[Array]) -> Array:
 
 
 _alone = threading.Lock()  # how many threads BLAS has is the whole process's setting
-
-
-@functools.cache
-def _blas() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
+_blas = functools.cache(ThreadpoolController)
 
 
 def _mean(x: Any, weights: Any) -> Any:
@@ -128,12 +121,18 @@ def _mean(x: Any, weights: Any) -> Any:
     return ops.sum(weights * x, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1e-6)
 
 
-def _hide(config: HeadConfig, x: Any) -> Any:
-    """One hidden layer."""
+def _hide(config: HeadConfig, x: Any, weights: Any = None) -> Any:
+    """The hidden layers, on each row by itself; with the rows' `weights`, convolutions over five rows at a time."""
     layers = import_quietly("keras").layers
-    # Normalised for each row by itself: unlike batch statistics, that is the same in training and in use.
-    x = layers.LayerNormalization()(layers.Dense(config.hidden)(x))
-    return layers.Dropout(config.dropout)(layers.Activation("relu")(x))
+    for _ in range(config.layers):
+        if weights is None:
+            x = layers.Dense(config.hidden)(x)
+        else:  # padding is made zero again before each layer, as what lies beyond the ends is
+            x = layers.Conv1D(config.hidden, CONV_ROWS, padding="same")(x * weights)
+        # Normalised for each row by itself: unlike batch statistics, that is the same in training and in use.
+        x = layers.Activation("relu")(layers.LayerNormalization()(x))
+        x = layers.Dropout(config.dropout)(x)
+    return x
 
 
 def _add_linear(_: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
@@ -143,9 +142,7 @@ def _add_linear(_: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
 
 def _add_mlp(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
     """Hidden layers on each row, their mean over the rows, scores of that."""
-    for _ in range(config.layers):
-        x = _hide(config, x)
-    return scores(_mean(x, weights))
+    return scores(_mean(_hide(config, x), weights))
 
 
 def _add_attention(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
@@ -154,9 +151,7 @@ def _add_attention(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any
     Kong et al., "Weakly Labelled AudioSet Tagging with Attention Neural Networks", TASLP 2019: the feature-level
     attention model.
     """
-    layers = import_quietly("keras").layers
-    for _ in range(config.layers):
-        x = _hide(config, x)
+    layers, x = import_quietly("keras").layers, _hide(config, x)
     gates = layers.Dense(config.hidden, "sigmoid")(x)
     pooled = layers.LayerNormalization()(_mean(x, gates * weights))
     return scores(layers.Dropout(config.dropout)(layers.Activation("relu")(pooled)))
@@ -164,12 +159,7 @@ def _add_attention(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any
 
 def _add_conv1d(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
     """Convolutions over the rows, five at a time; scores of their mean. The order of the rows counts."""
-    layers = import_quietly("keras").layers
-    for _ in range(config.layers):
-        # Padding is made zero again after each layer, as what lies beyond the ends is.
-        x = layers.LayerNormalization()(layers.Conv1D(config.hidden, CONV_ROWS, padding="same")(x * weights))
-        x = layers.Dropout(config.dropout)(layers.Activation("relu")(x))
-    return scores(_mean(x, weights))
+    return scores(_mean(_hide(config, x, weights), weights))
 
 
 def _add_gru(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
@@ -179,22 +169,63 @@ def _add_gru(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
     """
     keras = import_quietly("keras")
     layers, heard = keras.layers, keras.ops.squeeze(weights, -1) > 0
-    for number in range(config.layers):
-        last = number == config.layers - 1
-        x = layers.Bidirectional(layers.GRU(config.hidden, return_sequences=not last))(x, mask=heard)
+    for left in reversed(range(config.layers)):
+        x = layers.Bidirectional(layers.GRU(config.hidden, return_sequences=left > 0))(x, mask=heard)
         x = layers.Dropout(config.dropout)(x)
     return scores(x)
 
 
 def _add_cnn(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
-    """Convolutions over each row, which is a patch of sound; scores of the mean of their features over the rows."""
-    stacks = data.width_of(config.pooling, 1)  # rows that are a mean and a standard deviation hold two pictures
-    features = convolve(x, stacks, config.hidden, config.layers)
-    return scores(import_quietly("keras").layers.Dropout(config.dropout)(_mean(features, weights)))
+    """Convolutions over each row, which is a patch of sound; scores of the mean of their features over the rows.
+
+    Each block is a 3 x 3 convolution, normalised over the batch, and halves the picture; what is left of it in the end
+    is averaged. Raises `UsageError` if rows are not patches of 96 frames.
+    """
+    layers = import_quietly("keras").layers
+    stacks, width = data.width_of(config.pooling, 1), x.shape[-1]  # a mean and a standard deviation are two pictures
+    if width % (stacks * PATCH_FRAMES):
+        raise UsageError(
+            f"the head cnn sees patches of {PATCH_FRAMES} frames, and {width // stacks} numbers are none: extract with "
+            "--embedder mel-patches, spectrogram-patches or mfcc-patches"
+        )
+    network = [layers.Reshape((stacks, PATCH_FRAMES, -1)), layers.Permute((2, 3, 1))]
+    for channels in _list_channels(config):
+        network += [layers.Conv2D(channels, 3, padding="same"), layers.BatchNormalization(momentum=MOMENTUM)]
+        network += [layers.Activation("relu"), layers.MaxPooling2D(2, padding="same")]
+    features = _row_by_row_type()([layers.Input((width,)), *network, layers.GlobalAveragePooling2D()])(x)
+    return scores(layers.Dropout(config.dropout)(_mean(features, weights)))
 
 
-Shape = tuple[int, ...]
-LastLayer = Callable[[Array], Array]
+def _list_channels(config: HeadConfig) -> list[int]:
+    """Channels of each block of ``cnn``: of the last `hidden`, of each before it half as many."""
+    return [max(1, config.hidden >> left) for left in reversed(range(config.layers))]
+
+
+@functools.cache
+def _row_by_row_type() -> Any:
+    """The layer that gives each row of each track to a network of these layers; made when Keras is loaded."""
+    keras = import_quietly("keras")
+
+    class RowByRow(keras.layers.Layer):  # type: ignore[name-defined,misc]
+        def __init__(self, layers: Sequence[Any]) -> None:
+            super().__init__()
+            self.network = keras.Sequential(layers)
+
+        def call(self, rows: Any) -> Any:
+            shape = keras.ops.shape(rows)
+            flat = keras.ops.reshape(rows, (-1, shape[-1]))
+            count = flat.shape[0]  # None while Keras traces a graph, to train on batches, which are small
+            pieces = range(0, count or 1, ROWS_AT_ONCE)
+            size = ROWS_AT_ONCE if count else None
+            done = [self.network(flat[start : size and start + size]) for start in pieces]
+            features = done[0] if len(done) == 1 else keras.ops.concatenate(done)
+            return keras.ops.reshape(features, (*shape[:2], features.shape[-1]))
+
+    return RowByRow
+
+
+Shapes = tuple[tuple[int, ...], ...]
+LastLayer = Callable[[Any], Any]
 
 
 class Head(NamedTuple):
@@ -206,95 +237,96 @@ class Head(NamedTuple):
     #: (config, width) -> the shapes of its hidden layers' arrays for rows of this width, in Keras' order, and how many
     #: numbers the last layer sees: told before it is built, since building takes their memory, whoever asked for it.
     #: None: a tagger's word is taken.
-    shapes: Callable[[HeadConfig, int], tuple[list[Shape], int]] | None = None
+    shapes: Callable[[HeadConfig, int], tuple[Shapes, int]] | None = None
     #: the same as `build`, by NumPy: (config, the hidden layers' arrays, rows, weights, scores) -> (n, targets). None:
     #: it is left to Keras.
-    compute: Callable[[HeadConfig, Sequence[Array], Array, Array, LastLayer], Array] | None = None
+    compute: Callable[[HeadConfig, Sequence[Array], Any, Any, LastLayer], Any] | None = None
 
 
-def _hidden(inputs: int, config: HeadConfig) -> list[Shape]:
+def _shape_mlp(config: HeadConfig, width: int, *rows: int) -> tuple[Shapes, int]:
     """Of hidden layers one after the other: kernel, bias, and the scale and offset of their normalisation."""
-    widths = [inputs, *[config.hidden] * config.layers]
-    layers = [[(own, hidden), (hidden,), (hidden,), (hidden,)] for own, hidden in itertools.pairwise(widths)]
-    return list(itertools.chain.from_iterable(layers))
+    hidden, shapes = config.hidden, Shapes()
+    for inputs in [width, *[hidden] * (config.layers - 1)]:
+        shapes += ((*rows, inputs, hidden), (hidden,), (hidden,), (hidden,))
+    return shapes, hidden
 
 
-def _shape_attention(config: HeadConfig, width: int) -> tuple[list[Shape], int]:
-    gates: list[Shape] = [(config.hidden, config.hidden), *[(config.hidden,)] * 3]
-    return [*_hidden(width, config), *gates], config.hidden
+def _shape_attention(config: HeadConfig, width: int) -> tuple[Shapes, int]:
+    return _shape_mlp(replace(config, layers=config.layers + 1), width)  # gates have the shapes of a layer more
 
 
-def _shape_conv1d(config: HeadConfig, width: int) -> tuple[list[Shape], int]:
-    return [(CONV_ROWS, *shape) if len(shape) == 2 else shape for shape in _hidden(width, config)], config.hidden
+def _shape_conv1d(config: HeadConfig, width: int) -> tuple[Shapes, int]:
+    return _shape_mlp(config, width, CONV_ROWS)
 
 
-def _shape_gru(config: HeadConfig, width: int) -> tuple[list[Shape], int]:
-    units = 3 * config.hidden  # of each direction: two gates and the candidate
-    widths = [width, *[2 * config.hidden] * (config.layers - 1)]
-    both = [[(own, units), (config.hidden, units), (2, units)] * 2 for own in widths]
-    return list(itertools.chain.from_iterable(both)), 2 * config.hidden
+def _shape_gru(config: HeadConfig, width: int) -> tuple[Shapes, int]:
+    units, shapes = 3 * config.hidden, Shapes()  # of each direction: two gates and the candidate
+    for inputs in [width, *[2 * config.hidden] * (config.layers - 1)]:
+        shapes += ((inputs, units), (config.hidden, units), (2, units)) * 2
+    return shapes, 2 * config.hidden
 
 
-def _shape_cnn(config: HeadConfig, _: int) -> tuple[list[Shape], int]:
+def _shape_cnn(config: HeadConfig, _: int) -> tuple[Shapes, int]:
     """3 x 3 kernels, biases, and four arrays of normalisation."""
-    widths = [data.width_of(config.pooling, 1), *(_width(config.hidden, n) for n in reversed(range(config.layers)))]
-    blocks = [[(3, 3, own, made), *[(made,)] * 5] for own, made in itertools.pairwise(widths)]
-    return list(itertools.chain.from_iterable(blocks)), config.hidden
+    shapes = Shapes()
+    for inputs, made in itertools.pairwise([data.width_of(config.pooling, 1), *_list_channels(config)]):
+        shapes += ((3, 3, inputs, made), *[(made,)] * 5)
+    return shapes, config.hidden
 
 
-def _compute_linear(_: HeadConfig, __: Sequence[Array], x: Array, weights: Array, scores: LastLayer) -> Array:
+# By NumPy, of arrays, or of what stands for arrays where a head is written as ONNX: so these are Any.
+
+
+def _compute_linear(_: HeadConfig, __: Sequence[Array], x: Any, weights: Any, scores: LastLayer) -> Any:
     return _average(scores(x), weights)
 
 
-def _compute_mlp(_: HeadConfig, arrays: Sequence[Array], x: Array, weights: Array, scores: LastLayer) -> Array:
+def _compute_mlp(_: HeadConfig, arrays: Sequence[Array], x: Any, weights: Any, scores: LastLayer) -> Any:
     return scores(_average(_compute_hidden(arrays, x), weights))
 
 
-def _compute_attention(_: HeadConfig, arrays: Sequence[Array], x: Array, weights: Array, scores: LastLayer) -> Array:
+def _compute_attention(_: HeadConfig, arrays: Sequence[Array], x: Any, weights: Any, scores: LastLayer) -> Any:
     *hidden, kernel, bias, scale, offset = arrays
     x = _compute_hidden(hidden, x)
     gates = _sigmoid(x @ kernel + bias)
     return scores(np.maximum(_normalise(_average(x, gates * weights), scale, offset), 0))
 
 
-def _compute_hidden(arrays: Sequence[Array], x: Array) -> Array:
+def _compute_hidden(arrays: Sequence[Array], x: Any) -> Any:
     for kernel, bias, scale, offset in zip(*[iter(arrays)] * 4, strict=True):
         x = np.maximum(_normalise(x @ kernel + bias, scale, offset), 0)
     return x
 
 
-def _normalise(x: Array, scale: Array, offset: Array) -> Array:
+def _normalise(x: Any, scale: Array, offset: Array) -> Any:
     """Keras' LayerNormalization."""
     x = x - x.mean(axis=-1, keepdims=True)
-    deviation = np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(1e-3))
-    normalised: Array = x / deviation * scale + offset
-    return normalised
+    return x / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(1e-3)) * scale + offset
 
 
-def _sigmoid(x: Array) -> Array:
+def _average(x: Any, weights: Any) -> Any:
+    """`_mean` by NumPy."""
+    return (weights * x).sum(axis=1) / np.maximum(weights.sum(axis=1), np.float32(1e-6))
+
+
+def _sigmoid(x: Any) -> Any:
     """Log-odds to probabilities."""
     from scipy.special import expit  # takes half a second to import
 
-    probabilities: Array = expit(x)
-    return probabilities
+    return expit(x)
 
 
-def _softmax(x: Array) -> Array:
+def _softmax(x: Any) -> Any:
     """Probabilities over the last axis."""
     powers = np.exp(x - x.max(axis=-1, keepdims=True))
-    probabilities: Array = powers / powers.sum(axis=-1, keepdims=True)
-    return probabilities
+    return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def _average(x: Array, weights: Array) -> Array:
-    """`_mean` by NumPy."""
-    mean: Array = (weights * x).sum(axis=1) / np.maximum(weights.sum(axis=1), np.float32(1e-6))
-    return mean
-
+ACTIVATIONS: dict[str, LastLayer] = {"sigmoid": _sigmoid, "softmax": _softmax, "linear": lambda sums: sums}
 
 HEADS: dict[str, Head] = {
-    "linear": Head(_add_linear, lambda _, width: ([], width), _compute_linear),
-    "mlp": Head(_add_mlp, lambda config, width: (_hidden(width, config), config.hidden), _compute_mlp),
+    "linear": Head(_add_linear, lambda _, width: ((), width), _compute_linear),
+    "mlp": Head(_add_mlp, _shape_mlp, _compute_mlp),
     "attention": Head(_add_attention, _shape_attention, _compute_attention),
     "conv1d": Head(_add_conv1d, _shape_conv1d),
     "gru": Head(_add_gru, _shape_gru),
@@ -312,26 +344,21 @@ def register_head(name: str, build: Callable[[HeadConfig, Any, Any, Any], Any]) 
     HEADS[name] = Head(build)
 
 
-def list_shapes(config: HeadConfig, dim: int, targets: int) -> list[Shape] | None:
+def list_shapes(config: HeadConfig, dim: int, targets: int) -> Shapes | None:
     """The shapes of a head's arrays, in Keras' order; None where it does not say before it is built."""
-    shapes = HEADS[config.name].shapes
-    if shapes is None:
+    if (list_hidden := HEADS[config.name].shapes) is None:
         return None
     width = data.width_of(config.pooling, 1) * dim
-    hidden, seen = shapes(config, width)
-    return [(width,), (width,), (), *hidden, (seen, targets), (targets,)]
+    hidden, seen = list_hidden(config, width)
+    return (width,), (width,), (), *hidden, (seen, targets), (targets,)
 
 
 def load_head(config: HeadConfig, dim: int, targets: int, activation: str, arrays: Sequence[Array]) -> HeadCall:
     """A trained head, ready to score: by NumPy where that is as good, and then TensorFlow is not imported.
 
-    `arrays` are its weights, in Keras' order, the rest as for `build_head`. Raises `ValueError` if they are not of this
-    head.
+    `arrays` are its weights, in Keras' order and of the shapes of `list_shapes`, the rest as for `build_head`. Raises
+    `ValueError` if Keras finds that they are not of this head.
     """
-    shapes = list_shapes(config, dim, targets)
-    found = [array.shape for array in arrays]
-    if shapes is not None and found != shapes:
-        raise ValueError(f"arrays of the shapes {found} instead of {shapes}")
     if HEADS[config.name].compute is not None:
         return _by_numpy(config, activation, arrays)
     head = build_head(config, dim, targets, activation)
@@ -354,81 +381,15 @@ def call_head(config: HeadConfig, head: Any, activation: str) -> HeadCall:
 
 
 def _by_numpy(config: HeadConfig, activation: str, arrays: Sequence[Array]) -> HeadCall:
-    compute = HEADS[config.name].compute
+    compute, decide = HEADS[config.name].compute, ACTIVATIONS[activation]
     assert compute is not None
     mean, variance, _, *hidden, kernel, bias = arrays
     with np.errstate(invalid="ignore"):  # of weights that are damaged: the scores show it
         deviation = np.maximum(np.sqrt(variance), np.float32(1e-7))
-    activations: dict[str, LastLayer] = {"sigmoid": _sigmoid, "softmax": _softmax, "linear": lambda sums: sums}
-    decide = activations[activation]
 
-    def score(batch: Sequence[Array]) -> Array:
+    def score(batch: Sequence[Array]) -> Any:
         x = (batch[0] - mean) / deviation
         x = np.clip(x, -config.clip, config.clip) if config.clip else x
         return compute(config, hidden, x, batch[1][..., np.newaxis], lambda seen: decide(seen @ kernel + bias))
 
     return score
-
-
-ROWS_AT_ONCE = 256  # when scoring: the first block's pictures take 100 MB
-MOMENTUM = 0.9  # of the statistics that scoring normalises by: small data have few batches
-
-
-def convolve(rows: Any, stacks: int, channels: int, blocks: int) -> Any:
-    """Features of each row, which is one patch: (n, rows, stacks * 96 * bands) -> (n, rows, channels).
-
-    Each block is a 3 x 3 convolution, normalised over the batch, and halves the picture; the last has `channels`
-    channels, each before it half as many. What is left of the picture is averaged. A row has `stacks` pictures, one
-    after the other: 2 if it is a mean and a standard deviation. Raises `UsageError` if rows are not patches of 96
-    frames.
-    """
-    width = rows.shape[-1]
-    if width % (stacks * PATCH_FRAMES):
-        raise UsageError(
-            f"the head cnn sees patches of {PATCH_FRAMES} frames, and {width // stacks} numbers are none: extract with "
-            "--embedder mel-patches, spectrogram-patches or mfcc-patches"
-        )
-    return _row_by_row_type()(_build(stacks, width // stacks // PATCH_FRAMES, channels, blocks))(rows)
-
-
-def _build(stacks: int, bands: int, channels: int, blocks: int) -> Any:
-    """The network of one patch: (patches, stacks * 96 * bands) -> (patches, channels)."""
-    keras = import_quietly("keras")
-    layers = keras.layers
-    steps = [keras.Input((stacks * PATCH_FRAMES * bands,)), layers.Reshape((stacks, PATCH_FRAMES, bands))]
-    steps.append(layers.Permute((2, 3, 1)))
-    for block in range(blocks):
-        width = _width(channels, blocks - 1 - block)
-        steps.append(layers.Conv2D(width, 3, padding="same"))
-        steps.append(layers.BatchNormalization(momentum=MOMENTUM))
-        steps.append(layers.Activation("relu"))
-        steps.append(layers.MaxPooling2D(2, padding="same"))
-    return keras.Sequential([*steps, layers.GlobalAveragePooling2D()])
-
-
-def _width(channels: int, left: int) -> int:
-    """Channels of a block after which so many are left."""
-    return max(1, channels >> left)
-
-
-@functools.cache
-def _row_by_row_type() -> Any:
-    """The layer that gives each row of each track to a network; made when Keras is loaded."""
-    keras = import_quietly("keras")
-
-    class RowByRow(keras.layers.Layer):  # type: ignore[name-defined,misc]
-        def __init__(self, network: Any) -> None:
-            super().__init__()
-            self.network = network
-
-        def call(self, rows: Any) -> Any:
-            shape = keras.ops.shape(rows)
-            flat = keras.ops.reshape(rows, (-1, shape[-1]))
-            count = flat.shape[0]  # None while Keras traces a graph, to train on batches, which are small
-            pieces = range(0, count or 1, ROWS_AT_ONCE)
-            size = ROWS_AT_ONCE if count else None
-            done = [self.network(flat[start : size and start + size]) for start in pieces]
-            features = done[0] if len(done) == 1 else keras.ops.concatenate(done)
-            return keras.ops.reshape(features, (*shape[:2], features.shape[-1]))
-
-    return RowByRow

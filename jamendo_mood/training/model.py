@@ -6,7 +6,6 @@ import functools
 import hashlib
 import io
 import json
-import math
 import os
 import re
 from collections import Counter
@@ -25,7 +24,7 @@ from jamendo_mood.tasks import KINDS, Task
 from jamendo_mood.tasks.kind import Kind
 from jamendo_mood.tasks.metrics import GRADES
 from jamendo_mood.training.data import POOLINGS, Array, centred_windows, context_of, windows
-from jamendo_mood.training.heads import HeadCall, HeadConfig, list_shapes, load_head, run_heads
+from jamendo_mood.training.heads import HeadCall, HeadConfig, Shapes, list_shapes, load_head, run_heads
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, UsageError, WeightsError
 from jamendo_mood.util.files import disk_errors, is_draft, locked_folder, remove_drafts, write_atomically
@@ -106,23 +105,18 @@ class Tagger:
 
     def score_track(self, frames: Array) -> Array:
         """Score one track: float32 (frames, dim) -> (targets,); of a dynamic task the mean over its moments."""
-        if self.task.rate_hz is not None:
-            return np.asarray(self.score_frames(frames).mean(axis=0))
-        return self.score([frames]).reshape(-1)
+        return np.asarray(self.score_tracks([frames])[0])
 
     def score_tracks(self, tracks: Sequence[Array]) -> Array:
         """`score_track` of many: n float32 arrays (frames, dim) -> (n, targets)."""
-        if self.task.rate_hz is not None:
-            return np.stack([self.score_track(frames) for frames in tracks])
-        return self.score(tracks)
+        if self.task.rate_hz is None:
+            return self.score(tracks)
+        return np.stack([self.score_frames(frames).mean(axis=0) for frames in tracks])
 
     def score_frames(self, frames: Array) -> Array:
         """Score the neighbourhood of each frame: float32 (frames, dim) -> (frames, targets)."""
-        if self.task.rate_hz is None:
-            around = windows(frames, context_of(self.spec))
-        else:
-            around = centred_windows(frames, context_of(self.spec))
-        return self._score_rows(list(POOLINGS[self.head.pooling](around)))
+        cut = windows if self.task.rate_hz is None else centred_windows
+        return self._score_rows(list(POOLINGS[self.head.pooling](cut(frames, context_of(self.spec)))))
 
     def decide(self, scores: Array) -> npt.NDArray[np.bool_]:
         """Which targets are decided: scores (..., targets) -> bool of the same shape."""
@@ -149,11 +143,8 @@ class Tagger:
         """
         folder = Path(folder)
         check_tagger_folder(folder)
-        arrays = {
-            f"{member}.{number}": np.asarray(array, order="C")
-            for member, own in enumerate(self.weights)
-            for number, array in enumerate(own)
-        }
+        members = [enumerate(own) for own in self.weights]
+        arrays = {f"{m}.{n}": np.asarray(array, order="C") for m, own in enumerate(members) for n, array in own}
         weights = safetensors.numpy.save(arrays)
         sha256 = hashlib.sha256(weights).hexdigest()
         tagger = {
@@ -170,7 +161,7 @@ class Tagger:
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
         }
         text = (json.dumps(tagger, indent=2) + "\n").encode()
-        files = {_name_weights(sha256): weights, TAGGER_NAME: text, CARD_NAME: describe(tagger).encode()}
+        files = {f"weights-{sha256[:12]}.safetensors": weights, TAGGER_NAME: text, CARD_NAME: describe(tagger).encode()}
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with locked_folder(folder):
@@ -193,30 +184,26 @@ class Tagger:
         DataError
             It is damaged.
         """
-        with locked_folder(Path(folder), shared=True):  # which a `save` may be replacing
-            return cls._load(Path(folder))
-
-    @classmethod
-    def _load(cls, folder: Path) -> Tagger:
-        manifest = folder / TAGGER_NAME
+        folder, manifest = Path(folder), Path(folder) / TAGGER_NAME
         if not manifest.is_file():
             raise UsageError(f"{folder}: no tagger there (no {TAGGER_NAME}); `jamendo-mood train` makes one")
         try:
-            values = files.parse_json(files.read_bytes(manifest, files.MAX_JSON_BYTES))
-            if values["format"] != FORMAT:
-                found = repr(values["format"])[:20]
-                raise DataError(f"{manifest}: a tagger of format {found}, this version reads {FORMAT}")
-            task, head, spec = _read_task(values["task"]), _read_head(values["head"]), values["embedder"]
-            shapes = list_shapes(head, EmbedderSpec.from_json(spec).dim, len(task.targets))
-            count = None if shapes is None else sum(map(math.prod, shapes))
+            with locked_folder(folder, shared=True):  # which a `save` may be replacing
+                values = files.parse_json(files.read_bytes(manifest, files.MAX_JSON_BYTES))
+                if values["format"] != FORMAT:
+                    found = repr(values["format"])[:20]
+                    raise DataError(f"{manifest}: a tagger of format {found}, this version reads {FORMAT}")
+                task, head = _read_task(values["task"]), _read_head(values["head"])
+                spec, count = EmbedderSpec.from_json(values["embedder"]), len(task.targets)
+                weights = _read_weights(folder, values["weights_sha256"], list_shapes(head, spec.dim, count))
             thresholds = [np.inf if value is None else value for value in values["thresholds"]]
             tagger = cls(
                 task=task,
-                spec=EmbedderSpec.from_json(spec),
+                spec=spec,
                 head=head,
-                weights=_read_weights(folder, values["weights_sha256"], count),
-                calibration=np.array(values["calibration"], np.float64).reshape(len(task.targets), -1),
-                thresholds=np.array(thresholds, np.float64).reshape(len(task.targets)),
+                weights=weights,
+                calibration=np.array(values["calibration"], np.float64).reshape(count, -1),
+                thresholds=np.array(thresholds, np.float64).reshape(count),
                 grades=tuple(values["grades"]),
                 record=values["record"],
                 scores=values["scores"],
@@ -285,9 +272,9 @@ def choose_builtin(weights: Path | None = None) -> str:
     if weights is not None:
         return "musicnn" if weights.suffix in musicnn.SUFFIXES else "audioset"
     try:
-        vggish.find_weights(download=False)
+        vggish.WEIGHTS.find(download=False)
     except WeightsError:
-        if not os.environ.get(vggish.WEIGHTS_VARIABLE):  # who names a file that is missing wants to know
+        if not os.environ.get(vggish.WEIGHTS.variable):  # who names a file that is missing wants to know
             return "musicnn"
     return "audioset"
 
@@ -296,7 +283,7 @@ def load_builtin(name: str = "audioset", weights: Path | None = None, *, downloa
     """A tagger that comes with the package; `UsageError` if there is none of that name.
 
     ``audioset`` knows AudioSet's 7 music moods, on ``vggish-pca`` embeddings; ``musicnn`` the tags of musicnn that are
-    moods, by its own last layer, which is read from its weights (see `musicnn.find_weights`, also for `weights` and
+    moods, by its own last layer, which is read from its weights (see `checkpoints.Weights.find`, also for `weights` and
     `download`). Raises `WeightsError` if they are not there, and cannot be fetched.
     """
     if name not in BUILTINS:
@@ -305,7 +292,7 @@ def load_builtin(name: str = "audioset", weights: Path | None = None, *, downloa
         return Tagger.load(BUILTIN)
     recipe = json.loads(RECIPE.read_text(encoding="utf-8"))
     targets = tuple(recipe["targets"])
-    variables = musicnn.read_weights(musicnn.find_weights(weights, download=download))
+    variables = musicnn.read_weights(musicnn.WEIGHTS.find(weights, download=download))
     columns = [musicnn.TAGS.index(tag) for tag in targets]
     # A layer that standardises comes first in every head: here it changes nothing.
     as_is = (np.zeros(musicnn.DIM, np.float32), np.ones(musicnn.DIM, np.float32), np.zeros((), np.int64))
@@ -324,8 +311,7 @@ def load_builtin(name: str = "audioset", weights: Path | None = None, *, downloa
 def check_tagger_folder(folder: Path) -> None:
     """Raise `UsageError` if a tagger written to `folder` would mix with something else."""
     if os.path.lexists(folder) and not folder.is_dir():
-        what = "a link that leads nowhere" if folder.is_symlink() and not folder.exists() else "a file of this name"
-        raise UsageError(f"{folder}: {what} is in the way of the tagger's folder")
+        raise UsageError(f"{folder}: a file, or a link that leads nowhere, is in the way of the tagger's folder")
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     others = [name for name in names if not _WEIGHTS_NAME.fullmatch(name) and not is_draft(name)]
     # What a first `save` that was killed has left is no reason to refuse.
@@ -333,16 +319,13 @@ def check_tagger_folder(folder: Path) -> None:
         raise UsageError(f"{folder}: holds something other than a tagger; name an empty or new folder")
 
 
-def _name_weights(sha256: str) -> str:
-    return f"weights-{sha256[:12]}.safetensors"
-
-
-def _read_weights(folder: Path, sha256: str, count: int | None) -> tuple[Weights, ...]:
-    """The weights of each head, `count` numbers each; None where only building it tells."""
+def _read_weights(folder: Path, sha256: str, shapes: Shapes | None) -> tuple[Weights, ...]:
+    """The weights of each head, which have these shapes; None where only building it tells."""
     if not re.fullmatch("[0-9a-f]{64}", sha256):
         raise ValueError("weights_sha256 is not a SHA-256")
-    names = (_name_weights(sha256), f"weights-{sha256[:12]}.npz", OLD_WEIGHTS_NAME)
-    path = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+    name = f"weights-{sha256[:12]}"
+    paths = [folder / f"{name}.safetensors", folder / f"{name}.npz", folder / OLD_WEIGHTS_NAME]
+    path = next(filter(Path.is_file, paths), paths[0])
     content = files.read_bytes(path, MAX_WEIGHTS_BYTES)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DataError(f"{path}: damaged, or of another training than {TAGGER_NAME}")
@@ -358,11 +341,11 @@ def _read_weights(folder: Path, sha256: str, count: int | None) -> tuple[Weights
             members.setdefault(int(place[1]), {})[int(place[2])] = array
     except (*files.DAMAGES, safetensors.SafetensorError) as error:
         raise DataError(f"{path}: not a tagger's weights, or damaged ({files.brief(error)})") from error
-    sizes = {sum(array.size for array in own.values()) for own in members.values()}
-    if len(sizes) != 1 or count not in (None, *sizes):
-        found = ", ".join(map(str, sorted(sizes))) or "no"
-        raise DataError(f"{path}: the weights do not fit the head, which has {count} of them: {found} are there")
-    return tuple(tuple(own[number] for number in sorted(own)) for _, own in sorted(members.items()))
+    weights = tuple(tuple(own[number] for number in sorted(own)) for _, own in sorted(members.items()))
+    found = {tuple(array.shape for array in own) for own in weights}
+    if len(found) != 1 or shapes not in (None, *found):
+        raise DataError(f"{path}: the weights do not fit the head")
+    return weights
 
 
 USES = """\
@@ -381,31 +364,17 @@ def describe(tagger: Mapping[str, Any]) -> str:
     """Write the model card of a tagger, Markdown, from what is in its ``tagger.json``."""
     task, record = tagger["task"], tagger["record"]
     words = KINDS[task["kind"]]
-    tested = record.get("tested")
     parts = [("validation part", tagger["scores"], tagger["intervals"])]
-    if tested:
+    if tested := record.get("tested"):
         parts.append((tested["part"], tested["figures"], tested["intervals"]))
     sections = [
         f"# Mood tagger: {markdown(task['name'])}",
-        f"{_what(tagger)}\n\n{_origin(record)}",
+        _origin(tagger, words),
         f"## How good it is\n\n{_scores(parts, words)}",
         f"## Its {words.plural}\n\n{_targets(task['targets'], tagger['grades'], record, words)}",
         f"## What it is for\n\n{USES}",
     ]
     return "\n\n".join(section.strip() for section in sections) + "\n"
-
-
-def _what(tagger: Mapping[str, Any]) -> str:
-    head, spec, task = tagger["head"], tagger["embedder"], tagger["task"]
-    words = KINDS[task["kind"]]
-    members = len(tagger["record"].get("best_epochs", [])) or 1
-    heads = f"One `{head['name']}` head" if members == 1 else f"The mean of {members} `{head['name']}` heads"
-    step = "a track" if spec["hop_s"] is None else f"every {spec['hop_s']:g} s"
-    return (
-        f"{heads} for {describe_targets(task)}, on {head['pooling']} of `{markdown(spec['name'])}` "
-        f"embeddings ({spec['dim']} numbers {step}). {words.says} "
-        f"Made with jamendo-mood {markdown(str(tagger['record'].get('version', '')))}."
-    )
 
 
 def describe_targets(task: Mapping[str, Any]) -> str:
@@ -416,25 +385,33 @@ def describe_targets(task: Mapping[str, Any]) -> str:
     return f"{len(task['targets'])} {KINDS[task['kind']].plural}{scale}{rate}"
 
 
-def _origin(record: Mapping[str, Any]) -> str:
-    lines = []
+def _origin(tagger: Mapping[str, Any], words: Kind) -> str:
+    """What it is, and what it learned from."""
+    head, spec, record = tagger["head"], tagger["embedder"], tagger["record"]
+    members = len(record.get("best_epochs", [])) or 1
+    heads = f"One `{head['name']}` head" if members == 1 else f"The mean of {members} `{head['name']}` heads"
+    step = "a track" if spec["hop_s"] is None else f"every {spec['hop_s']:g} s"
+    lines = [
+        f"{heads} for {describe_targets(tagger['task'])}, on {head['pooling']} of `{markdown(spec['name'])}` "
+        f"embeddings ({spec['dim']} numbers {step}). {words.says} "
+        f"Made with jamendo-mood {markdown(str(record.get('version', '')))}.\n"
+    ]
     if tracks := record.get("tracks"):
         left = f" ({markdown(str(record['silent']))} silent ones left out)" if record.get("silent") else ""
         lines.append(f"- Learned from {tracks['train']} tracks{left}, validated on {tracks['validation']} others")
-    for name, key in (("Data", "citation"), ("Licence of the data", "licence")):
-        if record.get(key):
-            lines.append(f"- {name}: {markdown(str(record[key]))}")
-    return "\n".join(lines)
+    facts = {"Data": record.get("citation"), "Licence of the data": record.get("licence")}
+    return "\n".join([*lines, *(f"- {name}: {markdown(str(fact))}" for name, fact in facts.items() if fact)])
 
 
 def _scores(parts: Sequence[tuple[str, Mapping[str, float], Mapping[str, Sequence[float]]]], words: Kind) -> str:
-    rows = [["metric", *(markdown(name) for name, _, _ in parts), "meaning"]]
-    rows.append(["---"] * len(rows[0]))
+    rows = [["metric", *(markdown(name) for name, _, _ in parts), "meaning"], ["---"] * (len(parts) + 2)]
     for name in words.card_metrics:
-        if not any(name in figures for _, figures, _ in parts):
-            continue
-        cells = [_cell(figures.get(name), intervals.get(name)) for _, figures, intervals in parts]
-        rows.append([name, *cells, words.meanings[name]])
+        cells = []
+        for _, figures, intervals in parts:
+            ends = "[{:.4f}, {:.4f}]".format(*intervals[name]) if name in intervals else ""
+            cells.append(f"{figures[name]:.4f} {ends}".strip() if name in figures else "-")
+        if {*cells} != {"-"}:
+            rows.append([name, *cells, words.meanings[name]])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return (
         f"{table}\n\nIn brackets: 95 % intervals by a bootstrap over artists. What could be "
@@ -442,19 +419,13 @@ def _scores(parts: Sequence[tuple[str, Mapping[str, float], Mapping[str, Sequenc
     )
 
 
-def _cell(figure: float | None, interval: Sequence[float] | None) -> str:
-    if figure is None:
-        return "-"
-    return f"{figure:.4f}" + (f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
-
-
 def _targets(targets: Sequence[str], grades: Sequence[str], record: Mapping[str, Any], words: Kind) -> str:
     positives = record.get("positives", {})
     lines = []
     for grade, meaning in words.grades.items():
         graded = [target for target, given in zip(targets, grades, strict=True) if given == grade]
-        named = [f"{markdown(own)} ({positives[own]:d})" if own in positives else markdown(own) for own in graded]
-        if named:
+        if graded:
+            named = (markdown(own) + (f" ({positives[own]:d})" if own in positives else "") for own in graded)
             lines.append(f"- **{grade}** ({meaning}): {', '.join(named)}")
     graded_on = markdown(record.get("graded_on", "the validation part"))
     counted = " In brackets: how many training tracks each is true of." if positives else ""

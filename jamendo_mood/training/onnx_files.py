@@ -6,12 +6,11 @@ which notes what NumPy is asked to do with it.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,13 +65,8 @@ def export_onnx(tagger: Tagger, embedder: Embedder, folder: Path) -> None:
         "thresholds": json.dumps([float(own) if np.isfinite(own) else None for own in tagger.thresholds]),
     }
     scores = graph.to_bytes("tagger", ("frames", spec.dim), embedder=made_with, **notes)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in ((EMBEDDER, network), (TAGGER, scores)):
-        files.write_output(folder / name, functools.partial(_write, content))
-
-
-def _write(content: bytes, file: IO[bytes]) -> None:
-    file.write(content)
+    files.write_output(folder / EMBEDDER, network)
+    files.write_output(folder / TAGGER, scores)
 
 
 def _score(tagger: Tagger, frames: Any) -> None:
@@ -114,8 +108,7 @@ class _Traced(np.lib.mixins.NDArrayOperatorsMixin):
         return NotImplemented
 
     def __getitem__(self, key: Any) -> _Traced:
-        if key != (Ellipsis, np.newaxis):
-            raise NotImplementedError
+        assert key == (Ellipsis, np.newaxis), "all that is asked of an array here"
         return self._with("Unsqueeze", -1)
 
     def _with(self, operation: str, *numbers: int, **attributes: Any) -> _Traced:
@@ -140,7 +133,6 @@ class _Traced(np.lib.mixins.NDArrayOperatorsMixin):
     def max(self, axis: int, *, keepdims: bool = False) -> _Traced:
         return self._add("ReduceMax", self, axes=[axis], keepdims=int(keepdims))
 
-    def std(self, axis: int, *, keepdims: bool = False) -> _Traced:
+    def std(self, axis: int, *, keepdims: bool = False) -> Any:
         away = self - self.mean(axis, keepdims=True)
-        spread: _Traced = np.sqrt((away * away).mean(axis, keepdims=keepdims))
-        return spread
+        return np.sqrt((away * away).mean(axis, keepdims=keepdims))

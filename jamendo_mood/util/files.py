@@ -2,22 +2,18 @@
 
 JSON, arrays and tables out of a stranger's files run no code, and take no more memory than the file is worth. Readers
 raise `ValueError` (or `OSError`) with a message for the user if the content is wrong; the caller adds the name of the
-file. Readers of tables name the file and the line themselves.
-
-References
-----------
-NumPy's file format, "Format Version 1.0" (`numpy.lib.format`).
+file. Readers of tables are in `plaintext`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import errno
 import fcntl
 import hashlib
 import io
 import json
+import logging
 import math
 import os
 import re
@@ -25,28 +21,25 @@ import secrets
 import shutil
 import stat
 import tempfile
-import textwrap
-import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tokenize import TokenError
-from types import TracebackType
 from typing import IO, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import DataError, DiskFullError, MoodError, StoreError, UsageError
-from jamendo_mood.util.plaintext import note
+from jamendo_mood.util.errors import DiskFullError, MoodError, StoreError, UsageError
 
 Write = bytes | Callable[[IO[bytes]], object]  #: what a file is to hold, or a function that writes it
 
 _MAX_KEPT_BYTES = 600_000_000  # VGGish's weights are 288 million
 
 _DRAFT = re.compile(r"\..+-[0-9a-f]{16}\.tmp", re.DOTALL)
+
+log = logging.getLogger(__name__)
 
 
 def write_atomically(path: Path, write: Write) -> None:
@@ -64,7 +57,7 @@ def write_together(writes: Mapping[Path, Write]) -> None:
     behind.
     """
     with contextlib.ExitStack() as stack:
-        drafts = {path: stack.enter_context(_written(path, write)) for path, write in writes.items()}
+        drafts = {path: _write_draft(path, write, stack) for path, write in writes.items()}
         for path, draft in drafts.items():
             with disk_errors(path):
                 draft.replace(path)
@@ -103,43 +96,32 @@ def write_output(path: Path, write: Write) -> None:
     write_atomically(Path(os.path.realpath(path)), write_as_before)
 
 
-@contextlib.contextmanager
-def _written(path: Path, write: Write) -> Iterator[Path]:
-    """A draft with a file's content; it is deleted at the end unless it was renamed."""
+def _write_draft(path: Path, write: Write, stack: contextlib.ExitStack) -> Path:
+    """Write a file's content into a draft; the stack deletes that in the end, unless it was renamed."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft, file = _open_draft(path)
-    try:
-        with disk_errors(path):
-            _fill(file, write)
-            file.flush()
-            os.fsync(file.fileno())
-        yield draft
-    finally:
-        # An earlier error is the one to report, and after the flush closing cannot fail.
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        with contextlib.suppress(OSError):
-            file.close()
+        while True:
+            draft = path.with_name(f".{path.name[:50]}-{secrets.token_hex(8)}.tmp")  # names may have 255 bytes
+            stack.callback(_try, draft.unlink)  # before it is there: a signal may come while it is being opened
+            file = draft.open("xb")
+            stack.callback(_try, file.close)
+            _lock(file.fileno())
+            if draft.exists():
+                break  # else another process removed it before it was locked
+        _fill(file, write)
+        file.flush()
+        os.fsync(file.fileno())
+    return draft
 
 
 def _fill(file: IO[bytes], write: Write) -> None:
     file.write(write) if isinstance(write, bytes) else write(file)
 
 
-def _open_draft(path: Path) -> tuple[Path, IO[bytes]]:
-    while True:
-        draft = path.with_name(f".{path.name[:50]}-{secrets.token_hex(8)}.tmp")  # names may have 255 bytes
-        file = draft.open("xb")
-        try:
-            _lock(file.fileno())
-            if draft.exists():
-                return draft, file
-            file.close()  # another process removed it before it was locked
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            file.close()
-            raise
+def _try(action: Callable[[], None]) -> None:
+    # An earlier error is the one to report, and after the flush closing cannot fail.
+    with contextlib.suppress(OSError):
+        action()
 
 
 def _lock(file: int) -> None:
@@ -157,7 +139,7 @@ def abandoned(path: Path) -> Iterator[bool]:
     """Whether a file's writer has ended, as far as its lock shows; nobody else gets the lock while the block runs."""
     with contextlib.ExitStack() as stack:
         try:
-            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
             stack.callback(os.close, file)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             dead = True
@@ -183,7 +165,7 @@ def remove_drafts(folder: Path, *, below: bool = True) -> list[Path]:
 def locked(path: Path, mode: int = 0o666) -> Iterator[int]:
     """Open a file for appending, or make it; other processes that do the same wait, even if the file is replaced."""
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode)
         try:
             _lock(file)
             if _is_at(path, file):
@@ -201,7 +183,7 @@ def locked_folder(folder: Path, *, shared: bool = False) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # reading or writing there will say what is wrong
-            file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             stack.callback(os.close, file)
             fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
@@ -269,69 +251,50 @@ class Scratch:
 
     def __init__(self, base: Path | None = None) -> None:
         self.base = Path(tempfile.gettempdir()) if base is None else Path(base)
-        self._counter = 0
-        self._counter_lock = threading.Lock()
 
     def __enter__(self) -> Scratch:
         try:
             self.base.mkdir(parents=True, exist_ok=True)
             remove_stale(self.base)
-            self.path, self._lock = _make_locked(self.base)
+            while True:
+                self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self.base))
+                with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):
+                    stack.callback(shutil.rmtree, self.path, ignore_errors=True)
+                    stack.enter_context(locked(self.path / _LOCK_NAME))
+                    self._stack = stack.pop_all()
+                    return self
+                # Another run that starts removed it before it was locked.
         except OSError as error:
             raise UsageError(f"cannot use {self.base} as a scratch folder: {error.strerror}") from error
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock)
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     @contextlib.contextmanager
     def folder(self) -> Iterator[Path]:
         """A new folder for one track, removed with its content however the block ends."""
-        with self._counter_lock:
-            self._counter += 1
-            path = self.path / f"{self._counter:06d}"
-        path.mkdir()
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _make_locked(base: Path) -> tuple[Path, int]:
-    """Make a folder whose first file is a lock that this process holds; returns the folder and the open lock."""
-    while True:
-        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-        try:
-            lock = os.open(path / _LOCK_NAME, os.O_CREAT | os.O_RDWR)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if (path / _LOCK_NAME).exists():
-                return path, lock
-            os.close(lock)
-        except FileNotFoundError:
-            pass  # another run that starts removed it before it was locked: here and above
-        except BaseException:
-            shutil.rmtree(path, ignore_errors=True)
-            raise
+        with tempfile.TemporaryDirectory(prefix="track-", dir=self.path, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
 
 
 def data_folder() -> Path:
     """Where this user's data are kept: ``jamendo-mood`` in XDG_DATA_HOME, or in ~/.local/share."""
-    home = Path(os.environ.get("XDG_DATA_HOME") or "")
-    # The specification says to ignore a relative path.
-    return (home if home.is_absolute() else Path.home() / ".local" / "share") / "jamendo-mood"
+    return _home("XDG_DATA_HOME", ".local/share")
 
 
 def cache_folder() -> Path:
     """Where this user's downloads are kept: ``jamendo-mood`` in XDG_CACHE_HOME, or in ~/.cache."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "")
-    return (home if home.is_absolute() else Path.home() / ".cache") / "jamendo-mood"
+    return _home("XDG_CACHE_HOME", ".cache")
 
 
-def kept(name: str, suffix: str, make: Callable[[], bytes]) -> tuple[bytes, Path | None]:
-    """A file of the user's cache that can be made again: its content, and where it is if the cache can be written to.
+def _home(variable: str, usual: str) -> Path:
+    home = Path(os.environ.get(variable) or "")
+    # The specification says to ignore a relative path.
+    return (home if home.is_absolute() else Path.home() / usual) / "jamendo-mood"
+
+
+def kept(name: str, suffix: str, make: Callable[[], bytes]) -> bytes:
+    """The content of a file that can be made again, and is kept in the user's cache if that can be written to.
 
     Its name ends in a digest of what is in it; where it is damaged it is made anew, and a line says so.
     """
@@ -340,17 +303,14 @@ def kept(name: str, suffix: str, make: Callable[[], bytes]) -> tuple[bytes, Path
         with contextlib.suppress(OSError, ValueError):
             content = read_bytes(path, _MAX_KEPT_BYTES)
             if path.name == f"{name}-{_digest(content)}{suffix}":
-                return content, path
-        note(f"{path}: damaged, so it is made anew")
+                return content
+        log.warning("%s: damaged, so it is made anew", path)
         with contextlib.suppress(OSError):
             path.unlink()
     content = make()
-    place = folder / f"{name}-{_digest(content)}{suffix}"
-    try:
-        write_atomically(place, lambda file: file.write(content))
-    except MoodError:
-        return content, None
-    return content, place
+    with contextlib.suppress(MoodError):
+        write_atomically(folder / f"{name}-{_digest(content)}{suffix}", content)
+    return content
 
 
 def _digest(content: bytes) -> str:
@@ -377,9 +337,7 @@ def remove_stale(base: Path) -> list[Path]:
 
 
 MAX_JSON_BYTES = 8_000_000  #: of a manifest; parsed, the worst of them takes 220 MB
-
 MAX_INDEX_BYTES = 1_000_000  #: of the table of contents of an ``.npz``: some 15,000 arrays
-
 DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What reading a damaged or hostile file raises; `zipfile` raises a bare RuntimeError, too."""
 
@@ -426,10 +384,14 @@ def read_up_to(file: IO[bytes], size: int) -> memoryview:
 
 def parse_json(content: bytes) -> Any:
     """Parse JSON; NaN and infinity, which JSON does not have, and what is nested too deep are refused."""
+
+    def refuse(name: str) -> NoReturn:
+        raise ValueError(f"{name} is not a number in JSON")
+
     if len(content) > MAX_JSON_BYTES:
         raise ValueError(f"JSON of more than {MAX_JSON_BYTES:,} bytes")
     try:
-        return json.loads(content, parse_constant=_refuse_constant)
+        return json.loads(content, parse_constant=refuse)
     except RecursionError:
         raise ValueError("JSON that is nested too deep") from None
 
@@ -443,7 +405,8 @@ def read_array(path: Path) -> Array:
 def read_npy(file: IO[bytes], size: int) -> Array:
     """Read an array of numbers or texts from the start of a file of `size` bytes, if these are what its header says.
 
-    numpy itself takes the memory that a header asks for before it looks whether there is as much in the file.
+    The format is 1.0 of `numpy.lib.format`. numpy itself takes the memory that a header asks for before it looks
+    whether there is as much in the file.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -511,96 +474,3 @@ def brief(error: BaseException) -> str:
     text = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
     line = " ".join(text.split("\n")[0].split()).rstrip(".")
     return line if len(line) <= _MAX_REASON_LENGTH else f"{line[:_MAX_REASON_LENGTH]} ..."
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number in JSON")
-
-
-MAX_TABLE_BYTES = 64_000_000  #: of a table; the largest of the data sets here has 2.7 million
-
-
-class _PlainTabs(csv.Dialect):
-    delimiter, quoting, lineterminator = "\t", csv.QUOTE_NONE, "\n"
-
-
-def read_table(path: Path, columns: tuple[str, ...], max_bytes: int = MAX_TABLE_BYTES) -> list[list[str]]:
-    """Read a table whose header starts with `columns` (none: it has no header); a row may have more cells than that.
-
-    A ``.csv`` file has commas and quotes, any other has tabs and takes quotes as they are. It may have `max_bytes`
-    bytes. Blank lines at its end are left out. Raises `DataError` if the file is missing, is not text, has another
-    header, or a row has too few cells; with the line's number.
-    """
-    dialect = (csv.excel, ",") if path.suffix == ".csv" else (_PlainTabs, "\t")
-    rows = _read_rows(read_text(path, max_bytes=max_bytes), path, *dialect)
-    if not rows or tuple(rows[0][: len(columns)]) != columns:
-        raise DataError(f"{path}: not the expected table, its first line must begin with {' | '.join(columns)}")
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) < len(columns):
-            raise DataError(f"{path}, line {number}: {len(row)} cells, at least {len(columns)} are needed")
-    return rows[1:] if columns else rows
-
-
-def read_columns(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> list[dict[str, str]]:
-    """Read named columns of a table, wherever they stand; cells may have quotes, the header's names spaces around them.
-
-    Parameters
-    ----------
-    path : Path
-    columns : sequence of str
-    delimiter : str
-
-    Returns
-    -------
-    list of dict of str
-        By column, each cell as it is written. The first row is line 2; only blank lines at the end are left out.
-
-    Raises
-    ------
-    DataError
-        The file is missing, is not text, lacks a column or has it twice, or a row has too few cells; with the line's
-        number.
-    """
-    rows = _read_rows(read_text(path), path, csv.excel, delimiter)
-    header = [cell.strip() for cell in rows[0]] if rows else []
-    for column in columns:
-        if header.count(column) != 1:
-            # On one line: a quote that is not closed makes a cell of many.
-            found = textwrap.shorten(" | ".join(cell for cell in header if cell) or "none", 300, placeholder=" ...")
-            times = "no column" if column not in header else f"{header.count(column)} columns"
-            raise DataError(f"{path}: {times} {column!r} (those that are there: {found})")
-    places = {column: header.index(column) for column in columns}
-    least = max(places.values(), default=-1) + 1
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) < least:
-            raise DataError(f"{path}, line {number}: {len(row)} cells, at least {least} are needed")
-    return [{column: row[place] for column, place in places.items()} for row in rows[1:]]
-
-
-def read_lines(path: Path) -> list[str]:
-    """Read a list: its lines without the spaces around them, and without blank lines at the end; raises `DataError`."""
-    return [line.strip() for line in io.StringIO(read_text(path).rstrip(), newline=None)]
-
-
-def _read_rows(text: str, path: Path, dialect: type[csv.Dialect], delimiter: str) -> list[list[str]]:
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), dialect, delimiter=delimiter))
-    except csv.Error as error:
-        raise DataError(f"{path}: cannot be read as a table ({error})") from error
-    while rows and not any(map(str.strip, rows[-1])):
-        rows.pop()
-    return rows
-
-
-def read_text(path: Path, max_bytes: int = MAX_TABLE_BYTES) -> str:
-    """Read the text of a table or a list, in UTF-8 or what its byte order mark says; line ends stay as they are.
-
-    Raises `DataError` if the file is missing, is not such text (and what it seems to be), or has more than `max_bytes`
-    bytes.
-    """
-    try:
-        return plaintext.decode(read_bytes(path, max_bytes), path)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a table ({error})") from error

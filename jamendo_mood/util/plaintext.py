@@ -1,4 +1,4 @@
-"""Text from people and for people: read in whatever encoding, made safe for where it goes, lines on a terminal, bars.
+"""What people write and see: tables and lists in whatever encoding, text made safe for where it goes, bars, pictures.
 
 Text from outside (names of files, titles, tags of a stranger's tagger) may hold anything. For HTML there is
 `html.escape`, and for the browser `static/dom.js`, which sets text and never HTML.
@@ -16,12 +16,13 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, cast
 
+from jamendo_mood.util import files
 from jamendo_mood.util.errors import DataError
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")  #: how cells begin that a spreadsheet takes for formulas
@@ -119,6 +120,80 @@ def decode(content: bytes, path: Path) -> str:
     return text
 
 
+MAX_TABLE_BYTES = 64_000_000  #: of a table; the largest of the data sets here has 2.7 million
+_TABS = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+
+
+def read_text(path: Path, max_bytes: int = MAX_TABLE_BYTES) -> str:
+    """Read the text of a table or a list, in UTF-8 or what its byte order mark says; line ends stay as they are.
+
+    Raises `DataError` if the file is missing, is not such text (and what it seems to be), or has more than `max_bytes`
+    bytes.
+    """
+    try:
+        return decode(files.read_bytes(path, max_bytes), path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as a table ({error})") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read a list: its lines without the spaces around them, and without blank lines at the end; raises `DataError`."""
+    return [line.strip() for line in io.StringIO(read_text(path).rstrip(), newline=None)]
+
+
+def read_table(path: Path, columns: tuple[str, ...], max_bytes: int = MAX_TABLE_BYTES) -> list[list[str]]:
+    """Read a table whose header starts with `columns` (none: it has no header); a row may have more cells than that.
+
+    A ``.csv`` file has commas and quotes, any other has tabs and takes quotes as they are. Blank lines at its end are
+    left out. Raises `DataError` if the file is missing, is not text, has more than `max_bytes` bytes or another header,
+    or a row has too few cells; with the line's number.
+    """
+    rows = _read_rows(path, max_bytes, **({} if path.suffix == ".csv" else _TABS))
+    if not rows or tuple(rows[0][: len(columns)]) != columns:
+        raise DataError(f"{path}: not the expected table, its first line must begin with {' | '.join(columns)}")
+    return _check_rows(path, rows, len(columns)) if columns else rows
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Read named columns of a table with commas, wherever they stand; the header's names may have spaces around them.
+
+    Each cell is as it is written, but for its quotes; the first row is line 2, and only blank lines at the end are left
+    out. Raises `DataError` if the file is missing, is not text, lacks a column or has it twice, or a row has too few
+    cells; with the line's number.
+    """
+    rows = _read_rows(path)
+    header = [cell.strip() for cell in rows[0]] if rows else []
+    for column in columns:
+        if header.count(column) != 1:
+            # On one line: a quote that is not closed makes a cell of many.
+            found = textwrap.shorten(" | ".join(cell for cell in header if cell) or "none", 300, placeholder=" ...")
+            times = "no column" if column not in header else f"{header.count(column)} columns"
+            raise DataError(f"{path}: {times} {column!r} (those that are there: {found})")
+    places = {column: header.index(column) for column in columns}
+    rows = _check_rows(path, rows, max(places.values(), default=-1) + 1)
+    return [{column: row[place] for column, place in places.items()} for row in rows]
+
+
+def _read_rows(path: Path, max_bytes: int = MAX_TABLE_BYTES, **form: Any) -> list[list[str]]:
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(path, max_bytes), newline=""), **form))
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read as a table ({error})") from error
+    while rows and not any(map(str.strip, rows[-1])):
+        rows.pop()
+    return rows
+
+
+def _check_rows(path: Path, rows: list[list[str]], least: int) -> list[list[str]]:
+    """The rows below the header, if each has so many cells."""
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) < least:
+            raise DataError(f"{path}, line {number}: {len(row)} cells, at least {least} are needed")
+    return rows[1:]
+
+
 def decode_line(line: bytes) -> str:
     """A line in an encoding it does not name, such as a tag's: UTF-8 if it makes sense as that, else Windows-1252."""
     with contextlib.suppress(UnicodeError):
@@ -141,6 +216,12 @@ def restore(title: str) -> str:
 def show(text: str) -> str:
     r"""Text that is safe on a terminal, on one line: a control character is written as in Python, ``\x1b``."""
     return _UNFIT.sub(_as_in_python, text)
+
+
+def shorten(name: str, length: int = 30) -> str:
+    """A name of at most `length` characters, safe on a terminal."""
+    name = show(name)
+    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
 def show_lines(text: str) -> str:
@@ -229,12 +310,6 @@ def note(message: str) -> None:
     print(show(message), file=sys.stderr)
 
 
-def note_all(messages: Sequence[str]) -> None:
-    """`note` several things, one per line."""
-    for message in messages:
-        note(message)
-
-
 def warn(message: str) -> None:
     """`note` a warning."""
     note(f"warning: {message}")
@@ -252,24 +327,11 @@ class TrackProgress:
         self._total, self._verb, self._audio_s, self._failed = total, verb, 0.0, 0
 
     def __enter__(self) -> TrackProgress:
-        from tqdm import tqdm
-
-        # A log file gets a line now and then, a terminal a bar that moves.
-        interval_s = 0.1 if sys.stderr.isatty() else 10.0
-        self._bar = tqdm(
-            total=self._total,
-            unit="track",
-            file=sys.stderr,
-            mininterval=interval_s,
-            dynamic_ncols=True,
-            disable=self._total == 0,
-        )
+        self._bar = _make_bar(self._total, dynamic_ncols=True, disable=self._total == 0)
         self._started = time.perf_counter()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # A run that could not start leaves its error alone on the screen, and one track its result.
         self._bar.leave = self._bar.n > 0 and self._total > 1
         self._bar.close()
@@ -298,13 +360,76 @@ class CountProgress:
 
     def __call__(self, done: int, total: int) -> None:
         """Say how many tracks are done, of how many."""
-        from tqdm import tqdm
-
         if self._bar is None:
-            interval_s = 0.1 if sys.stderr.isatty() else 10.0
-            self._bar = tqdm(
-                total=total, desc=self._doing, unit="track", file=sys.stderr, mininterval=interval_s, leave=False
-            )
+            self._bar = _make_bar(total, desc=self._doing, leave=False)
         self._bar.update(done - self._bar.n)
         if done == total:
             self._bar.close()
+
+
+def _make_bar(total: int, **options: Any) -> Any:
+    from tqdm import tqdm
+
+    # A log file gets a line now and then, a terminal a bar that moves.
+    interval_s = 0.1 if sys.stderr.isatty() else 10.0
+    return tqdm(total=total, unit="track", file=sys.stderr, mininterval=interval_s, **options)
+
+
+# ---- Pictures, drawn with matplotlib (of the extra ``notebook``), which is imported with the first of them.
+
+DECIDED, UNDECIDED, PRIOR, CONTRAST = "#2a7f62", "#a9b8b2", "#f2a33a", "#c2553f"
+TEXT, SOFT, LINE, RAISED = "#16211d", "#55655e", "#d5deda", "#f2f6f4"
+PALE, ACCENT, WARM = "#9fb5ac", "#0a7d6c", "#a84e06"
+"""The colours of the page, as ``app/static/style.css`` has them where it is light."""
+GRADE_STYLES = {"good": (DECIDED, "o"), "fair": ("#3f8fc4", "s"), "weak": (CONTRAST, "v"), "unknown": ("#7d8984", "X")}
+ROW_HEIGHT = 0.32  # inches a bar
+WIDTH = 5.6  # inches, of an evaluation's figure; if wider, text is too small on a phone
+
+
+class Picture(Protocol):
+    """A matplotlib figure that notebooks show. It is not made with pyplot, which would keep it in memory for ever."""
+
+    def to_png(self, dpi: float | str = "figure") -> bytes:
+        """A PNG file as bytes; `dpi` is in dots per inch."""
+
+    def __getattr__(self, name: str) -> Any: ...
+
+
+def make_picture(width: float, height: float) -> Picture:
+    """An empty figure; size in inches."""
+    from matplotlib.figure import Figure
+
+    def to_png(dpi: float | str = "figure") -> bytes:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=dpi)
+        return buffer.getvalue()
+
+    figure: Any = Figure(figsize=(width, height), layout="constrained")
+    figure.to_png = figure._repr_png_ = to_png
+    return cast(Picture, figure)
+
+
+def empty_axes(width: float, height: float) -> tuple[Picture, Any]:
+    """An empty figure, size in inches, and its axes."""
+    figure = make_picture(width, height)
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def make_panels(count: int, height: float) -> tuple[Picture, list[Any]]:
+    """A figure of so many axes, two beside each other, each `height` inches high."""
+    across = min(count, 2)
+    down = -(-count // across)
+    figure = make_picture(WIDTH if across > 1 else 3.6, 0.7 + height * down)
+    panels = [figure.add_subplot(down, across, number + 1) for number in range(count)]
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, panels
+
+
+def add_legend(figure: Picture) -> None:
+    """One legend for all panels, with each label once."""
+    pairs = [axes.get_legend_handles_labels() for axes in figure.axes]
+    by_label = {label: handle for pair in pairs for handle, label in zip(*pair, strict=True)}
+    figure.legend(by_label.values(), by_label.keys(), loc="outside upper left", ncols=3, frameon=False, fontsize=9)

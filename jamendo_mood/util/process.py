@@ -25,10 +25,6 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt, by malloc.h
 _IMPORTING = "<frozen importlib._bootstrap>"  # the file name of the code that imports
 
 
-class Interruption(KeyboardInterrupt):
-    """A signal asked the program to end; `describe` says which."""
-
-
 class _Watch:
     """Handles the signals; `kept` says what is left of what was done, `received` is the last signal or None."""
 
@@ -51,17 +47,16 @@ class _Watch:
             frame = frame.f_back
         self.received = number
         sys.unraisablehook = lambda _: None  # such as what generators of TensorFlow say that it broke off
-        raise Interruption
+        raise KeyboardInterrupt
 
 
 _watches: list[_Watch] = []  # one, while signals are caught
 
 
 def catch() -> None:
-    """From now on SIGINT and SIGTERM raise `Interruption`; within an import they end the process with 128 + number."""
-    watch = _Watch()
-    _watches.append(watch)
-    _handle(watch.handle)
+    """From now on SIGINT and SIGTERM raise KeyboardInterrupt; within an import they end it, with 128 + number."""
+    _watches.append(_Watch())
+    _handle(_watches[0].handle)
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
@@ -105,7 +100,7 @@ def announce(kept: str) -> None:
 
 
 def is_meant(error: BaseException) -> bool:
-    """Whether an error comes from a signal; libraries turn an `Interruption` into errors of their own."""
+    """Whether an error comes from a signal; libraries turn a KeyboardInterrupt into errors of their own."""
     return isinstance(error, KeyboardInterrupt) or _watches[0].received is not None
 
 
@@ -141,24 +136,28 @@ def import_quietly(name: str) -> Any:
     meanwhile must not be lost.
     """
     if name in sys.modules:
-        if name == "keras":
-            _check_backend(sys.modules[name])
+        if name == "keras" and (backend := sys.modules[name].backend.backend()) != "tensorflow":
+            raise UsageError(
+                f"Keras computes by {backend} in this process, and here it must be TensorFlow: set "
+                "KERAS_BACKEND=tensorflow before it is imported"
+            )
         return sys.modules[name]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _on_tensorflow():
-        if threading.current_thread() is not threading.main_thread():
-            return importlib.import_module(name)
-        return _import_silently(name)
+    quiet = threading.current_thread() is threading.main_thread()
+    with _on_tensorflow(), _without_output() if quiet else contextlib.nullcontext():
+        return importlib.import_module(name)
 
 
-def _import_silently(name: str) -> Any:
+@contextlib.contextmanager
+def _without_output() -> Iterator[None]:
+    """Inside, what Python and C write to stdout and stderr goes nowhere."""
     streams = {number: os.dup(number) for number in (1, 2)}
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         _flush()
         for number in streams:
             os.dup2(nowhere, number)
-        return importlib.import_module(name)
+        yield
     finally:
         _flush()
         for number, stream in streams.items():
@@ -168,7 +167,6 @@ def _import_silently(name: str) -> Any:
 
 
 def _flush() -> None:
-    """Write out what Python and C keep back of stdout and stderr."""
     sys.stdout.flush()
     sys.stderr.flush()
     ctypes.CDLL(None).fflush(None)
@@ -182,19 +180,9 @@ def _on_tensorflow() -> Iterator[None]:
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["KERAS_BACKEND"]
-        else:
+        del os.environ["KERAS_BACKEND"]
+        if before is not None:
             os.environ["KERAS_BACKEND"] = before
-
-
-def _check_backend(keras: Any) -> None:
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise UsageError(
-            f"Keras computes by {backend} in this process, and here it must be TensorFlow: set "
-            "KERAS_BACKEND=tensorflow before it is imported"
-        )
 
 
 def count_cores() -> int:
@@ -239,7 +227,7 @@ def bound(pid: int, memory_bytes: int, cpu_s: float) -> None:
         return
     import resource
 
-    limits = {resource.RLIMIT_DATA: memory_bytes, resource.RLIMIT_CPU: round(cpu_s), resource.RLIMIT_CORE: 0}
-    for kind, most in limits.items():
+    limits = ((resource.RLIMIT_DATA, memory_bytes), (resource.RLIMIT_CPU, round(cpu_s)), (resource.RLIMIT_CORE, 0))
+    for kind, most in limits:
         with contextlib.suppress(OSError, ValueError):  # it has ended, or has a lower limit already
             resource.prlimit(pid, kind, (most, most))

@@ -109,12 +109,12 @@ class RemoteFile:
     The next byte to be read is at `offset`.
     """
 
-    def __init__(self, link: Link, url: str, start: int = 0, attempts: int | None = None) -> None:
+    def __init__(self, link: Link, url: str, start: int = 0, attempts: int = ATTEMPTS) -> None:
         self._link, self._url, self.offset = link, url, start
-        self._attempts = attempts or ATTEMPTS
+        self._attempts = attempts
         self._size: int | None = None
         self._response: requests.Response | None = None
-        self._retry, self._last_failure = new_retry(self._attempts), start
+        self._retry, self._last_failure = new_retry(attempts), start
 
     def open(self) -> int:
         """Connect, and return the size of the whole file in bytes; raises as `read_blocks` does."""

@@ -15,19 +15,32 @@ pytest_plugins = ["demo_corpus"]
 
 
 @pytest.fixture
-def widget(library):
-    widget = FindWidget(library)
-    yield widget
-    widget.close()
+def make_page(library, monkeypatch):
+    """Makes pages of a library, and closes them when the test is done."""
+    made = []
+
+    def make(library=library, **limits):
+        made.append(FindWidget(library, limits=Limits(**limits)))
+        return ToyPage(made[-1], monkeypatch)
+
+    yield make
+    for widget in made:
+        widget.close()
 
 
 @pytest.fixture
-def page(widget, monkeypatch):
-    return ToyPage(widget, monkeypatch)
+def page(make_page):
+    return make_page()
 
 
-def keys(message):
-    return [track["key"] for track in message["tracks"]]
+def ask(page, **query):
+    """Ask for three sad tracks, if for nothing else; returns the answer, whose names may not be read yet."""
+    page.say("query", **{"mode": "moods", "wanted": {"sad": 1.0}, "count": 3, **query})
+    return page.all("results")[-1][0]
+
+
+def keys(found):
+    return [track["key"] if isinstance(track, dict) else track.key for track in found]
 
 
 def test_a_view_is_told_what_there_is(page, library):
@@ -42,66 +55,45 @@ def test_a_view_is_told_what_there_is(page, library):
 
 
 def test_moods_are_asked_for(page, library, corpus):
-    page.say("query", mode="moods", wanted={"sad": 1.0, "happy": 0}, count=5)
-    page.wait_for_two("results")
-    (early, _), (late, _) = page.all("results")
+    wanted = {"sad": 1.0, "happy": 0}
+    ask(page, wanted=wanted, count=5)
+    (early, _), (late, _) = page.wait_for_two("results")
     assert early["number"] == late["number"]
-    assert keys(early) == keys(late) == [found.key for found in library.by_moods({"sad": 1.0, "happy": 0}, 5)]
+    assert keys(early["tracks"]) == keys(late["tracks"]) == keys(library.by_moods(wanted, 5))
     assert early["title"] == "sad 1, happy 0"
     assert 0 < early["ms"] < 1000
     assert early["tracks"][0]["title"] is None  # names follow when the files were read
     songs = {song.path: song for song in corpus.songs}
-    found = [songs[f"{key}.mp3"] for key in keys(late)]
+    found = [songs[f"{key}.mp3"] for key in keys(late["tracks"])]
     assert sum("sad" in song.moods for song in found) >= 3
-    assert [track["title"] for track in late["tracks"]] == [
-        f"Study in {' and '.join(song.moods)} no. {song.id}" for song in found
-    ]
+    titles = [f"Study in {' and '.join(song.moods)} no. {song.id}" for song in found]
+    assert [track["title"] for track in late["tracks"]] == titles
 
 
-def test_a_point_and_a_path_on_the_plane(page, library):
-    page.say("query", mode="plane", points=[[0.5, 0.5]], count=3)
-    assert keys(page.all("results")[-1][0]) == [found.key for found in library.near(0.5, 0.5, 3)]
-    page.say("query", mode="plane", points=[[-0.8, -0.4], [0.8, 0.5]], count=4)
-    assert keys(page.all("results")[-1][0]) == [found.key for found in library.along([(-0.8, -0.4), (0.8, 0.5)], 4)]
-
-
-def test_more_like_a_track(page, library):
-    key = library.keys[3]
-    page.say("query", mode="similar", key=key, count=4)
-    message, _ = page.wait_for_two("results")[-1]
-    assert keys(message) == [found.key for found in library.similar(key, 4)]
+def test_a_point_a_path_and_a_track_are_asked_for(page, library):
+    assert keys(ask(page, mode="plane", points=[[0.5, 0.5]])["tracks"]) == keys(library.near(0.5, 0.5, 3))
+    path = [(-0.8, -0.4), (0.8, 0.5)]
+    assert keys(ask(page, mode="plane", points=path, count=4)["tracks"]) == keys(library.along(path, 4))
+    message = ask(page, mode="similar", key=library.keys[3])
+    assert keys(message["tracks"]) == keys(library.similar(library.keys[3], 3))
     assert message["title"].startswith("More like Synthetic artist")
 
 
-def test_a_playlist_can_be_taken_away(page, library):
-    page.say("query", mode="moods", wanted={"sad": 1.0}, count=3)
-    page.wait_for_two("results")
-    page.say("save", format="m3u8", view="v")
-    content, (file,) = page.wait_for("file")
-    assert content["view"] == "v"
-    assert content["name"] == "playlist.m3u8"
-    assert file.decode().startswith("#EXTM3U\n#EXTINF:12,Synthetic artist")
-    assert str(library.files[keys(page.all("results")[0][0])[0]]) in file.decode()
-
-
-def test_a_page_for_others_tells_no_path(library, monkeypatch, corpus):
-    page = ToyPage(FindWidget(library, limits=Limits(paths=False)), monkeypatch)
-    page.say("query", mode="moods", wanted={"sad": 1.0}, count=3)
-    assert page.wait_for_two("results")[0][0]["formats"] == ["csv"]
+@pytest.mark.parametrize("own", [True, False])
+def test_a_playlist_can_be_taken_away_and_on_a_page_for_others_tells_no_path(make_page, library, corpus, own):
+    page = make_page(paths=own)
+    ask(page)
+    first, _ = page.wait_for_two("results")[0]
+    assert first["formats"] == (["csv", "m3u8"] if own else ["csv"])
     for form in ("csv", "m3u8"):
-        page.say("save", format=form)
-    files = [file.decode() for _, (file,) in page.all("file")]
-    assert len(files) == 2
-    assert not any(str(corpus.root) in file for file in files)
-    assert not any(str(corpus.root) in str(message) for message, _ in page.told)
-
-
-def test_excerpts_of_the_library_can_be_played_and_nothing_else(page, library, corpus):
-    page.say("piece", key=library.keys[0], index=0)
-    assert len(page.wait_for("piece")[1][0]) > 50_000
-    page.say("piece", key=str(corpus.path(0)), index=0)
-    content, buffers = page.wait_for("piece", key=str(corpus.path(0)))
-    assert (buffers, content["last"]) == ([], True)
+        page.say("save", format=form, view="v")
+    (_, (table,)), (content, (playlist,)) = page.all("file")
+    assert (content["view"], content["name"]) == ("v", "playlist.m3u8")
+    if own:
+        assert playlist.decode().startswith("#EXTM3U\n#EXTINF:12,Synthetic artist")
+        assert str(library.files[keys(first["tracks"])[0]]) in playlist.decode()
+    else:
+        assert str(corpus.root) not in f"{table.decode()}{playlist.decode()}{[message for message, _ in page.told]}"
 
 
 @pytest.mark.parametrize(
@@ -119,26 +111,22 @@ def test_a_query_that_cannot_be_answered_is_told(page, query, sentence):
     assert page.wait_for("failed")[0]["sentence"].startswith(sentence)
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
+def test_messages_that_make_no_sense_do_no_harm(page):
+    for message in (
         {},
         {"type": "query"},
         {"type": "query", "mode": "moods", "wanted": 3, "count": 5},
         {"type": "query", "mode": "moods", "wanted": {"sad": "x"}, "count": 5},
         {"type": "query", "mode": "plane", "points": [[1]], "count": 1},
         {"type": "save", "format": "exe"},
-    ],
-    ids=str,
-)
-def test_a_message_that_makes_no_sense_does_no_harm(widget, page, message):
-    widget.session.receive(message, [])
+    ):
+        page.session.receive(message, [])
     page.say("hello")
-    assert page.wait_for("setup")
+    assert [message["type"] for message, _ in page.told] == ["setup"]
 
 
 def test_a_view_that_comes_later_is_told_the_playlist(page):
-    page.say("query", mode="moods", wanted={"sad": 1.0}, count=3)
+    ask(page)
     last, _ = page.wait_for_two("results")[-1]
     page.told.clear()
     page.say("hello", view="late")
@@ -152,10 +140,9 @@ def test_a_widget_that_cannot_be_made_says_so_once():
         FindWidget(None)
 
 
-def test_a_library_without_a_plane_offers_none(monkeypatch):
+def test_a_library_without_a_plane_offers_none(make_page):
     rng = np.random.default_rng(0)
-    library = Library(("a", "b"), ("x",), rng.random((2, 1), np.float32), rng.random((2, 4), np.float32))
-    page = ToyPage(FindWidget(library), monkeypatch)
+    page = make_page(Library(("a", "b"), ("x",), rng.random((2, 1), np.float32), rng.random((2, 4), np.float32)))
     page.say("hello")
     setup, _ = page.wait_for("setup")
     assert (setup["plane"], setup["points"]) == (False, [])
@@ -164,10 +151,8 @@ def test_a_library_without_a_plane_offers_none(monkeypatch):
 
 
 def test_no_more_tracks_than_there_are_or_than_is_sensible(page, library):
-    page.say("query", mode="moods", wanted={"sad": 1.0}, count=10**9)
-    assert len(page.all("results")[0][0]["tracks"]) == len(library)
-    page.say("query", mode="moods", wanted={"sad": 1.0}, count=-3)
-    assert len(page.all("results")[-1][0]["tracks"]) == 1
+    assert len(ask(page, count=10**9)["tracks"]) == len(library)
+    assert len(ask(page, count=-3)["tracks"]) == 1
 
 
 # ---- Remembering.
@@ -179,42 +164,34 @@ def log(monkeypatch, tmp_path):
     return mood_log.default_path()
 
 
-def test_an_emotion_is_remembered_only_if_that_is_wanted(page, log):
-    joy = {"mode": "plane", "points": [[0.8, 0.5]], "count": 3, "emotion": "joy"}
-    for unwanted in ({}, {"remember": False}, {"remember": "yes"}):
-        page.say("query", **joy, **unwanted)
+JOY = {"mode": "plane", "points": [[0.8, 0.5]], "emotion": "joy", "remember": True}
+
+
+def test_an_emotion_is_remembered_only_if_that_is_wanted(page, log, monkeypatch):
+    for unwanted in (None, False, "yes"):
+        ask(page, **{**JOY, "remember": unwanted})
+    ask(page, **{**JOY, "emotion": "xyzzy"})
+    assert "no emotion 'xyzzy'" in page.wait_for("failed")[0]["sentence"]
     assert not log.exists()
-    page.say("query", **joy, remember=True)
-    page.say("query", mode="plane", points=[[0.8, 0.5], [-0.8, -0.4]], count=3, emotion="sadness", remember=True)
-    remembered = [(wish.emotion, wish.asked_by) for wish in mood_log.read().wishes]
-    assert remembered == [("joy", "widget"), ("sadness", "widget")]
-    (first, _), (second, _) = page.all("history")
-    assert [wish["emotion"] for wish in second["wishes"]] == ["joy", "sadness"]
-    assert len(first["wishes"]) == 1
-    json.dumps(second)
+    monkeypatch.setattr(session, "MAX_WISHES", 2)
+    for emotion in ("trust", "joy", "sadness"):
+        ask(page, **{**JOY, "emotion": emotion})
+    remembered = [(wish.emotion, wish.asked_by) for wish in mood_log.read()[0]]
+    assert remembered == [("trust", "widget"), ("joy", "widget"), ("sadness", "widget")]
+    told = [[wish["emotion"] for wish in message["wishes"]] for message, _ in page.all("history")]
+    assert told == [["trust"], ["trust", "joy"], ["joy", "sadness"]]  # the curve is of the latest
+    json.dumps(page.told[-1][0])
     page.say("forget")
     assert page.all("history")[-1][0]["wishes"] == []
     assert not log.exists()
 
 
-def test_a_page_for_others_remembers_nothing(library, monkeypatch, log):
+def test_a_page_for_others_remembers_nothing(make_page, log):
     mood_log.remember([mood_log.wish_for(EMOTIONS["joy"].place, "emotion", mood_log.now())])
-    page = ToyPage(FindWidget(library, limits=Limits(paths=False)), monkeypatch)
+    page = make_page(paths=False)
     page.say("hello")
     assert page.wait_for("setup")[0]["remembers"] is False
-    page.say("query", mode="plane", points=[[0.8, 0.5]], count=3, emotion="joy", remember=True)
+    ask(page, **JOY)
     page.say("forget")
     assert page.all("history") == []
-    assert len(mood_log.read().wishes) == 1
-
-
-def test_the_curve_is_of_the_latest_and_what_is_no_emotion_is_not_remembered(page, log, monkeypatch):
-    asked = {"mode": "plane", "points": [[0.8, 0.5]], "count": 1, "remember": True}
-    page.say("query", emotion="xyzzy", **asked)
-    assert "no emotion 'xyzzy'" in page.wait_for("failed")[0]["sentence"]
-    page.say("query", **asked)  # makes no sense, and is dropped
-    assert not log.exists()
-    monkeypatch.setattr(session, "MAX_WISHES", 2)
-    for _ in range(3):
-        page.say("query", emotion="joy", **asked)
-    assert [len(message["wishes"]) for message, _ in page.all("history")] == [1, 2, 2]
+    assert len(mood_log.read()[0]) == 1

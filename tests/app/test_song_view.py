@@ -12,9 +12,7 @@ from jamendo_mood.app import songs
 from jamendo_mood.audio.spectrograms import Spectrogram
 from jamendo_mood.library.similarity import Found
 from jamendo_mood.tagging.analysis import Analysis, Limits, analyse
-from jamendo_mood.tagging.emotions import place_of
 from jamendo_mood.tagging.prediction import describe_mood, score_embedding
-from jamendo_mood.tasks import KINDS
 
 pytest_plugins = ["demo_corpus"]
 
@@ -24,116 +22,99 @@ def analysis(corpus, corpus_tagger, logmel):
     return analyse(corpus.path(0), corpus_tagger, logmel, Limits())
 
 
-def test_a_song_is_described_for_the_browser(analysis, corpus_tagger):
-    description, timeline = songs.describe(analysis, corpus_tagger, "a.mp3")
+def describe(analysis, tagger):
+    """What a song is described by, which JSON can hold, and its scores over time as shares of the scale."""
+    description, timeline = songs.describe(analysis, tagger)
     json.dumps(description, allow_nan=False)
+    return description, np.frombuffer(timeline, np.uint8).reshape(description["frames"], -1) / 255
+
+
+def test_a_song_is_described_for_the_browser(analysis, corpus_tagger):
+    description, levels = describe(analysis, corpus_tagger)
     prediction = analysis.prediction
-    assert description["name"] == "a.mp3"
-    assert description["mood"] == describe_mood(analysis.prediction)
-    assert [tag["tag"] for tag in description["tags"]] == [name for name, _, _ in prediction.top(5)]
-    for tag in description["tags"]:
-        row = prediction.targets.index(tag["tag"])
-        assert tag["above_threshold"] == (tag["score"] >= corpus_tagger.thresholds[row])
-        assert tag["spread"][0] <= tag["spread"][1] <= tag["peak"]
-    assert len(timeline) == description["frames"] * description["columns"]
-    assert description["va"] == pytest.approx(
-        place_of(corpus_tagger.task, corpus_tagger.thresholds, prediction.track_scores).tolist()
-    )
-    assert len(description["va_course"]) <= 60
+    assert description["mood"] == describe_mood(prediction)
+    assert [target["name"] for target in description["targets"]] == [name for name, _, _ in prediction.top(5)]
+    for target in description["targets"]:
+        row = prediction.targets.index(target["name"])
+        assert target["decided"] == (target["score"] >= corpus_tagger.thresholds[row])
+        assert target["spread"] == pytest.approx(np.percentile(prediction.frame_scores[:, row], [10, 90]), abs=1e-6)
+        assert target["spread"][1] <= target["peak"]
+    assert levels.shape == prediction.frame_scores.shape
+    assert (description["place"]["valence"], description["place"]["arousal"]) == prediction.place
+    assert len(description["course"]) <= 60
+    assert str(analysis.prediction.source) not in json.dumps(description)
 
 
 def test_a_tag_that_is_never_decided_has_no_threshold(analysis, corpus_tagger, monkeypatch):
     tagger = replace(corpus_tagger, thresholds=np.full(5, np.inf))
-    description, _ = songs.describe(analysis, tagger, "a.mp3")
-    assert [tag["threshold"] for tag in description["tags"]] == [None] * 5
-    assert description["va"] is None  # such tags say nothing of it
-    json.dumps(description, allow_nan=False)
-    monkeypatch.setattr(songs, "SENT_TAGS", 2)  # of many tags only the highest are sent
-    description, timeline = songs.describe(analysis, corpus_tagger, "a.mp3")
-    assert (len(description["tags"]), description["columns"]) == (2, 2)
-    assert len(timeline) == 2 * len(analysis.prediction.times_s)
+    prediction = score_embedding(("a.mp3", None, None, 12.0), analysis.frames, tagger)
+    description, _ = describe(replace(analysis, prediction=prediction), tagger)
+    assert [target["threshold"] for target in description["targets"]] == [None] * 5
+    assert {target["state"] for target in description["targets"]} == {"no threshold: it is never decided"}
+    assert (description["place"], description["course"]) == (None, [])  # such tags say nothing of it
+    monkeypatch.setattr(songs, "SENT_TARGETS", 2)  # of many tags only the highest are sent
+    description, levels = describe(analysis, corpus_tagger)
+    assert (len(description["targets"]), levels.shape[1]) == (2, 2)
 
 
 def test_details_say_why_and_draw_the_sound(analysis, corpus_tagger):
-    tracks = [Found(f"0{n}/{n}", 0.9, None, ()) for n in range(9)]
+    tracks = [Found(f"0{n}/{n}", 0.9, None, (("sad", 0.8125), ("dark", 0.1)), "T", "A") for n in range(9)]
     details, picture = songs.describe_details(analysis, corpus_tagger, tracks)
     assert [track["key"] for track in details["similar"]] == [track.key for track in tracks[:6]]
-    assert songs.describe_details(analysis, corpus_tagger, [])[0]["similar"] == []
+    about = {"title": "T", "artist": "A", "fit": 0.9, "note": "sad 0.81, dark 0.10", "playable": False}  # and no path
+    assert details["similar"][0] == {"key": "00/0", **about}
     assert details["why"].keys() == set(analysis.prediction.targets)
     for stretches in details["why"].values():
         assert stretches == sorted(stretches)
         assert all(0 <= start < end <= analysis.prediction.duration_s + 1 for start, end in stretches)
-    pixels = image.imread(io.BytesIO(picture))
-    assert pixels.shape[0] == 64
-    assert pixels.shape[1] == pytest.approx(analysis.prediction.duration_s * 50, abs=5)  # two frames of 10 ms a column
-
-
-def test_a_track_is_described_without_its_path():
-    track = songs.describe_track(Found("48/948", 0.9, None, (("sad", 0.8125), ("dark", 0.1)), "T", "A"))
-    assert track["note"] == "sad 0.81, dark 0.10"
-    assert track["playable"] is False
-    assert "file" not in track
+    height, width, *_ = image.imread(io.BytesIO(picture)).shape
+    assert height == 64
+    assert width == pytest.approx(analysis.prediction.duration_s * 50, abs=5)  # two frames of 10 ms a column
 
 
 @pytest.mark.parametrize("name", ["my song.mp3", "../x.mp3", ""])
 def test_exports(analysis, name):
     prediction = analysis.prediction
-    file, media, content = songs.export(prediction, "csv", name)
+    file, content = songs.export(prediction, "csv", name)
     assert "/" not in file
     assert file.endswith(" moods.csv")
-    assert media == "text/csv"
     rows = list(csv.DictReader(io.StringIO(content.decode())))
     assert [float(row["score"]) for row in rows] == pytest.approx([score for _, score, _ in prediction.top(5)])
     assert {row["file"] for row in rows} == {name}
-    (values,) = json.loads(songs.export(prediction, "json", name)[2])["results"]
+    (values,) = json.loads(songs.export(prediction, "json", name)[1])["results"]
     assert (values["file"], len(values["targets"])) == (name, 5)
     assert len(values["timeline"]["times_s"]) == len(prediction.times_s)
-    picture = image.imread(io.BytesIO(songs.export(prediction, "png", name)[2]))
-    assert picture.shape[0] > 400
+    assert image.imread(io.BytesIO(songs.export(prediction, "png", name)[1])).shape[0] > 400
     with pytest.raises(KeyError):
         songs.export(prediction, "exe", name)
 
 
-@pytest.fixture(params=[QUADRANTS, VALUES, COURSES], ids=["classes", "values", "courses"])
-def other(request):
-    """A tagger of another kind than tags, and a song that it analysed."""
+@pytest.mark.parametrize("task", [QUADRANTS, VALUES, COURSES], ids=["classes", "values", "courses"])
+def test_classes_and_values_are_described_without_thresholds_and_lie_where_they_say(task):
     frames = np.random.default_rng(0).standard_normal((100, 4), dtype=np.float32)
-    tagger = make_tagger(request.param)
-    picture = Spectrogram(np.zeros((1, 64), np.float32), 0.0, 96.0, 96.0)
-    return Analysis(score_embedding(("a.mp3", None, None, 96.0), frames, tagger), frames, picture), tagger
-
-
-def test_there_are_words_for_every_kind():
-    for kind in KINDS.values():
-        for state in kind.states:
-            state.format(0.5, 0.0, 1.0)
-
-
-def test_classes_and_values_are_described_without_thresholds_and_lie_where_they_say(other):
-    analysis, tagger = other
-    description, timeline = songs.describe(analysis, tagger, "a.mp3")
-    json.dumps(description, allow_nan=False)
-    prediction, rules = analysis.prediction, tagger.task.rules
-    low, high = tagger.task.scale or (0.0, 1.0)
-    assert description["scale"] == [low, high]
-    assert [tag["tag"] for tag in description["tags"]] == [name for name, _, _ in prediction.top(4)]
-    assert {tag["threshold"] for tag in description["tags"]} == {None}
-    chosen = [tag["tag"] for tag in description["tags"] if tag["above_threshold"]]
-    assert chosen == ([] if rules.on_scale else [prediction.top(1)[0][0]])
-    said = " ".join([*description["words"].values(), *(tag["state"] for tag in description["tags"])])
+    tagger = make_tagger(task)
+    prediction = score_embedding(("a.mp3", None, None, 96.0), frames, tagger)
+    analysis = Analysis(prediction, frames, Spectrogram(np.zeros((1, 64), np.float32), 0.0, 96.0, 96.0))
+    description, levels = describe(analysis, tagger)
+    low, high = task.scale or (0.0, 1.0)
+    targets = description["targets"]
+    assert description["scale"] == (None if task.scale is None else [low, high])
+    assert [target["name"] for target in targets] == [name for name, _, _ in prediction.top(4)]
+    assert {target["threshold"] for target in targets} == {None}
+    chosen = [target["name"] for target in targets if target["decided"]]
+    assert chosen == ([] if task.scale else [prediction.top(1)[0][0]])
+    words = [description["words"][name] for name in ("choose", "carried", "nothing", "legend")]
+    said = " ".join([*words, *(target["state"] for target in targets)])
     assert "threshold" not in said
     assert "{" not in said
-    assert (f"from {low:g} to {high:g}" in said) == rules.on_scale
-    levels = np.frombuffer(timeline, np.uint8).reshape(description["frames"], description["columns"])
-    columns = [prediction.targets.index(tag["tag"]) for tag in description["tags"]]
+    assert (f"from {low:g} to {high:g}" in said) == bool(task.scale)
+    columns = [prediction.targets.index(target["name"]) for target in targets]
     np.testing.assert_allclose(
-        levels / 255 * (high - low) + low, prediction.frame_scores[:, columns], atol=(high - low) / 500
+        levels * (high - low) + low, prediction.frame_scores[:, columns], atol=(high - low) / 500
     )
-    assert description["va_source"] == {"classes": "from the classes", "values": "predicted"}[tagger.task.kind]
-    assert len(description["va_course"]) == 60
-    if tagger.task.scale is not None:
-        scores = {tag["tag"]: tag["score"] for tag in description["tags"]}
-        expected = [2 * (scores[name] - low) / (high - low) - 1 for name in ("valence", "arousal")]
-        assert description["va"] == pytest.approx(expected, abs=1e-5)
-    for form in ("csv", "json", "png"):
-        assert songs.export(prediction, form, "a.mp3")[2]
+    assert description["place_source"] == {"classes": "from the classes", "values": "predicted"}[task.kind]
+    assert len(description["course"]) == 60
+    if task.scale:
+        scores = {target["name"]: target["score"] for target in targets}
+        for axis in ("valence", "arousal"):
+            assert description["place"][axis] == pytest.approx(2 * (scores[axis] - low) / (high - low) - 1, abs=1e-5)

@@ -9,7 +9,7 @@ from matplotlib import colormaps
 
 from jamendo_mood.audio import decoding, spectrograms
 from jamendo_mood.audio.spectrograms import Spectrogram
-from jamendo_mood.util.errors import AudioError, TooShortError, UsageError
+from jamendo_mood.util.errors import TooShortError, UsageError
 from jamendo_mood.util.files import Scratch
 
 
@@ -69,7 +69,7 @@ def test_a_stretch_ends_where_the_song_does(compute, make_audio, noise, tmp_path
     np.testing.assert_array_equal(shown.values, compute(path, start_s=2.0).values)
 
 
-@pytest.mark.parametrize("columns", [1, 7, 100, 2999, 3000])
+@pytest.mark.parametrize("columns", [1, 7, 100, 2999, 3000, 10_000])
 def test_columns_are_means_of_neighbouring_frames(columns, compute, make_audio, noise, tmp_path):
     path = make_audio(tmp_path / "noise.wav", noise(62.3), rate_hz=16_000)
     frames, shown = compute(path).values, compute(path, columns=columns)
@@ -78,11 +78,6 @@ def test_columns_are_means_of_neighbouring_frames(columns, compute, make_audio, 
     assert len(shown.values) <= columns
     expected = [frames[first : first + width].mean(axis=0) for first in range(0, len(frames), width)]
     np.testing.assert_allclose(shown.values, expected, rtol=0, atol=1e-4)
-
-
-def test_more_columns_than_frames_change_nothing(compute, make_audio, noise, tmp_path):
-    path = make_audio(tmp_path / "noise.wav", noise(1.0), rate_hz=16_000)
-    np.testing.assert_array_equal(compute(path, columns=10_000).values, compute(path).values)
 
 
 @pytest.mark.thorough
@@ -114,7 +109,6 @@ with Scratch() as scratch:
         ({"start_s": float("nan")}, "not at nan s"),
         ({"duration_s": 0.0}, "not 0 s"),
         ({"duration_s": float("inf")}, "not inf s"),
-        ({"columns": 0}, "0 columns"),
         ({"start_s": 5.0}, "ends before 5 s"),
     ],
 )
@@ -130,18 +124,11 @@ def test_less_than_a_window_of_sound_is_too_short(compute, make_audio, noise, tm
         compute(path)
 
 
-def test_no_sound_is_an_audio_error(compute, tmp_path):
-    (tmp_path / "text.mp3").write_text("no sound")
-    with pytest.raises(AudioError, match=r"text\.mp3"):
-        compute(tmp_path / "text.mp3")
-
-
 @pytest.mark.parametrize(
     ("duration_s", "stretch"),
     [
         (None, (0.0, None)),
         (12.0, (0.0, None)),
-        (90.0, (0.0, None)),
         (119.9, (0.0, None)),
         (120.0, (60.0, 60.0)),
         (7200.0, (60.0, 60.0)),
@@ -158,11 +145,6 @@ def test_a_tone_is_brightest_in_its_band(hz, compute, make_audio, tone, tmp_path
     assert pixels.shape == (64, 198, 1)
     row = int(pixels[:, 99, 0].argmax())
     assert 63 - row == pytest.approx(spectrograms.band_of(hz), abs=1)
-
-
-def test_bands_lie_between_the_networks_borders():
-    assert spectrograms.band_of(spectrograms.LOWEST_HZ) == pytest.approx(-1)
-    assert spectrograms.band_of(spectrograms.HIGHEST_HZ) == pytest.approx(64)
 
 
 def test_silence_is_black_and_a_full_scale_tone_is_white(compute, make_audio, tone, tmp_path):
@@ -218,36 +200,6 @@ def test_silence_is_the_logarithm_of_the_offset(offset):
     np.testing.assert_allclose(spectrograms.log_mel(np.zeros(1_000, np.float32), offset), np.log(offset), rtol=1e-6)
 
 
-def test_the_band_of_a_tone_is_the_one_around_its_frequency(tone):
-    edges_mel = np.linspace(1127 * np.log1p(125 / 700), 1127 * np.log1p(7_500 / 700), 66)
-    centres_hz = 700 * np.expm1(edges_mel[1:-1] / 1127)
-    for band in (5, 20, 40, 63):
-        mel = spectrograms.log_mel(tone(centres_hz[band], rate_hz=16_000))
-        assert mel[len(mel) // 2].argmax() == band
-
-
-def test_magnitude_not_power_is_taken(tone):
-    loud, quiet = (spectrograms.log_mel(tone(1_000, amplitude=amplitude, rate_hz=16_000)) for amplitude in (1.0, 0.1))
-    frame = len(loud) // 2
-    assert loud[frame].max() - quiet[frame].max() == pytest.approx(np.log(10), abs=0.01)
-
-
-def test_the_constants_are_those_of_the_release():
-    assert (spectrograms.WINDOW_SAMPLES, spectrograms.HOP_SAMPLES, spectrograms.FFT_LENGTH) == (400, 160, 512)
-    assert (spectrograms.MEL_BANDS, spectrograms.LOG_OFFSET) == (64, 0.01)
-    assert (spectrograms.LOWEST_HZ, spectrograms.HIGHEST_HZ) == (125, 7_500)
-    assert spectrograms.PATCH_FRAMES == 96
-    assert (spectrograms.PATCH_HOP_SAMPLES, spectrograms.PATCH_SAMPLES) == (15_360, 15_600)
-
-
-def test_the_mel_matrix_ignores_0_hz_and_what_lies_outside_its_range():
-    weights = spectrograms.mel_matrix()
-    frequency_hz = np.arange(257) * 16_000 / 512
-    assert not weights[(frequency_hz <= 125) | (frequency_hz >= 7_500)].any()
-    assert weights.min() >= 0
-    assert weights.max() <= 1
-
-
 @pytest.mark.parametrize(
     ("samples", "count"),
     [(0, 0), (399, 0), (400, 0), (15_599, 0), (15_600, 1), (30_959, 1), (30_960, 2), (16_000 * 60, 62)],
@@ -259,13 +211,7 @@ def test_the_number_of_patches(samples, count):
     assert count == max(0, (samples - 240) // 15_360)
 
 
-def test_patches_are_the_spectrogram_cut_in_stretches_of_96_frames(noise):
-    wave = noise(3.0)
-    mel = spectrograms.log_mel(wave)
-    np.testing.assert_array_equal(spectrograms.patches(wave), [mel[:96], mel[96:192], mel[192:288]])
-
-
-@pytest.mark.parametrize("hop_frames", [1, 48, 50, 130])
+@pytest.mark.parametrize("hop_frames", [1, 48, 50, spectrograms.PATCH_FRAMES, 130])
 def test_patches_may_overlap_or_leave_gaps(hop_frames, noise):
     wave = noise(4.0)
     mel = spectrograms.log_mel(wave)

@@ -3,10 +3,10 @@
 ``JAMENDO_MOOD_SCREENSHOTS=docs/img`` keeps a picture of each state.
 """
 
+import contextlib
 import io
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -20,30 +20,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from webclient import serve
 
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 # A browser that starts in a container, and asks nothing of hosts elsewhere.
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-OPTIONS += [
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-quic",
-    "--autoplay-policy=no-user-gesture-required",
-]
+OPTIONS = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
+OPTIONS += "--disable-sync --disable-quic --autoplay-policy=no-user-gesture-required"
 WAIT_MS = 60_000
 LAB_SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # else only cells in sight are in the page
     "apputils-extension/notification": {"fetchNews": "false"},
 }
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests in a browser."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker("browser")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +42,7 @@ def chromium() -> Iterator[Browser]:
     if found is None:
         pytest.skip("needs Chromium (apt-get install chromium)")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=OPTIONS)
+        browser = playwright.chromium.launch(executable_path=found, args=OPTIONS.split())
         yield browser
         browser.close()
 
@@ -82,13 +71,10 @@ def long_song(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MP3 of more than 10 MB, which notebooks refuse as one message: of real songs if they are at hand."""
     path = tmp_path_factory.mktemp("songs") / "long song.mp3"
     folder = Path(__file__).resolve().parents[3] / "shared" / "music"
-    songs = sorted(folder.glob("*/*.mp3"))[:2]
-    if songs:
+    source = ["-f", "lavfi", "-i", "sine=440:duration=290,tremolo=2"]
+    if songs := sorted(folder.glob("*/*.mp3"))[:2]:
         inputs = [option for song in songs for option in ("-i", str(song))]
-        joined = f"{''.join(f'[{n}:a]' for n in range(len(songs)))}concat=n={len(songs)}:v=0:a=1"
-        source = [*inputs, "-filter_complex", joined]
-    else:
-        source = ["-f", "lavfi", "-i", "sine=440:duration=290,tremolo=2"]
+        source = [*inputs, "-filter_complex", f"concat=n={len(songs)}:v=0:a=1"]
     quick = ["-c:a", "libmp3lame", "-b:a", "320k", "-compression_level", "9"]
     command = [find_ffmpeg(), "-nostdin", "-v", "error", *source, *quick, "-metadata", "title=A long song", str(path)]
     subprocess.run(command, check=True)
@@ -113,16 +99,10 @@ def keep() -> Callable[[Page, str], None]:
 @pytest.fixture(scope="session")
 def web(corpus, corpus_store, tagger_folder, tmp_path_factory) -> Iterator[str]:
     """The address of a page that the real command serves, with a library."""
-    log = tmp_path_factory.mktemp("web") / "log"
-    options = ["--tagger", tagger_folder, "--store", corpus_store.root, "--audio", corpus.audio, "--port", "0"]
+    options = ["--tagger", tagger_folder, "--store", corpus_store.root, "--audio", corpus.audio]
     options += ["--examples", *(corpus.path(number) for number in range(3))]
-    command = [sys.executable, "-m", "jamendo_mood", "web", *map(str, options), "--no-browser"]
-    with log.open("w") as file, subprocess.Popen(command, stderr=file, stdout=file) as server:
-        try:
-            yield wait_until(lambda: re.search(r"http://\S+", log.read_text()), server, log)[0]
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(60)
+    with serve(tmp_path_factory.mktemp("web"), *options) as served:
+        yield served.url
 
 
 @pytest.fixture(scope="session")
@@ -133,9 +113,9 @@ def lab(tmp_path_factory) -> Iterator[tuple[str, Path]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = folder.parent / "lab.log"
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port", str(port)]
     settings = tmp_path_factory.mktemp("settings")
-    command += ["--ServerApp.token=", f"--ServerApp.root_dir={folder}", "--ServerApp.port_retries=0"]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.root_dir={folder}"]
+    command += [f"--port={port}", "--ServerApp.port_retries=0", "--ServerApp.token="]
     command += [f"--LabApp.user_settings_dir={settings}"]
     for name, values in LAB_SETTINGS.items():
         path = settings / "@jupyterlab" / f"{name}.jupyterlab-settings"
@@ -146,28 +126,12 @@ def lab(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path_factory.mktemp("data"))}
     with log.open("w") as file, subprocess.Popen(command, stderr=file, stdout=file, env=environment) as server:
         try:
-            wait_until(lambda: answers(f"{address}/api"), server, log)
+            while server.poll() is None:
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/api", timeout=5):
+                    break
+                time.sleep(0.2)
+            assert server.poll() is None, log.read_text()
             yield address, folder
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(60)
-
-
-def wait_until(look, server, log, seconds=120.0):
-    """What `look` sees, as soon as it sees something."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if server.poll() is not None:
-            break
-        if seen := look():
-            return seen
-        time.sleep(0.2)
-    raise AssertionError(f"the server is not there:\n{log.read_text()}")
-
-
-def answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(address, timeout=5) as answer:
-            return answer.status == 200
-    except OSError:
-        return False

@@ -1,5 +1,6 @@
 """The page of a library in a real browser: hovering, drawing around songs, lists, and the playlist that it saves."""
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from axe_playwright_python.sync_playwright import Axe
 from jamendo_mood.library.overview import survey, write_page
 
 pytest_plugins = ["demo_corpus"]
+
+pytestmark = pytest.mark.browser
 
 HOSTILE = "<img src=x onerror=document.title='owned'></script><b>"
 
@@ -86,12 +89,9 @@ def test_hostile_titles_stay_text_in_lists_and_under_the_mouse(open_page):
     box = page.locator("#plane").bounding_box()
     tip = page.get_by_text(f"Änne - {HOSTILE}").locator("visible=true")
     shown = tip.count()
-    for step in range(400):  # over the plane, until there is a song
-        at = (
-            box["x"] + box["width"] * (0.2 + 0.03 * (step % 20)),
-            box["y"] + box["height"] * (0.2 + 0.03 * (step // 20)),
-        )
-        page.mouse.move(*at)
+    for row, column in itertools.product(range(20), range(20)):  # over the plane, until there is a song
+        across, down = 0.2 + 0.03 * column, 0.2 + 0.03 * row
+        page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
         if tip.count() > shown:
             break
     assert tip.count() > shown

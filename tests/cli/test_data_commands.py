@@ -1,3 +1,5 @@
+"""`tasks` and `cross-validate`, and what `evaluate` says of data that are no longer what a tagger learned from."""
+
 import json
 
 import numpy as np
@@ -6,7 +8,7 @@ from toy_class_sets import WRITERS
 
 from jamendo_mood.datasets import DATASETS
 
-pytest_plugins = ["toy_commands"]
+pytest_plugins = ["demo_corpus", "toy_commands"]
 
 
 def write_turkish(root):
@@ -14,30 +16,23 @@ def write_turkish(root):
     return WRITERS["turkish"](root)
 
 
-def test_tasks_lists_every_data_set_and_what_is_missing(run, tmp_path):
+def test_tasks_lists_every_data_set_what_is_missing_and_all_of_one(run, tmp_path):
     write_turkish(tmp_path / "data" / "turkish")
     done = run("tasks", "--data", tmp_path / "data")
-    assert done.status == 0
     lines = {line.split()[0]: line for line in done.out.splitlines() if line and line[0].isalpha()}
     names = {"jamendo", "audioset", "pmemo", "emomusic", "deam", "mirex", "quadrant", "turkish", "own"}
     assert lines.keys() == DATASETS.keys() >= names
     assert lines["turkish"].endswith("all tables here")
-    assert "missing: clusters.txt" in lines["mirex"]
-    assert "5 official splits" in lines["jamendo"]
-    assert "10 folds" in lines["mirex"]
-
-
-def test_tasks_tells_all_of_one(run, tmp_path):
+    for name, said in (("mirex", "missing: clusters.txt"), ("jamendo", "5 official splits"), ("mirex", "10 folds")):
+        assert said in lines[name]
     done = run("tasks", "mirex", "--data", tmp_path)
     for name in ("predicts", "annotations", "audio", "licence", "citation", "missing"):
         assert any(line.startswith(name) and len(line.split()) > 1 for line in done.out.splitlines()), name
-    values = json.loads(run("tasks", "--data", tmp_path, "--format", "json").out)
+    values = json.loads(run("tasks", "--data", tmp_path / "none", "--format", "json").out)
     assert values.keys() == DATASETS.keys()
     assert all(facts["licence"] and facts["citation"] and facts["audio"] for facts in values.values())
     assert values["turkish"]["missing"] == values["turkish"]["files"]
-    done = run("tasks", "nosuch")
-    assert done.status == 2
-    assert "unknown task 'nosuch' (known: jamendo" in done.err
+    run("tasks", "nosuch").check_error("tasks", r"unknown task 'nosuch' \(known: jamendo")
 
 
 FAST = ("--head", "linear", "--epochs", "3", "--set", "batch=16", "--rounds", "10")
@@ -73,22 +68,17 @@ def test_cross_validation_prints_folds_and_writes_scores(run, tmp_path):
 )
 def test_what_has_no_folds_is_wrong_usage(run, tmp_path, arguments, message):
     write_turkish(tmp_path)
-    done = run("cross-validate", "--data", tmp_path, *arguments, *FAST)
-    assert done.status == 2
-    assert message in done.err
+    run("cross-validate", "--data", tmp_path, *arguments, *FAST).check_error("cross-validate", message)
 
 
-@pytest.mark.thorough
-def test_embeddings_without_a_label_are_told(run, tmp_path):
-    from jamendo_mood.embedders.registry import EmbedderSpec
-    from jamendo_mood.store.embedding_store import EmbeddingStore
-
-    root = tmp_path / "mirex"
-    root.mkdir()
-    WRITERS["mirex"](root)
-    store = EmbeddingStore(tmp_path / "store", EmbedderSpec("toy", "", 16_000, 0.96, 0.96, 4))
-    rng = np.random.default_rng(0)
-    for key in (*(f"{clip:03d}" for clip in range(1, 25)), "stranger", "other"):
-        store.add(key, rng.standard_normal((2, 4), dtype=np.float32))
-    done = run("cross-validate", "--task", "mirex", "--data", root, "--store", store.root, *FAST, "--folds", "2")
-    assert "2 tracks of the store without a label for mirex: not used" in done.err
+def test_parts_that_changed_since_the_training_are_told(run, corpus, corpus_store, tmp_path, caplog):
+    table = tmp_path / "own.csv"
+    rows = [f"{song.path},artist {song.artist},{';'.join(song.moods)}\n" for song in corpus.songs]
+    table.write_text("path,artist,tags\n" + "".join(rows))
+    where, tagger = ["--data", table, "--store", corpus_store.root], tmp_path / "tagger"
+    settings = ["--head", "linear", "--epochs", 2]
+    assert run("train", "--task", "own", *where, "--out", tagger, *settings).status == 0
+    for added, options, count in (("", (), 0), ("another.mp3,a new artist,happy\n", (), 1), ("", ("--split", 1), 1)):
+        table.write_text("path,artist,tags\n" + "".join(rows) + added)
+        assert run("evaluate", tagger, *where, "--rounds", 0, *options).status == 0
+        assert caplog.text.count("has changed since") == count

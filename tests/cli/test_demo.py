@@ -13,80 +13,28 @@ from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.cli import demo
 from jamendo_mood.cli.main import build_parser
 from jamendo_mood.embedders import musicnn
-from jamendo_mood.embedders.registry import EmbedderOptions
-from jamendo_mood.embedders.vggish import WEIGHTS_VARIABLE
+from jamendo_mood.embedders.vggish import WEIGHTS
 from jamendo_mood.util.errors import UsageError
 
 
-@pytest.fixture
-def no_weights(monkeypatch, tmp_path):
-    monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
-    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "empty cache"))
-    monkeypatch.delenv(musicnn.WEIGHTS_VARIABLE, raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no weights either"))
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """The demo, as a user starts it, twice in one folder: its folder, and what each run printed.
-
-    For `make test-slow`: `make demo` and `make wheel` run it once each.
-    """
-    folder = tmp_path_factory.mktemp("demo")
-    environment = {name: value for name, value in os.environ.items() if name != WEIGHTS_VARIABLE}
-    environment["TFHUB_CACHE_DIR"] = str(folder / "empty cache")
-    printed, files = [], []
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-m", "jamendo_mood", "demo", "--out", str(folder / "out")],
-            env=environment,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+@pytest.mark.slow
+def test_the_demo_as_a_user_starts_it_really_learns_and_embeds_nothing_twice(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != WEIGHTS.variable}
+    environment["TFHUB_CACHE_DIR"] = str(tmp_path / "empty cache")
+    command = [sys.executable, "-m", "jamendo_mood", "demo", "--out", str(tmp_path / "out")]
+    count = len(demo.plan_songs(0))
+    for said in (f"{count} tracks embedded, 0 were there already", f"0 tracks embedded, {count} were there already"):
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        printed.append(done.stdout)
-        files.append({path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*.npy")})
-    return folder / "out", printed, files
-
-
-@pytest.mark.slow
-def test_it_says_which_embedder_and_why_what_each_step_did_and_where_its_files_are(runs):
-    folder, printed, _ = runs
-    for text in printed:
-        assert text.splitlines()[0].startswith("Demo with the embedder logmel: VGGish's weights are not on this")
-    lines = printed[0].splitlines()
-    assert [line[:5] for line in lines if line.startswith("[")] == [f"[{n}/6]" for n in range(1, 7)]
-    for path in ("audio", "embeddings-logmel", "tagger-logmel", "report-logmel"):
-        assert str(folder / path) in printed[0]
-        assert (folder / path).is_dir()
-    songs = demo.plan_songs(0)
-    assert f"{len(songs)} tracks embedded, 0 were there already, 0 failed" in printed[0]
-    command, *_ = (line for line in lines if line.startswith("$ jamendo-mood tag "))
-    song = next(song for song in songs if song.path in command)
-    assert song.part == "test"  # none that it trained on
-    (title,) = (line for line in lines if line.startswith("[5/6]"))
-    assert title.endswith(", ".join(song.moods))
-    assert list(folder.parent.rglob("*.wav")) == []
-
-
-@pytest.mark.slow
-def test_it_really_learns(runs):
-    folder, printed, _ = runs
-    figures = json.loads((folder / "report-logmel" / "scores.json").read_text())
+        lines = done.stdout.splitlines()
+        assert lines[0].startswith("Demo with the embedder logmel: VGGish's weights are not on this")
+        assert [line[:5] for line in lines if line.startswith("[")] == [f"[{n}/6]" for n in range(1, 7)]
+        assert said in done.stdout
+        figures = json.loads((tmp_path / "out" / "report-logmel" / "scores.json").read_text())
+        assert f"Test PR-AUC {figures['PR-AUC-macro']:.3f}, " in done.stdout
     assert figures["PR-AUC-macro"] >= 2 * figures["prior-macro"] > 0
     assert figures["examples"] == demo.ARTISTS["test"] * demo.SONGS_PER_ARTIST
-    for text in printed:
-        assert f"Test PR-AUC {figures['PR-AUC-macro']:.3f}, " in text
-
-
-@pytest.mark.slow
-def test_a_second_run_embeds_nothing_again(runs):
-    _, (_, again), (first, second) = runs
-    assert first == second
-    assert len(first) == len(demo.plan_songs(0))
-    assert f"0 tracks embedded, {len(first)} were there already" in again
+    assert list(tmp_path.rglob("*.wav")) == []
 
 
 class Commands:
@@ -110,31 +58,30 @@ def run(tmp_path, monkeypatch):
     """Run the demo without making the music."""
     monkeypatch.setattr(demo, "make_corpus", lambda _, seed: demo.plan_songs(seed))
 
-    def start(commands, embedder=None, options=None, seed=0):
-        return demo.run_demo(tmp_path, embedder, options or EmbedderOptions(), seed, commands)
+    def start(commands, *options):
+        arguments = build_parser().parse_args(["demo", "--out", str(tmp_path), *map(str, options)])
+        arguments.main = commands
+        return demo.demo(arguments)
 
     return start
 
 
-@pytest.mark.usefixtures("no_weights")
-@pytest.mark.parametrize(("pr_auc", "status"), [(0.51, 0), (0.49, 1)])
-def test_less_than_twice_the_prior_is_a_failure(run, pr_auc, status, capsys):
-    assert run(Commands(pr_auc)) == status
+@pytest.mark.usefixtures("empty_cache")
+@pytest.mark.parametrize(
+    ("pr_auc", "failing", "status"),
+    [(0.51, None, 0), (0.49, None, 1), *((0.9, step, 3) for step in ("extract", "train", "evaluate", "tag"))],
+)
+def test_it_fails_with_its_first_step_that_fails_or_below_twice_the_prior(run, pr_auc, failing, status, capsys):
+    commands = Commands(pr_auc, failing)
+    assert run(commands) == status
     assert ("Next, a song of your own" in capsys.readouterr().out) == (status == 0)
+    assert failing in (None, commands.told[-1][0])
 
 
-@pytest.mark.usefixtures("no_weights")
-@pytest.mark.parametrize("failing", ["extract", "train", "evaluate", "tag"])
-def test_it_stops_at_the_first_step_that_fails(run, failing):
-    commands = Commands(failing=failing)
-    assert run(commands) == 3
-    assert commands.told[-1][0] == failing
-
-
-def test_vggish_is_taken_where_its_weights_are(run, no_weights, monkeypatch, tmp_path, capsys):
+def test_vggish_is_taken_where_its_weights_are(run, empty_cache, monkeypatch, tmp_path, capsys):
     weights = tmp_path / "vggish_model.ckpt"
     weights.touch()
-    monkeypatch.setenv(WEIGHTS_VARIABLE, str(weights))
+    monkeypatch.setenv(WEIGHTS.variable, str(weights))
     commands = Commands()
     assert run(commands) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"Demo with the embedder vggish, weights from {weights}."
@@ -143,33 +90,21 @@ def test_vggish_is_taken_where_its_weights_are(run, no_weights, monkeypatch, tmp
 
 
 def test_options_reach_the_steps_that_embed(run, tmp_path, capsys):
-    options = EmbedderOptions(tmp_path, tmp_path / "pca.npz", allow_untrained=True)
+    given = [f"--weights={tmp_path}", f"--pca={tmp_path}/pca.npz", "--allow-untrained", "--offline", "--engine=mnn"]
     commands = Commands()
-    assert run(commands, "vggish-pca", options, seed=5) == 0
+    assert run(commands, "--embedder", "vggish-pca", *given, "--seed", 5) == 0
     assert capsys.readouterr().out.splitlines()[0] == "Demo with the embedder vggish-pca, as asked."
-    given = ["--weights", str(tmp_path), "--pca", str(tmp_path / "pca.npz"), "--allow-untrained"]
     extract, train, evaluate, tag, *_ = commands.told
     assert extract[-len(given) :] == tag[-len(given) :] == given
-    assert not {*given[::2]} & {*train, *evaluate}
+    assert not {*given} & {*train, *evaluate}
     assert train[-2:] == ["--seed", "5"]
     assert {arguments[arguments.index("--store") + 1] for arguments in (extract, train, evaluate)} == {
         str(tmp_path / "embeddings-vggish-pca")
     }
 
 
-@pytest.mark.usefixtures("no_weights")
-def test_at_its_end_it_says_what_to_do_with_a_song_of_one_s_own(run, tmp_path, capsys):
-    assert run(Commands()) == 0
-    *_, last = capsys.readouterr().out.partition("Next, a song of your own")
-    asked = [shlex.split(line)[1:] for line in last.splitlines() if line.startswith("  ") and line[2] != " "]
-    parsed = [build_parser().parse_args(arguments) for arguments in asked]
-    assert [arguments.command for arguments in parsed] == ["tag", "tag", "web"]
-    assert [arguments.tagger for arguments in parsed] == [None, *[tmp_path / "tagger-logmel"] * 2]
-    assert "29 MB" in last
-
-
-def test_the_last_step_is_by_musicnn_where_its_weights_are(run, no_weights, seeded_musicnn_wheel, monkeypatch, capsys):
-    monkeypatch.setenv(musicnn.WEIGHTS_VARIABLE, str(seeded_musicnn_wheel))
+def test_the_last_step_is_by_musicnn_where_its_weights_are(run, empty_cache, seeded_musicnn_wheel, monkeypatch, capsys):
+    monkeypatch.setenv(musicnn.WEIGHTS.variable, str(seeded_musicnn_wheel))
     commands = Commands()
     assert run(commands) == 0
     assert commands.told[-1][0] == "tag"
@@ -178,16 +113,27 @@ def test_the_last_step_is_by_musicnn_where_its_weights_are(run, no_weights, seed
     assert "29 MB" not in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("no_weights")
-def test_the_last_step_is_left_out_where_pip_cannot_fetch(run, capsys):
+@pytest.mark.usefixtures("empty_cache")
+def test_the_last_step_is_left_out_where_pip_cannot_fetch(run, tmp_path, capsys):
+    """And at its end it says what to do with a song of one's own."""
     commands = Commands()
     assert run(commands) == 0
     assert [arguments[0] for arguments in commands.told] == ["extract", "train", "evaluate", "tag"]
     printed = capsys.readouterr()
     assert "left out: musicnn's weights are not here, and no address has them" in printed.out
     assert "  pip could not fetch musicnn-0.1.0-py3-none-any.whl" in printed.err
+    song = next(song for song in demo.plan_songs(0) if commands.told[-1][1].endswith(song.path))
+    assert song.part == "test", "it was trained on"
+    assert f"whose moods are: {', '.join(song.moods)}\n" in printed.out
+    *_, last = printed.out.partition("Next, a song of your own")
+    asked = [shlex.split(line)[1:] for line in last.splitlines() if line.startswith("  ") and line[2] != " "]
+    parsed = [build_parser().parse_args(arguments) for arguments in asked]
+    assert [arguments.command for arguments in parsed] == ["tag", "tag", "web"]
+    assert [arguments.tagger for arguments in parsed] == [None, *[tmp_path / "tagger-logmel"] * 2]
+    assert "29 MB" in last
 
 
+@pytest.mark.usefixtures("empty_cache")
 @pytest.mark.parametrize(
     ("started_by", "found", "typed"),
     [
@@ -196,10 +142,11 @@ def test_the_last_step_is_left_out_where_pip_cannot_fetch(run, capsys):
         ("jamendo_mood/__main__.py", None, "jamendo-mood"),
     ],
 )
-def test_its_commands_can_be_typed_as_they_are(monkeypatch, started_by, found, typed):
+def test_its_commands_can_be_typed_as_they_are(run, monkeypatch, capsys, started_by, found, typed):
     monkeypatch.setattr("shutil.which", lambda _: found)
     monkeypatch.setattr("sys.argv", [started_by])
-    assert demo._find_program() == typed
+    assert run(Commands()) == 0
+    assert f"\n  {typed} tag SONG.mp3\n" in capsys.readouterr().out
 
 
 pytest_plugins = ["demo_corpus"]
@@ -231,24 +178,16 @@ def test_each_mood_sounds(songs, mood):
     assert (seconds.std(axis=1) > 1e-3).all()  # no second of silence
 
 
-def test_artists_are_of_one_part_each(songs):
-    artists = collections.defaultdict(set)
-    for song in songs:
-        artists[song.artist].add(song.part)
-    assert {part for parts in artists.values() for part in parts} == {"train", "validation", "test"}
-    assert all(len(parts) == 1 for parts in artists.values())
-    assert len({song.id for song in songs}) == len(songs)
-    assert len({song.path for song in songs}) == len(songs)
-
-
 @pytest.mark.parametrize("seed", range(5))
-def test_each_mood_is_there_and_missing_in_each_part(seed):
+def test_each_mood_is_there_and_missing_in_each_part_and_an_artist_is_of_one(seed):
     songs = demo.plan_songs(seed)
     for part in ("train", "validation", "test"):
         count = collections.Counter(mood for song in songs if song.part == part for mood in song.moods)
         size = sum(song.part == part for song in songs)
         assert set(count) == set(demo.MOODS)
         assert all(0 < number < size for number in count.values())
+    assert len({(song.artist, song.part) for song in songs}) == len({song.artist for song in songs})
+    assert len({song.id for song in songs}) == len({song.path for song in songs}) == len(songs)
 
 
 def test_a_corpus_is_a_jamendo_of_its_own(corpus):
@@ -287,16 +226,15 @@ def test_a_song_says_what_it_is_and_is_the_one_that_was_rendered(corpus, read_wa
     assert np.abs(decoded).max() == pytest.approx(np.abs(rendered).max(), rel=0.2)
 
 
-def small_corpus(root, seed=0):
+def small_corpus(root):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "ARTISTS", {"train": 1, "validation": 1, "test": 1})
-        return demo.make_corpus(root, seed)
+        return demo.make_corpus(root)
 
 
 def test_songs_that_are_there_stay(tmp_path):
     songs = small_corpus(tmp_path)
-    paths = [tmp_path / "audio" / song.path for song in songs]
-    marked, lost = paths[0], paths[1]
+    marked, lost = (tmp_path / "audio" / song.path for song in songs[:2])
     content = lost.read_bytes()
     marked.write_bytes(b"listened to")
     lost.unlink()

@@ -30,22 +30,15 @@ def extract(run, corpus, store, *options):
     return run("extract", corpus.audio, "--store", store, "--embedder", "logmel", *options)
 
 
-def test_extraction_copies_the_training_tracks_and_no_others(corpus, copied):
-    expected = {make_key(key, number) for key in keys_of(corpus, "train") for number in (1, 2)}
-    assert set(copied) == expected
-    originals = {split_key(key)[0] for key in copied}
-    assert not originals & (keys_of(corpus, "validation") | keys_of(corpus, "test"))
+def test_each_training_track_is_copied_and_no_two_copies_are_alike(corpus, corpus_store, copied):
+    assert set(copied) == {make_key(key, number) for key in keys_of(corpus, "train") for number in (1, 2)}
     assert copied.spec.variant.startswith("augmented: snr_db 15 to 40")
-
-
-def test_a_copy_is_not_its_track_and_no_two_are_alike(corpus_store, copied):
     for key in sorted(copied)[:6]:
         original, number = split_key(key)
-        count = min(len(copied[key]), len(corpus_store[original]))
-        assert np.abs(copied[key][:count] - corpus_store[original][:count]).mean() > 0.02
         twin = copied[make_key(original, 3 - number)]
-        count = min(count, len(twin))
-        assert np.abs(copied[key][:count] - twin[:count]).mean() > 0.02
+        count = min(len(copied[key]), len(corpus_store[original]), len(twin))
+        for other in (corpus_store[original], twin):
+            assert np.abs(copied[key][:count] - other[:count]).mean() > 0.02
 
 
 def test_it_goes_on_where_it_stopped_and_more_copies_may_follow(run, corpus, copied, tmp_path):
@@ -86,29 +79,7 @@ def test_copies_are_not_taken_for_tracks_nor_share_their_store(run, corpus, corp
         ((*extracting, "--store", corpus_store.root), "use another folder for these"),
     ):
         outcome = run(*arguments)
-        assert outcome.status == 2
-        assert outcome.err.count("\n") == 1
+        assert (outcome.status, outcome.err.count("\n")) == (2, 1)
         assert message in outcome.err
     assert not (tmp_path / "t").exists()
     assert set(corpus_store) == before
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--augment", "1"), "--augment needs --task and --data"),
-        (("--augment", "1", "--task", "jamendo"), "--augment needs --task and --data"),
-        (("--task", "jamendo"), "--task says whose copies to make: it goes with --augment"),
-        (("--split", "2"), "--split says whose copies to make: it goes with --augment"),
-        (("--augment", "1", "--task", "jamendo", "--data", "x", "--tracks", "t.tsv"), "--tracks does not go with"),
-        (("--augment", "1", "--task", "jamendo", "--data", "x", "--ray", "local"), "--ray does not go with"),
-        (("--augment", "1", "--task", "jazz", "--data", "."), "unknown task 'jazz'"),
-        (("--augment", "0", "--task", "jamendo", "--data", "x"), "'0' is not a whole number from 1 up"),
-    ],
-)
-def test_wrong_use_is_one_clear_line(run, corpus, tmp_path, options, message):
-    outcome = extract(run, corpus, tmp_path / "store", *options)
-    assert outcome.status == 2
-    assert outcome.err.count("\n") == 1
-    assert message in outcome.err
-    assert not (tmp_path / "store").exists()

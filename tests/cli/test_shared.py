@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jamendo_mood.cli import main, shared
+from jamendo_mood.cli import shared
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,8 @@ from jamendo_mood.cli import main, shared
         ("point", "-0.6,.4", (-0.6, 0.4)),
         ("point", "1, -1", (1.0, -1.0)),
         ("gigabytes", "0.5", 0.5),
-        ("share", "0.5", 0.5),
-        ("share", "2", 2.0),
+        ("gpus", "0.5", 0.5),
+        ("gpus", "2", 2.0),
         ("path_or_url", "s3://bucket/audio", "s3://bucket/audio"),
         ("path_or_url", "file:///a/b", Path("/a/b")),
         ("path_or_url", "a//b", Path("a/b")),
@@ -41,7 +41,7 @@ def test_what_is_right_is_read(name, text, value):
         ("level", ["calm", "calm=2", "calm=-0.1", "calm=nan", "calm=much"]),
         ("point", ["0.5", "0,0,0", "2,0", "nan,0", "a,b", ""]),
         ("gigabytes", ["0", "-1", "nan", "inf", "2GB", ""]),
-        ("share", ["0", "-1", "1.5", "nan", "inf", "one"]),
+        ("gpus", ["0", "-1", "1.5", "nan", "inf", "one"]),
     ],
 )
 def test_what_is_wrong_is_named(name, texts):
@@ -49,17 +49,3 @@ def test_what_is_wrong_is_named(name, texts):
         with pytest.raises(ArgumentTypeError) as error:
             getattr(shared, name)(text)
         assert repr(text) in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("given", "read"),
-    [
-        (["--at", "-0.6,-0.4", "--to", "-.1,0.5"], ["--at=-0.6,-0.4", "--to=-.1,0.5"]),
-        (["--at", "0.6,-0.4"], ["--at", "0.6,-0.4"]),
-        (["--at", "--to", "1,1"], ["--at", "--to", "1,1"]),
-        (["--top", "-3", "-1,2.mp3"], ["--top", "-3", "-1,2.mp3"]),
-        ([], []),
-    ],
-)
-def test_a_point_that_begins_with_a_minus_is_no_option(given, read):
-    assert main._attach_points(given) == read

@@ -20,21 +20,6 @@ from jamendo_mood.training import model
 pytest_plugins = ["demo_corpus", "toy_commands"]
 
 
-@pytest.fixture
-def ask(run, corpus, corpus_store, tagger_folder):
-    """Run a command on the corpus, its store and its tagger."""
-
-    def start(command, *arguments):
-        return run(command, *arguments, "--store", corpus_store.root, "--tagger", tagger_folder)
-
-    return start
-
-
-def keys_of(outcome):
-    assert outcome.status == 0
-    return [track["key"] for track in json.loads(outcome.out)]
-
-
 def keys(found):
     return [track.key for track in found]
 
@@ -48,9 +33,8 @@ def test_similar_finds_what_the_library_finds(ask, corpus, library):
     assert outcome.status == 0
     lines = outcome.out.splitlines()
     assert [line.split()[2] for line in lines] == keys(library.similar(key, 5))
-    assert all(
-        re.match(r"\d  [01]\.\d{3}  \d\d/\d+  Synthetic artist .*\(0:\d\d\)  +\w+ [01]\.\d\d, ", line) for line in lines
-    )
+    row = re.compile(r"\d  [01]\.\d{3}  \d\d/\d+  Synthetic artist .*\(0:\d\d\)  +\w+ [01]\.\d\d, ")
+    assert all(map(row.match, lines))
 
 
 def test_an_audio_file_is_found_by_its_sound(ask, corpus, library, tmp_path):
@@ -64,41 +48,29 @@ def test_an_audio_file_is_found_by_its_sound(ask, corpus, library, tmp_path):
         (corpus.path(3), (), "the same sound"),
     ):
         outcome = ask("similar", path, "--count", 5, "--format", "json", *audio)
-        assert keys_of(outcome) == keys(library.similar(key, 5))  # without itself, as by its key
+        assert outcome.keys == keys(library.similar(key, 5))  # without itself, as by its key
         assert f"{key} is left out: it is the song itself ({why})" in outcome.err
     assert "left out" not in ask("similar", key, "--count", 5).err
 
 
-def test_similar_works_without_a_tagger(run, corpus_store, library):
+def test_similar_needs_no_tagger_but_embeddings_of_its_kind(run, corpus, corpus_store, library, tmp_path):
     key = library.keys[0]
     outcome = run("similar", key, "--store", corpus_store.root, "--format", "json", "--count", 3)
-    assert keys_of(outcome) == keys(library.similar(key, 3))
+    assert outcome.keys == keys(library.similar(key, 3))
     assert "without tags" in outcome.err
     assert all(track["tags"] == [] for track in json.loads(outcome.out))
-
-
-def test_similar_tells_what_is_wrong(ask, library, tmp_path, corpus_store):
-    key, noise = library.keys[0], tmp_path / "noise.mp3"
-    noise.write_bytes(b"no sound")
-    for arguments, status, message in (
-        (("no/such",), 2, f"no/such: no track of {corpus_store.root}, and no audio file"),
-        ((tmp_path / "nosuch.mp3",), 2, "no audio file"),  # an absolute path can be no key
-        ((noise,), 1, "noise.mp3: not a readable audio file"),
-        ((key, "--format", "m3u8"), 2, "--audio DIR"),
-        ((key, "--audio", corpus_store.root), 2, "none of the"),
-    ):
-        outcome = ask("similar", *arguments)
-        assert (outcome.status, outcome.out) == (status, "")
-        assert message in outcome.err
-        assert ("failed: " in outcome.err) == (status == 1)
-
-
-def test_a_file_is_not_compared_to_embeddings_of_another_kind(run, corpus, logmel, tmp_path):
-    store = EmbeddingStore(tmp_path / "store", replace(logmel.spec, variant="thresholds lower"))
-    store.add("a", np.ones((2, logmel.spec.dim), np.float32))
+    store = EmbeddingStore(tmp_path / "store", replace(corpus_store.spec, variant="thresholds lower"))
+    store.add("a", np.ones((2, store.spec.dim), np.float32))
     outcome = run("similar", corpus.path(0), "--store", store.root)
-    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.status == 2
     assert "thresholds lower), which cannot be compared to logmel (128 numbers every 0.96 s)" in outcome.err
+
+
+def test_a_file_without_sound_is_like_nothing(ask, tmp_path):
+    (tmp_path / "noise.mp3").write_bytes(b"no sound")
+    outcome = ask("similar", tmp_path / "noise.mp3")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert "noise.mp3: not a readable audio file" in outcome.err
 
 
 # ---- playlist
@@ -106,14 +78,10 @@ def test_a_file_is_not_compared_to_embeddings_of_another_kind(run, corpus, logme
 SERENITY, GRIEF, JOY = (find_emotion(name).place for name in ("serenity", "grief", "joy"))
 
 
-def test_a_playlist_by_moods(ask, corpus, library):
-    outcome = ask("playlist", "--mood", "sad=1", "--mood", "DARK=0.2", "--count", 4, "--format", "json")
-    assert keys_of(outcome) == keys(library.by_moods({"sad": 1, "dark": 0.2}, 4))
-
-
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
+        (["--mood", "sad=1", "--mood", "DARK=0.2"], lambda library: library.by_moods({"sad": 1, "dark": 0.2}, 6)),
         (["--at", "-0.6,-0.4"], lambda library: library.near(-0.6, -0.4, 6)),
         (["--at", "-0.6,-0.4", "--to", "-.1,0.5"], lambda library: library.along([(-0.6, -0.4), (-0.1, 0.5)], 6)),
         (["--emotion", "serenity"], lambda library: library.near(*SERENITY, 6)),
@@ -121,8 +89,8 @@ def test_a_playlist_by_moods(ask, corpus, library):
         (["--at", "0,0", "--to-emotion", "joy"], lambda library: library.along([(0, 0), JOY], 6)),
     ],
 )
-def test_a_playlist_by_places(ask, library, options, expected):
-    assert keys_of(ask("playlist", *options, "--count", 6, "--format", "json")) == keys(expected(library))
+def test_a_playlist_by_moods_and_by_places(ask, library, options, expected):
+    assert ask("playlist", *options, "--count", 6, "--format", "json").keys == keys(expected(library))
 
 
 def test_a_playlist_is_written_in_the_format_of_its_name(ask, corpus, tmp_path):
@@ -156,10 +124,6 @@ def test_a_playlist_among_the_audio_names_files_from_its_folder_on(ask, corpus, 
         lines = out.read_text(encoding="utf-8").splitlines()[2::2]
         assert [line.startswith("/") for line in lines] == [not relative] * 3
         assert all((out.parent / line).is_file() for line in lines)
-    for extra in (("--relative",), ("--relative", "--out", tmp_path / "list.csv")):
-        outcome = ask(*options, *extra)
-        assert (outcome.status, outcome.err.count("\n")) == (2, 1)
-        assert "--relative is about the files of an m3u8 playlist" in outcome.err
 
 
 def test_a_playlist_for_each_mood(ask, corpus, library, corpus_tagger, tmp_path):
@@ -196,38 +160,6 @@ def test_tags_that_cannot_be_relied_on_are_told(run, corpus_store, corpus_tagger
     assert f"{name} is graded weak" in outcome.err
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ([], "one of the arguments --mood --at --emotion --emotion-of --all is required"),
-        (["--all", "lists"], "give the folder that was extracted with --audio DIR"),
-        (
-            ["--all", "lists", "--audio", ".", "--out", "x"],
-            "--all writes m3u8 playlists into lists, and takes no --out",
-        ),
-        (["--all", "lists", "--audio", ".", "--to", "0,0"], "--mood begins none, nor does --all"),
-        (["--mood", "sad"], "'sad' is not of the form NAME=VALUE"),
-        (["--mood", "sad=2"], "a level is from 0"),
-        (["--mood", "groovy=1"], "no mood 'groovy'; there are dark, energetic, happy, relaxing, sad"),
-        (["--mood", "sad=1", "--at", "0,0"], "not allowed with argument --mood"),
-        (["--mood", "sad=1", "--to", "0,0"], "--mood begins none"),
-        (["--at", "-2,0"], "'-2,0' is not valence and arousal"),
-        (["--at", "0,0", "--to", "0,0", "--to-emotion", "joy"], "not allowed with argument --to"),
-        (["--to", "0,0"], "one of the arguments"),
-        (["--emotion", "serenety"], "did you mean serenity"),
-        (["--at", "0,0", "--format", "m3u8"], "give the folder that was extracted with --audio DIR"),
-        (["--at", "0,0", "--out", "list.m3u8"], "give the folder that was extracted with --audio DIR"),
-        (["--at", "0,0", "--count", "0"], "'0' is not a whole number from 1 up"),
-        (["--at", "0,0", "--audio", "nosuch"], "nosuch: no such folder"),
-    ],
-)
-def test_wrong_use_of_playlist(ask, options, message):
-    outcome = ask("playlist", *options)
-    assert (outcome.status, outcome.out) == (2, "")
-    assert outcome.err.count("\n") == 1
-    assert message in outcome.err
-
-
 def test_the_built_in_tagger_finds_music_by_its_moods_in_its_own_embeddings(run, corpus_store, tmp_path):
     outcome = run("playlist", "--mood", "happy=1", "--store", corpus_store.root)
     assert (outcome.status, outcome.out) == (2, "")
@@ -240,8 +172,8 @@ def test_the_built_in_tagger_finds_music_by_its_moods_in_its_own_embeddings(run,
         store.add(f"t/{number}", rng.standard_normal((3, tagger.spec.dim), np.float32))
     library = open_library(store, tagger)
     usual = ("playlist", "--store", store.root, "--format", "json")
-    assert keys_of(run(*usual, "--mood", "happy=1")) == keys(library.by_moods({"Happy music": 1}, 20))
-    assert keys_of(run(*usual, "--at", "0.5,0.5", "--count", 2)) == keys(library.near(0.5, 0.5, 2))
+    assert run(*usual, "--mood", "happy=1").keys == keys(library.by_moods({"Happy music": 1}, 20))
+    assert run(*usual, "--at", "0.5,0.5", "--count", 2).keys == keys(library.near(0.5, 0.5, 2))
 
 
 # ---- no tagger named
@@ -253,10 +185,8 @@ def song(corpus):
 
 
 @pytest.fixture
-def no_vggish(monkeypatch, tmp_path, seeded_musicnn_wheel):
+def no_vggish(monkeypatch, empty_cache, seeded_musicnn_wheel):
     """A machine without VGGish's weights and with musicnn's, here of a seed."""
-    monkeypatch.delenv("JAMENDO_MOOD_VGGISH", raising=False)
-    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
     monkeypatch.setenv("JAMENDO_MOOD_MUSICNN", str(seeded_musicnn_wheel))
 
 
@@ -298,29 +228,16 @@ def test_a_folder_of_that_name_is_the_tagger(run, song, tagger_folder, tmp_path,
     assert (outcome.status, "dark" in outcome.out) == (0, True)
 
 
-def test_an_unknown_tagger_is_told_what_there_is(run, song):
-    outcome = run("tag", song, "--tagger", "nosuch")
-    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
-    assert "nosuch: no tagger there" in outcome.err
-
-
-def test_the_tagger_says_which_embedder_it_needs(run, song, tagger_folder):
-    outcome = run("tag", song, "--tagger", tagger_folder, "--embedder", "yamnet")
-    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
-    assert "this tagger was trained on logmel embeddings" in outcome.err
-    assert "`extract --embedder yamnet`" in outcome.err
+def test_the_tagger_says_which_embedder_it_needs(run, song, tagger_folder, seeded_yamnet_module):
+    for options, message in (
+        (("--tagger", tagger_folder, "--embedder", "yamnet"), "on logmel embeddings.*`extract --embedder yamnet`"),
+        (("--tagger", "audioset", "--weights", seeded_yamnet_module), "this is YAMNet; vggish-pca is an embedder by"),
+    ):
+        run("tag", song, *options).check_error("tag", message)
     assert run("tag", song, "--tagger", tagger_folder, "--embedder", "logmel").status == 0
 
 
-def test_weights_of_yamnet_are_told_from_vggish(run, song, seeded_yamnet_module):
-    outcome = run("tag", song, "--weights", seeded_yamnet_module)
-    assert (outcome.status, outcome.out) == (2, "")
-    assert "this is YAMNet; vggish-pca is an embedder by VGGish" in outcome.err
-
-
-def test_weights_named_once_need_not_be_named_again(run, song, corpus, seeded_musicnn_wheel, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("JAMENDO_MOOD_MUSICNN", raising=False)
+def test_weights_named_once_need_not_be_named_again(run, song, corpus, seeded_musicnn_wheel, tmp_path, empty_cache):
     named = ("--embedder", "musicnn", "--weights", seeded_musicnn_wheel, "--allow-untrained")
     first = run("extract", song.parent, "--store", tmp_path / "s", "--limit", 1, *named)
     assert "1 tracks embedded" in first.out

@@ -66,21 +66,20 @@ def case(request, songs, tmp_path, monkeypatch):
 def test_songs_are_embedded_tagged_found_and_listed(case, songs, run_apart, blocked, tmp_path):
     name, tagger, folder, options = case
     store, songs = tmp_path / "store", shutil.copytree(songs, tmp_path / "songs")
-    done = run_apart("extract", songs, "--store", store, "--embedder", name, *options, env=blocked)
-    assert done.status == 0, done.err
+
+    def run(*arguments):
+        done = run_apart(*arguments, env=blocked)
+        assert done.status == 0, done.err
+        return done.out
+
+    run("extract", songs, "--store", store, "--embedder", name, *options)
     rows = EmbeddingStore(store)["song1"]
-    done = run_apart("tag", songs / "song1.wav", "--tagger", folder, "--format", "json", *options, env=blocked)
-    assert done.status == 0, done.err
-    (result,) = json.loads(done.out)["results"]
+    (result,) = json.loads(run("tag", songs / "song1.wav", "--tagger", folder, "--format", "json", *options))["results"]
     scores = {target["name"]: target["score"] for target in result["targets"]}
     expected = dict(zip(tagger.task.targets, tagger.score_track(rows).tolist(), strict=True))
     assert scores == pytest.approx(expected, abs=1e-3)
-    done = run_apart("similar", songs / "song1.wav", "--store", store, *options, env=blocked)
-    assert done.status == 0, done.err
-    done = run_apart(
-        "playlist", "--store", store, "--tagger", folder, "--mood", f"{tagger.task.targets[0]}=1", env=blocked
-    )
-    assert done.status == 0, done.err
+    run("similar", songs / "song1.wav", "--store", store, *options)
+    run("playlist", "--store", store, "--tagger", folder, "--mood", f"{tagger.task.targets[0]}=1")
 
 
 def test_the_page_is_served(case, songs, blocked, tmp_path):

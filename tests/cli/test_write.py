@@ -114,10 +114,9 @@ def test_options_say_which_moods(write, music, monkeypatch, options, expected):
 
 
 def test_what_was_not_measured_is_marked(write):
-    lines = write("--unmeasured").out.splitlines()
-    assert {"  + happy", "  + calm  (weak)", "  + dark  (unknown)"} <= set(lines)
-    lines = write("--unmeasured", tagger="ranks").out.splitlines()
-    assert {"  + happy  (only ranked)", "  + calm  (weak)", "  + dark  (unknown)"} <= set(lines)
+    for tagger, happy in (("decides", "  + happy"), ("ranks", "  + happy  (only ranked)")):
+        lines = write("--unmeasured", tagger=tagger).out.splitlines()
+        assert {happy, "  + calm  (weak)", "  + dark  (unknown)"} <= set(lines)
 
 
 def test_other_fields(write, music):
@@ -141,50 +140,33 @@ def test_a_diff_is_in_colour_on_a_terminal(write, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("tagger", "options", "says"),
+    ("words", "says"),
     [
-        (
-            "ranks",
-            (),
-            "toy: it only ranks moods: nobody has measured the score from which a song has one. --unmeasured writes",
-        ),
-        ("ungraded", (), "toy: no tag that you allow was graded fair or better; see --unmeasured"),
-        ("decides", ("--only", "calm"), "toy: no tag that you allow was graded fair or better; see --unmeasured"),
-        ("values", ("--unmeasured",), "toy values: it says numbers and no moods; --valence-arousal writes valence"),
-        ("colours", ("--valence-arousal",), "colours: its tags say nothing of valence and arousal"),
+        ("music --tagger {taggers}/ranks", "nothing would be written by toy: it only ranks moods: nobody has measured"),
+        ("music --tagger {taggers}/ungraded", "toy: no tag that you allow was graded fair or better; see --unmeasured"),
+        ("music --only calm", "toy: no tag that you allow was graded fair or better; see --unmeasured"),
+        ("music --tagger {taggers}/values --unmeasured", "toy values: it says numbers and no moods; --valence-arousal"),
+        ("music --tagger {taggers}/colours --valence-arousal", "colours: its tags say nothing of valence and arousal"),
+        ("none", "none: no such file, folder or store"),
+        ("", "name songs, or folders of them"),
+        ("music/a.mp3 --store store", "--store holds the embeddings of a folder: name that folder"),
+        ("music --store store --only grumpy", "no mood 'grumpy'; there are happy, Sad music, calm, dark"),
+        ("music --store store --rename words.csv", "words.csv: renames none of the tagger's tags"),
+        ("music --store store --journal words.csv", "words.csv: there is such a file"),
+        ("music --field JAMENDO_MOOD", "'JAMENDO_MOOD' is not a name of a field"),
+        ("--undo music", "music: cannot be read (Is a directory)"),
+        ("--undo words.csv", "words.csv: not a journal of `jamendo-mood write`"),
+        ("--undo --apply", "--undo goes by a journal alone"),
+        ("--undo", "no journal of a run is there"),
     ],
 )
-def test_a_tagger_that_would_write_nothing_says_why_before_any_work(run, music, taggers, tagger, options, says):
-    outcome = run("write", music, "--apply", "--tagger", taggers / tagger, *options)
-    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
-    assert f"jamendo-mood write: nothing would be written by {says}" in outcome.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("none",), "none: no such file, folder or store"),
-        ((), "name songs, or folders of them"),
-        (("music/a.mp3", "--store", "store"), "--store holds the embeddings of a folder: name that folder"),
-        (("music", "--store", "store", "--only", "grumpy"), "no mood 'grumpy'; there are happy, Sad music, calm, dark"),
-        (("music", "--store", "store", "--rename", "words.csv"), "words.csv: renames none of the tagger's tags"),
-        (("music", "--store", "store", "--journal", "words.csv", "--apply"), "words.csv: there is such a file"),
-        (("music", "--undo"), "music: cannot be read (Is a directory)"),
-        (("--undo", "words.csv"), "words.csv: not a journal of `jamendo-mood write`"),
-        (("--undo", "--apply"), "--undo goes by a journal alone"),
-        (("--undo",), "no journal of a run is there"),
-        (("music", "--field", "JAMENDO_MOOD"), "'JAMENDO_MOOD' is not a name of a field"),
-    ],
-)
-def test_wrong_use_is_told_in_a_line(run, music, taggers, monkeypatch, arguments, says):
+def test_wrong_use_is_told_in_a_line_and_changes_nothing(run, music, taggers, monkeypatch, words, says):
     monkeypatch.chdir(music.parent)
     (music.parent / "words.csv").write_text("tag,word\nother,x\n")
     before = state_of(music)
-    if arguments == ("music", "--undo"):
-        arguments = ("--undo", "music")
-    outcome = run("write", *arguments, *(() if "--undo" in arguments else ("--tagger", taggers / "decides")))
-    assert outcome.status == 2
-    assert outcome.err.count("\n") == 1
+    usual = () if words.startswith("--undo") else ("--tagger", taggers / "decides", "--apply")
+    outcome = run("write", *usual, *words.format(taggers=taggers).split())
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
     assert says in outcome.err
     assert state_of(music) == before
 
@@ -234,6 +216,4 @@ def test_songs_are_tagged_where_there_is_no_store(run, music, made, make_audio, 
 
 def test_without_mutagen_nothing_is_begun(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "mutagen", None)
-    outcome = write("--apply")
-    assert (outcome.status, outcome.out) == (2, "")
-    assert "`pip install jamendo-mood[files]` brings it" in outcome.err
+    write("--apply").check_error("write", r"`pip install jamendo-mood\[files\]` brings it")

@@ -15,7 +15,7 @@ from jamendo_mood.store.embedding_store import read_failures
 from jamendo_mood.tagging.emotions import read_places
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import DataError
-from jamendo_mood.util.files import read_columns, read_lines, read_table
+from jamendo_mood.util.plaintext import read_columns, read_lines, read_table
 
 SAVED = {
     "a mark": lambda text: text.encode("utf-8-sig"),
@@ -49,15 +49,14 @@ def test_a_data_set_is_the_same_however_its_tables_were_saved(name, saved, tmp_p
 @pytest.mark.parametrize("saved", SAVED)
 def test_recordings_that_are_the_same_are_found_however_the_list_was_saved(saved, tmp_path):
     root = WRITERS["jamendo"](tmp_path)
-    tracks = load_dataset("jamendo", root).tracks
-    one, other = tracks[0], next(track for track in tracks if track.artist != tracks[0].artist)
+    one, *others = load_dataset("jamendo", root).tracks
+    other = next(track for track in others if track.artist != one.artist)
     path = root / jamendo.CHECKSUMS_NAME
     path.write_text(f"{'Ab' * 32} {one.audio}\n{'aB' * 32}  {other.audio}\n")
     save_again(path, saved)
-    dataset = load_dataset("jamendo", root)
     assert jamendo.read_checksums(root) == {one.key: "ab" * 32, other.key: "ab" * 32}
-    assert len({track.content for track in dataset.tracks} - {""}) == 1
-    leaks = find_leaks({"one": dataset.tracks[:1], "other": dataset.tracks[1:]})
+    one, *others = load_dataset("jamendo", root).tracks
+    leaks = find_leaks({"one": [one], "other": others})
     assert [leak.other.key for leak in leaks if leak.kind == "bit-identical audio"] == [other.key]
 
 
@@ -89,7 +88,7 @@ def test_other_lists_are_the_same_however_they_were_saved(saved, tmp_path):
 def test_failures_that_were_edited_are_still_known(mark, end, tmp_path):
     lines = (f"{mark}key\terror", "1/2\tcannot be decoded", "Björk/3\ttoo short")
     (tmp_path / "failures.tsv").write_bytes("".join(line + end for line in lines).encode())
-    assert read_failures(tmp_path / "failures.tsv") == ({"1/2": "cannot be decoded", "Björk/3": "too short"}, [])
+    assert read_failures(tmp_path / "failures.tsv") == ({"1/2": "cannot be decoded", "Björk/3": "too short"}, 0)
 
 
 def zipped(*names):
@@ -102,11 +101,7 @@ def zipped(*names):
 
 TEXT = "path,artist\na.mp3,Ann\nb.mp3,Björk\n"
 STRANGE = {
-    "cp1252": (
-        TEXT.encode("cp1252"),
-        r", line 3: .*not UTF-8 but, it seems, Windows-1252 or Latin-1: save it as UTF-8",
-    ),
-    "a quote": (TEXT.replace("ö", "’").encode("cp1252"), r", line 3: .*Windows-1252 or Latin-1: save it as UTF-8"),
+    "a quote": (TEXT.replace("ö", "’").encode("cp1252"), r", line 3: .*not UTF-8 but, it seems, Windows-1252 or L"),
     "a mark": (codecs.BOM_UTF8 + TEXT.encode("latin-1"), r", line 3: .*Windows-1252 or Latin-1: save it as UTF-8"),
     "UTF-16": (TEXT.encode("utf-16-le"), r": .*it seems to be UTF-16 without a byte order mark: save it as UTF-8"),
     "UTF-16-BE": (TEXT.encode("utf-16-be"), r": .*it seems to be UTF-16 without a byte order mark: save it as UTF-8"),

@@ -2,9 +2,6 @@
 
 import hashlib
 import socket
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from damaged_stores import state_of
@@ -15,47 +12,22 @@ from jamendo_mood.datasets import jamendo, load_dataset
 from jamendo_mood.datasets.jamendo import QUALITIES, read_list
 from jamendo_mood.util.errors import DataError, UsageError
 
+pytest_plugins = ["flaky_server"]
+
 COUNT = 20
 SPOILED = "data/splits/split-3/autotagging_moodtheme-train.tsv"
 
 
 @pytest.fixture
-def serve(monkeypatch):
-    """Serve a folder on this machine; gives its address and the list of paths that were asked for."""
-    monkeypatch.setenv("no_proxy", "*")
-    servers = []
-
-    def start(folder):
-        asked = []
-
-        class Handler(SimpleHTTPRequestHandler):
-            def log_message(self, *_):
-                asked.append(self.path)
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        servers.append((server, thread))
-        return f"http://127.0.0.1:{server.server_port}", asked
-
-    yield start
-    for server, thread in servers:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@pytest.fixture
-def mirror(tmp_path, monkeypatch):
-    """Files of other contents in the layout of MTG's repository, and the checksums to match."""
-    folder = tmp_path / "mirror"
+def mirror(server, monkeypatch):
+    """A server of files of other contents in the layout of MTG's repository, and the checksums to match."""
     checksums = {}
     for path in jamendo.read_published_checksums():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(f"contents of {path}\r\n".encode())
-        checksums[path] = hashlib.sha256((folder / path).read_bytes()).hexdigest()
+        (server.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (server.folder / path).write_bytes(f"contents of {path}\r\n".encode())
+        checksums[path] = hashlib.sha256((server.folder / path).read_bytes()).hexdigest()
     monkeypatch.setattr(jamendo, "read_published_checksums", lambda: checksums)
-    return folder
+    return server
 
 
 def test_the_checksums_are_of_five_lists_and_five_splits():
@@ -68,68 +40,46 @@ def test_the_checksums_are_of_five_lists_and_five_splits():
     assert set(checksums) == parts | lists
 
 
-def test_all_files_are_written_in_the_layout_that_the_data_set_reads(mirror, serve, tmp_path):
-    address, asked = serve(mirror)
-    seen = []
-    paths = jamendo.get_splits(tmp_path / "out", address, on_file=lambda path, fetched: seen.append((path, fetched)))
-    files = state_of(tmp_path / "out")
+def test_all_files_are_written_in_the_layout_that_the_data_set_reads_and_fetched_if_they_are_wrong(mirror, tmp_path):
+    seen, out = [], tmp_path / "out"
+    paths = jamendo.get_splits(out, mirror.url, on_file=lambda path, fetched: seen.append((path, fetched)))
+    files = state_of(out)
     assert files["autotagging_moodtheme.tsv"] == b"contents of data/autotagging_moodtheme.tsv\r\n"
     assert files["moodtheme_split.txt"] == b"contents of data/tags/moodtheme_split.txt\r\n"
     assert files["splits/split-4/autotagging_moodtheme-test.tsv"].startswith(b"contents of data/splits/split-4")
-    assert len(files) == len(asked) == COUNT
+    assert len(files) == len(mirror.asked) == COUNT
     assert seen == [(path, True) for path in paths]
-    assert {path.relative_to(tmp_path / "out").as_posix() for path in paths} == set(files)
+    assert {path.relative_to(out).as_posix() for path in paths} == set(files)
+    mirror.asked.clear()
+    (out / "moodtheme.txt").write_text("edited by hand")
+    jamendo.get_splits(out, mirror.url + "/", on_file=lambda path, fetched: seen.append((path, fetched)))
+    assert mirror.asked == ["data/tags/moodtheme.txt"]
+    assert [path.name for path, fetched in seen[COUNT:] if fetched] == ["moodtheme.txt"]
+    assert state_of(out) == files
 
 
-def test_a_second_call_fetches_nothing_and_a_third_only_what_was_changed(mirror, serve, tmp_path):
-    address, asked = serve(mirror)
-    jamendo.get_splits(tmp_path / "out", address)
-    before = state_of(tmp_path / "out")
-    asked.clear()
-    seen = []
-    jamendo.get_splits(tmp_path / "out", address + "/", on_file=lambda _, fetched: seen.append(fetched))
-    assert asked == []
-    assert seen == [False] * COUNT
-    (tmp_path / "out" / "moodtheme.txt").write_text("edited by hand")
-    jamendo.get_splits(tmp_path / "out", address)
-    assert asked == ["/data/tags/moodtheme.txt"]
-    assert state_of(tmp_path / "out") == before
-
-
-def test_a_wrong_byte_is_refused_naming_both_hashes_and_not_kept(mirror, serve, tmp_path):
-    expected = jamendo.read_published_checksums()[SPOILED]
-    content = bytearray((mirror / SPOILED).read_bytes())
+def test_a_wrong_byte_is_refused_naming_both_hashes_and_not_kept(mirror, tmp_path):
+    mirror.always[SPOILED] = {"spoiled": 3}
+    content = bytearray((mirror.folder / SPOILED).read_bytes())
     content[3] ^= 1
-    (mirror / SPOILED).write_bytes(content)
-    address, _ = serve(mirror)
-    got = hashlib.sha256(content).hexdigest()
+    got, expected = hashlib.sha256(content).hexdigest(), jamendo.read_published_checksums()[SPOILED]
     with pytest.raises(DataError, match=rf"{SPOILED}: not the official file \(SHA-256 {got}, expected {expected}\)"):
-        jamendo.get_splits(tmp_path / "out", address)
+        jamendo.get_splits(tmp_path / "out", mirror.url)
     kept = state_of(tmp_path / "out")
     assert SPOILED.removeprefix("data/") not in kept
     assert kept
     assert bytes(content) not in kept.values()  # under no other name either
 
 
-def unused_address():
+@pytest.mark.parametrize("case", ["404", "refused", "not an address"])
+def test_what_cannot_be_fetched_is_one_clear_line(case, server, tmp_path, capsys):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{unused.getsockname()[1]}"
-
-
-def address_of(case, serve, folder):
-    return {"404": lambda: serve(folder)[0], "refused": unused_address, "no address": lambda: "not an address"}[case]()
-
-
-@pytest.mark.parametrize("case", ["404", "refused", "no address"])
-def test_what_cannot_be_fetched_is_one_clear_line(case, serve, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("no_proxy", "*")
-    (tmp_path / "nothing").mkdir()
-    address = address_of(case, serve, tmp_path / "nothing")
-    assert main(["splits", "--out", str(tmp_path / "out"), "--base-url", address]) == 2
+        closed = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        address = {"404": server.url, "refused": closed}.get(case, case)
+        assert main(["splits", "--out", str(tmp_path / "out"), "--base-url", address]) == 2
     out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
+    assert (out, err.count("\n")) == ("", 1)
     assert err.startswith(f"jamendo-mood splits: {address}/data/autotagging_moodtheme.tsv: cannot be fetched (")
     assert "--base-url names a mirror" in err
     assert case != "404" or "404" in err
@@ -137,25 +87,21 @@ def test_what_cannot_be_fetched_is_one_clear_line(case, serve, tmp_path, monkeyp
 
 
 @pytest.mark.shared
-def test_the_real_files_pass_and_load(shared, serve, tmp_path, capsys, monkeypatch):
-    source = shared / "data" / "jamendo"
-    mirror = tmp_path / "mirror"
+def test_the_real_files_pass_and_load(shared, server, tmp_path, capsys, monkeypatch):
     # The list of the full quality is not among the shared data.
-    checksums = {
-        path: sha256 for path, sha256 in jamendo.read_published_checksums().items() if "audio_sha256" not in path
-    }
+    published = jamendo.read_published_checksums().items()
+    checksums = {path: sha256 for path, sha256 in published if "audio_sha256" not in path}
     monkeypatch.setattr(jamendo, "read_published_checksums", lambda: checksums)
     for path in checksums:
-        (mirror / path).parent.mkdir(parents=True, exist_ok=True)
-        (mirror / path).symlink_to(source / path.removeprefix("data/").removeprefix("tags/").removeprefix("download/"))
-    address, asked = serve(mirror)
-    for word, requests in (("fetched", COUNT - 1), ("already there", 0)):
-        asked.clear()
-        assert main(["splits", "--out", str(tmp_path / "out"), "--base-url", address]) == 0
+        own = path.removeprefix("data/").removeprefix("tags/").removeprefix("download/")
+        (server.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (server.folder / path).symlink_to(shared / "data" / "jamendo" / own)
+    for word in ("fetched", "already there"):
+        assert main(["splits", "--out", str(tmp_path / "out"), "--base-url", server.url]) == 0
         out, err = capsys.readouterr()
         assert err == ""
         assert [line.endswith(f"  {word}, SHA-256 right") for line in out.splitlines()] == [True] * (COUNT - 1)
-        assert len(asked) == requests
+    assert len(server.asked) == COUNT - 1
     dataset = load_dataset("jamendo", tmp_path / "out", split=4)
     assert dataset.targets.shape == (17_982, 56)
     assert load_dataset("jamendo-59", tmp_path / "out").targets.shape == (18_486, 59)
@@ -180,12 +126,6 @@ def test_the_list_is_found_beside_the_table_and_above_the_splits(table, tmp_path
         UsageError, match=r"no autotagging_moodtheme_audio-low_sha256_tracks.txt beside it; `jamendo-mood"
     ):
         read_list(QUALITIES["low"], tmp_path / table)
-
-
-def test_a_damaged_list_is_named(tmp_path):
-    (tmp_path / QUALITIES["low"].checksums_name).write_text("not a list at all\n")
-    with pytest.raises(DataError, match="not a list of checksums"):
-        read_list(QUALITIES["low"], tmp_path / "a.tsv")
 
 
 @pytest.mark.shared

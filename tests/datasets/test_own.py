@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_loaders import check_conformance
+from test_loaders import check_conformance, parts_by_id, tags_by_id
 from toy_class_sets import OWN_FILES, write_own
 
 from jamendo_mood.datasets import DATASETS, load_dataset
@@ -11,14 +11,14 @@ from jamendo_mood.util.errors import DataError, UsageError
 ARTISTS = ("Ann", "Bob", "Cid", "Dee")
 
 
-def write(tmp_path, *lines, encoding="utf-8", name="my music.csv"):
-    path = tmp_path / name
-    path.write_bytes("".join(f"{line}\n" for line in lines).encode(encoding))
+def write(tmp_path, *lines):
+    path = tmp_path / "my music.csv"
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path
 
 
-def load(tmp_path, *lines, **options):
-    return load_dataset("own", write(tmp_path, *lines, **options))
+def load(tmp_path, *lines):
+    return load_dataset("own", write(tmp_path, *lines))
 
 
 def rows_of(*labels):
@@ -26,16 +26,12 @@ def rows_of(*labels):
     return [f"{number}.mp3,{ARTISTS[number % 4]},{label}" for number, label in enumerate(labels)]
 
 
-def tags_of(dataset):
-    return [{tag for tag, on in zip(dataset.task.targets, row, strict=True) if on} for row in dataset.targets]
-
-
 def test_tags_are_read_and_sorted(tmp_path):
     dataset = load_dataset("own", write_own(tmp_path))
     assert (dataset.task.name, dataset.task.kind) == ("own", "tags")
     assert dataset.task.targets == ("calm", "dark", "fast", "happy")
     expected = [{"dark", "fast"}, {"dark"}, {"calm", "happy"}, {"happy"}, {"fast", "happy"}, set()]
-    assert tags_of(dataset) == expected
+    assert [*tags_by_id(dataset).values()] == expected
     assert [track.audio for track in dataset.tracks] == [path for path, _, _ in OWN_FILES]
     assert [track.key for track in dataset.tracks][:2] == ["rock/one", "rock/two"]
     assert [track.artist for track in dataset.tracks] == ["ann", "ann", "bob", "cid", "bob", "dee"]
@@ -148,9 +144,8 @@ def test_with_few_artists_each_is_a_fold(tmp_path, artists):
 
 def test_parts_outlive_rows_in_another_order(tmp_path):
     rows = [f"{number}.mp3,Artist {number % 9},x" for number in range(60)]
-    first, turned = (load(tmp_path, "path,artist,tags", *lines) for lines in (rows, rows[::-1]))
-    tested = [{data.tracks[row].id for row in data.rows("test")} for data in (first, turned)]
-    assert tested[0] == tested[1]
+    first, turned = (load(tmp_path, TAGS, *lines) for lines in (rows, rows[::-1]))
+    assert parts_by_id(first) == parts_by_id(turned)
 
 
 def test_a_path_as_windows_writes_it(tmp_path):
@@ -165,13 +160,11 @@ TWO = ("a.mp3,A,x", "b.mp3,B,x")
     ("lines", "message"),
     [
         ((), r"music\.csv: there are no tracks"),
-        ((TAGS,), r"music\.csv: there are no tracks"),
         (("file,tags", "a.mp3,x"), r"music\.csv: no column 'path' \(its first line has: file, tags\)"),
         (("path,artist", "a.mp3,A"), r"music\.csv: there are no labels; it needs a column tags, or class"),
         (("path,tags,class", "a.mp3,x,y"), r"music\.csv: the columns tags, class are labels of different kinds"),
-        (("path,tags,arousal", "a.mp3,x,1"), r"music\.csv: the columns tags, arousal are labels of different kinds"),
         (("path,valence", "a.mp3,1"), r"music\.csv: no column 'arousal'; it needs both valence and arousal"),
-        (("path,tags,tags", "a.mp3,x,y"), r"music\.csv: 2 columns are called 'tags'"),
+        (("path,tags,tags", "a.mp3,x,y"), r"music\.csv: several columns are called 'tags'"),
         ((TAGS, *TWO, "", "c.wav,C"), r"music\.csv, line 5: 2 cells where the first line has 3"),
         ((TAGS, *TWO, "c.wav,C,x,y"), r"music\.csv, line 4: 4 cells where the first line has 3"),
         ((TAGS + ",", "a.mp3,A,x,", "b.mp3,B,x,y"), r"music\.csv, line 3: 'y' is in a column without a name"),
@@ -183,8 +176,6 @@ TWO = ("a.mp3,A,x", "b.mp3,B,x")
             (TAGS, "a.mp3,Ann,x", *TWO[1:], "a.mp3,,x"),
             r"music\.csv, line 4: 'a\.mp3' is already on line 2, with another artist",
         ),
-        (("path,class", "a.mp3,x", "b.mp3,y", "a.mp3,y"), r"line 4: 'a\.mp3' is already on line 2, with other labels"),
-        (("path,x", "a.mp3,1", "b.mp3,0", "a.mp3,0"), r"line 4: 'a\.mp3' is already on line 2, with other labels"),
         (
             ("path,valence,arousal", "a.mp3,.1,.2", "a.mp3,.1,.3"),
             r"line 3: 'a\.mp3' is already on line 2, with other labels",
@@ -196,19 +187,15 @@ TWO = ("a.mp3,A,x", "b.mp3,B,x")
         ((TAGS, *TWO, "C:\\c.mp3,C,x"), r"music\.csv, line 4: 'C:\\\\c\.mp3' must be a path below the audio folder"),
         ((TAGS, "a.mp3,A,", "b.mp3,B, ; "), r"music\.csv: there is no tag in column 'tags'"),
         (("path,x", "a.mp3,1", "b.mp3,2"), r"music\.csv, line 3: '2' in column 'x' is neither 0 nor 1 \(every col"),
-        (("path,x", "a.mp3,1", "b.mp3,"), r"music\.csv, line 3: '' in column 'x' is neither 0 nor 1"),
         (("path,class", "a.mp3,x", "b.mp3, "), r"music\.csv, line 3: no class"),
         (("path,class", "a.mp3,x", "b.mp3,x"), r"music\.csv: all tracks have the class 'x'"),
-        (("path,valence,arousal", "a.mp3,1,2", "b.mp3,3,high"), r"line 3: 'high' in column 'arousal' is not a number"),
-        (("path,valence,arousal", "a.mp3,1,2", "b.mp3,nan,2"), r"line 3: 'nan' in column 'valence' is not a number"),
+        (("path,valence,arousal", "a.mp3,1,2", "b.mp3,3,high"), r"line 3, arousal: 'high' is not a finite number"),
+        (("path,valence,arousal", "a.mp3,1,2", "b.mp3,nan,2"), r"line 3, valence: 'nan' is not a finite number"),
         (
             ("path,valence,arousal", "a.mp3,1,2", "b.mp3,3,-0.5", "c.mp3,5,1"),
             r"values from -0\.5 \(line 3\) to 5 \(line 4\) do not fit any of the scales 0 to 1, -1 to 1, 1 to 9",
         ),
-        (
-            ("path,valence,arousal", "a.mp3,1,2", "b.mp3,10,3"),
-            r"values from 1 \(line 2\) to 10 \(line 3\) do not fit any of the scales",
-        ),
+        (("path;tags", "a.mp3;happy;dark"), r"music\.csv, line 2: 3 cells where the first line has 2"),
         ((TAGS, *TWO), r"music\.csv: 3 folds need at least 3 artists, and there are 2"),
     ],
 )
@@ -235,21 +222,9 @@ def test_rows_that_say_the_same_count_once_and_are_told(head, rows, again, tmp_p
     once, more = load(tmp_path, head, *rows), load(tmp_path, head, *rows, *again)
     assert (more.tracks, more.task) == (once.tracks, once.task)
     np.testing.assert_array_equal(more.targets, once.targets)
-    assert {name: rows.tolist() for name, rows in more.parts.items()} == {
-        name: rows.tolist() for name, rows in once.parts.items()
-    }
+    assert parts_by_id(more) == parts_by_id(once)
     assert set(more.remarks) - set(once.remarks) == {f"{len(again)} rows are equal to an earlier one and left out"}
     assert set(once.remarks) < set(more.remarks)
-
-
-def test_a_file_in_another_encoding_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"music\.csv, line 2: cannot be read as a table \(not UTF-8 but, it seems, "):
-        load(tmp_path, TAGS, "a.mp3,Björk,x", encoding="latin-1")
-
-
-def test_semicolons_between_cells_and_bare_between_tags_are_not_taken_for_one_tag(tmp_path):
-    with pytest.raises(DataError, match=r"music\.csv, line 2: 3 cells where the first line has 2"):
-        load(tmp_path, "path;tags", "a.mp3;happy;dark")
 
 
 def test_a_negative_split_is_wrong_usage(tmp_path):

@@ -1,11 +1,8 @@
 import hashlib
-import os
 import shutil
 import tarfile
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -33,10 +30,8 @@ def test_constants_have_names_numbers_and_what_was_rounded():
 
 def test_kernels_rounded_channel_by_channel_get_their_own_scales_back():
     values = np.array([[[[1, 10]]], [[[2, 20]]]], np.int8)  # (2, 1, 1, 2)
-    rounded = checkpoints.Constant("kernel", values, np.array([0.5, 2], np.float32), np.array([0, 1]), 0)
+    rounded = checkpoints.Constant("kernel", values, *(np.reshape(each, (2, 1, 1, 1)) for each in ([0.5, 2], [0, 1])))
     np.testing.assert_array_equal(rounded.dequantised().ravel(), [0.5, 5, 2, 38])
-    exact = checkpoints.Constant("kernel", values, np.zeros(0, np.float32), np.zeros(0, np.int64), 0)
-    assert exact.dequantised().dtype == np.float32
 
 
 def test_numbers_that_are_not_finite_are_refused():
@@ -45,24 +40,20 @@ def test_numbers_that_are_not_finite_are_refused():
         constant.dequantised()
 
 
-def test_many_offsets_to_one_tensor_are_refused():
-    values = np.zeros(1, np.float32)
-    assert len(checkpoints.read_constants(toy_tflite.build({"a": values}, graphs=10, times=1_000))) == 10_000
-    with pytest.raises(ValueError, match="more than 10000 tensors"):
-        checkpoints.read_constants(toy_tflite.build({"a": values}, graphs=11, times=1_000))
-
-
-@pytest.mark.parametrize(("letters", "dimensions"), [(10_001, 1), (1, 9)])
-def test_a_name_or_a_shape_that_goes_on_and_on_is_refused(letters, dimensions):
-    content = toy_tflite.build({"a" * letters: np.zeros((1,) * dimensions, np.float32)})
-    with pytest.raises(ValueError, match=f"damaged: a name of {letters} bytes, {dimensions} dimensions"):
-        checkpoints.read_constants(content)
-
-
-@pytest.mark.parametrize("content", [b"", b"TFL3", b"\x1c\0\0\0TFL3", b"Dear Google, where are the weights?"])
-def test_what_is_no_tflite_file_is_refused(content):
-    with pytest.raises(ValueError, match=r"begin|damaged"):
-        checkpoints.read_constants(content)
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: toy_tflite.build({"a": np.zeros(1, np.float32)}, graphs=11, times=1_000), "more than 10000 tensors"),
+        (lambda: toy_tflite.build({"a" * 10_001: np.zeros(1, np.float32)}), "damaged: a name of 10001 bytes"),
+        (lambda: toy_tflite.build({"a": np.zeros((1,) * 9, np.float32)}), "damaged: .* 9 dimensions"),
+        (lambda: b"TFL3", "begin"),
+        (lambda: b"\x1c\0\0\0TFL3", "damaged"),
+        (lambda: b"Dear Google, where are the weights?", "begin"),
+    ],
+)
+def test_a_tflite_file_that_goes_on_and_on_or_is_none_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        checkpoints.read_constants(make())
 
 
 def write_whole_module(folder):
@@ -72,41 +63,32 @@ def write_whole_module(folder):
         (folder / name).touch()
 
 
-@pytest.mark.parametrize(
-    ("network", "file", "advice"),
-    [(vggish, "vggish_model.ckpt", "--embedder logmel"), (yamnet, "yamnet.tflite", "--weights FOLDER")],
-)
-def test_weights_are_looked_for_in_order_and_the_message_names_three_ways(
-    network, file, advice, empty_cache, monkeypatch, tmp_path
-):
-    given, from_environment = tmp_path / file, tmp_path / "environment"
-    given.touch()
-    from_environment.mkdir()
+@pytest.mark.parametrize("network", [vggish, yamnet])
+def test_weights_are_looked_for_in_order_and_the_message_names_three_ways(network, empty_cache, monkeypatch, tmp_path):
+    weights, name = network.WEIGHTS, network.WEIGHTS.name.lower()
+    hub, kaggle = (address.format(name) for address in (checkpoints.HUB, checkpoints.KAGGLE))
+    given, from_environment, last = (tmp_path / name for name in ("given", "environment", "last"))
     with pytest.raises(WeightsError) as caught:
-        network.find_weights(download=False)
+        weights.find(download=False)
     assert "\n" not in str(caught.value)
-    for hint in (network.HUB_HANDLE, "TFHUB_CACHE_DIR", "--weights FOLDER", network.WEIGHTS_VARIABLE, file, advice):
+    for hint in (hub, "TFHUB_CACHE_DIR", "FOLDER", weights.variable, "--weights " + name, "--embedder logmel"):
         assert hint in str(caught.value)
-    for handle in (network.KAGGLE_HANDLE, network.HUB_HANDLE):
-        cached = checkpoints.cache_folder(handle)
+    for cached in map(checkpoints.cache_folder, (kaggle, hub)):
         assert cached.parent == tmp_path / "hub"
-        cached.mkdir(parents=True)
-        (cached / "saved_model.pb").touch()
-        with pytest.raises(WeightsError) if handle == network.KAGGLE_HANDLE else nullcontext():
-            network.find_weights(download=False)  # a module that is not whole
         write_whole_module(cached)
-        assert network.find_weights() == cached
-    write_whole_module(empty_cache / network.__name__.rpartition(".")[2])
-    assert network.find_weights().parent == empty_cache, "ours come first"
-    write_whole_module(from_environment)
-    checkpoints.remember(from_environment, network.WEIGHTS.name)
-    assert network.find_weights() == from_environment
-    monkeypatch.setenv(network.WEIGHTS_VARIABLE, str(tmp_path / "other"))
-    (tmp_path / "other").mkdir()
-    assert network.find_weights() == tmp_path / "other"
-    assert network.find_weights(given) == given
+        assert weights.find() == cached
+        (cached / "saved_model.pb").unlink()
+        with pytest.raises(WeightsError):
+            weights.find(download=False)  # a module that is not whole
+    for path in (empty_cache / name, last, from_environment, given):  # each comes before those before it
+        write_whole_module(path)
+        if path == last:
+            checkpoints.remember(path, weights.name)
+        if path == from_environment:
+            monkeypatch.setenv(weights.variable, str(path))
+        assert weights.find(given if path == given else None) == path
     with pytest.raises(WeightsError, match="nowhere: no such file or folder"):
-        network.find_weights(tmp_path / "nowhere")
+        weights.find(tmp_path / "nowhere")
 
 
 # ---- Downloads, from a server on this machine.
@@ -134,10 +116,12 @@ def weights(empty_cache, server, archive, monkeypatch):
     return replace(yamnet.WEIGHTS, sources=dict.fromkeys(addresses, get))
 
 
-def test_a_module_is_downloaded_once_and_is_whole(weights, server, seeded_yamnet_module, empty_cache, capsys):
-    path = weights.find()
-    assert path == empty_cache / "yamnet" == weights.find()
-    assert yamnet.read_weights(path)[1] == yamnet.read_weights(seeded_yamnet_module)[1]
+def test_of_two_that_start_together_one_downloads_a_whole_module(
+    weights, server, seeded_yamnet_module, empty_cache, capsys
+):
+    with ThreadPoolExecutor() as pool:
+        assert [*pool.map(lambda _: weights.find(), range(2))] == [empty_cache / "yamnet"] * 2
+    assert yamnet.read_weights(empty_cache / "yamnet")[1] == yamnet.read_weights(seeded_yamnet_module)[1]
     assert server.asked == ["hub"]
     assert [place.name for place in empty_cache.iterdir() if place.suffix != ".safetensors"] == ["yamnet"]
     assert "/hub for YAMNet's weights (16 MB)" in capsys.readouterr().err
@@ -147,30 +131,18 @@ def test_a_module_is_downloaded_once_and_is_whole(weights, server, seeded_yamnet
     ("answer", "reason"),
     [
         ({"status": 403}, "HTTP 403 Forbidden"),
-        pytest.param({"status": 404}, "HTTP 404 Not Found", marks=pytest.mark.thorough),
-        pytest.param({"status": 503}, "HTTP 503 Service Unavailable; tried 2 times", marks=pytest.mark.thorough),
         ({"cut": 0}, "the connection broke off; tried 2 times"),
-        ({"content": b" <!doctype html><p>Sign in"}, "a web page, and not a .tar.gz of a module"),
-        pytest.param(
-            {"content": b"anything else"},
-            "damaged, cut short, or not a .tar.gz of a module",
-            marks=pytest.mark.thorough,
-        ),
-        pytest.param({"length_told": False}, "its length is unknown", marks=pytest.mark.thorough),
+        ({"content": b" <!doctype html><p>Sign in"}, "damaged, cut short, or not a .tar.gz of a module"),
     ],
 )
-def test_an_address_that_fails_is_told_in_a_line_and_the_next_is_asked(
-    answer, reason, weights, server, empty_cache, capsys
-):
+def test_an_address_that_fails_is_told_in_a_line_and_the_next_is_asked(answer, reason, weights, server, capsys):
     server.always["hub"] = answer
-    assert weights.find() == empty_cache / "yamnet"
-    lines = capsys.readouterr().err.splitlines()
-    told = [line for line in lines if line.startswith("  http")]
-    assert len(told) == 1
-    assert told[0].startswith(f"  {server.url}/hub: ")
-    assert reason in told[0]
+    path = weights.find()
+    (told,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("  http"))
+    assert told.startswith(f"  {server.url}/hub: ")
+    assert reason in told
     assert server.asked[-1] == "kaggle"
-    assert [place.name for place in empty_cache.iterdir() if place.suffix != ".safetensors"] == ["yamnet"]
+    assert [place.name for place in path.parent.iterdir() if place.suffix != ".safetensors"] == ["yamnet"]
 
 
 @pytest.mark.thorough
@@ -180,9 +152,9 @@ def test_the_weights_of_another_network_are_refused(weights, server, empty_cache
     module = tf.Module()
     module.other = tf.Variable([1.0])
     tf.saved_model.save(module, str(tmp_path / "other"))
-    with tarfile.open(tmp_path / "other.tar.gz", "w:gz") as tar:
+    (server.folder / "hub").unlink()
+    with tarfile.open(server.folder / "hub", "w:gz") as tar:
         tar.add(tmp_path / "other", ".")
-    server.always["hub"] = {"content": (tmp_path / "other.tar.gz").read_bytes()}
     assert weights.find() == empty_cache / "yamnet"
     assert f"  {server.url}/hub: not YAMNet, the variable" in capsys.readouterr().err
 
@@ -209,27 +181,6 @@ def test_a_download_that_broke_off_is_continued_by_the_next_run(weights, server,
     assert server.sent < 1.2 * size
 
 
-@pytest.mark.thorough
-def test_what_was_left_is_not_the_beginning_of_the_file(weights, server, empty_cache):
-    server.always["kaggle"] = {"status": 404}
-    server.plans["hub"] = [{"cut": 1_000_000}, {"cut": 0}, {"status": 416}]
-    for _ in range(2):
-        with pytest.raises(WeightsError):
-            weights.fetch()
-    assert weights.fetch() == empty_cache / "yamnet"
-    assert server.starts[-1] == 0
-
-
-def test_a_lock_of_tensorflow_hub_is_named_and_not_waited_for(weights, empty_cache, capsys):
-    lock = checkpoints.cache_folder(yamnet.HUB_HANDLE)
-    lock = lock.with_name(f"{lock.name}.lock")
-    lock.parent.mkdir(parents=True)
-    lock.touch()
-    os.utime(lock, (time.time() - 3000,) * 2)
-    assert weights.find() == empty_cache / "yamnet"
-    assert f"{lock}: TensorFlow Hub began a download 50 min ago" in capsys.readouterr().err
-
-
 def test_what_was_downloaded_can_be_removed_and_nothing_else(weights, empty_cache, tmp_path, monkeypatch):
     mine = tmp_path / "mine"
     write_whole_module(mine)
@@ -242,13 +193,6 @@ def test_what_was_downloaded_can_be_removed_and_nothing_else(weights, empty_cach
     assert weights.find() == mine
 
 
-def test_of_two_that_start_together_one_downloads(weights, server):
-    with ThreadPoolExecutor() as pool:
-        first, second = pool.map(lambda _: weights.fetch(), range(2))
-    assert first == second
-    assert server.asked == ["hub"]
-
-
 def test_a_checkpoint_is_known_by_its_md5(empty_cache, server, monkeypatch):
     (server.folder / "a.ckpt").write_bytes(b"weights")
     md5 = hashlib.md5(b"weights").hexdigest()
@@ -259,18 +203,11 @@ def test_a_checkpoint_is_known_by_its_md5(empty_cache, server, monkeypatch):
     (get,) = {own for address, own in vggish.WEIGHTS.sources.items() if address.endswith(".ckpt")}
     monkeypatch.setattr(vggish, "CHECKPOINT_MD5", md5)
     monkeypatch.setattr(vggish, "PCA_URL", f"{server.url}/none")
-    assert get(f"{server.url}/a.ckpt") == empty_cache / "vggish_model.ckpt" == vggish.find_weights()
+    assert get(f"{server.url}/a.ckpt") == empty_cache / "vggish_model.ckpt" == vggish.WEIGHTS.find()
 
 
-# ---- Archives, and whose weights those are.
-
-
-def test_an_archive_is_read_as_the_folder_is(archive, seeded_yamnet_module, tmp_path):
+def test_an_archive_is_read_as_the_folder_is(archive, seeded_yamnet_module):
     assert yamnet.read_weights(archive)[1] == yamnet.read_weights(seeded_yamnet_module)[1]
-    broken = tmp_path / "broken.tar.gz"
-    broken.write_bytes(archive.read_bytes()[:100_000])
-    with pytest.raises(WeightsError, match=r"broken.tar.gz: damaged, cut short, or not a .tar.gz of a module"):
-        yamnet.read_weights(broken)
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "variables/../../evil"])
@@ -292,15 +229,12 @@ def test_a_module_that_is_not_whole_says_what_is_missing(tmp_path):
 
 
 def test_weights_of_another_network_are_called_what_they_are(seeded_yamnet_module, seeded_musicnn_wheel):
-    for name, path, whose in (
-        (
-            "vggish-pca",
-            seeded_yamnet_module,
-            "this is YAMNet; vggish-pca is an embedder by VGGish, and --embedder yamnet",
-        ),
-        ("yamnet", seeded_musicnn_wheel, "this is musicnn; yamnet is an embedder by YAMNet, and --embedder musicnn"),
+    for name, own, path, whose in (
+        ("vggish-pca", "VGGish", seeded_yamnet_module, "YAMNet"),
+        ("yamnet", "YAMNet", seeded_musicnn_wheel, "musicnn"),
     ):
-        with pytest.raises(UsageError, match=f"{path.name}: {whose}"):
+        said = f"{path.name}: this is {whose}; {name} is an embedder by {own}, and --embedder {whose.lower()}"
+        with pytest.raises(UsageError, match=said):
             load_embedder(name, EmbedderOptions(path))
 
 
@@ -319,9 +253,3 @@ def test_weights_that_were_named_are_found_again_by_their_hash(seeded_musicnn_wh
         load_embedder(spec, EmbedderOptions(offline=True))
     (empty_cache / "weights.json").write_text("[")
     assert checkpoints.recall(spec.weights_sha256) is None
-
-
-def test_a_tflite_file_given_for_vggish_is_called_yamnet(tmp_path):
-    (tmp_path / "yamnet.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(100))
-    with pytest.raises(WeightsError, match="not VGGish: this is YAMNet as a TFLite file, which `--embedder yamnet`"):
-        vggish.read_variables(tmp_path / "yamnet.tflite")

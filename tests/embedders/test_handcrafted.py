@@ -1,3 +1,4 @@
+import itertools
 import sys
 from dataclasses import replace
 
@@ -35,12 +36,6 @@ def chords(*roots, minor=False, seconds=1.0):
     return (0.1 * np.tile(np.concatenate(waves), 4)).astype(np.float32)
 
 
-def test_57_numbers_have_names():
-    assert len(handcrafted.NAMES) == len(set(handcrafted.NAMES)) == 3 + 2 * 20 + 2 * 7
-    assert handcrafted.NAMES[:5] == ("tempo", "key", "scale", "mfcc1_mean", "mfcc1_variance")
-    assert handcrafted.NAMES[-1] == "centroid_variance"
-
-
 @pytest.mark.thorough
 @pytest.mark.parametrize(("root", "key"), [(60, 0), (67, 7), (70, 10)])
 def test_the_key_of_a_cadence_is_found(root, key):
@@ -69,15 +64,11 @@ def test_the_tempo_of_clicks_is_found(beats_a_minute, noise):
 
 @pytest.mark.thorough
 def test_what_is_measured_is_what_it_says(tone):
-    sine, higher = (named(tone(frequency, seconds=3, amplitude=0.5, rate_hz=16_000)) for frequency in (500, 2_000))
+    sine, louder = (named(tone(500, seconds=3, amplitude=level, rate_hz=16_000)) for level in (0.5, 1.0))
     assert sine["centroid_mean"] == pytest.approx(500, rel=0.15)
-    assert higher["centroid_mean"] == pytest.approx(2_000, rel=0.15)
     assert sine["zero_crossings_mean"] == pytest.approx(2 * 500 / 16_000, rel=0.05)
     assert sine["rms_mean"] == pytest.approx(0.5 / np.sqrt(2), rel=0.08)
-    assert sine["rolloff_mean"] < 700 < 1_800 < higher["rolloff_mean"]
-    louder = named(tone(500, seconds=3, amplitude=1.0, rate_hz=16_000))
     assert louder["rms_mean"] == pytest.approx(2 * sine["rms_mean"], rel=1e-3)
-    assert louder["mel_mean"] == pytest.approx(4 * sine["mel_mean"], rel=1e-3)
 
 
 @pytest.mark.thorough
@@ -108,7 +99,7 @@ def test_the_spectra_are_librosas(noise):
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_silence_and_very_short_waves_give_finite_numbers(samples, level):
     numbers = handcrafted.measure(np.full(samples, level, np.float32))
-    assert numbers.shape == (1, 57)
+    assert numbers.shape == (1, len(set(handcrafted.NAMES))) == (1, 57)
     assert numbers.dtype == np.float32
     assert np.isfinite(numbers).all()
 
@@ -121,28 +112,18 @@ def test_of_a_long_track_the_first_minutes_count(noise, monkeypatch):
 
 
 @pytest.mark.thorough
-def test_a_file_is_measured_whole_and_no_further_than_counts(make_audio, noise, read_wav, tmp_path):
-    embedder = load_embedder("handcrafted")
-    source = make_audio(tmp_path / "song.wav", noise(7), rate_hz=16_000)
-    config = StreamConfig(scratch=tmp_path / "scratch")
-    (whole,) = embed_files({"song": source}, embedder, config)
-    assert np.array_equal(whole.frames, embedder.embed(read_wav(source)))
-    heard = []
-    shorter = replace(
-        embedder, hop_samples=3 * 16_000, frontend=lambda wave: heard.append(len(wave)) or wave[None, :57]
-    )
-    (cut,) = embed_files({"song": source}, shorter, config)
-    assert heard == [3 * 16_000]
-    assert (cut.frames.shape, cut.duration_s) == ((1, 57), 7.0)
-
-
-@pytest.mark.thorough
-def test_a_track_does_not_wait_for_a_batch_of_tracks(make_audio, noise, tmp_path):
-    embedder, shapes = load_embedder("handcrafted"), []
+def test_a_file_is_measured_whole_at_once_and_no_further_than_counts(make_audio, noise, read_wav, tmp_path):
+    embedder, heard, shapes = load_embedder("handcrafted"), [], []
     watched = replace(embedder, network=lambda rows: shapes.append(rows.shape) or rows)
-    songs = {str(number): make_audio(tmp_path / f"{number}.wav", noise(1.5), rate_hz=16_000) for number in range(3)}
-    list(embed_files(songs, watched, StreamConfig(batch=64, scratch=tmp_path / "scratch")))
-    assert shapes == [(1, 57)] * 3
+    songs = {str(number): make_audio(tmp_path / f"{number}.wav", noise(7), rate_hz=16_000) for number in range(2)}
+    config = StreamConfig(batch=64, scratch=tmp_path / "scratch")
+    for whole in embed_files(songs, watched, config):
+        assert np.array_equal(whole.frames, embedder.embed(read_wav(songs["0"])))
+    assert shapes == [(1, 57)] * 2, "a track does not wait for a batch of tracks"
+    frontend = lambda wave: heard.append(len(wave)) or wave[None, :57]  # noqa: E731
+    (cut, _) = embed_files(songs, replace(embedder, hop_samples=3 * 16_000, frontend=frontend), config)
+    assert heard == [3 * 16_000] * 2
+    assert (cut.frames.shape, cut.duration_s) == ((1, 57), 7.0)
 
 
 def test_without_librosa_the_message_says_how_to_get_it(monkeypatch):
@@ -173,11 +154,10 @@ def test_a_tagger_of_whole_tracks_tags_files_and_stores(tagger, run, make_audio,
     store = EmbeddingStore(tmp_path / "store", tagger.spec)
     assert extract(decoding.find_audio(tmp_path / "music"), load_embedder("handcrafted"), store).done == 1
     assert store.times("song").tolist() == [0]
-    for source in (song, tmp_path / "store"):
-        for form in ("table", "json", "csv"):
-            done = run("tag", source, "--tagger", tmp_path / "tagger", "--timeline", "--format", form)
-            assert done.status == 0
-            assert "green" in done.out
+    for source, form in itertools.product((song, tmp_path / "store"), ("table", "json", "csv")):
+        done = run("tag", source, "--tagger", tmp_path / "tagger", "--timeline", "--format", form)
+        assert done.status == 0
+        assert "green" in done.out
 
 
 @pytest.mark.thorough
@@ -187,8 +167,8 @@ def test_a_song_on_the_page_is_one_moment(tagger, make_audio, noise, tmp_path):
     analysis = analyse(song, tagger, load_embedder("handcrafted"), Limits(scratch=tmp_path), on_progress=told.append)
     assert [step.stage for step in told][-1] == "score"
     assert analysis.prediction.frame_scores.shape == (1, 3)
-    assert describe(analysis, tagger, "song")[0]["frames"] == 1
+    assert describe(analysis, tagger)[0]["frames"] == 1
     assert len(explain(tagger, analysis.frames).starts_s) == 0
     pytest.importorskip("matplotlib")
     for form in ("csv", "json", "png"):
-        assert export(analysis.prediction, form, "song.mp3")[2]
+        assert export(analysis.prediction, form, "song.mp3")[1]

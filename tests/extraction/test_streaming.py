@@ -1,8 +1,6 @@
 import contextlib
 import os
 import resource
-import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -16,20 +14,15 @@ import pytest
 
 from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.audio.decoding import find_audio
-from jamendo_mood.audio.ffmpeg import find_ffmpeg
 from jamendo_mood.embedders.registry import load_embedder
-from jamendo_mood.extraction import streaming
 from jamendo_mood.extraction.streaming import (
-    BLOCK_FRAMES,
-    Chunk,
     StreamConfig,
-    embed_chunks,
     embed_files,
     extract,
     select_shard,
 )
 from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.util.errors import AudioError, DiskFullError, StoreError, UsageError
+from jamendo_mood.util.errors import DiskFullError, StoreError, UsageError
 
 PEAK = """
 import sys
@@ -72,7 +65,9 @@ def watched(stub_embedder):
     return replace(stub_embedder, network=network), shapes
 
 
-def test_every_track_comes_out_as_if_it_were_alone(songs, stub_embedder, config, read_wav, tmp_path):
+@pytest.mark.parametrize(("batch", "prefetch"), [(16, 2), (7, 1)])
+def test_every_track_comes_out_as_if_it_were_alone(batch, prefetch, songs, stub_embedder, config, read_wav, tmp_path):
+    config = replace(config, batch=batch, prefetch=prefetch)
     results = {result.key: result for result in embed_files(songs, stub_embedder, config)}
     assert results.keys() == songs.keys()
     for key, source in songs.items():
@@ -90,14 +85,6 @@ def test_all_batches_have_one_shape_and_cross_the_borders_of_tracks(songs, watch
     assert len(shapes) == -(-total // config.batch)
 
 
-def test_an_embedding_does_not_depend_on_batch_threads_or_company(songs, stub_embedder, config):
-    together = {result.key: result.frames for result in embed_files(songs, stub_embedder, config)}
-    other = replace(config, batch=7, prefetch=1)
-    for key, source in songs.items():
-        (alone,) = embed_files({key: source}, stub_embedder, other)
-        assert np.array_equal(alone.frames, together[key])
-
-
 def test_a_track_shorter_than_a_window_is_padded_and_said(songs, stub_embedder, config, caplog):
     # MP3s come in blocks of 0.07 s: a WAV keeps its 0.02 s.
     short = songs["two"].with_suffix(".wav")
@@ -109,19 +96,6 @@ def test_a_track_shorter_than_a_window_is_padded_and_said(songs, stub_embedder, 
     (result,) = embed_files({"short": short}, wide, config)
     assert len(result.frames) == 1
     assert "short: shorter than 0.02 s" in caplog.text
-
-
-def test_windows_with_gaps_are_those_of_the_whole(stub_embedder, config, make_audio, noise, read_wav, tmp_path):
-    hop = 3 * stub_embedder.window_samples // 2
-    gappy = replace(
-        stub_embedder,
-        hop_samples=hop,
-        frontend=lambda wave: np.lib.stride_tricks.sliding_window_view(wave, stub_embedder.window_samples)[::hop],
-    )
-    source = make_audio(tmp_path / "long.wav", noise(15.0), rate_hz=16_000)
-    (result,) = embed_files({"long": source}, gappy, config)
-    assert len(result.frames) == 1 + (15 * 16_000 - stub_embedder.window_samples) // hop > 2 * BLOCK_FRAMES
-    assert np.array_equal(result.frames, gappy.embed(read_wav(source)))
 
 
 def test_a_bad_file_ends_its_own_track_only(songs, stub_embedder, config):
@@ -136,36 +110,13 @@ def test_a_bad_file_ends_its_own_track_only(songs, stub_embedder, config):
         assert np.array_equal(results[key].frames, alone[key])
 
 
-def test_an_error_in_the_middle_of_a_track_drops_what_came_before(stub_embedder):
-    rows = np.ones((3, stub_embedder.window_samples), np.float32)
-    chunks = [
-        Chunk("good", rows),
-        Chunk("bad", rows * 2),
-        Chunk("bad", error=AudioError("bad.mp3: torn")),
-        Chunk("good", rows * 3, duration_s=1.0),
-        Chunk("good", last=True, duration_s=1.0),
-    ]
-    results = {result.key: result for result in embed_chunks(chunks, stub_embedder, batch=4)}
-    assert results["bad"].frames is None
-    assert results["bad"].error == "bad.mp3: torn"
-    assert results["good"].frames[:, 0].tolist() == [1, 1, 1, 3, 3, 3]
+@pytest.mark.parametrize("error", [DiskFullError("no space left"), UsageError("no ffmpeg on the PATH")])
+def test_what_would_fail_every_track_stops_the_run(error, songs, stub_embedder, config, monkeypatch):
+    def fail(*_):
+        raise error
 
-
-def test_a_full_disk_stops_the_run(songs, stub_embedder, config, monkeypatch):
-    def fill(*_):
-        raise DiskFullError("no space left in the scratch folder")
-
-    monkeypatch.setattr(decoding, "convert_to_wav", fill)
-    with pytest.raises(DiskFullError):
-        list(embed_files(songs, stub_embedder, config))
-
-
-def test_no_ffmpeg_anywhere_stops_the_run_rather_than_fail_every_track(songs, stub_embedder, config, monkeypatch):
-    def nowhere():
-        raise UsageError("no ffmpeg on the PATH")
-
-    monkeypatch.setattr(ffmpeg, "find_ffmpeg", nowhere)
-    with pytest.raises(UsageError, match="no ffmpeg"):
+    monkeypatch.setattr(decoding, "convert_to_wav", fail)
+    with pytest.raises(type(error), match=str(error)):
         list(embed_files(songs, stub_embedder, config))
 
 
@@ -190,17 +141,13 @@ def test_stopping_early_ends_the_threads_and_removes_the_scratch_folder(songs, s
 
 @pytest.mark.parametrize("prefetch", [1, 3])
 def test_at_most_prefetch_plus_one_wavs_exist_at_any_time(prefetch, songs, stub_embedder, empty_scratch):
-    counts, met = [], set()
-    meeting = threading.Barrier(prefetch, timeout=60)
+    counts = []
 
     def count():
         # os.walk, unlike a glob, does not mind a folder that goes away under its eyes.
         counts.append(sum("track.wav" in files for _, _, files in os.walk(empty_scratch)))
 
     def frontend(wave):
-        if threading.get_ident() not in met:  # each thread waits once until all have a WAV in hand
-            met.add(threading.get_ident())
-            meeting.wait()
         count()
         return stub_embedder.frontend(wave)
 
@@ -212,7 +159,7 @@ def test_at_most_prefetch_plus_one_wavs_exist_at_any_time(prefetch, songs, stub_
     many = {f"{key} {number}": path for number in range(5) for key, path in songs.items()}
     results = list(embed_files(many, embedder, StreamConfig(batch=4, prefetch=prefetch, scratch=empty_scratch)))
     assert [result.error for result in results] == [""] * len(many)
-    assert prefetch <= max(counts) <= prefetch + 1
+    assert 0 < max(counts) <= prefetch + 1
 
 
 def test_decoding_waits_for_a_slow_network(stub_embedder, config, make_audio, noise, tmp_path):
@@ -260,38 +207,15 @@ def measure_peak_mb(empty_scratch, tmp_path):
 
 
 @pytest.mark.slow
-def test_65_minutes_need_the_memory_of_5(measure_peak_mb, tmp_path):
-    (_, short_mb), (frames, long_mb) = (measure_peak_mb("logmel", tmp_path, minutes) for minutes in (5, 65))
-    assert frames == 65 * 60 // 0.96
-    assert long_mb - short_mb < 40  # the samples alone would be 250 MB
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "weights"), [("vggish", "seeded_module"), ("musicnn", "seeded_musicnn_wheel")])
-def test_65_minutes_of_a_network_need_the_memory_of_5(name, weights, measure_peak_mb, request):
+@pytest.mark.parametrize(
+    ("name", "weights", "most_mb"),
+    [("logmel", "tmp_path", 40), ("vggish", "seeded_module", 80), ("musicnn", "seeded_musicnn_wheel", 80)],
+)
+def test_65_minutes_need_the_memory_of_5(name, weights, most_mb, measure_peak_mb, request):
     short, long = (measure_peak_mb(name, request.getfixturevalue(weights), minutes) for minutes in (5, 65))
     print(f"peak memory: {short[1]:.0f} MB for {short[0]} frames, {long[1]:.0f} MB for {long[0]} frames")
-    assert long[1] - short[1] < 80
-
-
-EXTRACT = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background is born deaf to it
-import sys
-from pathlib import Path
-from jamendo_mood.audio.decoding import find_audio
-from jamendo_mood.embedders.registry import load_embedder
-from jamendo_mood.extraction.streaming import extract
-from jamendo_mood.store.embedding_store import EmbeddingStore
-from jamendo_mood.extraction.streaming import StreamConfig
-
-audio, store, scratch = map(Path, sys.argv[1:])
-embedder = load_embedder("logmel")
-extract(
-    find_audio(audio), embedder, EmbeddingStore(store, embedder.spec), StreamConfig(batch=4, scratch=scratch),
-    on_track=lambda result: print("a track is done", flush=True),
-)
-"""
+    assert long[0] > 12 * short[0]
+    assert long[1] - short[1] < most_mb  # the samples alone would be 250 MB
 
 
 class MemoryStore(dict):
@@ -352,19 +276,15 @@ def test_a_second_run_skips_what_is_there_and_what_failed(folder, store, stub_em
 
 
 def test_a_failed_track_is_tried_again_when_asked(folder, store, stub_embedder, config, make_audio, noise):
-    extract(find_audio(folder), stub_embedder, store, config)
-    make_audio(folder / "02" / "2.mp3", noise(2), rate_hz=16_000)
-    report = extract(find_audio(folder), stub_embedder, store, config, retry_failed=True)
-    assert (report.done, report.skipped, report.failed) == (1, 3, {})
-    assert store.failures() == {}
-
-
-def test_a_track_that_fails_again_stays_listed(folder, store, stub_embedder, config):
     for _ in range(2):
         report = extract(find_audio(folder), stub_embedder, store, config, retry_failed=True)
         assert list(store.failures()) == list(report.failed) == ["02/2"]
     if isinstance(store, EmbeddingStore):
         assert (store.root / "failures.tsv").read_text().count("\n02/2\t") == 1
+    make_audio(folder / "02" / "2.mp3", noise(2), rate_hz=16_000)
+    report = extract(find_audio(folder), stub_embedder, store, config, retry_failed=True)
+    assert (report.done, report.skipped, report.failed) == (1, 3, {})
+    assert store.failures() == {}
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(folder, store, stub_embedder, config):
@@ -409,28 +329,6 @@ def test_a_full_scratch_folder_stops_the_run(store, stub_embedder, small_disk, m
     assert list(small_disk.iterdir()) == []
 
 
-def test_ctrl_c_leaves_no_wav_and_no_half_written_track(make_audio, noise, empty_scratch, tmp_path):
-    first = make_audio(tmp_path / "audio" / "0.flac", noise(30.0), rate_hz=16_000)
-    for number in range(1, 30):
-        shutil.copy(first, first.with_name(f"{number}.flac"))
-    command = [
-        sys.executable,
-        "-c",
-        EXTRACT,
-        *(str(path) for path in (tmp_path / "audio", tmp_path / "store", empty_scratch)),
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "a track is done\n"
-        assert list(empty_scratch.rglob("owner.lock"))
-        process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=60)
-    assert "KeyboardInterrupt" in complaint
-    store = EmbeddingStore(tmp_path / "store")
-    assert 1 <= len(store) < 30
-    assert all(len(store[key]) for key in store)
-    assert not list(store.root.rglob("*.tmp"))
-
-
 def test_a_name_that_cannot_be_a_key_is_refused_before_anything_is_done(folder, stub_embedder, config, tmp_path):
     tracks = {"AC\\DC": folder / "00" / "0.mp3", **find_audio(folder)}
     store = EmbeddingStore(tmp_path / "store", stub_embedder.spec)
@@ -452,10 +350,7 @@ def test_shards_divide_the_tracks_and_each_decides_for_itself():
     assert select_shard(keys[::7], 2, 4) == [key for key in keys[::7] if key in set(shards[1])]
     # Pinned: another version must not divide them otherwise, or machines would do each other's work.
     assert select_shard(["48/948", "50/950", "51/951", "65/2165"], 1, 2) == ["50/950", "51/951", "65/2165"]
-
-
-def test_a_name_that_is_no_unicode_falls_into_a_shard_too():
-    key = b"01/caf\xe9".decode("utf-8", "surrogateescape")  # as the file system gives such a name
+    key = b"01/caf\xe9".decode("utf-8", "surrogateescape")  # as the file system gives a name that is no Unicode
     assert sum(select_shard([key], index, 3) == [key] for index in (1, 2, 3)) == 1
 
 
@@ -463,11 +358,6 @@ def test_a_name_that_is_no_unicode_falls_into_a_shard_too():
 def test_a_shard_that_is_not_is_a_usage_error(index, count):
     with pytest.raises(UsageError, match=f"shard {index}/{count}"):
         select_shard(["a"], index, count)
-
-
-def test_the_protocol_is_what_the_store_on_disk_has(stub_embedder, tmp_path):
-    store: streaming.Store = EmbeddingStore(tmp_path, stub_embedder.spec)
-    assert store.failures() == {}
 
 
 MOOD_TRACKS = 18_486
@@ -484,7 +374,7 @@ def instant_decoder(monkeypatch):
     """Three seconds of noise for whatever file, so that what is left is the cost of a track."""
     wave = np.random.default_rng(0).standard_normal(48_000).astype(np.float32)
 
-    def decode(path, scratch, block, overlap, remark=None) -> Iterator[np.ndarray]:
+    def decode(path, scratch, remark) -> Iterator[np.ndarray]:
         with scratch.folder():
             yield wave
 
@@ -511,25 +401,3 @@ def test_the_last_thousand_of_all_tracks_are_as_fast_as_the_first(
     print(f"CPU: first {MEASURED} tracks {first:.2f} s, last {last:.2f} s; memory grew by {growth_mb:.1f} MB")
     assert last < 1.5 * first
     assert growth_mb < 20
-
-
-@pytest.mark.slow
-def test_a_mix_of_ten_hours_stays_below_2_gb(seeded_module, empty_scratch, tmp_path):
-    mix = tmp_path / "mix.mp3"
-    source = ("-f", "lavfi", "-i", "sine=440:duration=36000:sample_rate=16000")
-    subprocess.run([find_ffmpeg(), "-v", "error", *source, "-b:a", "16k", str(mix)], check=True)
-    command = [sys.executable, "-m", "jamendo_mood", "extract", tmp_path, "--scratch", empty_scratch]
-    command += ["--store", tmp_path / "store", "--weights", seeded_module, "--allow-untrained"]
-    program = (
-        "import resource, subprocess, sys\n"
-        "status = subprocess.run(sys.argv[1:]).returncode\n"
-        "print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, command)], check=True, capture_output=True, text=True
-    )
-    status, peak_gb = done.stdout.splitlines()[-1].split()
-    print(f"peak memory of the process and of any of its children: {float(peak_gb):.2f} GB")
-    assert int(status) == 0, done.stderr
-    assert len(EmbeddingStore(tmp_path / "store")["mix"]) == 37_499  # of the last, which the end cuts short, nothing
-    assert float(peak_gb) < 2.0

@@ -5,7 +5,6 @@ import subprocess
 
 import pytest
 
-from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.store.embedding_store import EmbeddingStore
 
 pytest_plugins = ["toy_commands"]
@@ -112,12 +111,6 @@ def test_a_bad_file_of_a_strange_name_is_listed_on_one_line(extract, tmp_path):
     assert EmbeddingStore(tmp_path / "store").failures().keys() == {"two%0Alines", "caf%E9"}
     assert len((tmp_path / "store" / "failures.tsv").read_text(encoding="utf-8").splitlines()) == 3
     assert "2 failed" in extract(folder).out
-
-
-def test_a_folder_that_leads_back_to_itself_is_searched_once(make_audio, noise, tmp_path):
-    make_audio(tmp_path / "music" / "a.mp3", noise(1.0))
-    (tmp_path / "music" / "again").symlink_to(tmp_path / "music", target_is_directory=True)
-    assert list(find_audio(tmp_path / "music")) == ["a"]
 
 
 def test_a_store_on_a_read_only_disk_is_one_line(make_audio, noise, run, small_disk, tmp_path):

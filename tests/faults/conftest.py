@@ -4,15 +4,15 @@ The latter sets `JAMENDO_MOOD_FAULTS` to the page whose list gets the figures, d
 """
 
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, configuration, settings
-from reliability_page import update_list, write_item
 
-PAGE_VARIABLE = "JAMENDO_MOOD_FAULTS"
-FIGURES = pytest.StashKey[dict[str, str]]()
+PAGE = os.environ.get("JAMENDO_MOOD_FAULTS")
+ITEMS: dict[str, str] = {}
 
 # A sample is the same every time. All of them are new ones; Hypothesis prints the seed of a test that fails.
 common = {
@@ -23,35 +23,47 @@ common = {
 }
 settings.register_profile("sample", derandomize=True, **common)
 settings.register_profile("full", derandomize=False, print_blob=True, **common)
-settings.load_profile("full" if PAGE_VARIABLE in os.environ else "sample")
+settings.load_profile("full" if PAGE else "sample")
 configuration.set_hypothesis_home_dir(Path(__file__).parents[2] / "build/hypothesis")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[FIGURES] = {}
 
 
 @pytest.fixture(scope="session")
 def amount() -> Callable[[int, int], int]:
     """How much is tried: the first number in CI, the second in `make test-slow`."""
-    return lambda sample, full: full if PAGE_VARIABLE in os.environ else sample
+    return lambda sample, full: full if PAGE else sample
 
 
 @pytest.fixture(scope="session")
-def figure(pytestconfig: pytest.Config) -> Callable[[str, object, str], None]:
+def figure() -> Callable[[str, object, str], None]:
     """Note an item of the list: what was done, how often, and what was measured. The first names the item."""
 
     def note(done: str, times: object, result: str) -> None:
-        pytestconfig.stash[FIGURES][done] = write_item(done, times, result)
+        ITEMS[done] = f"- **{done}** ({times}): {result}"
 
     return note
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
-    items = config.stash.get(FIGURES, {})
-    if items:
+@pytest.fixture(scope="module")
+def tried(request: pytest.FixtureRequest, figure: Callable[[str, object, str], None]) -> Iterator[Counter]:
+    """What a module counts for its `FIGURES`, items of the list with the names of the counts in braces."""
+    counts: Counter = Counter()
+    yield counts
+    for item in request.module.FIGURES:
+        figure(*(part.format_map(counts) for part in item))
+
+
+def update_list(text: str) -> str:
+    """The page with the items: each in the place of the one it names, new ones before the first."""
+    lines, new = text.splitlines(), dict(ITEMS)
+    lines = [new.pop(line.split("** (")[0].removeprefix("- **"), line) for line in lines]
+    start = next(number for number, line in enumerate(lines) if line.startswith("- **"))
+    return "\n".join([*lines[:start], *new.values(), *lines[start:]]) + "\n"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    if ITEMS:
         terminalreporter.section("faults")
-        terminalreporter.write_line("\n".join(items.values()))
-    if items and exitstatus == 0 and PAGE_VARIABLE in os.environ:
-        page = Path(os.environ[PAGE_VARIABLE])
-        page.write_text(update_list(page.read_text(encoding="utf-8"), items), encoding="utf-8")
+        terminalreporter.write_line("\n".join(ITEMS.values()))
+        if exitstatus == 0 and PAGE:
+            page = Path(PAGE)
+            page.write_text(update_list(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -12,13 +12,7 @@ import numpy as np
 
 SEEDS = {
     "mp3": ("-b:a", "64k", "-id3v2_version", "3", "-metadata", "title=Seed"),
-    "ogg": (),
-    "opus": (),
-    "flac": (),
-    "wav": (),
-    "m4a": (),
-    "wma": (),
-    "aac": (),
+    **dict.fromkeys(("ogg", "opus", "flac", "wav", "m4a", "wma", "aac"), ()),
 }
 SILENT_MP3_FRAME = b"\xff\xe3\x18\xc0" + bytes(68)
 """72 ms of silence at 8 kHz (MPEG 2.5, layer III, 8 kb/s, mono)."""
@@ -34,18 +28,6 @@ def flip_bits(data: bytes, rng: Rng, most: int = 200) -> bytes:
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
     bits[rng.integers(len(bits), size=rng.integers(1, most))] ^= 1
     return np.packbits(bits).tobytes()
-
-
-def flip_header(data: bytes, rng: Rng, _: Seeds) -> bytes:
-    return flip_bits(data[:200], rng, 20) + data[200:]
-
-
-def cut(data: bytes, rng: Rng, _: Seeds) -> bytes:
-    return data[: rng.integers(1, len(data))]
-
-
-def cut_beginning(data: bytes, rng: Rng, _: Seeds) -> bytes:
-    return data[rng.integers(1, len(data)) :]
 
 
 def leave_out(data: bytes, rng: Rng, _: Seeds) -> bytes:
@@ -69,31 +51,26 @@ def splice(data: bytes, rng: Rng, seeds: Seeds) -> bytes:
     return other[:head] + data[int(rng.choice([0, head])) :]
 
 
-def lie_about_a_number(data: bytes, rng: Rng, _: Seeds) -> bytes:
+def lie(data: bytes, rng: Rng, _: Seeds, times: int = 1) -> bytes:
     """Some number near the beginning (a length, a rate, a size) becomes an extreme one."""
-    extreme = rng.choice([0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF])
-    place = rng.integers(4, min(len(data), 700) - 4)
-    packed = struct.pack(rng.choice([">I", "<I"]), int(extreme))
-    return data[:place] + packed + data[place + 4 :]
-
-
-def lie_everywhere(data: bytes, rng: Rng, seeds: Seeds) -> bytes:
-    for _ in range(8):
-        data = lie_about_a_number(data, rng, seeds)
+    for _ in range(times):
+        extreme = rng.choice([0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF])
+        place = rng.integers(4, min(len(data), 700) - 4)
+        data = data[:place] + struct.pack(rng.choice([">I", "<I"]), int(extreme)) + data[place + 4 :]
     return data
 
 
 DAMAGES: dict[str, Callable[[bytes, Rng, Seeds], bytes]] = {
     "flipped": lambda data, rng, _: flip_bits(data, rng),
-    "flipped-header": flip_header,
-    "cut": cut,
-    "headless": cut_beginning,
+    "flipped-header": lambda data, rng, _: flip_bits(data[:200], rng, 20) + data[200:],
+    "cut": lambda data, rng, _: data[: rng.integers(1, len(data))],
+    "headless": lambda data, rng, _: data[rng.integers(1, len(data)) :],
     "gap": leave_out,
     "repeated": repeat,
     "overwritten": overwrite,
     "spliced": splice,
-    "lying": lie_about_a_number,
-    "lying-much": lie_everywhere,
+    "lying": lie,
+    "lying-much": lambda *given: lie(*given, times=8),
 }
 
 
@@ -197,11 +174,8 @@ PLAYLISTS = {
     "m3u": "#EXTM3U\n#EXTINF:2,Title\n{target}\n",
     "pls": "[playlist]\nFile1={target}\nLength1=2\nNumberOfEntries=1\nVersion=2\n",
     "asx": '<asx version="3.0"><entry><ref href="{target}"/></entry></asx>\n',
-    "wpl": '<?wpl version="1.0"?><smil><body><seq><media src="{target}"/></seq></body></smil>\n',
     "xspf": '<playlist version="1"><trackList><track><location>{target}</location></track></trackList></playlist>\n',
-    "ram": "{target}\n",
     "ffconcat": "ffconcat version 1.0\nfile '{target}'\n",
-    "concat": "ffconcat version 1.0\nfile {target}\nduration 2\nfile {target}\n",
     "mpd": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
     'mediaPresentationDuration="PT2S"><Period><AdaptationSet mimeType="audio/mp4"><Representation id="1" '
     'bandwidth="1000"><BaseURL>{target}</BaseURL></Representation></AdaptationSet></Period></MPD>\n',
@@ -211,51 +185,33 @@ PLAYLISTS = {
     "srt": "1\n00:00:00,000 --> 00:00:02,000\n{target}\n",
     "ass": "[Script Info]\nScriptType: v4.00+\nAudio URI: {target}\n[Events]\n"
     "Dialogue: 0,0:00:00.00,0:00:02.00,x,,0,0,0,,{target}\n",
-    "idx": "# VobSub index file, v7 (do not modify this line!)\n# {target}\nid: en, index: 0\n"
-    "timestamp: 00:00:00:000, filepos: 000000000\n",
-    "svg": '<svg xmlns="http://www.w3.org/2000/svg"><image href="{target}" width="9" height="9"/></svg>\n',
     "xml": '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a SYSTEM "{target}">]><CompositionPlaylist '
     'xmlns="http://www.smpte-ra.org/schemas/2067-3/2016">&a;</CompositionPlaylist>\n',
-    "ffmeta": ";FFMETADATA1\ntitle={target}\n",
-    "avs": 'WAVSource("{target}")\n',
-    "url": "[InternetShortcut]\nURL={target}\n",
-    "lavfi": "amovie={target}\n",
-    "pat": "%03d {target}\n",
 }
-"""Texts by what they are. Those that ffmpeg does not know as formats stand for what it may learn."""
+"""Texts by what they are."""
 
 
-def with_reference(movie: bytes, target: str) -> bytes:
-    """A movie whose sound is said to lie elsewhere; `movie` has its samples, and a data reference of flag 1, "here"."""
+def leading_to(movie: bytes, kind: bytes, where: bytes) -> bytes:
+    """A movie whose sound is said to lie elsewhere: another data reference, and the sizes of all that it is in."""
     here = struct.pack(">I", 12) + b"url " + struct.pack(">I", 1)
-    entry = target.encode() + b"\0"
-    elsewhere = struct.pack(">I", 12 + len(entry)) + b"url " + bytes(4) + entry
-    return replaced_box(movie, here, elsewhere)
-
-
-def with_alias(movie: bytes, target: str) -> bytes:
-    """The same with a Macintosh alias, the kind that ffmpeg reads."""
-    here = struct.pack(">I", 12) + b"url " + struct.pack(">I", 1)
-    name = Path(target).name.encode()[:27]
-    path = target.encode()
-    record = bytes(6) + struct.pack(">HH", 150, 2) + bytes([4]) + b"disk".ljust(27, b"\0") + bytes(12)
-    record += bytes([len(name)]) + name.ljust(63, b"\0") + bytes(16) + struct.pack(">hh", 0, 4) + bytes(16)
-    record += struct.pack(">hH", 2, len(path)) + path + b"\0" * (len(path) % 2)
-    record += struct.pack(">hH", 18, len(path)) + path + b"\0" * (len(path) % 2) + struct.pack(">hH", -1, 0)
-    elsewhere = struct.pack(">I", 12 + len(record)) + b"alis" + bytes(4) + record
-    return replaced_box(movie, here, elsewhere)
-
-
-def replaced_box(movie: bytes, old: bytes, new: bytes) -> bytes:
-    """Put a box of another length for `old`, and correct the sizes of all that it is in."""
-    place = movie.index(old)
-    data = bytearray(movie)
+    elsewhere = struct.pack(">I", 12 + len(where)) + kind + bytes(4) + where
+    place, data = movie.index(here), bytearray(movie)
     for name in (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"):
         start = data.rindex(name, 0, place) - 4
         (size,) = struct.unpack_from(">I", data, start)
-        struct.pack_into(">I", data, start, size + len(new) - len(old))
-    data[place : place + len(old)] = new
+        struct.pack_into(">I", data, start, size + len(elsewhere) - len(here))
+    data[place : place + len(here)] = elsewhere
     return bytes(data)
+
+
+def alias(target: str) -> bytes:
+    """The record of a Macintosh alias, which ffmpeg reads."""
+    name, path = Path(target).name.encode()[:27], target.encode()
+    record = bytes(6) + struct.pack(">HH", 150, 2) + bytes([4]) + b"disk".ljust(27, b"\0") + bytes(12)
+    record += bytes([len(name)]) + name.ljust(63, b"\0") + bytes(16) + struct.pack(">hh", 0, 4) + bytes(16)
+    for kind in (2, 18):
+        record += struct.pack(">hH", kind, len(path)) + path + b"\0" * (len(path) % 2)
+    return record + struct.pack(">hH", -1, 0)
 
 
 def pointing(seeds: Seeds, targets: Mapping[str, str], port: int) -> dict[str, bytes]:
@@ -267,12 +223,12 @@ def pointing(seeds: Seeds, targets: Mapping[str, str], port: int) -> dict[str, b
     for kind, target in targets.items():
         for suffix, text in PLAYLISTS.items():
             content = text.replace("{target}", target).replace("{port}", str(port)).encode()
-            for name in (f"{suffix}-{kind}.{suffix}", f"{suffix}-{kind}.{suffix}.mp3", f"{suffix}-{kind}.{suffix}.wav"):
-                found[f"bare-{name}"] = content
+            for ending in ("", ".mp3", ".wav"):
+                found[f"bare-{suffix}-{kind}.{suffix}{ending}"] = content
         links = [id3_frame(name, target.encode()) for name in (b"WOAF", b"WOAS", b"WORS", b"WPUB")]
         links.append(id3_frame(b"LINK", b"APIC" + target.encode() + b"\0"))
         links.append(id3_frame(b"APIC", b"\0-->\0\3\0" + target.encode()))
         found[f"links-{kind}.mp3"] = id3(*links) + seeds["mp3"]
-        found[f"reference-{kind}.m4a"] = with_reference(seeds["m4a"], target)
-        found[f"alias-{kind}.m4a"] = with_alias(seeds["m4a"], target)
+        found[f"reference-{kind}.m4a"] = leading_to(seeds["m4a"], b"url ", target.encode() + b"\0")
+        found[f"alias-{kind}.m4a"] = leading_to(seeds["m4a"], b"alis", alias(target))
     return found

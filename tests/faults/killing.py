@@ -34,11 +34,11 @@ def start(*arguments: object) -> subprocess.Popen:
         signal.signal(signal.SIGINT, before)
 
 
-def finish(*arguments: object, statuses: tuple[int, ...] = (0,)) -> str:
+def finish(*arguments: object) -> str:
     """Run a command to its end; what it printed."""
     process = start(*arguments)
     out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode in statuses, err
+    assert process.returncode == 0, err
     return out
 
 
@@ -52,11 +52,8 @@ def wait_for(happens: Callable[[], object], *processes: subprocess.Popen) -> boo
 
 
 def listens(process: subprocess.Popen) -> bool:
-    """Whether it has a handler for SIGTERM; on other systems than Linux, whether a second has passed."""
-    try:
-        status = Path(f"/proc/{process.pid}/status").read_text()
-    except FileNotFoundError:
-        return time.time() - psutil.Process(process.pid).create_time() > 1
+    """Whether it has a handler for SIGTERM."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
     return bool(int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) & 1 << signal.SIGTERM - 1)
 
 
@@ -79,20 +76,14 @@ def children_of(process: subprocess.Popen) -> list[psutil.Process]:
 
 
 def outlived(children: list[psutil.Process]) -> float:
-    """Seconds until all of them are gone."""
+    """Seconds until none of them lives; one that only nobody has asked for yet does not."""
     began = time.monotonic()
-    while any(map(is_running, children)):
-        assert time.monotonic() < began + PATIENCE_S
-        time.sleep(0.01)
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+                assert time.monotonic() < began + PATIENCE_S
+                time.sleep(0.01)
     return time.monotonic() - began
-
-
-def is_running(process: psutil.Process) -> bool:
-    """Whether a process lives; one that only nobody has asked for yet does not."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def left_behind(*folders: Path) -> list[str]:
@@ -117,37 +108,26 @@ class Extraction:
     processes: int = 1
     in_shards: bool = False
 
-    @property
-    def store(self) -> Path:
-        return self.folder / "store"
-
-    @property
-    def scratch(self) -> Path:
-        return self.folder / "scratch"
-
-    def commands(self) -> list[list[object]]:
-        base = ["extract", self.audio, "--store", self.store, "--scratch", self.scratch, "--embedder", "logmel"]
-        numbers = range(1, self.processes + 1)
-        shards = [["--shard", f"{n}/{self.processes}"] if self.in_shards else [] for n in numbers]
-        return [[*base, "--batch", "8", *shard] for shard in shards]
+    def __post_init__(self) -> None:
+        self.store, self.scratch = self.folder / "store", self.folder / "scratch"
 
     def start(self) -> list[subprocess.Popen]:
-        return [start(*command) for command in self.commands()]
+        command = ["extract", self.audio, "--store", self.store, "--scratch", self.scratch, "--embedder", "logmel"]
+        shards = [("--shard", f"{n}/{self.processes}") if self.in_shards else () for n in range(1, self.processes + 1)]
+        return [start(*command, "--batch", "8", *shard) for shard in shards]
 
     def embeddings(self) -> dict[str, bytes]:
         return {name: content for name, content in contents(self.store).items() if name.endswith(".npy")}
 
     def count(self) -> int:
-        return sum(1 for path in self.store.rglob("*.npy") if not path.name.startswith("."))
+        return sum(1 for path in self.store.rglob("[!.]*.npy"))
 
     def check_nothing_torn(self) -> None:
         for name, content in self.embeddings().items():
             assert content == self.whole[name], f"{name} is torn, or of another track"
 
-    def decodes(self) -> bool:
-        return self.has_in_scratch(f"{PREFIX}*/0*")
-
-    def has_in_scratch(self, pattern: str) -> bool:
+    def decodes(self, pattern: str = f"{PREFIX}*/track-*") -> bool:
+        """Whether there is something of that pattern in the scratch folder."""
         with contextlib.suppress(FileNotFoundError):  # a folder that went while this looked into it
             return any(self.scratch.glob(pattern))
         return False
@@ -157,13 +137,16 @@ class Extraction:
         before = self.count()
         wait_for(lambda: self.decodes() and self.count() >= before + more, *running)
 
-    def finish(self) -> None:
-        """The same commands once more, to their end."""
-        running = self.start()
-        for process in running:
+    def run(self) -> None:
+        """The commands, to their end."""
+        for process in self.start():
             _, err = process.communicate(timeout=PATIENCE_S)
             assert process.returncode in (0, 1), err  # one track cannot be decoded
             assert "Traceback" not in err
+
+    def finish(self) -> None:
+        """The same commands once more."""
+        self.run()
         assert self.embeddings() == self.whole
         assert not left_behind(self.folder), left_behind(self.folder)
         assert list(self.scratch.iterdir()) == []

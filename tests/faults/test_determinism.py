@@ -1,37 +1,34 @@
 """Same files, same seed: the same store and the same tagger, byte by byte, whatever else is different."""
 
-import os
+import itertools
 import shutil
-import subprocess
-import sys
-from collections import Counter
 
 import numpy as np
 import pytest
 from damaged_stores import state_of
 from hypothesis import given
 from hypothesis import strategies as st
+from killing import finish
 from trying import tries
 
 from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.datasets.dataset import assign_folds
-from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.extraction.streaming import StreamConfig, extract, select_shard
 from jamendo_mood.store.embedding_store import EmbeddingStore
+
+pytest_plugins = ["demo_corpus"]
 
 SONGS, RATE_HZ = 21, 22_050
 HEADS = ("linear", "attention", "gru")
 
 
-@pytest.fixture(scope="module")
-def tried(figure):
-    counts = Counter()
-    yield counts
-    figure(
+FIGURES = [
+    (
         "The same again: other batches, threads, shards, interruptions, order on disk, hash seeds, processes",
-        f"{counts['stores']:,} stores, {counts['trainings']:,} trainings, {counts['evaluations']:,} evaluations",
-        f"{counts['files']:,} files, {counts['bytes']:,} bytes, all the same",
+        "{stores:,} stores, {trainings:,} trainings, {evaluations:,} evaluations",
+        "{files:,} files, {bytes:,} bytes, all the same",
     )
+]
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +47,6 @@ def songs(make_audio, tmp_path_factory):
         lines.append(f"{path},artist {number // 2},{tags}")
     (root / "own.csv").write_text("\n".join(lines) + "\n")
     return root
-
-
-@pytest.fixture(scope="module")
-def logmel():
-    return load_embedder("logmel")
 
 
 def check_same(one, other, tried):
@@ -76,10 +68,14 @@ def store(songs, logmel, tmp_path_factory):
 def moved(songs, tmp_path_factory):
     """The same files elsewhere, written in the opposite order."""
     root = tmp_path_factory.mktemp("moved")
-    for path in sorted(songs.rglob("*.*"), reverse=True):
-        (root / path.relative_to(songs)).parent.mkdir(exist_ok=True)
-        shutil.copyfile(path, root / path.relative_to(songs))
+    copy_backwards(songs, root)
     return root
+
+
+def copy_backwards(folder, other):
+    for name, content in sorted(state_of(folder).items(), reverse=True):
+        (other / name).parent.mkdir(parents=True, exist_ok=True)
+        (other / name).write_bytes(content)
 
 
 @tries(3, 40)
@@ -96,7 +92,7 @@ def test_a_store_is_the_same_however_it_was_made(
     tracks = [*find_audio(moved).items()]
     shuffled = dict(tracks[number] for number in order)
     config = StreamConfig(batch=batch, prefetch=prefetch)
-    extract(dict([*shuffled.items()][:after]), logmel, again, config)
+    extract(dict(itertools.islice(shuffled.items(), after)), logmel, again, config)
     for shard in range(count, 0, -1):
         chosen = select_shard(shuffled, shard, count)
         extract({key: shuffled[key] for key in chosen}, logmel, again, config)
@@ -106,63 +102,31 @@ def test_a_store_is_the_same_however_it_was_made(
     tried["stores"] += 1
 
 
-def start(*arguments, hash_seed):
-    """A command in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "jamendo_mood", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
-    )
-
-
-def finish(*processes):
-    """What the commands print."""
-    outcomes = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), outcomes
-    return [out for out, _ in outcomes]
-
-
 @pytest.mark.thorough
-def test_a_tagger_is_the_same_in_another_process(songs, moved, store, amount, tried, tmp_path):
-    """With another hash seed, and a store whose files were written in another order."""
+def test_a_tagger_is_the_same_in_another_process(songs, moved, store, amount, tried, tmp_path, monkeypatch):
+    """With another hash seed, and a store whose files were written in another order; and not with another seed."""
     other = tmp_path / "store"
-    for name, content in sorted(state_of(store.root).items(), reverse=True):
-        (other / name).parent.mkdir(parents=True, exist_ok=True)
-        (other / name).write_bytes(content)
+    copy_backwards(store.root, other)
     sources = {1: (songs, store.root), 2: (moved, other)}
+
+    def run(seed, command, *arguments):
+        data, where = sources[seed]
+        monkeypatch.setenv("PYTHONHASHSEED", str(seed))
+        return finish(command, *arguments, "--data", data, "--store", where)
+
     for head in HEADS[: amount(1, len(HEADS))]:
         folders = {seed: tmp_path / f"{head} {seed}" / "tagger" for seed in sources}
-        options = ("--head", head, "--epochs", amount(2, 8), "--ensemble", amount(1, 2), "--seed", 5)
-        finish(
-            *(
-                start("train", "--task", "own", "--data", data, "--store", where, "--out", folders[seed], *options,
-                      hash_seed=seed)
-                for seed, (data, where) in sources.items()
-            )
-        )  # fmt: skip
+        options = ("--task", "own", "--head", head, "--epochs", amount(2, 8), "--ensemble", amount(1, 2))
+        for seed, folder in folders.items():
+            run(seed, "train", *options, "--seed", 5, "--out", folder)
         check_same(folders[1], folders[2], tried)
         tried["trainings"] += 2
         if amount(0, 1):
-            evaluated = [
-                start("evaluate", folders[seed], "--data", data, "--store", where, "--format", "json", hash_seed=seed)
-                for seed, (data, where) in sources.items()
-            ]
-            first, second = finish(*evaluated)
+            first, second = (run(seed, "evaluate", folder, "--format", "json") for seed, folder in folders.items())
             assert first.replace(str(folders[1]), "") == second.replace(str(folders[2]), "")
             tried["evaluations"] += 2
-
-
-@pytest.mark.thorough
-def test_another_seed_is_another_tagger(songs, store, amount, tmp_path):
-    """Or else the test above would prove nothing."""
-    if not amount(0, 1):
-        pytest.skip("is in `make test-slow`")
-    folders = {seed: tmp_path / str(seed) for seed in (1, 2)}
-    options = ("--task", "own", "--data", songs, "--store", store.root, "--epochs", 2)
-    finish(*(start("train", *options, "--seed", n, "--out", folder, hash_seed=0) for n, folder in folders.items()))
-    assert len({path.read_bytes() for path in tmp_path.glob("*/weights*.safetensors")}) == 2
+            run(1, "train", *options, "--seed", 6, "--out", tmp_path / f"{head} of another seed")
+            assert state_of(tmp_path / f"{head} of another seed").keys() != state_of(folders[1]).keys()  # of weights
 
 
 @tries(20, 500)

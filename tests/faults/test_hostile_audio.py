@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -14,11 +14,12 @@ from pathlib import Path
 import hostile_audio
 import numpy as np
 import pytest
+from toy_examples import TASK, make_tagger
 
 from jamendo_mood.audio import decoding, ffmpeg
+from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.util.errors import AudioError
-from jamendo_mood.util.files import Scratch
 
 SECRET_HZ = 3_000
 LONGEST_S = 4 * ffmpeg.GRACE_S  # two runs of ffmpeg, and the wait for the network
@@ -38,40 +39,65 @@ def seeds(make_audio, noise, tmp_path_factory):
 def start(tmp_path_factory):
     """Run commands in one process of its own; what it cost, and what it said."""
 
-    def run(*commands, tagger=None, timeout_s=3_600):
+    def run(*commands):
         outcome = tmp_path_factory.mktemp("outcome") / "cost.json"
         given = outcome.with_name("commands.json")
         given.write_text(json.dumps([[str(argument) for argument in command] for command in commands]))
-        program = Path(__file__).with_name("hostile_runs.py")
-        arguments = [sys.executable, str(program), str(outcome), str(tagger or "none"), str(given)]
-        done = subprocess.run(arguments, capture_output=True, timeout=timeout_s, check=False)
-        said = done.stderr.decode(errors="replace")
-        assert done.returncode == 0, said[-2_000:]  # below 0: a signal
-        assert "Traceback" not in said
-        return json.loads(outcome.read_text()), done.stdout.decode(), said
+        program = [sys.executable, Path(__file__).with_name("hostile_runs.py"), outcome, given]
+        done = subprocess.run(program, capture_output=True, text=True, errors="replace", timeout=3_600, check=False)
+        assert done.returncode == 0, done.stderr[-2_000:]  # below 0: a signal
+        assert "Traceback" not in done.stderr
+        cost = json.loads(outcome.read_text())
+        assert cost["longest_s"] < LONGEST_S
+        assert cost["more_mb"] < OWN_MB
+        assert cost["ffmpeg_mb"] < FFMPEG_MB
+        return cost, done.stdout, done.stderr
 
     return run
 
 
 @pytest.fixture
+def extract(start, tmp_path):
+    """Embed a folder; what that cost, the store, and the files by key, each of them embedded or failed."""
+
+    def run(music, *options, then=()):
+        store, scratch = tmp_path / "store", tmp_path / "scratch"
+        command = ("extract", music, "--embedder", "logmel", "--store", store, "--scratch", scratch, *options)
+        outcome = start(command, *then)
+        store, files = EmbeddingStore(store), decoding.find_audio(music)
+        assert set(store) | store.failures().keys() == files.keys()
+        assert not set(store) & store.failures().keys()
+        assert list(scratch.iterdir()) == []
+        return outcome, store, files
+
+    return run
+
+
+@pytest.fixture
+def tag(tmp_path):
+    """The arguments that tag files by a tagger that has learned nothing."""
+    make_tagger(TASK, load_embedder("logmel").spec).save(tmp_path / "tagger")
+    return lambda *files: ("tag", *files, "--tagger", tmp_path / "tagger", "--format", "json")
+
+
+def parse_document(out):
+    return json.loads(out[out.index('{\n  "schema"') :])
+
+
+class Visit(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.server.came.append(self.client_address)
+
+
+@pytest.fixture
 def listener():
     """A port of this machine, and the list of who came."""
-    came = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def accept():
-            while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
-                came.append(connection.recv(100))
-                connection.close()
-
-        thread = threading.Thread(target=accept)
+    with socketserver.TCPServer(("127.0.0.1", 0), Visit) as server:
+        server.came = []
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield server.getsockname()[1], came
-        server.shutdown(socket.SHUT_RDWR)
+        yield server.server_address[1], server.came
+        server.shutdown()
         thread.join()
 
 
@@ -81,70 +107,51 @@ def write_all(folder, contents):
         (folder / name).write_bytes(content)
 
 
-def check_store(store, files):
-    """Each file is embedded, or named with its reason on one line; returns both sets of keys."""
-    embedded, failures = set(store), store.failures()
-    assert embedded | failures.keys() == files.keys()
-    assert not embedded & failures.keys()
-    for key in embedded:
-        assert store[key].dtype == np.float32
-        assert np.isfinite(store[key]).all()
+@pytest.mark.thorough
+def test_hostile_files_are_embedded_or_named(seeds, extract, tag, amount, figure, tmp_path):
+    swollen, count, music = hostile_audio.swollen(seeds), amount(170, 2_000), tmp_path / "music"
+    write_all(music, [*swollen.items(), *hostile_audio.damaged(seeds, count)])
+    paths = set(list(decoding.find_audio(music).values())[:: amount(4, 1)])
+    (cost, out, said), store, files = extract(music, then=[tag(*paths)])
+    assert cost["statuses"] == [1, 1]
+    assert len(files) == len(swollen) + count
+    assert all(frames.dtype == np.float32 and np.isfinite(frames).all() for frames in store.values())
+    failures = store.failures()
     for key, reason in failures.items():
         assert str(files[key]) in reason  # an error of ours: it names the file
+        assert str(files[key]) in said
         assert len(reason) < 700
-    lines = (store.root / "failures.tsv").read_text(encoding="utf-8").splitlines() if failures else [""]
-    assert len(lines) == 1 + len(failures)
-    return embedded, set(failures)
-
-
-@pytest.mark.thorough
-def test_hostile_files_are_embedded_or_named(seeds, start, amount, figure, tmp_path):
-    swollen = hostile_audio.swollen(seeds)
-    count = amount(170, 2_000)
-    music, scratch, store = tmp_path / "music", tmp_path / "scratch", tmp_path / "store"
-    write_all(music, [*swollen.items(), *hostile_audio.damaged(seeds, count)])
-    files = decoding.find_audio(music)
-    assert len(files) == len(swollen) + count
-    extract = ("extract", music, "--embedder", "logmel", "--store", store, "--scratch", scratch)
-    heard = set(list(files.values())[:: amount(4, 1)])
-    tag = ("tag", *heard, "--tagger", tmp_path / "tagger", "--format", "json")
-    cost, out, said = start(extract, tag, tagger=tmp_path / "tagger")
-    assert cost["statuses"] == [1, 1]
-    embedded, failed = check_store(EmbeddingStore(store), files)
-    document = json.loads(out[out.index('{\n  "schema"') :])
+    assert len((store.root / "failures.tsv").read_text(encoding="utf-8").splitlines()) == 1 + len(failures)
+    document = parse_document(out)
     tagged = {song["file"] for song in document["results"]}
     silent = {error["file"] for error in document["errors"] if "silent from beginning to end" in error["error"]}
-    assert tagged | silent == {str(files[key]) for key in embedded if files[key] in heard}
-    assert all(str(files[key]) in said for key in failed)
+    assert tagged | silent == {str(files[key]) for key in store if files[key] in paths}
     assert "\x1b" not in out
-    assert cost["longest_s"] < LONGEST_S
-    assert cost["own_mb"] - cost["before_mb"] < OWN_MB
-    assert cost["ffmpeg_mb"] < FFMPEG_MB
-    assert list(scratch.iterdir()) == []
     figure(
         "damaged, lying and swollen audio files, through `extract` and `tag`",
         f"{len(files):,}",
-        f"{len(embedded):,} embedded, {len(failed):,} refused with a reason, no crash; at most "
-        f"{cost['longest_s']:.1f} s a track, {cost['ffmpeg_mb']:.0f} MB of ffmpeg, "
-        f"{cost['own_mb'] - cost['before_mb']:.0f} MB more of this process",
+        f"{len(store):,} embedded, {len(failures):,} refused with a reason, no crash; at most {cost['longest_s']:.1f} "
+        f"s a track, {cost['ffmpeg_mb']:.0f} MB of ffmpeg, {cost['more_mb']:.0f} MB more of this process",
     )
 
 
 @pytest.fixture
-def hear(tmp_path):
+def hear(read_wav, tmp_path):
     """What comes out of a file: how loud the secret is in it, 0 to 1; None if it is refused."""
 
     def run(path):
-        with Scratch(tmp_path) as scratch:
-            try:
-                with decoding.converted(path, scratch) as wav:
-                    sound = np.concatenate(list(decoding.read_blocks(wav, 1 << 16)))
-            except AudioError:
-                return None
+        wav.unlink(missing_ok=True)
+        try:
+            decoding.convert_to_wav(path, wav)
+        except AudioError:
+            return None
+        sound = read_wav(wav)
         power = np.abs(np.fft.rfft(sound)) ** 2
         hz = np.fft.rfftfreq(len(sound), 1 / decoding.SAMPLE_RATE_HZ)
         return float(power[np.abs(hz - SECRET_HZ) < 20].sum() / max(power.sum(), 1e-9))
 
+    wav = tmp_path / "heard" / "track.wav"
+    wav.parent.mkdir()
     return run
 
 
@@ -161,39 +168,36 @@ def pointing(seeds, listener, make_audio, tone, tmp_path):
         "http": f"http://127.0.0.1:{port}/x.wav",
         "tcp": f"tcp://127.0.0.1:{port}",
     }
-    write_all(tmp_path, hostile_audio.pointing(seeds, targets, port).items())
-    return sorted(path for path in tmp_path.iterdir() if path.is_file() and path.name != "secret.wav"), came
+    contents = hostile_audio.pointing(seeds, targets, port)
+    write_all(tmp_path, contents.items())
+    return [tmp_path / name for name in sorted(contents)], came
 
 
-def test_no_file_leads_to_another_or_to_an_address(pointing, hear, start, amount, figure, tmp_path):
+def test_no_file_leads_to_another_or_to_an_address(pointing, hear, start, tag, amount, figure):
     paths, came = pointing
-    chosen = paths[:: amount(8, 1)]
-    loudness = {path: hear(path) for path in chosen}
-    assert {path for path, level in loudness.items() if level is not None and level > 0.05} == set()
-    assert [path.name for path, level in loudness.items() if level is not None and path.name.startswith("bare")] == []
-    assert any(level is not None for level in loudness.values())
-    tag = ("tag", *chosen, "--tagger", tmp_path / "tagger", "--format", "json")
+    loudness = {path: hear(path) for path in paths[:: amount(8, 1)]}
+    embedded = {path: level for path, level in loudness.items() if level is not None}
+    assert embedded
+    assert max(embedded.values()) <= 0.05
+    assert [path.name for path in embedded if path.name.startswith("bare")] == []
     if amount(0, 1):
-        _, out, _ = start(tag, tagger=tmp_path / "tagger")
-        tagged = json.loads(out[out.index('{\n  "schema"') :])["results"]
-        assert len(tagged) == sum(level is not None for level in loudness.values())
+        _, out, _ = start(tag(*loudness))
+        assert len(parse_document(out)["results"]) == len(embedded)
     assert came == []
     figure(
         "files that name another file or an address (playlists, subtitles, movies, ID3 links)",
-        f"{len(chosen):,}",
-        f"{sum(level is not None for level in loudness.values())} embedded, with their own sound alone; "
-        f"{len(came)} connections, 0 other files heard",
+        f"{len(loudness):,}",
+        f"{len(embedded)} embedded, with their own sound alone; {len(came)} connections, 0 other files heard",
     )
 
 
 def test_without_the_lists_files_do_lead_elsewhere(pointing, hear, monkeypatch, tmp_path):
     """So the test above can fail."""
-    paths, came = pointing
+    _, came = pointing
     monkeypatch.setattr(ffmpeg, "_READING_A_FILE", ("-protocol_whitelist", "file,http,tcp"))
-    by_name = {path.name: path for path in paths}
-    assert hear(by_name["bare-ffconcat-beside.ffconcat"]) > 0.9
+    assert hear(tmp_path / "bare-ffconcat-beside.ffconcat") > 0.9
     assert came == []
-    assert hear(by_name["bare-m3u8-http.m3u8"]) is None
+    assert hear(tmp_path / "bare-m3u8-http.m3u8") is None
     assert len(came) > 0
 
 
@@ -204,13 +208,10 @@ STRACE = shutil.which("strace")
 @pytest.mark.skipif(STRACE is None, reason="needs strace")
 def test_ffmpeg_opens_no_other_file_and_no_socket(pointing, tmp_path, monkeypatch, amount, figure, hear):
     paths = pointing[0][:: amount(12, 1)]
-    log = tmp_path / "calls"
+    log, program = tmp_path / "calls", tmp_path / "traced"
     log.mkdir()
-    program = tmp_path / "traced"
-    real = ffmpeg.find_ffmpeg()
-    program.write_text(
-        f"#!/bin/sh\nexec {STRACE} -f -qq -e trace=%network,open,openat,creat -o '{log}'/$$ '{real}' \"$@\"\n"
-    )
+    trace = f"{STRACE} -f -qq -e trace=%network,open,openat,creat -o '{log}'/$$"
+    program.write_text(f"#!/bin/sh\nexec {trace} '{ffmpeg.find_ffmpeg()}' \"$@\"\n")
     program.chmod(0o755)
     monkeypatch.setattr(ffmpeg, "find_ffmpeg", lambda: str(program))
     for path in paths:
@@ -234,56 +235,35 @@ def test_what_is_no_file_is_refused_at_once(hear, tmp_path):
     for name in ("pipe.mp3", "zero.mp3", "memory.mp3", "folder.mp3"):
         with pytest.raises(AudioError, match=name):
             decoding.convert_to_wav(tmp_path / name, tmp_path / "out.wav")
-        assert hear(tmp_path / name) is None
     assert time.monotonic() - started < 5
     assert decoding.find_audio(tmp_path).keys() == {"memory"}
 
 
-def make_silence(path, hours):
-    """A FLAC of silence, 35 kB an hour."""
-    source = ("-f", "lavfi", "-i", f"anullsrc=r=44100:cl=mono:d={hours * 3600}")
-    command = [ffmpeg.find_ffmpeg(), "-nostdin", "-v", "error", *source, "-frame_size", "65535", str(path)]
-    subprocess.run(command, check=True)
-
-
 @pytest.mark.thorough
-def test_hours_of_silence_in_a_small_file_do_not_fill_memory(start, amount, figure, tmp_path):
-    hours = amount(1, 30) / 3
-    music = tmp_path / "music"
+def test_hours_of_silence_in_a_small_file_do_not_fill_memory(extract, amount, figure, tmp_path):
+    seconds, music = amount(1, 30) * 1200, tmp_path / "music"
     music.mkdir()
-    make_silence(music / "silence.flac", hours)
-    frames = round(hours * 3600 / 0.072)
-    (music / "lying.mp3").write_bytes(hostile_audio.xing(2_500, frames))  # says 3 minutes
-    sizes = [path.stat().st_size for path in sorted(music.iterdir())]
-    options = ("--embedder", "logmel", "--store", tmp_path / "store", "--scratch", tmp_path / "scratch")
-    cost, _, said = start(("extract", music, *options))
+    source = ("-f", "lavfi", "-i", f"anullsrc=r=44100:cl=mono:d={seconds}", "-frame_size", "65535")
+    subprocess.run([ffmpeg.find_ffmpeg(), "-v", "error", *source, music / "silence.flac"], check=True)  # 35 kB an hour
+    (music / "lying.mp3").write_bytes(hostile_audio.xing(2_500, round(seconds / 0.072)))  # says 3 minutes
+    size = (music / "silence.flac").stat().st_size
+    (cost, _, said), store, _ = extract(music)
     assert cost["statuses"] == [0], said
-    store = EmbeddingStore(tmp_path / "store")
-    assert [len(store[key]) * 0.96 for key in store] == pytest.approx([hours * 3600] * 2, abs=2)
-    assert cost["own_mb"] - cost["before_mb"] < OWN_MB
-    assert cost["ffmpeg_mb"] < FFMPEG_MB
+    assert [len(frames) * 0.96 for frames in store.values()] == pytest.approx([seconds] * 2, abs=2)
     figure(
-        f"{hours:.2g} hours of silence in a small FLAC file, and in an MP3 that says 3 minutes",
+        f"{seconds / 3600:.2g} hours of silence in a small FLAC file, and in an MP3 that says 3 minutes",
         2,
-        f"{sizes[1] / 1e6:.2f} MB, embedded; {cost['own_mb'] - cost['before_mb']:.0f} MB more of this process, "
-        f"{cost['ffmpeg_mb']:.0f} MB of ffmpeg, {cost['longest_s']:.0f} s a track",
+        f"{size / 1e6:.2f} MB, embedded; {cost['more_mb']:.0f} MB more of this process, {cost['ffmpeg_mb']:.0f} MB of "
+        f"ffmpeg, {cost['longest_s']:.0f} s a track",
     )
 
 
 @pytest.mark.slow
-def test_libsndfile_reads_hostile_files_in_this_process(seeds, start, amount, figure, tmp_path):
+def test_libsndfile_reads_hostile_files_in_this_process(seeds, extract, amount, figure, tmp_path):
     """It is not for strangers' files; this is what it does with them."""
-    count = amount(80, 2_000)
-    music, store = tmp_path / "music", tmp_path / "store"
-    write_all(music, [*hostile_audio.swollen(seeds).items(), *hostile_audio.damaged(seeds, count)])
-    files = decoding.find_audio(music)
-    options = ("--embedder", "logmel", "--store", store, "--scratch", tmp_path / "scratch")
-    cost, _, _ = start(("extract", music, *options, "--decoder", "libsndfile"))
-    embedded, failures = set(EmbeddingStore(store)), EmbeddingStore(store).failures()
-    assert embedded | failures.keys() == files.keys()
-    figure(
-        "the same files with `--decoder libsndfile`",
-        f"{len(files):,}",
-        f"{len(embedded):,} embedded, {len(failures):,} refused, no crash; {cost['own_mb'] - cost['before_mb']:.0f} MB "
-        "more of this process",
-    )
+    damaged = hostile_audio.damaged(seeds, amount(80, 2_000))
+    write_all(tmp_path / "music", [*hostile_audio.swollen(seeds).items(), *damaged])
+    (cost, _, _), store, files = extract(tmp_path / "music", "--decoder", "libsndfile")
+    refused, more = len(files) - len(store), f"{cost['more_mb']:.0f} MB more of this process"
+    result = f"{len(store):,} embedded, {refused:,} refused, no crash; {more}"
+    figure("the same files with `--decoder libsndfile`", f"{len(files):,}", result)

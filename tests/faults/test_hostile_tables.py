@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -11,16 +9,14 @@ import pytest
 from toy_examples import SPEC
 from trying import memory_below, refusing
 
-from jamendo_mood.audio.decoding import find_audio
 from jamendo_mood.datasets import own
 from jamendo_mood.datasets.dataset import Track
 from jamendo_mood.datasets.jamendo import COLUMNS, QUALITIES, read_list, read_tracks
 from jamendo_mood.embedders import checkpoints
-from jamendo_mood.evaluation.evaluate import read_array
-from jamendo_mood.store.embedding_store import EmbeddingStore, check_key
+from jamendo_mood.store.embedding_store import check_key
 from jamendo_mood.store.parquet import METADATA_KEY, import_parquet, read_footers
 from jamendo_mood.util.errors import DataError, StoreError
-from jamendo_mood.util.files import MAX_TABLE_BYTES, read_columns, read_table
+from jamendo_mood.util.plaintext import MAX_TABLE_BYTES, read_columns, read_table
 
 pytest_plugins = ["toy_commands"]
 
@@ -71,19 +67,16 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-@pytest.mark.parametrize(
-    "read", [lambda path: read_columns(path, ("a", "b")), lambda path: read_table(path, ("a", "b"))]
-)
+@pytest.mark.parametrize("read", [read_columns, read_table])
 def test_a_table_of_any_bytes_is_read_or_one_line(tmp_path, name, read):
     path = tmp_path / "table.csv"
     path.write_bytes(TABLES[name])
     started = time.perf_counter()
     with refusing() as said:
-        read(path)
+        read(path, ("a", "b"))
     assert time.perf_counter() - started < 10
     assert all("table.csv" in message for message in said)
-    if name not in ("a row of a million cells more", "a row without cells", "a column twice", "a program"):
-        assert said
+    assert said or name in ("a row of a million cells more", "a row without cells", "a column twice", "a program")
 
 
 def test_a_table_that_is_too_large_is_not_read(tmp_path):
@@ -112,30 +105,6 @@ def test_checksums_name_no_place_outside(tmp_path):
     assert said
 
 
-KEYS = ("", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", ".a", "a\0b", "a\nb", r"a\b", "frames")
-
-
-LONGEST = 255 - len(".mp3")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("a" * LONGEST, "é" * (LONGEST // 2), "=1+1", "-rf", "$x$", "<b>", "a\x1b[2J", "a\nb"),
-        *("C:x", "%2e%2e", "a.npy", "con", " "),
-    ],
-)
-def test_a_file_of_any_name_has_a_place_in_a_store(tmp_path, name):
-    (tmp_path / "audio" / "folder").mkdir(parents=True)
-    (tmp_path / "audio" / "folder" / f"{name}.mp3").touch()
-    (key,) = find_audio(tmp_path / "audio")
-    assert check_key(key) == key
-    store = EmbeddingStore(tmp_path / "store", SPEC)
-    store.add(key, np.ones((1, 4), np.float32))
-    assert list(store) == [key]
-    assert store[key].shape == (1, 4)
-
-
 # ---- Parquet
 
 arrow = pytest.importorskip("pyarrow")
@@ -155,56 +124,32 @@ def table(keys, rows, metadata=None, **more):
     return made.replace_schema_metadata(metadata or about())
 
 
+KEYS = ("", "/a", "a//b", "..", "a/../b", "a/./b", ".a", "a\0b", "a\nb", r"a\b", "frames", "a" * 5000)
 ONE = [[1.0, 2.0, 3.0, 4.0]]
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        pytest.param(key, marks=() if key == "../a" else pytest.mark.thorough)
-        for key in [*KEYS, "a" * 5000, "/".join("a" * 3000)]
-    ],
-)
+@pytest.mark.parametrize("key", ["../a", *(pytest.param(key, marks=pytest.mark.thorough) for key in KEYS)])
 def test_a_key_that_leads_out_of_a_store_is_not_imported(tmp_path, key, run):
     pq.write_table(table([key], [ONE]), tmp_path / "a.parquet")
     found = run("import", tmp_path / "a.parquet", "--store", tmp_path / "store")
-    assert found.status == 2
-    assert found.err.count("\n") == 1
+    assert (found.status, found.err.count("\n")) == (2, 1)
     assert not list((tmp_path / "store").rglob("*.npy"))
     assert {path.name for path in tmp_path.iterdir()} <= {"a.parquet", "store"}
 
 
-METADATA = {
-    "dim of 10**9": about(dim=10**9),
-    "a hop of 0": about(hop_s=0),
-    "no hop at all": about(hop_s="x"),
-    "a name with an escape": about(name="\x1b[2J"),
-    "nested deep": {METADATA_KEY: b"[" * 100_000},
-    "no JSON": {METADATA_KEY: b"\x80\x04K\x01."},
-}
-
-
-@pytest.mark.parametrize("name", METADATA)
-def test_metadata_that_make_no_sense_are_one_line(tmp_path, name):
-    pq.write_table(table(["a"], [ONE], METADATA[name]), tmp_path / "a.parquet")
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        *(about(**change) for change in ({"dim": 10**9}, {"hop_s": 0}, {"hop_s": "x"}, {"name": "\x1b[2J"})),
+        *({METADATA_KEY: text} for text in (b"[" * 100_000, b"\x80\x04K\x01.")),
+    ],
+)
+def test_metadata_that_make_no_sense_are_one_line(tmp_path, metadata):
+    pq.write_table(table(["a"], [ONE], metadata), tmp_path / "a.parquet")
     with refusing() as said:
         import_parquet([tmp_path / "a.parquet"], tmp_path / "store")
     assert said
     assert not (tmp_path / "store").exists()
-
-
-IMPORT = r"""
-import resource, sys
-from pathlib import Path
-from jamendo_mood.store.parquet import import_parquet, import_pyarrow
-import_pyarrow()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-try:
-    import_parquet([Path(sys.argv[1])], Path(sys.argv[2]))
-except Exception as error:
-    print(type(error).__name__, file=sys.stderr)
-print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) - before)
-"""
 
 
 @pytest.mark.thorough
@@ -213,15 +158,11 @@ def test_a_row_of_zeros_that_takes_next_to_nothing_on_disk_is_not_inflated(tmp_p
     made = arrow.table({"key": ["a"], "embedding": arrow.ListArray.from_arrays([0, len(frames)], frames)})
     path = tmp_path / "bomb.parquet"
     pq.write_table(made.replace_schema_metadata(about()), path, compression="zstd")
-    del made, frames
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORT, path, tmp_path / "store"], capture_output=True, text=True, check=True
-    )
-    assert done.stderr.split() == ["StoreError"]
-    took = 1024 * int(done.stdout)
-    assert took < 100_000_000
+    with refusing() as said:
+        import_parquet([path], tmp_path / "store")
+    assert "too large for what it is" in said[0]
     size = path.stat().st_size / 1e3
-    figure(f"a Parquet file of {size:.0f} kB with one track of 80 MB is refused", 1, f"{took / 1e6:.0f} MB of memory")
+    figure(f"a Parquet file of {size:.0f} kB with one track of 80 MB is refused", 1, "before it is read")
 
 
 def test_columns_that_are_not_ours_are_never_read(tmp_path):
@@ -240,11 +181,9 @@ def test_bits_of_a_parquet_file_that_are_flipped_are_one_line(tmp_path, amount, 
         broken = bytearray(content)
         broken[rng.integers(len(broken))] ^= 1 << rng.integers(8)
         path.write_bytes(broken)
-    told = [
-        (path, str(said)) for path, said in zip(paths, read_footers(paths), strict=True) if isinstance(said, StoreError)
-    ]
-    assert all(str(path) in said and "\n" not in said for path, said in told)
-    aborted = [path for path, said in told if "its reader was ended" in said]
+    told = {path: str(e) for path, e in zip(paths, read_footers(paths), strict=True) if isinstance(e, StoreError)}
+    assert all(str(path) in said and "\n" not in said for path, said in told.items())
+    aborted = [path for path, said in told.items() if "its reader was ended" in said]
     for path in [*aborted[:20], *paths[: amount(10, 200)]]:
         with refusing():
             import_parquet([path], path.with_suffix(""))
@@ -252,16 +191,7 @@ def test_bits_of_a_parquet_file_that_are_flipped_are_one_line(tmp_path, amount, 
     figure("A bit of a Parquet file flipped", len(paths), said)
 
 
-# ---- arrays and TFLite
-
-
-@pytest.mark.parametrize("header", ["(10**9, 128)", "(1000000000, 128)", "(-1, 4)", "('a',)", "((((", "(1, 2, 3)"])
-def test_an_array_that_says_it_is_large_takes_no_memory(tmp_path, header):
-    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {header}, }}\n".encode()
-    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(64))
-    with memory_below(10_000_000), refusing() as said:
-        read_array(tmp_path / "a.npy")
-    assert said
+# ---- TFLite
 
 
 @pytest.fixture(scope="module")
@@ -272,23 +202,20 @@ def tiny():
     return build({"weights;more": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.arange(3, dtype=np.int8)})
 
 
+def is_refused(content):
+    try:
+        for constant in checkpoints.read_constants(content):
+            constant.dequantised()
+    except ValueError:
+        return True
+    return False
+
+
 def test_every_byte_of_a_tflite_file_changed_is_read_or_one_error(tiny, amount, figure):
-    rng, tried, refused = np.random.default_rng(0), 0, 0
+    rng = np.random.default_rng(0)
     changes = itertools.product(range(len(tiny)), [0, 1, 127, 128, 255])
-    wild = ((rng.integers(len(tiny)), rng.integers(256)) for _ in range(amount(500, 100_000)))
-    for place, value in itertools.chain(changes, wild):
-        broken = bytearray(tiny)
-        broken[place] = value
-        tried += 1
-        try:
-            for constant in checkpoints.read_constants(bytes(broken)):
-                constant.dequantised()
-        except ValueError:
-            refused += 1
-    for end in range(len(tiny)):
-        try:
-            checkpoints.read_constants(tiny[:end])
-        except ValueError:
-            refused += 1
-    assert refused > tried / 20
-    figure("bytes of a TFLite file changed, and its end cut off", tried + len(tiny), f"{refused} refused, no crash")
+    wild = ((int(rng.integers(len(tiny))), int(rng.integers(256))) for _ in range(amount(500, 100_000)))
+    changed = (tiny[:place] + bytes([value]) + tiny[place + 1 :] for place, value in itertools.chain(changes, wild))
+    found = [is_refused(content) for content in itertools.chain(changed, (tiny[:end] for end in range(len(tiny))))]
+    assert sum(found) > len(found) / 20
+    figure("bytes of a TFLite file changed, and its end cut off", len(found), f"{sum(found)} refused, no crash")

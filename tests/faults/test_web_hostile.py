@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import json
-import shutil
 import socket
-import subprocess
 import time
 import uuid
 from types import SimpleNamespace
@@ -16,7 +14,7 @@ import pytest
 from webclient import LIMIT_MB, TOKEN, Visitor, make_song, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from jamendo_mood.app.server import JSON_BYTES, MAX_CONNECTIONS, MESSAGE_BYTES, SECURITY
+from jamendo_mood.app.server import MAX_CONNECTIONS, MESSAGE_BYTES
 from jamendo_mood.app.session import MAX_UNFINISHED
 
 pytest_plugins = ["webplugin"]
@@ -28,12 +26,19 @@ GROWTH_MB = 150  # of the server, by any attack
 
 
 @pytest.fixture(scope="module")
-def attacker(served, finish):
-    """A visitor with a page of its own, for the attacks that need one."""
-    one = Visitor(served)
-    assert finish(one.come())
-    yield one
-    finish(one.leave())
+def two(served, finish):
+    """An attacker with a page of its own, and a witness, who is there meanwhile."""
+    both = [Visitor(served), Visitor(served)]
+    for one in both:
+        assert finish(one.come())
+    yield both
+    for one in both:
+        finish(one.leave())
+
+
+@pytest.fixture(scope="module")
+def witness(two):
+    return two[1]
 
 
 @pytest.fixture(autouse=True)
@@ -48,15 +53,20 @@ def unharmed(served, witness, finish):
 
 
 @pytest.fixture
-def again(attacker, finish):
-    """Connects an attacker whose socket was closed."""
+def again(two, finish):
+    """The attacker, connected again if its socket was closed."""
 
     def connect():
-        if attacker.reader.done():
-            assert finish(attacker.come())
-        return attacker
+        if two[0].reader.done():
+            assert finish(two[0].come())
+        return two[0]
 
     return connect
+
+
+@pytest.fixture
+def visitor(again):
+    return again()
 
 
 def garbage(seed):
@@ -65,35 +75,19 @@ def garbage(seed):
     return content if seed % 2 else content.decode("latin-1")
 
 
-NONSENSE = {
-    "bytes": b"\xff" * 8,
-    "nothing": "",
-    "no JSON": "hello",
-    "no object": "[1, 2]",
-    "deep JSON": "[" * 30_000,
-    "a hundred buffers": json.dumps({"type": "chunk", "buffers": 100}),
-    "buffers that are no number": json.dumps({"type": "chunk", "buffers": [1]}),
-    "much JSON": json.dumps({"type": "hello", "view": "x" * JSON_BYTES}),
-    "a message over the limit": "x" * (MESSAGE_BYTES + 1),
-    "bytes over the limit": bytes(MESSAGE_BYTES + 1),
-}
-
-
 async def is_closed(visitor):
     await asyncio.wait_for(visitor.reader, 20)
     return visitor.socket.close_code
 
 
-@pytest.mark.parametrize("what", NONSENSE)
-def test_nonsense_closes_the_socket_it_comes_by(what, again, finish):
-    visitor = again()
-
-    async def say():
+@pytest.mark.parametrize("content", ["x" * (MESSAGE_BYTES + 1), bytes(MESSAGE_BYTES + 1), None], ids=type)
+def test_a_frame_over_the_limit_and_what_is_none_close_the_socket(content, visitor, finish):
+    if content is None:
+        visitor.socket.transport.write(b"\x8f\xff\xff\xff\xff\xff\xff\xff\xff\xff")
+    else:
         with contextlib.suppress(ConnectionClosed):
-            await visitor.socket.send(NONSENSE[what])
-        return await is_closed(visitor)
-
-    assert finish(say()) in (1006, 1008, 1009)  # 1006: cut off
+            finish(visitor.socket.send(content))
+    assert finish(is_closed(visitor)) in (1002, 1006, 1009)  # 1006: cut off
 
 
 def test_random_frames_close_it_too(again, finish, amount, figure):
@@ -105,25 +99,20 @@ def test_random_frames_close_it_too(again, finish, amount, figure):
     figure("frames of random bytes to the page's websocket", count, f"{count} sockets closed, others served")
 
 
-def test_a_frame_that_is_no_websockets_closes_it(again, finish):
-    visitor = again()
-    visitor.socket.transport.write(b"\x8f\xff\xff\xff\xff\xff\xff\xff\xff\xff")
-    finish(is_closed(visitor))
-
-
 FORBIDDEN = [
     *({"type": "path", "path": "/etc/passwd"}, {"type": "example", "number": 0}, {"type": "example", "number": -1}),
     *({"type": "piece", "key": "/etc/passwd", "index": 0}, {"type": "_forget", "id": "x"}, {"type": "close"}),
     *({"type": "execute_request", "code": "1"}, {"type": "update", "state": {"_esm": "x"}}, {"type": "__init__"}),
+    *({"type": "chunk"}, {"type": "nothing"}, {}, {"type": "begin", "id": [], "name": {}, "size": "NaN"}),
+    *({"type": "save", "id": "x", "format": "../x"}, {"type": "piece", "key": "../../x", "index": 1e300}),
+    *({"type": None}, {"type": {}}, {"type": "begin", "id": "y", "name": "a", "size": 10**400}),
 ]
 
 
-def test_no_message_opens_a_file_or_runs_anything(again, finish):
-    visitor = again()
-
+def test_no_message_opens_a_file_or_runs_anything(visitor, finish):
     async def say():
         for content in FORBIDDEN:
-            await visitor.tell(**{"kind": content["type"], **{k: v for k, v in content.items() if k != "type"}})
+            await visitor.socket.send(json.dumps(content))
         return await visitor.upload("mine.wav", SONG)  # the socket is as good as before
 
     assert finish(say())["type"] == "tags"
@@ -132,8 +121,7 @@ def test_no_message_opens_a_file_or_runs_anything(again, finish):
     assert "passwd" not in json.dumps([told for told in visitor.heard if told["type"] != "piece"])
 
 
-def test_a_message_reaches_nobody_else(again, witness, finish):
-    visitor = again()
+def test_a_message_reaches_nobody_else(visitor, witness, finish):
     (song,) = list(witness.songs)[:1] or ("x",)
 
     async def say():
@@ -147,41 +135,18 @@ def test_a_message_reaches_nobody_else(again, witness, finish):
     assert "witness" not in json.dumps(visitor.heard)
 
 
-REFUSED = {
-    "another site": (403, {"Origin": "http://evil.example"}),
-    "a page without an address": (403, {"Origin": "null"}),
-    "no token": (403, {"Cookie": ""}),
-    "another token": (403, {"Cookie": "jamendo-mood-token=guess"}),
-    "no such page": (404, {"page": "nothing"}),
-    "a page above": (404, {"page": "../tag"}),
-}
-
-
-@pytest.mark.parametrize("who", REFUSED)
-def test_who_may_not_connect_is_refused(who, again, finish):
-    visitor, (status, how) = again(), REFUSED[who]
-
-    async def connect():
-        with pytest.raises(InvalidStatus) as refused:
-            await visitor.connect(**how)
-        return refused.value.response.status_code
-
-    assert finish(connect()) in (status, 403)
-
-
-def test_there_are_few_places(served, places, witness, finish):
-    async def connect():
-        sockets = [await Visitor(served).connect() for _ in range(places + 3)]
-        await asyncio.sleep(1)
-        closed = [each.close_code for each in sockets if each.close_code is not None]
-        for each in sockets:
-            await each.close()
-        await asyncio.sleep(1)
-        return closed
-
-    closed = finish(connect())
-    assert len(closed) >= 4
-    assert set(closed) == {1013}
+@pytest.mark.parametrize(
+    "how",
+    [
+        *({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Cookie": ""}),
+        *({"Cookie": "jamendo-mood-token=guess"}, {"page": "nothing"}, {"page": "../tag"}),
+    ],
+    ids=str,
+)
+def test_who_may_not_connect_is_refused(how, served):
+    with pytest.raises(InvalidStatus) as refused, served.open(**{"Origin": f"http://{served.host}", **how}):
+        pass
+    assert refused.value.response.status_code in (403, 404)
 
 
 def upload(*pieces, name="a.wav", size=1000):
@@ -190,14 +155,9 @@ def upload(*pieces, name="a.wav", size=1000):
 
 UPLOADS = {
     "too large, as it says": (upload(size=LIMIT_MB * 1_000_000 + 1), "the limit here is 2 MB"),
-    "no size": (upload(size=-1), "can't be analysed"),
     "endless": (upload(size=10**30), "the limit here"),
     "out of order": (upload((500, 500), (0, 500)), "can't be analysed"),
-    "twice": (upload((0, 500), (0, 500)), "can't be analysed"),
-    "overlapping": (upload((0, 500), (499, 500)), "can't be analysed"),
-    "before the start": (upload((-1, 500)), "can't be analysed"),
     "more than it says": (upload((0, 1001)), "can't be analysed"),
-    "empty pieces": (upload((0, 0)), "can't be analysed"),
     "no music": (upload((0, 1000)), "can't be read as music"),
     "up the tree": (upload((0, 1000), name="../../../../tmp/owned.wav"), "can't be read as music"),
     "NUL": (upload((0, 1000), name="a\0.wav"), "can't be read as music"),
@@ -209,9 +169,8 @@ UPLOADS = {
 
 
 @pytest.mark.parametrize("what", UPLOADS)
-def test_an_upload_that_is_wrong_is_told_so(what, again, finish, served):
-    visitor, (wrong, sentence) = again(), UPLOADS[what]
-    identity = uuid.uuid4().hex
+def test_an_upload_that_is_wrong_is_told_so(what, visitor, finish, served):
+    (wrong, sentence), identity = UPLOADS[what], uuid.uuid4().hex
 
     async def send():
         await visitor.tell("begin", id=identity, name=wrong.name, size=wrong.size)
@@ -227,45 +186,22 @@ def test_an_upload_that_is_wrong_is_told_so(what, again, finish, served):
     assert finish(visitor.upload("mine.wav", SONG))["type"] == "tags"
 
 
-ODD = [
-    *({"type": "chunk"}, {"type": "nothing"}, {}, {"type": "begin", "id": [], "name": {}, "size": "NaN"}),
-    *({"type": "save", "id": "x", "format": "../x"}, {"type": "piece", "key": "../../x", "index": 1e300}),
-    *({"type": "path", "path": "/etc/passwd"}, {"type": "cancel"}, {"type": ["hello"]}, {"type": "hello", "view": {}}),
-    *({"type": "begin", "id": "y", "name": "a", "size": 10**400}, {"type": None}, {"type": {}}),
-]
-
-
-def test_messages_that_make_no_sense_are_dropped(again, finish):
-    visitor = again()
-
-    async def say():
-        for content in ODD:
-            await visitor.socket.send(json.dumps(content))
-        return await visitor.upload("mine.wav", SONG)
-
-    assert finish(say())["type"] == "tags"
-    assert "passwd" not in json.dumps([told for told in visitor.heard if told["type"] != "piece"])
-
-
-def test_ten_thousand_tiny_pieces_are_a_song(again, finish, amount, figure):
-    visitor = again()
-    content, identity = SONG, uuid.uuid4().hex
-    pieces = amount(300, 10_000)
-    step = -(-len(content) // pieces)
-    started = time.monotonic()
+def test_ten_thousand_tiny_pieces_are_a_song(visitor, finish, amount, figure):
+    identity, pieces, started = uuid.uuid4().hex, amount(300, 10_000), time.monotonic()
+    step = -(-len(SONG) // pieces)
 
     async def send():
-        await visitor.tell("begin", id=identity, name="tiny.wav", size=len(content))
-        for start in range(0, len(content), step):
-            await visitor.tell("chunk", [content[start : start + step]], id=identity, offset=start)
+        await visitor.tell("begin", id=identity, name="tiny.wav", size=len(SONG))
+        for start in range(0, len(SONG), step):
+            await visitor.tell("chunk", [SONG[start : start + step]], id=identity, offset=start)
         return await visitor.result(identity)
 
     assert finish(send())["type"] == "tags"
     figure("a song in tiny pieces, sent without waiting", pieces, f"tagged after {time.monotonic() - started:.1f} s")
 
 
-def test_many_uploads_that_never_end_are_told_to_wait(again, finish, amount, figure):
-    visitor, count = again(), amount(120, 1_000)
+def test_many_uploads_that_never_end_are_told_to_wait(visitor, finish, amount, figure):
+    count = amount(120, 1_000)
     names = [uuid.uuid4().hex for _ in range(count)]
 
     async def send():
@@ -283,10 +219,9 @@ def test_many_uploads_that_never_end_are_told_to_wait(again, finish, amount, fig
     assert finish(visitor.upload("mine.wav", SONG))["type"] == "tags"
 
 
-def test_one_who_asks_and_does_not_read_is_left(served, again, finish, amount, figure):
+def test_one_who_asks_and_does_not_read_is_left(served, visitor, again, finish, amount, figure):
     """Answers must not pile up in the server."""
-    visitor, count = again(), amount(20_000, 30_000)  # 400 MB of answers
-    before, most = served.server_mb(), 0.0
+    count, before, most = amount(20_000, 30_000), served.server_mb(), 0.0  # 400 MB of answers
 
     async def ask():
         nonlocal most
@@ -356,72 +291,33 @@ def test_a_header_that_does_not_end_is_not_waited_for(served):
         assert 25 < time.monotonic() - started < 45
 
 
-REQUESTS = {
-    "DELETE": ("DELETE", "/", 405),
-    "POST to a page": ("POST", "/", 405),
-    "PUT": ("PUT", "/api/v1/tag", 405),
-    "TRACE": ("TRACE", "/", 405),
-    "OPTIONS": ("OPTIONS", "/api/v1/tag", 405),
-    "the API's own page of others": ("GET", "/docs", 404),
-    "a kernel": ("GET", "/api/kernels", 404),
-    "contents": ("GET", "/api/contents", 404),
-    "passwd": ("GET", "/page.css/../../../../../../etc/passwd", 404),
-    "passwd, encoded": ("GET", "/%2e%2e/%2e%2e/%2e%2e/etc/passwd", 404),
-    "passwd, twice encoded": ("GET", "/..%252f..%252f..%252fetc/passwd", 404),
-    "a hidden file": ("GET", "/.htaccess", 404),
-    "NUL": ("GET", "/tag.js%00", 404),
-    "files": ("GET", "/files/etc/passwd", 404),
-    "a websocket by GET": ("GET", "/tag/messages", 404),
-    "a large body": ("POST", "/", 405),
-}
+def test_no_room_is_told_and_the_next_song_is_taken(listener_folder, tmp_path, small_disk, finish, figure):
+    song = make_song(2, seconds=40)
+    with serve(tmp_path, "--tagger", listener_folder, TMPDIR=str(small_disk)) as served:
 
+        async def visit():
+            one = Visitor(served)
+            assert await one.come()
+            results = [await one.upload("large.wav", song), await one.upload("a.wav", SONG)]
+            await one.leave()
+            return results
 
-@pytest.mark.parametrize("what", REQUESTS)
-def test_what_is_no_page_is_refused_with_all_headers(what, served):
-    method, path, status = REQUESTS[what]
-    answer = served.ask(path, method, "x" * 70_000 if what == "a large body" else None)
-    assert answer.status == status
-    assert {name: answer.headers.get(name) for name in SECURITY} == SECURITY
-    assert "Server" not in answer.headers
-    assert "Access-Control-Allow-Origin" not in answer.headers
-
-
-def test_no_room_is_told_and_the_next_song_is_taken(listener_folder, tmp_path, finish, figure):
-    folder = tmp_path / "t"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", folder]
-    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:
-        pytest.skip("needs the right to mount a tmpfs (root on Linux)")
-    (tmp_path / "log").mkdir()
-    try:
-        with serve(tmp_path / "log", "--tagger", listener_folder, TMPDIR=str(folder)) as served:
-
-            async def visit():
-                one = Visitor(served)
-                assert await one.come()
-                large, small = await one.upload("large.wav", make_song(2, seconds=30)), await one.upload("a.wav", SONG)
-                await one.leave()
-                return large, small
-
-            large, small = finish(visit())
-            answer, document = served.tag(make_song(2, seconds=30))
-            assert (answer.status, document["results"]) == (503, [])
-            assert served.tag(SONG)[0].status == 200
-        assert list(folder.iterdir()) == []
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+        large, small = finish(visit())
+        answer, document = served.tag(song)
+        assert (answer.status, document["results"]) == (503, [])
+        assert served.tag(SONG)[0].status == 200
+    assert list(small_disk.iterdir()) == []
     assert small["type"] == "tags"
     assert large["type"] == "failed"
     assert "no room left" in large["sentence"]
     figure("an upload to a disk that is full", 1, large["sentence"])
 
 
-def test_the_token_is_told_nowhere(served, attacker, finish, again):
+def test_the_token_is_told_nowhere(served):
     """After all that: not in the log, in no file, in no process's arguments or environment."""
-    again()
     for path in ("/nothing?token={}", "/%ff?token={}", "/find/x?token={}", "/?token={}&x=%zz"):
         served.ask(path.format(TOKEN))
-        served.ask(path.format(TOKEN), cookies=False, Host="x y")
+        served.ask(path.format(TOKEN), Cookie="", Host="x y")
     log = served.log.read_text()
     assert TOKEN in served.url
     assert TOKEN not in log.replace(served.url, "")

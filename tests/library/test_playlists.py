@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from toy_examples import make_tagger
 
-from jamendo_mood.library.playlists import decide_moods, relative_to, write_playlists
 from jamendo_mood.library.similarity import Found, to_m3u8
+from jamendo_mood.library.writing import decide_moods, relative_to, write_playlists
 from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import UsageError
 
@@ -46,6 +46,8 @@ def test_only_a_path_that_a_player_would_misread_begins_with_a_dot(tmp_path):
     told = {name: locate(found(tmp_path / name)) for name in NAMES}
     assert {name for name in NAMES if told[name] != name} == {"#1 hit.mp3", " lead.mp3", "co:lon.mp3"}
     assert told["#1 hit.mp3"] == "./#1 hit.mp3"
+    for name in (b"a\nb.mp3", b"caf\xe9.mp3"):  # which no line holds
+        assert locate(found(tmp_path / os.fsdecode(name))).startswith("file:///")
 
 
 def test_paths_through_links_lead_to_the_file(tmp_path, monkeypatch):
@@ -59,11 +61,6 @@ def test_paths_through_links_lead_to_the_file(tmp_path, monkeypatch):
     for folder in (tmp_path / "home/music", Path(), tmp_path / "home/../disk"):
         line = relative_to(folder)(found(tmp_path / "disk/deep/music/x.mp3"))
         assert (folder / line).is_file()
-
-
-def test_a_path_that_no_line_holds_is_a_uri(tmp_path):
-    for name in (b"a\nb.mp3", b"caf\xe9.mp3"):
-        assert relative_to(tmp_path)(found(tmp_path / os.fsdecode(name))).startswith("file:///")
 
 
 def test_a_second_run_replaces_its_own_files_and_no_others(tmp_path):
@@ -80,21 +77,19 @@ def test_a_second_run_replaces_its_own_files_and_no_others(tmp_path):
     assert {name: (tmp_path / name).read_text() for name in theirs} == theirs
 
 
-@pytest.mark.parametrize("change", ["somebody's", "edited", "a link", "a folder"])
+CHANGES = {
+    "somebody's": lambda path: path.write_text("#EXTM3U\n"),
+    "edited": lambda path: path.write_text(path.read_text(encoding="utf-8") + "/music/my own.mp3\n", encoding="utf-8"),
+    "a link": lambda path: path.rename(path.with_name("real")) and path.symlink_to("real"),
+    "a folder": lambda path: path.unlink() or path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_file_that_is_not_ours_is_not_replaced_and_nothing_is_written(tmp_path, change):
     song, path = found("/music/x.mp3"), tmp_path / "sad.m3u8"
     write_playlists(tmp_path, {"sad": [song]}, None)
-    if change == "edited":
-        path.write_text(path.read_text(encoding="utf-8") + "/music/my own.mp3\n", encoding="utf-8")
-    elif change == "a link":
-        path.rename(tmp_path / "real")
-        path.symlink_to("real")
-    else:
-        path.unlink()
-        if change == "a folder":
-            path.mkdir()
-        else:
-            path.write_text("#EXTM3U\n")
+    CHANGES[change](path)
     with pytest.raises(UsageError, match=r"sad\.m3u8: not written by `playlist --all`, or changed since"):
         write_playlists(tmp_path, {"calm": [song], "sad": [song]}, None)
     assert not (tmp_path / "calm.m3u8").exists()

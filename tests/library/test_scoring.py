@@ -1,6 +1,5 @@
 """Scores of a store, computed once: what is kept, what is added, what is made anew."""
 
-import contextlib
 import os
 from dataclasses import replace
 
@@ -30,13 +29,13 @@ def store(tagger, tmp_path):
 
 
 def add(store, key, seed):
-    rng = np.random.default_rng(seed)
-    store.add(key, rng.standard_normal((1 + seed % 4, store.spec.dim), dtype=np.float32))
+    store.add(key, np.random.default_rng(seed).standard_normal((1 + seed % 4, store.spec.dim), dtype=np.float32))
 
 
 @pytest.fixture
 def scored_tracks(monkeypatch):
-    """How many tracks were really scored."""
+    """Which tracks were really scored, two at a time."""
+    monkeypatch.setattr(scoring, "BATCH", 2)
     seen = []
     score = scoring._score
     monkeypatch.setattr(scoring, "_score", lambda store, tagger, keys: seen.extend(keys) or score(store, tagger, keys))
@@ -49,33 +48,23 @@ def cache_of(store):
 
 
 def check_right(scored, store, tagger):
-    assert scored.keys == tuple(sorted(store))
-    for row, key in enumerate(scored.keys):
+    assert scored.keys.tolist() == sorted(store)
+    for row, key in enumerate(sorted(store)):
         np.testing.assert_allclose(scored.means[row], store[key].mean(axis=0), rtol=1e-5)
         np.testing.assert_allclose(scored.scores[row], tagger.score_track(store[key]), atol=1e-5)
 
 
 def test_every_track_is_scored_once(store, tagger, scored_tracks):
-    before = list(store)
-    progress = []
+    before, progress = list(store), []
     first = score_store(store, tagger, lambda *counts: progress.append(counts))
     check_right(first, store, tagger)
-    assert progress == [(7, 7)]
+    assert progress == [(2, 7), (4, 7), (6, 7), (7, 7)]
     assert cache_of(store).name == f"library-{identify_tagger(tagger)}.npz"
     assert list(store) == list(EmbeddingStore(store.root)) == before  # the cache is no track
     again = score_store(store, tagger, lambda *counts: progress.append(counts))
-    assert progress == [(7, 7)]
+    assert len(progress) == 4
     assert len(scored_tracks) == 7
-    assert again.keys == first.keys
-    np.testing.assert_array_equal(again.scores, first.scores)
-    np.testing.assert_array_equal(again.means, first.means)
-
-
-def test_batches_make_no_difference(store, tagger, monkeypatch):
-    monkeypatch.setattr(scoring, "BATCH", 2)
-    progress = []
-    check_right(score_store(store, tagger, lambda *counts: progress.append(counts)), store, tagger)
-    assert progress == [(2, 7), (4, 7), (6, 7), (7, 7)]
+    np.testing.assert_equal(again, first)
 
 
 def test_tracks_that_come_go_or_change_are_followed(store, tagger, scored_tracks, monkeypatch):
@@ -95,9 +84,7 @@ def test_tracks_that_come_go_or_change_are_followed(store, tagger, scored_tracks
     assert len(scored_tracks) == 7
 
 
-def test_what_was_done_before_an_interruption_is_kept(store, tagger, scored_tracks, monkeypatch):
-    monkeypatch.setattr(scoring, "BATCH", 2)
-
+def test_what_was_done_before_an_interruption_is_kept(store, tagger, scored_tracks):
     def interrupt(done, total):
         if done == 4:
             raise KeyboardInterrupt
@@ -109,35 +96,28 @@ def test_what_was_done_before_an_interruption_is_kept(store, tagger, scored_trac
     assert len(scored_tracks) == 3
 
 
+def pack(path, **arrays):
+    np.savez(path, format=scoring.FORMAT, **arrays)
+
+
+DAMAGES = {
+    "flipped": lambda path: path.write_bytes(path.read_bytes().replace(b"NUMPY", b"NUMPX", 1)),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:200]),
+    "no zip": lambda path: path.write_bytes(b"no zip"),
+    "other arrays": pack,
+    "no letters": lambda path: pack(path, keys=np.array([0xFFFFFFFF], "u4").view("U1")),
+    "other shape": lambda path: pack(path, keys=["a"], stamps=[0], means=np.zeros(3), scores=np.zeros(3)),
+    "encrypted": seem_encrypted,
+}
+
+
 @pytest.mark.parametrize(
-    "damage",
-    [
-        "flipped",
-        *(
-            pytest.param(damage, marks=pytest.mark.thorough)
-            for damage in ("cut", "empty", "text", "other arrays", "other shape", "no letters", "encrypted")
-        ),
-    ],
+    "damage", [pytest.param(name, marks=() if name == "flipped" else pytest.mark.thorough) for name in DAMAGES]
 )
 def test_a_damaged_cache_is_made_anew(store, tagger, caplog, damage):
     score_store(store, tagger)
     path = cache_of(store)
-    content = bytearray(path.read_bytes())
-    if damage == "cut":
-        path.write_bytes(content[: len(content) // 2])
-    elif damage == "flipped":
-        content[len(content) // 2] ^= 0xFF
-        path.write_bytes(content)
-    elif damage == "other arrays":
-        np.savez(path, format=scoring.FORMAT)
-    elif damage == "no letters":
-        np.savez(path, format=scoring.FORMAT, keys=np.array([0xFFFFFFFF], "u4").view("U1"))
-    elif damage == "encrypted":
-        seem_encrypted(path)
-    elif damage == "other shape":
-        np.savez(path, format=1, keys=np.array(["a"]), stamps=np.zeros(1, int), means=np.zeros(3), scores=np.zeros(3))
-    else:
-        path.write_bytes(b"" if damage == "empty" else b"no zip")
+    DAMAGES[damage](path)
     check_right(score_store(store, tagger), store, tagger)
     assert f"{path}: damaged, computed again" in caplog.text
     caplog.clear()
@@ -150,16 +130,6 @@ def test_a_store_that_cannot_be_written_is_read_all_the_same(store, tagger, capl
     check_right(score_store(store, tagger), store, tagger)
     assert "the scores cannot be kept" in caplog.text
     assert not list(store.root.glob(".*.tmp"))
-
-
-def test_a_full_disk_is_no_reason_to_stop(tagger, small_disk, caplog):
-    store = EmbeddingStore(small_disk / "store", tagger.spec)
-    add(store, "a", seed=1)
-    with contextlib.suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as file:
-        while file.write(bytes(1 << 12)):
-            pass
-    check_right(score_store(store, tagger), store, tagger)
-    assert "no space left" in caplog.text
 
 
 def test_taggers_are_kept_apart(store, tagger):
@@ -177,14 +147,12 @@ def test_without_a_tagger_there_are_means_alone(store):
     assert scored.scores.shape == (7, 0)
     assert scored.means.shape == (7, 128)
     assert cache_of(store).name == "library-none.npz"
-    assert score_store(store, None).keys == scored.keys
+    assert score_store(store, None).keys.tolist() == scored.keys.tolist()
 
 
 def test_a_link_that_leads_nowhere_and_a_track_that_went_away_are_one_line(store, tagger, monkeypatch):
     (store.root / "9.npy").symlink_to("/nowhere")
-    with pytest.raises(
-        StoreError, match=r"/9\.npy: cannot be read \(a link that leads nowhere\); see `jamendo-mood verify"
-    ):
+    with pytest.raises(StoreError, match=r"/9\.npy: cannot be read \(a link that leads nowhere\)"):
         score_store(store, tagger)
     (store.root / "9.npy").unlink()
     real = EmbeddingStore.read

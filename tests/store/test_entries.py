@@ -1,5 +1,6 @@
 import hashlib
 import io
+import itertools
 import json
 import random
 import re
@@ -27,7 +28,7 @@ from jamendo_mood.store.embedding_store import (
 
 SPEC = EmbedderSpec("toy", "ab" * 32, 16_000, 0.96, 0.5, 3, "thresholds")
 FRAMES = np.arange(15, dtype=np.float32).reshape(5, 3)
-CONTENT = b"".join(encode_entry("48/9 ü", FRAMES, SPEC))
+CONTENT = encode_entry("48/9 ü", FRAMES, SPEC)
 
 
 def npy(array, **how):
@@ -39,32 +40,24 @@ def npy(array, **how):
 def test_an_entry_says_what_it_is():
     entry = parse_entry(CONTENT)
     np.testing.assert_array_equal(entry.frames, FRAMES)
+    parse_entry(bytearray(CONTENT)).frames[0, 0] = 1  # what was read can be written to
     assert (entry.key, entry.spec) == ("48/9 ü", SPEC)
     assert entry.sha256 == hashlib.sha256(CONTENT[:-SEAL_BYTES]).hexdigest()
 
 
-@pytest.mark.parametrize("remark", ["6 of 12 s could be decoded", 'über "zwölf"'])
-def test_an_entry_carries_a_remark_and_one_without_has_the_bytes_it_ever_had(remark):
-    remarked = b"".join(encode_entry("48/9 ü", FRAMES, SPEC, remark))
+def test_an_entry_carries_a_remark_and_one_without_has_the_bytes_it_ever_had():
+    remark = '6 of 12 s, über "zwölf"'
+    remarked = encode_entry("48/9 ü", FRAMES, SPEC, remark)
     assert parse_entry(remarked).remark == remark
     assert parse_entry(CONTENT).remark == ""
     assert b"remark" not in CONTENT
-    with pytest.raises(ValueError, match="checksum"):
-        parse_entry(remarked.replace(b"remark", b"remarq"))
 
 
-def test_an_entry_can_be_read_and_mapped_by_numpy(tmp_path):
+def test_an_entry_can_be_read_by_numpy_and_its_checksum_compared_by_hand(tmp_path):
     path = tmp_path / "a.npy"
     path.write_bytes(CONTENT)
     np.testing.assert_array_equal(np.load(path), FRAMES)
     np.testing.assert_array_equal(np.load(path, mmap_mode="r"), FRAMES)
-    with path.open("rb") as file:
-        np.testing.assert_array_equal(np.load(file), FRAMES)
-
-
-def test_the_checksum_can_be_compared_by_hand(tmp_path):
-    path = tmp_path / "a.npy"
-    path.write_bytes(CONTENT)
     told = subprocess.run(["tail", "-n", "2", path], capture_output=True, check=True).stdout.decode().split("\n")
     assert json.loads(told[0]) == {"key": "48/9 ü", "embedder": asdict(SPEC)}
     computed = subprocess.run(f"head -c -65 {path} | sha256sum", shell=True, capture_output=True, check=True)
@@ -72,11 +65,7 @@ def test_the_checksum_can_be_compared_by_hand(tmp_path):
 
 
 def test_the_same_track_gives_the_same_bytes():
-    assert b"".join(encode_entry("48/9 ü", FRAMES[::-1][::-1].copy(order="F"), SPEC)) == CONTENT
-
-
-def test_what_was_read_can_be_written_to():
-    parse_entry(bytearray(CONTENT)).frames[0, 0] = 1
+    assert encode_entry("48/9 ü", FRAMES[::-1][::-1].copy(order="F"), SPEC) == CONTENT
 
 
 @pytest.mark.parametrize("rows", [1, 10**17])
@@ -95,16 +84,12 @@ def test_no_end_of_an_entry_may_be_lost():
             parse_entry(CONTENT[:length])
 
 
-def test_no_bit_of_an_entry_may_flip():
-    for place in range(len(CONTENT)):
-        for bit in range(8):
-            flipped = bytearray(CONTENT)
-            flipped[place] ^= 1 << bit
-            with pytest.raises(ValueError, match=r"\w"):
-                parse_entry(flipped)
-
-
-def test_nothing_may_follow():
+def test_no_bit_of_an_entry_may_flip_and_nothing_may_follow():
+    for place, bit in itertools.product(range(len(CONTENT)), range(8)):
+        flipped = bytearray(CONTENT)
+        flipped[place] ^= 1 << bit
+        with pytest.raises(ValueError, match=r"\w"):
+            parse_entry(flipped)
     with pytest.raises(ValueError, match="checksum does not fit"):
         parse_entry(CONTENT + b"\0")
 
@@ -113,7 +98,7 @@ def test_nothing_may_follow():
 def test_a_checksum_of_nonsense_is_none(about):
     content = CONTENT[: HEADER_BYTES + FRAMES.nbytes] + b"\n" + about + b"\n"
     with pytest.raises(ValueError, match=r"\w"):
-        parse_entry(content + seal(hashlib.sha256(content).hexdigest()))
+        parse_entry(content + seal(content))
 
 
 @pytest.mark.parametrize("array", [FRAMES, FRAMES.copy(order="F"), FRAMES.astype(">f4"), FRAMES.astype(np.int16)])
@@ -123,13 +108,10 @@ def test_arrays_of_earlier_versions_and_of_others_are_read_without_a_checksum(ar
     assert (entry.key, entry.spec, entry.sha256) == (None, None, "")
 
 
-def test_no_memory_is_taken_for_what_a_header_promises():
-    with pytest.raises(ValueError, match="cut short"):
-        parse_entry(encode_header(10**12, 128) + bytes(100))
-
-
 def test_random_bytes_are_no_entry():
     draw = random.Random(0)
+    with pytest.raises(ValueError, match="cut short"):
+        parse_entry(encode_header(10**12, 128) + bytes(100))  # takes no memory for what it promises
     for length in range(300):
         with pytest.raises(ValueError, match=r"\w") as caught:
             parse_entry(draw.randbytes(length))
@@ -147,21 +129,22 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path):
 
 def test_a_list_of_failures_is_read_as_it_was_written(tmp_path):
     path, listed = tmp_path / "failures.tsv", {"a": "no sound", "b ü": "a\u2028b\x85c\rd"}
-    assert read_failures(path) == ({}, [])
+    assert read_failures(path) == ({}, 0)
     write_failures(path, listed)
-    assert read_failures(path) == (listed, [])
+    assert read_failures(path) == (listed, 0)
 
 
 @pytest.mark.parametrize(
     ("content", "listed", "damaged"),
     [
-        (b"", {}, []),
-        (b"key\terror\n", {}, []),
-        (b"key\terror\na\tb\nc\td", {"a": "b", "c": "d"}, [3]),
-        (b"key\terror\na\tb\n\nc\td\n", {"a": "b", "c": "d"}, [3]),
-        (b"a\tb\n", {"a": "b"}, [1]),
-        (b"key\terror", {"key": "error"}, [1]),
-        (b"key\terror\n\xff\tb\n../a\tb\n", {}, [2, 3]),
+        (b"", {}, 0),
+        (b"key\terror\n", {}, 0),
+        (b"key\terror\na\tb\nkey\terror\nc\td\n", {"a": "b", "c": "d"}, 0),  # two processes began it at once
+        (b"key\terror\na\tb\nc\td", {"a": "b", "c": "d"}, 1),
+        (b"key\terror\na\tb\n\nc\td\n", {"a": "b", "c": "d"}, 1),
+        (b"a\tb\n", {"a": "b"}, 1),
+        (b"key\terror", {"key": "error"}, 1),
+        (b"key\terror\n\xff\tb\n../a\tb\n", {}, 2),
     ],
 )
 def test_damaged_lines_are_reported(content, listed, damaged, tmp_path):
@@ -169,9 +152,7 @@ def test_damaged_lines_are_reported(content, listed, damaged, tmp_path):
     assert read_failures(tmp_path / "failures.tsv") == (listed, damaged)
 
 
-def test_of_damaged_lines_only_the_first_are_reported(tmp_path, monkeypatch):
-    (tmp_path / "a").write_bytes(b"\n" * 1000)
-    assert read_failures(tmp_path / "a") == ({}, [*range(1, 101)])
+def test_a_list_of_failures_that_is_too_long_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(embedding_store, "MAX_FAILURES_BYTES", 20)
     (tmp_path / "a").write_bytes(bytes(21))
     with pytest.raises(ValueError, match="more than 20 bytes"):

@@ -32,7 +32,7 @@ from jamendo_mood.tagging.prediction import (
     score_embedding,
     to_document,
 )
-from jamendo_mood.util import figures
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import AudioError, DataError, UsageError
 
 pytest_plugins = ["demo_corpus"]
@@ -194,10 +194,10 @@ def test_a_song_is_drawn_as_on_the_page():
     assert labels(axes.yaxis) == ["green", "red", "blue (weak)"]
     assert axes.get_ylim() == (2.5, -0.5)  # the highest on top
     drawn = [(pytest.approx(bar.get_width()), colors.to_hex(bar.get_facecolor())) for bar in axes.patches]
-    assert drawn[:3] == [(1.0, figures.RAISED)] * 3
-    assert drawn[3:] == [(0.75, figures.ACCENT), (0.45, figures.ACCENT), (0.3, figures.PALE)]
+    assert drawn[:3] == [(1.0, plaintext.RAISED)] * 3
+    assert drawn[3:] == [(0.75, plaintext.ACCENT), (0.45, plaintext.ACCENT), (0.3, plaintext.PALE)]
     assert [text.get_text() for text in axes.texts] == ["0.75 ★", "0.45 ★", "0.30"]
-    ticks = [line.get_xdata()[0] for line in axes.lines if line.get_color() == figures.WARM]
+    ticks = [line.get_xdata()[0] for line in axes.lines if line.get_color() == plaintext.WARM]
     assert ticks == [0.5, 0.4]
     assert place.lines[-1].get_xydata().tolist() == [[-0.4, 0.6]]
     assert "Tick: the tag's threshold" in course.get_xlabel()
@@ -230,7 +230,7 @@ def test_pictures_have_the_page_s_colours():
     style = (resources.files("jamendo_mood.app") / "static" / "style.css").read_text()
     light = style[: style.index("@supports")]
     names = ("text", "soft", "line", "raised", "pale", "accent", "warm")
-    assert [f"--jm-{name}: {getattr(figures, name.upper())};" in light for name in names] == [True] * len(names)
+    assert [f"--jm-{name}: {getattr(plaintext, name.upper())};" in light for name in names] == [True] * len(names)
 
 
 SONG_S, FRAMES = 240.0, 240

@@ -7,7 +7,7 @@ from matplotlib import colors
 from toy_evaluations import NEVER_GIVEN, labels, make_evaluation
 
 from jamendo_mood.tasks import kind, metrics, tags
-from jamendo_mood.util import figures
+from jamendo_mood.util import plaintext
 
 pytestmark = pytest.mark.usefixtures("no_pyplot")
 
@@ -34,7 +34,7 @@ def test_each_tag_is_a_dot_on_its_interval_beside_its_prior(seven):
     low, high = axes.get_ylim()
     assert low > high  # the first at the top
     dots = {}
-    for grade, (colour, marker) in figures.GRADE_STYLES.items():
+    for grade, (colour, marker) in plaintext.GRADE_STYLES.items():
         for line in lines(axes, marker):
             assert (colors.to_hex(line.get_color()), line.get_label()) == (colour, grade)
             dots |= {y: (x, grade) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)}
@@ -167,8 +167,8 @@ def test_a_tagger_that_gives_no_tag_goes_together_with_nothing(seven, tmp_path):
 
 
 def test_long_names_are_cut():
-    assert figures.shorten("a" * 30) == "a" * 30
-    assert figures.shorten("Male speech, man", 13) == "Male speech,…"
+    assert plaintext.shorten("a" * 30) == "a" * 30
+    assert plaintext.shorten("Male speech, man", 13) == "Male speech,…"
 
 
 def test_a_tag_in_capitals_lies_where_the_small_one_does_unless_it_has_a_place_itself():

@@ -34,13 +34,9 @@ def test_a_pass_meets_every_track_once_in_a_new_order():
 
 
 def test_the_same_generator_gives_the_same_batches():
-    for ((rows, mask), targets), ((rows2, mask2), targets2) in zip(
-        draw(Augmentation()), draw(Augmentation()), strict=True
-    ):
-        for one, other in ((rows, rows2), (mask, mask2), (targets, targets2)):
-            np.testing.assert_array_equal(one, other)
-    (rows, _), _ = draw(Augmentation(), seed=1)[0]
-    assert not np.array_equal(rows, draw(Augmentation())[0][0][0])
+    first, second, other = (draw(Augmentation(), seed=seed) for seed in (0, 0, 1))
+    np.testing.assert_equal(first, second)
+    assert not np.array_equal(first[0][0][0], other[0][0][0])
 
 
 def test_mixing_is_of_inputs_and_targets_alike():

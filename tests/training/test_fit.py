@@ -13,21 +13,16 @@ from jamendo_mood.training.heads import HEADS, HeadConfig
 from jamendo_mood.util.errors import DataError, UsageError
 
 FEW = TrainConfig(HeadConfig("mlp", hidden=16, layers=1), ensemble=1, epochs=3, batch=32, learning_rate=0.02)
-
-
 LONGER = replace(FEW, epochs=15, batch=16, learning_rate=0.01)
 
 
-def train(config, *, train=None, validation=None, on_epoch=lambda _: None):
-    return fit(
-        train or make_examples(120),
-        validation or make_examples(80, seed=1),
-        TASK,
-        SPEC,
-        config,
-        record={"data": "toy"},
-        on_epoch=on_epoch,
-    )
+def train(config, *, train=None, validation=None, **options):
+    parts = train or make_examples(120), validation or make_examples(80, seed=1)
+    return fit(*parts, TASK, SPEC, config, record={"data": "toy"}, **options)
+
+
+def uncalibrated(tagger):
+    return replace(tagger, calibration=np.tile([1.0, 0.0], (3, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -43,30 +38,23 @@ def few(epochs):
 
 
 @pytest.fixture(scope="module")
-def other_seed():
-    """The same from the next seed."""
-    return train(replace(FEW, seed=1))
-
-
-@pytest.fixture(scope="module")
 def longer():
     """A head that was trained until it knows the easy problem."""
     return train(LONGER, train=make_examples(300))
 
 
-def contents(tagger, folder):
-    tagger.save(folder)
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+def test_the_same_seed_gives_the_same_files_and_the_seed_of_the_process_stays(few, tmp_path):
+    random.seed(4)
+    before, contents = random.getstate(), []
+    for name, tagger in (("first", few), ("second", train(FEW))):
+        tagger.save(tmp_path / name)
+        contents.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert contents[0] == contents[1]
+    assert random.getstate() == before
 
 
-def test_the_same_seed_gives_the_same_files_and_another_seed_others(few, other_seed, tmp_path):
-    first, second = (contents(tagger, tmp_path / name) for name, tagger in (("first", few), ("second", train(FEW))))
-    assert first == second
-    other = contents(other_seed, tmp_path / "other")
-    assert not {name for name in other if name.startswith("weights-")} & first.keys()
-
-
-def figures_of(tagger, examples):
+def figures_of(tagger, examples=None):
+    examples = examples or make_examples(200, seed=2)
     scores = tagger.score(examples.frames)
     return tags.score_tags(examples.Y > 0, scores, tagger.decide(scores))
 
@@ -81,34 +69,25 @@ EASY += [(name, pooling) for name, _ in EASY for pooling in ("mean", "mean+std")
     [pytest.param(*case, marks=() if case == ("linear", "mean") else pytest.mark.thorough) for case in EASY],
 )
 def test_an_easy_problem_is_learned(head, pooling):
-    config = TrainConfig(
-        HeadConfig(head, pooling, hidden=64, layers=1), ensemble=1, epochs=20, batch=16, learning_rate=0.01
-    )
-    figures = figures_of(train(config, train=make_examples(400)), make_examples(200, seed=2))
+    config = replace(LONGER, head=HeadConfig(head, pooling, hidden=64, layers=1), epochs=20)
+    figures = figures_of(train(config, train=make_examples(400)))
     assert figures["PR-AUC-macro"] > 0.9
     assert figures["prior-macro"] < 0.4
     assert figures["F-score-macro"] > 0.75
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("loss", TAG_LOSSES)
-def test_each_loss_learns_too(loss):
-    config = replace(LONGER, loss=loss, balance=0.5)
-    assert figures_of(train(config, train=make_examples(300)), make_examples(200, seed=2))["PR-AUC-macro"] > 0.85
-
-
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     "values",
     [
+        *({"loss": loss, "balance": 0.5} for loss in TAG_LOSSES),
         {"augment": Augmentation(mixup=0.0, frame_dropout=0.3, smoothing=0.1, crop=3)},
         {"average": 0.9},
         {"weight_decay": 0.01},
     ],
 )
-def test_each_extra_learns_too_and_does_something(longer, values):
-    test = make_examples(200, seed=2)
-    extra = train(replace(LONGER, **values), train=make_examples(300))
+def test_each_loss_and_each_extra_learns_too_and_does_something(longer, values):
+    test, extra = make_examples(200, seed=2), train(replace(LONGER, **values), train=make_examples(300))
     assert figures_of(extra, test)["PR-AUC-macro"] > 0.85
     assert np.abs(longer.score(test.frames) - extra.score(test.frames)).max() > 1e-4
 
@@ -117,11 +96,8 @@ def test_each_extra_learns_too_and_does_something(longer, values):
 def test_averaged_weights_are_those_that_are_kept():
     """With so long a memory the average hardly leaves the start, and nothing is learned."""
     config = replace(FEW, head=HeadConfig("linear", "mean"), epochs=5, learning_rate=0.05)
-    test = make_examples(100, seed=2)
-    plain, averaged = (
-        figures_of(train(settings), test)["PR-AUC-macro"] for settings in (config, replace(config, average=0.99999))
-    )
-    assert averaged < plain - 0.1
+    plain, averaged = (train(settings) for settings in (config, replace(config, average=0.99999)))
+    assert figures_of(averaged)["PR-AUC-macro"] < figures_of(plain)["PR-AUC-macro"] - 0.1
 
 
 def test_it_starts_from_the_share_of_each_tag():
@@ -131,8 +107,7 @@ def test_it_starts_from_the_share_of_each_tag():
     assert len({*positives}) > 1
     silent = tuple(np.zeros_like(frames) for frames in examples.frames)
     config = replace(FEW, head=HeadConfig("linear"), epochs=1, learning_rate=1e-9)
-    tagger = train(config, train=replace(examples, frames=silent))
-    tagger = replace(tagger, calibration=np.tile([1.0, 0.0], (3, 1)))
+    tagger = uncalibrated(train(config, train=replace(examples, frames=silent)))
     np.testing.assert_allclose(tagger.score(silent[:1])[0], (positives + 1) / 100, rtol=1e-4)
 
 
@@ -140,25 +115,21 @@ def test_it_starts_from_the_share_of_each_tag():
 def test_more_targets_are_learned_than_kept():
     """The head learns the tags of a broader task, in another order, and keeps those of its own."""
     examples = make_examples(300)
-    names = ("blue", "odd", "green", "red")
-    broader = replace(
-        examples, Y=np.stack([examples.Y[:, 2], examples.Y[:, 0] * 0, *examples.Y.T[1::-1]], 1), targets=names
-    )
-    tagger = train(LONGER, train=broader)
+    Y = np.stack([examples.Y[:, 2], examples.Y[:, 0] * 0, *examples.Y.T[1::-1]], axis=1)
+    tagger = train(LONGER, train=replace(examples, Y=Y, targets=("blue", "odd", "green", "red")))
     assert tagger.weights[0][-1].shape == (3,)
     assert tagger.record["learned_targets"] == 4
-    assert figures_of(tagger, make_examples(200, seed=2))["PR-AUC-macro"] > 0.9
+    assert figures_of(tagger)["PR-AUC-macro"] > 0.9
     with pytest.raises(DataError, match="not labelled with the 3 targets of task 'toy'"):
         train(FEW, train=replace(examples, targets=("red", "green", "pink")))
 
 
-def test_an_ensemble_trains_its_heads_from_seeds_in_a_row(few, other_seed):
-    epochs = []
+def test_an_ensemble_trains_its_heads_from_seeds_in_a_row(few):
+    other_seed, epochs = train(replace(FEW, seed=1)), []
     both = train(replace(FEW, ensemble=2), on_epoch=epochs.append)
+    assert not np.array_equal(few.weights[0][-1], other_seed.weights[0][-1])
     assert [(epoch.member, epoch.number) for epoch in epochs] == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
-    for own, alone in zip(both.weights, (few, other_seed), strict=True):
-        for ours, theirs in zip(own, alone.weights[0], strict=True):
-            np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_equal(both.weights, few.weights + other_seed.weights)
 
 
 def noisy(count, seed):
@@ -169,23 +140,19 @@ def noisy(count, seed):
 
 
 def test_the_best_epochs_weights_are_kept():
-    epochs = []
-    head = HeadConfig("mlp", hidden=64, layers=1, dropout=0.0)
-    augment = Augmentation(mixup=0.0)
+    head, augment = HeadConfig("mlp", hidden=64, layers=1, dropout=0.0), Augmentation(mixup=0.0)
+    epochs, validation = [], noisy(100, 1)
     config = TrainConfig(head, ensemble=1, epochs=60, patience=4, learning_rate=0.02, batch=16, augment=augment)
-    validation = noisy(100, 1)
     tagger = train(config, train=noisy(80, 0), validation=validation, on_epoch=epochs.append)
     figures = [epoch.figure for epoch in epochs]
     best = len(figures) - int(np.argmax(figures[::-1]))  # of equals the last
     assert [epoch.number for epoch in epochs] == list(range(1, len(epochs) + 1))
     assert tagger.record["best_epochs"] == [best]
-    assert best < len(epochs) < 60  # it stopped early, some epochs past the best
-    assert len(epochs) == best + config.patience
+    assert len(epochs) == best + config.patience < 60  # it stopped early, some epochs past the best
     assert [epoch.number for epoch in epochs if epoch.best][-1] == best
     assert tagger.scores["PR-AUC-macro"] == pytest.approx(max(figures), abs=1e-6)
     # The weights themselves are that epoch's, not only the figure.
-    again = tags.score_tags(validation.Y > 0, tagger.score(validation.frames))
-    assert again["PR-AUC-macro"] == pytest.approx(max(figures), abs=1e-6)
+    assert figures_of(tagger, validation)["PR-AUC-macro"] == pytest.approx(max(figures), abs=1e-6)
     assert figures[-1] < max(figures)
 
 
@@ -222,31 +189,20 @@ def test_a_validation_part_that_tells_nothing_is_refused():
 
 
 @pytest.mark.thorough
-def test_a_tag_that_validation_does_not_know_is_never_decided():
-    validation = make_examples(80, seed=1)
-    validation.Y[:, 1] = 0
-    tagger = train(FEW, validation=validation)
-    assert np.isinf(tagger.thresholds).tolist() == [False, True, False]
-    assert not tagger.decide(tagger.score(make_examples(50).frames))[:, 1].any()
-
-
-@pytest.mark.thorough
 def test_a_tag_that_no_training_track_has_scores_near_nothing():
     examples = make_examples(120)
     examples.Y[:, 1] = 0
     tagger = train(replace(FEW, epochs=8, batch=16), train=examples)
     assert tagger.record["positives"]["green"] == 0
-    raw = replace(tagger, calibration=np.tile([1.0, 0.0], (3, 1))).score(make_examples(50, seed=2).frames)
-    assert raw[:, 1].max() < 0.1
+    assert uncalibrated(tagger).score(make_examples(50, seed=2).frames)[:, 1].max() < 0.1
     assert tagger.grades[1] in {"weak", "fair", "unknown"}  # of what the network could not learn
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        *({"epochs": 0}, {"patience": 0}, {"batch": 0}, {"ensemble": 0}, {"learning_rate": 0.0}),
-        *({"weight_decay": -1.0}, {"average": 1.0}, {"balance": 1.5}),
-        *({"learning_rate": float("nan")}, {"weight_decay": float("nan")}),
+        *({"epochs": 0}, {"patience": 0}, {"batch": 0}, {"ensemble": 0}, {"average": 1.0}, {"balance": 1.5}),
+        *({name: value} for name in ("learning_rate", "weight_decay") for value in (-1.0, float("nan"))),
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_wrong_usage(values):
@@ -255,8 +211,7 @@ def test_a_configuration_that_makes_no_sense_is_wrong_usage(values):
 
 
 def test_parts_that_share_something_are_refused_unless_told():
-    examples = make_examples(120)
-    validation = make_examples(80, seed=1)
+    examples, validation = make_examples(120), make_examples(80, seed=1)
     shared = replace(validation, tracks=(*validation.tracks[:-1], examples.tracks[5]))
     with pytest.raises(DataError, match=r"track in training and validation: '05/5'.*--leaks drop"):
         train(FEW, validation=shared)
@@ -270,20 +225,12 @@ def test_what_the_test_part_has_too_is_warned_of(caplog):
     assert message.startswith("2 tracks have their match in the test part (first: track in training and test: '00/0')")
 
 
-def test_the_seed_of_the_process_stays_as_it_is():
-    random.seed(4)
-    before = random.getstate()
-    train(replace(FEW, epochs=1))
-    assert random.getstate() == before
-
-
 @pytest.mark.thorough
 def test_scores_are_calibrated_on_the_validation_part():
     config = replace(LONGER, balance=1.0)  # positives weigh too much
-    tagger = train(config, train=noisy(300, 0), validation=noisy(990, 1))
-    test = noisy(990, 2)
-    raw = replace(tagger, calibration=np.tile([1.0, 0.0], (3, 1)))
-    before, after = (kind.calibration_error(test.Y > 0, which.score(test.frames)) for which in (raw, tagger))
+    tagger, test = train(config, train=noisy(300, 0), validation=noisy(990, 1)), noisy(990, 2)
+    scores = uncalibrated(tagger).score(test.frames), tagger.score(test.frames)
+    before, after = (kind.calibration_error(test.Y > 0, each) for each in scores)
     assert after < 0.05 < before
 
 
@@ -292,8 +239,9 @@ def test_grades_come_from_the_validation_part():
     validation.Y[:, 1] = np.random.default_rng(3).random(300) < 0.3
     validation.Y[:, 2] = 0
     validation.Y[:3, 2] = 1
-    tagger = train(LONGER, validation=validation)
-    assert tagger.grades == ("good", "weak", "unknown")
+    assert train(LONGER, validation=validation).grades == ("good", "weak", "unknown")
+    validation.Y[:3, 2] = 0
+    assert np.isinf(train(FEW, validation=validation).thresholds).tolist() == [False, False, True]  # never decided
 
 
 def test_settings_are_changed_by_name_wherever_they_are():
@@ -325,21 +273,14 @@ def test_every_head_has_its_way_of_training():
 @pytest.mark.thorough
 def test_epochs_can_be_judged_by_other_examples_than_the_validation_part():
     """Of a broader task, and of more tracks."""
-    examples, more = make_examples(200), make_examples(150, seed=4)
+    examples, more, validation = make_examples(200), make_examples(150, seed=4), make_examples(80, seed=1)
     names = ("blue", "green", "red")
     train_part, watched = (replace(part, Y=part.Y[:, ::-1].copy(), targets=names) for part in (examples, more))
-    figures, taggers = [], []
-    config = replace(FEW, epochs=2, learning_rate=2e-3)
-    validation = make_examples(80, seed=1)
-    for judge in (watched, None):
-        epochs = []
-        taggers.append(fit(train_part, validation, TASK, SPEC, config, watched=judge, on_epoch=epochs.append))
-        figures.append([epoch.figure for epoch in epochs])
-    tagger = taggers[0]
+    config, epochs = replace(FEW, epochs=2, learning_rate=2e-3), []
+    tagger = fit(train_part, validation, TASK, SPEC, config, watched=watched, on_epoch=epochs.append)
     assert tagger.record["tracks"] == {"train": 200, "validation": 80}
-    assert figures[0] != figures[1]
     again = metrics.mean_average_precision(more.Y > 0, tagger.score(more.frames))
-    assert again == pytest.approx(max(figures[0]), abs=1e-3)
+    assert again == pytest.approx(max(epoch.figure for epoch in epochs), abs=1e-3)
     shared = replace(watched, tracks=(*watched.tracks[:-1], examples.tracks[0]))
     with pytest.raises(DataError, match="track in training and validation"):
         fit(train_part, validation, TASK, SPEC, config, watched=shared)
@@ -351,14 +292,8 @@ def test_epochs_can_be_judged_by_other_examples_than_the_validation_part():
     ["linear", pytest.param("mlp", marks=pytest.mark.thorough), pytest.param("gru", marks=pytest.mark.slow)],
 )
 def test_classes_and_values_are_learned_too(task, figure, least, head):
-    config = TrainConfig(
-        HeadConfig(head, hidden=32, layers=1),
-        ensemble=1,
-        epochs=25,
-        batch=16,
-        learning_rate=0.02,
-        augment=Augmentation(mixup=0.0),
-    )
+    config = replace(LONGER, head=HeadConfig(head, hidden=32, layers=1), epochs=25, learning_rate=0.02)
+    config = replace(config, augment=Augmentation(mixup=0.0))
     parts = [label_anew(make_examples(count, seed), task) for seed, count in enumerate((400, 100, 100))]
     tagger = fit(*parts[:2], task, SPEC, config)
     scores = tagger.score(parts[2].frames)

@@ -55,15 +55,11 @@ def test_tags_have_the_same_scores(embedder, name, pooling, tmp_path):
 
 
 @pytest.mark.parametrize("task", [CLASSES, VALUES])
-def test_classes_and_values_too(embedder, task, tmp_path):
+def test_classes_and_values_too_and_pictures_have_the_same_embeddings(embedder, task, tmp_path):
     tagger = make_tagger(task, config=HeadConfig("mlp", hidden=8, layers=1))
     export_onnx(tagger, embedder, tmp_path)
     given = RNG.standard_normal((5, DIM), dtype=np.float32)
     np.testing.assert_allclose(run(tmp_path / "tagger.onnx", given)[0], tagger.score_track(given), atol=1e-6)
-
-
-def test_pictures_have_the_same_embeddings(embedder, tmp_path):
-    export_onnx(make_tagger(TASK, config=HeadConfig("linear")), embedder, tmp_path)
     given = RNG.standard_normal((7, 4, 6), dtype=np.float32)
     found, notes = run(tmp_path / "embedder.onnx", given)
     np.testing.assert_allclose(found, embedder.network(given), rtol=1e-5, atol=1e-5)

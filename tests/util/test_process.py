@@ -1,3 +1,4 @@
+import contextlib
 import importlib
 import math
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jamendo_mood.util import process
-from jamendo_mood.util.process import Interruption, import_quietly
+from jamendo_mood.util.process import import_quietly
 
 BOTH = [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
 
@@ -25,10 +26,13 @@ def hearing():
 
 
 @pytest.mark.parametrize(("number", "word"), BOTH)
-def test_a_signal_is_an_exception_that_tells_which(hearing, number, word):
+def test_a_signal_is_an_exception_that_tells_which_and_so_is_what_a_library_makes_of_it(hearing, number, word):
+    """TensorFlow's contexts complain that they were not left in order."""
     process.announce("nothing is lost")
+    assert not process.is_meant(AssertionError())
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(number)
+    assert process.is_meant(AssertionError())
     assert process.describe() == (f"{word}; nothing is lost", 128 + number)
 
 
@@ -37,42 +41,30 @@ def test_python_s_own_is_told_as_one_from_the_keyboard(hearing):
     assert process.describe() == ("interrupted; nothing was begun", 130)
 
 
-def test_an_error_that_a_library_makes_of_it_is_meant_as_such(hearing):
-    """TensorFlow's contexts complain that they were not left in order."""
-    assert not process.is_meant(AssertionError())
-    with pytest.raises(Interruption):
-        signal.raise_signal(signal.SIGTERM)
-    assert process.is_meant(AssertionError())
-    assert process.describe() == ("terminated; nothing was begun", 143)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_do_not_interrupt_the_clean_up_unless_it_hangs(hearing, number, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(process.time, "monotonic", lambda: now[0])
-    with pytest.raises(Interruption):
+    with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     now[0] += process.CLEAN_UP_S - 0.1
     signal.raise_signal(number)
     now[0] += 0.2
-    with pytest.raises(Interruption):
+    with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(number)
 
 
-def test_afterwards_signals_are_what_they_were(hearing):
-    handlers = [signal.getsignal(number) for number, _ in BOTH]
-    with process.caught():  # a command that runs another
-        assert [signal.getsignal(number) for number, _ in BOTH] == handlers
-    assert [signal.getsignal(number) for number, _ in BOTH] == handlers
+def test_afterwards_signals_are_what_they_were():
+    def state():
+        return [signal.getsignal(number) for number, _ in BOTH], len(list(Path("/dev/fd").iterdir()))
 
-
-def test_outside_they_are_python_s():
-    before = [signal.getsignal(number) for number, _ in BOTH]
-    count = len(list(Path("/dev/fd").iterdir()))
+    before = state()
     with process.caught():
-        pass
-    assert [signal.getsignal(number) for number, _ in BOTH] == before
-    assert len(list(Path("/dev/fd").iterdir())) == count
+        caught = state()
+        with process.caught():  # a command that runs another
+            pass
+        assert state() == caught != before
+    assert state() == before
 
 
 def test_what_runs_in_the_background_stays_deaf_to_ctrl_c():
@@ -118,10 +110,7 @@ def test_an_import_is_silent_and_stderr_comes_back(monkeypatch, capfd, fails):
         return name
 
     monkeypatch.setattr(importlib, "import_module", import_module)
-    if fails:
-        with pytest.raises(ImportError, match="no not_there"):
-            import_quietly("not_there")
-    else:
+    with pytest.raises(ImportError, match="no not_there") if fails else contextlib.nullcontext():
         assert import_quietly("not_there") == "not_there"
     os.write(2, b"heard again\n")
     assert capfd.readouterr() == ("", "heard again\n")
@@ -135,13 +124,10 @@ def test_in_another_thread_stderr_is_left_alone(monkeypatch, capfd):
     assert capfd.readouterr().err == "a line of C++\n"
 
 
-def test_what_is_imported_already_is_given_as_it_is():
-    assert import_quietly("math") is math is sys.modules["math"]
-
-
-def test_a_log_level_of_the_users_own_stays(monkeypatch):
+def test_a_log_level_of_the_users_own_stays_and_what_is_imported_already_is_given_as_it_is(monkeypatch):
     monkeypatch.setattr(importlib, "import_module", lambda name: name)
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    assert import_quietly("math") is math
     import_quietly("not_there")
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")

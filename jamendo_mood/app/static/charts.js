@@ -4,7 +4,7 @@ const DOUBTFUL = { weak: "weak: hardly better than guessing when the tagger was 
 const percent = (share) => `${(100 * share).toFixed(2)}%`;
 
 // A score on the song's scale as a share of it, from 0 to 1.
-const shareOf = ({ scale: [low, high] }) => (score) => Math.max(0, Math.min(1, (score - low) / (high - low)));
+const shareOf = ({ scale }, [low, high] = scale ?? [0, 1]) => (score) => Math.max(0, Math.min(1, (score - low) / (high - low)));
 
 // One row per tag, class or value: score as a bar, its spread over time as a thin line, the threshold as a tick.
 const tagBars = (song, tags, choose) => {
@@ -15,15 +15,15 @@ const tagBars = (song, tags, choose) => {
     const mark = DOUBTFUL[tag.reliability];
     const threshold = tag.threshold;
     const label = [
-      `${tag.tag}: score ${tag.score.toFixed(2)}`,
+      `${tag.name}: score ${tag.score.toFixed(2)}`,
       tag.state,
       `from ${low.toFixed(2)} to ${high.toFixed(2)} over most of the song`,
       mark,
     ];
     const button = element(
       "button",
-      { class: `jm-bar${tag.above_threshold ? " jm-above" : ""}`, "aria-pressed": "false", "aria-label": label.filter(Boolean).join("; "), title: "show the seconds that carried it" },
-      element("span", { class: "jm-bar-name" }, tag.tag, mark ? element("em", { class: "jm-weak", title: mark }, tag.reliability) : null),
+      { class: `jm-bar${tag.decided ? " jm-above" : ""}`, "aria-pressed": "false", "aria-label": label.filter(Boolean).join("; "), title: "show the seconds that carried it" },
+      element("span", { class: "jm-bar-name" }, tag.name, mark ? element("em", { class: "jm-weak", title: mark }, tag.reliability) : null),
       element(
         "span",
         { class: "jm-bar-track" },
@@ -31,13 +31,13 @@ const tagBars = (song, tags, choose) => {
         element("span", { class: "jm-bar-spread", style: `left:${percent(share(low))};width:${percent(Math.max(0.002, share(high) - share(low)))}` }),
         threshold === null ? null : element("span", { class: "jm-bar-threshold", style: `left:${percent(share(threshold))}` }),
       ),
-      element("span", { class: "jm-bar-score" }, tag.score.toFixed(2), tag.above_threshold ? " ★" : ""),
+      element("span", { class: "jm-bar-score" }, tag.score.toFixed(2), tag.decided ? " ★" : ""),
     );
-    button.addEventListener("click", () => choose(tag.tag));
+    button.addEventListener("click", () => choose(tag.name));
     list.append(element("li", {}, button));
   }
   const press = (name) => {
-    [...list.querySelectorAll("button")].forEach((button, row) => button.setAttribute("aria-pressed", String(tags[row].tag === name)));
+    [...list.querySelectorAll("button")].forEach((button, row) => button.setAttribute("aria-pressed", String(tags[row].name === name)));
   };
   return { node: list, press };
 };
@@ -45,7 +45,7 @@ const tagBars = (song, tags, choose) => {
 // Tags over time as a heat map above the spectrogram, one cursor through both; a click or the arrow keys seek.
 const timeline = (song, rows, seek) => {
   const canvas = element("canvas", { class: "jm-heat", "aria-hidden": "true", style: `height:${20 * rows.length}px` });
-  const names = element("div", { class: "jm-heat-names", "aria-hidden": "true" }, ...rows.map((row) => element("span", {}, row.tag)));
+  const names = element("div", { class: "jm-heat-names", "aria-hidden": "true" }, ...rows.map((row) => element("span", {}, row.name)));
   const picture = element("img", { class: "jm-spectrogram", alt: `Log-mel spectrogram of ${song.name}: low notes at the bottom`, hidden: true });
   const cursor = element("div", { class: "jm-cursor" });
   const why = element("div", { class: "jm-why-marks", "aria-hidden": "true" });
@@ -54,7 +54,7 @@ const timeline = (song, rows, seek) => {
 
   const frames = song.frames;
   const highest = Math.max(0.02, ...rows.map((row) => shareOf(song)(row.peak)));
-  const [low, high] = song.scale;
+  const [low, high] = song.scale ?? [0, 1];
   const draw = () => {
     canvas.width = frames;
     canvas.height = rows.length;
@@ -63,7 +63,7 @@ const timeline = (song, rows, seek) => {
     painter.fillStyle = getComputedStyle(slider).color;
     rows.forEach((row, y) => {
       for (let x = 0; x < frames; x += 1) {
-        painter.globalAlpha = Math.min(1, song.scores[x * song.columns + row.column] / 255 / highest);
+        painter.globalAlpha = Math.min(1, song.scores[x * song.targets.length + y] / 255 / highest);
         painter.fillRect(x, y, 1, 1);
       }
     });
@@ -124,12 +124,12 @@ const plane = (description) => {
 };
 
 const songOnPlane = (song) => {
-  const [valence, arousal] = song.va;
+  const { valence, arousal } = song.place;
   const label = `valence ${valence.toFixed(2)}, arousal ${arousal.toFixed(2)}`;
   const svg = plane(`On the plane of valence (left to right) and arousal (bottom to top): ${label}`);
-  const course = song.va_course ?? [];
+  const course = song.course;
   if (course.length > 1) svg.append(element("path", { class: "jm-course", d: course.map((point, n) => `${n ? "L" : "M"}${toPixels(point).map((v) => v.toFixed(1)).join(" ")}`).join("") }));
-  const [x, y] = toPixels(song.va);
+  const [x, y] = toPixels([valence, arousal]);
   svg.append(element("circle", { cx: x, cy: y, r: 6, class: "jm-point" }));
   const now = element("circle", { cx: x, cy: y, r: 4, class: "jm-now" });
   if (course.length > 1) svg.append(now);
@@ -141,6 +141,6 @@ const songOnPlane = (song) => {
     now.setAttribute("cx", cx);
     now.setAttribute("cy", cy);
   };
-  const node = element("figure", { class: "jm-figure" }, svg, element("figcaption", {}, `${label} (${song.va_source})`));
+  const node = element("figure", { class: "jm-figure" }, svg, element("figcaption", {}, `${label} (${song.place_source})`));
   return { node, move };
 };

@@ -10,11 +10,11 @@ const comparison = (open) => {
   // The tags that are highest in any of the songs; values as they are.
   const columns = () => {
     const highest = new Map();
-    for (const song of songs.values()) for (const { tag, score } of song.tags) highest.set(tag, Math.max(shareOf(song)(score), highest.get(tag) ?? 0));
-    return [...highest].sort((one, other) => other[1] - one[1]).slice(0, COLUMNS).map(([tag]) => tag);
+    for (const song of songs.values()) for (const { name, score } of song.targets) highest.set(name, Math.max(shareOf(song)(score), highest.get(name) ?? 0));
+    return [...highest].sort((one, other) => other[1] - one[1]).slice(0, COLUMNS).map(([name]) => name);
   };
   const nameOf = (song) => song.title || song.name;
-  const tagOf = (song, name) => song.tags.find(({ tag }) => tag === name);
+  const tagOf = (song, name) => song.targets.find((tag) => tag.name === name);
   const compare = ([, one], [, other]) => {
     if (sorted.by === "") return nameOf(one).localeCompare(nameOf(other)) * (sorted.down ? 1 : -1);
     return ((tagOf(other, sorted.by)?.score ?? -Infinity) - (tagOf(one, sorted.by)?.score ?? -Infinity)) * (sorted.down ? 1 : -1);
@@ -33,7 +33,7 @@ const comparison = (open) => {
     const tag = tagOf(song, name);
     if (!tag) return element("td", {}, "–");
     const bar = element("i", { style: `width:${(56 * shareOf(song)(tag.score)).toFixed(1)}px` });
-    return element("td", { class: tag.above_threshold ? "jm-above" : undefined }, tag.score.toFixed(2), tag.above_threshold ? " ★" : "", bar);
+    return element("td", { class: tag.decided ? "jm-above" : undefined }, tag.score.toFixed(2), tag.decided ? " ★" : "", bar);
   };
   const show = () => {
     node.hidden = songs.size < 2;

@@ -25,8 +25,8 @@ const megabytes = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 
 const bytesOf = (view) => new Uint8Array(view.buffer ? view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength) : view);
 
-const saveAs = (name, type, bytes) => {
-  const url = URL.createObjectURL(new Blob([bytes], { type }));
+const saveAs = (name, bytes) => {
+  const url = URL.createObjectURL(new Blob([bytes]));
   const link = element("a", { href: url, download: name });
   document.body.append(link);
   link.click();

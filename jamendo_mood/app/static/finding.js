@@ -224,7 +224,7 @@ const renderFinding = ({ model, el }) => {
     results: show,
     history: (message) => memory.curve.replaceChildren(...moodCurve(message.wishes, () => model.send({ type: "forget" }))),
     failed: (message) => results.replaceChildren(element("div", { class: "jm-card jm-failed", role: "alert" }, element("strong", {}, message.sentence))),
-    file: (message, buffers) => saveAs(message.name, message.media, bytesOf(buffers[0])),
+    file: (message, buffers) => saveAs(message.name, bytesOf(buffers[0])),
   };
   model.on("msg:custom", (message, buffers) => {
     if (!message.view || message.view === view) handlers[message.type]?.(message, buffers);

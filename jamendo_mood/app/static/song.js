@@ -60,7 +60,7 @@ const songCard = ({ model, view, formats, fetchSound, close }, id, name) => {
     card.song = song;
     title.textContent = song.title || song.name;
     about.textContent = [song.artist, clock(song.duration_s), song.title ? song.name : null, song.remark].filter(Boolean).join(" · ");
-    const shown = song.tags.slice(0, ROWS);
+    const shown = song.targets.slice(0, ROWS);
     const player = makePlayer(card, song, fetchSound);
     onClose.push(player.close);
     const seek = (seconds) => player.seek(seconds);
@@ -76,7 +76,7 @@ const songCard = ({ model, view, formats, fetchSound, close }, id, name) => {
       why.replaceChildren(element("b", {}, tag), ` ${song.words.carried} `, ...jumps);
     };
     const bars = tagBars(song, shown, choose);
-    const onPlane = song.va ? songOnPlane(song) : null;
+    const onPlane = song.place ? songOnPlane(song) : null;
     player.onMove((seconds) => {
       line.move(seconds);
       onPlane?.move(seconds);

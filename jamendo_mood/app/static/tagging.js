@@ -81,7 +81,7 @@ const renderTagging = ({ model, el, signal }) => {
     },
     cancelled: (message) => cards.get(message.id)?.cancelled(),
     removed: (message) => drop(message.id),
-    file: (message, buffers) => saveAs(message.name, message.media, bytesOf(buffers[0])),
+    file: (message, buffers) => saveAs(message.name, bytesOf(buffers[0])),
   };
   model.on("msg:custom", (message, buffers) => {
     if (gone.has(message.id) || (message.view && message.view !== view)) return;
