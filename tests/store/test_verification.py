@@ -284,6 +284,12 @@ def test_a_packed_copy_without_a_checksum_restores_nothing_and_is_kept(store):
     np.testing.assert_array_equal(np.load(store.root / "frames.npy.bad")[: len(frames_of("14/2"))], frames_of("14/2"))
 
 
+def test_stores_of_several_machines_copied_together_are_one(tmp_path):
+    for name, keys in (("one", KEYS[:2]), ("two", KEYS[2:])):
+        shutil.copytree(make_store(tmp_path / name, keys=keys).root, tmp_path / "all", dirs_exist_ok=True)
+    assert verify_store(tmp_path / "all").sound == len(KEYS)
+
+
 def test_a_hostile_entry_leads_nowhere(store, tmp_path):
     for key in ("../../escaped", "/escaped", ".hidden"):
         entry(store).write_bytes(encode_entry(key, frames_of("14/2"), SPEC))
