@@ -191,6 +191,11 @@ class Drawing:
         wave = np.concatenate([self._rest, wave])
         values = log_mel(wave)
         self._rest = wave[len(values) * HOP_SAMPLES :]
+        self.add_bands(values)
+
+    def add_bands(self, values: Array) -> None:
+        """Add the `log_mel` of the next frames, where it is known, (frames, 64); beyond the sound's end is nothing."""
+        values = values[: self._frames - self._drawn]
         if len(values):
             column = np.arange(self._drawn, self._drawn + len(values)) // self._width
             starts = np.flatnonzero(np.diff(column, prepend=-1))

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.audio import decoding, ffmpeg
+from jamendo_mood.audio import decoding, ffmpeg, spectrograms
 from jamendo_mood.audio.spectrograms import Drawing, Spectrogram
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.extraction.streaming import apply_frontend, blocks_of, embed_chunks
@@ -118,9 +118,9 @@ def analyse(
             if watch.total_s < min_s:
                 raise errors.TooShortError(f"{name} lasts {watch.total_s:.2f} s; it takes {min_s:g} s at least")
             block, overlap = blocks_of(embedder)
-            drawing = Drawing(samples, PICTURE_COLUMNS)
-            waves = watch.waves(decoding.read_blocks(wav, block, overlap), overlap, drawing)
-            watched = replace(embedder, network=watch.network)
+            watch.drawing = drawing = Drawing(samples, PICTURE_COLUMNS)
+            waves = watch.waves(decoding.read_blocks(wav, block, overlap), overlap)
+            watched = replace(embedder, frontend=watch.frontend, network=watch.network)
             (result,) = embed_chunks(apply_frontend(name, waves, watched, remarks), watched)
     if result.frames is None:
         raise errors.AudioError(result.error) if result.cause is None else result.cause
@@ -181,13 +181,33 @@ class _Watch:
     total_s: float = 0.0
     started: float = field(default_factory=time.perf_counter)
     inputs: int = 0
+    drawing: Drawing = field(default_factory=lambda: Drawing(0, None))
+    seen: int = 0  #: samples of a block whose bands the front end has computed
 
-    def waves(self, blocks: Iterable[Array], overlap: int, drawing: Drawing) -> Iterator[Array]:
-        """The same blocks of sound; draws them."""
+    def waves(self, blocks: Iterable[Array], overlap: int) -> Iterator[Array]:
+        """The same blocks of sound; draws them, or what is left of the last where the network sees the same bands."""
+        block = np.zeros(0, np.float32)
         for number, block in enumerate(blocks):
             self.stop_if_cancelled()
-            drawing.add(block[overlap:] if number else block)
+            if not self.sees_what_is_drawn:
+                self.drawing.add(block[overlap:] if number else block)
+            self.seen = 0
             yield block
+        if self.sees_what_is_drawn:
+            self.drawing.add(block[self.seen :])
+
+    @property
+    def sees_what_is_drawn(self) -> bool:
+        """Whether the front end's patches are the picture's frames, one after the other."""
+        return self.embedder.frontend is spectrograms.patches
+
+    def frontend(self, wave: Array) -> Array:
+        """The embedder's front end."""
+        inputs = self.embedder.frontend(wave)
+        if self.sees_what_is_drawn:
+            self.drawing.add_bands(np.concatenate(inputs))
+            self.seen = len(inputs) * self.embedder.hop_samples
+        return inputs
 
     def network(self, inputs: Array) -> Array:
         """The embedder's network, with a report before and after."""

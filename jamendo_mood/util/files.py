@@ -273,8 +273,11 @@ class Scratch:
     @contextlib.contextmanager
     def folder(self) -> Iterator[Path]:
         """A new folder for one track, removed with its content however the block ends."""
-        with tempfile.TemporaryDirectory(prefix="track-", dir=self.path, ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
+        path = Path(tempfile.mkdtemp(prefix="track-", dir=self.path))
+        try:
+            yield path
+        finally:  # also where the owner is only forgotten, of which a TemporaryDirectory would warn
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def data_folder() -> Path:
