@@ -287,7 +287,7 @@ def list_audio(root: Path) -> list[Path]:
             found.append(path)
         elif suffix not in COMPANIONS:
             passed_over["files of other endings"].append(path.suffix or path.name)
-    for what, named in passed_over.items():
+    for what, named in sorted(passed_over.items()):
         if named:
             listed = ", ".join(name[-MAX_NAME_LENGTH:] for name in sorted(set(named))[:MAX_LISTED])
             log.warning("%s: passed over: %d %s (%s)", root, len(named), what, listed)

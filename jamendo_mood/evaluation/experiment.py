@@ -272,6 +272,9 @@ def cross_validate(
     if source.official:
         kind = "splits" if source.splits > 1 else "parts"
         raise UsageError(f"task {task!r} has official {kind} and no folds: use `train` and `evaluate`")
+    too_few = UsageError("cross-validation needs two folds at least")
+    if folds is not None and folds < 2:
+        raise too_few
     config, opened = config or TrainConfig(), open_store(store)
     load: Callable[..., Dataset] = partial(load_dataset, task, folder)
     first = load()
@@ -282,8 +285,8 @@ def cross_validate(
     _note_unlabelled(first, opened, note)
     embeddings, count = data.choose_embeddings(first, opened), _count_folds(load, source.splits)
     splits = range(min(folds or count, count))
-    if len(splits) < 2:
-        raise UsageError("cross-validation needs two folds at least")
+    if count < 2:
+        raise too_few
     if validations >= count:
         raise UsageError(f"of {count} folds, each has fewer than {validations} others to stop training by")
     tested: list[tuple[Examples, Evaluation]] = []

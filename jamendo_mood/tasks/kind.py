@@ -127,7 +127,8 @@ def apply_platt(scores: Array, params: Floats) -> Array:
 def log_odds(scores: Array) -> Floats:
     """Log-odds of probabilities, finite even for 0 and 1."""
     clipped = np.clip(scores.astype(np.float64), _CLIP, 1 - _CLIP)
-    return np.asarray(np.log(clipped) - np.log1p(-clipped))
+    odds: Floats = np.log(clipped) - np.log1p(-clipped)  # no np.asarray: ONNX files are traced through this
+    return odds
 
 
 def _newton(truth: Floats, odds: Floats, start: Floats, precision: Floats) -> Floats:

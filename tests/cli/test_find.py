@@ -197,5 +197,5 @@ def test_wrong_lines_of_a_history_are_told(run, playlist, log):
         file.write('hello\n{"time": "2026')
     outcome = run("history")
     assert (outcome.status, outcome.out.count("\n")) == (0, 1)
-    assert f"warning: {log}, line 2 is skipped: not JSON" in outcome.err
+    assert f"warning: {log}, line 2 is skipped: it is not an emotion that was asked for" in outcome.err
     assert f"warning: {log}, line 3 is skipped: it was cut short" in outcome.err

@@ -216,8 +216,8 @@ def test_what_is_passed_over_is_told_in_a_line(music, tmp_path, caplog):
     os.mkfifo(root / "radio.mp3")
     assert len(list_audio(root)) == 1
     assert caplog.messages == [
-        f"{root}: passed over: 3 links that lead nowhere, pipes and the like (NAS, b.mp3, radio.mp3)",
         f"{root}: passed over: 3 files of other endings (.exe, .weird)",
+        f"{root}: passed over: 3 links that lead nowhere, pipes and the like (NAS, b.mp3, radio.mp3)",
     ]
 
 
