@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "jamendo_mood"
 
 MODULES_OF_EXTRAS = {
-    "notebook": {"figures", "prediction", "shared", "spectrograms", "tags", "widget"},
+    "notebook": {"plaintext", "prediction", "spectrograms", "kind", "widget"},
     "web": {"api", "figures", "prediction", "server", "shared", "spectrograms", "tags"},
     "plots": {"overview"},
     "beets": {"jamendomood"},
