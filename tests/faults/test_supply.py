@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "jamendo_mood"
 
 MODULES_OF_EXTRAS = {
-    "notebook": {"plaintext", "prediction", "spectrograms", "kind", "widget"},
-    "web": {"api", "figures", "prediction", "server", "shared", "spectrograms", "tags"},
+    "notebook": {"kind", "plaintext", "prediction", "spectrograms", "widget"},
+    "web": {"api", "kind", "plaintext", "prediction", "server", "spectrograms"},
     "plots": {"overview"},
     "beets": {"jamendomood"},
     "files": {"file_tags"},
