@@ -272,12 +272,13 @@ class _Talk:
         self._loop = asyncio.get_running_loop()
         self._outgoing: asyncio.Queue[list[str | bytes]] = asyncio.Queue()
         self._unread = 0
-        self._writer = asyncio.create_task(self._write())
+        self._lock = threading.Lock()
+        self._left = asyncio.Event()  # one who asks on, and reads nothing
 
     async def run(self, make: Callable[[Any], Session]) -> None:
         """Until the browser goes, says nonsense, does not read, or is idle for too long."""
         session = make(self._send)
-        tasks = [asyncio.create_task(self._read(session)), self._writer]
+        tasks = [asyncio.create_task(each) for each in (self._read(session), self._write(), self._left.wait())]
         code = POLICY_VIOLATION
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -296,21 +297,21 @@ class _Talk:
     def _send(self, message: dict[str, Any], buffers: list[bytes]) -> None:
         """Called from any thread."""
         frames: list[str | bytes] = [json.dumps({**message, "buffers": len(buffers)}), *buffers]
+        with self._lock:
+            self._unread += sum(map(len, frames))
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._put, frames)
-
-    def _put(self, frames: list[str | bytes]) -> None:
-        self._unread += sum(map(len, frames))
-        if self._unread > UNREAD_BYTES:
-            self._writer.cancel()  # which ends the talk
-        self._outgoing.put_nowait(frames)
+            if self._unread > UNREAD_BYTES:
+                self._loop.call_soon_threadsafe(self._left.set)
+            else:
+                self._loop.call_soon_threadsafe(self._outgoing.put_nowait, frames)
 
     async def _write(self) -> None:
         while True:
             for frame in await self._outgoing.get():
                 send: Any = self._websocket.send_text if isinstance(frame, str) else self._websocket.send_bytes
                 await send(frame)
-                self._unread -= len(frame)
+                with self._lock:
+                    self._unread -= len(frame)
 
     async def _read(self, session: Session) -> None:
         while True:

@@ -87,7 +87,7 @@ def test_killed_extractions_lose_the_tracks_in_hand_and_nothing_else(extraction,
     kills = amount(1 if processes == 4 else 2, 50)
     places = (extraction(tmp_path / str(n), processes, bool((n + processes // 4) % 2)) for n in itertools.count())
     name = f"`kill -9` of an extraction, {processes} process{'es' if processes > 1 else ''} on one store"
-    assert _torment(places, kills, processes, figure, name) >= kills / 2
+    assert _torment(places, kills, processes, figure, name) >= kills // 2
 
 
 @pytest.mark.slow
