@@ -25,6 +25,7 @@ from jamendo_mood.tagging.prediction import Prediction
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.tasks.metrics import ROUNDS
 from jamendo_mood.training import model
+from jamendo_mood.training.fit import SMALL
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
@@ -143,8 +144,8 @@ def add_format(parser: argparse.ArgumentParser, *formats: str) -> None:
 def add_training(parser: argparse.ArgumentParser) -> None:
     """How to train."""
     add = parser.add_argument
-    heads = "attention (default), mlp or linear; conv1d or gru, which follow the order; cnn, on patches"
-    add("--head", default="attention", help=heads)
+    heads = "attention, mlp, linear or svm; conv1d or gru, which follow the order; cnn, on patches"
+    add("--head", help=f"{heads} (default: svm up to {SMALL:,} tracks, attention for more)")
     add("--pooling", help="what it sees of a track: frames, mean or mean+std (default: the head's own)")
     add("--ensemble", type=positive, metavar="N", help="heads to train and average")
     add("--epochs", type=positive, metavar="N", help="passes over the training part")

@@ -27,7 +27,7 @@ from jamendo_mood.tasks.metrics import ROUNDS, mean_over
 from jamendo_mood.training import data
 from jamendo_mood.training.augmentation import add_copies, check_whole
 from jamendo_mood.training.data import Embeddings, Examples
-from jamendo_mood.training.fit import Epoch, TrainConfig, fit
+from jamendo_mood.training.fit import Choice, Epoch, TrainConfig, choose, fit
 from jamendo_mood.training.model import Tagger, check_tagger_folder, describe_targets
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
@@ -46,7 +46,7 @@ def train(
     task: str,
     folder: Path | str,
     store: Store = None,
-    config: TrainConfig | None = None,
+    config: Choice = None,
     *,
     split: int = 0,
     leaks: str = "refuse",
@@ -66,7 +66,8 @@ def train(
         The data set's tables, as published.
     store : Embeddings, Path or None
         The embeddings; None takes those released with the data.
-    config : TrainConfig or None
+    config : TrainConfig, function or None
+        As for `fit`: None chooses by the number of examples.
     split : int
         The official split, or the fold that is kept for the test.
     leaks : str
@@ -93,7 +94,6 @@ def train(
         raise UsageError(f"unknown policy for leaks {leaks!r} (known: {', '.join(LEAKS)})")
     if out is not None:
         check_tagger_folder(Path(out))
-    config = replace(config or TrainConfig(), allow_leaks=leaks == "keep")
     dataset = load_dataset(task, folder, split=split)
     learned = dataset.broader if dataset.broader is not None and broader else dataset
     embeddings = data.choose_embeddings(learned, open_store(store))
@@ -110,6 +110,7 @@ def train(
         kept = {track.key for track in watched.tracks}
         validation = data.load_part(dataset, dataset.validation, embeddings)
         validation = validation.select(np.array([track.key in kept for track in validation.tracks]))
+    config = replace(choose(config, len(training) + len(validation)), allow_leaks=leaks == "keep")
     record = {"split": split, "licence": dataset.licence, "citation": dataset.citation}
     if not find_source(task).official:
         record["parts"] = dataset.fingerprint_parts()
@@ -228,7 +229,7 @@ def cross_validate(
     task: str,
     folder: Path | str,
     store: Store = None,
-    config: TrainConfig | None = None,
+    config: Choice = None,
     *,
     folds: int | None = None,
     validations: int = 1,
@@ -275,11 +276,12 @@ def cross_validate(
     too_few = UsageError("cross-validation needs two folds at least")
     if folds is not None and folds < 2:
         raise too_few
-    config, opened = config or TrainConfig(), open_store(store)
+    opened = open_store(store)
     load: Callable[..., Dataset] = partial(load_dataset, task, folder)
     first = load()
     if group == "song":
         load = partial(forget_artists, first)
+    config = choose(config, sum(len(own.times_s) for own in first.curves) if first.curves else len(first.tracks))
     for remark in first.remarks:
         note(remark)
     _note_unlabelled(first, opened, note)

@@ -398,7 +398,8 @@ def _origin(tagger: Mapping[str, Any], words: Kind) -> str:
     ]
     if tracks := record.get("tracks"):
         left = f" ({markdown(str(record['silent']))} silent ones left out)" if record.get("silent") else ""
-        lines.append(f"- Learned from {tracks['train']} tracks{left}, validated on {tracks['validation']} others")
+        others = f"on {tracks['validation']} others" if tracks["validation"] else "by folds of them"
+        lines.append(f"- Learned from {tracks['train']} tracks{left}, validated {others}")
     facts = {"Data": record.get("citation"), "Licence of the data": record.get("licence")}
     return "\n".join([*lines, *(f"- {name}: {markdown(str(fact))}" for name, fact in facts.items() if fact)])
 
