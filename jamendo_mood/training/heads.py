@@ -298,8 +298,8 @@ def _compute_attention(_: HeadConfig, arrays: Sequence[Array], x: Any, weights: 
 
 def _compute_svm(_: HeadConfig, arrays: Sequence[Array], x: Any, weights: Any, scores: LastLayer) -> Any:
     vectors, gamma = arrays
-    apart = (x * x).sum(axis=-1, keepdims=True) - 2 * (x @ vectors.T) + np.square(vectors).sum(axis=-1)
-    return scores(_average(np.exp(-gamma * apart), weights))
+    pieces = [np.abs(x - vector).sum(axis=-1, keepdims=True) for vector in vectors]
+    return scores(_average(np.exp(-gamma * np.concatenate(pieces, axis=-1)), weights))
 
 
 def _compute_hidden(arrays: Sequence[Array], x: Any) -> Any:
