@@ -26,7 +26,7 @@ FILES = {
 MAX_BYTES = {"model": 2 * 10**9, "dataset": 200 * 10**9}  #: of all of it together
 
 _ADDRESS = re.compile(r"hf://(datasets/)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", re.ASCII)
-_CREATIVE_COMMONS = re.compile(r"\bCC[ -](BY(?:-NC)?(?:-SA|-ND)?)[ -](\d\.\d)", re.IGNORECASE)
+_LICENCE = re.compile(r"\bcc-(by(?:-nc)?(?:-(?:sa|nd))?)-(\d\.\d)\b|^(?:mit|apache-2\.0|cc0-1\.0)$")
 
 
 def locate(path: Path | str, *, download: bool = True) -> Path:
@@ -75,11 +75,11 @@ def upload(contents: Mapping[str, Path], name: str, kind: str, *, public: bool) 
 
 def add_metadata(card: str, licence: str) -> str:
     """A card after what the Hub itself reads: the licence by its identifier there, and what to find it by."""
-    facts = {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-")}
-    if found := _CREATIVE_COMMONS.search(licence):
-        part, version = found[1].lower(), found[2]
-        text = f"https://creativecommons.org/licenses/{part}/{version}/"
-        facts = {"license": f"cc-{part}-{version}", "license_link": text}
+    name = re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-")
+    found = _LICENCE.search(name)
+    facts = {"license": found[0]} if found else {"license": "other", "license_name": name}
+    if found and found[1]:
+        facts["license_link"] = f"https://creativecommons.org/licenses/{found[1]}/{found[2]}/"
     lines = [f"{name}: {json.dumps(value)}" for name, value in facts.items()]  # JSON is YAML
     return "\n".join(["---", *lines, "library_name: jamendo-mood", "tags: [audio, music, mood]", "---", "", card])
 

@@ -16,6 +16,7 @@ from toy_examples import SPEC
 from toy_moods import make_tagger
 
 from jamendo_mood.datasets import DATASETS
+from jamendo_mood.store import hub
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.util.errors import UsageError
 
@@ -158,11 +159,11 @@ def test_a_tagger_goes_there_and_comes_back(run, played, save, store, tmp_path):
 @pytest.mark.thorough
 def test_a_store_goes_there_and_comes_back(run, played, save, store):
     push = ("push", store.root, "ada/songs", "--public", "--licence")
-    outcome = run(*push, "CC0: no rights")
+    outcome = run(*push, "for research only")
     assert outcome.status == 0, outcome.err
     files = played.files["datasets/ada/songs"]
     assert files.keys() == {"README.md", "store.json", *(f"{key}.npy" for key in store)}
-    assert files["README.md"].startswith(b'---\nlicense: "other"\nlicense_name: "cc0-no-rights"\n')
+    assert files["README.md"].startswith(b'---\nlicense: "other"\nlicense_name: "for-research-only"\n')
     assert played.private == {"datasets/ada/songs": False}
     similar = ("similar", "14/2", "--tagger", save(), "--format", "json", "--store")
     wanted, found = run(*similar, store.root), run(*similar, "hf://datasets/ada/songs")
@@ -195,6 +196,14 @@ def test_a_repository_is_not_made_public_or_written_to_by_mistake(run, played, s
         played.private["models/ada/moods"] = private
         assert f"ada/moods: is {message}" in run("push", save(), "ada/moods", *options).err
     assert played.files["models/ada/moods"] == {}
+
+
+@pytest.mark.parametrize(
+    "licence", ["MIT", "Apache 2.0", "CC0 1.0", "CC BY-NC-ND 4.0", "cc-by-sa-3.0", LICENCES["audioset"]]
+)
+def test_a_licence_is_said_by_its_identifier(licence):
+    name = licence.partition(" (")[0].lower().replace(" ", "-")
+    assert f'license: "{name}"' in hub.add_metadata("", licence)
 
 
 def test_without_the_client_the_extra_is_named(monkeypatch):
