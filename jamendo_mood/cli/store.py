@@ -173,7 +173,11 @@ def push(arguments: argparse.Namespace) -> int:
         card = Path(draft, CARD_NAME)
         if tagger is None:
             store = EmbeddingStore(folder)
-            contents = {CARD_NAME: card, **_list_sound(store)}
+            if found := verify_store(folder, CountProgress("verifying")).findings:
+                first = f"`jamendo-mood verify {folder} --repair` first"
+                raise StoreError(f"{folder}: {count(len(found), 'thing')} wrong in this store: {first}")
+            names = [MANIFEST_NAME, *(f"{key}.npy" for key in store)]
+            contents = {CARD_NAME: card, **{name: folder / name for name in names}}
             text = STORE_CARD.format(tracks=count(len(store), "track"), spec=store.spec, licence=markdown(licence))
             kind, use = "dataset", f"similar TRACK --store hf://datasets/{arguments.repository}"
         else:  # saved anew it is safetensors, whatever it was, and nothing else comes along
@@ -188,14 +192,6 @@ def push(arguments: argparse.Namespace) -> int:
         say(f"to the {seen_by} repository {arguments.repository}, under the licence {licence!r}")
         say(f"{hub.upload(contents, arguments.repository, kind, public=arguments.public)}: jamendo-mood {use}")
     return DONE
-
-
-def _list_sound(store: EmbeddingStore) -> dict[str, Path]:
-    """The files of a store by their names in it; `StoreError` if something is wrong with one."""
-    if found := verify_store(store.root, CountProgress("verifying")).findings:
-        wrong = f"{count(len(found), 'thing')} wrong, such as {found[0].name}: {found[0].problem}"
-        raise StoreError(f"{store.root}: {wrong}; `jamendo-mood verify {store.root} --repair` first")
-    return {name: store.root / name for name in [MANIFEST_NAME, *(f"{key}.npy" for key in store)]}
 
 
 def _choose_licence(arguments: argparse.Namespace, known: str | None) -> str:

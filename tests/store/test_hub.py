@@ -172,7 +172,7 @@ def test_a_store_goes_there_and_comes_back(run, played, save, store):
     assert run(*push, "CC BY 4.0").status == 0
     assert files.keys() == {"README.md", "store.json", "48/a [live].npy", "48/949.npy"}
     (store.root / "48/949.npy").write_bytes(b"")
-    assert "1 thing wrong, such as 48/949: " in run(*push, "CC BY 4.0").err
+    assert "1 thing wrong in this store: `jamendo-mood verify" in run(*push, "CC BY 4.0").err
 
 
 @pytest.mark.parametrize(
