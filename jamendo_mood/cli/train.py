@@ -16,6 +16,7 @@ from jamendo_mood.datasets.dataset import DataSource
 from jamendo_mood.datasets.jamendo import BASE_URL, get_splits
 from jamendo_mood.evaluation import experiment
 from jamendo_mood.training.fit import Epoch, TrainConfig
+from jamendo_mood.training.heads import HEADS
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.plaintext import note, say, to_json
 from jamendo_mood.util.process import keep_memory
@@ -145,6 +146,11 @@ def read_training(arguments: argparse.Namespace) -> Callable[[int], TrainConfig]
 
     def configure(examples: int) -> TrainConfig:
         config = TrainConfig.for_head(arguments.head) if arguments.head else TrainConfig.for_size(examples)
+        if examples and HEADS[config.head.name].build is None and settings.keys() & {"ensemble", "epochs"}:
+            raise UsageError(
+                f"the head {config.head.name}, the default for {examples:,} examples, has neither epochs nor an "
+                "ensemble: name another one with --head"
+            )
         return config.updated(settings)
 
     configure(0)  # so that a setting that is not one is told before data are read

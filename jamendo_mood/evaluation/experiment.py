@@ -219,6 +219,8 @@ def load_examples(
     embeddings = data.choose_embeddings(dataset, open_store(store))
     tagger.check_spec(embeddings.spec)
     part = part or dataset.test
+    if part == dataset.validation and (tagger.record.get("tracks") or {}).get("validation") == 0:
+        log.warning("this tagger has learned from part %r, too: scores on it say nothing", part)
     examples = data.load_part(dataset, part, embeddings)
     if whole and len(examples) < len(dataset.rows(part)):
         raise UsageError(f"MediaEval's files need every track of part {part!r}: extract the missing ones first")

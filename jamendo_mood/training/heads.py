@@ -29,6 +29,7 @@ CONV_ROWS = 5
 BATCH_ROWS = 16_384  # scored at once: some 40 MB a layer
 BATCH_NUMBERS = 1 << 24  # the same for rows as wide as patches: 64 MB
 ROWS_AT_ONCE = 256  # of these patches: the first block's pictures take 100 MB
+LINEAR = np.float32(0.25)  # of the kernel of ``svm``: how much the products count
 MOMENTUM = 0.9  # of the statistics that scoring normalises by: small data have few batches
 
 Array = npt.NDArray[np.float32]
@@ -46,7 +47,7 @@ class HeadConfig:
     layers: int = 3  #: hidden layers
     dropout: float = 0.2  #: share of hidden units dropped in training, in [0, 1)
     #: penalty on the squared weights that lead to one target: a linear head is then one logistic regression per tag
-    #: with ``C = 1 / (2 * l2)``, whatever the number of tags and of examples; so is ``svm``, where 0 lets it choose
+    #: with ``C = 1 / (2 * l2)``, whatever the number of tags and of examples; so is ``svm``, where 0 is C = 1
     l2: float = 0.0
     #: standardised inputs are kept within so many standard deviations; 0 leaves them as they are. For features with
     #: long tails, such as openSMILE's.
@@ -299,7 +300,8 @@ def _compute_attention(_: HeadConfig, arrays: Sequence[Array], x: Any, weights: 
 def _compute_svm(_: HeadConfig, arrays: Sequence[Array], x: Any, weights: Any, scores: LastLayer) -> Any:
     vectors, gamma = arrays
     pieces = [np.abs(x - vector).sum(axis=-1, keepdims=True) for vector in vectors]
-    return scores(_average(np.exp(-gamma * np.concatenate(pieces, axis=-1)), weights))
+    near = np.exp(-gamma * np.concatenate(pieces, axis=-1)) + LINEAR * gamma * (x @ vectors.T)
+    return scores(_average(near, weights))
 
 
 def _compute_hidden(arrays: Sequence[Array], x: Any) -> Any:

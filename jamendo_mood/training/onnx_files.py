@@ -34,6 +34,7 @@ _OPERATIONS = {
     "maximum": "Max",
     "minimum": "Min",
     "negative": "Neg",
+    "absolute": "Abs",
     "sqrt": "Sqrt",
     "exp": "Exp",
     "log": "Log",
@@ -54,7 +55,7 @@ def export_onnx(tagger: Tagger, embedder: Embedder, folder: Path) -> None:
         raise UsageError(f"the embedder {spec.name} is not one network, which an ONNX file could hold")
     if HEADS[tagger.head.name].compute is None or task.rate_hz is not None:
         what = f"a head {tagger.head.name!r}" if task.rate_hz is None else "a tagger of a dynamic task"
-        raise UsageError(f"{what} cannot be written as ONNX: only linear, mlp and attention on whole tracks can")
+        raise UsageError(f"{what} cannot be written as ONNX: only linear, mlp, attention and svm on whole tracks can")
     made_with = json.dumps({name: own for name, own in asdict(spec).items() if name not in ("precision", "engine")})
     network = to_onnx(embedder.define(), embedder=made_with)
     graph = Graph()

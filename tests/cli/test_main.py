@@ -254,8 +254,9 @@ def training(corpus, corpus_store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli") / "tagger"
     data = ["--data", str(corpus.root), "--store", str(corpus_store.root)]
     out, err = io.StringIO(), io.StringIO()
+    options = ["--head", "attention", "--epochs", "2", "--seed", "3"]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = main(["train", "--task", "jamendo", *data, "--out", str(folder), "--epochs", "2", "--seed", "3"])
+        status = main(["train", "--task", "jamendo", *data, "--out", str(folder), *options])
     return folder, status, out.getvalue(), err.getvalue()
 
 

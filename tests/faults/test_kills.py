@@ -199,7 +199,7 @@ def test_training_ends_soon_and_without_a_traceback(corpus, corpus_store, figure
     data = ("--task", "jamendo", "--data", corpus.root, "--store", corpus_store.root, "--out", tmp_path / "tagger")
     rng, taken_s = np.random.default_rng(int(number)), []
     while len(taken_s) < 10:
-        process = start("train", *data, "--epochs", 2000, "--set", "patience=2000")
+        process = start("train", *data, "--head", "attention", "--epochs", 2000, "--set", "patience=2000")
         wait_for(lambda process=process: listens(process), process)
         time.sleep(rng.uniform(0, 12))
         took_s, _, err = _signal(process, number, False, len(taken_s) % 2, 0.01)

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_examples import CLASSES, CURVES, DIM, SPEC, TASK, VALUES, make_tagger
+from toy_examples import CLASSES, CURVES, DIM, SPEC, TASK, VALUES, label_anew, make_examples, make_tagger
 
 from jamendo_mood.embedders import engines
 from jamendo_mood.embedders.registry import Embedder
 from jamendo_mood.training.data import POOLINGS
+from jamendo_mood.training.fit import TrainConfig, fit
 from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.training.onnx_files import export_onnx
 from jamendo_mood.util.errors import UsageError
@@ -52,6 +53,16 @@ def test_tags_have_the_same_scores(embedder, name, pooling, tmp_path):
     assert json.loads(notes["targets"]) == list(TASK.targets)
     assert json.loads(notes["thresholds"]) == [0.25, None, 0.75]
     assert json.loads(notes["embedder"])["dim"] == DIM
+
+
+@pytest.mark.parametrize("task", [TASK, CLASSES, VALUES])
+def test_support_vector_machines_too(embedder, task, tmp_path):
+    parts = [make_examples(count, seed) for seed, count in enumerate((60, 20))]
+    parts = parts if task is TASK else [label_anew(examples, task) for examples in parts]
+    tagger = fit(*parts, task, SPEC, TrainConfig.for_head("svm"))
+    export_onnx(tagger, embedder, tmp_path)
+    given = RNG.standard_normal((7, DIM), dtype=np.float32)
+    np.testing.assert_allclose(run(tmp_path / "tagger.onnx", given)[0], tagger.score_track(given), atol=1e-5)
 
 
 @pytest.mark.parametrize("task", [CLASSES, VALUES])
