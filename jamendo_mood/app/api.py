@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 
 from jamendo_mood import __version__
 from jamendo_mood.app.songs import Song, SongQueue, Upload, describe_track
-from jamendo_mood.library import similarity
+from jamendo_mood.library import similarity, writing
 from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.tagging.analysis import explain_error
 from jamendo_mood.tagging.emotions import find_emotion
@@ -228,7 +228,7 @@ def _add_library(app: FastAPI, library: Library) -> None:
             return _tracks(found)
         # Where the library lies is nobody's business: files are named from its folder on.
         named = similarity.describe(found)
-        text = similarity.to_m3u8(named, lambda each: similarity.as_line(f"{each.key}{Path(each.file or '').suffix}"))
+        text = writing.to_m3u8(named, lambda each: writing.as_line(f"{each.key}{Path(each.file or '').suffix}"))
         return PlainTextResponse(text, media_type=PLAYLIST_MEDIA)
 
 

@@ -28,7 +28,7 @@ from jamendo_mood.app import songs
 from jamendo_mood.app.songs import Song, SongQueue, Upload
 from jamendo_mood.audio import ffmpeg
 from jamendo_mood.audio.decoding import AUDIO_SUFFIXES
-from jamendo_mood.library import mood_log, similarity
+from jamendo_mood.library import mood_log, similarity, writing
 from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.tagging.analysis import MEGABYTE, Limits
 from jamendo_mood.tagging.emotions import EMOTIONS, find_emotion
@@ -115,7 +115,7 @@ class Session:
     def _send_playlist(self, asked: Message, name: str, tracks: Sequence[Found]) -> None:
         form = str(asked["format"])
         shown = tracks if self._limits.paths else [replace(track, file=None) for track in tracks]
-        self._send_file(asked, f"{name}.{form}", similarity.FORMATS[form](shown).encode())
+        self._send_file(asked, f"{name}.{form}", writing.FORMATS[form](shown).encode())
 
     def _on_piece(self, message: Message, _: Buffers) -> None:
         key, index = str(message["key"]), max(0, int(message["index"]))

@@ -12,8 +12,8 @@ from jamendo_mood.cli.shared import DONE, Command
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
 from jamendo_mood.extraction.streaming import embed_files
 from jamendo_mood.library import mood_log, overview, similarity, writing
-from jamendo_mood.library.similarity import FORMATS, Array, Found, Library
-from jamendo_mood.library.writing import Locate
+from jamendo_mood.library.similarity import Array, Found, Library
+from jamendo_mood.library.writing import FORMATS, Locate
 from jamendo_mood.store.embedding_store import EmbeddingStore, is_key
 from jamendo_mood.tagging.emotions import Emotion, Place, find_emotion, place_of
 from jamendo_mood.training.model import BUILTINS, Tagger
@@ -195,7 +195,7 @@ def _hand_out(found: list[Found], form: str, arguments: argparse.Namespace) -> N
     if out is None:
         print(FORMATS[form](tracks), end="")
     else:
-        text = similarity.to_m3u8(tracks, _locator(arguments, out)) if form == "m3u8" else FORMATS[form](tracks)
+        text = writing.to_m3u8(tracks, _locator(arguments, out)) if form == "m3u8" else FORMATS[form](tracks)
         write_output(out, text.encode())
         note(f"{out}: {len(found)} tracks written")
 

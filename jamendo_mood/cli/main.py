@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jamendo_mood import __version__
-from jamendo_mood.cli import demo, evaluate, extract, find, shared, store, tag, train, write
+from jamendo_mood.cli import demo, evaluate, extract, find, shared, store, tag, train
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, WRONG_USAGE, Command
 from jamendo_mood.util import plaintext, process
 from jamendo_mood.util.errors import AudioError, MoodError
@@ -164,7 +164,6 @@ COMMANDS: dict[str, Command] = {
     **train.COMMANDS,
     **evaluate.COMMANDS,
     **tag.COMMANDS,
-    **write.COMMANDS,
     **find.COMMANDS,
     **store.COMMANDS,
     **demo.COMMANDS,

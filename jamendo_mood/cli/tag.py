@@ -1,30 +1,47 @@
-"""`tag`, `spectrogram` and `web`: songs in, moods out, in a terminal or on a page."""
+"""`tag`, `write`, `spectrogram` and `web`: songs in, moods out, in a terminal, in the songs' own tags, or on a page."""
 
 from __future__ import annotations
 
 import argparse
 import functools
+import itertools
+import os
+import shlex
 import textwrap
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from jamendo_mood.audio import decoding, ffmpeg, spectrograms
+import numpy as np
+
+from jamendo_mood.audio import decoding, ffmpeg, file_tags, spectrograms
 from jamendo_mood.audio.spectrograms import Spectrogram
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, DOUBTFUL, SOME_FAILED, Command
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
+from jamendo_mood.library import writing
+from jamendo_mood.library.similarity import find_target, score_store
+from jamendo_mood.library.writing import Change, Rules
+from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.analysis import MEGABYTE, Limits
 from jamendo_mood.tagging.emotions import Place, mood_in_words, place_of
 from jamendo_mood.tagging.prediction import Prediction, clock, predict_stored, to_csv, to_document
 from jamendo_mood.tasks import KINDS
+from jamendo_mood.training.model import Tagger
+from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import AudioError, UsageError
 from jamendo_mood.util.files import Scratch, write_output
-from jamendo_mood.util.plaintext import BOLD, FAINT, TrackProgress, block, say, show, style, to_json, width
+from jamendo_mood.util.plaintext import BOLD, FAINT, GREEN, RED, CountProgress, TrackProgress, note, say, show, style
 
 PICTURE_COLUMNS, PICTURE_DPI = 2_000, 150  # of a spectrogram with axes: more columns than pixels would not be seen
 BAR_CELLS = 20  # of a score of 1
 NUMBER_WIDTH = 5  # of a score over time, with a sign and two decimals
+LAST = Path("the last journal")
+
+Scored = Iterator[tuple[Path, Any, str]]  # files, each with its scores, None where that has failed, and its remark
 
 
 def _add_tag(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +84,7 @@ def print_predictions(
 ) -> None:
     """Print the highest tags or classes of each track, or its values; with `timeline` over time too."""
     if form == "json":
-        print(to_json(to_document(predictions, errors, count, timeline=timeline)))
+        print(plaintext.to_json(to_document(predictions, errors, count, timeline=timeline)))
     elif form == "csv":
         print(to_csv(predictions, count, timeline=timeline), end="")
     else:
@@ -90,8 +107,8 @@ def _print_targets(prediction: Prediction, count: int) -> None:
         grade = prediction.grade(target)
         doubt = f"  ({grade})" if grade in DOUBTFUL else ""
         line = show(f"  {target:20} {score:.3f} {'*' if rules.columns[2] and decided else ' '} ")
-        cells = max(0, min(BAR_CELLS, width() - len(line) - len(doubt)))
-        bar = f"{line}{block() * round(cells * prediction.share(score))}".rstrip()
+        cells = max(0, min(BAR_CELLS, plaintext.width() - len(line) - len(doubt)))
+        bar = f"{line}{plaintext.block() * round(cells * prediction.share(score))}".rstrip()
         print(bar + (style(doubt, FAINT) if doubt else ""))
     none_decided = rules.footnotes[1]
     if none_decided and not prediction.ranks and not prediction.decided.any():
@@ -114,7 +131,7 @@ def _list_footnotes(prediction: Prediction, count: int) -> list[str]:
 
 def _print_wrapped(text: str, code: int | None = None) -> None:
     """Print a line, in as many as the terminal needs."""
-    lines = "\n".join(textwrap.wrap(text, width(), subsequent_indent="  ", break_on_hyphens=False))
+    lines = "\n".join(textwrap.wrap(text, plaintext.width(), subsequent_indent="  ", break_on_hyphens=False))
     print(style(lines, code) if code else lines)
 
 
@@ -125,6 +142,192 @@ def _print_timeline(prediction: Prediction, count: int) -> None:
     for start_s, row in zip(prediction.times_s, prediction.frame_scores, strict=True):
         print(f"  {start_s:7.2f}  " + "  ".join(f"{row[column]:{wide}.2f}" for column, wide in widths.items()))
     print()
+
+
+def _add_write(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("files", type=Path, nargs="*", metavar="FILE", help="audio files, or folders of them")
+    add("--apply", action="store_true", help="change the files; without it, what would change is shown")
+    undo = "put back what a run changed (default: the last run), where it is still as we wrote it"
+    add("--undo", type=Path, nargs="?", const=LAST, metavar="JOURNAL", help=undo)
+    add("--journal", type=Path, metavar="FILE", help="where to note what was there before, for --undo")
+    shared.add_tagger(parser)
+    songs = "embeddings of the folder, so that no song is decoded"
+    add("--store", type=shared.path_or_url, metavar="DIR", help=songs)
+    add("--unmeasured", action="store_true", help="also moods that were never measured, or are weak")
+    add("--most", type=shared.positive, metavar="N", help="moods of a song (default: all; 3 if they are only ranked)")
+    add("--only", action="append", default=[], metavar="TAG", help="write this one; may be given several times")
+    add("--exclude", action="append", default=[], metavar="TAG", help="leave this one out; may be given several times")
+    add("--rename", type=Path, metavar="CSV", help="your words for tags: a table with the columns tag and word")
+    add("--valence-arousal", action="store_true", help="these, too, from -1 to 1, in fields of their own")
+    add("--field", type=_field, default=file_tags.MOOD, metavar="NAME", help="where moods are written (default MOOD)")
+    add("--separator", default="", metavar="TEXT", help='write moods as one value with this between them, such as "; "')
+    add("--keep-times", action="store_true", help="leave times of modification as they were")
+    shared.add_weights(parser)
+
+
+def _field(text: str) -> str:
+    if not (text.isascii() and text.isidentifier()) or text.upper().startswith("JAMENDO_"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name of a field, such as MOOD or MY_MOODS")
+    return text.upper()
+
+
+def write(arguments: argparse.Namespace) -> int:
+    """Write moods into the songs' own tags; without --apply, show what would change."""
+    file_tags.check_mutagen()
+    if arguments.undo is not None:
+        return _undo(arguments)
+    if not arguments.files:
+        raise UsageError("name songs, or folders of them")
+    if arguments.store is None:
+        paths, _ = shared.sort_inputs(arguments.files)
+        tagger = shared.load_tagger(arguments)
+        scored = _from_sound(arguments, tagger, paths)
+    elif len(arguments.files) > 1 or not arguments.files[0].is_dir():
+        raise UsageError("--store holds the embeddings of a folder: name that folder, and nothing else")
+    else:
+        store = shared.open_store(arguments)
+        tagger = shared.load_tagger(arguments, store.spec)
+        scored = _from_store(store, tagger, arguments.files[0])
+    changes, same, problems = _plan_changes(scored, tagger, _read_rules(arguments, tagger))
+    if not arguments.apply:
+        return _sum_up(len(changes), "would change", same, problems, "; nothing is written without --apply")
+    if changes:
+        journal = arguments.journal or writing.new_journal()
+        writing.keep_journal(journal, changes)
+        note(f"to undo it: jamendo-mood write --undo {shlex.quote(str(journal))}")
+    return _apply_changes(changes, arguments, "changed", same, problems)
+
+
+def _plan_changes(scored: Scored, tagger: Tagger, rules: Rules) -> tuple[list[Change], int, int]:
+    """What would change, which is shown; how many files need no change, and of how many that cannot be said."""
+    changes: list[Change] = []
+    same, problems, ranked = 0, 0, "  (only ranked)" if tagger.ranks else ""
+    for path, scores, remark in scored:
+        if scores is None:  # which has been told
+            problems += 1
+            continue
+        try:
+            if decoding.IN_PART in remark:
+                raise AudioError(f"{path}: left as it is: only {remark}; perhaps it is still being copied")
+            moods = writing.choose_moods(tagger, scores, rules)
+            change = writing.plan(path, [*moods], tagger, scores, rules)
+        except AudioError as error:
+            problems += 1
+            note(f"failed: {error}")
+            continue
+        if change.after:
+            changes.append(change)
+            _print_change(change, {mood: f"  ({own})" if own in DOUBTFUL else ranked for mood, own in moods.items()})
+        else:
+            same += 1
+    return changes, same, problems
+
+
+def _undo(arguments: argparse.Namespace) -> int:
+    if arguments.files or arguments.apply:
+        raise UsageError("--undo goes by a journal alone: name no songs, and leave out --apply")
+    changes, problems, same = writing.plan_undo(writing.last_journal() if arguments.undo is LAST else arguments.undo)
+    for problem in problems:
+        note(f"failed: {problem}")
+    for change in changes:
+        _print_change(change, {})
+    return _apply_changes(changes, arguments, "put back", same, len(problems))
+
+
+def _apply_changes(
+    changes: Sequence[Change], arguments: argparse.Namespace, verb: str, same: int, problems: int
+) -> int:
+    progress, done = CountProgress("writing"), 0
+    for number, problem in enumerate(writing.apply(changes, keep_times=arguments.keep_times), start=1):
+        progress(number, len(changes))
+        if problem:
+            note(f"failed: {problem}")
+        else:
+            done += 1
+    return _sum_up(done, verb, same, problems + len(changes) - done)
+
+
+def _sum_up(changed: int, verb: str, same: int, problems: int, end: str = "") -> int:
+    failed = f", {problems} failed" if problems else ""
+    print(f"{plaintext.count(changed, 'file')} {verb}, {same} need{'s' if same == 1 else ''} no change{failed}{end}")
+    return SOME_FAILED if problems else DONE
+
+
+def _print_change(change: Change, doubts: Mapping[str, str]) -> None:
+    """The lines of a diff: moods that stay, go and come, and what is to be said of those that come."""
+    print(style(show(str(change.path)), BOLD))
+    for name, after in change.after.items():
+        if name.startswith(file_tags.MARK):
+            continue
+        field = f"{name} " if name.startswith("JAMENDO_") else ""
+        old, new = (list(itertools.chain(*map(file_tags.split, values))) for values in (change.before[name], after))
+        lines = [("  ", mood, FAINT) for mood in old if mood in new]
+        lines += [("- ", mood, RED) for mood in old if mood not in new]
+        lines += [("+ ", mood + doubts.get(mood, ""), GREEN) for mood in new if mood not in old]
+        for sign, mood, colour in lines:
+            print(style(show(f"  {sign}{field}{mood}"), colour))
+
+
+def _from_sound(arguments: argparse.Namespace, tagger: Tagger, paths: list[Path]) -> Scored:
+    each_once = [*{os.path.realpath(path): path for path in paths}.values()]
+    for path, result in shared.predict_files(each_once, tagger, arguments).items():
+        yield (path, None, "") if isinstance(result, str) else (path, result.track_scores, result.remark)
+
+
+def _from_store(store: EmbeddingStore, tagger: Tagger, folder: Path) -> Scored:
+    found = decoding.find_audio(folder)
+    scored = score_store(store, tagger, CountProgress("scoring"))
+    keys = scored.keys.tolist()
+    remarks = store.remarks(keys)
+    for key, scores in zip(keys, scored.scores, strict=True):
+        path, remark = found.pop(unicodedata.normalize("NFC", key), None), remarks.get(key, "")
+        if path is not None and decoding.SILENT not in remark:
+            yield path, scores, remark
+    if found:
+        note(f"{plaintext.count(len(found), 'file')} of {folder} not in {store.root}: `extract` adds them")
+
+
+def _read_rules(arguments: argparse.Namespace, tagger: Tagger) -> Rules:
+    """Which tags are written, and how; `UsageError` if none ever would be."""
+    task = tagger.task
+    words = {tag: tag.removesuffix(" music") for tag in task.targets}  # as AudioSet calls them
+    if arguments.rename:
+        words |= _read_words(arguments.rename, task.targets)
+    named = arguments.only or task.targets, arguments.exclude
+    only, exclude = ({task.targets[find_target(tag, task.targets)] for tag in tags} for tags in named)
+    allowed = only - exclude
+    if not arguments.unmeasured:
+        grades = zip(task.targets, tagger.grades, strict=True)
+        allowed &= set() if tagger.ranks else {tag for tag, grade in grades if grade not in DOUBTFUL}
+    why = ""
+    if arguments.valence_arousal:
+        if place_of(task, tagger.thresholds, np.zeros(len(words), np.float32)) is None:
+            why = "its tags say nothing of valence and arousal"
+    elif task.scale is not None:
+        why = "it says numbers and no moods; --valence-arousal writes valence and arousal"
+    elif tagger.ranks and not allowed:
+        why = (
+            "it only ranks moods: nobody has measured the score from which a song has one. --unmeasured writes the "
+            "highest three of each song nevertheless; --tagger audioset, or one that you train, goes by thresholds"
+        )
+    elif not allowed:
+        why = "no tag that you allow was graded fair or better; see --unmeasured"
+    if why:
+        raise UsageError(f"nothing would be written by {task.name}: {why}")
+    words = {tag: word for tag, word in words.items() if tag in allowed and task.scale is None}
+    return Rules(words, arguments.most, arguments.field, arguments.separator, arguments.valence_arousal)
+
+
+def _read_words(table: Path, targets: Sequence[str]) -> dict[str, str]:
+    """The words of a table by the tags that they are for; `UsageError` if none of them is one of the targets."""
+    words = {}
+    for row in plaintext.read_columns(table, ("tag", "word")):
+        with suppress(UsageError):  # a tag of another tagger: the table may be for several
+            words[targets[find_target(row["tag"].strip(), targets)]] = row["word"].strip()
+    if not words:
+        raise UsageError(f"{table}: renames none of the tagger's tags, which are {', '.join(targets)}")
+    return words
 
 
 def _add_spectrogram(parser: argparse.ArgumentParser) -> None:
@@ -256,6 +459,9 @@ def web(arguments: argparse.Namespace) -> int:
 
 COMMANDS = {
     "tag": Command(_add_tag, tag, "the same command starts again; scores that a store has kept are not computed again"),
+    "write": Command(
+        _add_write, write, "each file is as it was, or changed; `jamendo-mood write --undo` puts those back"
+    ),
     "spectrogram": Command(_add_spectrogram, spectrogram),
     "web": Command(_add_web, web),
 }

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.library.similarity import SAME, Array, Found, Library, location_of, name_of, spread_by_rank
-from jamendo_mood.library.writing import decide_moods
+from jamendo_mood.library.similarity import SAME, Array, Found, Library, name_of, spread_by_rank
+from jamendo_mood.library.writing import decide_moods, location_of
 from jamendo_mood.tagging.emotions import DIRECTIONS, QUADRANTS
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.errors import UsageError

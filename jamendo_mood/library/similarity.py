@@ -1,32 +1,41 @@
 """`Library`: finds similar tracks, tracks by mood, and playlists along a path of moods, in a store of embeddings.
 
-With as many tracks as MTG-Jamendo has, a query is one pass over small arrays; it needs no index.
+With as many tracks as MTG-Jamendo has, a query is one pass over small arrays; it needs no index. Scores of all tracks
+are computed once and kept beside the embeddings, in ``STORE/library-<12 hex of the tagger>.npz``: keys, scores and mean
+embeddings. That file may be deleted at any time. New tracks are added to it, deleted ones removed, and one that was
+extracted again (its file has another time) is scored again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
+import io
+import json
 import logging
 import os
-import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.audio import decoding, ffmpeg
-from jamendo_mood.library.scoring import OnProgress, score_store
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.emotions import place_of
+from jamendo_mood.training.data import check_finite
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import MoodError, UsageError
+from jamendo_mood.util.errors import DiskFullError, MoodError, StoreError, UsageError
+from jamendo_mood.util.files import DAMAGES, brief, open_file, read_npz, remove_drafts, write_atomically
 
+FORMAT = 1  # of the file with the scores
+BATCH = 256  # tracks in memory at once
 TOP_TAGS = 3
 MAX_LISTED = 3
 RELIANCE = {"good": 1.0, "fair": 1.0, "weak": 0.25, "unknown": 0.25}
@@ -42,6 +51,7 @@ log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.float32]
 Point = tuple[float, float]
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -214,6 +224,109 @@ class Library:
         return np.asarray(standardised / np.where(length > 0, length, 1), np.float32)
 
 
+class Scored(NamedTuple):
+    """Scores and mean embeddings of the tracks of a store."""
+
+    keys: npt.NDArray[np.str_]  #: the n tracks
+    stamps: npt.NDArray[np.int64]  #: int64 (n,): when each embedding was written, in nanoseconds
+    #: float32 (n, dim): the mean of each embedding over its frames; NaN for a track that the store knows to be silent
+    means: Array
+    scores: Array  #: float32 (n, targets): range [0, 1], or on the scale of values; no columns without a tagger
+
+    def select(self, rows: npt.NDArray[Any]) -> Scored:
+        """The tracks in these rows."""
+        return Scored(self.keys[rows], self.stamps[rows], self.means[rows], self.scores[rows])
+
+
+def score_store(store: EmbeddingStore, tagger: Tagger | None, on_progress: OnProgress = lambda *_: None) -> Scored:
+    """Scores and mean embeddings of all tracks of a store, sorted by key; only those not kept yet are computed.
+
+    They are kept in the store; if it can't be written, that is logged. Without a tagger there are only the means.
+    `on_progress` is called with tracks done and to do as they are scored, never if there is nothing to do.
+
+    Raises `UsageError` if the store is empty, or its embedder is not the tagger's; `StoreError` if an embedding is
+    damaged, or was deleted meanwhile; `DataError` if one holds NaN or infinity.
+    """
+    if tagger is not None:
+        tagger.check_spec(store.spec)
+    stamps = {key: store.stat(key).st_mtime_ns for key in store}
+    if not stamps:
+        raise UsageError(f"{store.root}: no tracks in this store; `jamendo-mood extract` embeds some")
+    path = store.root / f"library-{identify_tagger(tagger)}.npz"
+    kept = _read_scores(path, store.spec.dim, 0 if tagger is None else len(tagger.task.targets))
+    current = kept.stamps == [stamps.get(key, -1) for key in kept.keys.tolist()]
+    parts = [kept.select(current)]
+    todo = sorted(stamps.keys() - set(parts[0].keys.tolist()))
+    try:
+        for start in range(0, len(todo), BATCH):
+            keys = todo[start : start + BATCH]
+            parts.append(_score(store, tagger, {key: stamps[key] for key in keys}))
+            on_progress(start + len(keys), len(todo))
+    finally:  # an interruption keeps what was done
+        joined = Scored(*map(np.concatenate, zip(*parts, strict=True)))
+        scored = joined.select(np.argsort(joined.keys))
+        if len(parts) > 1 or not current.all():
+            _keep_scores(path, scored)
+    return scored
+
+
+def identify_tagger(tagger: Tagger | None) -> str:
+    """12 hex digits for everything that a tagger's scores depend on; ``none`` without a tagger."""
+    if tagger is None:
+        return "none"
+    what = [asdict(tagger.task), asdict(tagger.spec), asdict(tagger.head), tagger.calibration.tolist()]
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+    for array in (array for member in tagger.weights for array in member):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _score(store: EmbeddingStore, tagger: Tagger | None, stamps: dict[str, int]) -> Scored:
+    tracks, means = [], []
+    for key in stamps:
+        try:
+            entry = store.read(key)
+        except KeyError:
+            raise StoreError(f"{store.root}: track {key} was deleted while it was scored; start again") from None
+        tracks.append(check_finite(key, entry.frames))
+        mean = entry.frames.mean(axis=0)
+        means.append(np.full_like(mean, np.nan) if decoding.SILENT in entry.remark else mean)
+    scores = np.zeros((len(tracks), 0), np.float32) if tagger is None else tagger.score_tracks(tracks)
+    return Scored(np.array([*stamps]), np.array([*stamps.values()], np.int64), np.stack(means), scores)
+
+
+def _keep_scores(path: Path, scored: Scored) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, format=FORMAT, **scored._asdict())
+    try:
+        write_atomically(path, buffer.getvalue())
+        remove_drafts(path.parent)  # of runs that were killed
+    except (StoreError, DiskFullError) as error:
+        log.warning("the scores cannot be kept, and will be computed again next time: %s", error)
+
+
+def _read_scores(path: Path, dim: int, targets: int) -> Scored:
+    """What is kept: nothing if there is no such file, or it is damaged."""
+    means, scores = (np.zeros((0, width), np.float32) for width in (dim, targets))
+    nothing = Scored(np.zeros(0, np.str_), np.zeros(0, np.int64), means, scores)
+    try:
+        with open_file(path) as file:
+            arrays = read_npz(file, os.fstat(file.fileno()).st_size)
+        if arrays["format"] != FORMAT:
+            return nothing
+        kept = Scored(*(arrays[name] for name in Scored._fields))
+        for name, like in nothing._asdict().items():
+            shape, dtype = arrays[name].shape, arrays[name].dtype
+            if shape != (len(kept.keys), *like.shape[1:]) or dtype.type is not like.dtype.type:
+                raise ValueError(f"{name} are {dtype} {shape}")
+    except FileNotFoundError:
+        return nothing
+    except DAMAGES as error:
+        log.warning("%s: damaged, computed again (%s)", path, brief(error))
+        return nothing
+    return kept
+
+
 def open_library(
     store: EmbeddingStore,
     tagger: Tagger | None,
@@ -310,7 +423,6 @@ def describe_same(same: Mapping[str, str]) -> str:
 
 
 THREADS = 8
-COLUMNS = ("key", "fit", "title", "artist", "duration_s", "file", "tags")
 
 
 def describe(tracks: Sequence[Found], on_progress: OnProgress = lambda *_: None) -> list[Found]:
@@ -340,72 +452,3 @@ def name_of(track: Found) -> str:
         if text
     ]
     return " - ".join(filter(None, names)) or track.key
-
-
-def to_table(tracks: Sequence[Found]) -> str:
-    """A line per track."""
-    rows = []
-    for number, track in enumerate(tracks, start=1):
-        minutes, seconds = divmod(round(track.duration_s or 0), 60)
-        length = "" if track.duration_s is None else f"({minutes}:{seconds:02d})"
-        named = f"{'' if name_of(track) == track.key else name_of(track)}  {length}".strip()
-        tags = ", ".join(f"{tag} {score:.2f}" for tag, score in track.tags)
-        rows.append((f"{number:>{len(str(len(tracks)))}}", f"{track.fit:.3f}", track.key, named, tags))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    shown = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width] for row in rows]
-    return "".join(plaintext.show("  ".join(row).rstrip()) + "\n" for row in shown)
-
-
-def to_json(tracks: Sequence[Found]) -> str:
-    """A list with an object per track."""
-    rows = [_row(track, track.fit, [{"tag": tag, "score": score} for tag, score in track.tags]) for track in tracks]
-    return plaintext.to_json([dict(zip(COLUMNS, row, strict=True)) for row in rows]) + "\n"
-
-
-def to_csv(tracks: Sequence[Found]) -> str:
-    """A table for spreadsheets."""
-    tags = ["; ".join(f"{tag} {score:.3f}" for tag, score in track.tags) for track in tracks]
-    rows = (_row(track, f"{track.fit:.4f}", own) for track, own in zip(tracks, tags, strict=True))
-    return plaintext.to_csv(COLUMNS, rows)
-
-
-def _row(track: Found, fit: float | str, tags: object) -> tuple[object, ...]:
-    """The values of `COLUMNS`."""
-    # A file's name need not be Unicode; text must.
-    file = None if track.file is None else os.fsencode(track.file).decode("utf-8", "replace")
-    return track.key, fit, track.title, track.artist, track.duration_s, file, tags
-
-
-def to_m3u8(tracks: Sequence[Found], locate: Callable[[Found], str] | None = None) -> str:
-    """An extended M3U playlist, to be saved in UTF-8; tracks without a file are left out.
-
-    `locate` says where a track is; by default it is the absolute path of its file.
-
-    References
-    ----------
-    RFC 8216 ("HTTP Live Streaming"), sections 4.1 and 4.3.2.1: UTF-8 and ``EXTINF``; -1 for an unknown length is what
-    players expect.
-    """
-    lines = ["#EXTM3U"]
-    for track in tracks:
-        if track.file is not None:
-            seconds = -1 if track.duration_s is None else round(track.duration_s)
-            lines += [f"#EXTINF:{seconds},{name_of(track)}", locate(track) if locate else location_of(track.file)]
-    return "".join(f"{line}\n" for line in lines)
-
-
-Format = Callable[[Sequence[Found]], str]
-FORMATS: dict[str, Format] = {"table": to_table, "json": to_json, "csv": to_csv, "m3u8": to_m3u8}
-"""Formats for lists of tracks."""
-
-
-def location_of(path: Path) -> str:
-    """An absolute path; as a URI if no line of text can hold it, or VLC would take it for an encoded one."""
-    absolute = path.absolute()
-    plain = str(absolute).isprintable() and not re.search(r"\?|%[0-9a-fA-F]{2}", str(absolute))
-    return str(absolute) if plain else absolute.as_uri()
-
-
-def as_line(path: str) -> str:
-    """A relative path as players take it: at its start `#` is a comment, a space is lost, and `a:` is a protocol."""
-    return f"./{path}" if re.match(r"[#\s]|[^/]*:", path) else path

@@ -1,4 +1,4 @@
-"""What goes to a player: moods into people's own files, with the way back, and a playlist for each mood.
+"""What goes out: lists of tracks, a playlist for each mood, and moods into people's own files, with the way back.
 
 A changed file is written beside the old one, read back, compared, and renamed: whenever a run ends, each file is the
 old one or the new. Before the first, a journal of the run is on the disk, from which `plan_undo` knows how fields were.
@@ -26,10 +26,10 @@ import numpy.typing as npt
 
 from jamendo_mood.audio import file_tags
 from jamendo_mood.audio.file_tags import ELSEWHERE, MOOD, SEPARATOR, Fields, Mark
-from jamendo_mood.library.similarity import Array, Found, as_line, location_of, to_m3u8
+from jamendo_mood.library.similarity import Array, Found, name_of
 from jamendo_mood.tagging.emotions import place_of
 from jamendo_mood.training.model import Tagger
-from jamendo_mood.util import files
+from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import AudioError, StoreError, UsageError
 
 VALENCE, AROUSAL = "JAMENDO_VALENCE", "JAMENDO_AROUSAL"  #: fields of our own, with two decimals
@@ -44,6 +44,8 @@ _MAX_BYTES = 1 << 26
 _MAX_NAME = 60  # characters, of 4 bytes each at most: file systems take 255 bytes
 #: what some file system refuses in a name, and where one gets a letter more: before a device of Windows, say
 _UNFIT = re.compile(r'[<>:"/\\|?*]|^(?=[-~]|$|(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))', re.IGNORECASE)
+
+COLUMNS = ("key", "fit", "title", "artist", "duration_s", "file", "tags")  #: of a list of tracks
 
 Locate = Callable[[Found], str]
 
@@ -243,6 +245,75 @@ def _read_journal(path: Path) -> list[tuple[Path, Fields, Fields]]:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, LookupError, TypeError, RecursionError):
         raise UsageError(f"{path}: not a journal of `jamendo-mood write`") from None
+
+
+def to_table(tracks: Sequence[Found]) -> str:
+    """A line per track."""
+    rows = []
+    for number, track in enumerate(tracks, start=1):
+        minutes, seconds = divmod(round(track.duration_s or 0), 60)
+        length = "" if track.duration_s is None else f"({minutes}:{seconds:02d})"
+        named = f"{'' if name_of(track) == track.key else name_of(track)}  {length}".strip()
+        tags = ", ".join(f"{tag} {score:.2f}" for tag, score in track.tags)
+        rows.append((f"{number:>{len(str(len(tracks)))}}", f"{track.fit:.3f}", track.key, named, tags))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    shown = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width] for row in rows]
+    return "".join(plaintext.show("  ".join(row).rstrip()) + "\n" for row in shown)
+
+
+def to_json(tracks: Sequence[Found]) -> str:
+    """A list with an object per track."""
+    rows = [_row(track, track.fit, [{"tag": tag, "score": score} for tag, score in track.tags]) for track in tracks]
+    return plaintext.to_json([dict(zip(COLUMNS, row, strict=True)) for row in rows]) + "\n"
+
+
+def to_csv(tracks: Sequence[Found]) -> str:
+    """A table for spreadsheets."""
+    tags = ["; ".join(f"{tag} {score:.3f}" for tag, score in track.tags) for track in tracks]
+    rows = (_row(track, f"{track.fit:.4f}", own) for track, own in zip(tracks, tags, strict=True))
+    return plaintext.to_csv(COLUMNS, rows)
+
+
+def _row(track: Found, fit: float | str, tags: object) -> tuple[object, ...]:
+    """The values of `COLUMNS`."""
+    # A file's name need not be Unicode; text must.
+    file = None if track.file is None else os.fsencode(track.file).decode("utf-8", "replace")
+    return track.key, fit, track.title, track.artist, track.duration_s, file, tags
+
+
+def to_m3u8(tracks: Sequence[Found], locate: Locate | None = None) -> str:
+    """An extended M3U playlist, to be saved in UTF-8; tracks without a file are left out.
+
+    `locate` says where a track is; by default it is the absolute path of its file.
+
+    References
+    ----------
+    RFC 8216 ("HTTP Live Streaming"), sections 4.1 and 4.3.2.1: UTF-8 and ``EXTINF``; -1 for an unknown length is what
+    players expect.
+    """
+    lines = ["#EXTM3U"]
+    for track in tracks:
+        if track.file is not None:
+            seconds = -1 if track.duration_s is None else round(track.duration_s)
+            lines += [f"#EXTINF:{seconds},{name_of(track)}", locate(track) if locate else location_of(track.file)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+Format = Callable[[Sequence[Found]], str]
+FORMATS: dict[str, Format] = {"table": to_table, "json": to_json, "csv": to_csv, "m3u8": to_m3u8}
+"""Formats for lists of tracks."""
+
+
+def location_of(path: Path) -> str:
+    """An absolute path; as a URI if no line of text can hold it, or VLC would take it for an encoded one."""
+    absolute = path.absolute()
+    plain = str(absolute).isprintable() and not re.search(r"\?|%[0-9a-fA-F]{2}", str(absolute))
+    return str(absolute) if plain else absolute.as_uri()
+
+
+def as_line(path: str) -> str:
+    """A relative path as players take it: at its start `#` is a comment, a space is lost, and `a:` is a protocol."""
+    return f"./{path}" if re.match(r"[#\s]|[^/]*:", path) else path
 
 
 def relative_to(folder: Path) -> Locate:

@@ -23,7 +23,7 @@ from jamendo_mood.audio import ffmpeg
 from jamendo_mood.datasets import jamendo
 from jamendo_mood.evaluation import evaluate
 from jamendo_mood.library import mood_log, writing
-from jamendo_mood.library.scoring import score_store
+from jamendo_mood.library.similarity import score_store
 from jamendo_mood.store import parquet
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.store.parquet import export_parquet, import_parquet

@@ -18,7 +18,7 @@ from jamendo_mood.app import songs
 from jamendo_mood.cli import main, shared, tag
 from jamendo_mood.datasets.dataset import Dataset, Track
 from jamendo_mood.evaluation import evaluate
-from jamendo_mood.library import similarity
+from jamendo_mood.library import writing
 from jamendo_mood.library.mood_log import Wish, now, to_csv, to_table
 from jamendo_mood.library.overview import survey, write_page
 from jamendo_mood.library.similarity import Found, Library
@@ -103,10 +103,10 @@ def check_cells(text, ugly):
     return rows
 
 
-@pytest.mark.parametrize("form", list(similarity.FORMATS))
+@pytest.mark.parametrize("form", list(writing.FORMATS))
 def test_playlists(ugly, form):
     file = Path("/music") / f"{ugly}.mp3".replace("\0", "").replace("/", "-")
-    text = similarity.FORMATS[form]([ugly_track(ugly, file)])
+    text = writing.FORMATS[form]([ugly_track(ugly, file)])
     assert not unfit(text, but="\n\r\t" if form == "csv" else "\n")
     text.encode()
     if form == "csv":

@@ -8,7 +8,7 @@ import numpy as np
 from damaged_stores import KEYS, frames_of, make_store, state_of
 from trying import memory_below
 
-from jamendo_mood.library.scoring import score_store
+from jamendo_mood.library.similarity import score_store
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.store.verification import repair_store, verify_store
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from toy_examples import make_tagger
 
-from jamendo_mood.library.similarity import Found, to_m3u8
-from jamendo_mood.library.writing import decide_moods, relative_to, write_playlists
+from jamendo_mood.library.similarity import Found
+from jamendo_mood.library.writing import decide_moods, relative_to, to_m3u8, write_playlists
 from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import UsageError
 

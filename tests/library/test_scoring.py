@@ -8,8 +8,8 @@ import pytest
 from damaged_stores import seem_encrypted
 from toy_examples import OTHER_SPEC
 
-from jamendo_mood.library import scoring
-from jamendo_mood.library.scoring import identify_tagger, score_store
+from jamendo_mood.library import similarity
+from jamendo_mood.library.similarity import identify_tagger, score_store
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.model import load_builtin
 from jamendo_mood.util.errors import DataError, StoreError, UsageError
@@ -35,10 +35,12 @@ def add(store, key, seed):
 @pytest.fixture
 def scored_tracks(monkeypatch):
     """Which tracks were really scored, two at a time."""
-    monkeypatch.setattr(scoring, "BATCH", 2)
+    monkeypatch.setattr(similarity, "BATCH", 2)
     seen = []
-    score = scoring._score
-    monkeypatch.setattr(scoring, "_score", lambda store, tagger, keys: seen.extend(keys) or score(store, tagger, keys))
+    score = similarity._score
+    monkeypatch.setattr(
+        similarity, "_score", lambda store, tagger, keys: seen.extend(keys) or score(store, tagger, keys)
+    )
     return seen
 
 
@@ -79,7 +81,7 @@ def test_tracks_that_come_go_or_change_are_followed(store, tagger, scored_tracks
     scored_tracks.clear()
     check_right(score_store(store, tagger), store, tagger)
     assert scored_tracks == []
-    monkeypatch.setattr(scoring, "FORMAT", scoring.FORMAT + 1)  # a cache of another format is made anew
+    monkeypatch.setattr(similarity, "FORMAT", similarity.FORMAT + 1)  # a cache of another format is made anew
     check_right(score_store(store, tagger), store, tagger)
     assert len(scored_tracks) == 7
 
@@ -97,7 +99,7 @@ def test_what_was_done_before_an_interruption_is_kept(store, tagger, scored_trac
 
 
 def pack(path, **arrays):
-    np.savez(path, format=scoring.FORMAT, **arrays)
+    np.savez(path, format=similarity.FORMAT, **arrays)
 
 
 DAMAGES = {

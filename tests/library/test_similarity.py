@@ -14,7 +14,6 @@ import pytest
 from toy_examples import VALUES, make_tagger
 
 from jamendo_mood.library.similarity import (
-    FORMATS,
     Found,
     Library,
     describe,
@@ -23,11 +22,8 @@ from jamendo_mood.library.similarity import (
     name_of,
     open_library,
     spread_by_rank,
-    to_csv,
-    to_json,
-    to_m3u8,
-    to_table,
 )
+from jamendo_mood.library.writing import FORMATS, to_csv, to_json, to_m3u8, to_table
 from jamendo_mood.tagging.emotions import PLACES
 from jamendo_mood.training.model import load_builtin
 from jamendo_mood.util.errors import UsageError
