@@ -33,7 +33,7 @@ import numpy.typing as npt
 
 from jamendo_mood.audio import ffmpeg
 from jamendo_mood.audio.ffmpeg import AudioInfo, probe
-from jamendo_mood.util.errors import AudioError, LimitError, MachineError, MoodError, NoSoundError, UsageError
+from jamendo_mood.util.errors import AudioError, LimitError, MachineError, MoodError, NoSoundError, UsageError, need
 from jamendo_mood.util.files import Scratch, scratch_full
 
 SAMPLE_RATE_HZ = 16_000
@@ -364,10 +364,10 @@ def decode_with_libsndfile(path: Path, scratch: Scratch, remark: Remark | None =
     """Yield the sound of a file in pieces, decoded as they are asked for; see `decode_with_pydub`.
 
     What libsndfile does not read is left to the other decoder, which also remarks on it. A flaw of this decoder would
-    be a flaw of this process: for files from strangers take the other. Raises `UsageError` if the extra ``fast`` is not
-    installed.
+    be a flaw of this process: for files from strangers take the other. It needs the extra ``fast``: `check_decoder`.
     """
-    soundfile, soxr = _libraries()
+    import soundfile
+
     if not path.is_file() or path.stat().st_size == 0:
         probe(path)  # says so
     taken = 0
@@ -377,7 +377,7 @@ def decode_with_libsndfile(path: Path, scratch: Scratch, remark: Remark | None =
         soundfile.SoundFile(raw.fileno(), closefd=False) as file,
     ):
         fits = file.channels <= _MAX_CHANNELS and file.samplerate in _RATES_HZ
-        for wave in _resample(file, soxr, path, raw) if fits else (None,):
+        for wave in _resample(file, path, raw) if fits else (None,):
             if wave is None:
                 break
             yield wave
@@ -397,20 +397,13 @@ def check_decoder(name: str) -> None:
     if name not in DECODERS:
         raise UsageError(f"unknown decoder {name!r} (known: {', '.join(DECODERS)})")
     if DECODERS[name] is decode_with_libsndfile:
-        _libraries()
+        need("the decoder libsndfile", "fast", "soundfile", "soxr")
 
 
-def _libraries() -> tuple[Any, Any]:
-    try:
-        import soundfile
-        import soxr
-    except ModuleNotFoundError as error:
-        raise UsageError(f"the decoder libsndfile needs {error.name}: pip install 'jamendo-mood[fast]'") from error
-    return soundfile, soxr
-
-
-def _resample(file: Any, soxr: Any, path: Path, raw: IO[bytes]) -> Iterator[Wave | None]:
+def _resample(file: Any, path: Path, raw: IO[bytes]) -> Iterator[Wave | None]:
     """The whole file at 16 kHz in one channel, as it comes; None, and no more, where it is not for libsndfile."""
+    import soxr
+
     # Of a file that is shorter than its header says, libsndfile reads what is there and notes it in its log.
     expected_s = math.inf if "(should be " in file.extra_info else file.frames / file.samplerate
     if file.format == "OGG":

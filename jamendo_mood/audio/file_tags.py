@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jamendo_mood.audio import ffmpeg
-from jamendo_mood.util.errors import AudioError, UsageError
+from jamendo_mood.util.errors import AudioError, need
 from jamendo_mood.util.files import brief, is_disk_full
 
 MOOD, MARK = "MOOD", "JAMENDO_MOOD"
@@ -175,18 +175,10 @@ def _hash_sound(path: Path) -> bytes:
     return done.output
 
 
-def check_mutagen() -> None:
-    """`UsageError` if there is nothing to read and write tags with."""
-    try:
-        import mutagen  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UsageError("no mutagen to read and write tags: `pip install jamendo-mood[files]` brings it") from error
-
-
 @contextmanager
 def _telling(path: Path) -> Iterator[None]:
     """Raise whatever mutagen raises, of a damaged file too, as an error that names the file."""
-    check_mutagen()
+    need("reading and writing tags", "files", "mutagen")
     from mutagen import MutagenError
 
     try:

@@ -17,7 +17,7 @@ from jamendo_mood.library.writing import FORMATS, Locate
 from jamendo_mood.store.embedding_store import EmbeddingStore, is_key
 from jamendo_mood.tagging.emotions import Emotion, Place, find_emotion, place_of
 from jamendo_mood.training.model import BUILTINS, Tagger
-from jamendo_mood.util.errors import AudioError, NoSoundError, UsageError
+from jamendo_mood.util.errors import AudioError, NoSoundError, UsageError, need
 from jamendo_mood.util.files import write_output
 from jamendo_mood.util.plaintext import CountProgress, block, count, note, say, to_json, warn
 
@@ -240,7 +240,7 @@ def _add_survey(parser: argparse.ArgumentParser) -> None:
 
 def survey(arguments: argparse.Namespace) -> int:
     """Show a library at a glance: how its moods are spread, and a page with all its songs."""
-    shared.need("the page", "bokeh", "plots")
+    need("the page", "plots", "bokeh")
     if arguments.titles and arguments.audio is None:
         raise UsageError("--titles reads audio files: give the folder that was extracted with --audio DIR")
     store = shared.open_store(arguments)
@@ -301,7 +301,7 @@ def history(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{target}: curves are drawn as PNG, so its name must end in .png")
     if not wishes:
         raise UsageError("nothing is kept, so there is nothing to draw")
-    shared.need("a picture", "matplotlib", "notebook")
+    need("a picture", "notebook", "matplotlib")
     write_output(target, mood_log.plot_history(wishes).to_png(PICTURE_DPI))
     first, last = (f"{edge(wish.time for wish in wishes):%Y-%m-%d}" for edge in (min, max))
     print(f"{target}: {count(len(wishes), 'emotion')} from {first} to {last}")

@@ -16,7 +16,7 @@ from jamendo_mood import __version__
 from jamendo_mood.cli import demo, evaluate, extract, find, shared, store, tag, train
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, WRONG_USAGE, Command
 from jamendo_mood.util import plaintext, process
-from jamendo_mood.util.errors import AudioError, MoodError
+from jamendo_mood.util.errors import AudioError, MoodError, need
 from jamendo_mood.util.files import is_disk_full
 
 EPILOG = """\
@@ -135,7 +135,7 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
 def completion(arguments: argparse.Namespace) -> int:
     """Let TAB complete commands and options in your shell."""
     # By a script, made once, so that no TAB waits for Python.
-    shared.need("completion", "shtab", "completion")
+    need("completion", "completion", "shtab")
     import shtab
 
     class Option(argparse.Action):

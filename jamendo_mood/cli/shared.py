@@ -7,7 +7,6 @@ functions.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -173,12 +172,6 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     """Another table of tags."""
     columns = "where tags lie: a table with the columns MoodTag, Valence and Arousal, 1 to 9 (default: our own)"
     parser.add_argument("--places", type=Path, metavar="CSV", help=columns)
-
-
-def need(what: str, package: str, extra: str) -> None:
-    """`UsageError` if a package of one of the extras is not installed, which says what needs it."""
-    if importlib.util.find_spec(package) is None:
-        raise UsageError(f"{what} needs {package}: `pip install jamendo-mood[{extra}]` brings it")
 
 
 def load_tagger(arguments: argparse.Namespace, spec: EmbedderSpec | None = None) -> Tagger:

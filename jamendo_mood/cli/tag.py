@@ -32,7 +32,7 @@ from jamendo_mood.tagging.prediction import Prediction, clock, predict_stored, t
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
-from jamendo_mood.util.errors import AudioError, UsageError
+from jamendo_mood.util.errors import AudioError, UsageError, need
 from jamendo_mood.util.files import Scratch, write_output
 from jamendo_mood.util.plaintext import BOLD, FAINT, GREEN, RED, CountProgress, TrackProgress, note, say, show, style
 
@@ -174,7 +174,7 @@ def _field(text: str) -> str:
 
 def write(arguments: argparse.Namespace) -> int:
     """Write moods into the songs' own tags; without --apply, show what would change."""
-    file_tags.check_mutagen()
+    need("writing moods", "files", "mutagen")
     if arguments.undo is not None:
         return _undo(arguments)
     if not arguments.files:
@@ -344,7 +344,7 @@ def _add_spectrogram(parser: argparse.ArgumentParser) -> None:
 def spectrogram(arguments: argparse.Namespace) -> int:
     """Draw what the network hears of a song."""
     source, target = arguments.source, arguments.target
-    shared.need("a picture", "matplotlib", "notebook")
+    need("a picture", "notebook", "matplotlib")
     ffmpeg.find_ffmpeg()
     spectrograms.check_stretch(arguments.start or 0.0, arguments.duration)
     if source.is_dir():
@@ -432,7 +432,7 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
 
 def web(arguments: argparse.Namespace) -> int:
     """Serve a page where anybody can upload a song and see its moods."""
-    shared.need("the web page", "fastapi", "web")
+    need("the web page", "web", "fastapi")
     from jamendo_mood.app.server import WebConfig, run_web
 
     if arguments.audio is not None and arguments.store is None:

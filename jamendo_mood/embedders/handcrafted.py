@@ -10,7 +10,7 @@ import numpy.typing as npt
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
 from jamendo_mood.embedders.registry import COEFFICIENTS, Array, Embedder, EmbedderOptions, EmbedderSpec
 from jamendo_mood.util import files
-from jamendo_mood.util.errors import UsageError
+from jamendo_mood.util.errors import UsageError, need
 
 _MEASURED = ("rms", "mel", "tonnetz", "chroma", "zero_crossings", "rolloff", "centroid")
 NAMES = (
@@ -99,14 +99,11 @@ def _measure_stretch(librosa: Any, wave: Wave) -> dict[str, Array]:
 
 
 def _librosa() -> Any:
+    need("the embedder handcrafted", "classical", "librosa")
     try:
         import librosa
         import librosa.feature
         import librosa.onset
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"the embedder handcrafted needs the package {error.name}: pip install 'jamendo-mood[classical]'"
-        ) from error
     except (RuntimeError, OSError) as error:  # numba, which compiles for it, finds no folder to write to
         raise UsageError(
             f"librosa cannot be loaded ({files.brief(error)}): set NUMBA_CACHE_DIR to a folder that can be written to"

@@ -37,7 +37,7 @@ from jamendo_mood.extraction.streaming import (
 )
 from jamendo_mood.store import embedding_store
 from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
-from jamendo_mood.util.errors import AudioError, MoodError, NoFileError, StoreError, UsageError
+from jamendo_mood.util.errors import AudioError, MoodError, NoFileError, StoreError, UsageError, need
 from jamendo_mood.util.files import Scratch, brief, is_disk_full, remove_drafts, scratch_full
 
 FAILURES_FOLDER = "_failures"
@@ -183,10 +183,9 @@ class ObjectStore:
 
 def _open(url: str) -> tuple[Any, str]:
     """The file system of a URL, and the path in it."""
-    try:
-        import fsspec
-    except ImportError:
-        raise UsageError(f"{url}: fsspec is missing: pip install 'jamendo-mood[ray]'") from None
+    need(url, "ray", "fsspec")
+    import fsspec
+
     with _naming(url):
         system, path = fsspec.core.url_to_fs(url)
     return system, path.rstrip("/")
@@ -416,10 +415,9 @@ def _describe(config: ClusterConfig) -> str:
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[Any]:
     """The module ``ray``, connected; a connection that exists is used, and kept."""
-    try:
-        import ray
-    except ImportError:
-        raise UsageError("ray is missing: pip install 'jamendo-mood[ray]'") from None
+    need("--ray", "ray", "ray")
+    import ray
+
     if ray.is_initialized():
         yield ray
         return

@@ -29,7 +29,7 @@ import numpy as np
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.store.embedding_store import Array, EmbeddingStore
 from jamendo_mood.util import process
-from jamendo_mood.util.errors import StoreError, UsageError
+from jamendo_mood.util.errors import StoreError, UsageError, need
 from jamendo_mood.util.files import brief, parse_json, remove_drafts, write_atomically
 
 FORMAT = 1
@@ -254,11 +254,10 @@ class Footer:
 
 def import_pyarrow() -> tuple[Any, Any]:
     """The modules ``pyarrow`` and ``pyarrow.parquet``; UsageError if they are not installed."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UsageError("pyarrow is missing: pip install 'jamendo-mood[parquet]'") from None
+    need("Parquet", "parquet", "pyarrow")
+    import pyarrow
+    import pyarrow.parquet
+
     return pyarrow, pyarrow.parquet
 
 

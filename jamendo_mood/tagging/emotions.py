@@ -145,12 +145,16 @@ class PlaceDescription:
     #: range [-1, 1]
     valence: float
     arousal: float
-    quadrant: str  #: ``Q1`` to ``Q4``
-    cluster: int  #: of MIREX, 1 to 5
+    quadrant: str  #: Russell's, ``Q1`` to ``Q4``: 0 counts as pleasant and as excited, so the centre is in Q1
+    #: of MIREX, 1 to 5: the one whose place, the mean of its adjectives', is nearest. None of the five is calm and
+    #: pleasant: such places belong to cluster 2, 3 or 4.
+    cluster: int
     #: the nearest of Plutchik's 24, and its petal
     emotion: str
     family: str
-    face: str  #: a key of `FACES`
+    #: a key of `FACES`: neutral up to `NEUTRAL_RADIUS` from the centre, else the nearest emotion's, so that emotion and
+    #: face never contradict each other. No face is calm and pleasant: there it is happy.
+    face: str
 
     def __str__(self) -> str:
         return (
@@ -164,9 +168,12 @@ def describe_place(valence: float, arousal: float) -> PlaceDescription:
 
     Raises `UsageError` if a number is not from -1 to 1; so too for the functions below.
     """
-    place, emotion = _checked(valence, arousal), nearest_emotion(valence, arousal)
-    names = (quadrant_of(*place), cluster_of(*place), emotion.name, emotion.family, face_of(*place))
-    return PlaceDescription(valence, arousal, *names)
+    place = _checked(valence, arousal)
+    quadrant = QUADRANTS[place.valence >= 0, place.arousal >= 0]
+    cluster = min(CLUSTERS, key=lambda number: _distance(place, CLUSTERS[number]))
+    nearest = min(EMOTIONS.values(), key=lambda emotion: _distance(place, emotion.place))
+    face = NEUTRAL.face if round(math.hypot(*place), 9) <= NEUTRAL_RADIUS else nearest.face
+    return PlaceDescription(valence, arousal, quadrant, cluster, nearest.name, nearest.family, face)
 
 
 def mood_in_words(valence: float, arousal: float) -> str:
@@ -191,41 +198,6 @@ def mood_words(valence: float, arousal: float) -> str:
     directions = [nearest] if abs(step - nearest) < 10 / 45 else [nearest, second]
     words = " and ".join(DIRECTIONS[number % len(DIRECTIONS)] for number in directions)
     return words if distance >= 0.5 else f"slightly {words}"
-
-
-def quadrant_of(valence: float, arousal: float) -> str:
-    """Russell's quadrant: Q1 pleasant and excited, Q2 unpleasant and excited, Q3 unpleasant and calm, Q4 the fourth.
-
-    0 counts as pleasant and as excited, so the centre is in Q1.
-    """
-    place = _checked(valence, arousal)
-    return QUADRANTS[place.valence >= 0, place.arousal >= 0]
-
-
-def cluster_of(valence: float, arousal: float) -> int:
-    """The MIREX cluster whose place, the mean of its adjectives', is nearest; of two as near, the lower number.
-
-    None of the five is calm and pleasant: such places belong to cluster 2, 3 or 4, whichever is nearest.
-    """
-    place = _checked(valence, arousal)
-    return min(CLUSTERS, key=lambda cluster: _distance(place, CLUSTERS[cluster]))
-
-
-def nearest_emotion(valence: float, arousal: float) -> Emotion:
-    """The nearest of the wheel's 24 emotions; of two as near, that which stands first in `EMOTIONS`."""
-    place = _checked(valence, arousal)
-    return min(EMOTIONS.values(), key=lambda emotion: _distance(place, emotion.place))
-
-
-def face_of(valence: float, arousal: float) -> str:
-    """The emotion that a face would show: neutral up to `NEUTRAL_RADIUS` from the centre, else the nearest emotion's.
-
-    So emotion and face never contradict each other. No face is calm and pleasant: there it is happy.
-    """
-    place = _checked(valence, arousal)
-    if round(math.hypot(*place), 9) <= NEUTRAL_RADIUS:
-        return NEUTRAL.face
-    return nearest_emotion(*place).face
 
 
 def find_emotion(name: str) -> Emotion:

@@ -1,5 +1,9 @@
 """The errors that users see. Each message names the value, the file and what to do."""
 
+from __future__ import annotations
+
+import importlib.util
+
 
 class MoodError(Exception):
     """Base of every error this package raises on purpose."""
@@ -71,3 +75,10 @@ class DownloadError(MoodError):
 
 class NetworkError(MoodError):
     """Nothing can be downloaded at all. That is no track's fault, so the run stops."""
+
+
+def need(what: str, extra: str, *packages: str) -> None:
+    """`UsageError` if a package of one of the extras is not installed, which says what needs it."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise UsageError(f"{what} needs {package}: `pip install jamendo-mood[{extra}]` brings it")

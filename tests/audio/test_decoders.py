@@ -1,5 +1,5 @@
-import builtins
 import itertools
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -162,14 +162,7 @@ def test_an_unknown_decoder_is_a_usage_error():
 
 
 def test_without_its_extra_libsndfile_is_a_usage_error_that_says_what_to_do(monkeypatch):
-    load = builtins.__import__
-
-    def refuse(name, *arguments, **options):
-        if name == "soxr":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return load(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "soxr", None)
     decoding.check_decoder("pydub")
-    with pytest.raises(UsageError, match=r"needs soxr: pip install 'jamendo-mood\[fast\]'"):
+    with pytest.raises(UsageError, match=r"needs soxr: `pip install jamendo-mood\[fast\]` brings it"):
         decoding.check_decoder("libsndfile")

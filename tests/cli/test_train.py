@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 
 from jamendo_mood.cli.main import main
-from jamendo_mood.tagging.emotions import PLACES, quadrant_of
+from jamendo_mood.tagging.emotions import PLACES, describe_place
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
 
@@ -18,7 +18,7 @@ def place_of(song):
 
 
 LABELS = {
-    "classes": (["class"], lambda song: [quadrant_of(*place_of(song))]),
+    "classes": (["class"], lambda song: [describe_place(*place_of(song)).quadrant]),
     "values": (["valence", "arousal"], place_of),
 }
 

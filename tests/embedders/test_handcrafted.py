@@ -128,7 +128,7 @@ def test_a_file_is_measured_whole_at_once_and_no_further_than_counts(make_audio,
 
 def test_without_librosa_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "librosa", None)
-    with pytest.raises(UsageError, match=r"pip install 'jamendo-mood\[classical\]'"):
+    with pytest.raises(UsageError, match=r"needs librosa: `pip install jamendo-mood\[classical\]` brings it"):
         load_embedder("handcrafted")
 
 

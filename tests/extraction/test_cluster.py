@@ -322,7 +322,7 @@ def test_an_actor_keeps_to_its_cores(stub_embedder, tmp_path, monkeypatch):
 
 def test_without_ray_it_says_what_brings_it(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UsageError, match=r"ray is missing: pip install 'jamendo-mood\[ray\]'"):
+    with pytest.raises(UsageError, match=r"--ray needs ray: `pip install jamendo-mood\[ray\]` brings it"):
         run()
 
 

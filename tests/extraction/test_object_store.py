@@ -222,5 +222,5 @@ def test_places_that_cannot_be_opened_are_named():
 
 def test_without_fsspec_it_says_what_brings_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(UsageError, match=r"fsspec is missing: pip install 'jamendo-mood\[ray\]'"):
+    with pytest.raises(UsageError, match=r"s3://bucket.* needs fsspec: `pip install jamendo-mood\[ray\]` brings it"):
         find_tracks("s3://bucket/audio")

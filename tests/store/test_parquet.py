@@ -409,5 +409,6 @@ def test_without_pyarrow_it_says_what_brings_it(run, store, exported, tmp_path, 
     for command in (("export", store.root, tmp_path / "p"), ("import", exported, "--store", tmp_path / "back")):
         outcome = run(*command)
         assert outcome.status == 2
-        assert outcome.err == (f"jamendo-mood {command[0]}: pyarrow is missing: pip install 'jamendo-mood[parquet]'\n")
+        needs = "Parquet needs pyarrow: `pip install jamendo-mood[parquet]` brings it"
+        assert outcome.err == f"jamendo-mood {command[0]}: {needs}\n"
     assert {path.name for path in tmp_path.iterdir()} == {"store", "parquet"}

@@ -17,14 +17,10 @@ from jamendo_mood.tagging.emotions import (
     NEUTRAL_RADIUS,
     PLACES,
     SYNONYMS,
-    cluster_of,
     describe_place,
-    face_of,
     find_emotion,
     from_face,
     mood_in_words,
-    nearest_emotion,
-    quadrant_of,
 )
 from jamendo_mood.util.errors import UsageError
 
@@ -62,9 +58,14 @@ def test_each_of_five_clusters_lies_at_the_mean_of_its_adjectives_few_of_which_a
     assert len(words) == len(set(words)) == 29
     for cluster, place in CLUSTERS.items():
         np.testing.assert_allclose(place, np.mean([*ADJECTIVES[cluster].values()], axis=0), atol=0.0005)
-        assert cluster_of(*place) == cluster
-    assert [quadrant_of(*place) for place in CLUSTERS.values()] == ["Q1", "Q1", "Q3", "Q1", "Q2"]
-    strays = {word for own, words in ADJECTIVES.items() for word, place in words.items() if cluster_of(*place) != own}
+        assert describe_place(*place).cluster == cluster
+    assert [describe_place(*place).quadrant for place in CLUSTERS.values()] == ["Q1", "Q1", "Q3", "Q1", "Q2"]
+    strays = {
+        word
+        for own, words in ADJECTIVES.items()
+        for word, place in words.items()
+        if describe_place(*place).cluster != own
+    }
     assert strays == {"confident", "rollicking", "humorous", "silly"}
     assert all(f"`{word}`" in PAGE.read_text(encoding="utf-8") for word in strays)
 
@@ -97,30 +98,35 @@ def test_every_place_has_every_name():
 def test_nearest_is_nearest():
     for place in GRID:
         least = min(math.dist(place, emotion.place) for emotion in EMOTIONS.values())
-        assert math.dist(place, nearest_emotion(*place).place) == pytest.approx(least, abs=1e-8)
+        assert math.dist(place, EMOTIONS[describe_place(*place).emotion].place) == pytest.approx(least, abs=1e-8)
         least = min(math.dist(place, centre) for centre in CLUSTERS.values())
-        assert math.dist(place, CLUSTERS[cluster_of(*place)]) == pytest.approx(least, abs=1e-8)
+        assert math.dist(place, CLUSTERS[describe_place(*place).cluster]) == pytest.approx(least, abs=1e-8)
 
 
 def test_ties_go_to_what_stands_first():
     # Halfway between fear (-0.7, 0.7) and anger (-0.6, 0.7): fear stands first.
-    assert nearest_emotion(-0.65, 0.7).name == "fear"
-    assert nearest_emotion(-0.65 + 1e-6, 0.7).name == "anger"
-    assert quadrant_of(0, 0) == quadrant_of(-0.0, -0.0) == "Q1"
-    assert quadrant_of(-0.1, 0) == "Q2"
-    assert quadrant_of(0, -0.1) == "Q4"
+    assert describe_place(-0.65, 0.7).emotion == "fear"
+    assert describe_place(-0.65 + 1e-6, 0.7).emotion == "anger"
+    assert describe_place(0, 0).quadrant == describe_place(-0.0, -0.0).quadrant == "Q1"
+    assert describe_place(-0.1, 0).quadrant == "Q2"
+    assert describe_place(0, -0.1).quadrant == "Q4"
 
 
 def test_the_disc_of_neutral_has_an_edge_that_belongs_to_it():
-    assert face_of(0, 0) == face_of(NEUTRAL_RADIUS, 0) == face_of(0.15, -0.2) == "neutral"
-    assert face_of(NEUTRAL_RADIUS + 1e-6, 0) != "neutral"
+    assert (
+        describe_place(0, 0).face
+        == describe_place(NEUTRAL_RADIUS, 0).face
+        == describe_place(0.15, -0.2).face
+        == "neutral"
+    )
+    assert describe_place(NEUTRAL_RADIUS + 1e-6, 0).face != "neutral"
     assert min(math.hypot(*emotion.place) for emotion in EMOTIONS.values()) > NEUTRAL_RADIUS
-    neutral = {tag for tag, place in PLACES.items() if face_of(*place) == "neutral"}
+    neutral = {tag for tag, place in PLACES.items() if describe_place(*place).face == "neutral"}
     assert neutral == {"documentary", "emotional", "film", "movie"}
 
 
 @pytest.mark.parametrize("place", [(1.01, 0), (0, -2), (math.nan, 0), (0, math.inf)])
-@pytest.mark.parametrize("name", [describe_place, mood_in_words, quadrant_of, cluster_of, nearest_emotion, face_of])
+@pytest.mark.parametrize("name", [describe_place, mood_in_words])
 def test_what_is_not_on_the_plane_has_no_name(name, place):
     with pytest.raises(UsageError, match="valence and arousal are from -1 to 1"):
         name(*place)

@@ -7,9 +7,8 @@ from jamendo_mood.datasets import class_sets
 from jamendo_mood.tagging.emotions import (
     CLASS_PLACES,
     PLACES,
-    cluster_of,
+    describe_place,
     place_of,
-    quadrant_of,
     read_places,
 )
 from jamendo_mood.tasks import Task
@@ -178,7 +177,7 @@ def test_other_values_and_unknown_classes_say_nothing_of_a_place(kind, targets, 
 def test_classes_lie_at_the_mean_of_their_places_by_their_probabilities():
     task, sure = Task("toy", "classes", class_sets.QUADRANTS), np.eye(4, dtype=np.float32)
     places = place_of(task, np.zeros(4), sure)
-    assert [quadrant_of(*place) for place in places.tolist()] == [*class_sets.QUADRANTS]
+    assert [describe_place(*place).quadrant for place in places.tolist()] == [*class_sets.QUADRANTS]
     np.testing.assert_allclose(place_of(task, np.zeros(4), sure.mean(axis=0)), [0, 0], atol=1e-6)
     mixed = np.array([0.75, 0.25, 0, 0], np.float32)
     np.testing.assert_allclose(place_of(task, np.zeros(4), mixed), 0.75 * places[0] + 0.25 * places[1])
@@ -188,4 +187,6 @@ def test_the_classes_of_the_data_sets_all_have_places():
     for classes in (class_sets.CLUSTERS, class_sets.QUADRANTS, class_sets.TURKISH_CLASSES):
         assert {*classes} <= {*PLACES, *CLASS_PLACES}
     sure = place_of(Task("toy", "classes", class_sets.CLUSTERS), np.zeros(5), np.eye(5, dtype=np.float32))
-    assert [f"Cluster {cluster_of(*place)}" for place in sure.astype(float).round(3).tolist()] == [*class_sets.CLUSTERS]
+    assert [f"Cluster {describe_place(*place).cluster}" for place in sure.astype(float).round(3).tolist()] == [
+        *class_sets.CLUSTERS
+    ]
