@@ -52,22 +52,17 @@ def similar(arguments: argparse.Namespace) -> int:
     tagger = _choose_tagger(arguments, store)
     if tagger is None:
         note("without tags, for no tagger is given that knows these embeddings (--tagger DIR)")
-    track = arguments.track if _is_key(arguments.track, store) else _embed(Path(arguments.track), store, arguments)
+    track, path = arguments.track, Path(arguments.track)
+    if not (is_key(track) and track in store):
+        if not path.exists():
+            raise UsageError(f"{track}: no track of {store.root}, and no audio file")
+        track = _embed(path, store, arguments)
     library = shared.open_library(arguments, store, tagger)
-    same = {} if isinstance(track, str) else library.find_same(track, Path(arguments.track))
+    same = {} if isinstance(track, str) else library.find_same(track, path)
     if same:
         note(similarity.describe_same(same))
     _hand_out(library.similar(track, arguments.count or COUNT, same), form, arguments)
     return DONE
-
-
-def _is_key(track: str, store: EmbeddingStore) -> bool:
-    """Whether this is a track of the store, and not an audio file."""
-    if is_key(track) and track in store:
-        return True
-    if not Path(track).exists():
-        raise UsageError(f"{track}: no track of {store.root}, and no audio file")
-    return False
 
 
 def _embed(path: Path, store: EmbeddingStore, arguments: argparse.Namespace) -> Array:

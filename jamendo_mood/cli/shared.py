@@ -249,7 +249,7 @@ def print_scores(scores: Scores, form: str) -> None:
     table = scores.table()
     shown = [name for name in SHOWN if name in table]
     text = table[shown].to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}")
-    print(plaintext.show_lines(text))
+    print(*map(plaintext.show, text.split("\n")), sep="\n")
 
 
 def interval(ends: tuple[float, float] | None) -> str:

@@ -58,17 +58,13 @@ Weights = dict[str, Array]
 """``NAME/kernel`` and ``NAME/bias`` of each convolution, batch normalisation folded in, and of ``dense``."""
 
 
-def load_yamnet(options: EmbedderOptions) -> Embedder:
-    """YAMNet's embeddings: 1,024 numbers; WeightsError if there are no weights, or not Google's and not allowed."""
-    return _load_embedder(options, scores=False)
-
-
 def load_yamnet_scores(options: EmbedderOptions) -> Embedder:
     """YAMNet's scores of 521 classes of sound, range [0, 1]; raises as `load_yamnet` does."""
-    return _load_embedder(options, scores=True)
+    return load_yamnet(options, scores=True)
 
 
-def _load_embedder(options: EmbedderOptions, *, scores: bool) -> Embedder:
+def load_yamnet(options: EmbedderOptions, *, scores: bool = False) -> Embedder:
+    """YAMNet's embeddings: 1,024 numbers; WeightsError if there are no weights, or not Google's and not allowed."""
     path = WEIGHTS.find(options.weights, download=not options.offline)
     weights, sha256, rounded = read_weights(path)
     engine, _ = engines.choose(options.engine, "float32", fastest="openvino")

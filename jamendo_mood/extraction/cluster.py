@@ -21,11 +21,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from jamendo_mood.audio.decoding import AUDIO_SUFFIXES, by_key
-from jamendo_mood.embedders.registry import Embedder, EmbedderSpec
+from jamendo_mood.embedders.registry import Array, Embedder, EmbedderSpec
 from jamendo_mood.extraction.streaming import (
     ExtractReport,
     Source,
@@ -49,7 +46,6 @@ CONNECT_S = 10.0
 WARN_AFTER_S = 60.0  # without any actor at work
 LOCAL_OBJECT_BYTES = 80_000_000  # Ray's own memory on this machine: results are a few hundred bytes
 
-Array = npt.NDArray[np.float32]
 PathOrUrl = Path | str
 log = logging.getLogger(__name__)
 
@@ -298,7 +294,9 @@ class Worker:
             for result in embedded:
                 if result.frames is not None:
                     self._store.add(result.key, result.frames, result.remark)
-                error = _rename(result.error, tracks[result.key])
+                source = str(tracks[result.key])  # the copy in the scratch folder, which the error may name, is gone
+                _, named, reason = result.error.partition(f"/{source.rpartition('/')[2]}: ")
+                error = f"{source}: {reason}" if named else result.error
                 results.append(replace(result, frames=None, error=error, cause=None))
         return results
 
@@ -436,10 +434,3 @@ def _connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
-
-
-def _rename(error: str, source: PathOrUrl) -> str:
-    """An error that names the source of a file instead of its copy in the scratch folder, which is gone."""
-    name = str(source).rpartition("/")[2]
-    _, found, reason = error.partition(f"/{name}: ")
-    return f"{source}: {reason}" if found else error

@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from jamendo_mood.audio import decoding, ffmpeg
 from jamendo_mood.audio.decoding import SAMPLE_RATE_HZ, Wave
-from jamendo_mood.embedders.registry import Embedder, EmbedderSpec, pad_to_window
+from jamendo_mood.embedders.registry import Array, Embedder, EmbedderSpec, pad_to_window
 from jamendo_mood.util import errors
 from jamendo_mood.util.files import Scratch
 
@@ -35,7 +34,6 @@ STRETCH_SAMPLES = 60 * SAMPLE_RATE_HZ  # what `StreamConfig.alter` is given at a
 MAX_UNEXPECTED = 3  #: tracks in a row that may fail by something else than their files
 _NOT_FINITE = "its embedding holds NaN or infinity, which no sound causes: check the weights and the precision"
 
-Array = npt.NDArray[np.float32]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 

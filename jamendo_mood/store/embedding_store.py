@@ -130,8 +130,16 @@ class EmbeddingStore(Mapping[str, Array]):
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
         except ValueError as error:
-            raise describe_damage(error, path) from error
-        return check_entry(entry, key, self.spec, path)
+            why = files.brief(error)
+            raise StoreError(f"{path}: damaged, delete it and extract the track again ({why})") from error
+        own = entry.spec is None or self.spec.holds(entry.spec)
+        if entry.key not in (None, key, *spellings(key)) or not own:
+            raise StoreError(
+                f"{path}: holds the embedding of {entry.key!r} by {entry.spec}, which does not belong there; "
+                "`jamendo-mood verify STORE --repair` moves it to its own place, or aside"
+            )
+        check_frames(entry.frames, self.spec.dim, path)
+        return entry
 
     def stat(self, key: str) -> os.stat_result:
         """What the file system says about an embedding's file; StoreError if there is none, or a link leads nowhere."""
@@ -329,17 +337,6 @@ def check_frames(frames: npt.NDArray[Any], dim: int, where: Path | str) -> Array
     return frames
 
 
-def check_entry(entry: Entry, key: str, spec: EmbedderSpec, where: Path | str) -> Entry:
-    """Return an entry if it is of this track and embedder; StoreError that names the file `where` if not."""
-    if entry.key not in (None, key, *spellings(key)) or not (entry.spec is None or spec.holds(entry.spec)):
-        raise StoreError(
-            f"{where}: holds the embedding of {entry.key!r} by {entry.spec}, which does not belong there; "
-            "`jamendo-mood verify STORE --repair` moves it to its own place, or aside"
-        )
-    check_frames(entry.frames, spec.dim, where)
-    return entry
-
-
 def format_manifest(spec: EmbedderSpec) -> bytes:
     """The content of ``store.json``."""
     return (json.dumps({"format": FORMAT, "embedder": asdict(spec)}, indent=2) + "\n").encode()
@@ -413,11 +410,6 @@ def encode_entry(key: str, frames: Array, spec: EmbedderSpec, remark: str = "") 
 def seal(content: Bytes) -> bytes:
     """The last line of an entry: the SHA-256 of what is before it."""
     return f"{hashlib.sha256(content).hexdigest()}\n".encode()
-
-
-def describe_damage(error: ValueError, where: Path | str) -> StoreError:
-    """What to tell the user if `parse_entry` or `read_entry` failed."""
-    return StoreError(f"{where}: damaged, delete it and extract the track again ({files.brief(error)})")
 
 
 def parse_entry(content: Bytes) -> Entry:

@@ -124,9 +124,17 @@ def import_parquet(
     """
     files = [file for path in paths for file in _find_files(path)]
     import_pyarrow()
-    spec, total, remarks = _check_footers(files)
+    specs, total, remarks = list[EmbedderSpec](), 0, dict[str, str]()
+    for file, footer in zip(files, read_footers(files), strict=True):
+        if isinstance(footer, StoreError):
+            raise footer
+        specs.append(footer.spec)
+        if footer.spec != specs[0]:
+            raise UsageError(f"{files[0]} is of {specs[0]}, {file} of {footer.spec}: import each into its own store")
+        total += footer.rows
+        remarks |= footer.remarks
+    spec, done, skipped = specs[0], 0, 0
     store = EmbeddingStore(root, spec)
-    done = skipped = 0
     for done, (file, key, frames) in enumerate(read_tracks(files, spec), start=1):
         skipped += not _add(store, key, frames, file, remarks.get(key, ""))
         on_progress(done, total)
@@ -204,21 +212,6 @@ def _table(arrow: Any, schema: Any, rows: dict[str, Array], spec: EmbedderSpec) 
         arrow.ListArray.from_arrays(ends, frames),
     ]
     return arrow.table([column.cast(field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
-
-
-def _check_footers(files: Sequence[Path]) -> tuple[EmbedderSpec, int, dict[str, str]]:
-    """What all of the files were made with, how many tracks are in them, and the remarks on these."""
-    specs, total = [], 0
-    remarks: dict[str, str] = {}
-    for file, footer in zip(files, read_footers(files), strict=True):
-        if isinstance(footer, StoreError):
-            raise footer
-        specs.append(footer.spec)
-        if footer.spec != specs[0]:
-            raise UsageError(f"{files[0]} is of {specs[0]}, {file} of {footer.spec}: import each into its own store")
-        total += footer.rows
-        remarks |= footer.remarks
-    return specs[0], total, remarks
 
 
 def _find_files(path: Path) -> list[Path]:

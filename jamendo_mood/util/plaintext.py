@@ -224,11 +224,6 @@ def shorten(name: str, length: int = 30) -> str:
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
-def show_lines(text: str) -> str:
-    """Lines that are safe on a terminal."""
-    return "\n".join(map(show, text.split("\n")))
-
-
 def cell(text: str) -> str:
     """Text that is safe in a cell of a CSV file: an apostrophe before what a spreadsheet would take for a formula."""
     return ("'" if text.startswith(FORMULA_STARTS) else "") + _UNFIT_FOR_CELLS.sub(_as_in_python, text)

@@ -3,7 +3,6 @@ import io
 import itertools
 import json
 import random
-import re
 import subprocess
 from dataclasses import asdict
 
@@ -15,7 +14,6 @@ from jamendo_mood.store import embedding_store
 from jamendo_mood.store.embedding_store import (
     HEADER_BYTES,
     SEAL_BYTES,
-    describe_damage,
     encode_entry,
     encode_header,
     format_manifest,
@@ -113,10 +111,8 @@ def test_random_bytes_are_no_entry():
     with pytest.raises(ValueError, match="cut short"):
         parse_entry(encode_header(10**12, 128) + bytes(100))  # takes no memory for what it promises
     for length in range(300):
-        with pytest.raises(ValueError, match=r"\w") as caught:
+        with pytest.raises(ValueError, match=r"\w"):
             parse_entry(draw.randbytes(length))
-        said = str(describe_damage(caught.value, "somewhere"))
-        assert re.fullmatch(r"somewhere: damaged, delete it .*\(.+\)", said)
 
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path):

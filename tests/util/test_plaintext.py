@@ -20,7 +20,6 @@ from jamendo_mood.util.plaintext import read_columns, read_table
 )
 def test_text_for_a_terminal(text, shown):
     assert plaintext.show(text) == shown
-    assert plaintext.show_lines(f"{text}\nb") == f"{plaintext.show_lines(text)}\nb"
 
 
 def test_cells_for_a_spreadsheet():

@@ -113,7 +113,11 @@ class JamendoMoodPlugin(BeetsPlugin):
         from jamendo_mood.tagging.prediction import predict_files
 
         force = self.config["force"].get(bool)
-        todo = {Path(os.fsdecode(item.path)): item for item in items if force or not has_scores(item)}
+        todo = {
+            Path(os.fsdecode(item.path)): item
+            for item in items
+            if force or not any(name.startswith(PREFIX) for name in item.keys(with_album=False))
+        }
         if not todo:
             return 0
         failed, config = 0, StreamConfig(prefetch=self.config["threads"].get(int))
@@ -145,11 +149,6 @@ class JamendoMoodPlugin(BeetsPlugin):
 def name_field(target: str) -> str:
     """The field of a target's score: ``moodscore_easy_listening``."""
     return PREFIX + re.sub(r"\W+", "_", target.lower()).strip("_")
-
-
-def has_scores(item: Item) -> bool:
-    """Whether an item was tagged by this plugin."""
-    return any(name.startswith(PREFIX) for name in item.keys(with_album=False))
 
 
 def keep(item: Item, prediction: Prediction, *, force: bool) -> None:
