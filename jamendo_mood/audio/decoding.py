@@ -222,18 +222,11 @@ def read_blocks(wav: Path, block: int, overlap: int = 0) -> Iterator[Wave]:
 
 
 @contextlib.contextmanager
-def converted(
-    source: Path,
-    scratch: Scratch,
-    start_s: float = 0.0,
-    duration_s: float | None = None,
-    info: AudioInfo | None = None,
-    remark: Remark | None = None,
-) -> Iterator[Path]:
-    """Give the WAV that `convert_to_wav` writes, in a folder below `scratch` that is gone when the block ends."""
+def converted(source: Path, scratch: Scratch, **options: Any) -> Iterator[Path]:
+    """Give the WAV that `convert_to_wav` writes, with its options; the folder in `scratch` goes when the block ends."""
     with scratch.folder() as folder:
         wav = folder / "track.wav"
-        convert_to_wav(source, wav, start_s, duration_s, info, remark)
+        convert_to_wav(source, wav, **options)
         yield wav
 
 

@@ -164,7 +164,7 @@ def compute(
     """
     check_stretch(start_s, duration_s)
     start_s = round(start_s, 2)
-    with decoding.converted(path, scratch, start_s, duration_s, info) as wav:
+    with decoding.converted(path, scratch, start_s=start_s, duration_s=duration_s, info=info) as wav:
         samples = decoding.count_samples(wav)
         if samples < WINDOW_SAMPLES:
             milliseconds = 1000 * samples / SAMPLE_RATE_HZ

@@ -235,25 +235,19 @@ def keep(path: Path, name: str, read: Callable[[], Mapping[str, Array]]) -> dict
     def make() -> bytes:
         return safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in read().items()})
 
+    prefix, digest = _prefix_of(path), hashlib.sha256()
     try:
-        digest = _digest_of(path)
+        for part in sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}*"), reverse=True):  # the index comes first
+            digest.update(np.memmap(part, np.uint8, "r").data)
     except (OSError, ValueError):  # it cannot be read, or is empty: `read` says so
         return dict(read())
-    content = files.kept(f"{name.lower()}-{digest}", ".safetensors", make)
+    content = files.kept(f"{name.lower()}-{digest.hexdigest()[:16]}", ".safetensors", make)
     return safetensors.numpy.load(content)
 
 
 def _prefix_of(place: Path) -> Path:
     """What the names of a checkpoint's files begin with: in a module's folder, or beside an index."""
     return place / "variables" / "variables" if place.is_dir() else place.with_name(place.name.removesuffix(".index"))
-
-
-def _digest_of(path: Path) -> str:
-    """16 hexadecimal digits over the files of a module's folder, or of a checkpoint."""
-    prefix, digest = _prefix_of(path), hashlib.sha256()
-    for part in sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}*"), reverse=True):  # the index comes first
-        digest.update(np.memmap(part, np.uint8, "r").data)
-    return digest.hexdigest()[:16]
 
 
 def read_variables(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:

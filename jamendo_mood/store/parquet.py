@@ -101,15 +101,13 @@ def export_parquet(
         for path, footer in zip(there, read_footers(there), strict=True)
         if isinstance(footer, Footer) and (footer.spec, footer.entries) == (store.spec, entries[path.name])
     }
-    total, done, skipped = sum(map(len, shards.values())), 0, 0
+    total, done, skipped = sum(map(len, shards.values())), 0, sum(len(shards[name]) for name in written)
     for name, shard in shards.items():
-        if name in written:
-            skipped += len(shard)
-        else:
+        if name not in written:
             _write_shard(store, [*shard], entries[name], folder / name)
         done += len(shard)
         on_progress(done, total)
-    return ParquetReport(done - skipped, skipped, len(shards))
+    return ParquetReport(total - skipped, skipped, len(shards))
 
 
 def import_parquet(

@@ -229,15 +229,11 @@ def cell(text: str) -> str:
     return ("'" if text.startswith(FORMULA_STARTS) else "") + _UNFIT_FOR_CELLS.sub(_as_in_python, text)
 
 
-def cells(row: Iterable[Any]) -> list[Any]:
-    """A row of a CSV file, its texts made safe by `cell`; numbers stay numbers."""
-    return [cell(value) if isinstance(value, str) else value for value in row]
-
-
 def to_csv(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     """A table for spreadsheets, its texts made safe by `cell`."""
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([columns, *map(cells, rows)])
+    safe = ([cell(value) if isinstance(value, str) else value for value in row] for row in rows)
+    csv.writer(buffer, lineterminator="\n").writerows([columns, *safe])
     return buffer.getvalue()
 
 
