@@ -24,7 +24,7 @@ from jamendo_mood.app.songs import Song, SongQueue, Upload, describe_track
 from jamendo_mood.library import similarity, writing
 from jamendo_mood.library.similarity import Found, Library
 from jamendo_mood.tagging.analysis import explain_error
-from jamendo_mood.tagging.emotions import find_emotion
+from jamendo_mood.tagging.emotions import PlaceDescription, find_emotion
 from jamendo_mood.tagging.prediction import Prediction, to_document
 from jamendo_mood.util.errors import BusyError, CancelledError, DiskFullError, LimitError, MoodError, UsageError
 
@@ -53,15 +53,6 @@ class Target(TargetInfo):
     decided: bool | None = Field(description="whether it reaches its threshold, or is the class chosen")
 
 
-class PlaceInfo(BaseModel):
-    """A place on the plane of valence and arousal, and what it is called."""
-
-    model_config = ConfigDict(extra="allow")
-
-    valence: float = Field(description="from -1, unpleasant, to 1, pleasant")
-    arousal: float = Field(description="from -1, calm, to 1, excited")
-
-
 class Timeline(BaseModel):
     """Scores over time."""
 
@@ -80,7 +71,7 @@ class Result(BaseModel):
     kind: str = Field(description="tags, classes or values")
     targets: list[Target]
     scale: tuple[float, float] | None = Field(description="of values: the least and the greatest")
-    place: PlaceInfo | None
+    place: PlaceDescription | None
     timeline: Timeline | None
 
 

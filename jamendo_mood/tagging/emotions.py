@@ -140,9 +140,8 @@ CLUSTERS: dict[int, Place] = {
 
 @dataclass(frozen=True)
 class PlaceDescription:
-    """What a place on the plane is called."""
+    """A place by valence (-1 unpleasant, 1 pleasant) and arousal (-1 calm, 1 excited), and what it is called."""
 
-    #: range [-1, 1]
     valence: float
     arousal: float
     quadrant: str  #: Russell's, ``Q1`` to ``Q4``: 0 counts as pleasant and as excited, so the centre is in Q1
