@@ -9,7 +9,7 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,7 @@ class SongQueue:
             self._load(),
             self.limits,
             name=song.name,
-            on_progress=lambda progress: song.tell(song, "progress", **asdict(progress)),
+            on_progress=functools.partial(song.tell, song, "progress"),
             is_cancelled=song.cancelled.is_set,
         )
         description, timeline = describe(analysis, self.tagger)

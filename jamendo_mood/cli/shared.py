@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from jamendo_mood.audio import decoding
+from jamendo_mood.embedders.engines import ENGINES
 from jamendo_mood.embedders.registry import EmbedderOptions, EmbedderSpec, load_embedder
 from jamendo_mood.evaluation.evaluate import Scores
 from jamendo_mood.library import similarity
@@ -116,9 +117,8 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     add("--pca", type=Path, metavar="FILE", help="Google's vggish_pca_params.npz, for vggish-pca")
     add("--allow-untrained", action="store_true", help="take weights that are not the released ones")
     add("--offline", action="store_true", help="ask no host for what is not here, such as weights")
-    engines = ("auto", "mnn", "openvino", "tensorflow")
     fastest = "what runs the network: auto (default) is the fastest here, on a GPU TensorFlow"
-    add("--engine", choices=engines, default="auto", help=fastest)
+    add("--engine", choices=ENGINES, default="auto", help=fastest)
 
 
 def add_tagger(parser: argparse.ArgumentParser, *, stored: bool = False) -> None:

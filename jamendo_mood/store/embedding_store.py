@@ -179,9 +179,13 @@ class EmbeddingStore(Mapping[str, Array]):
         """What was remarked on those of these tracks that are there: no more than the end of an entry is read."""
         found = {}
         for key in keys:
-            with contextlib.suppress(OSError, ValueError, OverflowError):
-                if remark := read_remark(self._path(key)):
-                    found[key] = remark
+            path = self._path(key)
+            with contextlib.suppress(OSError, ValueError, OverflowError), files.open_file(path, buffering=0) as file:
+                if header := _parse_header(file.read(HEADER_BYTES)):  # else it is an array that others wrote
+                    file.seek(header[1])
+                    about = file.read(_MAX_ABOUT_BYTES)[:-SEAL_BYTES]
+                    if remark := _remark_of(files.parse_json(about)) if about else "":
+                        found[key] = remark
         return found
 
     def times(self, key: str) -> Array:
@@ -449,17 +453,6 @@ def read_entry(path: Path) -> Entry:
         if size > (most := header[1] + _MAX_ABOUT_BYTES):
             raise ValueError(f"too long: {size:,} bytes of at most {most:,}")
         return parse_entry(files.read_up_to(file, size))
-
-
-def read_remark(path: Path) -> str:
-    """The remark of an entry; ValueError, OverflowError or OSError if its end cannot be read."""
-    with files.open_file(path, buffering=0) as file:
-        header = _parse_header(file.read(HEADER_BYTES))
-        if header is None:
-            return ""  # an array that others wrote
-        file.seek(header[1])
-        about = file.read(_MAX_ABOUT_BYTES)[:-SEAL_BYTES]
-    return _remark_of(files.parse_json(about)) if about else ""
 
 
 def _remark_of(about: Mapping[str, Any]) -> str:

@@ -60,16 +60,6 @@ class Limits:
             raise errors.LimitError(f"{name} has {size} MB; the limit here is {limit} MB")
 
 
-@dataclass(frozen=True)
-class Progress:
-    """A stage (load, decode, embed, score), the seconds of sound embedded so far and in all, times real time."""
-
-    stage: str
-    done_s: float = 0.0
-    total_s: float | None = None
-    speed: float | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class Analysis:
     """What is known of a song: its prediction, embeddings (frames, dim), and spectrogram, of at most 1,200 columns."""
@@ -86,14 +76,15 @@ def analyse(
     limits: Limits,
     *,
     name: str | None = None,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[..., object] = lambda **_: None,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> Analysis:
     """Decode one audio file, embed it and score it, in memory that does not grow with it.
 
     Of the limits all but the size counts here. `name` is what errors call the file. `on_progress` is called at each
-    stage, and before and after each batch of the network; `is_cancelled` is asked while ffmpeg decodes, before each
-    block of sound and before each batch.
+    stage, and before and after each batch of the network, with keywords: ``stage`` (decode, embed or score), ``done_s``
+    and ``total_s``, the seconds of sound embedded so far and in all, and ``speed``, times real time; None is not known
+    yet. `is_cancelled` is asked while ffmpeg decodes, before each block of sound and before each batch.
 
     Raises `AudioError` if the file cannot be decoded, or is shorter than one window of the embedder, or than a second;
     `NoSoundError` if it is silent, or has no sound; `LimitError` if it is too long; `CancelledError` if `is_cancelled`
@@ -176,7 +167,7 @@ class _Watch:
 
     name: str
     embedder: Embedder
-    on_progress: Callable[[Progress], None]
+    on_progress: Callable[..., object]
     is_cancelled: Callable[[], bool]
     total_s: float = 0.0
     started: float = field(default_factory=time.perf_counter)
@@ -222,7 +213,7 @@ class _Watch:
         self.stop_if_cancelled()
         done_s = min(self.embedder.spec.duration_s(self.inputs), self.total_s)  # the last batch is filled up
         speed = done_s / max(time.perf_counter() - self.started, 1e-6)  # times real time so far
-        self.on_progress(Progress(stage, done_s, self.total_s or None, speed or None))
+        self.on_progress(stage=stage, done_s=done_s, total_s=self.total_s or None, speed=speed or None)
 
     def stop_if_cancelled(self) -> None:
         """Raise `CancelledError` if the song was cancelled."""

@@ -32,14 +32,14 @@ def test_a_song_is_scored_as_on_the_command_line(corpus, corpus_tagger, logmel, 
 
 def test_progress_goes_through_the_stages(corpus, corpus_tagger, logmel, limits):
     seen = []
-    analysis = analyse(corpus.path(0), corpus_tagger, logmel, limits, on_progress=seen.append)
-    order = [("load", "decode", "embed", "score").index(progress.stage) for progress in seen]
+    analysis = analyse(corpus.path(0), corpus_tagger, logmel, limits, on_progress=lambda **step: seen.append(step))
+    order = [("load", "decode", "embed", "score").index(progress["stage"]) for progress in seen]
     assert order == sorted(order)
-    assert {progress.stage for progress in seen} == {"decode", "embed", "score"}
-    done = [progress.done_s for progress in seen if progress.stage == "embed"]
+    assert {progress["stage"] for progress in seen} == {"decode", "embed", "score"}
+    done = [progress["done_s"] for progress in seen if progress["stage"] == "embed"]
     assert done == sorted(done)
     assert done[-1] == pytest.approx(analysis.prediction.duration_s, abs=1.0)
-    assert all(progress.speed > 0 for progress in seen if progress.done_s)
+    assert all(progress["speed"] > 0 for progress in seen if progress["done_s"])
 
 
 def test_a_song_is_decoded_once_and_its_spectrogram_is_that_of_the_file(
