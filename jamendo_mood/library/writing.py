@@ -299,12 +299,8 @@ def to_m3u8(tracks: Sequence[Found], locate: Locate | None = None) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-FORMATS: dict[str, Callable[[Sequence[Found]], str]] = {
-    "table": to_table,
-    "json": to_json,
-    "csv": to_csv,
-    "m3u8": to_m3u8,
-}
+Format = Callable[[Sequence[Found]], str]
+FORMATS: dict[str, Format] = {"table": to_table, "json": to_json, "csv": to_csv, "m3u8": to_m3u8}
 """Formats for lists of tracks."""
 
 
