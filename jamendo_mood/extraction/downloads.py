@@ -68,14 +68,6 @@ class DownloadConfig:
             )
 
 
-@dataclass(frozen=True)
-class _Job:
-    """An address, and the keys that are still wanted from it, by name of the file or of the tar's member."""
-
-    url: str
-    wanted: dict[str, str]
-
-
 class Downloads:
     """A feed for `streaming`: entering it starts the downloads and returns the function that hands out the files.
 
@@ -88,7 +80,7 @@ class Downloads:
         self._room = _Room(config.max_scratch_bytes)
         self._stop = threading.Event()
         jobs = _plan(config, tracks)
-        self._jobs = iter(jobs)  # for all threads
+        self._jobs = iter(jobs.items())  # for all threads
         self._ready: queue.SimpleQueue[Source | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._running = min(config.connections, len(jobs))
@@ -131,8 +123,8 @@ class Downloads:
 
     def _work(self, link: Link) -> None:
         with contextlib.suppress(StoppedError), closing(link):
-            for job in self._jobs:
-                self._run(link, job)
+            for url, wanted in self._jobs:
+                self._run(link, url, wanted)
         with self._lock:
             self._running -= 1
             if self._running == 0:
@@ -144,79 +136,79 @@ class Downloads:
                     self._report_failures()
                 self._ready.put(None)
 
-    def _run(self, link: Link, job: _Job) -> None:
-        """Download what a job wants, and record what could not be had."""
+    def _run(self, link: Link, url: str, wanted: dict[str, str]) -> None:
+        """Download what is wanted from an address, and record what could not be had."""
         try:
-            errors = self._fetch(link, job)
+            errors = self._fetch(link, url, wanted)
         except StoppedError:
             raise
         except Exception as error:  # the others go on; `streaming` ends the run if it has to
-            errors = dict.fromkeys(job.wanted, error)
-        if job.wanted:
-            reasons = {name: DownloadError(f"{job.url}: {name} is not in it") for name in job.wanted} | errors
-            self._fail({key: reasons[name] for name, key in job.wanted.items()})
+            errors = dict.fromkeys(wanted, error)
+        if wanted:
+            reasons = {name: DownloadError(f"{url}: {name} is not in it") for name in wanted} | errors
+            self._fail({key: reasons[name] for name, key in wanted.items()})
 
-    def _fetch(self, link: Link, job: _Job) -> dict[str, Exception]:
+    def _fetch(self, link: Link, url: str, wanted: dict[str, str]) -> dict[str, Exception]:
         """Take what is wanted from an address as it arrives; returns what was wrong with what is missing then."""
         start, retry = 0, new_retry(TRIES)
         wrong: dict[str, tuple[int, Exception]] = {}
         for attempt in range(TRIES):
             if attempt:
-                retry = link.wait_after(next(iter(wrong.values()))[1], retry, job.url)
+                retry = link.wait_after(next(iter(wrong.values()))[1], retry, url)
             try:
-                with closing(RemoteFile(link, job.url, start)) as remote:
-                    wrong = self._take_wanted(remote, job)
+                with closing(RemoteFile(link, url, start)) as remote:
+                    wrong = self._take_wanted(remote, wanted)
             except tarfile.TarError as error:
-                broken = DownloadError(f"{job.url}: not a readable tar ({error})")
-                wrong = dict.fromkeys(job.wanted, (0, broken))
+                broken = DownloadError(f"{url}: not a readable tar ({error})")
+                wrong = dict.fromkeys(wanted, (0, broken))
             if not wrong:
                 break
             start = min(offset for offset, _ in wrong.values())
         return {name: DownloadError(f"{error}; tried {TRIES} times") for name, (_, error) in wrong.items()}
 
-    def _take_wanted(self, remote: RemoteFile, job: _Job) -> dict[str, tuple[int, Exception]]:
+    def _take_wanted(self, remote: RemoteFile, wanted: dict[str, str]) -> dict[str, tuple[int, Exception]]:
         """Save what is wanted; returns what had the wrong bytes, and where in the file or tar it begins."""
         wrong: dict[str, tuple[int, Exception]] = {}
-        for offset, name, size in self._members(remote, job):
-            if name in job.wanted and name not in wrong:
+        for offset, name, size in self._members(remote, wanted):
+            if name in wanted and name not in wrong:
                 try:
-                    self._save(remote, size, job, name)
+                    self._save(remote, size, wanted, name)
                 except _WrongBytesError as error:
                     wrong[name] = (offset, error)
-                if len(wrong) == len(job.wanted):
+                if len(wrong) == len(wanted):
                     break  # the rest of the tar is not needed
         return wrong
 
-    def _members(self, remote: RemoteFile, job: _Job) -> Iterator[tuple[int, str, int]]:
+    def _members(self, remote: RemoteFile, wanted: Iterable[str]) -> Iterator[tuple[int, str, int]]:
         """Where each file begins, its name and its size: those in a tar, or the one that the address is."""
         if not self._config.tar_name:
-            (name,) = job.wanted
+            (name,) = wanted
             yield 0, name, remote.open()
             return
         for offset, member in read_members(remote):
             if member.type in _TAR_FILES:
                 yield offset, member.name, member.size
 
-    def _save(self, remote: RemoteFile, size: int, job: _Job, name: str) -> None:
+    def _save(self, remote: RemoteFile, size: int, wanted: dict[str, str], name: str) -> None:
         """Write the next bytes into a file, and hand it to the decoders if they are right."""
         limit = self._config.max_scratch_bytes - self._config.decoding_bytes
         if size > limit:
-            error = DownloadError(f"{job.url}: {name} has {size} bytes, more than the scratch allows ({limit})")
-            self._fail({job.wanted.pop(name): error})
+            error = DownloadError(f"{remote.url}: {name} has {size} bytes, more than the scratch allows ({limit})")
+            self._fail({wanted.pop(name): error})
             return
         if not self._room.take(size, self._stop, spare=self._config.decoding_bytes):
             raise StoppedError
-        key = job.wanted[name]
+        key = wanted[name]
         path = self._folder / name.replace("/", "-")
         try:
             got = _write(path, remote.read_blocks(size))
             expected = self._config.checksums[key]
             if got != expected:
-                raise _WrongBytesError(f"{job.url}: {name} is not MTG's (SHA-256 {got}, expected {expected})")
+                raise _WrongBytesError(f"{remote.url}: {name} is not MTG's (SHA-256 {got}, expected {expected})")
         except BaseException:
             self._remove(path, size)
             raise
-        del job.wanted[name]
+        del wanted[name]
         with self._lock:
             self._any_fetched = True
             self._report_failures()
@@ -273,13 +265,14 @@ class _Room:
             self._changed.notify_all()
 
 
-def _plan(config: DownloadConfig, tracks: Mapping[str, Path]) -> list[_Job]:
-    wanted: dict[str, dict[str, str]] = {}  # by the address below the base URL
+def _plan(config: DownloadConfig, tracks: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    """By address, the keys that are wanted from it by name of the file or of the tar's member."""
+    wanted: dict[str, dict[str, str]] = {}
     for key, path in tracks.items():
         name = path.as_posix()
         where = config.tar_name.format(path.parent.as_posix()) if config.tar_name else name
-        wanted.setdefault(where, {})[name] = key
-    return [_Job(f"{config.base_url.rstrip('/')}/{where}", keys) for where, keys in wanted.items()]
+        wanted.setdefault(f"{config.base_url.rstrip('/')}/{where}", {})[name] = key
+    return wanted
 
 
 def _write(path: Path, blocks: Iterable[bytes]) -> str:

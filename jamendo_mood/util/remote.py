@@ -110,7 +110,7 @@ class RemoteFile:
     """
 
     def __init__(self, link: Link, url: str, start: int = 0, attempts: int = ATTEMPTS) -> None:
-        self._link, self._url, self.offset = link, url, start
+        self._link, self.url, self.offset = link, url, start
         self._attempts = attempts
         self._size: int | None = None
         self._response: requests.Response | None = None
@@ -141,7 +141,7 @@ class RemoteFile:
         response: requests.Response | None = None
         try:
             if self._response is None:
-                response = self._response = self._link.get(self._url, self.offset)
+                response = self._response = self._link.get(self.url, self.offset)
                 if response.status_code in RETRIED:
                     raise HTTPError(f"HTTP {response.status_code} {response.reason}")
                 self._accept(response)
@@ -153,7 +153,7 @@ class RemoteFile:
             if self.offset - self._last_failure >= PROGRESS_BYTES:
                 self._retry = new_retry(self._attempts)
             self._last_failure = self.offset
-            self._retry = self._link.wait_after(error, self._retry, self._url, response)
+            self._retry = self._link.wait_after(error, self._retry, self.url, response)
             return b""
 
     def _accept(self, response: requests.Response) -> None:
@@ -165,9 +165,9 @@ class RemoteFile:
             length = response.headers.get("Content-Length", "")
             start, size = 0, int(length) if length.isdecimal() else None
         else:
-            raise DownloadError(f"{self._url}: HTTP {response.status_code} {response.reason}")
+            raise DownloadError(f"{self.url}: HTTP {response.status_code} {response.reason}")
         if size is None or start > self.offset or self._size not in (None, size):
-            raise DownloadError(f"{self._url}: its length is unknown, or has changed")
+            raise DownloadError(f"{self.url}: its length is unknown, or has changed")
         self._size = size
         for done in range(start, self.offset, _BLOCK_BYTES):  # the server sends the file from its beginning
             self._receive(min(_BLOCK_BYTES, self.offset - done))
