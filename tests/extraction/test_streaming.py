@@ -112,7 +112,7 @@ def test_a_bad_file_ends_its_own_track_only(songs, stub_embedder, config):
 
 @pytest.mark.parametrize("error", [DiskFullError("no space left"), UsageError("no ffmpeg on the PATH")])
 def test_what_would_fail_every_track_stops_the_run(error, songs, stub_embedder, config, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(decoding, "convert_to_wav", fail)
