@@ -65,16 +65,17 @@ class Mark(NamedTuple):
             return cls("", ())
 
 
-def read_moods(path: Path) -> Moods:
+def read_moods(path: Path, field: str = MOOD) -> Moods:
     """The moods in a file's own tags; several in one value, as in ``calm; happy``, count one by one.
 
     Raises `AudioError` if the tags cannot be read, or the file is of a kind that has none that we know; `UsageError`
     where mutagen is missing.
     """
-    fields, _ = read_fields(path, [MOOD, MARK, ELSEWHERE])
-    mark = Mark.read(fields[MARK])
-    theirs, removed = take_out(fields[MOOD], mark)
-    moods = dict.fromkeys(mood for value in theirs + fields[ELSEWHERE] for mood in split(value, mark.separator))
+    fields, _ = read_fields(path, [field, mark_of(field), ELSEWHERE])
+    mark = Mark.read(fields[mark_of(field)])
+    theirs, removed = take_out(fields[field], mark)
+    values = theirs + (fields[ELSEWHERE] if field == MOOD else [])
+    moods = dict.fromkeys(mood for value in values for mood in split(value, mark.separator))
     return Moods(tuple(moods), tuple(mood for mood in mark.moods if mood not in removed))
 
 
