@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from jamendo_mood.datasets import find_source, load_dataset
 from jamendo_mood.datasets.dataset import Dataset, Track, assign_folds, check_leaks, drop_leaks, find_leaks, make_parts
@@ -34,6 +35,7 @@ from jamendo_mood.util.errors import UsageError
 
 Note = Callable[[str], None]
 Store = Embeddings | Path | str | None
+Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  #: rows to learn from, and rows to test on
 
 LEAKS = ("refuse", "drop", "keep")
 """What to do with tracks, artists or recordings that parts share: refuse to train, leave such tracks out of the earlier
@@ -268,44 +270,76 @@ def cross_validate(
     DataError
         As `train`.
     """
-    source = find_source(task)
-    if source.official:
-        kind = "splits" if source.splits > 1 else "parts"
-        raise UsageError(f"task {task!r} has official {kind} and no folds: use `train` and `evaluate`")
-    too_few = UsageError("cross-validation needs two folds at least")
-    if folds is not None and folds < 2:
-        raise too_few
-    config, opened = config or TrainConfig(), open_store(store)
-    load: Callable[..., Dataset] = partial(load_dataset, task, folder)
-    first = load()
-    if group == "song":
-        load = partial(forget_artists, first)
-    for remark in first.remarks:
-        note(remark)
-    _note_unlabelled(first, opened, note)
-    embeddings, count = data.choose_embeddings(first, opened), _count_folds(load, source.splits)
-    splits = range(min(folds or count, count))
-    if count < 2:
-        raise too_few
-    if validations >= count:
-        raise UsageError(f"of {count} folds, each has fewer than {validations} others to stop training by")
-    tested: list[tuple[Examples, Evaluation]] = []
+    every, embeddings = _open_folds(task, folder, store, group, note)
+    splits = range(len(every) if folds is None else min(folds, len(every)))
+    if len(splits) < 2:
+        raise UsageError("cross-validation needs two folds at least")
+    if validations >= len(every):
+        raise UsageError(f"of {len(every)} folds, each has fewer than {validations} others to stop training by")
+    config, tested = config or TrainConfig(), list[tuple[Examples, Evaluation]]()
     for split in splits:
-        watched = [load(split=(split + step) % count) for step in range(validations)]
+        watched = (every + every)[split : split + validations]
         tested.append(_test_fold(watched, embeddings, config, on_epoch))
         on_fold(split, tested[-1][1].metrics)
     examples, found = zip(*tested, strict=True)
     arrays = [np.concatenate([getattr(one, name) for one in found]) for name in ("predictions", "decisions")]
-    pooled = evaluate_predictions(first.task, _join(examples), *arrays, rounds=rounds)
+    pooled = evaluate_predictions(every[0].task, _join(examples), *arrays, rounds=rounds)
     if out is not None:
         facts = {
             "Task": task,
             "Tested": f"each track once, over {len(found)} folds that share no {group}",
             "Heads": f"{config.head.name}, trained on {config.head.pooling}",
-            "Embeddings": "released with the data" if opened is None else str(opened.spec),
+            "Embeddings": "released with the data" if store is None else str(embeddings.spec),
         }
         _save_scores(Path(out), pooled, f"How well can {task} be learned?", facts, note)
     return CrossValidation(pooled, tuple(one.metrics for one in found))
+
+
+def load_folds(
+    task: str, folder: Path | str, store: Store = None, *, group: str = "artist", note: Note = plaintext.note
+) -> tuple[Examples, list[Fold]]:
+    """All examples of a task, and the folds of `cross_validate` as rows of them, to learn from and to test on.
+
+    The folds are what scikit-learn takes as ``cv``, with the arrays of `Examples.to_arrays`. Nothing is held back for
+    validation. Silent tracks are left out, and from what is learned also recordings that are tested under another name.
+    Parameters and errors are those of `cross_validate`.
+    """
+    every, embeddings = _open_folds(task, folder, store, group, note)
+    whole = replace(every[0], parts={every[0].train: np.arange(len(every[0].tracks))})
+    examples = data.load_part(whole, whole.train, embeddings)
+    folds = []
+    for fold in every:
+        keys = {fold.tracks[row].key for row in fold.rows(fold.test)}
+        tested = np.array([track.key in keys for track in examples.tracks])
+        others = examples.select(~tested).tracks
+        leaks = find_leaks({"training": others, "test": examples.select(tested).tracks})
+        learned = np.flatnonzero(~tested)[drop_leaks("training", others, leaks)]
+        folds.append((learned, np.flatnonzero(tested)))
+    return examples, folds
+
+
+def _open_folds(
+    task: str, folder: Path | str, store: Store, group: str, note: Note
+) -> tuple[list[Dataset], Embeddings]:
+    """The data once for each fold that is tested, and the embeddings. Parameters and errors: see `cross_validate`."""
+    source = find_source(task)
+    if source.official:
+        kind = "splits" if source.splits > 1 else "parts"
+        raise UsageError(f"task {task!r} has official {kind} and no folds: use `train` and `evaluate`")
+    first, opened = load_dataset(task, folder), open_store(store)
+    load = partial(forget_artists, first) if group == "song" else partial(load_dataset, task, folder)
+    for remark in first.remarks:
+        note(remark)
+    _note_unlabelled(first, opened, note)
+    folds, seen, whole = list[Dataset](), set[int](), load(split=0)
+    for split in range(source.splits):
+        fold = replace(whole, parts=load(split=split).parts)
+        tested = set(fold.rows(fold.test).tolist())
+        if tested & seen:  # few artists make fewer folds
+            break
+        seen |= tested
+        folds.append(fold)
+    return folds, data.choose_embeddings(first, opened)
 
 
 def open_store(store: Store) -> Embeddings | None:
@@ -341,18 +375,6 @@ def _save_scores(folder: Path, scores: Evaluation, title: str, facts: Mapping[st
         note(f"{save_report(scores, folder, title=title, facts=facts)} written")
     except ModuleNotFoundError as error:
         log.warning("no %s, no pictures: `pip install jamendo-mood[notebook]` brings it", error.name)
-
-
-def _count_folds(load: Callable[..., Dataset], most: int) -> int:
-    """How many splits there are until a track is tested a second time: few artists make fewer folds."""
-    seen: set[int] = set()
-    for split in range(most):
-        dataset = load(split=split)
-        tested = set(dataset.rows(dataset.test).tolist())
-        if tested & seen:
-            return split
-        seen |= tested
-    return most
 
 
 @dataclass(frozen=True)
@@ -408,4 +430,4 @@ def _join(parts: Sequence[Examples]) -> Examples:
     tracks = tuple(track for part in parts for track in part.tracks)
     times_s = [part.times_s for part in parts if part.times_s is not None]
     Y = np.concatenate([part.Y for part in parts])
-    return Examples((), Y, tracks, parts[0].targets, np.concatenate(times_s) if times_s else None)
+    return replace(parts[0], frames=(), Y=Y, tracks=tracks, times_s=np.concatenate(times_s) if times_s else None)

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from jamendo_mood.audio.decoding import SILENT
 from jamendo_mood.datasets.dataset import Curve, Dataset, Track
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.tasks import Task
+from jamendo_mood.tasks import KINDS, Task
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import DataError, UsageError
 
@@ -48,6 +48,7 @@ class Examples:
     held_out: tuple[Track, ...] = ()  #: of a training part, the tracks of the test part: what must not be learned from
     #: of a training part, how many of its tracks were left out because there is nothing to hear in them
     silent: int = 0
+    kind: str = "tags"  #: a key of `tasks.KINDS`
 
     def __len__(self) -> int:
         return len(self.tracks)
@@ -62,6 +63,21 @@ class Examples:
             tracks=tuple(self.tracks[row] for row in rows),
             times_s=None if self.times_s is None else self.times_s[rows],
         )
+
+    def to_arrays(self, pooling: str = "mean+std") -> tuple[Array, npt.NDArray[Any], npt.NDArray[np.str_]]:
+        """What scikit-learn learns from: X, y and groups.
+
+        X is float32 (n, width): with ``mean+std`` the mean of each track's frames over time and then their standard
+        deviation, with ``mean`` their mean alone. y is by the kind of task: for tags bool (n, targets), for a class its
+        number in `targets`, int (n,), for values float32 (n, targets). The groups (n,) are the artists.
+
+        Raises `UsageError` if `pooling` does not make one row of a track.
+        """
+        if pooling not in POOLINGS or pooling == "frames":
+            known = ", ".join(name for name in POOLINGS if name != "frames")
+            raise UsageError(f"no pooling {pooling!r} makes one row of a track (known: {known})")
+        X = np.concatenate([POOLINGS[pooling](frames) for frames in self.frames])
+        return X, KINDS[self.kind].to_labels(self.Y), np.array([track.artist for track in self.tracks])
 
 
 POOLINGS: dict[str, Callable[[Array], Array]] = {
@@ -191,7 +207,7 @@ def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
         curves = [dataset.curves[row] for row in rows]
         examples = _to_moments(tracks, frames, curves, dataset.task, embeddings.spec)
     held_out = identify_part(dataset, dataset.test, embeddings) if part == dataset.train else ()
-    return replace(examples, held_out=tuple(held_out), silent=len(silent))
+    return replace(examples, held_out=tuple(held_out), silent=len(silent), kind=dataset.task.kind)
 
 
 def _to_moments(
