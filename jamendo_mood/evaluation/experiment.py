@@ -41,6 +41,8 @@ LEAKS = ("refuse", "drop", "keep")
 """What to do with tracks, artists or recordings that parts share: refuse to train, leave such tracks out of the earlier
 part, or train all the same."""
 
+TOO_FEW_FOLDS = "cross-validation needs two folds at least"
+
 log = logging.getLogger(__name__)
 
 
@@ -270,14 +272,13 @@ def cross_validate(
     DataError
         As `train`.
     """
+    if folds is not None and folds < 2:
+        raise UsageError(TOO_FEW_FOLDS)
     every, embeddings = _open_folds(task, folder, store, group, note)
-    splits = range(len(every) if folds is None else min(folds, len(every)))
-    if len(splits) < 2:
-        raise UsageError("cross-validation needs two folds at least")
     if validations >= len(every):
         raise UsageError(f"of {len(every)} folds, each has fewer than {validations} others to stop training by")
     config, tested = config or TrainConfig(), list[tuple[Examples, Evaluation]]()
-    for split in splits:
+    for split in range(len(every[:folds])):
         watched = (every + every)[split : split + validations]
         tested.append(_test_fold(watched, embeddings, config, on_epoch))
         on_fold(split, tested[-1][1].metrics)
@@ -339,6 +340,8 @@ def _open_folds(
             break
         seen |= tested
         folds.append(fold)
+    if len(folds) < 2:
+        raise UsageError(TOO_FEW_FOLDS)
     return folds, data.choose_embeddings(first, opened)
 
 
