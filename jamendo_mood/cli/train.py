@@ -77,9 +77,8 @@ def artists(arguments: argparse.Namespace) -> int:
     """Add the artists that files name in their own tags to a table of yours."""
     text, remarks = add_artists(arguments.table, arguments.audio)
     write_output(arguments.out, text.encode("utf-8", "replace"))
-    for remark in remarks:
+    for remark in (*remarks, f"{arguments.out} written"):
         note(remark)
-    say(f"{arguments.out} written")
     return DONE
 
 

@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,9 +63,6 @@ SCALES = ((0.0, 1.0), (-1.0, 1.0), (1.0, 9.0))
 IN_FILES = "; `jamendo-mood artists` reads them from the files' tags"
 MAX_LISTED = 10  # names in a message
 MAX_LABELS = 50_000_000  # tracks times tags or classes
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -216,7 +213,7 @@ def _describe_nameless(artists: Sequence[str], hint: str = "") -> tuple[str, ...
 
 
 def add_artists(path: Path, audio: Path) -> tuple[str, tuple[str, ...]]:
-    """A table with artists: where it names none, those in the tags of its files below `audio`. Its text, and remarks.
+    """A table as text with artists, where it names none those in the tags of its files below `audio`; and remarks.
 
     Artists who share a performer get one name, see `join_artists`; all else stays as it is. Raises `DataError` if the
     table is damaged; `UsageError` if mutagen is missing, there is no such folder, or several files have one key.
@@ -233,9 +230,9 @@ def add_artists(path: Path, audio: Path) -> tuple[str, tuple[str, ...]]:
     return text.getvalue(), (*unreadable, *_describe_nameless(artists))
 
 
-def _read_each(files: Mapping[str, Path], read: Callable[[Path], T]) -> tuple[dict[str, T], tuple[str, ...]]:
+def _read_each(files: Mapping[str, Path], read: Callable[[Path], Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What is read from the tags of each file, by its key, and a remark on those that cannot be read."""
-    found, errors = dict[str, T](), list[str]()
+    found, errors = dict[str, Any](), list[str]()
     for key, path in files.items():
         try:
             found[key] = read(path)
@@ -321,11 +318,9 @@ def _check_count(source: Path, tracks: int, names: Sequence[str]) -> None:
 def _find_rare(names: Sequence[str], targets: Array) -> tuple[str, ...]:
     rare = [name for name, count in zip(names, targets.sum(axis=0), strict=True) if count < 2]
     more = f" and {len(rare) - MAX_LISTED} more" if len(rare) > MAX_LISTED else ""
+    listed = f"too rare to learn, with fewer than 2 tracks each: {', '.join(rare[:MAX_LISTED])}{more}"
     bare = int((targets.sum(axis=1) == 0).sum())
-    return (
-        *((f"too rare to learn, with fewer than 2 tracks each: {', '.join(rare[:MAX_LISTED])}{more}",) if rare else ()),
-        *((f"{bare} tracks have no tag",) if bare else ()),
-    )
+    return (*((listed,) if rare else ()), *count_remarks({"tracks have no tag": bare}))
 
 
 def _unused(table: Table, *used: str) -> tuple[str, ...]:

@@ -35,13 +35,10 @@ from jamendo_mood.util.errors import UsageError
 
 Note = Callable[[str], None]
 Store = Embeddings | Path | str | None
-Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  #: rows to learn from, and rows to test on
 
 LEAKS = ("refuse", "drop", "keep")
 """What to do with tracks, artists or recordings that parts share: refuse to train, leave such tracks out of the earlier
 part, or train all the same."""
-
-TOO_FEW_FOLDS = "cross-validation needs two folds at least"
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +97,7 @@ def train(
     config = replace(config or TrainConfig(), allow_leaks=leaks == "keep")
     dataset = load_dataset(task, folder, split=split)
     learned = dataset.broader if dataset.broader is not None and broader else dataset
-    embeddings = data.choose_embeddings(learned, open_store(store))
+    embeddings = data.choose_embeddings(learned, store)
     for remark in dataset.remarks:
         note(remark)
     training, watched = (data.load_part(learned, part, embeddings) for part in (learned.train, learned.validation))
@@ -219,7 +216,7 @@ def load_examples(
         )
     for remark in dataset.remarks:
         note(remark)
-    embeddings = data.choose_embeddings(dataset, open_store(store))
+    embeddings = data.choose_embeddings(dataset, store)
     tagger.check_spec(embeddings.spec)
     part = part or dataset.test
     examples = data.load_part(dataset, part, embeddings)
@@ -272,9 +269,12 @@ def cross_validate(
     DataError
         As `train`.
     """
+    too_few = UsageError("cross-validation needs two folds at least")
     if folds is not None and folds < 2:
-        raise UsageError(TOO_FEW_FOLDS)
+        raise too_few
     every, embeddings = _open_folds(task, folder, store, group, note)
+    if len(every) < 2:
+        raise too_few
     if validations >= len(every):
         raise UsageError(f"of {len(every)} folds, each has fewer than {validations} others to stop training by")
     config, tested = config or TrainConfig(), list[tuple[Examples, Evaluation]]()
@@ -298,7 +298,7 @@ def cross_validate(
 
 def load_folds(
     task: str, folder: Path | str, store: Store = None, *, group: str = "artist", note: Note = plaintext.note
-) -> tuple[Examples, list[Fold]]:
+) -> tuple[Examples, list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]]:
     """All examples of a task, and the folds of `cross_validate` as rows of them, to learn from and to test on.
 
     The folds are what scikit-learn takes as ``cv``, with the arrays of `Examples.to_arrays`. Nothing is held back for
@@ -308,14 +308,12 @@ def load_folds(
     every, embeddings = _open_folds(task, folder, store, group, note)
     whole = replace(every[0], parts={every[0].train: np.arange(len(every[0].tracks))})
     examples = data.load_part(whole, whole.train, embeddings)
+    keys, contents = (np.array([getattr(track, name) for track in examples.tracks]) for name in ("key", "content"))
     folds = []
     for fold in every:
-        keys = {fold.tracks[row].key for row in fold.rows(fold.test)}
-        tested = np.array([track.key in keys for track in examples.tracks])
-        others = examples.select(~tested).tracks
-        leaks = find_leaks({"training": others, "test": examples.select(tested).tracks})
-        learned = np.flatnonzero(~tested)[drop_leaks("training", others, leaks)]
-        folds.append((learned, np.flatnonzero(tested)))
+        tested = np.isin(keys, [fold.tracks[row].key for row in fold.rows(fold.test)])
+        learned = ~np.isin(contents, contents[tested])
+        folds.append((np.flatnonzero(learned), np.flatnonzero(tested)))
     return examples, folds
 
 
@@ -327,11 +325,12 @@ def _open_folds(
     if source.official:
         kind = "splits" if source.splits > 1 else "parts"
         raise UsageError(f"task {task!r} has official {kind} and no folds: use `train` and `evaluate`")
-    first, opened = load_dataset(task, folder), open_store(store)
-    load = partial(forget_artists, first) if group == "song" else partial(load_dataset, task, folder)
+    first = load_dataset(task, folder)
+    embeddings = data.choose_embeddings(first, store)
     for remark in first.remarks:
         note(remark)
-    _note_unlabelled(first, opened, note)
+    _note_unlabelled(first, embeddings, note)
+    load = partial(forget_artists, first) if group == "song" else partial(load_dataset, task, folder)
     folds, seen, whole = list[Dataset](), set[int](), load(split=0)
     for split in range(source.splits):
         fold = replace(whole, parts=load(split=split).parts)
@@ -340,14 +339,7 @@ def _open_folds(
             break
         seen |= tested
         folds.append(fold)
-    if len(folds) < 2:
-        raise UsageError(TOO_FEW_FOLDS)
-    return folds, data.choose_embeddings(first, opened)
-
-
-def open_store(store: Store) -> Embeddings | None:
-    """A store by its folder; embeddings as they are."""
-    return EmbeddingStore(store) if isinstance(store, str | Path) else store
+    return folds, embeddings
 
 
 def _apart(training: Examples, validation: Examples, tested: Sequence[Track], leaks: str) -> tuple[Examples, Examples]:
@@ -363,7 +355,7 @@ def _apart(training: Examples, validation: Examples, tested: Sequence[Track], le
     return training, validation
 
 
-def _note_unlabelled(dataset: Dataset, embeddings: Embeddings | None, note: Note) -> None:
+def _note_unlabelled(dataset: Dataset, embeddings: Embeddings, note: Note) -> None:
     """Say how many tracks of a store are not used, for want of labels."""
     known = {track.key for track in dataset.tracks}
     unused = sum(key not in known for key in embeddings) if isinstance(embeddings, EmbeddingStore) else 0

@@ -137,7 +137,6 @@ KIND = Kind(
     columns=("class", "probability", "chosen"),
     activation="softmax",
     make_loss=make_class_loss,
-    to_labels=lambda targets: targets.argmax(axis=1),
     monitor="log-likelihood",
     watch=log_likelihood,
     # that share of the certainty goes to all classes alike

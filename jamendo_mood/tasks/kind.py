@@ -48,8 +48,6 @@ class Kind:
     make_loss: Callable[[str, Array, float], Callable[[Any, Any], Any]]
     #: (n, k) -> (n, k): what scores are compared with, booleans or the values themselves
     to_truth: Callable[[Array], Truth] = lambda targets: targets > 0
-    #: (n, k) -> (n,) or (n, k): the same in the form that scikit-learn learns from
-    to_labels: Callable[[Array], Truth] = lambda targets: targets > 0
     monitor: str  #: the metric of `score` that training watches; higher is better
     #: that metric alone: `score` computes many more, which takes as long as training
     watch: Callable[[Truth, Array], float]

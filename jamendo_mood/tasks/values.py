@@ -279,7 +279,6 @@ KIND = Kind(
     activation="linear",
     make_loss=make_value_loss,
     to_truth=lambda targets: targets,
-    to_labels=lambda targets: targets,
     monitor="R2",  # what the squared error aims at; concordance would prefer what spreads more than it knows
     watch=lambda truth, predictions: mean_of_defined(r2(truth, predictions)),
     smooth=smooth_values,

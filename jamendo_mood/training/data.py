@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from jamendo_mood.audio.decoding import SILENT
 from jamendo_mood.datasets.dataset import Curve, Dataset, Track
 from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tasks import KINDS, Task
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import DataError, UsageError
@@ -65,19 +67,17 @@ class Examples:
         )
 
     def to_arrays(self, pooling: str = "mean+std") -> tuple[Array, npt.NDArray[Any], npt.NDArray[np.str_]]:
-        """What scikit-learn learns from: X, y and groups.
+        """What scikit-learn learns from: X, y and groups; `UsageError` if `pooling` does not make one row of a track.
 
-        X is float32 (n, width): with ``mean+std`` the mean of each track's frames over time and then their standard
-        deviation, with ``mean`` their mean alone. y is by the kind of task: for tags bool (n, targets), for a class its
-        number in `targets`, int (n,), for values float32 (n, targets). The groups (n,) are the artists.
-
-        Raises `UsageError` if `pooling` does not make one row of a track.
+        X is float32 (n, width): with ``mean+std`` the mean of each track's frames over time, then their standard
+        deviation; with ``mean`` the mean alone. y is bool (n, targets) for tags, the number of the class for classes,
+        int (n,), and float32 (n, targets) for values. The groups (n,) are the artists.
         """
         if pooling not in POOLINGS or pooling == "frames":
-            known = ", ".join(name for name in POOLINGS if name != "frames")
-            raise UsageError(f"no pooling {pooling!r} makes one row of a track (known: {known})")
-        X = np.concatenate([POOLINGS[pooling](frames) for frames in self.frames])
-        return X, KINDS[self.kind].to_labels(self.Y), np.array([track.artist for track in self.tracks])
+            raise UsageError(f"no pooling {pooling!r} makes one row of a track: take mean+std or mean")
+        X, rules = np.concatenate([POOLINGS[pooling](frames) for frames in self.frames]), KINDS[self.kind]
+        y = self.Y.argmax(axis=1) if rules.activation == "softmax" else rules.to_truth(self.Y)
+        return X, y, np.array([track.artist for track in self.tracks])
 
 
 POOLINGS: dict[str, Callable[[Array], Array]] = {
@@ -159,9 +159,10 @@ def check_finite(key: str, frames: Array) -> Array:
     return frames
 
 
-def choose_embeddings(dataset: Dataset, store: Embeddings | None) -> Embeddings:
-    """The store, or else the embeddings released with the data; `UsageError` if there are neither."""
-    chosen = store if store is not None else dataset.embeddings
+def choose_embeddings(dataset: Dataset, store: Embeddings | Path | str | None) -> Embeddings:
+    """The store, or the one in a folder, or else the embeddings released with the data; `UsageError` without either."""
+    opened = EmbeddingStore(store) if isinstance(store, str | Path) else store
+    chosen = opened if opened is not None else dataset.embeddings
     if chosen is None:
         raise UsageError(f"task {dataset.task.name!r} comes without embeddings: extract them and give --store")
     return chosen  # type: ignore[return-value]

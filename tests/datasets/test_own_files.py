@@ -81,8 +81,9 @@ def test_a_table_gets_the_artists_of_its_files(run, tmp_path):
     rows = ("rock\\a.flac,,x;y", "b.flac,,x", "c.flac,,y", "d.flac,,x", "e.flac,,x", "f.flac,Ida,x", "junk.flac,,x")
     table.write_text("\n".join(["Path,artist,tags", *rows, "gone.mp3,,y"]))
     done = run("artists", table, music, "--out", out)
-    assert (done.status, done.out) == (0, f"{out} written\n")
-    unreadable, nameless = done.err.splitlines()
+    assert done.status == 0, done.err
+    unreadable, nameless, written = done.err.splitlines()
+    assert written == f"{out} written"
     assert unreadable.startswith(f"2 files have tags that cannot be read, such as {music / 'junk.flac'}: ")
     assert nameless == "3 tracks have no artist: each counts as an artist of its own"
     assert out.read_text().splitlines()[:3] == ["path,artist,tags", "rock\\a.flac,ann & bob,x;y", "b.flac,ann & bob,x"]

@@ -58,7 +58,7 @@ def test_arrays_for_scikit_learn_are_by_the_kind_of_task(task, dtype, labels):
     np.testing.assert_array_equal(examples.to_arrays("mean")[0], X[:, :DIM])
     assert groups.tolist() == [track.artist for track in examples.tracks]
     for pooling in ("frames", "median"):
-        with pytest.raises(UsageError, match=rf"'{pooling}' makes one row of a track \(known: mean, mean\+std\)"):
+        with pytest.raises(UsageError, match=rf"'{pooling}' makes one row of a track: take mean\+std"):
             examples.to_arrays(pooling)
 
 
