@@ -56,7 +56,7 @@ def main():
         Task("bench", "tags", train.targets),
         EmbedderSpec("bench", "", 16_000, 0.96, 0.96, DIM),
         config,
-        on_epoch=EpochLines(config),
+        on_epoch=EpochLines(),
     )
     seconds = time.perf_counter() - started
     used = resource.getrusage(resource.RUSAGE_SELF)

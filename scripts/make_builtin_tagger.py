@@ -22,7 +22,7 @@ CONFIG = TrainConfig().updated({"hidden": "256", "ensemble": "1"})
 
 
 def main(root: Path) -> None:
-    whole = experiment.train("audioset-moods", root, config=CONFIG, on_epoch=EpochLines(CONFIG))
+    whole = experiment.train("audioset-moods", root, config=CONFIG, on_epoch=EpochLines())
     halves = tuple(tuple(array.astype(np.float16) for array in weights) for weights in whole.weights)
     tagger = replace(whole, weights=halves)
     scores = experiment.evaluate(tagger, root)

@@ -24,7 +24,7 @@ PLUGINS = "cli.beetsplug"
 """A folder whose modules are installed into a namespace of beets'."""
 HEAVY = {
     *("tensorflow", "keras", "tensorflow_hub", "pandas", "sklearn", "scipy", "librosa", "matplotlib", "mutagen"),
-    *("ipywidgets", "pydub", "pyarrow", "ray", "fsspec", "bokeh"),
+    *("ipywidgets", "pydub", "pyarrow", "ray", "fsspec", "bokeh", "huggingface_hub"),
 }
 
 

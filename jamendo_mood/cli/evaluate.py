@@ -23,11 +23,12 @@ from jamendo_mood.util.plaintext import note, say
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("tagger", type=Path, metavar="TAGGER_DIR", help="folder that `train` wrote")
+    add = parser.add_argument
+    add("tagger", type=shared.path_or_url, metavar="TAGGER_DIR", help="folder that `train` wrote, or hf://USER/NAME")
     shared.add_data(parser)
     shared.add_part(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
-    parser.add_argument("--mediaeval", type=Path, metavar="DIR", help="also write MediaEval's files (task jamendo)")
+    add("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
+    add("--mediaeval", type=Path, metavar="DIR", help="also write MediaEval's files (task jamendo)")
     shared.add_format(parser, "table", "json")
 
 
@@ -40,10 +41,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("first", type=Path, metavar="A", help="folder of a tagger")
-    parser.add_argument("second", type=Path, metavar="B", help="folder of another, for the same task")
+    add = parser.add_argument
+    add("first", type=shared.path_or_url, metavar="A", help="folder of a tagger, or hf://USER/NAME")
+    add("second", type=shared.path_or_url, metavar="B", help="another, for the same task")
     shared.add_data(parser)
-    parser.add_argument("--second-store", type=Path, metavar="DIR", help="embeddings for B (default: those for A)")
+    add("--second-store", type=shared.path_or_url, metavar="DIR", help="embeddings for B (default: those for A)")
     shared.add_part(parser, shared.positive)
     shared.add_format(parser, "table", "json")
 

@@ -36,7 +36,7 @@ def _add_similar(parser: argparse.ArgumentParser) -> None:
 
 def _add_library(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--store", type=Path, required=True, metavar="DIR", help="embeddings of the library")
+    add("--store", type=shared.path_or_url, required=True, metavar="DIR", help="embeddings of the library")
     shared.add_tagger(parser, stored=True)
     add("--audio", type=Path, metavar="DIR", help="the folder that was extracted, to name the files")
     add("--count", type=shared.positive, metavar="N", help=f"tracks to find (default {COUNT})")
@@ -48,7 +48,7 @@ def _add_library(parser: argparse.ArgumentParser) -> None:
 
 def similar(arguments: argparse.Namespace) -> int:
     """Find the tracks of a library that sound like one."""
-    form, store = _choose_format(arguments), EmbeddingStore(arguments.store)
+    form, store = _choose_format(arguments), shared.open_store(arguments)
     tagger = _choose_tagger(arguments, store)
     if tagger is None:
         note("without tags, for no tagger is given that knows these embeddings (--tagger DIR)")
@@ -113,7 +113,7 @@ def _emotion(text: str) -> Emotion:
 
 def playlist(arguments: argparse.Namespace) -> int:
     """Find tracks by mood, by emotion, or on a path of moods."""
-    form, store, most = _choose_format(arguments), EmbeddingStore(arguments.store), arguments.count or COUNT
+    form, store, most = _choose_format(arguments), shared.open_store(arguments), arguments.count or COUNT
     path = {option: value for option in PATH if (value := getattr(arguments, option)) is not None}
     if (arguments.mood or arguments.all) and path:
         raise UsageError("--to ends a path that --at or --emotion begins; --mood begins none, nor does --all")
@@ -230,7 +230,7 @@ def _locator(arguments: argparse.Namespace, out: Path) -> Locate | None:
 
 def _add_survey(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("store", type=Path, metavar="STORE", help="embeddings of the library")
+    add("store", type=shared.path_or_url, metavar="STORE", help="embeddings of the library")
     shared.add_tagger(parser, stored=True)
     add("--audio", type=Path, metavar="DIR", help="the folder that was extracted, to save playlists on the page")
     add("--titles", action="store_true", help="read titles and artists from the files of --audio")
@@ -243,14 +243,15 @@ def survey(arguments: argparse.Namespace) -> int:
     shared.need("the page", "bokeh", "plots")
     if arguments.titles and arguments.audio is None:
         raise UsageError("--titles reads audio files: give the folder that was extracted with --audio DIR")
-    store = EmbeddingStore(arguments.store)
+    store = shared.open_store(arguments)
     tagger = _need_tagger(arguments, store)
     library = shared.open_library(arguments, store, tagger)
     seen = overview.survey(library, tagger)
     songs = [library.found(row) for row in range(len(library))]
     if arguments.titles:
         songs = similarity.describe(songs, CountProgress("reading titles"))
-    root = store.root.resolve()
+    # The page of a store on the Hub is not for the folder that it was fetched to.
+    root = Path(arguments.store if isinstance(arguments.store, Path) else Path(arguments.store).name).resolve()
     path = arguments.out or root.with_name(f"{root.name}-library.html")
     page = overview.write_page(seen, songs, f"A library at a glance: {root.name}")
     write_output(path, page.encode("utf-8", "replace"))

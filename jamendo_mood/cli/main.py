@@ -155,7 +155,7 @@ GROUPS = {
     "Make embeddings": "splits extract",
     "Learn and evaluate": "train cross-validate evaluate compare vote score artists",
     "Use": "tag write web similar playlist library history spectrogram",
-    "Keep": "verify pack export import",
+    "Keep": "verify pack export import push",
 }
 """The commands in the order of the help."""
 

@@ -18,6 +18,7 @@ from jamendo_mood.embedders.registry import EmbedderOptions, EmbedderSpec, load_
 from jamendo_mood.evaluation.evaluate import Scores
 from jamendo_mood.library import similarity
 from jamendo_mood.library.similarity import Library
+from jamendo_mood.store import hub
 from jamendo_mood.store.embedding_store import MANIFEST_NAME, EmbeddingStore
 from jamendo_mood.tagging import prediction
 from jamendo_mood.tagging.emotions import Place, read_places
@@ -25,6 +26,7 @@ from jamendo_mood.tagging.prediction import Prediction
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.tasks.metrics import ROUNDS
 from jamendo_mood.training import model
+from jamendo_mood.training.fit import SMALL
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
@@ -98,6 +100,7 @@ point = _type(
     lambda place: all(-1 <= number <= 1 for number in place),
     "valence and arousal, two numbers from -1 to 1 such as 0.8,-0.5",
 )
+repository = _type(str, lambda name: name.count("/") == 1, "of the form USER/NAME")
 
 
 def path_or_url(text: str) -> Path | str:
@@ -113,7 +116,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     add("--weights", type=Path, metavar="PATH", help="a TF-Hub module, or Google's vggish_model.ckpt or yamnet.tflite")
     add("--pca", type=Path, metavar="FILE", help="Google's vggish_pca_params.npz, for vggish-pca")
     add("--allow-untrained", action="store_true", help="take weights that are not the released ones")
-    add("--offline", action="store_true", help="ask no host for weights that are not here")
+    add("--offline", action="store_true", help="ask no host for what is not here, such as weights")
     engines = ("auto", "mnn", "openvino", "tensorflow")
     fastest = "what runs the network: auto (default) is the fastest here, on a GPU TensorFlow"
     add("--engine", choices=engines, default="auto", help=fastest)
@@ -123,8 +126,8 @@ def add_tagger(parser: argparse.ArgumentParser, *, stored: bool = False) -> None
     """The tagger to use; where it is for a store, that says which is the default."""
     at_hand = "audioset if VGGish's weights are on this machine, else musicnn"
     default = "the one that knows the store's embeddings, if any" if stored else at_hand
-    taggers = f"folder `train` wrote; or our own, {' or '.join(TAGGERS)} (default: {default})"
-    parser.add_argument("--tagger", type=Path, metavar="DIR", help=taggers)
+    taggers = f"folder `train` wrote, or hf://USER/NAME; or our own, {' or '.join(TAGGERS)} (default: {default})"
+    parser.add_argument("--tagger", type=path_or_url, metavar="DIR", help=taggers)
 
 
 def add_data(parser: argparse.ArgumentParser, *, store: bool = True) -> None:
@@ -132,7 +135,7 @@ def add_data(parser: argparse.ArgumentParser, *, store: bool = True) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data set's tables, as published")
     if store:
         embeddings = "embeddings (default: those released with the data)"
-        parser.add_argument("--store", type=Path, metavar="DIR", help=embeddings)
+        parser.add_argument("--store", type=path_or_url, metavar="DIR", help=embeddings)
 
 
 def add_format(parser: argparse.ArgumentParser, *formats: str) -> None:
@@ -143,8 +146,8 @@ def add_format(parser: argparse.ArgumentParser, *formats: str) -> None:
 def add_training(parser: argparse.ArgumentParser) -> None:
     """How to train."""
     add = parser.add_argument
-    heads = "attention (default), mlp or linear; conv1d or gru, which follow the order; cnn, on patches"
-    add("--head", default="attention", help=heads)
+    heads = "attention, mlp, linear or svm; conv1d or gru, which follow the order; cnn, on patches"
+    add("--head", help=f"{heads} (default: svm up to {SMALL:,} tracks, attention for more)")
     add("--pooling", help="what it sees of a track: frames, mean or mean+std (default: the head's own)")
     add("--ensemble", type=positive, metavar="N", help="heads to train and average")
     add("--epochs", type=positive, metavar="N", help="passes over the training part")
@@ -183,9 +186,9 @@ def load_tagger(arguments: argparse.Namespace, spec: EmbedderSpec | None = None)
 
     `spec` is of the store that it is for, if it is for one: then the one that knows its embeddings is taken.
     """
-    given = arguments.tagger
-    if given is not None and (str(given) not in model.BUILTINS or given.exists()):
-        return Tagger.load(given)
+    given, download = arguments.tagger, not getattr(arguments, "offline", False)
+    if given is not None and (str(given) not in model.BUILTINS or Path(given).exists()):
+        return Tagger.load(hub.locate(given, download=download))
     weights = getattr(arguments, "weights", None)  # `playlist` embeds nothing, and has no such options
     if given is not None:
         name = str(given)
@@ -193,11 +196,16 @@ def load_tagger(arguments: argparse.Namespace, spec: EmbedderSpec | None = None)
         name = next((own for own, embedder in model.BUILTINS.items() if embedder == spec.name), "audioset")
     else:
         name = model.choose_builtin(weights)
-    tagger = model.load_builtin(name, weights, download=not getattr(arguments, "offline", False))
+    tagger = model.load_builtin(name, weights, download=download)
     if given is None:
         why = ", as VGGish's weights are not on this machine" if spec is None and name == "musicnn" else ""
         plaintext.note(f"with the tagger {name} that comes with jamendo-mood{why}: {TAGGERS[name]}")
     return tagger
+
+
+def open_store(arguments: argparse.Namespace) -> EmbeddingStore:
+    """The store that a command reads, a folder or one on the Hugging Face Hub."""
+    return EmbeddingStore(hub.locate(arguments.store, download=not getattr(arguments, "offline", False)))
 
 
 def sort_inputs(paths: list[Path]) -> tuple[list[Path], list[EmbeddingStore]]:

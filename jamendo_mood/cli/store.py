@@ -1,26 +1,39 @@
-"""What is kept on this disk: stores (`export`, `import`, `pack`, `verify`) and the `weights` of networks."""
+"""What is kept: stores (`export`, `import`, `pack`, `verify`), the `weights` of networks; and shared: `push`."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, SOME_FAILED, Command
+from jamendo_mood.datasets import own
 from jamendo_mood.embedders.registry import NETWORKS, EmbedderOptions, check_weights, load_embedder, weights_of
-from jamendo_mood.store.embedding_store import INDEX_NAME, PACKED_NAME, EmbeddingStore
+from jamendo_mood.store import hub
+from jamendo_mood.store.embedding_store import INDEX_NAME, MANIFEST_NAME, PACKED_NAME, EmbeddingStore
 from jamendo_mood.store.parquet import export_parquet, import_parquet
 from jamendo_mood.store.verification import repair_store, verify_store
 from jamendo_mood.training import onnx_files
-from jamendo_mood.util.errors import UsageError, WeightsError
+from jamendo_mood.training.model import CARD_NAME, Tagger
+from jamendo_mood.util.errors import StoreError, UsageError, WeightsError
 from jamendo_mood.util.files import remove_drafts
-from jamendo_mood.util.plaintext import CountProgress, count, note, say, show
+from jamendo_mood.util.plaintext import CountProgress, count, markdown, note, say, show
+
+STORE_CARD = """\
+# Embeddings of music
+
+{tracks}, each embedded by {spec}: a `.npy` of float32 (frames, numbers), which ends in its SHA-256.
+
+- Licence of the music: {licence}
+"""
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", type=Path, metavar="STORE", help="a store, or with --onnx a tagger, as for `tag`")
+    add("source", type=shared.path_or_url, metavar="STORE", help="a store, or with --onnx a tagger, as for `tag`")
     add("out", type=Path, metavar="OUT_DIR", help="folder for the files")
     add("--onnx", action="store_true", help="write a tagger, and the network before it, as ONNX files")
     size = parser.add_mutually_exclusive_group()
@@ -142,10 +155,63 @@ def weights(arguments: argparse.Namespace) -> int:
     return status
 
 
+def _add_push(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("folder", type=Path, metavar="DIR", help="a tagger that `train` wrote, or a store")
+    add("repository", type=shared.repository, metavar="USER/NAME", help="where to; it is made if it is not there")
+    add("--public", action="store_true", help="for everybody to see (default: a private repository)")
+    licence = "of a store's music, or of your own labels, such as 'CC BY 4.0'; other taggers know theirs"
+    add("--licence", metavar="NAME", help=licence)
+
+
+def push(arguments: argparse.Namespace) -> int:
+    """Share a tagger or a store on the Hugging Face Hub, in a private repository unless --public."""
+    folder, is_store = arguments.folder, (arguments.folder / MANIFEST_NAME).is_file()
+    tagger = None if is_store else Tagger.load(folder)
+    licence = _choose_licence(arguments, None if tagger is None else tagger.record.get("licence"))
+    with tempfile.TemporaryDirectory() as draft:
+        card = Path(draft, CARD_NAME)
+        if tagger is None:
+            store = EmbeddingStore(folder)
+            if found := verify_store(folder, CountProgress("verifying")).findings:
+                first = f"`jamendo-mood verify {folder} --repair` first"
+                raise StoreError(f"{folder}: {count(len(found), 'thing')} wrong in this store: {first}")
+            names = [MANIFEST_NAME, *(f"{key}.npy" for key in store)]
+            contents = {CARD_NAME: card, **{name: folder / name for name in names}}
+            text = STORE_CARD.format(tracks=count(len(store), "track"), spec=store.spec, licence=markdown(licence))
+            kind, use = "dataset", f"similar TRACK --store hf://datasets/{arguments.repository}"
+        else:  # saved anew it is safetensors, whatever it was, and nothing else comes along
+            replace(tagger, record={**tagger.record, "licence": licence}).save(draft)
+            contents, text = {path.name: path for path in sorted(card.parent.iterdir())}, card.read_text("utf-8")
+            kind, use = "model", f"tag song.mp3 --tagger hf://{arguments.repository}"
+        text = f"{text}\n## How to use it\n\n    jamendo-mood {use}\n"
+        card.write_text(hub.add_metadata(text, licence), "utf-8")
+        for name, path in contents.items():
+            say(f"{path.stat().st_size:>14,}  {name}")
+        seen_by = "public" if arguments.public else "private"
+        say(f"to the {seen_by} repository {arguments.repository}, under the licence {licence!r}")
+        say(f"{hub.upload(contents, arguments.repository, kind, public=arguments.public)}: jamendo-mood {use}")
+    return DONE
+
+
+def _choose_licence(arguments: argparse.Namespace, known: str | None) -> str:
+    """What may be done with what is shared, by what it comes from; `UsageError` if nobody says it."""
+    known = None if known == own.SOURCES["own"].licence else known
+    if known and arguments.licence not in (None, known):
+        raise UsageError(f"{arguments.folder}: its data are under {known!r}, so --licence cannot be another")
+    licence = str(known or arguments.licence or "")
+    if not licence:
+        raise UsageError(f"{arguments.folder}: the licence of what it comes from is unknown: give it with --licence")
+    if arguments.public and "not to be passed on" in licence:
+        raise UsageError(f"{arguments.folder}: its data are {licence!r}, so it can be shared without --public only")
+    return licence
+
+
 COMMANDS = {
     "export": Command(_add_export, export, "finished files are kept, and the same command continues from there"),
     "import": Command(_add_import, import_, "finished tracks are kept, and the same command continues from there"),
     "pack": Command(_add_pack, pack, "the embeddings are as they were, and the same command packs them again"),
     "verify": Command(_add_verify, verify),
     "weights": Command(_add_weights, weights, "what has arrived is kept, and the same command continues from there"),
+    "push": Command(_add_push, push, "nothing is there before all of it is; the same command sends what is missing"),
 }

@@ -14,7 +14,6 @@ from jamendo_mood.audio.spectrograms import Spectrogram
 from jamendo_mood.cli import shared
 from jamendo_mood.cli.shared import DONE, DOUBTFUL, SOME_FAILED, Command
 from jamendo_mood.embedders.registry import EmbedderOptions, load_embedder
-from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.analysis import MEGABYTE, Limits
 from jamendo_mood.tagging.emotions import Place, mood_in_words, place_of
 from jamendo_mood.tagging.prediction import Prediction, clock, predict_stored, to_csv, to_document
@@ -208,7 +207,7 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     shared.add_tagger(parser)
     shared.add_weights(parser)
-    add("--store", type=Path, metavar="DIR", help="embeddings of a library, to find music in")
+    add("--store", type=shared.path_or_url, metavar="DIR", help="embeddings of a library, to find music in")
     add("--audio", type=Path, metavar="DIR", help="the folder that was extracted, to play its music")
     add("--port", type=shared.whole, default=8866, metavar="N", help="default 8866; 0: any free one")
     add("--host", default="127.0.0.1", metavar="H", help="default 127.0.0.1; 0.0.0.0 serves others too, with a token")
@@ -238,7 +237,7 @@ def web(arguments: argparse.Namespace) -> int:
     for song in arguments.examples:
         if not song.is_file():
             raise UsageError(f"{song}: no such file, to be an example")
-    store = None if arguments.store is None else EmbeddingStore(arguments.store)
+    store = None if arguments.store is None else shared.open_store(arguments)
     tagger = shared.load_tagger(arguments, None if store is None else store.spec)
     library = None if store is None else shared.open_library(arguments, store, tagger)
     config = WebConfig(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,44 +133,50 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def train(arguments: argparse.Namespace) -> int:
     """Train a tagger on stored embeddings, and calibrate and grade it on the validation part."""
     keep_memory()
-    config = read_training(arguments)
     tagger = experiment.train(
-        *(find_task(arguments), arguments.data, arguments.store, config),
+        *(find_task(arguments), arguments.data, arguments.store, read_training(arguments)),
         split=arguments.split,
         leaks=arguments.leaks,
         broader=not arguments.single_task,
         copies=arguments.augmented,
         out=arguments.out,
-        on_epoch=EpochLines(config),
+        on_epoch=EpochLines(),
     )
     rules, count = tagger.task.rules, len(tagger.weights)
     heads = f"{tagger.head.name} head" if count == 1 else f"{count} {tagger.head.name} heads"
-    best = ", ".join(map(str, tagger.record["best_epochs"]))
+    epochs = tagger.record["best_epochs"]
+    best = f"best epoch {', '.join(map(str, epochs))}, " if epochs else ""
     say(
         f"{arguments.out}: {heads} for {len(tagger.task.targets)} {rules.plural} on {tagger.spec}; "
-        f"best epoch {best}, validation {rules.monitor} {tagger.scores[rules.monitor]:.4f}"
+        f"{best}validation {rules.monitor} {tagger.scores[rules.monitor]:.4f}"
     )
     return DONE
 
 
-def read_training(arguments: argparse.Namespace) -> TrainConfig:
-    """The settings of training that a command line names."""
+def read_training(arguments: argparse.Namespace) -> Callable[[int], TrainConfig]:
+    """The settings of training that a command line names; the head may depend on how many examples there are."""
     settings = dict(arguments.set)
     for name in ("pooling", "ensemble", "epochs", "seed"):
         if getattr(arguments, name) is not None:
             settings[name] = str(getattr(arguments, name))
-    return TrainConfig.for_head(arguments.head).updated(settings)
+
+    def configure(examples: int) -> TrainConfig:
+        config = TrainConfig.for_head(arguments.head) if arguments.head else TrainConfig.for_size(examples)
+        return config.updated(settings)
+
+    configure(0)  # so that a setting that is not one is told before data are read
+    return configure
 
 
 class EpochLines:
     """One line of training progress for each epoch."""
 
-    def __init__(self, config: TrainConfig) -> None:
-        self._config, self._started = config, time.perf_counter()
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
 
     def __call__(self, epoch: Epoch) -> None:
         """Print the line of an epoch."""
-        members, epochs = self._config.ensemble, self._config.epochs
+        members, epochs = epoch.config.ensemble, epoch.config.epochs
         head = f"head {epoch.member + 1}/{members}, " if members > 1 else ""
         done = epoch.member * epochs + epoch.number
         left_s = (time.perf_counter() - self._started) / done * (members * epochs - done)

@@ -40,7 +40,8 @@ def _add_write(parser: argparse.ArgumentParser) -> None:
     add("--undo", type=Path, nargs="?", const=LAST, metavar="JOURNAL", help=undo)
     add("--journal", type=Path, metavar="FILE", help="where to note what was there before, for --undo")
     shared.add_tagger(parser)
-    add("--store", type=Path, metavar="DIR", help="embeddings of the folder, so that no song is decoded")
+    songs = "embeddings of the folder, so that no song is decoded"
+    add("--store", type=shared.path_or_url, metavar="DIR", help=songs)
     add("--unmeasured", action="store_true", help="also moods that were never measured, or are weak")
     add("--most", type=shared.positive, metavar="N", help="moods of a song (default: all; 3 if they are only ranked)")
     add("--only", action="append", default=[], metavar="TAG", help="write this one; may be given several times")
@@ -73,7 +74,7 @@ def write(arguments: argparse.Namespace) -> int:
     elif len(arguments.files) > 1 or not arguments.files[0].is_dir():
         raise UsageError("--store holds the embeddings of a folder: name that folder, and nothing else")
     else:
-        store = EmbeddingStore(arguments.store)
+        store = shared.open_store(arguments)
         tagger = shared.load_tagger(arguments, store.spec)
         scored = _from_store(store, tagger, arguments.files[0])
     changes, same, problems = _plan(scored, tagger, _read_rules(arguments, tagger))

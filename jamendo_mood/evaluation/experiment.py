@@ -28,7 +28,7 @@ from jamendo_mood.tasks.metrics import ROUNDS, mean_over
 from jamendo_mood.training import data
 from jamendo_mood.training.augmentation import add_copies, check_whole
 from jamendo_mood.training.data import Embeddings, Examples
-from jamendo_mood.training.fit import Epoch, TrainConfig, fit
+from jamendo_mood.training.fit import Choice, Epoch, TrainConfig, choose, fit
 from jamendo_mood.training.model import Tagger, check_tagger_folder, describe_targets
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import UsageError
@@ -47,7 +47,7 @@ def train(
     task: str,
     folder: Path | str,
     store: Store = None,
-    config: TrainConfig | None = None,
+    config: Choice = None,
     *,
     split: int = 0,
     leaks: str = "refuse",
@@ -67,7 +67,8 @@ def train(
         The data set's tables, as published.
     store : Embeddings, Path or None
         The embeddings; None takes those released with the data.
-    config : TrainConfig or None
+    config : TrainConfig, function or None
+        As for `fit`: None chooses by the number of examples.
     split : int
         The official split, or the fold that is kept for the test.
     leaks : str
@@ -94,7 +95,6 @@ def train(
         raise UsageError(f"unknown policy for leaks {leaks!r} (known: {', '.join(LEAKS)})")
     if out is not None:
         check_tagger_folder(Path(out))
-    config = replace(config or TrainConfig(), allow_leaks=leaks == "keep")
     dataset = load_dataset(task, folder, split=split)
     learned = dataset.broader if dataset.broader is not None and broader else dataset
     embeddings = data.choose_embeddings(learned, store)
@@ -111,6 +111,7 @@ def train(
         kept = {track.key for track in watched.tracks}
         validation = data.load_part(dataset, dataset.validation, embeddings)
         validation = validation.select(np.array([track.key in kept for track in validation.tracks]))
+    config = replace(choose(config, len(training) + len(validation)), allow_leaks=leaks == "keep")
     record = {"split": split, "licence": dataset.licence, "citation": dataset.citation}
     if not find_source(task).official:
         record["parts"] = dataset.fingerprint_parts()
@@ -229,7 +230,7 @@ def cross_validate(
     task: str,
     folder: Path | str,
     store: Store = None,
-    config: TrainConfig | None = None,
+    config: Choice = None,
     *,
     folds: int | None = None,
     validations: int = 1,
@@ -277,7 +278,8 @@ def cross_validate(
         raise too_few
     if validations >= len(every):
         raise UsageError(f"of {len(every)} folds, each has fewer than {validations} others to stop training by")
-    config, tested = config or TrainConfig(), list[tuple[Examples, Evaluation]]()
+    curves, tested = every[0].curves, list[tuple[Examples, Evaluation]]()
+    config = choose(config, sum(len(own.times_s) for own in curves) if curves else len(every[0].tracks))
     for split in range(len(every[:folds])):
         watched = (every + every)[split : split + validations]
         tested.append(_test_fold(watched, embeddings, config, on_epoch))

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jamendo_mood.embedders.registry import MIXED, EmbedderSpec
+from jamendo_mood.store import hub
 from jamendo_mood.util import files, plaintext
 from jamendo_mood.util.errors import DataError, StoreError, UsageError
 
@@ -65,8 +66,8 @@ class EmbeddingStore(Mapping[str, Array]):
 
     Parameters
     ----------
-    root : Path
-        The store's folder.
+    root : Path or str
+        The store's folder, or where it is on the Hugging Face Hub: ``hf://datasets/user/name`` (see `hub.locate`).
     spec : EmbedderSpec or None
         What the embeddings are made with. A new store is made with it; one that exists must have the same. None opens
         a store that exists.
@@ -80,7 +81,7 @@ class EmbeddingStore(Mapping[str, Array]):
     """
 
     def __init__(self, root: Path | str, spec: EmbedderSpec | None = None) -> None:
-        self.root = Path(root)
+        self.root = root if isinstance(root, Path) else hub.locate(root)
         try:
             found = read_manifest(self.root / MANIFEST_NAME)
         except NOT_FOUND:

@@ -16,17 +16,28 @@ from jamendo_mood.datasets.dataset import check_leaks, find_leaks
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import Task, metrics
 from jamendo_mood.training.augmentation import Augmentation, draw_batches
-from jamendo_mood.training.data import POOLINGS, Examples, thin
-from jamendo_mood.training.heads import SCORES, STANDARDISE, HeadConfig, build_head, call_head, load_head, run_heads
+from jamendo_mood.training.data import POOLINGS, Array, Examples, thin
+from jamendo_mood.training.heads import (
+    HEADS,
+    SCORES,
+    STANDARDISE,
+    HeadConfig,
+    build_head,
+    call_head,
+    load_head,
+    run_heads,
+)
 from jamendo_mood.training.model import Tagger, Weights
+from jamendo_mood.training.svm import solve
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.process import import_quietly
 
 log = logging.getLogger(__name__)
 
-WATCHED_ROWS = 32  # of each validation track after each epoch; in the end all of them are scored
+WATCHED_ROWS = 16  # of each validation track after each epoch; in the end all of them are scored
 SMALLEST_BATCH = 8
 ADAPTED_TO = 20_000  # examples that tell a head how its inputs spread
+SMALL = 3_000  #: examples up to which ``svm`` is the default; ``docs/tasks.md`` has what was measured
 WARM_UP = 0.05  # share of the steps in which the learning rate rises
 
 
@@ -61,6 +72,11 @@ class TrainConfig:
     def for_head(cls, name: str) -> TrainConfig:
         """How to train a head of this name; `UsageError` if there is none."""
         return DEFAULTS.get(name) or cls(HeadConfig(name))
+
+    @classmethod
+    def for_size(cls, examples: int) -> TrainConfig:
+        """How to train by default on so many examples: ``svm`` up to `SMALL`, ``attention`` on more."""
+        return cls.for_head("svm" if examples <= SMALL else "attention")
 
     def updated(self, settings: Mapping[str, str]) -> TrainConfig:
         """Change settings by their names, wherever they are: here, in `head` or in `augment`.
@@ -97,8 +113,18 @@ DEFAULTS = {
     "cnn": TrainConfig(
         HeadConfig("cnn", hidden=128, layers=4, dropout=0.3), ensemble=1, batch=16, augment=Augmentation(4, mixup=0.0)
     ),
+    "svm": TrainConfig(HeadConfig("svm", "mean+std", clip=3.0), ensemble=1),
 }
 """How each head is trained by default; ``docs/ablation.md`` says why."""
+
+
+Choice = TrainConfig | Callable[[int], TrainConfig] | None
+"""How to train, or what decides it by the number of examples."""
+
+
+def choose(config: Choice, examples: int) -> TrainConfig:
+    """How to train on so many examples, which are those of the validation part, too."""
+    return config if isinstance(config, TrainConfig) else (config or TrainConfig.for_size)(examples)
 
 
 @dataclass(frozen=True)
@@ -111,6 +137,7 @@ class Epoch:
     monitor: str
     figure: float
     best: bool
+    config: TrainConfig  #: of the whole training
 
 
 def fit(
@@ -118,13 +145,15 @@ def fit(
     validation: Examples,
     task: Task,
     spec: EmbedderSpec,
-    config: TrainConfig | None = None,
+    config: Choice = None,
     *,
     watched: Examples | None = None,
     record: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Tagger:
     """Train a head, watch it on the validation part, calibrate its scores and choose the thresholds there.
+
+    The head ``svm`` learns from both parts, and does all that by folds of them: see `svm`.
 
     Parameters
     ----------
@@ -135,7 +164,8 @@ def fit(
     task : Task
     spec : EmbedderSpec
         What the embeddings were made with.
-    config : TrainConfig or None
+    config : TrainConfig, function or None
+        A function is given the number of examples of both parts; None stands for `TrainConfig.for_size`.
     watched : Examples or None
         What epochs are compared on, where there is more to compare on than the validation part: examples of a
         broader task, say. Its targets must be among those of `train`.
@@ -151,46 +181,84 @@ def fit(
         a target is not among the training targets, or the validation part cannot tell a better head from a worse one:
         no target has positives and negatives.
     """
-    config = config or TrainConfig()
+    config = choose(config, len(train) + len(validation))
     watched = watched or validation
     _check(train, validation, watched, task, config)
-    rules, truth = task.rules, task.rules.to_truth(validation.Y)
     columns = [train.targets.index(target) for target in task.targets]
-    rows = [POOLINGS[config.head.pooling](frames) for frames in validation.frames]
-    trained = [_train_member(train, watched, task, config, member, on_epoch) for member in range(config.ensemble)]
-    # In C's order, as when they are loaded: BLAS rounds otherwise in another one.
-    weights = tuple((*own, kernel[:, columns].copy("C"), bias[columns]) for (*own, kernel, bias), _ in trained)
-    dim, targets = train.frames[0].shape[-1], len(task.targets)
-    raw = run_heads([load_head(config.head, dim, targets, rules.activation, own) for own in weights], rows)
+    once = list({track: row for row, track in enumerate(train.tracks)}.values())  # copies of a track do not count
+    positives = train.Y[once][:, columns].sum(axis=0).astype(int).tolist()
+    tracks = {name: len(set(part.tracks)) for name, part in (("train", train), ("validation", validation))}
+    learner = _solve if HEADS[config.head.name].build is None else _train_members
+    if learner is _solve:  # it learns from both, and is validated by folds of them
+        tracks = {"train": sum(tracks.values()), "validation": 0}
+    head, weights, best_epochs, judged, raw = learner(train, validation, watched, task, config, on_epoch)
+    rules, truth = task.rules, task.rules.to_truth(judged.Y)
     calibration = rules.calibrate(truth, raw, task.scale)
     scores = rules.calibrated(raw, calibration)
     thresholds = rules.choose_thresholds(truth, scores)
     decisions = rules.decide(scores, thresholds)
     figures = {**rules.score(truth, scores, decisions), **rules.check_calibration(truth, scores)}
-    artists = [track.artist for track in validation.tracks]
-    once = list({track: row for row, track in enumerate(train.tracks)}.values())  # copies of a track do not count
-    positives = train.Y[once][:, columns].sum(axis=0).astype(int).tolist()
+    artists = [track.artist for track in judged.tracks]
     return Tagger(
         task=task,
         spec=spec,
-        head=config.head,
+        head=head,
         weights=weights,
         calibration=calibration,
         thresholds=thresholds,
         grades=rules.grade(truth, scores),
         record={
             "version": __version__,
-            "tracks": {name: len(set(part.tracks)) for name, part in (("train", train), ("validation", validation))},
+            "tracks": tracks,
             "silent": train.silent,
             "learned_targets": len(train.targets),
             "positives": {} if rules.on_scale else dict(zip(task.targets, positives, strict=True)),
-            "best_epochs": [best for _, best in trained],
+            "best_epochs": best_epochs,
             "config": asdict(config),
             **(record or {}),
         },
         scores=figures,
         intervals=rules.bootstrap(truth, scores, artists, decisions=decisions).intervals(figures),
     )
+
+
+Learned = tuple[HeadConfig, tuple[Weights, ...], list[int], Examples, Array]
+"""The head, the weights of its members, their best epochs, the examples to judge by, and the scores of these."""
+
+
+def _solve(train: Examples, validation: Examples, _: Examples, task: Task, config: TrainConfig, __: object) -> Learned:
+    """Solve a head that needs no epochs, on both parts, of which it judges itself by folds."""
+    columns = [train.targets.index(target) for target in task.targets]
+    both = Examples(
+        train.frames + validation.frames,
+        np.concatenate([train.Y[:, columns], validation.Y]),
+        train.tracks + validation.tracks,
+        task.targets,
+    )
+    rows = [POOLINGS[config.head.pooling](frames) for frames in both.frames]
+    if max(map(len, rows)) > 1:
+        raise UsageError(f"the head {config.head.name} sees a track as one row: choose --pooling mean or mean+std")
+    found = solve(np.concatenate(rows), both.Y, [track.artist for track in both.tracks], config.head, task.rules)
+    return found.head, (found.weights,), [], both, found.raw
+
+
+def _train_members(
+    train: Examples,
+    validation: Examples,
+    watched: Examples,
+    task: Task,
+    config: TrainConfig,
+    on_epoch: Callable[[Epoch], None],
+) -> Learned:
+    """Train the members of an ensemble, one after the other, and score the validation part."""
+    trained = [_train_member(train, watched, task, config, member, on_epoch) for member in range(config.ensemble)]
+    columns = [train.targets.index(target) for target in task.targets]
+    # In C's order, as when they are loaded: BLAS rounds otherwise in another one.
+    weights = tuple((*own, kernel[:, columns].copy("C"), bias[columns]) for (*own, kernel, bias), _ in trained)
+    dim, targets, activation = train.frames[0].shape[-1], len(task.targets), task.rules.activation
+    rows = [POOLINGS[config.head.pooling](frames) for frames in validation.frames]
+    raw = run_heads([load_head(config.head, dim, targets, activation, own) for own in weights], rows)
+    return config.head, weights, [best for _, best in trained], validation, raw
 
 
 def _check(train: Examples, validation: Examples, watched: Examples, task: Task, config: TrainConfig) -> None:
@@ -258,7 +326,7 @@ def _train_member(
         elif epoch + 1 - best_epoch >= config.patience:
             head.stop_training = True
         head.set_weights(as_trained)
-        on_epoch(Epoch(member, epoch + 1, float(logs["loss"]), rules.monitor, figure, better))
+        on_epoch(Epoch(member, epoch + 1, float(logs["loss"]), rules.monitor, figure, better, config))
 
     head.fit(
         draw_batches(rows, Y, batch, config.augment, rng),

@@ -41,11 +41,12 @@ class HeadConfig:
 
     name: str = "attention"  #: a key of `HEADS`
     pooling: str = "frames"  #: what it sees of a track, a key of `train.POOLINGS`: ``frames``, ``mean`` or ``mean+std``
-    hidden: int = 600  #: units of a hidden layer, where there are any; channels of the last one of ``cnn``
+    #: units of a hidden layer, where there are any; channels of the last one of ``cnn``, support vectors of ``svm``
+    hidden: int = 600
     layers: int = 3  #: hidden layers
     dropout: float = 0.2  #: share of hidden units dropped in training, in [0, 1)
     #: penalty on the squared weights that lead to one target: a linear head is then one logistic regression per tag
-    #: with ``C = 1 / (2 * l2)``, whatever the number of tags and of examples
+    #: with ``C = 1 / (2 * l2)``, whatever the number of tags and of examples; so is ``svm``, where 0 lets it choose
     l2: float = 0.0
     #: standardised inputs are kept within so many standard deviations; 0 leaves them as they are. For features with
     #: long tails, such as openSMILE's.
@@ -79,7 +80,9 @@ def build_head(config: HeadConfig, dim: int, targets: int, activation: str, exam
     # Keras' losses are means over examples and targets, a penalty is a sum over all weights.
     penalty = keras.regularizers.L2(config.l2 / targets / examples) if config.l2 else None
     scores = keras.layers.Dense(targets, activation, kernel_regularizer=penalty, name=SCORES)
-    found = HEADS[config.name].build(config, x, weights, scores)
+    build = HEADS[config.name].build
+    assert build is not None
+    found = build(config, x, weights, scores)
     if found.shape != (None, targets):
         raise UsageError(f"the head {config.name!r} makes scores of the shape {found.shape}, not (tracks, {targets})")
     return keras.Model([rows, mask], found)
@@ -232,8 +235,9 @@ class Head(NamedTuple):
     """A head: what stands between the standardised rows and the scores, and how large it is."""
 
     #: (config, rows, weights, scores) -> Keras tensor (n, targets): `rows` are the standardised rows (n, rows, width),
-    #: `weights` (n, rows, 1) are 0 where a row is padding, `scores` is the last layer, to be called once
-    build: Callable[[HeadConfig, Any, Any, Any], Any]
+    #: `weights` (n, rows, 1) are 0 where a row is padding, `scores` is the last layer, to be called once. None: it is
+    #: not trained in epochs, see `svm`.
+    build: Callable[[HeadConfig, Any, Any, Any], Any] | None
     #: (config, width) -> the shapes of its hidden layers' arrays for rows of this width, in Keras' order, and how many
     #: numbers the last layer sees: told before it is built, since building takes their memory, whoever asked for it.
     #: None: a tagger's word is taken.
@@ -292,6 +296,12 @@ def _compute_attention(_: HeadConfig, arrays: Sequence[Array], x: Any, weights: 
     return scores(np.maximum(_normalise(_average(x, gates * weights), scale, offset), 0))
 
 
+def _compute_svm(_: HeadConfig, arrays: Sequence[Array], x: Any, weights: Any, scores: LastLayer) -> Any:
+    vectors, gamma = arrays
+    pieces = [np.abs(x - vector).sum(axis=-1, keepdims=True) for vector in vectors]
+    return scores(_average(np.exp(-gamma * np.concatenate(pieces, axis=-1)), weights))
+
+
 def _compute_hidden(arrays: Sequence[Array], x: Any) -> Any:
     for kernel, bias, scale, offset in zip(*[iter(arrays)] * 4, strict=True):
         x = np.maximum(_normalise(x @ kernel + bias, scale, offset), 0)
@@ -331,6 +341,7 @@ HEADS: dict[str, Head] = {
     "conv1d": Head(_add_conv1d, _shape_conv1d),
     "gru": Head(_add_gru, _shape_gru),
     "cnn": Head(_add_cnn, _shape_cnn),
+    "svm": Head(None, lambda config, width: (((config.hidden, width), ()), config.hidden), _compute_svm),
 }
 
 

@@ -20,6 +20,7 @@ import safetensors.numpy
 
 from jamendo_mood.embedders import musicnn, vggish
 from jamendo_mood.embedders.registry import EmbedderSpec
+from jamendo_mood.store import hub
 from jamendo_mood.tasks import KINDS, Task
 from jamendo_mood.tasks.kind import Kind
 from jamendo_mood.tasks.metrics import GRADES
@@ -175,16 +176,19 @@ class Tagger:
 
     @classmethod
     def load(cls, folder: Path | str) -> Tagger:
-        """Read what `save` wrote; runs no code of the folder.
+        """Read what `save` wrote, in a folder or at ``hf://user/name`` (see `hub.locate`); runs no code of it.
 
         Raises
         ------
         UsageError
             There is no tagger.
+        DownloadError
+            It cannot be fetched.
         DataError
             It is damaged.
         """
-        folder, manifest = Path(folder), Path(folder) / TAGGER_NAME
+        folder = hub.locate(folder)
+        manifest = folder / TAGGER_NAME
         if not manifest.is_file():
             raise UsageError(f"{folder}: no tagger there (no {TAGGER_NAME}); `jamendo-mood train` makes one")
         try:
@@ -398,7 +402,8 @@ def _origin(tagger: Mapping[str, Any], words: Kind) -> str:
     ]
     if tracks := record.get("tracks"):
         left = f" ({markdown(str(record['silent']))} silent ones left out)" if record.get("silent") else ""
-        lines.append(f"- Learned from {tracks['train']} tracks{left}, validated on {tracks['validation']} others")
+        others = f"on {tracks['validation']} others" if tracks["validation"] else "by folds of them"
+        lines.append(f"- Learned from {tracks['train']} tracks{left}, validated {others}")
     facts = {"Data": record.get("citation"), "Licence of the data": record.get("licence")}
     return "\n".join([*lines, *(f"- {name}: {markdown(str(fact))}" for name, fact in facts.items() if fact)])
 

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from toy_examples import CLASSES, TASK, VALUES, make_tagger
+from toy_examples import CLASSES, NETWORKS, TASK, VALUES, make_tagger
 from trying import refusing
 
 from jamendo_mood.audio.decoding import DECODERS
@@ -13,7 +13,7 @@ from jamendo_mood.extraction.streaming import StreamConfig, embed_files, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.analysis import Limits, analyse, explain_error
 from jamendo_mood.tagging.prediction import predict, predict_files
-from jamendo_mood.training.heads import HEADS, HeadConfig
+from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.util.errors import AudioError
 
 RATE_HZ = 16_000
@@ -100,7 +100,7 @@ def test_embeddings_are_finite(embeddings, embedder, tried):
 
 def test_scores_are_finite_and_on_their_scale(embeddings, embedder, amount, tried):
     of_patches = embedder.spec.name.endswith("-patches")
-    fit = [name for name in HEADS if name != "cnn" or of_patches]
+    fit = [name for name in NETWORKS if name != "cnn" or of_patches]
     choices = itertools.product((TASK, CLASSES, VALUES), fit, ("frames", "mean+std"))
     for task, head, pooling in itertools.islice(choices, amount(1, 100)):
         tagger = make_tagger(task, embedder.spec, HeadConfig(head, pooling, hidden=8, layers=1))

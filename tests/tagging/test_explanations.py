@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_examples import COURSES, DIM, QUADRANTS, SPEC, TASK, VALUES, make_tagger
+from toy_examples import COURSES, DIM, NETWORKS, QUADRANTS, SPEC, TASK, VALUES, make_tagger
 
 from jamendo_mood.cli import demo
 from jamendo_mood.extraction.streaming import embed_files
 from jamendo_mood.tagging.analysis import Explanation, explain
 from jamendo_mood.tasks.kind import log_odds
-from jamendo_mood.training.heads import HEADS, HeadConfig
+from jamendo_mood.training.heads import HeadConfig
 
 pytest_plugins = ["demo_corpus"]
 
@@ -34,7 +34,7 @@ def linear():
     ("name", "pooling"),
     [
         pytest.param(name, pooling, marks=() if pooling == "frames" and name != "gru" else pytest.mark.thorough)
-        for name in HEADS
+        for name in NETWORKS
         if name != "cnn"  # whose frames are patches
         for pooling in ("frames", "mean", "mean+std")
     ],

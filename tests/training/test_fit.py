@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_examples import CLASSES, SPEC, TASK, VALUES, label_anew, make_examples
+from toy_examples import CLASSES, NETWORKS, SPEC, TASK, VALUES, label_anew, make_examples
 
 from jamendo_mood.tasks import kind, metrics, tags
 from jamendo_mood.tasks.tags import TAG_LOSSES
@@ -60,7 +60,7 @@ def figures_of(tagger, examples=None):
 
 
 IN_ORDER = ("conv1d", "gru")  # which see no order in one row
-EASY = [(name, "frames") for name in HEADS if name != "cnn"]  # which wants patches: test_cnn
+EASY = [(name, "frames") for name in NETWORKS if name != "cnn"]  # which wants patches: test_cnn
 EASY += [(name, pooling) for name, _ in EASY for pooling in ("mean", "mean+std") if name not in IN_ORDER]
 
 

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
-from toy_examples import DIM
+from toy_examples import DIM, NETWORKS
 
 from jamendo_mood.training import data, heads
-from jamendo_mood.training.heads import HEADS, HeadConfig, build_head, run_heads
+from jamendo_mood.training.heads import HeadConfig, build_head, run_heads
 from jamendo_mood.util.errors import UsageError
 
 RNG = np.random.default_rng(5)
@@ -15,7 +15,7 @@ PATCHES = [RNG.standard_normal((rows, 96 * 5), dtype=np.float32) for rows in (3,
 EVERY = [
     pytest.param(HeadConfig(name, pooling, hidden=8, layers=2), marks=marks, id=f"{name} on {pooling}")
     for pooling, marks in {"frames": (), "mean": pytest.mark.thorough, "mean+std": pytest.mark.thorough}.items()
-    for name in HEADS
+    for name in NETWORKS
 ]
 
 
@@ -54,7 +54,7 @@ def test_a_head_maps_tracks_of_any_length_to_scores_and_padding_changes_nothing(
     np.testing.assert_allclose(np.asarray(head.predict_on_batch((spoiled, mask))), alone, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", sorted(HEADS))
+@pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_the_order_of_frames_counts_for_heads_that_follow_it_alone(name):
     head = build(HeadConfig(name, hidden=8))
     forth, back = (run_heads([head], [tracks_for(name)[2][::step]]) for step in (1, -1))
@@ -93,7 +93,7 @@ def test_attention_can_look_at_one_frame_and_pass_over_another():
     assert np.abs(before - even).max() > 1e-4
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_penalty_is_per_target_and_example(name):
     for targets in (2, 200):
         head = build(HeadConfig(name, hidden=8, l2=10.0), targets, examples=100)
@@ -104,7 +104,7 @@ def test_a_penalty_is_per_target_and_example(name):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "hydra"}, r"unknown head 'hydra' \(known: linear, mlp, attention, conv1d, gru, cnn; import"),
+        ({"name": "hydra"}, r"unknown head 'hydra' \(known: linear, mlp, attention, conv1d, gru, cnn, svm; import"),
         ({"pooling": "max"}, r"unknown pooling 'max' \(known: frames, mean, mean\+std\)"),
         ({"hidden": 0}, "hidden and layers from 1 up"),
         *(({name: value}, "l2 and clip from 0 up") for name, value in (("dropout", 1.0), ("l2", -1.0), ("clip", -1.0))),

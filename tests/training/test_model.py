@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import safetensors.numpy
-from toy_examples import CURVES, DIM, OTHER_SPEC, SPEC, TASK, label_anew, make_examples, make_tagger
+from toy_examples import CURVES, DIM, NETWORKS, OTHER_SPEC, SPEC, TASK, label_anew, make_examples, make_tagger
 
 from jamendo_mood.tasks.kind import apply_platt
 from jamendo_mood.training import model
 from jamendo_mood.training.fit import TrainConfig, fit
-from jamendo_mood.training.heads import HEADS, HeadConfig
+from jamendo_mood.training.heads import HeadConfig
 from jamendo_mood.training.model import Tagger, load_builtin
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.files import write_atomically
@@ -26,7 +26,7 @@ IN_ORDER = ("conv1d", "gru")  # whose networks take the longest to build
     scope="module",
     params=[
         pytest.param(name, marks=pytest.mark.thorough if name in IN_ORDER else ())
-        for name in HEADS
+        for name in NETWORKS
         if name != "cnn"  # which wants patches: test_cnn
     ],
 )
