@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jamendo_mood.datasets import find_source, load_dataset
+from jamendo_mood.datasets import find_source, load_dataset, share_songs
 from jamendo_mood.datasets.dataset import Dataset, Track, assign_folds, check_leaks, drop_leaks, find_leaks, make_parts
 from jamendo_mood.datasets.jamendo import TAG_PREFIX
 from jamendo_mood.evaluation.evaluate import Evaluation, evaluate_predictions, save_mediaeval, save_report
@@ -39,6 +39,8 @@ Store = Embeddings | Path | str | None
 LEAKS = ("refuse", "drop", "keep")
 """What to do with tracks, artists or recordings that parts share: refuse to train, leave such tracks out of the earlier
 part, or train all the same."""
+
+MAX_NAMED = 8  # targets in a message
 
 log = logging.getLogger(__name__)
 
@@ -183,6 +185,77 @@ def evaluate(
         }
         title = f"How good is {Path(name).resolve().name if isinstance(name, str | Path) else name}?"
         _save_scores(Path(out), found, title, facts, note)
+    return found
+
+
+def evaluate_across(
+    tagger: Tagger | Path | str,
+    task: str,
+    folder: Path | str,
+    store: Store = None,
+    *,
+    rounds: int = ROUNDS,
+    out: Path | str | None = None,
+    note: Note = plaintext.note,
+) -> Evaluation:
+    """Evaluate a tagger on all tracks of a data set that it was not trained for, by the targets that both have.
+
+    Tags are matched by their names, in capitals or not; classes must be the same; values are taken from one scale to
+    the other. Thresholds and calibration stay those of the tagger: what they are worth elsewhere is part of the answer.
+
+    Parameters
+    ----------
+    task : str
+        A key of `datasets.DATASETS`; the tagger is of another.
+    tagger, folder, store, rounds, out, note
+        As for `evaluate`.
+
+    Raises
+    ------
+    UsageError
+        The tagger was trained for these songs, for another kind of task, or for other targets.
+    DataError
+        As `evaluate`.
+    """
+    tagger = Tagger.load(tagger) if isinstance(tagger, str | Path) else tagger
+    own, dataset = tagger.task, load_dataset(task, folder)
+    theirs = dataset.task
+    if share_songs(own.name, task):
+        raise UsageError(f"the tagger was trained on songs of {own.name}, and {task} has the same: use `evaluate`")
+    if (own.kind, own.rate_hz is None) != (theirs.kind, theirs.rate_hz is None):
+        raise UsageError(
+            f"the tagger knows {describe_targets(asdict(own))}; {task} has {describe_targets(asdict(theirs))}"
+        )
+    place = {target.casefold(): column for column, target in enumerate(own.targets)}
+    shared = [column for column, target in enumerate(theirs.targets) if target.casefold() in place]
+    names = tuple(theirs.targets[column] for column in shared)
+    columns = [place[name.casefold()] for name in names]
+    if not shared or (own.kind == "classes" and not len(own.targets) == len(shared) == len(theirs.targets)):
+        known = ", ".join(own.targets[:MAX_NAMED]) + ", ..." * (len(own.targets) > MAX_NAMED)
+        raise UsageError(f"{task} has other {own.rules.plural} than the tagger, which knows {known}")
+    embeddings = data.choose_embeddings(dataset, store)
+    tagger.check_spec(embeddings.spec)
+    for remark in dataset.remarks:
+        note(remark)
+    note(f"{len(shared)} of {len(theirs.targets)} {own.rules.plural} compared: {', '.join(names[:MAX_NAMED])}")
+    everything = replace(dataset, parts={"all": np.arange(len(dataset.tracks))})
+    examples = data.load_part(everything, "all", embeddings)
+    scores = tagger.score(examples.frames)
+    decisions = tagger.decide(scores)[:, columns]
+    scores = scores[:, columns]
+    if own.scale is not None and theirs.scale is not None:
+        (low, high), (least, most) = own.scale, theirs.scale
+        scores = np.asarray(least + (scores - low) * ((most - least) / (high - low)), np.float32)
+    found = evaluate_predictions(
+        replace(theirs, targets=names),
+        replace(examples, Y=examples.Y[:, shared], targets=names),
+        *(scores, decisions),
+        thresholds=tagger.thresholds[columns],
+        rounds=rounds,
+    )
+    if out is not None:
+        facts = {"Trained for": own.name, "Tested on": f"all tracks of {task}", "Embeddings": str(tagger.spec)}
+        _save_scores(Path(out), found, f"How well does a tagger for {own.name} do on {task}?", facts, note)
     return found
 
 
