@@ -103,7 +103,7 @@ def vote(arguments: argparse.Namespace) -> int:
     members: dict[str, tuple[Tagger, Examples]] = {}
     for folder, store in arguments.members:
         if folder in members:
-            raise UsageError(f"{folder} has one vote, and was given twice")
+            raise UsageError(f"{folder} was given twice: each tagger has one vote")
         which = {"split": arguments.split, "part": arguments.part, "note": (lambda _: None) if members else note}
         tagger = Tagger.load(folder)
         members[folder] = tagger, experiment.load_examples(tagger, arguments.data, store, **which)

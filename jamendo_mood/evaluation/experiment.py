@@ -352,7 +352,7 @@ def cross_validate(
     if len(every) < 2:
         raise too_few
     if validations >= len(every):
-        raise UsageError(f"of {len(every)} folds, each has fewer than {validations} others to stop training by")
+        raise UsageError(f"{validations} validations need more folds than that, and there are {len(every)}")
     curves, tested = every[0].curves, list[tuple[Examples, Evaluation]]()
     config = choose(config, sum(len(own.times_s) for own in curves) if curves else len(every[0].tracks))
     for split in range(len(every[:folds])):
