@@ -22,15 +22,9 @@ from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError
 
 
-def make_dataset(targets):
-    tracks = (Track("track_1", "01/1.mp3", 10.0, "artist_1"), Track("track_2", "02/2.low.mp3", None, "artist_2"))
-    parts = {"train": np.array([0]), "test": np.array([1])}
-    return Dataset(Task("any", "tags", ("a", "b")), tracks, targets, parts, "licence", "citation")
-
-
 def test_targets_of_another_shape_are_refused():
     with pytest.raises(DataError, match=r"\(2, 3\) do not fit 2 tracks and 2 names"):
-        make_dataset(np.zeros((2, 3), np.float32))
+        Dataset(Task("any", "tags", ("a", "b")), make_tracks(2), np.zeros((2, 3), np.float32), {})
 
 
 COUNT = 10

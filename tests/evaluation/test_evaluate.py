@@ -165,14 +165,9 @@ FACTS = {"task": "toy", "data": "/data/a & b"}
 
 
 @pytest.fixture
-def undrawn(monkeypatch):
-    """Pictures take a second a page to be drawn; what is said beside them is the same without."""
+def page_of(monkeypatch, tmp_path):
+    """The page of an evaluation without its pictures, which take a second to be drawn: what is said is the same."""
     monkeypatch.setattr(evaluate, "_image", lambda picture, text: f'<img alt="{escape(text)}">')
-
-
-@pytest.fixture
-def page_of(undrawn, tmp_path):
-    """The page of an evaluation, without its pictures."""
 
     def make(evaluation, title="Toys", facts=FACTS):
         return Page(evaluate.save_report(evaluation, tmp_path, title=title, facts=facts).read_text(encoding="utf-8"))
