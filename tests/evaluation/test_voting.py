@@ -122,6 +122,4 @@ def test_wrong_use_of_the_command(run, corpus, corpus_store, tagger_folder, tmp_
         ((member, str(again)), "is not of the form NAME=VALUE"),
         ((member, f"{again}={tmp_path / 'nowhere'}"), "no embedding store there"),
     ):
-        outcome = run("vote", *members, "--data", corpus.root)
-        assert outcome.status == 2
-        assert message in outcome.err
+        run("vote", *members, "--data", corpus.root).check_error("vote", message)
