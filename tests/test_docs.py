@@ -66,6 +66,40 @@ def test_every_command_is_in_the_reference_once():
     assert all(":module: jamendo_mood.cli.main\n:func: build_parser\n" in block for block in blocks)
 
 
+DECIMAL = re.compile(r"(?<![\w.])\d+\.\d+(?![\w.])")
+COMMAND = r"(?:jamendo-mood [a-z]|(?:python )?scripts/\w+\.py|python -m pytest )"
+MADE = re.compile(rf"^ {{4}}(?:\$ )?{COMMAND}|`(?:time )?{COMMAND}", re.MULTILINE)
+MADE_ALL = re.compile(rf"(?:made|printed|compared) *\n*by\s+`?{COMMAND}", re.IGNORECASE)
+LICENCES = re.compile(r"(?:Apache|BY) \d\.0")
+GIVEN = {"Which embedder"}
+"""Sections with tables whose numbers were not measured: what an embedder is."""
+
+
+@pytest.mark.parametrize("name", [name for name in PAGE_NAMES if name.startswith("docs/")])
+def test_each_table_of_numbers_says_what_makes_it(name):
+    """By a command in its section; or the page begins with the command that made all of its tables."""
+    text = re.sub(r"```python.*?```", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
+    first, *sections = re.split(r"^#+ ", text, flags=re.MULTILINE)[1:]
+    for section in (first, *sections):
+        heading, _, text = section.partition("\n")
+        cells = LICENCES.sub("", "\n".join(line for line in text.splitlines() if line.startswith("|")))
+        if DECIMAL.search(cells) and heading not in GIVEN:
+            assert MADE.search(text) or MADE_ALL.search(first), heading
+
+
+@pytest.mark.shared
+def test_the_tables_of_a_page_are_printed_by_the_command_that_it_names(shared):
+    """The quickest of them, about where tags lie."""
+    text = (ROOT / "docs" / "emotions.md").read_text(encoding="utf-8").partition("## Beside a published table")[2]
+    script, *names = re.search(r"^ {4}python (.+)$", text, re.MULTILINE)[1].split()
+    words = [ROOT / script, *(shared / "data" / "jamendo" / name for name in names)]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
+    printed, written = ([line for line in page.splitlines() if line.startswith("|")] for page in (done.stdout, text))
+    assert printed == written
+    assert "34 of the 56 are in the same quadrant." in done.stdout
+    assert "34 of the 56 are in the same quadrant." in text
+
+
 @pytest.mark.parametrize("name", PAGE_NAMES)
 def test_links_lead_to_files_that_are_there(name):
     """Of the site Sphinx looks, too; but not of README.md and its like."""

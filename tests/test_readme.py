@@ -106,3 +106,16 @@ def test_the_python_of_the_readme_runs(folder):
     top = eval(last, names)
     assert len(top) == 3
     assert all(0 <= score <= 1 for _, score, _ in top)
+
+
+@pytest.mark.thorough
+def test_the_python_of_the_tutorial_runs(folder, corpus, capsys):
+    shutil.copytree(corpus.root, "build/demo", ignore=shutil.ignore_patterns("audio"), dirs_exist_ok=True)
+    text = (ROOT / "docs" / "tutorials" / "python.md").read_text(encoding="utf-8")
+    blocks = [block.partition("```")[0] for block in text.split("```python\n")[1:]]
+    names = {}
+    for code in blocks:
+        exec(code.replace("06/1106", corpus.path(0).relative_to(corpus.audio).with_suffix("").as_posix()), names)
+    assert len(blocks) == 7
+    assert names["report"].done == len(names["store"]) == len(corpus.songs)
+    assert "README.md: no such file" in capsys.readouterr().out

@@ -1,5 +1,7 @@
 """Evaluations of made-up scores, for tests of figures and pages."""
 
+from html.parser import HTMLParser
+
 import numpy as np
 
 from jamendo_mood.datasets.dataset import Track
@@ -68,3 +70,42 @@ def make_artists(count, each):
 def labels(axis):
     """The texts beside an axis of a picture."""
     return [label.get_text() for label in axis.get_ticklabels()]
+
+
+VOID = {"meta", "img"}
+
+
+class Page(HTMLParser):
+    """What is in a page: its elements, images, tables as rows of text, and attributes that run something.
+
+    Every element must be closed.
+    """
+
+    def __init__(self, text):
+        super().__init__()
+        self.names, self.images, self.tables, self.open, self.texts, self.handlers = [], [], [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, name, attributes):
+        self.names.append(name)
+        self.handlers += [key for key, value in attributes if key.startswith("on") or "javascript:" in (value or "")]
+        if name == "img":
+            self.images.append(dict(attributes))
+        if name not in VOID:
+            self.open.append(name)
+        if name == "table":
+            self.tables.append([])
+        elif name == "tr":
+            self.tables[-1].append([])
+        elif name in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, name):
+        assert self.open.pop() == name
+
+    def handle_data(self, text):
+        self.texts.append(text)
+        if self.open and self.open[-1] in ("td", "th"):
+            self.tables[-1][-1][-1] += text

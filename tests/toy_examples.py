@@ -87,7 +87,7 @@ def label_anew(examples: Examples, task: Task) -> Examples:
     else:
         low, high = task.scale
         Y = np.clip((low + high) / 2 + (high - low) / 5 * means[:, :2], low, high).astype(np.float32)
-    return replace(examples, Y=Y, targets=task.targets)
+    return replace(examples, Y=Y, targets=task.targets, kind=task.kind)
 
 
 QUADRANTS = Task("toy", "classes", ("Q1", "Q2", "Q3", "Q4"))

@@ -17,7 +17,6 @@ from jamendo_mood.app.songs import SongQueue, Uploads
 from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.tagging.analysis import Limits
 from jamendo_mood.tasks import Task
-from jamendo_mood.tasks.kind import IDENTITY
 
 TASK = Task("moods", "tags", ("calm", "dark", "happy", "sad"))
 
@@ -26,9 +25,8 @@ TASK = Task("moods", "tags", ("calm", "dark", "happy", "sad"))
 def listener():
     """An untrained tagger, and its embedder."""
     embedder = load_embedder("logmel")
-    count = len(TASK.targets)
     made = make_tagger(TASK, embedder.spec, seed=3)
-    return replace(made, calibration=np.tile(IDENTITY, (count, 1)), thresholds=np.full(count, 0.5)), embedder
+    return replace(made, thresholds=np.full(len(TASK.targets), 0.5)), embedder
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""`evaluate`, `compare`, `vote` and `score`: how good taggers are, or predictions in files."""
+"""`evaluate`, `across`, `compare`, `vote` and `score`: how good taggers are, or predictions in files."""
 
 from __future__ import annotations
 
@@ -36,6 +36,24 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Evaluate a tagger on a part of its data: headline metrics and a row for each tag."""
     options = {name: getattr(arguments, name) for name in ("split", "part", "rounds", "out", "mediaeval")}
     scores = experiment.evaluate(arguments.tagger, arguments.data, arguments.store, **options)
+    shared.print_scores(scores, arguments.format)
+    return DONE
+
+
+def _add_across(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("tagger", type=shared.path_or_url, metavar="TAGGER_DIR", help="folder that `train` wrote, or hf://USER/NAME")
+    add("--task", required=True, help="the data set to test on, such as pmemo; `jamendo-mood tasks` lists them")
+    shared.add_data(parser)
+    shared.add_rounds(parser)
+    add("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
+    shared.add_format(parser, "table", "json")
+
+
+def across(arguments: argparse.Namespace) -> int:
+    """Evaluate a tagger on all tracks of another data set than its own, by the targets that both have."""
+    options = {name: getattr(arguments, name) for name in ("rounds", "out")}
+    scores = experiment.evaluate_across(*(arguments.tagger, arguments.task, arguments.data, arguments.store), **options)
     shared.print_scores(scores, arguments.format)
     return DONE
 
@@ -85,7 +103,7 @@ def vote(arguments: argparse.Namespace) -> int:
     members: dict[str, tuple[Tagger, Examples]] = {}
     for folder, store in arguments.members:
         if folder in members:
-            raise UsageError(f"{folder} has one vote, and was given twice")
+            raise UsageError(f"{folder} was given twice: each tagger has one vote")
         which = {"split": arguments.split, "part": arguments.part, "note": (lambda _: None) if members else note}
         tagger = Tagger.load(folder)
         members[folder] = tagger, experiment.load_examples(tagger, arguments.data, store, **which)
@@ -143,6 +161,7 @@ def score(arguments: argparse.Namespace) -> int:
 
 COMMANDS = {
     "evaluate": Command(_add_evaluate, evaluate),
+    "across": Command(_add_across, across),
     "compare": Command(_add_compare, compare),
     "vote": Command(_add_vote, vote),
     "score": Command(_add_score, score),

@@ -74,7 +74,7 @@ def _embed(path: Path, store: EmbeddingStore, arguments: argparse.Namespace) -> 
     if result.frames is None:
         raise AudioError(result.error)
     if SILENT in result.remark:
-        raise NoSoundError(f"{path}: {SILENT}, which is like nothing")
+        raise NoSoundError(f"{path}: {SILENT}, so nothing is similar to it")
     mean: Array = result.frames.mean(axis=0)
     return mean
 
@@ -111,7 +111,9 @@ def playlist(arguments: argparse.Namespace) -> int:
     form, store, most = _choose_format(arguments), shared.open_store(arguments), arguments.count or COUNT
     path = {option: value for option in PATH if (value := getattr(arguments, option)) is not None}
     if (arguments.mood or arguments.all) and path:
-        raise UsageError("--to ends a path that --at or --emotion begins; --mood begins none, nor does --all")
+        raise UsageError(
+            "--to is the end of a path: give its start with --at or --emotion, and neither --mood nor --all"
+        )
     if arguments.remember and not path:
         raise UsageError("--remember keeps emotions: ask with --emotion, --emotion-of or --at, not with --mood")
     tagger = _need_tagger(arguments, store)

@@ -153,7 +153,7 @@ def completion(arguments: argparse.Namespace) -> int:
 GROUPS = {
     "Start": "demo tasks weights completion",
     "Make embeddings": "splits extract",
-    "Learn and evaluate": "train cross-validate evaluate compare vote score",
+    "Learn and evaluate": "train cross-validate evaluate across compare vote score artists",
     "Use": "tag write web similar playlist library history spectrogram",
     "Keep": "verify pack export import push",
 }

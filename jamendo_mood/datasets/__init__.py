@@ -30,6 +30,12 @@ def find_source(task: str) -> DataSource:
     return DATASETS[task]
 
 
+def share_songs(task: str, other: str) -> bool:
+    """Whether two tasks are known to be about the same songs: of one family, or emoMusic within DEAM."""
+    families = {name.partition("-")[0] for name in (task, other)}
+    return families == {"deam", "emomusic"} or (len(families) == 1 and families != {"own"})
+
+
 def load_dataset(task: str, root: Path | str, *, split: int = 0, part: str | None = None) -> Dataset:
     """Load the data of a task.
 

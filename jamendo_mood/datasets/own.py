@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,7 @@ TABLE_NAME = "own.csv"
 FOLDS = 7  # or as many as there are artists, if there are fewer
 DELIMITERS = (",", ";", "\t")
 SCALES = ((0.0, 1.0), (-1.0, 1.0), (1.0, 9.0))
+IN_FILES = "; `jamendo-mood artists` reads them from the files' tags"
 MAX_LISTED = 10  # names in a message
 MAX_LABELS = 50_000_000  # tracks times tags or classes
 
@@ -89,7 +91,7 @@ def load(root: Path, split: int = 0, _: str | None = None) -> Dataset:
     tracks, targets = tuple(tracks[row] for row in kept), targets[kept]
     remarks = (
         *count_remarks({"rows are equal to an earlier one and left out": len(table.rows) - len(kept)}),
-        *_describe_nameless([table.rows[row].get("artist", "") for row in kept]),
+        *_describe_nameless([table.rows[row].get("artist", "") for row in kept], IN_FILES),
         *(() if task.scale else _find_rare(task.targets, targets)),
         *remarks,
     )
@@ -105,23 +107,17 @@ def load_files(root: Path, split: int = 0, _: str | None = None) -> Dataset:
     Raises `DataError` if no file has such moods; `UsageError` if mutagen is missing, or several files have one key.
     """
     files = find_audio(root)
-    moods_of, artists, unreadable, machines = dict[str, list[str]](), list[str](), list[str](), 0
-    for key, path in files.items():
-        try:
-            moods = read_moods(path)
-            theirs = [unicodedata.normalize("NFC", mood) for mood in moods.theirs if plaintext.show(mood) == mood]
-            if theirs:
-                artists.append(read_artist(path))
-                moods_of[key] = theirs
-            machines += bool(moods.ours and not theirs)
-        except (AudioError, OSError) as error:
-            unreadable.append(plaintext.show(str(error)))
-    remarks = count_remarks(
-        {
-            "files have no moods but those that jamendo-mood wrote: not learned from": machines,
-            f"files have tags that cannot be read, such as {''.join(unreadable[:1])}": len(unreadable),
-        }
-    )
+    moods, unreadable = _read_each(files, read_moods)
+    fit = {
+        key: [unicodedata.normalize("NFC", mood) for mood in own.theirs if plaintext.show(mood) == mood]
+        for key, own in moods.items()
+    }
+    moods_of = {key: theirs for key, theirs in fit.items() if theirs}
+    artist_of, without = _read_each({key: files[key] for key in moods_of}, read_artist)
+    artists = [artist_of.get(key, "") for key in moods_of]
+    machines = sum(bool(own.ours) for key, own in moods.items() if key not in moods_of)
+    ours = "files have no moods but those that jamendo-mood wrote: not learned from"
+    remarks = (*count_remarks({ours: machines}), *unreadable, *without)
     if not moods_of:
         found = "; ".join((f"{plaintext.count(len(files), 'audio file')} there", *remarks))
         raise DataError(f"{root}: no file whose tags name a mood that a person wrote ({found})")
@@ -209,11 +205,40 @@ def _find_first_rows(table: Table, tracks: Sequence[Track], targets: Array) -> l
     return list(first_row.values())
 
 
-def _describe_nameless(artists: Sequence[str]) -> tuple[str, ...]:
+def _describe_nameless(artists: Sequence[str], hint: str = "") -> tuple[str, ...]:
     nameless = sum(not artist for artist in artists)
     if nameless == len(artists):
-        return ("no artists are given: songs of one artist may be in several parts",)
-    return count_remarks({NAMELESS: nameless})
+        return (f"no artists are given: songs of one artist may be in several parts{hint}",)
+    return count_remarks({NAMELESS + hint: nameless})
+
+
+def add_artists(path: Path, audio: Path) -> tuple[str, tuple[str, ...]]:
+    """A table as text with artists, where it names none those in the tags of its files below `audio`; and remarks.
+
+    Artists who share a performer get one name, see `join_artists`; all else stays as it is. Raises `DataError` if the
+    table is damaged; `UsageError` if mutagen is missing, there is no such folder, or several files have one key.
+    """
+    table, files = read_table(path), find_audio(audio)
+    tracks = _read_tracks(table)
+    nameless = [track for cells, track in zip(table.rows, tracks, strict=True) if not cells.get("artist")]
+    found, unreadable = _read_each({own.key: files.get(own.key, audio / own.audio) for own in nameless}, read_artist)
+    names = [cells.get("artist") or found.get(track.key, "") for cells, track in zip(table.rows, tracks, strict=True)]
+    artists, text = [plaintext.cell(artist) for artist in join_artists(names)], io.StringIO()
+    writer = csv.DictWriter(text, tuple(dict.fromkeys((*table.columns, "artist"))), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**cells, "artist": artist} for cells, artist in zip(table.rows, artists, strict=True))
+    return text.getvalue(), (*unreadable, *_describe_nameless(artists))
+
+
+def _read_each(files: Mapping[str, Path], read: Callable[[Path], Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What is read from the tags of each file, by its key, and a remark on those that cannot be read."""
+    found, errors = dict[str, Any](), list[str]()
+    for key, path in files.items():
+        try:
+            found[key] = read(path)
+        except (AudioError, OSError) as error:
+            errors.append(plaintext.show(str(error)))
+    return found, count_remarks({f"files have tags that cannot be read, such as {''.join(errors[:1])}": len(errors)})
 
 
 def _choose_labels(table: Table) -> Callable[[Table], Labels]:
@@ -293,11 +318,9 @@ def _check_count(source: Path, tracks: int, names: Sequence[str]) -> None:
 def _find_rare(names: Sequence[str], targets: Array) -> tuple[str, ...]:
     rare = [name for name, count in zip(names, targets.sum(axis=0), strict=True) if count < 2]
     more = f" and {len(rare) - MAX_LISTED} more" if len(rare) > MAX_LISTED else ""
+    listed = f"too rare to learn, with fewer than 2 tracks each: {', '.join(rare[:MAX_LISTED])}{more}"
     bare = int((targets.sum(axis=1) == 0).sum())
-    return (
-        *((f"too rare to learn, with fewer than 2 tracks each: {', '.join(rare[:MAX_LISTED])}{more}",) if rare else ()),
-        *((f"{bare} tracks have no tag",) if bare else ()),
-    )
+    return (*((listed,) if rare else ()), *count_remarks({"tracks have no tag": bare}))
 
 
 def _unused(table: Table, *used: str) -> tuple[str, ...]:

@@ -135,24 +135,16 @@ def read_features(root: Path) -> Features | None:
     return Features(spec, ((song, row[None]) for song, row in rows.items()))
 
 
-def load_emomusic(root: Path, split: int = 0, _: str | None = None) -> Dataset:
-    """Load valence and arousal of each clip, 1 ... 9."""
-    path = find_file(root, STATIC_NAME, EMOMUSIC_FOLDERS)
-    ratings = read_ratings(SONG, {f"mean_{target}": SCALE for target in TARGETS}, path)
-    return _assemble_emomusic(Task("emomusic", "values", TARGETS, SCALE), root, split, ratings)
-
-
-def load_emomusic_curves(root: Path, split: int = 0, _: str | None = None) -> Dataset:
-    """Load curves of valence and arousal, -1 ... 1, twice a second of each clip; the parts are those of the clips."""
-    curves, single = read_curves(root)
-    task = Task("emomusic-dynamic", "values", TARGETS, CURVE_SCALE, RATE_HZ)
-    dataset = _assemble_emomusic(task, root, split, average_curves(curves), single)
-    return replace(dataset, curves=tuple(curves[track.id] for track in dataset.tracks))
-
-
-def _assemble_emomusic(task: Task, root: Path, split: int, ratings: Ratings, single: int = 0) -> Dataset:
+def load_emomusic(root: Path, split: int = 0, _: str | None = None, *, dynamic: bool = False) -> Dataset:
+    """Load valence and arousal of each clip, 1 ... 9; if `dynamic` their curves, -1 ... 1, twice a second."""
     if split:
         raise UsageError(f"split {split}: these data have one division, the authors' own; its number is 0")
+    curves, single = read_curves(root) if dynamic else (dict[str, Curve](), 0)
+    if dynamic:
+        task, ratings = Task("emomusic-dynamic", "values", TARGETS, CURVE_SCALE, RATE_HZ), average_curves(curves)
+    else:
+        path, columns = find_file(root, STATIC_NAME, EMOMUSIC_FOLDERS), {f"mean_{target}": SCALE for target in TARGETS}
+        task, ratings = Task("emomusic", "values", TARGETS, SCALE), read_ratings(SONG, columns, path)
     artists, official = read_clips(root)
     groups = join_recordings(artists)
     tested = {song for song, part in official.items() if part == EVALUATION}
@@ -176,7 +168,8 @@ def _assemble_emomusic(task: Task, root: Path, split: int, ratings: Ratings, sin
     targets = np.array([ratings[track.id] for track in tracks], np.float32)
     chosen = np.array([part_of[track.id] for track in tracks])
     parts = {part: np.flatnonzero(chosen == part) for part in PARTS}
-    return Dataset(task, tracks, targets, parts, remarks=count_remarks(remarks))
+    courses = tuple(curves[track.id] for track in tracks) if dynamic else None
+    return Dataset(task, tracks, targets, parts, curves=courses, remarks=count_remarks(remarks))
 
 
 def read_clips(root: Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -214,20 +207,13 @@ def _read_times(path: Path) -> dict[float, str]:
     return dict(sorted(times.items()))
 
 
-def load_pmemo(root: Path, split: int = 0, _: str | None = None) -> Dataset:
-    """Load valence and arousal of each song, 0 ... 1, in 10 folds grouped by artist."""
-    ratings = read_ratings(PMEMO_SONG, PMEMO_VALUES, find_file(root, STATIC_NAME, PMEMO_FOLDERS))
-    return _assemble_pmemo(Task("pmemo", "values", TARGETS, PMEMO_SCALE), root, split, ratings)
-
-
-def load_pmemo_curves(root: Path, split: int = 0, _: str | None = None) -> Dataset:
-    """Load curves of valence and arousal, twice a second of each chorus; the folds are those of the songs."""
-    curves = read_moments(find_file(root, MOMENTS_NAME, PMEMO_FOLDERS))
-    task = Task("pmemo-dynamic", "values", TARGETS, PMEMO_SCALE, RATE_HZ)
-    return replace(_assemble_pmemo(task, root, split, average_curves(curves)), curves=tuple(curves.values()))
-
-
-def _assemble_pmemo(task: Task, root: Path, split: int, ratings: Ratings) -> Dataset:
+def load_pmemo(root: Path, split: int = 0, _: str | None = None, *, dynamic: bool = False) -> Dataset:
+    """Load valence and arousal of each song, 0 ... 1, in 10 folds grouped by artist; if `dynamic` their curves."""
+    table = find_file(root, MOMENTS_NAME if dynamic else STATIC_NAME, PMEMO_FOLDERS)
+    curves = read_moments(table) if dynamic else {}
+    ratings = average_curves(curves) if dynamic else read_ratings(PMEMO_SONG, PMEMO_VALUES, table)
+    name, rate_hz = ("pmemo-dynamic", RATE_HZ) if dynamic else ("pmemo", None)
+    task, targets = Task(name, "values", TARGETS, PMEMO_SCALE, rate_hz), np.array([*ratings.values()], np.float32)
     path = find_file(root, POP_NAME, (".", "PMEmo2019"))
     durations = read_ratings(PMEMO_SONG, {"duration": (0.0, math.inf)}, path)
     artists = read_artists(PMEMO_SONG, "artist", path)
@@ -239,7 +225,7 @@ def _assemble_pmemo(task: Task, root: Path, split: int, ratings: Ratings) -> Dat
     unused = f"of {len(durations)} songs in {POP_NAME} have no such annotation and are left out"
     remarks = count_remarks({unused: len(durations.keys() - ratings.keys()), NAMELESS: _count_nameless(tracks)})
     parts = make_parts(np.array([fold_of[song] for song in ratings]), split)
-    return Dataset(task, tracks, np.array([*ratings.values()], np.float32), parts, remarks=remarks)
+    return Dataset(task, tracks, targets, parts, curves=tuple(curves.values()) or None, remarks=remarks)
 
 
 def read_moments(path: Path) -> dict[str, Curve]:
@@ -375,14 +361,14 @@ SOURCES = {
     "pmemo": _PMEMO,
     "pmemo-dynamic": replace(
         _PMEMO,
-        load=load_pmemo_curves,
+        load=partial(load_pmemo, dynamic=True),
         predicts=f"{_PMEMO.predicts}, twice a second",
         files=(f"annotations/{MOMENTS_NAME}", POP_NAME),
     ),
     "emomusic": _EMOMUSIC,
     "emomusic-dynamic": replace(
         _EMOMUSIC,
-        load=load_emomusic_curves,
+        load=partial(load_emomusic, dynamic=True),
         predicts=f"{_EMOMUSIC.predicts}, twice a second",
         files=tuple(f"annotations/{name}" for name in (*CURVE_NAMES, CLIPS_NAME)),
     ),

@@ -331,11 +331,7 @@ def _grades(evaluation: Evaluation) -> Iterator[str]:
     """How many targets there are of each grade: the answer in short."""
     rules, given = KINDS[evaluation.kind], [row["grade"] for row in evaluation.per_target]
     songs = len(set(evaluation.songs))
-    by = (
-        f"{evaluation.examples:,} moments of {plaintext.count(songs, 'song')}"
-        if songs
-        else f"{evaluation.examples:,} tracks"
-    )
+    by = f"{evaluation.examples:,} " + (f"moments of {plaintext.count(songs, 'song')}" if songs else "tracks")
     yield f"<h2>In short</h2>\n<p>Evaluated on {by}, how far can its {rules.plural} be relied on?</p>"
     yield _list({f"{given.count(grade)} {grade}": meaning for grade, meaning in rules.grades.items()})
 

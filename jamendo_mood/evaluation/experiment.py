@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from jamendo_mood.datasets import find_source, load_dataset
+from jamendo_mood.datasets import find_source, load_dataset, share_songs
 from jamendo_mood.datasets.dataset import Dataset, Track, assign_folds, check_leaks, drop_leaks, find_leaks, make_parts
 from jamendo_mood.datasets.jamendo import TAG_PREFIX
 from jamendo_mood.evaluation.evaluate import Evaluation, evaluate_predictions, save_mediaeval, save_report
@@ -38,6 +39,8 @@ Store = Embeddings | Path | str | None
 LEAKS = ("refuse", "drop", "keep")
 """What to do with tracks, artists or recordings that parts share: refuse to train, leave such tracks out of the earlier
 part, or train all the same."""
+
+MAX_NAMED = 8  # targets in a message
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +99,7 @@ def train(
         check_tagger_folder(Path(out))
     dataset = load_dataset(task, folder, split=split)
     learned = dataset.broader if dataset.broader is not None and broader else dataset
-    embeddings = data.choose_embeddings(learned, open_store(store))
+    embeddings = data.choose_embeddings(learned, store)
     for remark in dataset.remarks:
         note(remark)
     training, watched = (data.load_part(learned, part, embeddings) for part in (learned.train, learned.validation))
@@ -185,6 +188,77 @@ def evaluate(
     return found
 
 
+def evaluate_across(
+    tagger: Tagger | Path | str,
+    task: str,
+    folder: Path | str,
+    store: Store = None,
+    *,
+    rounds: int = ROUNDS,
+    out: Path | str | None = None,
+    note: Note = plaintext.note,
+) -> Evaluation:
+    """Evaluate a tagger on all tracks of a data set that it was not trained for, by the targets that both have.
+
+    Tags are matched by their names, in capitals or not; classes must be the same; values are taken from one scale to
+    the other. Thresholds and calibration stay those of the tagger: what they are worth elsewhere is part of the answer.
+
+    Parameters
+    ----------
+    task : str
+        A key of `datasets.DATASETS`; the tagger is of another.
+    tagger, folder, store, rounds, out, note
+        As for `evaluate`.
+
+    Raises
+    ------
+    UsageError
+        The tagger was trained for these songs, for another kind of task, or for other targets.
+    DataError
+        As `evaluate`.
+    """
+    tagger = Tagger.load(tagger) if isinstance(tagger, str | Path) else tagger
+    own, dataset = tagger.task, load_dataset(task, folder)
+    theirs = dataset.task
+    if share_songs(own.name, task):
+        raise UsageError(f"the tagger was trained on songs of {own.name}, and {task} has the same: use `evaluate`")
+    if (own.kind, own.rate_hz is None) != (theirs.kind, theirs.rate_hz is None):
+        raise UsageError(
+            f"the tagger knows {describe_targets(asdict(own))}; {task} has {describe_targets(asdict(theirs))}"
+        )
+    place = {target.casefold(): column for column, target in enumerate(own.targets)}
+    shared = [column for column, target in enumerate(theirs.targets) if target.casefold() in place]
+    names = tuple(theirs.targets[column] for column in shared)
+    columns = [place[name.casefold()] for name in names]
+    if not shared or (own.kind == "classes" and not len(own.targets) == len(shared) == len(theirs.targets)):
+        known = ", ".join(own.targets[:MAX_NAMED]) + ", ..." * (len(own.targets) > MAX_NAMED)
+        raise UsageError(f"{task} has other {own.rules.plural} than the tagger, which knows {known}")
+    embeddings = data.choose_embeddings(dataset, store)
+    tagger.check_spec(embeddings.spec)
+    for remark in dataset.remarks:
+        note(remark)
+    note(f"{len(shared)} of {len(theirs.targets)} {own.rules.plural} compared: {', '.join(names[:MAX_NAMED])}")
+    everything = replace(dataset, parts={"all": np.arange(len(dataset.tracks))})
+    examples = data.load_part(everything, "all", embeddings)
+    scores = tagger.score(examples.frames)
+    decisions = tagger.decide(scores)[:, columns]
+    scores = scores[:, columns]
+    if own.scale is not None and theirs.scale is not None:
+        (low, high), (least, most) = own.scale, theirs.scale
+        scores = np.asarray(least + (scores - low) * ((most - least) / (high - low)), np.float32)
+    found = evaluate_predictions(
+        replace(theirs, targets=names),
+        replace(examples, Y=examples.Y[:, shared], targets=names),
+        *(scores, decisions),
+        thresholds=tagger.thresholds[columns],
+        rounds=rounds,
+    )
+    if out is not None:
+        facts = {"Trained for": own.name, "Tested on": f"all tracks of {task}", "Embeddings": str(tagger.spec)}
+        _save_scores(Path(out), found, f"How well does a tagger for {own.name} do on {task}?", facts, note)
+    return found
+
+
 def load_examples(
     tagger: Tagger,
     folder: Path | str,
@@ -216,7 +290,7 @@ def load_examples(
         )
     for remark in dataset.remarks:
         note(remark)
-    embeddings = data.choose_embeddings(dataset, open_store(store))
+    embeddings = data.choose_embeddings(dataset, store)
     tagger.check_spec(embeddings.spec)
     part = part or dataset.test
     if part == dataset.validation and (tagger.record.get("tracks") or {}).get("validation") == 0:
@@ -271,50 +345,78 @@ def cross_validate(
     DataError
         As `train`.
     """
-    source = find_source(task)
-    if source.official:
-        kind = "splits" if source.splits > 1 else "parts"
-        raise UsageError(f"task {task!r} has official {kind} and no folds: use `train` and `evaluate`")
     too_few = UsageError("cross-validation needs two folds at least")
     if folds is not None and folds < 2:
         raise too_few
-    opened = open_store(store)
-    load: Callable[..., Dataset] = partial(load_dataset, task, folder)
-    first = load()
-    if group == "song":
-        load = partial(forget_artists, first)
-    config = choose(config, sum(len(own.times_s) for own in first.curves) if first.curves else len(first.tracks))
-    for remark in first.remarks:
-        note(remark)
-    _note_unlabelled(first, opened, note)
-    embeddings, count = data.choose_embeddings(first, opened), _count_folds(load, source.splits)
-    splits = range(min(folds or count, count))
-    if count < 2:
+    every, embeddings = _open_folds(task, folder, store, group, note)
+    if len(every) < 2:
         raise too_few
-    if validations >= count:
-        raise UsageError(f"of {count} folds, each has fewer than {validations} others to stop training by")
-    tested: list[tuple[Examples, Evaluation]] = []
-    for split in splits:
-        watched = [load(split=(split + step) % count) for step in range(validations)]
+    if validations >= len(every):
+        raise UsageError(f"{validations} validations need more folds than that, and there are {len(every)}")
+    curves, tested = every[0].curves, list[tuple[Examples, Evaluation]]()
+    config = choose(config, sum(len(own.times_s) for own in curves) if curves else len(every[0].tracks))
+    for split in range(len(every[:folds])):
+        watched = (every + every)[split : split + validations]
         tested.append(_test_fold(watched, embeddings, config, on_epoch))
         on_fold(split, tested[-1][1].metrics)
     examples, found = zip(*tested, strict=True)
     arrays = [np.concatenate([getattr(one, name) for one in found]) for name in ("predictions", "decisions")]
-    pooled = evaluate_predictions(first.task, _join(examples), *arrays, rounds=rounds)
+    pooled = evaluate_predictions(every[0].task, _join(examples), *arrays, rounds=rounds)
     if out is not None:
         facts = {
             "Task": task,
             "Tested": f"each track once, over {len(found)} folds that share no {group}",
             "Heads": f"{config.head.name}, trained on {config.head.pooling}",
-            "Embeddings": "released with the data" if opened is None else str(opened.spec),
+            "Embeddings": "released with the data" if store is None else str(embeddings.spec),
         }
         _save_scores(Path(out), pooled, f"How well can {task} be learned?", facts, note)
     return CrossValidation(pooled, tuple(one.metrics for one in found))
 
 
-def open_store(store: Store) -> Embeddings | None:
-    """A store by its folder; embeddings as they are."""
-    return EmbeddingStore(store) if isinstance(store, str | Path) else store
+def load_folds(
+    task: str, folder: Path | str, store: Store = None, *, group: str = "artist", note: Note = plaintext.note
+) -> tuple[Examples, list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]]:
+    """All examples of a task, and the folds of `cross_validate` as rows of them, to learn from and to test on.
+
+    The folds are what scikit-learn takes as ``cv``, with the arrays of `Examples.to_arrays`. Nothing is held back for
+    validation. Silent tracks are left out, and from what is learned also recordings that are tested under another name.
+    Parameters and errors are those of `cross_validate`.
+    """
+    every, embeddings = _open_folds(task, folder, store, group, note)
+    whole = replace(every[0], parts={every[0].train: np.arange(len(every[0].tracks))})
+    examples = data.load_part(whole, whole.train, embeddings)
+    keys, contents = (np.array([getattr(track, name) for track in examples.tracks]) for name in ("key", "content"))
+    folds = []
+    for fold in every:
+        tested = np.isin(keys, [fold.tracks[row].key for row in fold.rows(fold.test)])
+        learned = ~np.isin(contents, contents[tested])
+        folds.append((np.flatnonzero(learned), np.flatnonzero(tested)))
+    return examples, folds
+
+
+def _open_folds(
+    task: str, folder: Path | str, store: Store, group: str, note: Note
+) -> tuple[list[Dataset], Embeddings]:
+    """The data once for each fold that is tested, and the embeddings. Parameters and errors: see `cross_validate`."""
+    source = find_source(task)
+    if source.official:
+        kind = "splits" if source.splits > 1 else "parts"
+        raise UsageError(f"task {task!r} has official {kind} and no folds: use `train` and `evaluate`")
+    first = load_dataset(task, folder)
+    embeddings = data.choose_embeddings(first, store)
+    for remark in first.remarks:
+        note(remark)
+    _note_unlabelled(first, embeddings, note)
+    load = partial(forget_artists, first) if group == "song" else partial(load_dataset, task, folder)
+    folds, seen, whole = list[Dataset](), set[int](), load(split=0)
+    for split in range(source.splits):
+        fold = replace(whole, parts=load(split=split).parts)
+        tested = set(fold.rows(fold.test).tolist())
+        if tested & seen:  # few artists make fewer folds
+            break
+        seen |= tested
+        folds.append(fold)
+    return folds, embeddings
 
 
 def _apart(training: Examples, validation: Examples, tested: Sequence[Track], leaks: str) -> tuple[Examples, Examples]:
@@ -330,7 +432,7 @@ def _apart(training: Examples, validation: Examples, tested: Sequence[Track], le
     return training, validation
 
 
-def _note_unlabelled(dataset: Dataset, embeddings: Embeddings | None, note: Note) -> None:
+def _note_unlabelled(dataset: Dataset, embeddings: Embeddings, note: Note) -> None:
     """Say how many tracks of a store are not used, for want of labels."""
     known = {track.key for track in dataset.tracks}
     unused = sum(key not in known for key in embeddings) if isinstance(embeddings, EmbeddingStore) else 0
@@ -345,18 +447,6 @@ def _save_scores(folder: Path, scores: Evaluation, title: str, facts: Mapping[st
         note(f"{save_report(scores, folder, title=title, facts=facts)} written")
     except ModuleNotFoundError as error:
         log.warning("no %s, no pictures: `pip install jamendo-mood[notebook]` brings it", error.name)
-
-
-def _count_folds(load: Callable[..., Dataset], most: int) -> int:
-    """How many splits there are until a track is tested a second time: few artists make fewer folds."""
-    seen: set[int] = set()
-    for split in range(most):
-        dataset = load(split=split)
-        tested = set(dataset.rows(dataset.test).tolist())
-        if tested & seen:
-            return split
-        seen |= tested
-    return most
 
 
 @dataclass(frozen=True)
@@ -412,4 +502,4 @@ def _join(parts: Sequence[Examples]) -> Examples:
     tracks = tuple(track for part in parts for track in part.tracks)
     times_s = [part.times_s for part in parts if part.times_s is not None]
     Y = np.concatenate([part.Y for part in parts])
-    return Examples((), Y, tracks, parts[0].targets, np.concatenate(times_s) if times_s else None)
+    return replace(parts[0], frames=(), Y=Y, tracks=tracks, times_s=np.concatenate(times_s) if times_s else None)

@@ -291,8 +291,8 @@ class ExtractReport:
         if self.unexpected >= MAX_UNEXPECTED:
             what = "" if isinstance(result.cause, errors.MoodError) else f"{type(result.cause).__name__}: "
             raise errors.UsageError(
-                f"{self.unexpected} tracks in a row failed by what is no fault of theirs, the last {result.key} "
-                f"({what}{result.error}); none of these is recorded as failed"
+                f"{self.unexpected} tracks in a row failed, for reasons that are not in their files, the last "
+                f"{result.key} ({what}{result.error}); none of these is recorded as failed"
             ) from result.cause
 
 

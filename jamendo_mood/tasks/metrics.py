@@ -44,7 +44,7 @@ GRADES = {
 }
 """How far a tag or class can be relied on, and what that means."""
 
-FEWEST_POSITIVES, GOOD_PRECISION = 5, 0.25
+FEWEST_POSITIVES, FAIR_SKILL, GOOD_SKILL = 5, 0.1, 0.25
 
 
 def average_precision(truth: Truth, scores: Array) -> Floats:
@@ -77,10 +77,11 @@ def _ratios(hits: Floats, decided: Floats, true: Floats) -> dict[str, Floats]:
 
 
 def grade_tags(truth: Truth, scores: Array) -> tuple[str, ...]:
-    """How far each tag can be relied on, one of `GRADES`, by average precision against the prior and the positives.
+    """How far each tag can be relied on, one of `GRADES`, by its skill: how far from the prior (0) to perfect (1).
 
-    The average precision is lowered by one standard error first. ``weak`` is what then stays below twice the prior,
-    ``good`` what reaches 0.25, ``unknown`` a tag with fewer than 5 positives.
+    That is (average precision - prior) / (1 - prior), where the average precision is first lowered by one standard
+    error. ``good`` is a skill from 0.25, ``weak`` one below 0.1, of tags that are rarer than that one below the prior
+    (which is an average precision of twice the prior), ``unknown`` a tag with fewer than 5 positives.
 
     References
     ----------
@@ -90,10 +91,10 @@ def grade_tags(truth: Truth, scores: Array) -> tuple[str, ...]:
     positives, prior = truth.sum(axis=0), truth.mean(axis=0)
     precision = np.nan_to_num(average_precision(truth, scores))
     variance = np.maximum(precision * (1 - precision), 0) / np.maximum(positives, 1)
-    low = precision - np.sqrt(variance)
-    floor = np.minimum(2 * prior, (1 + prior) / 2)  # for a common tag, half of what is left above the prior
-    known = is_defined(truth) & (positives >= FEWEST_POSITIVES)
-    return tuple(np.select([~known, low < floor, low < GOOD_PRECISION], ["unknown", "weak", "fair"], "good").tolist())
+    skill = ratio(precision - np.sqrt(variance) - prior, 1 - prior)
+    unknown = ~is_defined(truth) | (positives < FEWEST_POSITIVES)
+    weak = skill < np.minimum(prior, FAIR_SKILL)
+    return tuple(np.select([unknown, weak, skill < GOOD_SKILL], ["unknown", "weak", "fair"], "good").tolist())
 
 
 def score_bins(scores: Array, above: float) -> npt.NDArray[np.intp]:

@@ -6,7 +6,8 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,8 @@ import numpy.typing as npt
 from jamendo_mood.audio.decoding import SILENT
 from jamendo_mood.datasets.dataset import Curve, Dataset, Track
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.tasks import Task
+from jamendo_mood.store.embedding_store import EmbeddingStore
+from jamendo_mood.tasks import KINDS, Task
 from jamendo_mood.util import plaintext
 from jamendo_mood.util.errors import DataError, UsageError
 
@@ -48,6 +50,7 @@ class Examples:
     held_out: tuple[Track, ...] = ()  #: of a training part, the tracks of the test part: what must not be learned from
     #: of a training part, how many of its tracks were left out because there is nothing to hear in them
     silent: int = 0
+    kind: str = "tags"  #: a key of `tasks.KINDS`
 
     def __len__(self) -> int:
         return len(self.tracks)
@@ -62,6 +65,19 @@ class Examples:
             tracks=tuple(self.tracks[row] for row in rows),
             times_s=None if self.times_s is None else self.times_s[rows],
         )
+
+    def to_arrays(self, pooling: str = "mean+std") -> tuple[Array, npt.NDArray[Any], npt.NDArray[np.str_]]:
+        """What scikit-learn learns from: X, y and groups; `UsageError` if `pooling` does not make one row of a track.
+
+        X is float32 (n, width): with ``mean+std`` the mean of each track's frames over time, then their standard
+        deviation; with ``mean`` the mean alone. y is bool (n, targets) for tags, the number of the class for classes,
+        int (n,), and float32 (n, targets) for values. The groups (n,) are the artists.
+        """
+        if pooling not in POOLINGS or pooling == "frames":
+            raise UsageError(f"no pooling {pooling!r} makes one row of a track: take mean+std or mean")
+        X, rules = np.concatenate([POOLINGS[pooling](frames) for frames in self.frames]), KINDS[self.kind]
+        y = self.Y.argmax(axis=1) if rules.activation == "softmax" else rules.to_truth(self.Y)
+        return X, y, np.array([track.artist for track in self.tracks])
 
 
 POOLINGS: dict[str, Callable[[Array], Array]] = {
@@ -143,9 +159,10 @@ def check_finite(key: str, frames: Array) -> Array:
     return frames
 
 
-def choose_embeddings(dataset: Dataset, store: Embeddings | None) -> Embeddings:
-    """The store, or else the embeddings released with the data; `UsageError` if there are neither."""
-    chosen = store if store is not None else dataset.embeddings
+def choose_embeddings(dataset: Dataset, store: Embeddings | Path | str | None) -> Embeddings:
+    """The store, or the one in a folder, or else the embeddings released with the data; `UsageError` without either."""
+    opened = EmbeddingStore(store) if isinstance(store, str | Path) else store
+    chosen = opened if opened is not None else dataset.embeddings
     if chosen is None:
         raise UsageError(f"task {dataset.task.name!r} comes without embeddings: extract them and give --store")
     return chosen  # type: ignore[return-value]
@@ -191,7 +208,7 @@ def load_part(dataset: Dataset, part: str, embeddings: Embeddings) -> Examples:
         curves = [dataset.curves[row] for row in rows]
         examples = _to_moments(tracks, frames, curves, dataset.task, embeddings.spec)
     held_out = identify_part(dataset, dataset.test, embeddings) if part == dataset.train else ()
-    return replace(examples, held_out=tuple(held_out), silent=len(silent))
+    return replace(examples, held_out=tuple(held_out), silent=len(silent), kind=dataset.task.kind)
 
 
 def _to_moments(

@@ -275,7 +275,7 @@ def _check(train: Examples, validation: Examples, watched: Examples, task: Task,
     rules = task.rules
     if not all(metrics.is_defined(rules.to_truth(part.Y)).any() for part in (validation, watched)):
         what = "value varies" if rules.on_scale else f"{rules.target} has both positives and negatives"
-        raise DataError(f"no {what} in the validation part: nothing to stop training by")
+        raise DataError(f"no {what} in the validation part, so nothing tells when to stop training")
     if validation.targets != task.targets or not {*task.targets, *watched.targets} <= set(train.targets):
         raise DataError(f"the examples are not labelled with the {len(task.targets)} targets of task {task.name!r}")
 

@@ -79,7 +79,7 @@ class Link:
         with contextlib.suppress(InvalidHeader):
             asked_s = left.get_retry_after(response.raw) or 0.0 if response is not None else 0.0
         if asked_s > MAX_WAIT_S:
-            raise DownloadError(f"{url}: {reason}, and asks to be left alone for {asked_s:.0f} s")
+            raise DownloadError(f"{url}: {reason}, and asks to wait {asked_s:.0f} s")
         wait_s = max(1.0, left.get_backoff_time(), asked_s)
         log.warning("%s: %s; again in %.0f s", url, reason, wait_s)
         self._sleep(wait_s)

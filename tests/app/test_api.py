@@ -108,14 +108,6 @@ def test_what_cannot_be_tagged_is_told(site, shape, name, content, status, error
     jsonschema.validate(document, shape)
 
 
-def test_a_song_that_plays_for_too_long_is_found_by_decoding(site, make_audio, tone, tmp_path):
-    """A small file of much sound, whose header does not say so."""
-    song = make_audio(tmp_path / "long.mp3", tone(seconds=70.0), options=("-b:a", "32k", "-write_xing", "0"))
-    answer, document = site.tag(song.read_bytes(), "long.mp3")
-    assert answer.status == 413
-    assert "the limit here" in document["errors"][0]["error"]
-
-
 def test_a_body_without_end_is_cut_off_at_the_limit(site, monkeypatch):
     monkeypatch.setattr(api, "DRAIN_S", 0.1)
     sent = []

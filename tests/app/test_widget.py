@@ -5,10 +5,8 @@ import csv
 import io
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
-import types
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -424,15 +422,6 @@ def test_without_weights_a_song_fails_with_advice(corpus, make_page, monkeypatch
 def test_an_embedder_that_does_not_fit_is_refused_at_once(corpus_tagger, logmel):
     with pytest.raises(UsageError, match="this tagger needs embeddings of logmel"):
         TagWidget(corpus_tagger, replace(logmel, spec=OTHER_SPEC))
-
-
-@pytest.mark.thorough
-def test_colabs_own_dialog(page, corpus, monkeypatch):
-    """With a stand-in for ``google.colab``, whose dialog gives the bytes of what was chosen, by name."""
-    files = types.SimpleNamespace(upload=lambda: {"mine.mp3": corpus.path(0).read_bytes()})
-    monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(files=files))
-    (prediction,) = page.widget.ask_colab()
-    assert prediction.title == page.widget.predictions[0].title
 
 
 def test_the_fallback_shows_songs_the_newest_on_top_until_the_page_is_there(page, corpus, no_pyplot):

@@ -1,4 +1,3 @@
-import contextlib
 import dataclasses
 import io
 import pickle
@@ -27,7 +26,6 @@ from jamendo_mood.util.errors import (
     UsageError,
     WrongKindError,
 )
-from jamendo_mood.util.files import Scratch
 
 MAX_PYDUB_S = {"pydub": decoding.MAX_PYDUB_S, "ffmpeg": 0.0}
 
@@ -142,13 +140,6 @@ BROKEN = {
     "silent.mp4": write_video_without_sound,
     "no samples.wav": write_wav_without_samples,
 }
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_file_without_sound_is_an_audio_error_that_names_it(name, convert, tmp_path):
-    BROKEN[name](tmp_path / name)
-    with pytest.raises(AudioError, match=name):
-        convert(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -393,23 +384,6 @@ def test_what_ends_a_run_of_ffmpeg_is_the_error_of_the_file_or_the_machine(
     assert not (tmp_path / "out.wav").exists()
 
 
-@pytest.mark.parametrize("error", [StopIteration, ValueError, KeyboardInterrupt])
-def test_the_wav_is_gone_when_its_reader_is_done_or_fails(error, empty_scratch, make_audio, tone, tmp_path):
-    source = make_audio(tmp_path / "tone.mp3", tone())
-    with contextlib.suppress(error), Scratch(empty_scratch) as scratch, decoding.converted(source, scratch) as wav:
-        assert wav.is_file()
-        if error is not StopIteration:
-            raise error
-
-
-def test_nothing_is_left_of_a_file_that_cannot_be_decoded(road, empty_scratch, tmp_path):
-    BROKEN["noise.mp3"](tmp_path / "noise.mp3")
-    with Scratch(empty_scratch) as scratch:
-        with pytest.raises(AudioError), decoding.converted(tmp_path / "noise.mp3", scratch):
-            pytest.fail("there is no sound to give")
-        assert [path.name for path in scratch.path.iterdir()] == ["owner.lock"]
-
-
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # pydub leaves its output open when it fails
 def test_a_full_scratch_folder_is_a_disk_full_error(road, small_disk, make_audio, noise, tmp_path):
     source = make_audio(tmp_path / "noise.flac", noise(60.0), rate_hz=16_000)
@@ -445,18 +419,3 @@ def test_audio_is_found_by_key_in_order(tmp_path):
         ("48/948", tmp_path / "48/948.low.mp3"),
         ("9", tmp_path / "9.ogg"),
     ]
-
-
-@pytest.mark.parametrize("second", ["a.wav", "a.low.mp3"])
-def test_two_files_of_one_key_are_named_both(second, tmp_path):
-    for name in ("a.mp3", second):
-        (tmp_path / name).touch()
-    with pytest.raises(UsageError) as caught:
-        decoding.find_audio(tmp_path)
-    assert str(tmp_path / "a.mp3") in str(caught.value)
-    assert str(tmp_path / second) in str(caught.value)
-
-
-def test_a_folder_that_is_not_there_is_a_usage_error(tmp_path):
-    with pytest.raises(UsageError, match="no such folder"):
-        decoding.find_audio(tmp_path / "nowhere")

@@ -31,11 +31,6 @@ def pretend(monkeypatch, tmp_path):
     return start
 
 
-@pytest.fixture
-def little_time(monkeypatch):
-    monkeypatch.setattr(ffmpeg, "GRACE_S", 0.5)
-
-
 def test_nothing_else_in_the_package_starts_processes():
     starters = {path.name for path in PACKAGE.rglob("*.py") if "subprocess" in path.read_text(encoding="utf-8")}
     assert starters == {"ffmpeg.py", "engines.py", "musicnn.py", "parquet.py"}  # the last: pip, and Python
@@ -78,7 +73,8 @@ def test_the_beginning_and_the_end_of_a_long_report_are_kept(pretend):
 
 
 @pytest.mark.parametrize("script", ["exec sleep 60", "exec sleep 60 >&- 2>&-", "while :; do echo x >&2; done"])
-def test_a_run_that_gives_nothing_ends(script, little_time, pretend):
+def test_a_run_that_gives_nothing_ends(script, pretend, monkeypatch):
+    monkeypatch.setattr(ffmpeg, "GRACE_S", 0.5)
     started = time.monotonic()
     with pytest.raises(AudioError, match=r"song\.mp3: cannot be decoded \(stopped after \d s with 0 s\)"):
         pretend(script)

@@ -4,7 +4,6 @@ import contextlib
 import os
 import struct
 import subprocess
-import sys
 
 import mutagen
 import pytest
@@ -13,7 +12,7 @@ from mutagen import apev2, flac, id3, mp4
 from jamendo_mood.audio import file_tags
 from jamendo_mood.audio.ffmpeg import find_ffmpeg
 from jamendo_mood.audio.file_tags import ELSEWHERE, MARK, MOOD, Mark, read_fields, read_moods, take_out
-from jamendo_mood.util.errors import AudioError, UsageError
+from jamendo_mood.util.errors import AudioError
 
 PICTURE = bytes.fromhex("89504e470d0a1a0a") + bytes(range(256)) * 40
 SAID = '{"tagger": "toy", "moods": ["calm", "Überdreht"], "separator": "; "}'
@@ -302,9 +301,3 @@ def test_a_song_cut_anywhere_is_read_or_refused(given, tmp_path):
             continue
         refused += 1
     assert refused
-
-
-def test_without_mutagen_the_extra_is_named(mp3, monkeypatch):
-    monkeypatch.setitem(sys.modules, "mutagen", None)
-    with pytest.raises(UsageError, match=r"needs mutagen: `pip install jamendo-mood\[files\]` brings it"):
-        read_moods(mp3)

@@ -1,11 +1,10 @@
 import io
-import subprocess
-import sys
 
 import numpy as np
 import PIL.Image
 import pytest
 from matplotlib import colormaps
+from trying import memory_below
 
 from jamendo_mood.audio import decoding, spectrograms
 from jamendo_mood.audio.spectrograms import Spectrogram
@@ -50,23 +49,12 @@ def test_blocks_are_the_whole(samples, compute, whole, make_audio, noise, tmp_pa
     assert (shown.start_s, shown.duration_s, shown.frame_s) == (0.0, samples / 16_000, 0.01)
 
 
-@pytest.mark.parametrize(
-    "suffix", ["mp3", *(pytest.param(each, marks=pytest.mark.thorough) for each in ("flac", "ogg", "m4a"))]
-)
-def test_a_stretch_is_that_part_of_the_whole(suffix, compute, whole, make_audio, noise, tmp_path):
-    path = make_audio(tmp_path / f"noise.{suffix}", noise(20.0, channels=2, rate_hz=44_100))
+def test_a_stretch_is_that_part_of_the_whole(compute, whole, make_audio, noise, tmp_path):
+    path = make_audio(tmp_path / "noise.mp3", noise(20.0, channels=2, rate_hz=44_100))
     shown = compute(path, start_s=7.131, duration_s=5.0)
     assert (shown.start_s, shown.duration_s) == (7.13, 5.0)
     # The whole goes through pydub, whose samples may differ by one 16-bit step, and by more where stereo was rounded.
     np.testing.assert_allclose(shown.values, whole(path)[713 : 713 + 498], rtol=0, atol=0.02)
-
-
-def test_a_stretch_ends_where_the_song_does(compute, make_audio, noise, tmp_path):
-    path = make_audio(tmp_path / "noise.wav", noise(3.0), rate_hz=16_000)
-    shown = compute(path, start_s=2.0, duration_s=60.0)
-    assert (shown.start_s, shown.duration_s) == (2.0, 1.0)
-    assert len(shown.values) == 98
-    np.testing.assert_array_equal(shown.values, compute(path, start_s=2.0).values)
 
 
 @pytest.mark.parametrize("columns", [1, 7, 100, 2999, 3000, 10_000])
@@ -81,25 +69,11 @@ def test_columns_are_means_of_neighbouring_frames(columns, compute, make_audio, 
 
 
 @pytest.mark.thorough
-def test_memory_does_not_grow_with_the_song(make_audio, noise, tmp_path):
+def test_memory_does_not_grow_with_the_song(compute, make_audio, noise, tmp_path):
     path = make_audio(tmp_path / "noise.flac", np.tile(noise(60.0, rate_hz=8_000), 30), rate_hz=8_000)
-    script = """
-import sys
-from pathlib import Path
-from jamendo_mood.audio import spectrograms
-from jamendo_mood.util.files import Scratch
-import resource
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with Scratch() as scratch:
-    spectrograms.compute(Path(sys.argv[1]), scratch, duration_s=60.0, columns=500)
-    before = peak()
-    shown = spectrograms.compute(Path(sys.argv[1]), scratch, columns=500)
-    print(shown.duration_s, len(shown.values), (peak() - before) / 1024)
-"""
-    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
-    duration_s, columns, grown_mb = map(float, done.stdout.split())
-    assert (duration_s, columns) == (1800.0, 500)
-    assert grown_mb < 20  # its samples would take 115 MB, its frames 46 MB
+    with memory_below(35_000_000):  # its samples would take 115 MB, its frames 46 MB
+        shown = compute(path, columns=500)
+    assert (shown.duration_s, len(shown.values)) == (1800.0, 500)
 
 
 @pytest.mark.parametrize(
@@ -126,13 +100,7 @@ def test_less_than_a_window_of_sound_is_too_short(compute, make_audio, noise, tm
 
 @pytest.mark.parametrize(
     ("duration_s", "stretch"),
-    [
-        (None, (0.0, None)),
-        (12.0, (0.0, None)),
-        (119.9, (0.0, None)),
-        (120.0, (60.0, 60.0)),
-        (7200.0, (60.0, 60.0)),
-    ],
+    [(None, (0.0, None)), (12.0, (0.0, None)), (119.9, (0.0, None)), (120.0, (60.0, 60.0)), (7200.0, (60.0, 60.0))],
 )
 def test_by_default_a_whole_minute_or_the_whole_song_is_shown(duration_s, stretch):
     assert spectrograms.default_stretch(duration_s) == stretch
@@ -171,28 +139,6 @@ def test_the_png_holds_the_pixels(colour, mode):
         assert (picture.format, picture.mode, picture.size) == ("PNG", mode, (50, 64))
         pixels = np.asarray(picture).reshape(64, 50, -1)
     np.testing.assert_array_equal(pixels, spectrograms.to_image(spectrogram, colour))
-
-
-@pytest.fixture
-def reference():
-    """The same spectrogram by TensorFlow's own functions, with the figures of the VGGish release."""
-    import tensorflow as tf
-
-    def log_mel(wave):
-        magnitude = tf.abs(tf.signal.stft(wave, frame_length=400, frame_step=160, fft_length=512))
-        to_mel = tf.signal.linear_to_mel_weight_matrix(64, 257, 16_000, 125.0, 7_500.0)
-        return tf.math.log(magnitude @ to_mel + 0.01).numpy()
-
-    return log_mel
-
-
-@pytest.mark.parametrize("samples", [400, 16_000, 50_123])
-def test_the_spectrogram_is_tensorflows(samples, noise, reference):
-    wave = noise(samples / 16_000)
-    mel = spectrograms.log_mel(wave)
-    assert mel.dtype == np.float32
-    assert mel.shape == (1 + (samples - 400) // 160, 64)
-    np.testing.assert_allclose(mel, reference(wave), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("offset", [0.01, 0.001])

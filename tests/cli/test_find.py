@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from jamendo_mood.library import mood_log
-from jamendo_mood.tagging.emotions import FACES, PLACES, SYNONYMS, describe_place, find_emotion, mood_in_words
+from jamendo_mood.tagging.emotions import PLACES, describe_place, find_emotion, mood_in_words
 
 pytest_plugins = ["demo_corpus", "toy_commands"]
 
@@ -44,12 +44,6 @@ def write_places(path, places):
 
 
 # ---- playlist, tag
-
-
-@pytest.mark.parametrize("name", [*FACES, "Happiness", "SAD"])
-def test_the_emotions_of_a_face_find_music(playlist, library, name):
-    place = find_emotion(SYNONYMS[name.lower()]).place
-    assert playlist("--emotion", name, "--count", 5).keys == keys(library.near(*place, 5))
 
 
 def test_the_emotion_of_a_track_finds_others(playlist, library):

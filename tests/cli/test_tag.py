@@ -66,13 +66,6 @@ def test_similar_needs_no_tagger_but_embeddings_of_its_kind(run, corpus, corpus_
     assert "thresholds lower), which cannot be compared to logmel (128 numbers every 0.96 s)" in outcome.err
 
 
-def test_a_file_without_sound_is_like_nothing(ask, tmp_path):
-    (tmp_path / "noise.mp3").write_bytes(b"no sound")
-    outcome = ask("similar", tmp_path / "noise.mp3")
-    assert (outcome.status, outcome.out) == (1, "")
-    assert "noise.mp3: not a readable audio file" in outcome.err
-
-
 # ---- playlist
 
 SERENITY, GRIEF, JOY = (find_emotion(name).place for name in ("serenity", "grief", "joy"))

@@ -126,7 +126,7 @@ WRONG = [
     ("playlist", "one of the arguments --mood --at --emotion --emotion-of --all is required"),
     ("playlist --all lists", "give the folder that was extracted with --audio DIR"),
     ("playlist --all lists --audio . --out x", "--all writes m3u8 playlists into lists, and takes no --out"),
-    ("playlist --all lists --audio . --to 0,0", "--mood begins none, nor does --all"),
+    ("playlist --all lists --audio . --to 0,0", "neither --mood nor --all"),
     ("playlist --mood sad", "'sad' is not of the form NAME=VALUE"),
     ("playlist --mood sad=2", "a level is from 0"),
     ("playlist --mood groovy=1", "no mood 'groovy'; there are dark, energetic, happy, relaxing, sad"),

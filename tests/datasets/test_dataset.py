@@ -22,19 +22,9 @@ from jamendo_mood.tasks import Task
 from jamendo_mood.util.errors import DataError
 
 
-def make_dataset(targets):
-    tracks = (Track("track_1", "01/1.mp3", 10.0, "artist_1"), Track("track_2", "02/2.low.mp3", None, "artist_2"))
-    parts = {"train": np.array([0]), "test": np.array([1])}
-    return Dataset(Task("any", "tags", ("a", "b")), tracks, targets, parts, "licence", "citation")
-
-
-def test_a_tracks_key_has_neither_suffix_nor_low():
-    assert [track.key for track in make_dataset(np.zeros((2, 2), np.float32)).tracks] == ["01/1", "02/2"]
-
-
 def test_targets_of_another_shape_are_refused():
     with pytest.raises(DataError, match=r"\(2, 3\) do not fit 2 tracks and 2 names"):
-        make_dataset(np.zeros((2, 3), np.float32))
+        Dataset(Task("any", "tags", ("a", "b")), make_tracks(2), np.zeros((2, 3), np.float32), {})
 
 
 COUNT = 10
@@ -174,13 +164,6 @@ def test_no_credit_stays_none_and_they_are_not_one_artist():
 
 def track(number, artist=None, content=""):
     return Track(f"t{number}", f"00/{number}.mp3", None, artist or f"artist {number}", content)
-
-
-def test_parts_without_anything_in_common_are_clean():
-    tracks = make_tracks(9)
-    leaks = find_leaks({"training": tracks[:3], "validation": tracks[3:6], "test": tracks[6:]})
-    assert leaks == []
-    check_leaks(leaks)
 
 
 def test_tracks_artists_and_recordings_are_found_between_any_two_parts():

@@ -6,6 +6,7 @@ from test_loaders import check_conformance, parts_by_id, tags_by_id
 from toy_class_sets import OWN_FILES, write_own
 
 from jamendo_mood.datasets import DATASETS, load_dataset
+from jamendo_mood.datasets.own import IN_FILES
 from jamendo_mood.util.errors import DataError, UsageError
 
 ARTISTS = ("Ann", "Bob", "Cid", "Dee")
@@ -106,10 +107,10 @@ def test_what_says_nothing_here_is_told_and_not_all_of_what_is_rare(tmp_path):
 def test_without_artists_each_track_stands_for_itself_and_a_user_is_told(tmp_path):
     dataset = load(tmp_path, "path,tags", *(f"{number}.mp3,x" for number in range(20)))
     assert len({track.artist for track in dataset.tracks}) == 20
-    assert dataset.remarks == ("no artists are given: songs of one artist may be in several parts",)
+    assert dataset.remarks == (f"no artists are given: songs of one artist may be in several parts{IN_FILES}",)
     some = load(tmp_path, "path,artist,tags", "a.mp3,Ann,x", "b.mp3,,x", "c.mp3,Ann,x", "d.mp3,,x")
     assert [track.artist for track in some.tracks] == ["ann", "b", "ann", "d"]
-    assert some.remarks == ("2 tracks have no artist: each counts as an artist of its own",)
+    assert some.remarks == (f"2 tracks have no artist: each counts as an artist of its own{IN_FILES}",)
 
 
 MANY = tuple(f"{number}.mp3,Artist {number % 40},x;{number % 2}" for number in range(200))

@@ -73,6 +73,27 @@ def test_spellings_are_one_tag_and_performers_one_artist(tmp_path):
     assert "1 tracks have no artist: each counts as an artist of its own" in dataset.remarks
 
 
+def test_a_table_gets_the_artists_of_its_files(run, tmp_path):
+    music, table, out = tmp_path / "music", tmp_path / "own.csv", tmp_path / "with.csv"
+    for name, artist in (("rock/a", "Ann & Bob"), ("b", "bob"), ("c", "=Cid"), ("d", ""), ("e", "Eve"), ("f", "Flo")):
+        write_tagged(music / f"{name}.flac", artist=artist)
+    (music / "junk.flac").write_bytes(b"no sound")
+    rows = ("rock\\a.flac,,x;y", "b.flac,,x", "c.flac,,y", "d.flac,,x", "e.flac,,x", "f.flac,Ida,x", "junk.flac,,x")
+    table.write_text("\n".join(["Path,artist,tags", *rows, "gone.mp3,,y"]))
+    done = run("artists", table, music, "--out", out)
+    assert done.status == 0, done.err
+    unreadable, nameless, written = done.err.splitlines()
+    assert written == f"{out} written"
+    assert unreadable.startswith(f"2 files have tags that cannot be read, such as {music / 'junk.flac'}: ")
+    assert nameless == "3 tracks have no artist: each counts as an artist of its own"
+    assert out.read_text().splitlines()[:3] == ["path,artist,tags", "rock\\a.flac,ann & bob,x;y", "b.flac,ann & bob,x"]
+    artists = ["ann & bob", "ann & bob", "'=cid", "d", "eve", "ida", "junk", "gone"]
+    assert [track.artist for track in load_dataset("own", out).tracks] == artists
+    table.write_text("path,class\nb.flac,x\nc.flac,y\n")
+    assert run("artists", table, music, "--out", out).status == 0
+    assert out.read_text() == "path,class,artist\nb.flac,x,bob\nc.flac,y,'=cid\n"
+
+
 def test_files_that_cannot_be_read_are_told_and_the_others_learned(tmp_path):
     write_three(tmp_path)
     (tmp_path / "junk.flac").write_bytes(b"no sound")

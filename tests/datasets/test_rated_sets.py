@@ -70,6 +70,29 @@ def test_static_values_are_those_of_the_tables_by_name_valence_first(task, songs
     assert dataset.curves is None
 
 
+ARTISTS = {
+    "deam": {
+        "adam run": ["16", "17"],
+        "player 5": ["5", "1000", "1001"],
+        "rope & river": ["1002"],
+        "amar, l.": ["2002"],
+    },
+    "pmemo": {"21 lines": ["4", "5"], "방탄소년단": ["6"], "unknown:12": ["12"], "unknown:99": [UNLISTED]},
+    "emomusic": {"the both sides": ["3"], "testée": ["4"], "adam run": ["16", "17"], "re-stoned": ["18"]},
+}
+LENGTHS_S = {"deam": {"2": 45, "2001": None}, "pmemo": {"1": 32.1, UNLISTED: None}, "emomusic": {"1000": 45}}
+
+
+@pytest.mark.parametrize("task", ARTISTS)
+def test_tracks_are_known_by_their_clip_and_have_their_tables_artists(task, tmp_path):
+    tracks = {track.id: track for track in load_dataset(task, WRITERS[task](tmp_path)).tracks}
+    assert {(track.audio, track.key) for track in tracks.values()} == {(f"{song}.mp3", song) for song in tracks}
+    for artist, songs in ARTISTS[task].items():
+        assert {tracks[song].artist for song in songs} == {artist}
+    for song, length_s in LENGTHS_S[task].items():
+        assert tracks[song].duration_s == length_s
+
+
 @pytest.mark.parametrize(
     ("task", "songs", "scale", "start_s", "moments"),
     [
@@ -103,6 +126,7 @@ def test_the_folder_above_or_that_of_the_annotations_will_do(task, written, read
         ("deam", STATIC, " valence_mean", " valence", "no column 'valence_mean'"),
         ("deam", STATIC, "\n4,", "\n3,", rf"line 4: song 3 again, it was in {STATIC}, line 3"),
         ("deam", STATIC, "\n4,", "\n4,9", "line 4, valence_mean: '9.*from 1 to 9"),
+        *(("deam", STATIC, "\n4,", f"\n{no},", f"line 4, song_id: '{no}' is not") for no in ("five", "", "-5")),
         ("deam", LATER, "\n2002,", "\n2000,", f"line 3: song 2000 again, it was in {STATIC}"),
         ("deam", LATER, "\n2002,", "\n2002,x", "line 3, valence_mean: 'x"),
         ("deam", "metadata_2015.csv", "\n2001,", "\n2000,", r"line 2: song 2000 again, it was in metadata_2014\.csv"),
@@ -138,15 +162,6 @@ def test_corrected_values_of_emomusics_songs_are_exchanged_and_no_others(tmp_pat
     np.testing.assert_array_equal(corrected.targets[~swapped], published.targets[~swapped])
     assert "20 songs, those up to 1000, have valence and arousal exchanged: see deam-corrected" in published.remarks
     assert any("20 songs" in remark and "against the table" in remark for remark in corrected.remarks)
-
-
-def test_artists_come_from_the_three_years_tables(tmp_path):
-    tracks = {track.id: track for track in load_dataset("deam", write_deam(tmp_path)).tracks}
-    assert tracks["5"].artist == tracks["1000"].artist == tracks["1001"].artist == "player 5"
-    assert tracks["16"].artist == tracks["17"].artist == "adam run"
-    assert (tracks["1002"].artist, tracks["2002"].artist) == ("rope & river", "amar, l.")
-    assert (tracks["2"].audio, tracks["2"].key, tracks["2"].duration_s) == ("2.mp3", "2", 45)
-    assert tracks["2001"].duration_s is None
 
 
 def test_features_are_the_embeddings_one_row_a_song(tmp_path):
@@ -234,15 +249,6 @@ def test_the_real_emomusic_is_in_the_real_deam_with_columns_exchanged(annotation
 # ---- PMEmo.
 
 
-def test_tracks_are_known_by_their_clip(tmp_path):
-    tracks = {track.id: track for track in load_dataset("pmemo", write_pmemo(tmp_path)).tracks}
-    assert (tracks["1"].audio, tracks["1"].key, tracks["1"].duration_s) == ("1.mp3", "1", 32.1)
-    assert tracks["4"].artist == tracks["5"].artist == "21 lines"
-    assert tracks["6"].artist == "방탄소년단"
-    assert (tracks["12"].artist, tracks[UNLISTED].artist) == ("unknown:12", "unknown:99")
-    assert tracks[UNLISTED].duration_s is None
-
-
 @pytest.mark.parametrize("task", PMEMO)
 def test_what_pmemo_leaves_out_or_does_not_know_is_told(task, tmp_path):
     assert load_dataset(task, write_pmemo(tmp_path)).remarks == (
@@ -282,14 +288,6 @@ def test_the_real_pmemo_has_767_songs_by_393_artists(annotations):
 
 
 # ---- emoMusic.
-
-
-def test_emomusics_tracks_are_known_by_their_clip(tmp_path):
-    tracks = {track.id: track for track in load_dataset("emomusic", write_emomusic(tmp_path)).tracks}
-    assert (tracks["1000"].audio, tracks["1000"].key, tracks["1000"].duration_s) == ("1000.mp3", "1000", 45)
-    assert (tracks["3"].artist, tracks["4"].artist) == ("the both sides", "testée")
-    assert tracks["16"].artist == tracks["17"].artist == "adam run"
-    assert tracks["18"].artist == "re-stoned"
 
 
 def test_curves_without_times_are_refused(tmp_path):
@@ -385,25 +383,6 @@ def test_numbers_come_in_the_order_they_are_asked_for_and_the_songs_in_the_table
     ratings = read_ratings("id", SCALES, table("30,-1e9,x,9", " 7 , 0.5,,1"))
     assert [*ratings] == ["30", "7"]
     np.testing.assert_array_equal([*ratings.values()], [[9, -1e9], [1, 0.5]])
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("5,0,x,9.01", r"line 3, mean: '9\.01' is not a number from 1 to 9"),
-        ("5,0,x,0.99", r"line 3, mean: '0\.99' is not a number from 1 to 9"),
-        ("5,0,x,nan", r"line 3, mean: 'nan' is not a number from 1 to 9"),
-        ("5,inf,x,5", r"line 3, free: 'inf' is not a finite number"),
-        ("five,0,x,5", r"line 3, id: 'five' is not a song's number"),
-        (",0,x,5", r"line 3, id: '' is not a song's number"),
-        ("-5,0,x,5", r"line 3, id: '-5' is not a song's number"),
-        (" 3,0,x,5", r"line 3: song 3 again, it was in table\.csv, line 2"),
-        ("5,0,x", r"line 3: 3 cells, at least 4"),
-    ],
-)
-def test_what_is_no_rating_is_refused_with_line_and_value(table, line, message):
-    with pytest.raises(DataError, match=rf"table\.csv, {message}"):
-        read_ratings("id", SCALES, table("3,0,x,5", line))
 
 
 def test_a_table_without_songs_or_lines_is_refused(table, tmp_path):

@@ -86,44 +86,38 @@ def test_what_is_no_number_of_its_own_does_not_reach_its_neighbours():
     np.testing.assert_array_equal(engines.build(network, "mnn")(given)[[0, 1, 3, 4]], clean)
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "jamendo-mood"
-
-
 def damage(path):
     path.write_bytes(path.read_bytes()[:-1] + b"?")
 
 
 @pytest.mark.parametrize("harm", [damage, lambda path: os.truncate(path, 1000), lambda path: os.truncate(path, 0)])
-def test_a_kept_network_that_is_damaged_is_made_anew_in_a_line(cache, harm, caplog):
+def test_a_kept_network_that_is_damaged_is_made_anew_in_a_line(empty_cache, harm, caplog):
     network = tiny()
     given = pictures(network, 4)
     expected = engines.build(network, "mnn")(given)
-    (kept,) = cache.iterdir()
+    (kept,) = empty_cache.iterdir()
     harm(kept)
     for messages in ([f"{kept}: damaged, so it is made anew"], []):
         caplog.clear()
         np.testing.assert_array_equal(engines.build(network, "mnn")(given), expected)
         assert caplog.messages == messages
-    assert len(list(cache.iterdir())) == 1
+    assert len(list(empty_cache.iterdir())) == 1
 
 
-def test_a_kept_network_serves_its_own_weights_alone(cache, monkeypatch):
+def test_a_kept_network_serves_its_own_weights_alone(empty_cache, monkeypatch):
     first, second = tiny(seed=1), tiny(seed=2)
     given = pictures(first, 4)
     results = [engines.build(network, "mnn")(given) for network in (first, second)]
     assert not np.allclose(*results)
-    assert len(list(cache.iterdir())) == 2
+    assert len(list(empty_cache.iterdir())) == 2
     monkeypatch.setattr(engines, "_convert", lambda _: pytest.fail("it was kept"))
     for network, result in zip((first, second), results, strict=True):
         np.testing.assert_array_equal(engines.build(network, "mnn")(given), result)
 
 
-def test_where_nothing_can_be_kept_the_network_runs_all_the_same(tmp_path, monkeypatch):
-    (tmp_path / "jamendo-mood").write_text("a file, where the folder should be")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_where_nothing_can_be_kept_the_network_runs_all_the_same(empty_cache):
+    empty_cache.parent.mkdir()
+    empty_cache.write_text("a file, where the folder should be")
     network = tiny()
     assert engines.build(network, "mnn")(pictures(network, 2)).shape == (2, 5)
 
@@ -235,7 +229,7 @@ def test_what_does_not_go_together_is_told(machine, asked, message):
         engines.choose(*asked)
 
 
-def test_networks_are_forgotten_with_their_weights(cache):
+def test_networks_are_forgotten_with_their_weights(empty_cache):
     network = engines.Network("yamnet", (4, 4), lambda ops, x: ops.relu(x), lambda ops, x: x)
     engines.build(network, "mnn")
     (kept,) = files.cache_folder().iterdir()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_examples import TASK, make_tracks
+from toy_examples import TASK, make_tagger
 
 from jamendo_mood.app.songs import describe, export
 from jamendo_mood.audio import decoding
@@ -13,8 +13,6 @@ from jamendo_mood.embedders.registry import load_embedder
 from jamendo_mood.extraction.streaming import StreamConfig, embed_files, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.tagging.analysis import Limits, analyse, explain
-from jamendo_mood.training.data import Examples
-from jamendo_mood.training.fit import TrainConfig, fit
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util.errors import UsageError
 
@@ -134,15 +132,8 @@ def test_without_librosa_the_message_says_how_to_get_it(monkeypatch):
 
 @pytest.fixture(scope="module")
 def tagger():
-    """A tagger on numbers that say nothing."""
-    spec = load_embedder("handcrafted").spec
-    parts = []
-    for first, count in ((0, 40), (1000, 20)):
-        rng = np.random.default_rng(first)
-        frames = tuple(rng.standard_normal((count, 1, spec.dim), dtype=np.float32))
-        Y = np.stack([each[0, :3] > 0 for each in frames]).astype(np.float32)
-        parts.append(Examples(frames, Y, make_tracks(count, first), TASK.targets))
-    return fit(*parts, TASK, spec, TrainConfig(epochs=2, ensemble=1))
+    """A tagger that has learned nothing."""
+    return make_tagger(TASK, load_embedder("handcrafted").spec)
 
 
 @pytest.mark.thorough

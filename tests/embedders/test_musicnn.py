@@ -24,13 +24,6 @@ def released(musicnn_weights):
     return load_embedder("musicnn", EmbedderOptions(musicnn_weights))
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv(musicnn.WEIGHTS.variable, raising=False)
-    return tmp_path / "cache" / "jamendo-mood"
-
-
 def make_sound():
     """Five seconds of a chord and a beat, as `scripts/check_musicnn.py` makes them."""
     time_s = np.arange(5 * 16_000) / 16_000
@@ -113,7 +106,7 @@ def test_what_is_not_musicnn_is_refused(variables, tmp_path):
         musicnn.WEIGHTS.find(tmp_path / "nothing.whl")
 
 
-def test_pip_that_cannot_fetch_the_wheel_is_one_line_with_the_remedy(cache, monkeypatch, capsys):
+def test_pip_that_cannot_fetch_the_wheel_is_one_line_with_the_remedy(empty_cache, monkeypatch, capsys):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     with pytest.raises(WeightsError) as raised:
@@ -124,10 +117,10 @@ def test_pip_that_cannot_fetch_the_wheel_is_one_line_with_the_remedy(cache, monk
     told = capsys.readouterr().err.splitlines()
     assert "29 MB" in told[0]
     assert f"  pip could not fetch {musicnn.WHEEL} (" in told[1]
-    assert list(cache.iterdir()) == []
+    assert list(empty_cache.iterdir()) == []
 
 
-def test_a_wheel_with_another_hash_is_refused_by_pip(cache, variables, tmp_path, monkeypatch):
+def test_a_wheel_with_another_hash_is_refused_by_pip(empty_cache, variables, tmp_path, monkeypatch):
     links = tmp_path / "links"
     links.mkdir()
     seeded_musicnn.write_wheel(links / musicnn.WHEEL, variables)
@@ -138,15 +131,15 @@ def test_a_wheel_with_another_hash_is_refused_by_pip(cache, variables, tmp_path,
     monkeypatch.setenv("PIP_FIND_LINKS", str(links))
     with pytest.raises(WeightsError, match=r"(?i)hash|do not match"):
         musicnn.fetch()
-    assert not cache.exists()
+    assert not empty_cache.exists()
 
 
-def test_nothing_is_fetched_where_weights_are(cache, variables, tmp_path, monkeypatch):
+def test_nothing_is_fetched_where_weights_are(empty_cache, variables, tmp_path, monkeypatch):
     monkeypatch.setattr(musicnn, "fetch", lambda: pytest.fail("it was fetched"))
     with pytest.raises(WeightsError, match="not here"):
         musicnn.WEIGHTS.find(download=False)
-    cache.mkdir(parents=True)
-    (cache / musicnn.WEIGHTS_NAME).write_bytes(safetensors.numpy.save(variables))
-    assert musicnn.WEIGHTS.find() == cache / musicnn.WEIGHTS_NAME
+    empty_cache.mkdir(parents=True)
+    (empty_cache / musicnn.WEIGHTS_NAME).write_bytes(safetensors.numpy.save(variables))
+    assert musicnn.WEIGHTS.find() == empty_cache / musicnn.WEIGHTS_NAME
     monkeypatch.setenv(musicnn.WEIGHTS.variable, str(tmp_path))
     assert musicnn.WEIGHTS.find() == tmp_path

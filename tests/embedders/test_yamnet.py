@@ -56,7 +56,7 @@ def test_a_whole_file_is_embedded_and_scored_as_by_the_module_itself(seeded_yamn
     assert ours.shape == embeddings.shape == (20, 1024)
     assert np.abs(ours - embeddings).max() <= 1e-4 * embeddings.std()
     np.testing.assert_allclose(load("yamnet-scores").embed(wave), scores, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(spectrograms.log_mel(wave, yamnet.LOG_OFFSET), log_mel, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(spectrograms.log_mel(wave, yamnet.LOG_OFFSET), log_mel, rtol=0, atol=1e-4)
 
 
 @pytest.mark.thorough
@@ -106,11 +106,9 @@ def test_a_file_that_is_no_network_is_refused_naming_it(tmp_path):
         yamnet.read_weights(tmp_path)
 
 
-def test_another_network_is_refused_naming_what_it_lacks(seeded_module, tmp_path):
+def test_another_network_is_refused_naming_what_it_lacks(tmp_path):
     import tensorflow as tf
 
-    with pytest.raises(WeightsError, match=r"not YAMNet, the variable 'dense/bias' is missing"):
-        yamnet.read_weights(seeded_module)
     double = tf.function(lambda x: 2 * x, input_signature=[tf.TensorSpec([1, 4])])
     converter = tf.lite.TFLiteConverter.from_concrete_functions([double.get_concrete_function()])
     (tmp_path / "double.tflite").write_bytes(converter.convert())

@@ -1,8 +1,13 @@
+import re
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from toy_class_sets import write_turkish
 from toy_examples import CLASSES, CURVES, DIM, ToyStore, label_anew, make_dataset, make_examples, make_tagger
 
 from jamendo_mood.datasets.dataset import Curve, Dataset, assign_folds, make_parts
@@ -26,12 +31,22 @@ def load(split):
 
 
 @pytest.fixture
-def cross_validate(monkeypatch):
+def offer(monkeypatch):
+    """Makes a task of four folds of a function that loads one of them."""
+
+    def make(load):
+        monkeypatch.setattr(experiment, "find_source", lambda _: Mock(official=False, splits=4))
+        monkeypatch.setattr(experiment, "load_dataset", lambda *_, split=0: load(split))
+
+    return make
+
+
+@pytest.fixture
+def cross_validate(offer):
     """`cross_validate` of four folds, given a function that loads one of them."""
 
     def run(load, store=STORE, **options):
-        monkeypatch.setattr(experiment, "find_source", lambda _: Mock(official=False, splits=4))
-        monkeypatch.setattr(experiment, "load_dataset", lambda *_, split=0: load(split))
+        offer(load)
         return experiment.cross_validate("toy", "", store, CONFIG, **{"rounds": 0, **options})
 
     return run
@@ -81,6 +96,29 @@ def test_a_recording_that_is_there_twice_is_not_learned_where_it_is_tested(learn
     for split, other in zip(rows, (1, 0), strict=True):
         assert EXAMPLES.tracks[other].key not in set.union(*learned[split])
         assert len(set.union(*learned[split])) == 120 - len(load(split).rows("test")) - 1
+
+
+def test_folds_for_scikit_learn_test_all_once_and_learn_no_recording_that_they_test(offer):
+    offer(load)
+    twice = {**STORE, EXAMPLES.tracks[1].key: STORE[EXAMPLES.tracks[0].key]}
+    examples, folds = experiment.load_folds("toy", "", ToyStore(twice))
+    assert [track.key for track in examples.tracks] == [track.key for track in EXAMPLES.tracks]
+    for split, (learned, tested) in enumerate(folds):
+        np.testing.assert_array_equal(tested, load(split).rows("test"))
+        same = {0, 1} if {0, 1} & {*tested} else set()
+        assert {*learned} == {*range(120)} - {*tested} - same
+    X, y, groups = examples.to_arrays()
+    assert groups.tolist() == [track.artist for track in EXAMPLES.tracks]
+    assert cross_val_score(LogisticRegression(), X, y, cv=folds).mean() > 0.8
+
+
+def test_the_lines_for_scikit_learn_run_as_they_stand_in_the_tutorial(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "tutorials" / "research.md").read_text(encoding="utf-8")
+    (tmp_path / "Turkish").mkdir()
+    write_turkish(tmp_path / "Turkish")
+    monkeypatch.chdir(tmp_path)
+    exec(re.search("```python\n(.*?)```", page, re.DOTALL)[1], {})
+    assert 0 <= float(capsys.readouterr().out) <= 1
 
 
 def test_several_validation_folds_leave_no_track_unheard_but_those_that_are_tested(learned, cross_validate):

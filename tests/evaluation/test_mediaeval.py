@@ -39,28 +39,12 @@ def test_an_array_that_is_no_table_of_numbers_or_of_booleans_is_refused(tmp_path
         evaluate.read_bools(tmp_path / "x.npy")
 
 
-def test_a_file_that_is_no_array_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"x\.npy: cannot be read as a .npy file .*No such file"):
-        evaluate.read_array(tmp_path / "x.npy")
-    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\x00\x10")
-    with pytest.raises(DataError, match=r"x\.npy: cannot be read as a .npy file"):
-        evaluate.read_array(tmp_path / "x.npy")
-
-
 @pytest.mark.parametrize("dtype", [bool, np.int64, np.float32])
 def test_zeros_and_ones_of_any_type_are_booleans(tmp_path, dtype):
     np.save(tmp_path / "x.npy", np.array([[0, 1, 1], [1, 0, 0]], dtype))
     read = evaluate.read_bools(tmp_path / "x.npy")
     assert read.dtype == np.bool_
     assert read.tolist() == [[False, True, True], [True, False, False]]
-
-
-def test_tags_are_read_one_a_line_and_thresholds_with_their_tags(tmp_path):
-    (tmp_path / "tags.txt").write_bytes("mood/theme---happy\r\nsad song\r\n\r\né\r\n".encode())
-    assert evaluate.read_tags(tmp_path / "tags.txt") == ("mood/theme---happy", "sad song", "é")
-    (tmp_path / "t.txt").write_text("happy\t0.25\nsad\t1e-3\n")
-    tags, thresholds = evaluate.read_thresholds(tmp_path / "t.txt")
-    assert (tags, thresholds.tolist()) == (("happy", "sad"), [0.25, 0.001])
 
 
 @pytest.mark.parametrize("content", ["happy\thigh\n", "happy\n", "happy\t0.5\t0.6\n"])

@@ -22,6 +22,8 @@ from jamendo_mood.extraction.streaming import StreamConfig, extract
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.util.errors import UsageError, WeightsError
 
+pytest_plugins = ["toy_commands"]
+
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra `ray`")
 
 LOSE_A_NODE = """
@@ -329,24 +331,19 @@ def test_without_ray_it_says_what_brings_it(run, monkeypatch):
 # ---- Real ones. In processes of their own: Ray leaves threads and handlers behind.
 
 
-def extract_apart(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "jamendo_mood", "extract", *map(str, arguments), "--embedder", "logmel"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+@pytest.fixture
+def extract_apart(run_apart):
+    return lambda *arguments: run_apart("extract", *arguments, "--embedder", "logmel", timeout=300)
 
 
 @needs_ray
 @pytest.mark.thorough
-def test_ray_on_this_machine(audio, tmp_path, empty_scratch):
+def test_ray_on_this_machine(extract_apart, audio, tmp_path, empty_scratch):
     size = ("--ray-actors", 1, "--ray-cpus", 1)
     done = extract_apart(audio, "--store", tmp_path / "store", "--ray", "local", *size, "--scratch", empty_scratch)
-    assert done.returncode == 1, done.stderr
-    assert done.stdout.startswith(f"{tmp_path}/store: 7 tracks embedded, 0 were there already, 1 failed; ")
-    assert "5.mp3" in done.stderr
+    assert done.status == 1, done.err
+    assert done.out.startswith(f"{tmp_path}/store: 7 tracks embedded, 0 were there already, 1 failed; ")
+    assert "5.mp3" in done.err
     embedder = load_embedder("logmel")
     alone = EmbeddingStore(tmp_path / "alone", embedder.spec)
     extract(find_audio(audio), embedder, alone)
@@ -355,11 +352,11 @@ def test_ray_on_this_machine(audio, tmp_path, empty_scratch):
 
 @needs_ray
 @pytest.mark.thorough
-def test_a_cluster_that_is_not_there_is_told_in_one_line(audio, tmp_path):
+def test_a_cluster_that_is_not_there_is_told_in_one_line(extract_apart, audio, tmp_path):
     done = extract_apart(audio, "--store", tmp_path / "store", "--ray", "127.0.0.1:1")
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.splitlines()[-1].startswith("jamendo-mood extract: cannot reach a Ray cluster at '127.0.0.1:1'")
+    assert done.status == 2
+    assert done.out == ""
+    assert done.err.splitlines()[-1].startswith("jamendo-mood extract: cannot reach a Ray cluster at '127.0.0.1:1'")
     assert not (tmp_path / "store").exists()
 
 

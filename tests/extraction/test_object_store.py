@@ -61,16 +61,6 @@ def fail(memory, monkeypatch):
     return start
 
 
-def take_all(tracks, scratch):
-    """What the feed gives, each with the bytes that were there before it was released."""
-    taken = {}
-    with fetched(tracks, scratch, waits_s=()) as take:
-        while (source := take(threading.Event())) is not None:
-            taken[source.key] = source.error or source.path.read_bytes()
-            source.release()
-    return taken
-
-
 # ---- Stores.
 
 
@@ -169,19 +159,6 @@ def test_two_files_of_one_key_are_refused(memory):
         memory.pipe_file(f"/bucket/{name}", b"x")
     with pytest.raises(UsageError, match=r"1 tracks have several files .*/a\.low\.mp3 and .*/a\.mp3"):
         find_tracks("memory://bucket")
-
-
-def test_files_are_fetched_and_let_go_and_one_that_is_missing_fails_alone(memory, scratch, tmp_path):
-    (tmp_path / "local.mp3").write_bytes(b"local")
-    tracks = {"local": tmp_path / "local.mp3"}
-    for key in "abc":
-        memory.pipe_file(f"/bucket/{key}.mp3", key.encode())
-        tracks[key] = f"memory://bucket/{key}.mp3"
-    taken = take_all({**tracks, "gone": "memory://bucket/gone.mp3"}, scratch)
-    assert str(taken.pop("gone")) == "memory://bucket/gone.mp3: no such file"
-    assert taken == {"local": b"local", "a": b"a", "b": b"b", "c": b"c"}
-    assert [path.name for path in scratch.path.iterdir()] == ["owner.lock"]
-    assert (tmp_path / "local.mp3").exists()
 
 
 @pytest.mark.parametrize(("failing", "asked"), [(0, 1), (2, 3), (9, 3)])

@@ -1,23 +1,20 @@
 """Names, titles and tags of strangers on a terminal, in spreadsheets, playlists, Markdown, HTML and figures."""
 
 import csv
-import html
 import io
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_evaluations import make_class_evaluation, make_evaluation, make_value_evaluation
+from toy_evaluations import Page, make_evaluation
 from toy_examples import SPEC, make_prediction, make_tagger
 
 from jamendo_mood.app import songs
 from jamendo_mood.cli import main, shared, tag
 from jamendo_mood.datasets.dataset import Dataset, Track
-from jamendo_mood.evaluation import evaluate
 from jamendo_mood.library import writing
 from jamendo_mood.library.mood_log import Wish, now, to_csv, to_table
 from jamendo_mood.library.overview import survey, write_page
@@ -148,46 +145,16 @@ def test_scores_of_targets_of_any_name(ugly, capsys, tmp_path):
     check_cells((tmp_path / "per_target.csv").read_bytes().decode(), ugly)
 
 
-class Outline(HTMLParser):
-    """The tags of a page, and attributes that run something."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.handlers = [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.handlers += [name for name, value in attrs if name.startswith("on") or "javascript:" in (value or "")]
-
-
-def test_the_report_is_as_many_elements_whatever_the_names_are(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        evaluate, "_image", lambda picture, text: f'<img alt="{html.escape(text)}">'
-    )  # not drawn, for time
-    first, second = UGLY["HTML"], UGLY["quotes of HTML"]
-    plain, found = (
-        Outline(
-            evaluate.save_report(
-                make_evaluation(3, names=[*names, "blue"]), tmp_path, title=names[0], facts=dict([names])
-            ).read_text("utf-8")
-        )
-        for names in (("a", "b"), (first, second))
-    )
-    assert found.tags == plain.tags
-    assert not found.handlers
-
-
 def test_the_page_of_a_library_is_as_many_elements_whatever_the_titles_are(ugly):
     def make_outline(text):
         tagger = make_tagger(Task("moods", "tags", (text, "blue")))
         means = np.random.default_rng(0).standard_normal((3, 4), np.float32)
         songs = [ugly_track(text, Path("/music") / text.replace("\0", "")) for _ in range(3)]
         library = Library(("1", "2", "3"), tagger.task.targets, np.eye(3, 2, dtype=np.float32), means).prepare()
-        return Outline(write_page(survey(library, tagger), songs, text))
+        return Page(write_page(survey(library, tagger), songs, text))
 
     plain, found = make_outline("a"), make_outline(ugly)
-    assert found.tags == plain.tags
+    assert found.names == plain.names
     assert not found.handlers
 
 
@@ -199,8 +166,8 @@ def test_the_tables_of_a_notebook_are_text_whatever_the_names_are(ugly, tmp_path
     tagger = replace(make_tagger(task), grades=(ugly, "good"))
     for shown in (ugly_prediction(ugly), store, dataset, tagger):
         text = shown._repr_html_()
-        outline = Outline(text)
-        assert {*outline.tags} <= {"table", "caption", "tr", "th", "td"}
+        outline = Page(text)
+        assert {*outline.names} <= {"table", "caption", "tr", "th", "td"}
         assert not outline.handlers
         assert not unfit(text)
 
@@ -237,15 +204,6 @@ def test_figures_of_songs_typeset_nothing(name):
     labels = [text for axes in figure.axes for text in (*axes.get_yticklabels(), *axes.get_xticklabels())]
     texts = [*figure.texts, *labels]
     assert not any(text.get_parse_math() for text in texts if "frac" in text.get_text())
-
-
-@pytest.mark.parametrize(
-    "make", [pytest.param(make_evaluation, marks=pytest.mark.thorough), make_class_evaluation, make_value_evaluation]
-)
-def test_the_report_s_figures_typeset_nothing(make, tmp_path):
-    names = [UGLY["mathematics"], UGLY["half of mathematics"], "$x$"][: 2 if make is make_value_evaluation else 3]
-    path = evaluate.save_report(make(len(names), names=names), tmp_path, title="$x$", facts={"$": "$\\frac"})
-    assert "$x$" in path.read_text("utf-8")
 
 
 def test_a_download_is_named_without_a_path(ugly):

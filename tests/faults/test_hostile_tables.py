@@ -57,11 +57,6 @@ TABLES = {
     "a quote that is never closed": b'a,b\n1,"' + b"x\n" * 200_000,
     "a row of a million cells more": b"a,b\n1" + b"," * 10**6 + b"\n",
     "a row without cells": b"a,b\n1\n",
-    "no UTF-8": b"a,b\n\xff,1\n",
-    "UTF-16 without a mark": "a,b\n1,2\n".encode("utf-16-le"),
-    "half a letter of UTF-16": "a,b\n1,2\n".encode("utf-16")[:-1],
-    "a column twice": b"a,b,a\n1,2,3\n",
-    "nothing": b"",
     "a program": b"\x7fELF\x02\x01\x01" + bytes(100),
 }
 
@@ -76,7 +71,7 @@ def test_a_table_of_any_bytes_is_read_or_one_line(tmp_path, name, read):
         read(path, ("a", "b"))
     assert time.perf_counter() - started < 10
     assert all("table.csv" in message for message in said)
-    assert said or name in ("a row of a million cells more", "a row without cells", "a column twice", "a program")
+    assert said or name in ("a row of a million cells more", "a row without cells", "a program")
 
 
 def test_a_table_that_is_too_large_is_not_read(tmp_path):

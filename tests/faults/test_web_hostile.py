@@ -105,7 +105,8 @@ FORBIDDEN = [
     *({"type": "execute_request", "code": "1"}, {"type": "update", "state": {"_esm": "x"}}, {"type": "__init__"}),
     *({"type": "chunk"}, {"type": "nothing"}, {}, {"type": "begin", "id": [], "name": {}, "size": "NaN"}),
     *({"type": "save", "id": "x", "format": "../x"}, {"type": "piece", "key": "../../x", "index": 1e300}),
-    *({"type": None}, {"type": {}}, {"type": "begin", "id": "y", "name": "a", "size": 10**400}),
+    *({"type": None}, {"type": {}}, {"type": ["hello"]}, {"type": "hello", "view": {}}),
+    {"type": "begin", "id": "y", "name": "a", "size": 10**400},
 ]
 
 

@@ -5,8 +5,6 @@ import datetime
 import io
 import json
 import stat
-import subprocess
-import sys
 
 import pytest
 
@@ -85,26 +83,6 @@ def test_a_line_that_is_wrong_is_named_and_passed_over(path, wrong):
     elsewhere = line(time="2026-11-21T09:30:00+01:00")  # in another zone
     path.write_text(f"{line()}\n\n{wrong}\n{elsewhere}\n", encoding="utf-8")
     assert read() == ([JOY, JOY], [f"{path}, line 3 is skipped: it is not an emotion that was asked for"])
-
-
-APPEND = """
-import sys
-from jamendo_mood.library import mood_log
-wish = mood_log.wish_for(mood_log.Place(0.8, 0.5), sys.argv[1] * 200, mood_log.now())
-for _ in range(100):
-    mood_log.remember([wish, wish])
-"""
-
-
-def test_two_processes_write_whole_lines():
-    writers = [subprocess.Popen([sys.executable, "-c", APPEND, name]) for name in "ab"]
-    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
-    wishes, problems = read()
-    assert problems == []
-    names = [wish.asked_by for wish in wishes]
-    assert len(names) == 400
-    assert set(names) == {"a" * 200, "b" * 200}
-    assert all(one == other for one, other in zip(names[::2], names[1::2], strict=True))  # a call's lines stay together
 
 
 def test_what_cannot_be_written_read_or_deleted_is_told(path):

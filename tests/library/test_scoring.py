@@ -144,14 +144,6 @@ def test_taggers_are_kept_apart(store, tagger):
     assert len(list(store.root.glob("library-*.npz"))) == 2
 
 
-def test_without_a_tagger_there_are_means_alone(store):
-    scored = score_store(store, None)
-    assert scored.scores.shape == (7, 0)
-    assert scored.means.shape == (7, 128)
-    assert cache_of(store).name == "library-none.npz"
-    assert score_store(store, None).keys.tolist() == scored.keys.tolist()
-
-
 def test_a_link_that_leads_nowhere_and_a_track_that_went_away_are_one_line(store, tagger, monkeypatch):
     (store.root / "9.npy").symlink_to("/nowhere")
     with pytest.raises(StoreError, match=r"/9\.npy: cannot be read \(a link that leads nowhere\)"):

@@ -191,12 +191,6 @@ def test_two_processes_that_write_at_once_lose_nothing(store):
     assert set(store.failures()) == {key.replace("/", "/bad ") for key in keys}
 
 
-def test_what_cannot_be_written_is_a_store_error_that_names_it(filled):
-    (filled.root / "occupied").touch()  # a file where a folder is needed
-    with pytest.raises(StoreError, match=r"occupied/1.npy: cannot be written"):
-        filled.add("occupied/1", np.ones((1, SPEC.dim), np.float32))
-
-
 def test_files_have_the_permissions_of_any_new_file(tmp_path):
     before = os.umask(0o027)
     try:

@@ -10,16 +10,13 @@ import numpy as np
 import pytest
 
 from jamendo_mood.embedders.registry import EmbedderSpec
-from jamendo_mood.store import embedding_store
 from jamendo_mood.store.embedding_store import (
     HEADER_BYTES,
     SEAL_BYTES,
     encode_entry,
     encode_header,
-    format_manifest,
     parse_entry,
     read_failures,
-    read_manifest,
     seal,
     write_failures,
 )
@@ -115,14 +112,6 @@ def test_random_bytes_are_no_entry():
             parse_entry(draw.randbytes(length))
 
 
-def test_a_manifest_is_read_as_it_was_written(tmp_path):
-    path = tmp_path / "store.json"
-    path.write_bytes(format_manifest(SPEC))
-    assert read_manifest(path) == SPEC
-    with pytest.raises(FileNotFoundError):
-        read_manifest(tmp_path / "none")
-
-
 def test_a_list_of_failures_is_read_as_it_was_written(tmp_path):
     path, listed = tmp_path / "failures.tsv", {"a": "no sound", "b ü": "a\u2028b\x85c\rd"}
     assert read_failures(path) == ({}, 0)
@@ -146,10 +135,3 @@ def test_a_list_of_failures_is_read_as_it_was_written(tmp_path):
 def test_damaged_lines_are_reported(content, listed, damaged, tmp_path):
     (tmp_path / "failures.tsv").write_bytes(content)
     assert read_failures(tmp_path / "failures.tsv") == (listed, damaged)
-
-
-def test_a_list_of_failures_that_is_too_long_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(embedding_store, "MAX_FAILURES_BYTES", 20)
-    (tmp_path / "a").write_bytes(bytes(21))
-    with pytest.raises(ValueError, match="more than 20 bytes"):
-        read_failures(tmp_path / "a")

@@ -23,7 +23,7 @@ from damaged_stores import (
 
 from jamendo_mood.store.embedding_store import EmbeddingStore, encode_entry
 from jamendo_mood.store.verification import REMEDIES, repair_store, verify_store
-from jamendo_mood.util.errors import StoreError, UsageError
+from jamendo_mood.util.errors import StoreError
 from jamendo_mood.util.files import write_atomically
 
 
@@ -92,15 +92,6 @@ def test_a_manifest_that_is_missing_where_embeddings_disagree_has_no_remedy(stor
     (store.root / "store.json").unlink()
     (finding,) = verify_store(store.root).findings
     assert (finding.kind, finding.problem) == ("no manifest", "missing; the embeddings are of 2 embedders")
-
-
-def test_what_is_no_store_is_refused(tmp_path, store):
-    with pytest.raises(UsageError, match="no such folder"):
-        verify_store(tmp_path / "nowhere")
-    (tmp_path / "arrays").mkdir()
-    np.save(tmp_path / "arrays" / "mine.npy", np.ones((3, 4), np.float32))
-    with pytest.raises(UsageError, match=r"no embedding store there.*store\.json is missing"):
-        verify_store(tmp_path / "arrays")
 
 
 def test_drafts_of_live_writers_files_of_others_and_names_that_differ_in_case_are_only_noted(store):

@@ -1,9 +1,7 @@
 from dataclasses import replace
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from toy_examples import OTHER_SPEC
 
 from jamendo_mood.audio import decoding, ffmpeg, spectrograms
 from jamendo_mood.tagging.analysis import Limits, analyse, explain_error
@@ -66,31 +64,8 @@ def test_it_can_be_cancelled_at_any_time(make_audio, noise, corpus_tagger, logme
     assert len(asked) <= after + 4
 
 
-def test_a_file_that_is_no_music_breaks_off_or_has_no_sound_in_its_track(
-    corpus, corpus_tagger, logmel, limits, tmp_path, monkeypatch
-):
-    path = tmp_path / "notes.mp3"
-    path.write_text("just some text\n")
-    with pytest.raises(errors.AudioError, match="not a readable audio file"):
-        analyse(path, corpus_tagger, logmel, limits)
-    for error in (errors.AudioError("the stream ends here"), errors.NoSoundError("0 samples")):
-        monkeypatch.setattr("jamendo_mood.audio.decoding.convert_to_wav", Mock(side_effect=error))
-        with pytest.raises(type(error), match=str(error)):
-            analyse(corpus.path(0), corpus_tagger, logmel, limits)
-
-
-def test_silence_is_no_music(make_audio, tone, corpus_tagger, logmel, limits, tmp_path):
-    for name, amplitude in (("silent", 0.0), ("nearly", 5e-5)):
-        path = make_audio(tmp_path / f"{name}.wav", tone(amplitude=amplitude))
-        with pytest.raises(errors.NoSoundError, match=f"{name}.wav is silent"):
-            analyse(path, corpus_tagger, logmel, limits)
+def test_a_very_low_song_is_not_silence(make_audio, tone, corpus_tagger, logmel, limits, tmp_path):
     assert analyse(make_audio(tmp_path / "low.wav", tone(amplitude=0.001)), corpus_tagger, logmel, limits)
-
-
-def test_a_blip_is_too_short(make_audio, tone, corpus_tagger, logmel, limits, tmp_path):
-    path = make_audio(tmp_path / "x.wav", tone(seconds=0.5, rate_hz=16_000), rate_hz=16_000)
-    with pytest.raises(errors.TooShortError, match=r"blip.wav lasts 0.50 s; it takes 0.96 s at least"):
-        analyse(path, corpus_tagger, logmel, limits, name="blip.wav")
 
 
 def test_a_file_too_long_is_refused_before_and_after_it_is_decoded(
@@ -135,11 +110,6 @@ def test_files_of_strangers_sound_like_ones_own(corpus, corpus_tagger, logmel, l
     own = analyse(corpus.path(0), corpus_tagger, logmel, limits)
     theirs = analyse(corpus.path(0), corpus_tagger, logmel, replace(limits, paths=False))
     assert theirs.prediction.track_scores == pytest.approx(own.prediction.track_scores, abs=0.01)
-
-
-def test_another_embedder_is_refused(corpus, corpus_tagger, logmel, limits):
-    with pytest.raises(errors.UsageError, match="this tagger needs embeddings of logmel"):
-        analyse(corpus.path(0), corpus_tagger, replace(logmel, spec=OTHER_SPEC), limits)
 
 
 @pytest.mark.parametrize(

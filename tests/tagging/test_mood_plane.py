@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 
 from jamendo_mood.datasets import class_sets
-from jamendo_mood.tagging.emotions import (
-    CLASS_PLACES,
-    PLACES,
-    describe_place,
-    place_of,
-    read_places,
-)
+from jamendo_mood.tagging.emotions import CLASS_PLACES, PLACES, describe_place, place_of, read_places
 from jamendo_mood.tasks import Task
 from jamendo_mood.tasks.tags import place_tags
 from jamendo_mood.training.model import load_builtin

@@ -8,13 +8,9 @@ import pytest
 from matplotlib import colors
 from toy_evaluations import labels
 from toy_examples import (
-    COURSES,
     OTHER_SPEC,
-    QUADRANTS,
-    VALUES,
     make_class_prediction,
     make_prediction,
-    make_tagger,
     make_value_prediction,
 )
 
@@ -29,7 +25,6 @@ from jamendo_mood.tagging.prediction import (
     predict,
     predict_files,
     predict_stored,
-    score_embedding,
     to_document,
 )
 from jamendo_mood.util import plaintext
@@ -165,20 +160,6 @@ def test_a_document_has_the_songs_what_failed_and_a_version():
     assert all(len(result["timeline"]["scores"]) == 1 for result in document["results"])
     ranked = replace(make_prediction(), thresholds=(None, None, None)).to_json()["targets"]
     assert {(target["decided"], target["threshold"]) for target in ranked} == {(None, None)}
-
-
-@pytest.mark.parametrize("task", [QUADRANTS, VALUES, COURSES], ids=["classes", "values", "courses"])
-def test_a_prediction_knows_its_kind_and_its_scale(task):
-    frames = np.random.default_rng(0).standard_normal((30, 4), dtype=np.float32)
-    prediction = score_embedding(("a", None, None, 28.8), frames, make_tagger(task))
-    assert (prediction.kind, prediction.scale) == (task.kind, task.scale)
-    assert prediction.frame_scores.shape == (30, len(task.targets))
-    if task.scale is not None:
-        low, high = task.scale
-        assert list(prediction.order) == [0, 1]
-        valence, arousal = (prediction.track_scores[task.targets.index(name)] for name in ("valence", "arousal"))
-        expected = [2 * (value - low) / (high - low) - 1 for value in (valence, arousal)]
-        np.testing.assert_allclose(prediction.place, expected, rtol=1e-5)
 
 
 @pytest.mark.usefixtures("no_pyplot")

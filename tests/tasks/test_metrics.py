@@ -113,7 +113,12 @@ def test_brier_skill_is_against_the_prior():
         (30, 1000, 0.5, "weak"),
         (6, 1000, 0.5, "weak"),
         (500, 1000, 0.0, "good"),  # a common tag can't reach twice its prior
+        (500, 1000, 0.2, "good"),
+        (500, 1000, 0.3, "fair"),
         (500, 1000, 0.9, "weak"),
+        (800, 1000, 0.1, "good"),
+        (800, 1000, 0.15, "fair"),
+        (800, 1000, 0.2, "weak"),
     ],
 )
 def test_grades_go_by_precision_against_the_prior_and_by_number(positives, count, share, grade):

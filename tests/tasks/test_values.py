@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-from scipy.stats import kendalltau, pearsonr
-from sklearn.metrics import r2_score, root_mean_squared_error
+from scipy.stats import kendalltau
 from toy_evaluations import make_value_evaluation
 
 from jamendo_mood.tasks import values
@@ -11,20 +10,6 @@ RNG = np.random.default_rng(4)
 TRUTH = RNG.uniform(1, 9, (200, 3)).astype(np.float32)
 PREDICTIONS = (0.6 * TRUTH + RNG.standard_normal((200, 3)) + 2).astype(np.float32)
 CONSTANT = np.full((200, 3), 4, np.float32)
-
-
-def test_figures_are_those_of_scikit_learn_and_scipy_and_concordance_is_by_its_definition():
-    pairs = list(zip(TRUTH.T.astype(float), PREDICTIONS.T.astype(float), strict=True))
-    rows = values.value_rows(TRUTH, PREDICTIONS)
-    for name, metric in (
-        ("R2", r2_score),
-        ("RMSE", root_mean_squared_error),
-        ("Pearson", lambda *pair: pearsonr(*pair)[0]),
-    ):
-        np.testing.assert_allclose(rows[name], [metric(*pair) for pair in pairs], rtol=1e-5)
-    for (true, predicted), found in zip(pairs, values.ccc(TRUTH, PREDICTIONS), strict=True):
-        covariance, apart = np.cov(true, predicted, bias=True), (true.mean() - predicted.mean()) ** 2
-        assert found == pytest.approx(2 * covariance[0, 1] / (covariance[0, 0] + covariance[1, 1] + apart), rel=1e-5)
 
 
 def test_a_constant_prediction_has_no_correlation_and_a_constant_truth_no_figure():

@@ -2,7 +2,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_examples import CURVES, DIM, SPEC, ToyStore, make_dataset, make_tracks
+from toy_examples import (
+    CLASSES,
+    CURVES,
+    DIM,
+    SPEC,
+    TASK,
+    VALUES,
+    ToyStore,
+    label_anew,
+    make_dataset,
+    make_examples,
+    make_tracks,
+)
 
 from jamendo_mood.audio.decoding import SILENT
 from jamendo_mood.datasets.dataset import Curve, Dataset
@@ -31,6 +43,23 @@ def test_pooling_is_mean_and_standard_deviation_over_time():
     assert data.POOLINGS["mean+std"](frames).dtype == np.float32
     for pooling, expected in (("mean+std", [[4, 5, (26 / 3) ** 0.5, 0]]), ("mean", [[4, 5]]), ("frames", frames)):
         np.testing.assert_allclose(data.POOLINGS[pooling](frames), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("task", "dtype", "labels"), [(TASK, np.bool_, (9, 3)), (CLASSES, np.int64, (9,)), (VALUES, np.float32, (9, 2))]
+)
+def test_arrays_for_scikit_learn_are_by_the_kind_of_task(task, dtype, labels):
+    examples = make_examples(9) if task is TASK else label_anew(make_examples(9), task)
+    X, y, groups = examples.to_arrays()
+    assert (X.dtype, X.shape, y.dtype, y.shape) == (np.float32, (9, 2 * DIM), dtype, labels)
+    np.testing.assert_array_equal(np.eye(3)[y] if task is CLASSES else y, examples.Y)
+    np.testing.assert_allclose(X[:, :DIM], [frames.mean(axis=0) for frames in examples.frames], atol=1e-6)
+    np.testing.assert_allclose(X[:, DIM:], [frames.std(axis=0) for frames in examples.frames], atol=1e-6)
+    np.testing.assert_array_equal(examples.to_arrays("mean")[0], X[:, :DIM])
+    assert groups.tolist() == [track.artist for track in examples.tracks]
+    for pooling in ("frames", "median"):
+        with pytest.raises(UsageError, match=rf"'{pooling}' makes one row of a track: take mean\+std"):
+            examples.to_arrays(pooling)
 
 
 @pytest.mark.parametrize("pooling", data.POOLINGS)

@@ -184,7 +184,7 @@ def test_a_validation_part_that_tells_nothing_is_refused():
     for task in (CLASSES, VALUES):
         first, second = (label_anew(make_examples(60, seed), task) for seed in range(2))
         same = replace(second, Y=np.tile(second.Y[:1], (60, 1)))
-        with pytest.raises(DataError, match="nothing to stop training by"):
+        with pytest.raises(DataError, match="nothing tells when to stop training"):
             fit(first, same, task, SPEC, FEW)
 
 

@@ -3,13 +3,11 @@ import fcntl
 import io
 import itertools
 import os
-import signal
 import stat
 import subprocess
 import sys
 import threading
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,16 +41,6 @@ def write(file):
     sys.stdin.readline()
 
 write_atomically(Path(sys.argv[1], "deep", "file"), write)
-"""
-OWNER = """
-import sys
-from pathlib import Path
-from jamendo_mood.util.files import Scratch
-
-with Scratch(Path(sys.argv[1])) as scratch, scratch.folder() as folder:
-    (folder / "track.wav").touch()
-    print(folder, flush=True)
-    sys.stdin.readline()
 """
 
 
@@ -205,16 +193,6 @@ def test_only_drafts_are_drafts(tmp_path):
     assert len([*tmp_path.iterdir()]) == 6
 
 
-def test_lines_are_appended_whole_and_a_torn_one_is_closed(tmp_path):
-    path = tmp_path / "list"
-    append(path, b"a\n", heading=b"heading\n")
-    append(path, b"b\n", heading=b"heading\n")
-    assert path.read_bytes() == b"heading\na\nb\n"
-    path.write_bytes(b"heading\na\nhalf")
-    append(path, b"c\n")
-    assert path.read_bytes() == b"heading\na\nhalf\nc\n"
-
-
 @pytest.mark.parametrize("before", [None, b"a\n"])
 def test_a_line_that_does_not_fit_leaves_the_list_as_it_was(before, tmp_path, monkeypatch):
     path, real = tmp_path / "list", os.write
@@ -237,16 +215,6 @@ def test_who_waits_for_a_list_that_is_replaced_writes_to_the_new_one(tmp_path):
         write_atomically(path, lambda file: file.write(b"new\n"))
     waiting.join(timeout=60)
     assert path.read_bytes() == b"new\nlate\n"
-
-
-def test_the_folder_of_a_killed_run_is_removed_by_the_next_and_that_of_a_living_one_left_alone(start, tmp_path):
-    (killed, track), (_, living) = start(OWNER), start(OWNER)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait(timeout=60)
-    assert Path(track, "track.wav").is_file()
-    with Scratch(tmp_path) as mine:
-        assert {*tmp_path.iterdir()} == {mine.path, Path(living).parent}
-        assert Path(living, "track.wav").is_file()
 
 
 def test_remove_stale_tells_what_it_removed_and_touches_nothing_else(tmp_path):
@@ -284,12 +252,6 @@ def test_a_base_that_is_not_there_is_made_and_others_cannot_look_in(base, monkey
         assert mine.path.parent == tmp_path / (base or "")
         assert stat.S_IMODE(mine.path.stat().st_mode) == 0o700
     assert list(mine.path.parent.iterdir()) == []
-
-
-def test_a_base_that_cannot_be_used_is_a_usage_error_that_names_it(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="file"), Scratch(tmp_path / "file"):
-        pytest.fail("a file is no folder")
 
 
 def test_a_run_killed_before_it_had_its_lock_leaves_nothing_for_good(tmp_path, monkeypatch):
@@ -354,21 +316,6 @@ def test_arrays_are_read_as_numpy_wrote_them(array, tmp_path):
             assert found.flags.writeable
 
 
-def test_an_array_with_another_size_than_its_file_is_refused(tmp_path):
-    np.save(tmp_path / "a.npy", np.zeros(3))
-    content = (tmp_path / "a.npy").read_bytes()
-    for other in (content[:-1], content + b"\0", content[:60], b"", b"\x93NUMPY"):
-        with pytest.raises(ValueError, match=r"array|magic|EOF|header"):
-            files.read_npy(io.BytesIO(other), len(other))
-
-
-def test_what_an_npz_would_become_is_told_before_it_is_inflated():
-    file = io.BytesIO()
-    np.savez_compressed(file, a=np.zeros(100_000))
-    with pytest.raises(ValueError, match=r"arrays of 800,128 bytes, where 1,000 are the most"):
-        files.read_npz(file, 1_000)
-
-
 def make_index(members):
     """An archive of empty members, whose table of contents is 55 bytes a member or more."""
     file = io.BytesIO()
@@ -412,13 +359,6 @@ def test_an_array_for_which_there_is_no_memory_is_an_error_of_reading(tmp_path):
     os.truncate(tmp_path / "a.npy", 10 + 0x75 + (4 << 40))
     with pytest.raises(OSError, match="Cannot allocate memory"):
         files.read_array(tmp_path / "a.npy")
-
-
-@pytest.mark.parametrize("read", [lambda path: files.read_bytes(path, 9), files.read_array], ids=["bytes", "array"])
-def test_a_pipe_is_not_waited_for(tmp_path, read):
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="not a file"):
-        read(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

@@ -1,6 +1,5 @@
 import email.utils
 import io
-import socket
 import tarfile
 import threading
 import time
@@ -136,15 +135,6 @@ def test_a_long_file_may_break_off_any_number_of_times(link, server, monkeypatch
     server.always["long.tar"] = {"cut": 120_000}
     assert read(link, server, "long.tar") == content
     assert len(server.asked) > 2 * remote_module.ATTEMPTS
-
-
-def test_nobody_there_is_told_in_a_few_words(link, server, monkeypatch):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        server.url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        with pytest.raises(DownloadError) as caught:
-            read(link, server)
-    assert str(caught.value) == f"{server.url}/a.mp3: Connection refused; tried 6 times"
 
 
 def test_silence_is_told_as_such(link, server, content, monkeypatch):
