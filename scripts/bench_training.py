@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from jamendo_mood.cli.train import EpochLines
+from jamendo_mood.cli.train import epoch_lines
 from jamendo_mood.datasets.dataset import Track
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import Task
@@ -56,7 +56,7 @@ def main():
         Task("bench", "tags", train.targets),
         EmbedderSpec("bench", "", 16_000, 0.96, 0.96, DIM),
         config,
-        on_epoch=EpochLines(),
+        on_epoch=epoch_lines(),
     )
     seconds = time.perf_counter() - started
     used = resource.getrusage(resource.RUSAGE_SELF)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jamendo_mood.cli.train import EpochLines
+from jamendo_mood.cli.train import epoch_lines
 from jamendo_mood.evaluation import experiment
 from jamendo_mood.training.fit import TrainConfig
 from jamendo_mood.training.model import BUILTIN
@@ -22,7 +22,7 @@ CONFIG = TrainConfig().updated({"hidden": "256", "ensemble": "1"})
 
 
 def main(root: Path) -> None:
-    whole = experiment.train("audioset-moods", root, config=CONFIG, on_epoch=EpochLines())
+    whole = experiment.train("audioset-moods", root, config=CONFIG, on_epoch=epoch_lines())
     halves = tuple(tuple(array.astype(np.float16) for array in weights) for weights in whole.weights)
     tagger = replace(whole, weights=halves)
     scores = experiment.evaluate(tagger, root)

@@ -46,14 +46,13 @@ def _add_across(parser: argparse.ArgumentParser) -> None:
     add("--task", required=True, help="the data set to test on, such as pmemo; `jamendo-mood tasks` lists them")
     shared.add_data(parser)
     shared.add_rounds(parser)
-    add("--out", type=Path, metavar="DIR", help="also write a report with pictures there, JSON and CSV")
     shared.add_format(parser, "table", "json")
 
 
 def across(arguments: argparse.Namespace) -> int:
     """Evaluate a tagger on all tracks of another data set than its own, by the targets that both have."""
-    options = {name: getattr(arguments, name) for name in ("rounds", "out")}
-    scores = experiment.evaluate_across(*(arguments.tagger, arguments.task, arguments.data, arguments.store), **options)
+    where = (arguments.tagger, arguments.task, arguments.data, arguments.store)
+    scores = experiment.evaluate_across(*where, rounds=arguments.rounds)
     shared.print_scores(scores, arguments.format)
     return DONE
 

@@ -16,7 +16,7 @@ from jamendo_mood.datasets.dataset import DataSource
 from jamendo_mood.datasets.jamendo import BASE_URL, get_splits
 from jamendo_mood.datasets.own import add_artists
 from jamendo_mood.evaluation import experiment
-from jamendo_mood.training.fit import Epoch, TrainConfig
+from jamendo_mood.training.fit import Epoch, TrainConfig, choose
 from jamendo_mood.training.heads import HEADS
 from jamendo_mood.util.errors import UsageError
 from jamendo_mood.util.files import write_output
@@ -52,20 +52,15 @@ def tasks(arguments: argparse.Namespace) -> int:
 
 def _describe(source: DataSource, root: Path) -> dict[str, Any]:
     """What is to be known of a data set, and which of its files are not below `root`."""
+    below = {form for path in root.rglob("*") for form in (path.name, path.stem)}  # a form may have a suffix
     official = "official parts" if source.splits == 1 else f"{source.splits} official splits"
     return {
         "predicts": source.predicts,
         "parts": official if source.official else f"{source.splits} folds",
         **{name: getattr(source, name) for name in ("annotations", "audio", "licence", "citation")},
         "files": list(source.files),
-        "missing": [name for name in source.files if not _is_below(root, name)],
+        "missing": [name for name in source.files if Path(name).name not in below],
     }
-
-
-def _is_below(root: Path, name: str) -> bool:
-    """Whether a file or folder of this name, or a form of it with a suffix, is somewhere below."""
-    last = Path(name).name
-    return any(path.name == last or path.stem == last for path in root.rglob(f"{last}*"))
 
 
 def _add_artists(parser: argparse.ArgumentParser) -> None:
@@ -141,7 +136,7 @@ def train(arguments: argparse.Namespace) -> int:
         broader=not arguments.single_task,
         copies=arguments.augmented,
         out=arguments.out,
-        on_epoch=EpochLines(),
+        on_epoch=epoch_lines(),
     )
     rules, count = tagger.task.rules, len(tagger.weights)
     heads = f"{tagger.head.name} head" if count == 1 else f"{count} {tagger.head.name} heads"
@@ -162,7 +157,7 @@ def read_training(arguments: argparse.Namespace) -> Callable[[int], TrainConfig]
             settings[name] = str(getattr(arguments, name))
 
     def configure(examples: int) -> TrainConfig:
-        config = TrainConfig.for_head(arguments.head) if arguments.head else TrainConfig.for_size(examples)
+        config = choose(TrainConfig.for_head(arguments.head) if arguments.head else None, examples)
         if examples and HEADS[config.head.name].build is None and settings.keys() & {"ensemble", "epochs"}:
             raise UsageError(
                 f"the head {config.head.name}, the default for {examples:,} examples, has neither epochs nor an "
@@ -174,24 +169,23 @@ def read_training(arguments: argparse.Namespace) -> Callable[[int], TrainConfig]
     return configure
 
 
-class EpochLines:
-    """One line of training progress for each epoch."""
+def epoch_lines() -> Callable[[Epoch], None]:
+    """Make what prints a line of training progress for each epoch, from now on."""
+    started = time.perf_counter()
 
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __call__(self, epoch: Epoch) -> None:
-        """Print the line of an epoch."""
+    def show(epoch: Epoch) -> None:
         members, epochs = epoch.config.ensemble, epoch.config.epochs
         head = f"head {epoch.member + 1}/{members}, " if members > 1 else ""
         done = epoch.member * epochs + epoch.number
-        left_s = (time.perf_counter() - self._started) / done * (members * epochs - done)
+        left_s = (time.perf_counter() - started) / done * (members * epochs - done)
         mark = "  best so far" if epoch.best else ""
         print(
             f"{head}epoch {epoch.number:2d}/{epochs}  loss {epoch.loss:.4f}  "
             f"validation {epoch.monitor} {epoch.figure:.4f}  {left_s:.0f} s left{mark}",
             file=sys.stderr,
         )
+
+    return show
 
 
 def _add_cross_validate(parser: argparse.ArgumentParser) -> None:

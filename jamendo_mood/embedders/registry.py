@@ -305,21 +305,6 @@ def load_logmel(_: EmbedderOptions) -> Embedder:
     return patch_embedder("logmel", network, 2 * MEL_BANDS)
 
 
-def load_mel_patches(_: EmbedderOptions) -> Embedder:
-    """Patches of the log-mel spectrogram."""
-    return patch_embedder("mel-patches", flatten, PATCH_FRAMES * MEL_BANDS)
-
-
-def load_linear_patches(_: EmbedderOptions) -> Embedder:
-    """Patches of the spectrogram in bands of equal width."""
-    return patch_embedder("spectrogram-patches", flatten, PATCH_FRAMES * LINEAR_BANDS, frontend=linear_patches)
-
-
-def load_mfcc_patches(_: EmbedderOptions) -> Embedder:
-    """Patches of mel-frequency cepstral coefficients."""
-    return patch_embedder("mfcc-patches", mfcc, PATCH_FRAMES * COEFFICIENTS)
-
-
 def flatten(patches: Array) -> Array:
     """Each patch as one row, frame after frame: (patches, 96, bands) -> (patches, 96 * bands)."""
     return patches.reshape(len(patches), -1)
@@ -343,6 +328,16 @@ def mfcc(patches: Array) -> Array:
 
     coefficients = scipy.fft.dct(patches, type=2, norm="ortho", axis=-1)[..., :COEFFICIENTS]
     return flatten(np.asarray(coefficients, np.float32))
+
+
+def _of_patches(name: str, columns: int, network: Callable[[Array], Array], **options: Any) -> Any:
+    """What loads an embedder whose rows are the patches themselves, with so many numbers a frame."""
+    return lambda _: patch_embedder(name, network, PATCH_FRAMES * columns, **options)
+
+
+load_mel_patches = _of_patches("mel-patches", MEL_BANDS, flatten)
+load_linear_patches = _of_patches("spectrogram-patches", LINEAR_BANDS, flatten, frontend=linear_patches)
+load_mfcc_patches = _of_patches("mfcc-patches", COEFFICIENTS, mfcc)
 
 
 @functools.cache

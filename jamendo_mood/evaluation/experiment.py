@@ -40,8 +40,6 @@ LEAKS = ("refuse", "drop", "keep")
 """What to do with tracks, artists or recordings that parts share: refuse to train, leave such tracks out of the earlier
 part, or train all the same."""
 
-MAX_NAMED = 8  # targets in a message
-
 log = logging.getLogger(__name__)
 
 
@@ -195,7 +193,6 @@ def evaluate_across(
     store: Store = None,
     *,
     rounds: int = ROUNDS,
-    out: Path | str | None = None,
     note: Note = plaintext.note,
 ) -> Evaluation:
     """Evaluate a tagger on all tracks of a data set that it was not trained for, by the targets that both have.
@@ -207,7 +204,7 @@ def evaluate_across(
     ----------
     task : str
         A key of `datasets.DATASETS`; the tagger is of another.
-    tagger, folder, store, rounds, out, note
+    tagger, folder, store, rounds, note
         As for `evaluate`.
 
     Raises
@@ -222,22 +219,20 @@ def evaluate_across(
     theirs = dataset.task
     if share_songs(own.name, task):
         raise UsageError(f"the tagger was trained on songs of {own.name}, and {task} has the same: use `evaluate`")
+    known, there = (describe_targets(asdict(one)) for one in (own, theirs))
     if (own.kind, own.rate_hz is None) != (theirs.kind, theirs.rate_hz is None):
-        raise UsageError(
-            f"the tagger knows {describe_targets(asdict(own))}; {task} has {describe_targets(asdict(theirs))}"
-        )
+        raise UsageError(f"the tagger knows {known}; {task} has {there}")
     place = {target.casefold(): column for column, target in enumerate(own.targets)}
     shared = [column for column, target in enumerate(theirs.targets) if target.casefold() in place]
     names = tuple(theirs.targets[column] for column in shared)
     columns = [place[name.casefold()] for name in names]
     if not shared or (own.kind == "classes" and not len(own.targets) == len(shared) == len(theirs.targets)):
-        known = ", ".join(own.targets[:MAX_NAMED]) + ", ..." * (len(own.targets) > MAX_NAMED)
-        raise UsageError(f"{task} has other {own.rules.plural} than the tagger, which knows {known}")
+        raise UsageError(f"{task} has other {own.rules.plural} than the tagger, which knows {', '.join(own.targets)}")
     embeddings = data.choose_embeddings(dataset, store)
     tagger.check_spec(embeddings.spec)
     for remark in dataset.remarks:
         note(remark)
-    note(f"{len(shared)} of {len(theirs.targets)} {own.rules.plural} compared: {', '.join(names[:MAX_NAMED])}")
+    note(f"{len(shared)} of {len(theirs.targets)} {own.rules.plural} compared: {', '.join(names)}")
     everything = replace(dataset, parts={"all": np.arange(len(dataset.tracks))})
     examples = data.load_part(everything, "all", embeddings)
     scores = tagger.score(examples.frames)
@@ -246,17 +241,13 @@ def evaluate_across(
     if own.scale is not None and theirs.scale is not None:
         (low, high), (least, most) = own.scale, theirs.scale
         scores = np.asarray(least + (scores - low) * ((most - least) / (high - low)), np.float32)
-    found = evaluate_predictions(
+    return evaluate_predictions(
         replace(theirs, targets=names),
         replace(examples, Y=examples.Y[:, shared], targets=names),
         *(scores, decisions),
         thresholds=tagger.thresholds[columns],
         rounds=rounds,
     )
-    if out is not None:
-        facts = {"Trained for": own.name, "Tested on": f"all tracks of {task}", "Embeddings": str(tagger.spec)}
-        _save_scores(Path(out), found, f"How well does a tagger for {own.name} do on {task}?", facts, note)
-    return found
 
 
 def load_examples(

@@ -16,7 +16,7 @@ from typing import Any
 
 from jamendo_mood import __version__
 from jamendo_mood.util import files
-from jamendo_mood.util.errors import DiskFullError, DownloadError, MoodError, UsageError
+from jamendo_mood.util.errors import DiskFullError, DownloadError, MoodError, UsageError, need
 
 FILES = {
     "model": ("tagger.json", "README.md", "weights-*.safetensors"),
@@ -91,10 +91,9 @@ def _is_ours(name: str, kind: str) -> bool:
 @contextmanager
 def _client(what: str) -> Iterator[Any]:
     """The client; its errors, which are of many kinds and several packages, become one line that has no token."""
-    try:
-        import huggingface_hub
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{what} needs huggingface_hub: `pip install jamendo-mood[hub]` brings it") from error
+    need(what, "hub", "huggingface_hub")
+    import huggingface_hub
+
     try:
         yield huggingface_hub
     except MoodError:

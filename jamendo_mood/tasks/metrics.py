@@ -285,7 +285,9 @@ def bootstrap_tags(
         pairs = np.array([_areas(truth[:, tag], scores[:, tag], some) for tag in tags])
         precision[tags, start : start + len(some)] = pairs[:, 0]
         figures = {"PR-AUC-macro": mean_over(pairs[:, 0]), "ROC-AUC-macro": mean_over(pairs[:, 1])}
-        figures |= _micro_figures(*micro, some) | _hit_figures(truth, scores, some)
+        tagged, hits = some @ truth.any(axis=1), {count: hits_at(truth, scores, count) for count in HIT_COUNTS}
+        figures |= {f"hit@{count}": ratio(some @ hit, tagged) for count, hit in hits.items()}
+        figures |= _micro_figures(*micro, some)
         if decisions is not None:
             figures |= _decision_figures(truth, decisions, some)
         parts.append(figures | _calibration_figures(truth, scores, some))
@@ -364,11 +366,6 @@ def _micro_figures(positive: Weights, negative: Weights, weights: Weights) -> di
     n_hits, n_misses = hits_so_far[:, -1], misses_so_far[:, -1]
     area = ratio((hits * beaten).sum(axis=1), n_hits * n_misses)
     return {"PR-AUC-micro": ratio((hits * precision).sum(axis=1), n_hits), "ROC-AUC-micro": area}
-
-
-def _hit_figures(truth: Truth, scores: npt.NDArray[np.floating], weights: Weights) -> dict[str, Floats]:
-    tagged = weights @ truth.any(axis=1)
-    return {f"hit@{count}": ratio(weights @ hits_at(truth, scores, count), tagged) for count in HIT_COUNTS}
 
 
 def _decision_figures(truth: Truth, decisions: Truth, weights: Weights) -> dict[str, Floats]:

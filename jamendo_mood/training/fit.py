@@ -73,11 +73,6 @@ class TrainConfig:
         """How to train a head of this name; `UsageError` if there is none."""
         return DEFAULTS.get(name) or cls(HeadConfig(name))
 
-    @classmethod
-    def for_size(cls, examples: int) -> TrainConfig:
-        """How to train by default on so many examples: ``svm`` up to `SMALL`, ``attention`` on more."""
-        return cls.for_head("svm" if examples <= SMALL else "attention")
-
     def updated(self, settings: Mapping[str, str]) -> TrainConfig:
         """Change settings by their names, wherever they are: here, in `head` or in `augment`.
 
@@ -124,7 +119,9 @@ Choice = TrainConfig | Callable[[int], TrainConfig] | None
 
 def choose(config: Choice, examples: int) -> TrainConfig:
     """How to train on so many examples, which are those of the validation part, too."""
-    return config if isinstance(config, TrainConfig) else (config or TrainConfig.for_size)(examples)
+    if config is None:
+        return TrainConfig.for_head("svm" if examples <= SMALL else "attention")
+    return config if isinstance(config, TrainConfig) else config(examples)
 
 
 @dataclass(frozen=True)
@@ -165,7 +162,8 @@ def fit(
     spec : EmbedderSpec
         What the embeddings were made with.
     config : TrainConfig, function or None
-        A function is given the number of examples of both parts; None stands for `TrainConfig.for_size`.
+        A function is given the number of examples of both parts; None takes the head
+        ``svm`` up to `SMALL` of them, ``attention`` for more.
     watched : Examples or None
         What epochs are compared on, where there is more to compare on than the validation part: examples of a
         broader task, say. Its targets must be among those of `train`.
@@ -229,17 +227,14 @@ Learned = tuple[HeadConfig, tuple[Weights, ...], list[int], Examples, Array]
 def _solve(train: Examples, validation: Examples, _: Examples, task: Task, config: TrainConfig, __: object) -> Learned:
     """Solve a head that needs no epochs, on both parts, of which it judges itself by folds."""
     columns = [train.targets.index(target) for target in task.targets]
-    both = Examples(
-        train.frames + validation.frames,
-        np.concatenate([train.Y[:, columns], validation.Y]),
-        train.tracks + validation.tracks,
-        task.targets,
-    )
+    Y, tracks = np.concatenate([train.Y[:, columns], validation.Y]), train.tracks + validation.tracks
+    both = replace(validation, frames=train.frames + validation.frames, Y=Y, tracks=tracks, times_s=None)
     rows = [POOLINGS[config.head.pooling](frames) for frames in both.frames]
     if max(map(len, rows)) > 1:
         raise UsageError(f"the head {config.head.name} sees a track as one row: choose --pooling mean or mean+std")
-    found = solve(np.concatenate(rows), both.Y, [track.artist for track in both.tracks], config.head, task.rules)
-    return found.head, (found.weights,), [], both, found.raw
+    artists = [track.artist for track in both.tracks]
+    head, weights, raw = solve(np.concatenate(rows), both.Y, artists, config.head, task.rules)
+    return head, (weights,), [], both, raw
 
 
 def _train_members(

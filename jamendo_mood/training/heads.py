@@ -81,9 +81,7 @@ def build_head(config: HeadConfig, dim: int, targets: int, activation: str, exam
     # Keras' losses are means over examples and targets, a penalty is a sum over all weights.
     penalty = keras.regularizers.L2(config.l2 / targets / examples) if config.l2 else None
     scores = keras.layers.Dense(targets, activation, kernel_regularizer=penalty, name=SCORES)
-    build = HEADS[config.name].build
-    assert build is not None
-    found = build(config, x, weights, scores)
+    found = HEADS[config.name].build(config, x, weights, scores)  # type: ignore[misc] # svm is not built
     if found.shape != (None, targets):
         raise UsageError(f"the head {config.name!r} makes scores of the shape {found.shape}, not (tracks, {targets})")
     return keras.Model([rows, mask], found)

@@ -197,7 +197,9 @@ class Tagger:
                 if values["format"] != FORMAT:
                     found = repr(values["format"])[:20]
                     raise DataError(f"{manifest}: a tagger of format {found}, this version reads {FORMAT}")
-                task, head = _read_task(values["task"]), _read_head(values["head"])
+                task, head = _read_task(values["task"]), HeadConfig(**values["head"])
+                if not type(head.hidden) is type(head.layers) is int or head.layers > MAX_LAYERS:
+                    raise ValueError(f"hidden and layers are whole numbers, layers at most {MAX_LAYERS}")
                 spec, count = EmbedderSpec.from_json(values["embedder"]), len(task.targets)
                 weights = _read_weights(folder, values["weights_sha256"], list_shapes(head, spec.dim, count))
             thresholds = [np.inf if value is None else value for value in values["thresholds"]]
@@ -242,13 +244,6 @@ def _read_task(values: Mapping[str, Any]) -> Task:
     if len(numbers) not in (1, 3) or not np.isfinite(np.array(numbers, np.float64)).all():
         raise ValueError("the scale is two numbers, and the rate is one")
     return Task(**{**values, "targets": tuple(targets), "scale": None if scale is None else tuple(scale)})
-
-
-def _read_head(values: Mapping[str, Any]) -> HeadConfig:
-    head = HeadConfig(**values)
-    if type(head.hidden) is not int or type(head.layers) is not int or head.layers > MAX_LAYERS:
-        raise ValueError(f"hidden and layers are whole numbers, layers at most {MAX_LAYERS}")
-    return head
 
 
 def _check_values(tagger: Tagger) -> None:

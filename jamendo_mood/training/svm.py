@@ -13,7 +13,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,17 +32,13 @@ MAX_EXAMPLES = 10_000  # the kernel of so many takes 800 MB
 FACTORS = np.geomspace(0.25, 4, 33)  # what log-odds of each class are multiplied by before they are compared
 
 
-class Solved(NamedTuple):
-    """A trained head, and what it is calibrated by."""
-
-    head: HeadConfig  #: `hidden` is how many support vectors there are
-    weights: tuple[npt.NDArray[Any], ...]  #: in the order of `heads.list_shapes`
-    raw: Array  #: float32 (n, targets): scores of all examples, each by machines that have not seen its artist
-
-
-def solve(rows: Array, Y: Array, artists: Sequence[str], config: HeadConfig, rules: Kind) -> Solved:
+def solve(
+    rows: Array, Y: Array, artists: Sequence[str], config: HeadConfig, rules: Kind
+) -> tuple[HeadConfig, tuple[npt.NDArray[Any], ...], Array]:
     """Train the machines for all targets: `rows` are float32 (n, width), `Y` (n, targets), and n artists.
 
+    Returns the head, whose `hidden` is how many support vectors there are; its weights, in the order of
+    `heads.list_shapes`; and the scores (n, targets) of all examples, each by machines that have not seen its artist.
     C is ``1 / (2 * l2)``, or `PENALTY` where that is 0. Raises `UsageError` for more than
     `MAX_EXAMPLES` examples, and for fewer than two artists.
     """
@@ -74,7 +70,7 @@ def solve(rows: Array, Y: Array, artists: Sequence[str], config: HeadConfig, rul
     used = np.flatnonzero(alphas.any(axis=1))
     last = (alphas[used] * slopes, offsets * slopes + shifts)
     weights = (mean, variance, np.zeros((), np.int64), X[used], gamma, *(np.asarray(own, np.float32) for own in last))
-    return Solved(replace(config, hidden=len(used)), weights, raw)
+    return replace(config, hidden=len(used)), weights, raw
 
 
 def _fit(kernel: Floats, targets: Floats, penalty: float, rules: Kind) -> tuple[Floats, Floats]:

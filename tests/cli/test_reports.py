@@ -87,8 +87,8 @@ def test_an_extraction_is_summed_up_on_stdout_and_the_first_ten_failures_on_stde
 def test_an_epoch_is_one_line_on_stderr_that_names_its_head_and_counts_those_to_come(capsys, monkeypatch):
     clock = iter([0.0, 7.0, 100.0, 110.0, 160.0])
     monkeypatch.setattr(train.time, "perf_counter", lambda: next(clock))
-    train.EpochLines()(Epoch(0, 7, 0.25, "PR-AUC-macro", 0.5, False, TrainConfig(ensemble=1, epochs=20)))
-    lines, config = train.EpochLines(), TrainConfig(ensemble=3, epochs=2)
+    train.epoch_lines()(Epoch(0, 7, 0.25, "PR-AUC-macro", 0.5, False, TrainConfig(ensemble=1, epochs=20)))
+    lines, config = train.epoch_lines(), TrainConfig(ensemble=3, epochs=2)
     lines(Epoch(0, 1, 0.25, "F", 0.5, True, config))
     lines(Epoch(2, 1, 0.25, "F", 0.5, True, config))
     out, err = capsys.readouterr()

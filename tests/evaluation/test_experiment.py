@@ -135,7 +135,7 @@ def test_several_validation_folds_leave_no_track_unheard_but_those_that_are_test
         assert all(train | validation == everything - tested for train, validation in own)
         assert len({frozenset(validation) for _, validation in own}) == 3
     assert np.abs(found.pooled.predictions - one.pooled.predictions).max() > 1e-3
-    with pytest.raises(UsageError, match="fewer than 4 others"):
+    with pytest.raises(UsageError, match="4 validations need more folds than that, and there are 4"):
         cross_validate(load, validations=4)
 
 

@@ -104,7 +104,7 @@ def test_retry_after_is_honoured_as_seconds_and_as_a_date(link, server, content,
 
 def test_a_server_that_asks_for_hours_is_given_up(link, server, content, sleeper):
     server.plans["a.mp3"] = [{"status": 503, "headers": {"Retry-After": "7200"}}]
-    with pytest.raises(DownloadError, match=r"a\.mp3: HTTP 503 .* left alone for 7200 s"):
+    with pytest.raises(DownloadError, match=r"a\.mp3: HTTP 503 .* asks to wait 7200 s"):
         read(link, server)
     assert sleeper.waits_s == []
 
