@@ -1,11 +1,14 @@
 """Trained on one data set, tested on another; on made sound."""
 
 import json
+import runpy
 
+import numpy as np
 import pytest
+from test_docs import ROOT
 from toy_affect_sets import write_deam, write_emomusic, write_pmemo
 from toy_class_sets import write_mirex
-from toy_examples import make_tagger
+from toy_examples import DIM, OTHER_SPEC, SPEC, make_tagger
 
 from jamendo_mood.datasets import load_dataset
 from jamendo_mood.store.embedding_store import EmbeddingStore
@@ -68,3 +71,19 @@ def test_what_cannot_be_compared_is_wrong_usage(run, tmp_path, trained, task, me
     (tmp_path / "data").mkdir()
     usual = ("--data", write(tmp_path / "data"), "--store", tmp_path)
     run("across", tmp_path / "tagger", "--task", task, *usual).check_error("across", message)
+
+
+def test_the_script_that_compares_embedders_prints_its_table(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mirex").mkdir()
+    root = write_mirex(tmp_path / "mirex")
+    dataset, rng = load_dataset("mirex", root), np.random.default_rng(0)
+    for name, spec in (("one", SPEC), ("two", OTHER_SPEC)):
+        store = EmbeddingStore(tmp_path / name, spec)
+        for track in dataset.tracks:
+            store.add(track.key, rng.standard_normal((3, DIM), dtype=np.float32))
+    script = ROOT / "scripts" / "compare_embedders.py"
+    given = ["mirex", *map(str, (root, tmp_path / "one", tmp_path / "two")), "--heads", "svm"]
+    monkeypatch.setattr("sys.argv", [str(script), *given])
+    runpy.run_path(str(script), run_name="__main__")
+    rows = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()]
+    assert rows == ["embedder", "---", "`toy`", "`other`", "`toy+other`"]
