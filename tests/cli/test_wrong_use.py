@@ -131,7 +131,7 @@ WRONG = [
     ("playlist --mood sad=2", "a level is from 0"),
     ("playlist --mood groovy=1", "no mood 'groovy'; there are dark, energetic, happy, relaxing, sad"),
     ("playlist --mood sad=1 --at 0,0", "not allowed with argument --mood"),
-    ("playlist --mood sad=1 --to 0,0", "--mood begins none"),
+    ("playlist --mood sad=1 --to 0,0", "--to is the end of a path: give its start with --at or --emotion"),
     ("playlist --mood sad=1 --remember", "--remember keeps emotions: ask with --emotion, --emotion-of or --at"),
     ("playlist --at -2,0", "'-2,0' is not valence and arousal"),
     ("playlist --at 0,0 --to 0,0 --to-emotion joy", "not allowed with argument --to"),
