@@ -38,7 +38,6 @@ _OPERATIONS = {
     "sqrt": "Sqrt",
     "exp": "Exp",
     "log": "Log",
-    "expit": "Sigmoid",
 }
 
 
