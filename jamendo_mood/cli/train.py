@@ -158,11 +158,10 @@ def read_training(arguments: argparse.Namespace) -> Callable[[int], TrainConfig]
 
     def configure(examples: int) -> TrainConfig:
         config = choose(TrainConfig.for_head(arguments.head) if arguments.head else None, examples)
-        if examples and HEADS[config.head.name].build is None and settings.keys() & {"ensemble", "epochs"}:
-            raise UsageError(
-                f"the head {config.head.name}, the default for {examples:,} examples, has neither epochs nor an "
-                "ensemble: name another one with --head"
-            )
+        named_or_known = arguments.head or examples  # before the data are read, the default is not known yet
+        if named_or_known and HEADS[config.head.name].build is None and settings.keys() & {"ensemble", "epochs"}:
+            why = "" if arguments.head else f", the default for {examples:,} examples,"
+            raise UsageError(f"the head {config.head.name}{why} has neither epochs nor an ensemble: name another one")
         return config.updated(settings)
 
     configure(0)  # so that a setting that is not one is told before data are read

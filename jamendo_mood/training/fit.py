@@ -110,7 +110,7 @@ DEFAULTS = {
     ),
     "svm": TrainConfig(HeadConfig("svm", "mean+std", clip=3.0), ensemble=1),
 }
-"""How each head is trained by default; ``docs/ablation.md`` says why."""
+"""How each head is trained by default; ``docs/ablation.md`` says why, and ``docs/tasks.md`` of ``svm``."""
 
 
 Choice = TrainConfig | Callable[[int], TrainConfig] | None

@@ -73,6 +73,7 @@ WRONG = [
     ("train --split 7", r"split-7: no such split; `jamendo-mood splits"),
     ("train --head hydra", r"unknown head 'hydra' \(known: linear, .*cnn, svm; import"),
     ("train --epochs 2", "the head svm, the default for .* examples, has neither epochs nor an ensemble: name another"),
+    ("train --head svm --ensemble 2", "the head svm has neither epochs nor an ensemble: name another one"),
     ("train --pooling max", r"unknown pooling 'max' \(known: frames, mean, mean\+std\)"),
     ("train --set dropuot=0.1", "there is no setting 'dropuot'; there are: .*dropout"),
     ("train --set dropout=much", "dropout needs a float, not 'much'"),
