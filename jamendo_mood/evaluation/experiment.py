@@ -106,8 +106,10 @@ def train(
     if copies is not None:
         check_whole(learned)
         training = add_copies(training, embeddings.spec, EmbeddingStore(copies))
-    validation = watched
+    validation, of_task = watched, None
     if learned is not dataset:
+        own = {dataset.tracks[row].key for row in dataset.rows(dataset.train)}
+        of_task = np.array([track.key in own for track in training.tracks])
         kept = {track.key for track in watched.tracks}
         validation = data.load_part(dataset, dataset.validation, embeddings)
         validation = validation.select(np.array([track.key in kept for track in validation.tracks]))
@@ -116,7 +118,11 @@ def train(
     if not find_source(task).official:
         record["parts"] = dataset.fingerprint_parts()
     tagger = fit(
-        training, validation, dataset.task, embeddings.spec, config, watched=watched, record=record, on_epoch=on_epoch
+        *(training, validation, dataset.task, embeddings.spec, config),
+        watched=watched,
+        of_task=of_task,
+        record=record,
+        on_epoch=on_epoch,
     )
     if out is not None:
         tagger.save(out)

@@ -66,6 +66,11 @@ class Examples:
             times_s=None if self.times_s is None else self.times_s[rows],
         )
 
+    def join(self, others: Examples) -> Examples:
+        """These examples, and after them others of the same targets."""
+        Y, tracks = np.concatenate([self.Y, others.Y]), self.tracks + others.tracks
+        return replace(self, frames=self.frames + others.frames, Y=Y, tracks=tracks, times_s=None)
+
     def to_arrays(self, pooling: str = "mean+std") -> tuple[Array, npt.NDArray[Any], npt.NDArray[np.str_]]:
         """What scikit-learn learns from: X, y and groups; `UsageError` if `pooling` does not make one row of a track.
 

@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from jamendo_mood import __version__
-from jamendo_mood.datasets.dataset import check_leaks, find_leaks
+from jamendo_mood.datasets.dataset import assign_folds, check_leaks, find_leaks
 from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import Task, metrics
+from jamendo_mood.tasks.metrics import Bools
 from jamendo_mood.training.augmentation import Augmentation, draw_batches
 from jamendo_mood.training.data import POOLINGS, Array, Examples, thin
 from jamendo_mood.training.heads import (
@@ -32,6 +34,8 @@ from jamendo_mood.training.svm import solve
 from jamendo_mood.util.errors import DataError, UsageError
 from jamendo_mood.util.process import import_quietly
 
+Rows = npt.NDArray[np.intp]
+
 log = logging.getLogger(__name__)
 
 WATCHED_ROWS = 16  # of each validation track after each epoch; in the end all of them are scored
@@ -45,9 +49,9 @@ WARM_UP = 0.05  # share of the steps in which the learning rate rises
 class TrainConfig:
     """How to train."""
 
-    head: HeadConfig = field(default_factory=HeadConfig)
-    ensemble: int = 2  #: heads to train, with the seeds `seed`, `seed` + 1, ...; their scores are averaged
-    epochs: int = 15  #: passes over the training part; the learning rate falls to nothing over them (half a cosine)
+    head: HeadConfig = field(default_factory=lambda: HeadConfig(layers=1, wide=1024))
+    ensemble: int = 4  #: heads to train, with the seeds `seed`, `seed` + 1, ...; their scores are averaged
+    epochs: int = 12  #: passes over the training part; the learning rate falls to nothing over them (half a cosine)
     #: stop after so many epochs without a validation metric as good as the best; the best epoch's weights are kept, of
     #: equal ones the last
     patience: int = 15
@@ -101,12 +105,18 @@ DEFAULTS = {
     "linear": TrainConfig(  # of one seed: another would end in nearly the same place
         HeadConfig("linear", "mean+std", l2=100.0), ensemble=1, epochs=30, batch=64, augment=Augmentation(mixup=0.0)
     ),
-    "mlp": TrainConfig(HeadConfig("mlp", "mean+std", hidden=1024, layers=2, dropout=0.5), epochs=15),
+    "mlp": TrainConfig(HeadConfig("mlp", "mean+std", hidden=1024, layers=2, dropout=0.5), ensemble=2, epochs=15),
     "attention": TrainConfig(),
-    "conv1d": TrainConfig(HeadConfig("conv1d", hidden=64, layers=2, dropout=0.3), ensemble=1, augment=_MANY_ROWS),
-    "gru": TrainConfig(HeadConfig("gru", hidden=32, layers=1, dropout=0.3), ensemble=1, augment=_MANY_ROWS),
+    "conv1d": TrainConfig(
+        HeadConfig("conv1d", hidden=64, layers=2, dropout=0.3), ensemble=1, epochs=15, augment=_MANY_ROWS
+    ),
+    "gru": TrainConfig(HeadConfig("gru", hidden=32, layers=1, dropout=0.3), ensemble=1, epochs=15, augment=_MANY_ROWS),
     "cnn": TrainConfig(
-        HeadConfig("cnn", hidden=128, layers=4, dropout=0.3), ensemble=1, batch=16, augment=Augmentation(4, mixup=0.0)
+        HeadConfig("cnn", hidden=128, layers=4, dropout=0.3),
+        ensemble=1,
+        epochs=15,
+        batch=16,
+        augment=Augmentation(4, mixup=0.0),
     ),
     "svm": TrainConfig(HeadConfig("svm", "mean+std", clip=3.0), ensemble=1),
 }
@@ -145,12 +155,15 @@ def fit(
     config: Choice = None,
     *,
     watched: Examples | None = None,
+    of_task: Bools | None = None,
     record: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Tagger:
-    """Train a head, watch it on the validation part, calibrate its scores and choose the thresholds there.
+    """Train heads, watch each on examples that it has not seen, calibrate scores and choose thresholds by these.
 
-    The head ``svm`` learns from both parts, and does all that by folds of them: see `svm`.
+    A single head is watched on the validation part. The heads of an ensemble take turns: each holds out another piece
+    of both parts, as large as the validation part, so that together they learn from everything. Each half of a piece is
+    held out by two of them, whose mean it is scored by. The head ``svm`` has folds of its own: see `svm`.
 
     Parameters
     ----------
@@ -166,7 +179,10 @@ def fit(
         ``svm`` up to `SMALL` of them, ``attention`` for more.
     watched : Examples or None
         What epochs are compared on, where there is more to compare on than the validation part: examples of a
-        broader task, say. Its targets must be among those of `train`.
+        broader task, say. Its targets must be among those of `train`; where they are not the same, all heads hold out
+        the validation part.
+    of_task : bool (n,) or None
+        Which training examples belong to the task, so that scores of them may be calibrated by; None for all.
     record : mapping or None
         What else the tagger is to tell of its making.
     on_epoch : callable
@@ -183,13 +199,18 @@ def fit(
     watched = watched or validation
     _check(train, validation, watched, task, config)
     columns = [train.targets.index(target) for target in task.targets]
+    if HEADS[config.head.name].build is None:
+        head, weights, best_epochs, judged, raw = _solve(train, validation, task, config)
+    else:
+        judged, members = _hold_out(train, validation, watched, of_task, task, config.ensemble)
+        weights, best_epochs, raw = _train_members(members, judged, task, config, on_epoch)
+        head = config.head
     once = list({track: row for row, track in enumerate(train.tracks)}.values())  # copies of a track do not count
-    positives = train.Y[once][:, columns].sum(axis=0).astype(int).tolist()
+    positives = train.Y[once][:, columns].sum(axis=0).astype(int)
     tracks = {name: len(set(part.tracks)) for name, part in (("train", train), ("validation", validation))}
-    learner = _solve if HEADS[config.head.name].build is None else _train_members
-    if learner is _solve:  # it learns from both, and is validated by folds of them
-        tracks = {"train": sum(tracks.values()), "validation": 0}
-    head, weights, best_epochs, judged, raw = learner(train, validation, watched, task, config, on_epoch)
+    if judged is not validation:  # it was learned from, too
+        positives += validation.Y.sum(axis=0).astype(int)
+        tracks = {"train": len({*train.tracks, *watched.tracks}), "validation": 0}
     rules, truth = task.rules, task.rules.to_truth(judged.Y)
     calibration = rules.calibrate(truth, raw, task.scale)
     scores = rules.calibrated(raw, calibration)
@@ -210,7 +231,7 @@ def fit(
             "tracks": tracks,
             "silent": train.silent,
             "learned_targets": len(train.targets),
-            "positives": {} if rules.on_scale else dict(zip(task.targets, positives, strict=True)),
+            "positives": {} if rules.on_scale else dict(zip(task.targets, positives.tolist(), strict=True)),
             "best_epochs": best_epochs,
             "config": asdict(config),
             **(record or {}),
@@ -220,15 +241,14 @@ def fit(
     )
 
 
-Learned = tuple[HeadConfig, tuple[Weights, ...], list[int], Examples, Array]
-"""The head, the weights of its members, their best epochs, the examples to judge by, and the scores of these."""
+def _solve(
+    train: Examples, validation: Examples, task: Task, config: TrainConfig
+) -> tuple[HeadConfig, tuple[Weights, ...], list[int], Examples, Array]:
+    """Solve a head that needs no epochs, on both parts, and score them by folds.
 
-
-def _solve(train: Examples, validation: Examples, _: Examples, task: Task, config: TrainConfig, __: object) -> Learned:
-    """Solve a head that needs no epochs, on both parts, of which it judges itself by folds."""
-    columns = [train.targets.index(target) for target in task.targets]
-    Y, tracks = np.concatenate([train.Y[:, columns], validation.Y]), train.tracks + validation.tracks
-    both = replace(validation, frames=train.frames + validation.frames, Y=Y, tracks=tracks, times_s=None)
+    Returns the head, its weights, no epochs, all examples, and the scores of these.
+    """
+    both = _narrow(train, task).join(validation)
     rows = [POOLINGS[config.head.pooling](frames) for frames in both.frames]
     if max(map(len, rows)) > 1:
         raise UsageError(f"the head {config.head.name} sees a track as one row: choose --pooling mean or mean+std")
@@ -237,23 +257,65 @@ def _solve(train: Examples, validation: Examples, _: Examples, task: Task, confi
     return head, (weights,), [], both, raw
 
 
+def _narrow(examples: Examples, task: Task) -> Examples:
+    """Examples with the targets of the task alone."""
+    columns = [examples.targets.index(target) for target in task.targets]
+    return replace(examples, Y=examples.Y[:, columns], targets=task.targets)
+
+
+Member = tuple[Examples, Examples, Rows]
+"""What a head learns from, what its epochs are compared on, and which of the examples that are judged by it scores."""
+
+
+def _hold_out(
+    train: Examples, validation: Examples, watched: Examples, of_task: Bools | None, task: Task, count: int
+) -> tuple[Examples, list[Member]]:
+    """The examples of the task to judge by, and what is held out from each of so many heads."""
+    alike = [(train, watched, np.arange(len(validation)))] * count
+    artists = {track.artist for track in train.tracks + watched.tracks}
+    # Two folds are as large as the validation part.
+    folds = min(2 * round(1 + len(train) / len(watched)), len(artists))
+    if count == 1 or watched.targets != train.targets or folds < 3:
+        return validation, alike
+    both, members = train.join(watched), []
+    fold_of = assign_folds([track.artist for track in both.tracks], count=folds)
+    contents = np.array([track.content for track in both.tracks])
+    firsts = {track: row for row, track in reversed([*enumerate(both.tracks)])}
+    # A copy of a track is altered, and nothing to judge by; the moments of a track are no copies.
+    once = np.array([train.times_s is not None or firsts[track] == row for row, track in enumerate(both.tracks)])
+    known = {track.key for track in validation.tracks}
+    in_task = np.ones(len(train), bool) if of_task is None else of_task
+    in_task = once & np.concatenate([in_task, [track.key in known for track in watched.tracks]])
+    turns = min(count, folds)
+    judged = np.flatnonzero(in_task & (fold_of < turns))
+    for member in range(count):
+        apart = np.isin(fold_of, [member % turns, (member + 1) % turns])
+        same = np.isin(contents, np.unique(contents[apart & (contents != "")]))
+        held_out = both.select(apart & once)
+        if not _can_compare(held_out, task):  # too few positives to go round
+            return validation, alike
+        members.append((both.select(~apart & ~same), held_out, np.flatnonzero(apart[judged])))
+    return _narrow(both, task).select(np.isin(np.arange(len(both)), judged)), members
+
+
 def _train_members(
-    train: Examples,
-    validation: Examples,
-    watched: Examples,
-    task: Task,
-    config: TrainConfig,
-    on_epoch: Callable[[Epoch], None],
-) -> Learned:
-    """Train the members of an ensemble, one after the other, and score the validation part."""
-    trained = [_train_member(train, watched, task, config, member, on_epoch) for member in range(config.ensemble)]
-    columns = [train.targets.index(target) for target in task.targets]
-    # In C's order, as when they are loaded: BLAS rounds otherwise in another one.
-    weights = tuple((*own, kernel[:, columns].copy("C"), bias[columns]) for (*own, kernel, bias), _ in trained)
-    dim, targets, activation = train.frames[0].shape[-1], len(task.targets), task.rules.activation
-    rows = [POOLINGS[config.head.pooling](frames) for frames in validation.frames]
-    raw = run_heads([load_head(config.head, dim, targets, activation, own) for own in weights], rows)
-    return config.head, weights, [best for _, best in trained], validation, raw
+    members: list[Member], judged: Examples, task: Task, config: TrainConfig, on_epoch: Callable[[Epoch], None]
+) -> tuple[tuple[Weights, ...], list[int], Array]:
+    """Train the members of an ensemble, one after the other; their weights, best epochs, and what they score."""
+    columns = [members[0][0].targets.index(target) for target in task.targets]
+    dim, targets, activation = judged.frames[0].shape[-1], len(task.targets), task.rules.activation
+    rows = [POOLINGS[config.head.pooling](frames) for frames in judged.frames]
+    every, best_epochs = list[Weights](), list[int]()
+    sums, times = np.zeros((len(judged), targets), np.float32), np.zeros((len(judged), 1), np.float32)
+    for number, (learned, watched, unseen) in enumerate(members):
+        (*own, kernel, bias), best = _train_member(learned, watched, task, config, number, on_epoch)
+        # In C's order, as when they are loaded: BLAS rounds otherwise in another one.
+        every.append((*own, kernel[:, columns].copy("C"), bias[columns]))
+        best_epochs.append(best)
+        head = load_head(config.head, dim, targets, activation, every[-1])
+        sums[unseen] += run_heads([head], [rows[row] for row in unseen])
+        times[unseen] += 1
+    return tuple(every), best_epochs, sums / times
 
 
 def _check(train: Examples, validation: Examples, watched: Examples, task: Task, config: TrainConfig) -> None:
@@ -268,11 +330,16 @@ def _check(train: Examples, validation: Examples, watched: Examples, task: Task,
             *(len({leak.track.key for leak in leaks}), leaks[0]),
         )
     rules = task.rules
-    if not all(metrics.is_defined(rules.to_truth(part.Y)).any() for part in (validation, watched)):
+    if not _can_compare(validation, task) or not _can_compare(watched, task):
         what = "value varies" if rules.on_scale else f"{rules.target} has both positives and negatives"
         raise DataError(f"no {what} in the validation part, so nothing tells when to stop training")
     if validation.targets != task.targets or not {*task.targets, *watched.targets} <= set(train.targets):
         raise DataError(f"the examples are not labelled with the {len(task.targets)} targets of task {task.name!r}")
+
+
+def _can_compare(examples: Examples, task: Task) -> bool:
+    """Whether examples can tell a better head from a worse one."""
+    return bool(metrics.is_defined(task.rules.to_truth(examples.Y)).any())
 
 
 def _train_member(

@@ -30,6 +30,7 @@ BATCH_ROWS = 16_384  # scored at once: some 40 MB a layer
 BATCH_NUMBERS = 1 << 24  # the same for rows as wide as patches: 64 MB
 ROWS_AT_ONCE = 256  # of these patches: the first block's pictures take 100 MB
 LINEAR = np.float32(0.25)  # of the kernel of ``svm``: how much the products count
+MOST_DROPPED = 0.9  # of the units of a wide layer
 MOMENTUM = 0.9  # of the statistics that scoring normalises by: small data have few batches
 
 Array = npt.NDArray[np.float32]
@@ -45,6 +46,8 @@ class HeadConfig:
     #: units of a hidden layer, where there are any; channels of the last one of ``cnn``, support vectors of ``svm``
     hidden: int = 600
     layers: int = 3  #: hidden layers
+    #: units of one more hidden layer of ``attention``, on the track as a whole; 0 for none
+    wide: int = 0
     dropout: float = 0.2  #: share of hidden units dropped in training, in [0, 1)
     #: penalty on the squared weights that lead to one target: a linear head is then one logistic regression per tag
     #: with ``C = 1 / (2 * l2)``, whatever the number of tags and of examples; so is ``svm``, where 0 is C = 1
@@ -60,8 +63,10 @@ class HeadConfig:
         if self.pooling not in data.POOLINGS:
             raise UsageError(f"unknown pooling {self.pooling!r} (known: {', '.join(data.POOLINGS)})")
         fine = 0 <= self.dropout < 1 and 0 <= self.l2 < np.inf and 0 <= self.clip < np.inf
-        if min(self.hidden, self.layers) < 1 or not fine:
-            raise UsageError("a head needs hidden and layers from 1 up, dropout in [0, 1), l2 and clip from 0 up")
+        if min(self.hidden, self.layers, self.wide + 1) < 1 or not fine:
+            raise UsageError(
+                "a head needs hidden and layers from 1 up, wide, l2 and clip from 0 up, and dropout in [0, 1)"
+            )
 
 
 def build_head(config: HeadConfig, dim: int, targets: int, activation: str, examples: int = 1) -> Any:
@@ -133,7 +138,7 @@ def _hide(config: HeadConfig, x: Any, weights: Any = None) -> Any:
             x = layers.Conv1D(config.hidden, CONV_ROWS, padding="same")(x * weights)
         # Normalised for each row by itself: unlike batch statistics, that is the same in training and in use.
         x = layers.Activation("relu")(layers.LayerNormalization()(x))
-        x = layers.Dropout(config.dropout)(x)
+        x = layers.SpatialDropout1D(config.dropout)(x)  # the same units in all of a track's rows
     return x
 
 
@@ -155,8 +160,11 @@ def _add_attention(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any
     """
     layers, x = import_quietly("keras").layers, _hide(config, x)
     gates = layers.Dense(config.hidden, "sigmoid")(x)
-    pooled = layers.LayerNormalization()(_mean(x, gates * weights))
-    return scores(layers.Dropout(config.dropout)(layers.Activation("relu")(pooled)))
+    pooled, dropout = layers.LayerNormalization()(_mean(x, gates * weights)), config.dropout
+    if config.wide:  # it learns most by heart, so it drops twice as much
+        pooled = layers.LayerNormalization()(layers.Dense(config.wide)(layers.Dropout(dropout)(pooled)))
+        dropout = min(2 * dropout, MOST_DROPPED)
+    return scores(layers.Dropout(dropout)(layers.Activation("relu")(pooled)))
 
 
 def _add_conv1d(config: HeadConfig, x: Any, weights: Any, scores: Any) -> Any:
@@ -255,7 +263,11 @@ def _shape_mlp(config: HeadConfig, width: int, *rows: int) -> tuple[Shapes, int]
 
 
 def _shape_attention(config: HeadConfig, width: int) -> tuple[Shapes, int]:
-    return _shape_mlp(replace(config, layers=config.layers + 1), width)  # gates have the shapes of a layer more
+    shapes, seen = _shape_mlp(replace(config, layers=config.layers + 1), width)  # gates have the shapes of a layer more
+    if not config.wide:
+        return shapes, seen
+    wide, seen = _shape_mlp(replace(config, hidden=config.wide, layers=1), seen)
+    return shapes + wide, seen
 
 
 def _shape_conv1d(config: HeadConfig, width: int) -> tuple[Shapes, int]:
@@ -288,11 +300,12 @@ def _compute_mlp(_: HeadConfig, arrays: Sequence[Array], x: Any, weights: Any, s
     return scores(_average(_compute_hidden(arrays, x), weights))
 
 
-def _compute_attention(_: HeadConfig, arrays: Sequence[Array], x: Any, weights: Any, scores: LastLayer) -> Any:
-    *hidden, kernel, bias, scale, offset = arrays
+def _compute_attention(config: HeadConfig, arrays: Sequence[Array], x: Any, weights: Any, scores: LastLayer) -> Any:
+    *hidden, kernel, bias, scale, offset = arrays[: 4 * (config.layers + 1)]
     x = _compute_hidden(hidden, x)
     gates = _sigmoid(x @ kernel + bias)
-    return scores(np.maximum(_normalise(_average(x, gates * weights), scale, offset), 0))
+    pooled = _normalise(_average(x, gates * weights), scale, offset)
+    return scores(_compute_hidden(arrays[-4:], pooled) if config.wide else np.maximum(pooled, 0))
 
 
 def _compute_svm(_: HeadConfig, arrays: Sequence[Array], x: Any, weights: Any, scores: LastLayer) -> Any:

@@ -198,8 +198,8 @@ class Tagger:
                     found = repr(values["format"])[:20]
                     raise DataError(f"{manifest}: a tagger of format {found}, this version reads {FORMAT}")
                 task, head = _read_task(values["task"]), HeadConfig(**values["head"])
-                if not type(head.hidden) is type(head.layers) is int or head.layers > MAX_LAYERS:
-                    raise ValueError(f"hidden and layers are whole numbers, layers at most {MAX_LAYERS}")
+                if {*map(type, (head.hidden, head.layers, head.wide))} != {int} or head.layers > MAX_LAYERS:
+                    raise ValueError(f"hidden, layers and wide are whole numbers, layers at most {MAX_LAYERS}")
                 spec, count = EmbedderSpec.from_json(values["embedder"]), len(task.targets)
                 weights = _read_weights(folder, values["weights_sha256"], list_shapes(head, spec.dim, count))
             thresholds = [np.inf if value is None else value for value in values["thresholds"]]

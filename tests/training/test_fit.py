@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from toy_examples import CLASSES, NETWORKS, SPEC, TASK, VALUES, label_anew, make_examples
 
+from jamendo_mood.datasets.dataset import assign_folds
 from jamendo_mood.tasks import kind, metrics, tags
 from jamendo_mood.tasks.tags import TAG_LOSSES
 from jamendo_mood.training.augmentation import Augmentation
@@ -124,12 +125,60 @@ def test_more_targets_are_learned_than_kept():
         train(FEW, train=replace(examples, targets=("red", "green", "pink")))
 
 
-def test_an_ensemble_trains_its_heads_from_seeds_in_a_row(few):
-    other_seed, epochs = train(replace(FEW, seed=1)), []
-    both = train(replace(FEW, ensemble=2), on_epoch=epochs.append)
-    assert not np.array_equal(few.weights[0][-1], other_seed.weights[0][-1])
-    assert [(epoch.member, epoch.number) for epoch in epochs] == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
-    np.testing.assert_equal(both.weights, few.weights + other_seed.weights)
+def hold_out(both, member, turns, among=4):
+    """Where the pieces are that a member of an ensemble holds out: two of so many folds."""
+    folds = assign_folds([track.artist for track in both.tracks], count=among)
+    return np.isin(folds, [member % turns, (member + 1) % turns])
+
+
+@pytest.mark.parametrize("members", [2, 3])
+def test_each_head_of_an_ensemble_holds_out_another_piece_and_they_are_calibrated_by_these(members):
+    both, epochs = make_examples(120).join(make_examples(80, seed=1)), []
+    tagger = train(replace(FEW, ensemble=members), on_epoch=epochs.append)
+    assert [(epoch.member, epoch.number) for epoch in epochs] == [(m, e) for m in range(members) for e in (1, 2, 3)]
+    sums, times = np.zeros((200, 3), np.float32), np.zeros((200, 1))
+    for member in range(members):
+        held_out = hold_out(both, member, members)
+        alone = train(replace(FEW, seed=member), train=both.select(~held_out), validation=both.select(held_out))
+        np.testing.assert_equal(tagger.weights[member], alone.weights[0])
+        sums[held_out] += uncalibrated(alone).score(both.select(held_out).frames)
+        times[held_out] += 1
+    judged = times[:, 0] > 0
+    assert set(times[judged, 0]) == {2}  # each of these was unknown to two heads
+    expected = kind.fit_platt(both.Y[judged] > 0, (sums / np.maximum(times, 1))[judged].astype(np.float32))
+    np.testing.assert_allclose(tagger.calibration, expected, rtol=1e-4)
+    assert tagger.record["tracks"] == {"train": 200, "validation": 0}
+    assert [*tagger.record["positives"].values()] == both.Y.sum(axis=0).tolist()
+
+
+def test_what_a_head_holds_out_has_no_copy_among_what_it_learns_and_counts_for_the_task():
+    known, validation = make_examples(120), make_examples(80, seed=1)
+    held_out = hold_out(known.join(validation), 0, 2)
+    first, twin = np.flatnonzero(held_out[:120])[0], np.flatnonzero(~held_out[:120])[0]
+    tracks = [*known.tracks]
+    for row in (first, twin):  # two artists, one recording
+        tracks[row] = replace(tracks[row], content="the same")
+    of_task = np.arange(120) % 3 > 0
+    tagger = train(replace(FEW, ensemble=2), train=replace(known, tracks=tuple(tracks)), of_task=of_task)
+    both, learned = known.join(validation), ~held_out & (np.arange(200) != twin)
+    heads = [
+        train(replace(FEW, seed=seed), train=both.select(learned), validation=both.select(held_out)) for seed in (0, 1)
+    ]
+    np.testing.assert_equal(tagger.weights, heads[0].weights + heads[1].weights)
+    judged = both.select(held_out & [*of_task, *[True] * 80])
+    raw = np.mean([uncalibrated(head).score(judged.frames) for head in heads], axis=0)
+    np.testing.assert_allclose(tagger.calibration, kind.fit_platt(judged.Y > 0, raw), rtol=1e-4)
+
+
+def test_all_heads_hold_out_the_validation_part_where_that_cannot_be_learned_from():
+    """It knows fewer tags than there are to learn."""
+    known = make_examples(120)
+    broader = replace(known, Y=known.Y[:, [0, 1, 2, 2]], targets=(*TASK.targets, "azure"))
+    members = [train(replace(FEW, seed=seed), train=broader) for seed in (0, 1)]
+    both = train(replace(FEW, ensemble=2), train=broader)
+    np.testing.assert_equal(both.weights, members[0].weights + members[1].weights)
+    assert not np.array_equal(both.weights[0][-1], both.weights[1][-1])
+    assert both.record["tracks"] == {"train": 120, "validation": 80}
 
 
 def noisy(count, seed):

@@ -6,7 +6,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from toy_examples import DIM, NETWORKS
 
 from jamendo_mood.training import data, heads
-from jamendo_mood.training.heads import HeadConfig, build_head, run_heads
+from jamendo_mood.training.heads import HeadConfig, build_head, call_head, list_shapes, run_heads
 from jamendo_mood.util.errors import UsageError
 
 RNG = np.random.default_rng(5)
@@ -93,6 +93,14 @@ def test_attention_can_look_at_one_frame_and_pass_over_another():
     assert np.abs(before - even).max() > 1e-4
 
 
+def test_numpy_computes_a_wide_layer_as_keras_does():
+    config = HeadConfig("attention", hidden=8, layers=2, wide=5, dropout=0.9)
+    head = build(config)
+    assert [array.shape for array in head.get_weights()] == [*list_shapes(config, DIM, 3)]
+    padded = data.pad(TRACKS)
+    np.testing.assert_allclose(call_head(config, head, "sigmoid")(padded), np.asarray(head(padded)), atol=1e-6)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_penalty_is_per_target_and_example(name):
     for targets in (2, 200):
@@ -107,7 +115,8 @@ def test_a_penalty_is_per_target_and_example(name):
         ({"name": "hydra"}, r"unknown head 'hydra' \(known: linear, mlp, attention, conv1d, gru, cnn, svm; import"),
         ({"pooling": "max"}, r"unknown pooling 'max' \(known: frames, mean, mean\+std\)"),
         ({"hidden": 0}, "hidden and layers from 1 up"),
-        *(({name: value}, "l2 and clip from 0 up") for name, value in (("dropout", 1.0), ("l2", -1.0), ("clip", -1.0))),
+        ({"wide": -1}, "wide, l2 and clip from 0 up"),
+        *(({name: value}, "from 0 up") for name, value in (("dropout", 1.0), ("l2", -1.0), ("clip", -1.0))),
     ],
 )
 def test_a_head_that_makes_no_sense_is_wrong_usage(values, message):

@@ -37,7 +37,8 @@ def run(path, given):
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("name", ["linear", "mlp", "attention"])
 def test_tags_have_the_same_scores(embedder, name, pooling, tmp_path):
-    config = HeadConfig(name, pooling=pooling, hidden=8, layers=2, clip=2.0 if name == "mlp" else 0.0)
+    wide, clip = (5 if name == "attention" else 0), (2.0 if name == "mlp" else 0.0)
+    config = HeadConfig(name, pooling=pooling, hidden=8, layers=2, wide=wide, clip=clip)
     first, second = (make_tagger(TASK, config=config, seed=seed) for seed in (0, 1))
     tagger = replace(
         first,
