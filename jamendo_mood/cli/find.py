@@ -19,7 +19,7 @@ from jamendo_mood.tagging.emotions import Emotion, Place, find_emotion, place_of
 from jamendo_mood.training.model import BUILTINS, Tagger
 from jamendo_mood.util.errors import AudioError, NoSoundError, UsageError, need
 from jamendo_mood.util.files import write_output
-from jamendo_mood.util.plaintext import CountProgress, block, count, note, say, to_json, warn
+from jamendo_mood.util.plaintext import CountProgress, block, count, note, say, show, to_csv, to_json, warn
 
 COUNT = 20
 MAX_BAR = 20  # characters
@@ -28,7 +28,13 @@ PATH = ("at", "emotion", "emotion_of", "to", "to_emotion")  # options that name 
 
 
 def _add_similar(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("track", metavar="TRACK", help="a track of the store, such as 48/948, or any audio file")
+    what = parser.add_mutually_exclusive_group(required=True)
+    track = "a track of the store, such as 48/948, or any audio file"
+    what.add_argument("track", metavar="TRACK", nargs="?", help=track)
+    twins = (
+        "list the tracks that are in another store too, as the same sound or nearly: such as the songs of two data sets"
+    )
+    what.add_argument("--across", type=shared.path_or_url, metavar="DIR", help=twins)
     _add_library(parser)
     shared.add_weights(parser)
     parser.set_defaults(all=None)
@@ -49,6 +55,8 @@ def _add_library(parser: argparse.ArgumentParser) -> None:
 def similar(arguments: argparse.Namespace) -> int:
     """Find the tracks of a library that sound like one."""
     form, store = _choose_format(arguments), shared.open_store(arguments)
+    if arguments.across is not None:
+        return _list_twins(store, EmbeddingStore(arguments.across), form, arguments.out)
     tagger = _choose_tagger(arguments, store)
     if tagger is None:
         note("without tags, for no tagger is given that knows these embeddings (--tagger DIR)")
@@ -62,6 +70,29 @@ def similar(arguments: argparse.Namespace) -> int:
     if same:
         note(similarity.describe_same(same))
     _hand_out(library.similar(track, arguments.count or COUNT, same), form, arguments)
+    return DONE
+
+
+def _list_twins(store: EmbeddingStore, other: EmbeddingStore, form: str, out: Path | None) -> int:
+    """Hand out the pairs of tracks, one of each store, that sound nearly the same."""
+    if form == "m3u8":
+        raise UsageError("--across lists pairs of tracks, which are no playlist: take --format table, csv or json")
+    if not store.spec.accepts(other.spec):
+        raise UsageError(f"{store.root} holds embeddings of {store.spec}, {other.root} of {other.spec}")
+    one, another = (similarity.open_library(own, None, None, CountProgress("reading")) for own in (store, other))
+    pairs = similarity.find_twins(one, another)
+    if form == "json":
+        text = to_json([{"track": mine, "other": theirs, "apart": apart} for mine, theirs, apart in pairs])
+    elif form == "csv":
+        text = to_csv(("track", "other", "apart"), ((mine, theirs, f"{apart:.4f}") for mine, theirs, apart in pairs))
+    else:
+        text = "".join(f"{apart:.3f}  {show(mine)}  {show(theirs)}\n" for mine, theirs, apart in pairs)
+    if out is None:
+        print(text.rstrip("\n"))
+    else:
+        write_output(out, text.encode())
+    same = sum(apart <= similarity.SAME for _, _, apart in pairs)
+    note(f"{count(len(pairs), 'pair')} of {len(one):,} x {len(another):,} tracks, {same} of them the same sound")
     return DONE
 
 

@@ -66,6 +66,29 @@ def test_similar_needs_no_tagger_but_embeddings_of_its_kind(run, corpus, corpus_
     assert "thresholds lower), which cannot be compared to logmel (128 numbers every 0.96 s)" in outcome.err
 
 
+def test_songs_that_two_stores_have_are_listed(run, corpus_store, tmp_path):
+    first, second, *_ = sorted(corpus_store)
+    other = EmbeddingStore(tmp_path / "other", corpus_store.spec)
+    other.add("mine", corpus_store[first])
+    other.add("near", corpus_store[second] + 0.01)
+    stores = ("--store", corpus_store.root, "--across", other.root)
+    outcome = run("similar", *stores)
+    lines = [line.split() for line in outcome.out.splitlines()]
+    assert lines[0] == ["0.000", first, "mine"]
+    assert lines[1][1:] == [second, "near"]
+    assert re.search(rf"{len(lines)} pairs of {len(corpus_store)} x 2 tracks, \d+ of them the same sound", outcome.err)
+    as_json = json.loads(run("similar", *stores, "--format", "json").out)
+    assert [(pair["track"], pair["other"]) for pair in as_json] == [(mine, theirs) for _, mine, theirs in lines]
+    table = tmp_path / "pairs.csv"
+    assert run("similar", *stores, "--out", table).out == ""
+    assert table.read_text().splitlines()[:2] == ["track,other,apart", f"{first},mine,0.0000"]
+    unlike = EmbeddingStore(tmp_path / "unlike", replace(corpus_store.spec, variant="thresholds lower"))
+    run("similar", *stores[:2], "--across", unlike.root).check_error("similar", "thresholds lower")
+    run("similar", *stores, "--format", "m3u8", "--audio", tmp_path).check_error("similar", "--across lists pairs")
+    run("similar", first, *stores).check_error("similar", "not allowed with argument")
+    run("similar", *stores[:2]).check_error("similar", "one of the arguments TRACK --across is required")
+
+
 # ---- playlist
 
 SERENITY, GRIEF, JOY = (find_emotion(name).place for name in ("serenity", "grief", "joy"))

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import timeit
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlparse
 
@@ -14,11 +15,14 @@ import pytest
 from toy_examples import VALUES, make_tagger
 
 from jamendo_mood.library.similarity import (
+    NEAR,
+    SAME,
     Found,
     Library,
     describe,
     describe_same,
     find_target,
+    find_twins,
     name_of,
     open_library,
     spread_by_rank,
@@ -69,6 +73,21 @@ def test_levels_and_plane_use_their_whole_range():
 
 
 # ---- Similar tracks.
+
+
+def test_tracks_of_two_libraries_that_are_nearly_the_same_are_found():
+    library = make_library()
+    means = library.means[[4, 9, 20]].copy()
+    means[1] += 0.1 * library.unit  # a copy that was encoded again, say
+    other = make_library(20, seed=5)
+    other = replace(other, means=np.concatenate([means, other.means[3:]]))
+    first, second, third = find_twins(library, other)
+    assert {first[:2], second[:2]} == {("t/4", "t/0"), ("t/20", "t/2")}
+    assert max(first[2], second[2]) < SAME < third[2] < NEAR
+    assert third[:2] == ("t/9", "t/1")
+    assert find_twins(library, other, within=SAME) == [first, second]
+    with pytest.raises(UsageError, match="6 and of 5 numbers can't be compared"):
+        find_twins(library, replace(other, means=other.means[:, :5]))
 
 
 def test_similar_is_the_cosine_of_standardised_means():
