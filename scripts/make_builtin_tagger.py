@@ -18,7 +18,7 @@ from jamendo_mood.training.fit import TrainConfig
 from jamendo_mood.training.model import BUILTIN
 
 TEST_PART = "eval_public"
-CONFIG = TrainConfig().updated({"hidden": "256", "ensemble": "1"})
+CONFIG = TrainConfig().updated({"hidden": "256", "wide": "512"})
 
 
 def main(root: Path) -> None:
