@@ -201,8 +201,8 @@ the *mood* figures are of the 7 moods among the segments labelled Music, 24 to 3
 0.02 in their PR-AUC are luck. In brackets: 95 % intervals of a paired bootstrap over videos, of the mean of the seeds.
 *s*: seconds of one training on 2 cores that others used too. A training is of 8 epochs; of 15 for linear heads, of 10
 for mlp heads on pooled rows, and of 30 for the 7 moods alone, which have a quarter of the segments. Ensembles are means
-of the members' calibrated scores. The base of all rows is the default as it was: three layers of 600 units on each frame,
-and none on the track.
+of the members' calibrated scores. The base of all rows is the default as it was: three layers of 600 units on each
+frame, and none on the track.
 """
 
 CONCLUSION = """\
@@ -224,9 +224,9 @@ CONCLUSION = """\
   rarer than what it adds.
 - **Two heads are worth 0.009, four 0.013.** Two fit into five minutes.
 
-With two such heads of 15 epochs the mAP on `eval_public` was 0.289 [0.282, 0.296]. Since then one layer on each frame and 1,024 units
-on the track have taken the place of three layers on each frame, so that four heads take as long as two did, and each holds out
-another piece of the data: [what that gives](commands/train.md).
+With two such heads of 15 epochs the mAP on `eval_public` was 0.289 [0.282, 0.296]. Since then one layer on each frame
+and 1,024 units on the track have taken the place of three layers on each frame, so that four heads take as long as two
+did, and each holds out another piece of the data: [what that gives](commands/train.md).
 """
 
 if __name__ == "__main__":

@@ -161,5 +161,6 @@ def test_a_module_is_documented_and_small(name):
 def test_what_is_no_code_is_installed_too():
     files = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if path.is_file()}
     assert {"py.typed", "datasets/jamendo.sha256", "evaluation/report.css"} <= files
-    assert {f"training/taggers/moods/{name}" for name in ("tagger.json", "weights.npz", "README.md")} <= files
-    assert (ROOT / "training" / "taggers" / "moods" / "weights.npz").stat().st_size < 600_000
+    assert {f"training/taggers/moods/{name}" for name in ("tagger.json", "README.md")} <= files
+    (weights,) = (ROOT / "training" / "taggers" / "moods").glob("weights-*.safetensors")
+    assert weights.stat().st_size < 2_000_000
