@@ -161,9 +161,10 @@ def fit(
 ) -> Tagger:
     """Train heads, watch each on examples that it has not seen, calibrate scores and choose thresholds by these.
 
-    A single head is watched on the validation part. The heads of an ensemble take turns: each holds out another piece
-    of both parts, as large as the validation part, so that together they learn from everything. Each half of a piece is
-    held out by two of them, whose mean it is scored by. The head ``svm`` has folds of its own: see `svm`.
+    One head, or two, are watched on the validation part. Three or more take turns: each holds out another piece of both
+    parts, as large as the validation part, so that together they learn from everything. Each half of a piece is held
+    out by two of them, whose mean it is scored by: one head alone is less sure than several. The head ``svm`` has folds
+    of its own: see `svm`.
 
     Parameters
     ----------
@@ -275,7 +276,7 @@ def _hold_out(
     artists = {track.artist for track in train.tracks + watched.tracks}
     # Two folds are as large as the validation part.
     folds = min(2 * round(1 + len(train) / len(watched)), len(artists))
-    if count == 1 or watched.targets != train.targets or folds < 3:
+    if count < 3 or watched.targets != train.targets or folds < 3:
         return validation, alike
     both, members = train.join(watched), []
     fold_of = assign_folds([track.artist for track in both.tracks], count=folds)
