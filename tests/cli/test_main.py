@@ -327,7 +327,7 @@ def test_tracks_that_are_not_embedded_are_warned_of(corpus, lacking, trained, ru
     [
         # about as well as a logistic regression on the same features, 0.209 and 0.854
         ("audioset-moods", ("--head", "linear", "--single-task"), {"PR-AUC-macro": 0.195, "ROC-AUC-macro": 0.86}),
-        ("audioset-moods", ("--seed", "0"), {"PR-AUC-macro": 0.25, "ROC-AUC-macro": 0.885}),
+        ("audioset-moods", ("--seed", "0"), {"PR-AUC-macro": 0.235, "ROC-AUC-macro": 0.885}),
         ("audioset", ("--seed", "0"), {"PR-AUC-macro": 0.285, "Brier-skill-macro": 0.0}),
     ],
 )
