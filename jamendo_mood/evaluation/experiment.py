@@ -232,7 +232,7 @@ def evaluate_across(
     shared = [column for column, target in enumerate(theirs.targets) if target.casefold() in place]
     names = tuple(theirs.targets[column] for column in shared)
     columns = [place[name.casefold()] for name in names]
-    if not shared or (own.kind == "classes" and not len(own.targets) == len(shared) == len(theirs.targets)):
+    if not shared or (own.rules.one_of and not len(own.targets) == len(shared) == len(theirs.targets)):
         raise UsageError(f"{task} has other {own.rules.plural} than the tagger, which knows {', '.join(own.targets)}")
     embeddings = data.choose_embeddings(dataset, store)
     tagger.check_spec(embeddings.spec)

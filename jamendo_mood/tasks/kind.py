@@ -95,6 +95,11 @@ class Kind:
     footnotes: tuple[str, str]
     only_ranked: str = ""
 
+    @property
+    def one_of(self) -> bool:
+        """Whether one target is right and the others are not: scores are then a distribution over them."""
+        return self.activation == "softmax"
+
 
 SLOPE_SPREAD, OFFSET_SPREAD = 0.2, 0.5
 """How far a tag's slope and offset stray from the common ones: standard deviations of normal priors."""

@@ -81,7 +81,7 @@ class Examples:
         if pooling not in POOLINGS or pooling == "frames":
             raise UsageError(f"no pooling {pooling!r} makes one row of a track: take mean+std or mean")
         X, rules = np.concatenate([POOLINGS[pooling](frames) for frames in self.frames]), KINDS[self.kind]
-        y = self.Y.argmax(axis=1) if rules.activation == "softmax" else rules.to_truth(self.Y)
+        y = self.Y.argmax(axis=1) if rules.one_of else rules.to_truth(self.Y)
         return X, y, np.array([track.artist for track in self.tracks])
 
 

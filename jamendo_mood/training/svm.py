@@ -64,7 +64,7 @@ def solve(
         known, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         alphas, offsets = _fit(kernel[np.ix_(known, known)], targets[known], penalty, rules)
         sums[held_out] = kernel[np.ix_(held_out, known)] @ alphas + offsets
-    slopes, shifts = _compare(sums, truth, rules) if rules.activation == "softmax" else (spread, middle)
+    slopes, shifts = _compare(sums, truth, rules) if rules.one_of else (spread, middle)
     raw = np.asarray(ACTIVATIONS[rules.activation](sums * slopes + shifts), np.float32)
     alphas, offsets = _fit(kernel, targets, penalty, rules)
     used = np.flatnonzero(alphas.any(axis=1))
@@ -95,7 +95,7 @@ def _divide(targets: Floats, rules: Kind) -> Iterator[tuple[npt.NDArray[np.intp]
     A value, or a tag, has a machine of its own. Classes have one for each pair, as in scikit-learn's `SVC`.
     """
     every, signs = np.arange(len(targets)), np.eye(targets.shape[1])
-    if rules.activation != "softmax":
+    if not rules.one_of:
         for column, target in enumerate(targets.T):
             yield every, target if rules.on_scale else target > 0, signs[column]
         return

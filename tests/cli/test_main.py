@@ -328,7 +328,7 @@ def test_tracks_that_are_not_embedded_are_warned_of(corpus, lacking, trained, ru
         # about as well as a logistic regression on the same features, 0.209 and 0.854
         ("audioset-moods", ("--head", "linear", "--single-task"), {"PR-AUC-macro": 0.195, "ROC-AUC-macro": 0.86}),
         ("audioset-moods", ("--seed", "0"), {"PR-AUC-macro": 0.235, "ROC-AUC-macro": 0.885}),
-        ("audioset", ("--seed", "0"), {"PR-AUC-macro": 0.285, "Brier-skill-macro": 0.0}),
+        ("audioset", ("--seed", "0"), {"PR-AUC-macro": 0.29, "Brier-skill-macro": 0.166}),
     ],
 )
 def test_the_defaults_reach_what_frozen_vggish_allows(run, shared, tmp_path, task, options, least):
@@ -338,7 +338,7 @@ def test_the_defaults_reach_what_frozen_vggish_allows(run, shared, tmp_path, tas
     values = json.loads(run("evaluate", tmp_path / "t", *data, *given).out)
     assert all(values[name] >= figure for name, figure in least.items())
     if task == "audioset":
-        assert values["ECE"] < 0.03
+        assert values["ECE"] < 0.015
     else:
         assert values["examples"] == 2_932
 
