@@ -127,7 +127,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Train a tagger on stored embeddings, and calibrate and grade it on the validation part."""
+    """Train a tagger on stored embeddings, and calibrate and grade it by tracks that are held out."""
     keep_memory()
     tagger = experiment.train(
         *(find_task(arguments), arguments.data, arguments.store, read_training(arguments)),

@@ -58,7 +58,7 @@ class Kind:
     #: (truth, scores, the task's scale) -> (k, m): what `calibrated` needs to know, chosen on the validation part
     calibrate: Callable[[Truth, Array, Scale], Floats]
     calibrated: Callable[[Array, Floats], Array]  #: (scores (..., k), what `calibrate` gave) -> (..., k)
-    #: (truth, calibrated scores) -> (k,): what decisions need to know, chosen on the validation part
+    #: (truth, calibrated scores) -> (k,): what decisions need to know, chosen on what was held out
     choose_thresholds: Callable[[Truth, Array], Floats] = lambda _, scores: np.zeros(scores.shape[1])
     decide: Callable[[Array, Floats], Bools]  #: (scores (..., k), thresholds (k,)) -> (..., k)
     #: how far each target can be relied on: k keys of `grades`
@@ -216,7 +216,7 @@ COLUMN_MEANINGS = {
     "precision": "of the tracks that are given it, the share that it is true of",
     "recall": "of the tracks that it is true of, the share that is given it",
     "F-score": "the harmonic mean of precision and recall",
-    "threshold": "it is given from this score on, which was chosen on the validation part",
+    "threshold": "it is given from this score on, which was chosen by held-out tracks",
     "ECE-all": "how far its scores, all of them, are from the share that is right; lower is better",
     "Brier-skill": "how much better its scores are, in squared error, than its prior for every track; 0 is no better",
 }

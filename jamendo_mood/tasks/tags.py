@@ -334,7 +334,7 @@ KIND = Kind(
     },
     column_meanings={"tag": "its name", **kind.COLUMN_MEANINGS},
     sections=show,
-    says="Scores are calibrated on the validation part.",
+    says="Scores are calibrated by held-out tracks.",
     card_metrics=("PR-AUC-macro", "prior-macro", "ROC-AUC-macro", "F-score-macro", "ECE"),
     choose="Choose a tag to see the seconds that carried it.",
     legend=BAR_LEGEND.format("score", "") + " Tick: the tag's threshold, ★ reached.",

@@ -60,11 +60,11 @@ class Tagger:
     #: (targets, 2): what turns the heads' scores into calibrated ones; for tags, slope and offset on the log-odds
     calibration: npt.NDArray[np.float64]
     thresholds: npt.NDArray[np.float64]  #: (targets,): what decisions need; for tags, the thresholds
-    #: how far each target can be relied on, a value of `metrics.GRADES` each; by the validation part, unless
+    #: how far each target can be relied on, a value of `metrics.GRADES` each; by what was held out, unless
     #: ``record["graded_on"]`` names another
     grades: tuple[str, ...]
     record: Mapping[str, Any] = field(default_factory=dict)  #: how it was trained: data, seed, epochs
-    scores: Mapping[str, float] = field(default_factory=dict)  #: on the validation part
+    scores: Mapping[str, float] = field(default_factory=dict)  #: on what was held out from learning
     #: their 95 % intervals, by a bootstrap over artists
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -363,7 +363,7 @@ def describe(tagger: Mapping[str, Any]) -> str:
     """Write the model card of a tagger, Markdown, from what is in its ``tagger.json``."""
     task, record = tagger["task"], tagger["record"]
     words = KINDS[task["kind"]]
-    parts = [("validation part", tagger["scores"], tagger["intervals"])]
+    parts = [("held-out tracks", tagger["scores"], tagger["intervals"])]
     if tested := record.get("tested"):
         parts.append((tested["part"], tested["figures"], tested["intervals"]))
     sections = [
@@ -415,7 +415,7 @@ def _scores(parts: Sequence[tuple[str, Mapping[str, float], Mapping[str, Sequenc
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return (
         f"{table}\n\nIn brackets: 95 % intervals by a bootstrap over artists. What could be "
-        "chosen was chosen on the validation part, so its figures are on the kind side."
+        "chosen was chosen by the held-out tracks, so their figures are on the kind side."
     )
 
 
@@ -427,6 +427,6 @@ def _targets(targets: Sequence[str], grades: Sequence[str], record: Mapping[str,
         if graded:
             named = (markdown(own) + (f" ({positives[own]:d})" if own in positives else "") for own in graded)
             lines.append(f"- **{grade}** ({meaning}): {', '.join(named)}")
-    graded_on = markdown(record.get("graded_on", "the validation part"))
+    graded_on = markdown(record.get("graded_on", "the held-out tracks"))
     counted = " In brackets: how many training tracks each is true of." if positives else ""
     return "\n".join([*lines, "", f"Graded on {graded_on}.{counted}"])

@@ -13,7 +13,7 @@ The mean of 2 `linear` heads for 3 tags
 Learned from 60 tracks, validated on 40 others
 The Toys, 2024
 Licence of the data: CC BY 4.0
-| metric | validation part | eval_public | meaning |
+| metric | held-out tracks | eval_public | meaning |
 | PR-AUC-macro | 0.5000 [0.2500, 0.7500] | 0.2500 [0.2000, 0.3000] |
 | ECE | 0.1250 | - |
 - **good** (what it ranks highest is often right): red (18), blue
