@@ -56,7 +56,7 @@ def similar(arguments: argparse.Namespace) -> int:
     """Find the tracks of a library that sound like one."""
     form, store = _choose_format(arguments), shared.open_store(arguments)
     if arguments.across is not None:
-        return _list_twins(store, EmbeddingStore(arguments.across), form, arguments.out)
+        return _list_twins(store, EmbeddingStore(arguments.across), form, arguments)
     tagger = _choose_tagger(arguments, store)
     if tagger is None:
         note("without tags, for no tagger is given that knows these embeddings (--tagger DIR)")
@@ -73,14 +73,14 @@ def similar(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _list_twins(store: EmbeddingStore, other: EmbeddingStore, form: str, out: Path | None) -> int:
+def _list_twins(store: EmbeddingStore, other: EmbeddingStore, form: str, arguments: argparse.Namespace) -> int:
     """Hand out the pairs of tracks, one of each store, that sound nearly the same."""
     if form == "m3u8":
         raise UsageError("--across lists pairs of tracks, which are no playlist: take --format table, csv or json")
     if not store.spec.accepts(other.spec):
         raise UsageError(f"{store.root} holds embeddings of {store.spec}, {other.root} of {other.spec}")
     one, another = (similarity.open_library(own, None, None, CountProgress("reading")) for own in (store, other))
-    pairs = similarity.find_twins(one, another)
+    pairs, out = similarity.find_twins(one, another)[: arguments.count], arguments.out
     if form == "json":
         text = to_json([{"track": mine, "other": theirs, "apart": apart} for mine, theirs, apart in pairs])
     elif form == "csv":

@@ -79,6 +79,7 @@ def test_songs_that_two_stores_have_are_listed(run, corpus_store, tmp_path):
     assert re.search(rf"{len(lines)} pairs of {len(corpus_store)} x 2 tracks, \d+ of them the same sound", outcome.err)
     as_json = json.loads(run("similar", *stores, "--format", "json").out)
     assert [(pair["track"], pair["other"]) for pair in as_json] == [(mine, theirs) for _, mine, theirs in lines]
+    assert len(run("similar", *stores, "--count", 1).out.splitlines()) == 1
     table = tmp_path / "pairs.csv"
     assert run("similar", *stores, "--out", table).out == ""
     assert table.read_text().splitlines()[:2] == ["track,other,apart", f"{first},mine,0.0000"]
