@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -358,7 +358,7 @@ def cross_validate(
         on_fold(split, tested[-1][1].metrics)
     examples, found = zip(*tested, strict=True)
     arrays = [np.concatenate([getattr(one, name) for one in found]) for name in ("predictions", "decisions")]
-    pooled = evaluate_predictions(every[0].task, _join(examples), *arrays, rounds=rounds)
+    pooled = evaluate_predictions(every[0].task, reduce(Examples.join, examples), *arrays, rounds=rounds)
     if out is not None:
         facts = {
             "Task": task,
@@ -492,11 +492,3 @@ def _test_fold(
     thresholds = mean_over(np.array([tagger.thresholds for tagger in taggers]), otherwise=np.inf)
     decisions = dataset.task.rules.decide(scores, thresholds)
     return test, evaluate_predictions(dataset.task, test, scores, decisions, thresholds=thresholds, rounds=0)
-
-
-def _join(parts: Sequence[Examples]) -> Examples:
-    """The examples of several parts, without their embeddings, which have been scored."""
-    tracks = tuple(track for part in parts for track in part.tracks)
-    times_s = [part.times_s for part in parts if part.times_s is not None]
-    Y = np.concatenate([part.Y for part in parts])
-    return replace(parts[0], frames=(), Y=Y, tracks=tracks, times_s=np.concatenate(times_s) if times_s else None)

@@ -68,8 +68,14 @@ class Examples:
 
     def join(self, others: Examples) -> Examples:
         """These examples, and after them others of the same targets."""
-        Y, tracks = np.concatenate([self.Y, others.Y]), self.tracks + others.tracks
-        return replace(self, frames=self.frames + others.frames, Y=Y, tracks=tracks, times_s=None)
+        times_s = [own.times_s for own in (self, others) if own.times_s is not None]
+        return replace(
+            self,
+            frames=self.frames + others.frames,
+            Y=np.concatenate([self.Y, others.Y]),
+            tracks=self.tracks + others.tracks,
+            times_s=np.concatenate(times_s) if times_s else None,
+        )
 
     def to_arrays(self, pooling: str = "mean+std") -> tuple[Array, npt.NDArray[Any], npt.NDArray[np.str_]]:
         """What scikit-learn learns from: X, y and groups; `UsageError` if `pooling` does not make one row of a track.

@@ -288,15 +288,18 @@ def _hold_out(
     in_task = np.ones(len(train), bool) if of_task is None else of_task
     in_task = once & np.concatenate([in_task, [track.key in known for track in watched.tracks]])
     turns = min(count, folds)
-    judged = np.flatnonzero(in_task & (fold_of < turns))
+    in_turn = in_task & (fold_of < turns)
+    judged = _narrow(both, task).select(in_turn)
+    if not _can_compare(judged, task):  # too few positives to go round
+        return validation, alike
     for member in range(count):
         apart = np.isin(fold_of, [member % turns, (member + 1) % turns])
         same = np.isin(contents, np.unique(contents[apart & (contents != "")]))
         held_out = both.select(apart & once)
-        if not _can_compare(held_out, task):  # too few positives to go round
+        if not _can_compare(held_out, task):
             return validation, alike
-        members.append((both.select(~apart & ~same), held_out, np.flatnonzero(apart[judged])))
-    return _narrow(both, task).select(np.isin(np.arange(len(both)), judged)), members
+        members.append((both.select(~apart & ~same), held_out, np.flatnonzero(apart[in_turn])))
+    return judged, members
 
 
 def _train_members(
