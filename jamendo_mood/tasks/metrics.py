@@ -60,6 +60,12 @@ def mean_average_precision(truth: Truth, scores: Array) -> float:
     return mean_of_defined(average_precision(truth, scores))
 
 
+def quick_mean_average_precision(truth: Truth, scores: Array) -> float:
+    """The same but for rounding, in a fifth of the time: what epochs are compared by."""
+    once = np.ones((1, len(truth)), np.float32)
+    return mean_of_defined(_per_tag(lambda *tag: _areas(*tag, once)[0][0], truth, scores))
+
+
 def roc_auc(truth: Truth, scores: Array) -> Floats:
     """ROC-AUC of each tag, as `average_precision`: the chance that a random positive scores above a random negative."""
     return _per_tag(sklearn_metrics().roc_auc_score, truth, scores)

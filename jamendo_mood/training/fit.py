@@ -376,32 +376,24 @@ def _train_member(
     columns, truth = [train.targets.index(target) for target in watched.targets], rules.to_truth(watched.Y)
     best, best_epoch, weights = -np.inf, 0, head.get_weights()
 
-    def watch(epoch: int, logs: dict[str, float]) -> None:
-        """Evaluate an epoch, keep its weights if it is the best, and stop when the metric no longer rises."""
-        nonlocal best, best_epoch, weights
+    batches = draw_batches(rows, Y, batch, config.augment, rng)
+    for epoch in range(1, config.epochs + 1):
+        # Keras' `fit` would read the batches through tf.data, which after the last one sleeps for up to a minute.
+        losses = [head.train_on_batch(*next(batches)) for _ in range(steps)]
         as_trained = head.get_weights()
         if config.average:  # evaluate and keep the averaged weights, train on with the others
             head.optimizer.finalize_variable_values(head.trainable_variables)
         scores = run_heads([call_head(config.head, head, rules.activation)], heard) * spread + middle
         if not np.isfinite(scores).all():
-            raise DataError(f"training went astray in epoch {epoch + 1}: try a lower learning rate")
+            raise DataError(f"training went astray in epoch {epoch}: try a lower learning rate")
         figure = rules.watch(truth, scores[:, columns])
         better = figure >= best  # of equals the later, which has learned longer
         if better:
-            best, best_epoch, weights = figure, epoch + 1, head.get_weights()
-        elif epoch + 1 - best_epoch >= config.patience:
-            head.stop_training = True
+            best, best_epoch, weights = figure, epoch, head.get_weights()
         head.set_weights(as_trained)
-        on_epoch(Epoch(member, epoch + 1, float(logs["loss"]), rules.monitor, figure, better, config))
-
-    head.fit(
-        draw_batches(rows, Y, batch, config.augment, rng),
-        steps_per_epoch=steps,
-        epochs=config.epochs,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=watch)],
-        shuffle=False,  # the batches are drawn at random
-        verbose=0,
-    )
+        on_epoch(Epoch(member, epoch, float(np.mean(losses)), rules.monitor, figure, better, config))
+        if epoch - best_epoch >= config.patience:
+            break
     *others, kernel, bias = weights  # the last layer's last, which alone knows the units
     return (*others, kernel * spread, bias * spread + middle), best_epoch
 
@@ -414,4 +406,5 @@ def _optimizer(config: TrainConfig, steps: int) -> Any:
         config.learning_rate / 100, max(1, total - warm_up), warmup_target=config.learning_rate, warmup_steps=warm_up
     )
     averaging = {"use_ema": True, "ema_momentum": config.average} if config.average else {}
-    return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **averaging)
+    # As AdamW, but without a pass over all weights to take nothing from them.
+    return keras.optimizers.Adam(rate, weight_decay=config.weight_decay or None, **averaging)

@@ -221,10 +221,11 @@ def _row_by_row_type() -> Any:
             super().__init__()
             self.network = keras.Sequential(layers)
 
-        def call(self, rows: Any) -> Any:
+        def call(self, rows: Any, training: bool = False) -> Any:
             shape = keras.ops.shape(rows)
             flat = keras.ops.reshape(rows, (-1, shape[-1]))
-            count = flat.shape[0]  # None while Keras traces a graph, to train on batches, which are small
+            # Batches to train on are small, and normalised as a whole.
+            count = None if training else flat.shape[0]  # None, too, while Keras builds the head
             pieces = range(0, count or 1, ROWS_AT_ONCE)
             size = ROWS_AT_ONCE if count else None
             done = [self.network(flat[start : size and start + size]) for start in pieces]

@@ -143,6 +143,14 @@ def example_bootstrap(request):
     return truth, scores.astype(np.float32), [f"artist {number}" for number in generator.integers(60, size=300)]
 
 
+def test_what_epochs_are_compared_by_is_mean_average_precision(example_bootstrap):
+    truth, scores, _ = example_bootstrap
+    truth = np.concatenate([truth, truth & False], axis=1)  # and a tag without positives
+    scores = np.concatenate([scores, scores], axis=1)
+    expected = metrics.mean_average_precision(truth, scores)
+    assert metrics.quick_mean_average_precision(truth, scores) == pytest.approx(expected)
+
+
 def repeat(array, weights):
     return np.repeat(array, weights.astype(int), axis=0)
 
