@@ -82,8 +82,11 @@ def test_the_script_that_compares_embedders_prints_its_table(tmp_path, monkeypat
         for track in dataset.tracks:
             store.add(track.key, rng.standard_normal((3, DIM), dtype=np.float32))
     script = ROOT / "scripts" / "compare_embedders.py"
-    given = ["mirex", *map(str, (root, tmp_path / "one", tmp_path / "two")), "--heads", "svm"]
+    given = ["mirex", *map(str, (root, tmp_path / "one", tmp_path / "two")), "--heads", "svm,sklearn", "--pairs"]
     monkeypatch.setattr("sys.argv", [str(script), *given])
     runpy.run_path(str(script), run_name="__main__")
-    rows = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()]
-    assert rows == ["embedder", "---", "`toy`", "`other`", "`toy+other`"]
+    rows = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()]
+    assert [row[1] for row in rows] == ["embedder", "---", "`toy`", "`other`", "`toy+other`"]
+    theirs, _, ahead, _ = rows[2][3].split(", ")
+    ours, theirs, ahead = (float(text.split()[0]) for text in (rows[2][2], theirs, ahead))
+    assert ahead == pytest.approx(ours - theirs, abs=0.0011)
