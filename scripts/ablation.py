@@ -1,32 +1,48 @@
-"""What makes a head better: head x pooling x loss x extras x ensemble, on Google's real VGGish embeddings.
+"""What makes a head better: one change at a time, on Google's real VGGish embeddings.
 
-    python scripts/ablation.py AUDIOSET_DIR [--out docs/ablation.md]
+    python scripts/ablation.py AUDIOSET_DIR [--out docs/ablation.md] [--only SEED]
 
-Every variant is trained on AudioSet's `bal_train` with all 527 labels, two seeds each, and evaluated on the eighth of
-it that is held out as `validation`; `eval_public` is scored too, to report, and never to choose. What was found is kept
-in `build/ablation.json` as it comes, and a second run continues from there: after a change of the code, delete that
-file.
+Every row is trained on AudioSet's `bal_train` with all 527 labels and evaluated on the eighth of it that is held out as
+`validation`; `eval_public` is scored too, to report, and never to choose. The scores of each training are kept in
+`build/ablation/`, and a second run continues from there: after a change of the code, delete that folder. Two processes,
+each with a core (`TF_NUM_INTRAOP_THREADS=1`), are quicker than one with both: `--only 0` and `--only 1` train the even
+and the odd seeds, and a run without it writes the page.
 """
 
 import argparse
-import json
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from jamendo_mood import load_dataset, load_part
 from jamendo_mood.datasets.audioset import MOODS, MUSIC, N_LABELS
+from jamendo_mood.datasets.dataset import assign_folds
 from jamendo_mood.tasks import metrics
 from jamendo_mood.tasks.metrics import bootstrap_tags, centred_interval
+from jamendo_mood.tasks.tags import TAG_LOSSES
+from jamendo_mood.training.augmentation import draw_batches
+from jamendo_mood.training.data import thin
 from jamendo_mood.training.fit import TrainConfig, fit
+from jamendo_mood.training.heads import SCORES, STANDARDISE, build_head, call_head, register_head, run_heads
+from jamendo_mood.util.process import import_quietly
 
-FOUND = Path("build/ablation.json")
-BASE = "attention, frames (the default before)"
-MEMBERS = 4
+KEPT = Path("build/ablation")
+EVALUATED = ("validation", "eval_public")
+COLUMNS = ("validation mAP", "eval_public mAP", "eval_public mood PR-AUC", "eval_public mood ROC-AUC")
+BASE = "attention, one head of the default, with mixup"
+MIXED = {"mixup": "1"}  # as it was by default before its row was measured; a linear head is trained without
 EPOCHS = {"linear": "15", "mlp": "10", "attention": "8"}
-ROUNDS = 100
+ROUNDS = 200
+TEACHERS = 4  # heads, each of which scores the quarter of the training part that it has not seen
+SHARE = 0.5  # of a target that is what the held-out heads say
+NEIGHBOURS = 30
+CYCLES = 2
+VLAD = "NetVLAD, 16 centres, instead of gates"
+DISTILLED = "labels mixed with held-out heads' scores (distilled)"
 
 
 @dataclass(frozen=True)
@@ -36,56 +52,255 @@ class Variant:
     name: str
     head: str = "attention"
     settings: dict[str, str] = field(default_factory=dict)
+    change: Callable = lambda train, *_: train  # (training part, held-out heads' scores, seed) -> training part
     seeds: int = 2
     moods_alone: bool = False  # learn the 7 moods from music, not 527 labels from everything
+    snapshots: bool = False
 
+
+def raise_missing(train, teacher, _):
+    """A label counts as present where the held-out heads score it higher than the mean of its positives."""
+    scores = teacher()
+    floor = (scores * train.Y).sum(axis=0) / np.maximum(train.Y.sum(axis=0), 1)
+    return replace(train, Y=np.maximum(train.Y, (scores > floor).astype(np.float32)))
+
+
+def mix_labels(train, teacher, _):
+    """Targets are half the labels, half what the held-out heads say."""
+    return replace(train, Y=(1 - SHARE) * train.Y + SHARE * teacher())
+
+
+def mix_halves(train, teacher, _):
+    """Each half of a segment is an example, with targets half of which are the scores of that half."""
+    halves = split_halves(train)
+    return replace(halves, Y=(1 - SHARE) * halves.Y + SHARE * np.concatenate(teacher(halves=True)))
+
+
+def split_halves(train):
+    """The first halves of all segments, then the second ones; of a segment of one frame both are that frame."""
+    first = tuple(frames[: max(1, len(frames) // 2)] for frames in train.frames)
+    second = tuple(frames[len(frames) // 2 :] for frames in train.frames)
+    return replace(train, frames=first + second, Y=np.tile(train.Y, (2, 1)), tracks=train.tracks * 2)
+
+
+def mix_neighbours(train, *_):
+    """A fifth of each target is the mean of the nearest segments' labels."""
+    near = average_neighbours(train, train.frames, skip=1)
+    return replace(train, Y=np.float32(0.8) * train.Y + np.float32(0.2) * near)
+
+
+def repeat_rare(train, _, seed):
+    """Draw as many segments as there are, those of rare labels more often: by the root of their rarest label."""
+    share = train.Y.mean(axis=0)
+    rarest = np.where(train.Y > 0, share, 1).min(axis=1)
+    chance = rarest**-0.5 / (rarest**-0.5).sum()
+    rows = np.random.default_rng(seed).choice(len(train), len(train), p=chance)
+    frames, tracks = tuple(train.frames[row] for row in rows), tuple(train.tracks[row] for row in rows)
+    return replace(train, frames=frames, Y=train.Y[rows], tracks=tracks)
+
+
+def dequantise(train, _, seed):
+    """Noise of half a step of the eight bits that embeddings were stored in: two copies would share no rounding."""
+    rng = np.random.default_rng(seed)
+    step = np.diff(np.unique(train.frames[0])).min()
+    noisy = tuple(
+        np.asarray(frames + step * (rng.random(frames.shape, np.float32) - 0.5), np.float32) for frames in train.frames
+    )
+    return replace(train, frames=noisy)
+
+
+def average_neighbours(train, frames, skip=0):
+    """The mean labels of the training segments most like each of these, by the cosine of standardised means."""
+    known, asked = (np.stack([rows.mean(axis=0) for rows in some]) for some in (train.frames, frames))
+    middle, spread = known.mean(axis=0), known.std(axis=0)
+    known, asked = (((some - middle) / spread) for some in (known, asked))
+    known, asked = (some / np.linalg.norm(some, axis=1, keepdims=True) for some in (known, asked))
+    found = np.empty((len(asked), train.Y.shape[1]), np.float32)
+    for start in range(0, len(asked), 1000):
+        near = asked[start : start + 1000] @ known.T
+        rows = np.argsort(-near, axis=1)[:, skip : skip + NEIGHBOURS]
+        found[start : start + 1000] = train.Y[rows].mean(axis=1)
+    return found
+
+
+def add_transformer(config, rows, weights, scores):
+    """Two layers of self-attention over the frames, as many units as `hidden`, four heads; then the mean."""
+    keras = import_quietly("keras")
+    layers, seen = keras.layers, keras.ops.squeeze(weights, -1) > 0
+    x = layers.Dense(config.hidden)(rows)
+    for _ in range(config.layers):
+        y = layers.LayerNormalization()(x)
+        x += layers.MultiHeadAttention(4, config.hidden // 4, dropout=config.dropout)(
+            y, y, attention_mask=keras.ops.expand_dims(seen, 1)
+        )
+        y = layers.Dense(2 * config.hidden, "gelu")(layers.LayerNormalization()(x))
+        x += layers.Dropout(config.dropout)(layers.Dense(config.hidden)(y))
+    pooled = keras.ops.sum(weights * layers.LayerNormalization()(x), 1) / keras.ops.sum(weights, 1)
+    return scores(layers.Dropout(2 * config.dropout)(pooled))
+
+
+def add_vlad(config, rows, weights, scores):
+    """NetVLAD: how far the frames are from the centres that they belong to; the rest is the default's track layer."""
+    keras = import_quietly("keras")
+    layers, ops = keras.layers, keras.ops
+    centres = 16
+    x = layers.Activation("relu")(layers.LayerNormalization()(layers.Dense(config.hidden // 2)(rows)))
+    owners = layers.Dense(centres, "softmax")(x) * weights
+    sums = ops.einsum("bfc,bfd->bcd", owners, x)
+    offsets = layers.EinsumDense("bc,cd->bcd", (centres, config.hidden // 2))(ops.sum(owners, 1))
+    found = layers.UnitNormalization()(sums - offsets)
+    pooled = layers.Dropout(config.dropout)(layers.Flatten()(found))
+    pooled = layers.LayerNormalization()(layers.Dense(config.wide)(pooled))
+    return scores(layers.Dropout(2 * config.dropout)(layers.Activation("relu")(pooled)))
+
+
+def add_cooccurrence(config, rows, weights, scores):
+    """The default, and before its last layer one that guesses all labels first, and from these each again."""
+    from jamendo_mood.training.heads import HEADS
+
+    layers = import_quietly("keras").layers
+
+    def again(seen):
+        first = layers.Dense(N_LABELS, "sigmoid")(seen)
+        return scores(layers.Concatenate()([seen, first]))
+
+    return HEADS["attention"].build(config, rows, weights, again)
+
+
+register_head("transformer", add_transformer)
+register_head("vlad", add_vlad)
+register_head("cooccurrence", add_cooccurrence)
+TAG_LOSSES["masked"] = lambda ops, p: (-ops.log(p), ops.where(p > 0.5, 0.0, -ops.log(1 - p)))
 
 GROUPS = {
     "Head and pooling": [
-        Variant("linear, mean", "linear", {"pooling": "mean"}),
-        Variant("linear, mean+std", "linear"),
-        Variant("linear, frames", "linear", {"pooling": "frames"}),
+        Variant(BASE, seeds=4),
+        Variant("linear, mean+std", "linear", {"mixup": "0"}),
         Variant("mlp, mean", "mlp", {"pooling": "mean"}),
         Variant("mlp, mean+std", "mlp"),
-        Variant("mlp, frames", settings={"name": "mlp"}),
-        Variant("attention, mean (dropout 0.5)", settings={"pooling": "mean", "dropout": "0.5"}),
-        Variant("attention, mean+std (dropout 0.5)", settings={"pooling": "mean+std", "dropout": "0.5"}),
-        Variant(BASE, seeds=MEMBERS),
+        Variant("mlp, mean+std, no mixup", "mlp", {"mixup": "0"}, seeds=1),
+        Variant("nothing on the track", settings={"wide": "0"}),
+        Variant(
+            "three layers a frame, nothing on the track (the default before)", settings={"layers": "3", "wide": "0"}
+        ),
+        Variant("two layers a frame", settings={"layers": "2"}),
+        Variant("2,048 units on the track", settings={"wide": "2048"}),
+        Variant(
+            "transformer, two layers over the frames", settings={"name": "transformer", "layers": "2", "hidden": "256"}
+        ),
+        Variant(VLAD, settings={"name": "vlad"}),
+        Variant("labels guessed twice, the second time by the first", settings={"name": "cooccurrence"}),
     ],
     "Loss, instead of binary cross-entropy": [
-        Variant("focal", settings={"loss": "focal"}),
-        Variant("asymmetric", settings={"loss": "asymmetric"}),
-        Variant("rare positives weigh more (balance 0.5)", settings={"balance": "0.5"}),
+        Variant("focal", settings={"loss": "focal"}, seeds=1),
+        Variant("asymmetric", settings={"loss": "asymmetric"}, seeds=1),
+        Variant("missing labels that the head scores above 0.5 cost nothing", settings={"loss": "masked"}, seeds=1),
+        Variant("rare positives weigh more (balance 0.5)", settings={"balance": "0.5"}, seeds=1),
     ],
-    "Extras, one changed at a time": [
+    "Labels and examples": [
+        Variant("labels raised where held-out heads are sure", change=raise_missing, seeds=1),
+        Variant(DISTILLED, change=mix_labels),
+        Variant("the same for each half of a segment", change=mix_halves, settings={"epochs": "4"}, seeds=1),
+        Variant("labels mixed with those of the nearest segments", change=mix_neighbours, seeds=1),
+        Variant("segments of rare labels drawn more often", change=repeat_rare, seeds=1),
+        Variant("noise as wide as the rounding to eight bits", change=dequantise, seeds=1),
+    ],
+    "Training, one setting changed": [
         Variant("no mixup", settings={"mixup": "0"}),
+        Variant("12 epochs", settings={"epochs": "12"}),
+        Variant("12 epochs, mixup 0.3", settings={"epochs": "12", "mixup": "0.3"}),
+        Variant("12 epochs, no mixup", settings={"epochs": "12", "mixup": "0"}),
         Variant("all 10 frames, not 5 at random", settings={"crop": "10"}),
-        Variant("frames dropped (0.2)", settings={"frame_dropout": "0.2"}),
-        Variant("label smoothing (0.02)", settings={"smoothing": "0.02"}),
+        Variant("frames dropped (0.2)", settings={"frame_dropout": "0.2"}, seeds=1),
+        Variant("label smoothing (0.02)", settings={"smoothing": "0.02"}, seeds=1),
         Variant("weights averaged (0.99)", settings={"average": "0.99"}),
+        Variant("snapshots: two cycles of 4 epochs, both kept", snapshots=True),
+        Variant("batches of 256, learning rate 0.003", settings={"batch": "256", "learning_rate": "0.003"}),
+        Variant("weight decay 0.1", settings={"weight_decay": "0.1"}, seeds=1),
     ],
     "The 7 moods alone, instead of all 527 labels": [
-        Variant("linear, mean+std, moods alone", "linear", {"epochs": "30"}, moods_alone=True),
-        Variant("mlp, mean+std, moods alone", "mlp", {"epochs": "30"}, moods_alone=True),
-        Variant("attention, frames, moods alone", settings={"epochs": "30"}, moods_alone=True),
+        Variant("attention, moods alone", settings={"epochs": "30"}, moods_alone=True, seeds=1),
     ],
 }
+
+
+def blend(parts):
+    """Rows that need no training of their own: what they are called, and their scores."""
+
+    def kept(name, seed=0):
+        return keep(path_of(name, seed), None)
+
+    base, mixed = ([kept(name, seed) for seed in range(count)] for name, count in ((BASE, 4), (DISTILLED, 2)))
+    near = {part: average_neighbours(parts["train"], parts[part].frames) for part in EVALUATED} | {"seconds": 0.0}
+    return {
+        "2 heads": average(base[:2]),
+        "2 heads, distilled": average(mixed),
+        "3 heads": average(base[:3]),
+        "4 heads": average(base),
+        "one head and one with two layers a frame": average([base[0], kept("two layers a frame")]),
+        "one head and one with NetVLAD": average([base[0], kept(VLAD)]),
+        "one head and an mlp, 2 : 1": average([base[0], kept("mlp, mean+std")], (2, 1)),
+        f"one head and the {NEIGHBOURS} nearest segments, 4 : 1": average([base[0], near], (4, 1)),
+    }
+
+
+def average(members, weights=None):
+    mean = {part: np.average([member[part] for member in members], axis=0, weights=weights) for part in EVALUATED}
+    return mean | {"seconds": sum(member["seconds"] for member in members)}
+
+
+def describe(parts):
+    rows = {
+        group: {v.name: [train(v, seed, parts) for seed in range(v.seeds)] for v in variants}
+        for group, variants in GROUPS.items()
+    }
+    blended = {
+        name: [keep(KEPT / f"blend {name.replace(':', 'to')}.npz", partial(evaluate, scores, parts))]
+        for name, scores in blend(parts).items()
+    }
+    rows["Several heads, their scores averaged"] = blended
+    base = rows["Head and pooling"][BASE]
+    tables = [f"## {title}\n\n{table(found, base)}" for title, found in rows.items()]
+    return "\n\n".join([INTRODUCTION.strip(), *tables, CONCLUSION.strip()]) + "\n"
+
+
+def table(rows, base):
+    lines = [
+        "| | validation mAP | against the base | eval mAP | mood PR-AUC | mood ROC-AUC | seeds | s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, runs in rows.items():
+        cells = [f"{np.mean([run[figure] for run in runs]):.4f}" if figure in runs[0] else "-" for figure in COLUMNS]
+        cells.insert(1, "" if runs is base or cells[0] == "-" else difference(runs, base))
+        cells += [str(len(runs)), f"{np.mean([run['seconds'] for run in runs]):.0f}"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def difference(runs, base):
+    """The difference of the means over seeds, with the interval of a paired bootstrap over videos."""
+    means = [np.mean([run["validation mAP"] for run in group]) for group in (runs, base)]
+    samples = [np.mean([run["draws"] for run in group], axis=0) for group in (runs, base)]
+    low, high = centred_interval(samples[0] - samples[1], means[0] - means[1])
+    return f"{means[0] - means[1]:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, metavar="AUDIOSET_DIR")
     parser.add_argument("--out", type=Path, default=Path("docs/ablation.md"), metavar="FILE")
+    parser.add_argument("--only", type=int, metavar="0|1")
     arguments = parser.parse_args()
-    broad, moods = (load_parts(arguments.root, task) for task in ("audioset", "audioset-moods"))
-    found = json.loads(FOUND.read_text()) if FOUND.is_file() else {}
-    for variant in (variant for group in GROUPS.values() for variant in group):
-        for seed in range(variant.seeds):
-            if f"{variant.name} {seed}" not in found:
-                parts = moods if variant.moods_alone else broad
-                record(found, f"{variant.name} {seed}", *train(variant, seed, parts), parts)
-    ensemble(found, broad)
-    arguments.out.write_text(describe(found))
+    KEPT.mkdir(parents=True, exist_ok=True)
+    parts = load_parts(arguments.root, "audioset")
+    moods = load_parts(arguments.root, "audioset-moods")
+    for seed in range(4):
+        if arguments.only in (None, seed % 2):
+            for variant in (variant for group in GROUPS.values() for variant in group):
+                if seed < variant.seeds:
+                    train(variant, seed, moods if variant.moods_alone else parts)
+    if arguments.only is None:
+        arguments.out.write_text(describe(parts))
 
 
 def load_parts(root, task):
@@ -96,138 +311,104 @@ def load_parts(root, task):
     return {"train": train, "validation": validation, "eval_public": test, "dataset": dataset}
 
 
+def path_of(name, seed):
+    return KEPT / f"{name.replace('/', ' ').replace(':', '')}-{seed}.npz"
+
+
+def keep(path, make):
+    """What a file holds, made now if there is none."""
+    if not path.is_file():
+        made = make()
+        shown = {name: f"{value:.4f}" for name, value in made.items() if np.ndim(value) == 0}
+        print(time.strftime("%H:%M"), path.stem, shown, flush=True)
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, **made)
+        partial.rename(path)
+    with np.load(path) as found:
+        return dict(found)
+
+
 def train(variant, seed, parts):
-    """The scores of both evaluated parts, and the seconds that training took."""
-    started = time.perf_counter()
-    before = {"layers": "3", "wide": "0"} if variant.head == "attention" else {}
-    settings = {"ensemble": "1", "epochs": EPOCHS[variant.head], **before, **variant.settings, "seed": str(seed)}
-    config = TrainConfig.for_head(variant.head).updated(settings)
-    dataset = parts["dataset"]
-    tagger = fit(parts["train"], parts["validation"], dataset.task, dataset.embeddings.spec, config)
-    seconds = time.perf_counter() - started
-    return {name: tagger.score(parts[name].frames) for name in ("validation", "eval_public")}, seconds
+    """What `path_of` keeps of a training: scores of both evaluated parts, the processor's seconds, and the figures."""
+
+    def make():
+        settings = {"ensemble": "1", "seed": str(seed), "epochs": EPOCHS[variant.head], **MIXED, **variant.settings}
+        config = TrainConfig.for_head(variant.head).updated(settings)
+        learned = variant.change(parts["train"], lambda halves=False: hold_out(parts, halves), seed)
+        started = time.process_time()
+        if variant.snapshots:
+            scores = train_snapshots(config, learned, parts)
+        else:
+            dataset = parts["dataset"]
+            tagger = fit(learned, parts["validation"], dataset.task, dataset.embeddings.spec, config)
+            scores = {part: tagger.score(parts[part].frames) for part in EVALUATED}
+        return evaluate(scores | {"seconds": time.process_time() - started}, parts)
+
+    return keep(path_of(variant.name, seed), make)
 
 
-def record(found, key, scores, seconds, parts):
-    """Keep the figures of a training, and the scores of the base, of which ensembles are made."""
-    validation = parts["validation"]
-    samples = bootstrap_tags(
-        validation.Y > 0, scores["validation"], [t.artist for t in validation.tracks], rounds=ROUNDS
-    )
-    found[key] = {name: evaluate_predictions(parts[name], scores[name]) for name in scores}
-    found[key] |= {"draws": samples.metrics["PR-AUC-macro"].tolist(), "seconds": seconds}
-    print(f"{key:60} {seconds:4.0f} s  {found[key]['validation']}", flush=True)
-    FOUND.parent.mkdir(exist_ok=True)
-    if key.startswith(BASE):
-        np.savez(FOUND.with_name(f"ablation-{key[-1]}.npz"), **scores)
-    FOUND.write_text(json.dumps(found))
+def evaluate(scores, parts):
+    """Add mean average precision of all labels, the figures of the moods among music, and what a bootstrap draws."""
+    found = dict(scores)
+    for part in EVALUATED:
+        truth, given = parts[part].Y > 0, scores[part]
+        if truth.shape[1] == N_LABELS:
+            found[f"{part} mAP"] = metrics.mean_average_precision(truth, given)
+            music = truth[:, MUSIC]
+            truth, given = truth[music, MOODS], given[music, MOODS]
+        found[f"{part} mood PR-AUC"] = metrics.mean_average_precision(truth, given)
+        found[f"{part} mood ROC-AUC"] = float(np.nanmean(metrics.roc_auc(truth, given)))
+    if "validation mAP" in found:
+        held_out = parts["validation"]
+        artists = [track.artist for track in held_out.tracks]
+        samples = bootstrap_tags(held_out.Y > 0, scores["validation"], artists, rounds=ROUNDS)
+        found["draws"] = samples.metrics["PR-AUC-macro"]
+    return found
 
 
-def evaluate_predictions(part, scores):
-    """Mean average precision of all labels, and the figures of the moods among music."""
-    truth = part.Y > 0
-    figures = {}
-    if truth.shape[1] == N_LABELS:
-        figures["mAP"] = metrics.mean_average_precision(truth, scores)
-        music = truth[:, MUSIC]
-        truth, scores = truth[music, MOODS], scores[music, MOODS]
-    figures["mood PR-AUC"] = metrics.mean_average_precision(truth, scores)
-    figures["mood ROC-AUC"] = float(np.nanmean(metrics.roc_auc(truth, scores)))
-    return figures
+def hold_out(parts, halves):
+    """What heads of the base say of the quarter of the training part that each has not seen: (n, 527), or of halves."""
+    whole, dataset = parts["train"], parts["dataset"]
+    fold_of = assign_folds([track.artist for track in whole.tracks], count=TEACHERS)
+
+    def make():
+        scores, split = np.zeros_like(whole.Y), np.zeros((2, *whole.Y.shape), np.float32)
+        for fold in range(TEACHERS):
+            unseen = fold_of == fold
+            settings = {"ensemble": "1", "seed": str(100 + fold), "epochs": EPOCHS["attention"], **MIXED}
+            config = TrainConfig().updated(settings)
+            tagger = fit(whole.select(~unseen), parts["validation"], dataset.task, dataset.embeddings.spec, config)
+            scores[unseen] = tagger.score(whole.select(unseen).frames)
+            split[:, unseen] = tagger.score(split_halves(whole.select(unseen)).frames).reshape(2, -1, N_LABELS)
+        return {"scores": scores, "halves": split}
+
+    return keep(KEPT / "held-out.npz", make)["halves" if halves else "scores"]
 
 
-def ensemble(found, parts):
-    """Means of the first so many members of the base."""
-    members = [np.load(FOUND.with_name(f"ablation-{seed}.npz")) for seed in range(MEMBERS)]
-    for count in range(2, MEMBERS + 1):
-        scores = {name: np.mean([member[name] for member in members[:count]], axis=0) for name in members[0].files}
-        seconds = sum(found[f"{BASE} {seed}"]["seconds"] for seed in range(count))
-        record(found, f"{count} heads averaged 0", scores, seconds, parts)
+def train_snapshots(config, learned, parts):
+    """The mean of heads at the end of each cycle of the learning rate; not calibrated, which an AP does not need."""
+    keras = import_quietly("keras")
+    rng, batch = np.random.default_rng(config.seed), config.batch
+    keras.utils.set_random_seed(config.seed)
+    head = build_head(config.head, learned.frames[0].shape[-1], learned.Y.shape[1], "sigmoid", len(learned))
+    head.get_layer(STANDARDISE).adapt(thin(learned.frames, config.augment.crop))
+    prior = learned.Y.mean(axis=0) + 1e-4
+    head.get_layer(SCORES).bias.assign(np.log(prior / (1 - prior)))
+    steps = -(-len(learned) // batch)
+    epochs = config.epochs // CYCLES
+    rate = keras.optimizers.schedules.CosineDecayRestarts(config.learning_rate, steps * epochs, t_mul=1.0)
+    head.compile(keras.optimizers.AdamW(rate, weight_decay=0.0), loss="binary_crossentropy")
+    batches = draw_batches(learned.frames, learned.Y, batch, config.augment, rng)
+    found = {name: [] for name in EVALUATED}
+    for _ in range(CYCLES):
+        head.fit(batches, steps_per_epoch=steps, epochs=epochs, shuffle=False, verbose=0)
+        for name in EVALUATED:
+            found[name].append(run_heads([call_head(config.head, head, "sigmoid")], parts[name].frames))
+    return {name: np.mean(scores, axis=0) for name, scores in found.items()}
 
 
-def describe(found):
-    groups = {title: [(variant.name, variant.seeds) for variant in group] for title, group in GROUPS.items()}
-    groups["Ensemble of the default before, other seeds"] = [
-        (f"{count} heads averaged", 1) for count in range(2, MEMBERS + 1)
-    ]
-    base = runs_of(found, BASE, MEMBERS)
-    tables = [f"## {title}\n\n{table(found, rows, base)}" for title, rows in groups.items()]
-    return "\n\n".join([INTRODUCTION.strip(), *tables, CONCLUSION.strip()]) + "\n"
-
-
-def runs_of(found, name, seeds):
-    return [found[f"{name} {seed}"] for seed in range(seeds)]
-
-
-def table(found, rows, base):
-    lines = [
-        "| | validation mAP | against the base | eval mAP | mood PR-AUC | mood ROC-AUC | s |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, seeds in rows:
-        runs = runs_of(found, name, seeds)
-        cells = [
-            f"{np.mean([run[part][figure] for run in runs]):.4f}" if figure in runs[0][part] else "-"
-            for part, figure in COLUMNS
-        ]
-        cells.insert(1, "" if name == BASE or cells[0] == "-" else difference(runs, base))
-        lines.append(f"| {name} | {' | '.join(cells)} | {np.mean([run['seconds'] for run in runs]):.0f} |")
-    return "\n".join(lines)
-
-
-def difference(runs, base):
-    """The difference of the means over seeds, with the interval of a paired bootstrap over videos."""
-    means = [np.mean([run["validation"]["mAP"] for run in group]) for group in (runs, base)]
-    samples = [np.mean([run["draws"] for run in group], axis=0) for group in (runs, base)]
-    low, high = centred_interval(samples[0] - samples[1], means[0] - means[1])
-    return f"{means[0] - means[1]:+.4f} [{low:+.4f}, {high:+.4f}]"
-
-
-COLUMNS = [
-    ("validation", "mAP"),
-    ("eval_public", "mAP"),
-    ("eval_public", "mood PR-AUC"),
-    ("eval_public", "mood ROC-AUC"),
-]
-
-INTRODUCTION = """\
-# What makes a head better
-
-Made by `scripts/ablation.py`; the tables are what it printed. Every row was trained on the 19,476 segments of
-AudioSet's `bal_train` that are neither held out nor in `eval_public`, with all 527 labels, two seeds each (four for the
-default), and is evaluated by the 2,660 held-out segments (`validation`). The three columns of `eval_public` (10,327
-segments) are there to report. *mAP* is the mean average precision of the 527 labels;
-the *mood* figures are of the 7 moods among the segments labelled Music, 24 to 32 positives each, so that differences of
-0.02 in their PR-AUC are luck. In brackets: 95 % intervals of a paired bootstrap over videos, of the mean of the seeds.
-*s*: seconds of one training on 2 cores that others used too. A training is of 8 epochs; of 15 for linear heads, of 10
-for mlp heads on pooled rows, and of 30 for the 7 moods alone, which have a quarter of the segments. Ensembles are means
-of the members' calibrated scores. The base of all rows is the default as it was: three layers of 600 units on each
-frame, and none on the track.
-"""
-
-CONCLUSION = """\
-## What to conclude
-
-- **Learn all 527 labels, even for 7 of them**, if the head has hidden layers: against the moods alone, attention
-  gains 0.025 of mood PR-AUC and 0.04 of ROC-AUC, the mlp as much. A linear head gains nothing: it shares nothing
-  between labels.
-- **Attention over frames is the best single head**, and an mlp on the mean is close behind, as fast and simpler.
-  Without gates, the mean over the frames' hidden features loses 0.03. The deviation helps a linear head by 0.016 and
-  an mlp not at all. (On pooled rows there is one row to attend to: attention is then an mlp of three layers, which
-  dropout 0.5 keeps from learning in 8 epochs.)
-- **Binary cross-entropy.** Focal and asymmetric loss and heavier positives cost 0.006 to 0.017.
-- **Mixup needs time**: it costs 0.007 in 8 epochs and nothing in the default's 15 (seed 0: 0.3339 with, 0.3322
-  without, on validation). It stays on.
-- **Five of ten frames, drawn anew each epoch**: all ten give 0.007 more for nearly twice the time, a second head
-  gives 0.009 for the same. Long tracks could not be trained on whole in any case.
-- **Frame dropout and averaged weights change nothing** here, and are off. Label smoothing harms: most labels are
-  rarer than what it adds.
-- **Two heads are worth 0.009, four 0.013.** Two fit into five minutes.
-
-With two such heads of 15 epochs the mAP on `eval_public` was 0.289 [0.282, 0.296]. Since then one layer on each frame
-and 1,024 units on the track have taken the place of three layers on each frame, so that four heads take as long as two
-did, and each holds out another piece of the data: [what that gives](commands/train.md).
-"""
+INTRODUCTION = ""
+CONCLUSION = ""
 
 if __name__ == "__main__":
     main()

@@ -151,7 +151,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--ensemble", type=positive, metavar="N", help="heads to train and average")
     add("--epochs", type=positive, metavar="N", help="passes over the training part")
     add("--seed", type=int, metavar="N", help="same seed, same tagger (default 0)")
-    others = "any other setting of TrainConfig, HeadConfig or Augmentation, such as dropout=0.3 or mixup=0"
+    others = "any other setting of TrainConfig, HeadConfig or Augmentation, such as dropout=0.3 or mixup=1"
     add("--set", type=setting, action="append", default=[], metavar="NAME=VALUE", help=others)
 
 

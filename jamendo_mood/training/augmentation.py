@@ -171,7 +171,7 @@ class Augmentation:
     crop: int = 5  #: rows taken of a track, each drawn at random from one of as many stretches of equal length
     #: examples are mixed in pairs, inputs and targets alike, with a share drawn from Beta(mixup, mixup); 0 mixes none
     #: (Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018)
-    mixup: float = 1.0
+    mixup: float = 0.0
     frame_dropout: float = 0.0  #: share of rows that are masked, in [0, 1); one row of a track always stays
     #: targets 0 and 1 of tags become s / 2 and 1 - s / 2, s in [0, 1); of k classes, s / k and 1 - s + s / k. It is
     #: done before batches are drawn, see `tasks.kind.Kind.smooth`.

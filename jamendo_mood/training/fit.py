@@ -100,11 +100,10 @@ class TrainConfig:
         return replace(self, head=replace(self.head, **head), augment=replace(self.augment, **augment), **own)
 
 
-_MANY_ROWS = Augmentation(crop=32, mixup=0.0)  # for heads that follow their order
+_MANY_ROWS = Augmentation(crop=32)  # for heads that follow their order
 DEFAULTS = {
-    "linear": TrainConfig(  # of one seed: another would end in nearly the same place
-        HeadConfig("linear", "mean+std", l2=100.0), ensemble=1, epochs=30, batch=64, augment=Augmentation(mixup=0.0)
-    ),
+    # Of one seed: another would end in nearly the same place.
+    "linear": TrainConfig(HeadConfig("linear", "mean+std", l2=100.0), ensemble=1, epochs=30, batch=64),
     "mlp": TrainConfig(HeadConfig("mlp", "mean+std", hidden=1024, layers=2, dropout=0.5), ensemble=2, epochs=15),
     "attention": TrainConfig(),
     "conv1d": TrainConfig(
@@ -112,11 +111,7 @@ DEFAULTS = {
     ),
     "gru": TrainConfig(HeadConfig("gru", hidden=32, layers=1, dropout=0.3), ensemble=1, epochs=15, augment=_MANY_ROWS),
     "cnn": TrainConfig(
-        HeadConfig("cnn", hidden=128, layers=4, dropout=0.3),
-        ensemble=1,
-        epochs=15,
-        batch=16,
-        augment=Augmentation(4, mixup=0.0),
+        HeadConfig("cnn", hidden=128, layers=4, dropout=0.3), ensemble=1, epochs=15, batch=16, augment=Augmentation(4)
     ),
     "svm": TrainConfig(HeadConfig("svm", "mean+std", clip=3.0), ensemble=1),
 }
