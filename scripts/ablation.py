@@ -448,6 +448,16 @@ CONCLUSION = """\
 
 The default is four such heads, each of which holds out another piece of the data, so that together they learn from all
 of it: [what that gives](commands/train.md).
+
+| seed | eval mAP | mood PR-AUC | mood ROC-AUC |
+|---|---|---|---|
+| 0 | 0.302 [0.295, 0.309] | 0.248 [0.191, 0.301] | 0.894 [0.874, 0.912] |
+| 1 | 0.302 | 0.249 | 0.890 |
+| 2 | 0.301 | 0.253 | 0.892 |
+
+The moods have 24 to 32 positives each: the interval of their PR-AUC is ten times as wide as what any row above could
+tell apart. The command is `jamendo-mood train --task audioset --data audioset/ --out taggers/broad --seed 0`, then
+`evaluate`.
 """
 
 if __name__ == "__main__":
