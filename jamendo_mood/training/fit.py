@@ -345,7 +345,7 @@ def _train_member(
     train: Examples, watched: Examples, task: Task, config: TrainConfig, member: int, on_epoch: Callable[[Epoch], None]
 ) -> tuple[Weights, int]:
     """Train one head of the ensemble; the weights of its best epoch by the task's own metric, and that epoch."""
-    keras = import_quietly("keras")  # now: importing it draws from `random`, too
+    import_quietly("keras")  # now: importing it draws from `random`, too
     rules, seed = task.rules, config.seed + member
     rng = np.random.default_rng(seed)
     rows, heard = ([POOLINGS[config.head.pooling](frames) for frames in part.frames] for part in (train, watched))
