@@ -63,7 +63,7 @@ def mean_average_precision(truth: Truth, scores: Array) -> float:
 def quick_mean_average_precision(truth: Truth, scores: Array) -> float:
     """The same but for rounding, in a fifth of the time: what epochs are compared by."""
     once = np.ones((1, len(truth)), np.float32)
-    return mean_of_defined(_per_tag(lambda *tag: _areas(*tag, once)[0][0], truth, scores))
+    return mean_of_defined(_per_tag(lambda tag, own: _areas(tag, own, once)[0][0], truth, scores))
 
 
 def roc_auc(truth: Truth, scores: Array) -> Floats:
