@@ -54,7 +54,7 @@ def test_a_kind_tunes_decides_and_scores_what_it_monitors(kind):
     decisions = rules.decide(scores, thresholds)
     assert decisions.shape == scores.shape
     figures = rules.score(truth, scores, decisions)
-    assert figures[rules.monitor] == rules.watch(truth, scores)
+    assert figures[rules.monitor] == pytest.approx(rules.watch(truth, scores), rel=1e-12)
     assert all(isinstance(figure, float) and np.isfinite(figure) for figure in figures.values())
     better = rules.score(truth, (scores + 3 * targets) / 4, rules.decide((scores + 3 * targets) / 4, thresholds))
     assert better[rules.monitor] > figures[rules.monitor]
