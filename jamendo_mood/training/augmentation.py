@@ -186,23 +186,25 @@ class Augmentation:
 def draw_batches(
     tracks: Sequence[Array], Y: Array, size: int, augment: Augmentation, rng: np.random.Generator
 ) -> Iterator[Batch]:
-    """Yield batches ((rows, mask), targets) for ever; every so many are a pass over all tracks in a new order.
+    """Yield batches ((rows, mask), targets) for ever, from one pass over all tracks after another, each in a new order.
 
-    From n float32 arrays (rows, width) and (n, targets) to float32 (b, r, width), (b, r) and (b, targets): b is `size`,
-    in the last of a pass it may be less, and r the crop, or the longest track if that is shorter.
+    From n float32 arrays (rows, width) and (n, targets) to float32 (size, r, width), (size, r) and (size, targets): r
+    is the crop, or the longest track if that is shorter. A batch may begin in one pass and end in the next: all have
+    one shape, since Keras compiles a step anew for each.
     """
     count = min(augment.crop, max(map(len, tracks)))
+    order = np.empty(0, np.intp)
     while True:
-        order = rng.permutation(len(tracks))
-        for start in range(0, len(order), size):
-            chosen = order[start : start + size]
-            rows, mixed = thin([tracks[row] for row in chosen], count, rng), Y[chosen]
-            if augment.mixup:
-                share = rng.beta(augment.mixup, augment.mixup, (len(rows), 1)).astype(np.float32)
-                wide, other = share[..., None], rng.permutation(len(rows))
-                rows, mixed = wide * rows + (1 - wide) * rows[other], share * mixed + (1 - share) * mixed[other]
-            mask = np.ones((len(rows), count), np.float32)
-            if augment.frame_dropout:
-                mask[rng.random(mask.shape) < augment.frame_dropout] = 0
-                mask[np.arange(len(mask)), rng.integers(0, count, len(mask))] = 1
-            yield (rows, mask), mixed
+        while len(order) < size:
+            order = np.concatenate([order, rng.permutation(len(tracks))])
+        chosen, order = order[:size], order[size:]
+        rows, mixed = thin([tracks[row] for row in chosen], count, rng), Y[chosen]
+        if augment.mixup:
+            share = rng.beta(augment.mixup, augment.mixup, (size, 1)).astype(np.float32)
+            wide, other = share[..., None], rng.permutation(size)
+            rows, mixed = wide * rows + (1 - wide) * rows[other], share * mixed + (1 - share) * mixed[other]
+        mask = np.ones((size, count), np.float32)
+        if augment.frame_dropout:
+            mask[rng.random(mask.shape) < augment.frame_dropout] = 0
+            mask[np.arange(size), rng.integers(0, count, size)] = 1
+        yield (rows, mask), mixed

@@ -16,21 +16,18 @@ def draw(augment, count=3, size=3, seed=0):
     return list(islice(draw_batches(TRACKS, Y, size, augment, np.random.default_rng(seed)), count))
 
 
-def test_a_pass_meets_every_track_once_in_a_new_order():
-    first, second = draw(PLAIN), draw(PLAIN, count=6)[3:]
-    orders = []
-    for batches in (first, second):
-        numbers = np.concatenate([rows[:, 0, 0] for (rows, _), _ in batches])
-        targets = np.concatenate([targets for _, targets in batches])
-        assert sorted(numbers) == list(range(7))
-        np.testing.assert_array_equal(targets, Y[numbers.astype(int)])
-        orders.append(numbers.tolist())
-    assert orders[0] != orders[1]
-    assert [len(targets) for _, targets in first] == [3, 3, 1]
-    assert {rows.shape[1:] for (rows, _), _ in first} == {(4, 2)}
-    assert all((mask == 1).all() for (_, mask), _ in first)
-    (rows, _), _ = draw(Augmentation(crop=100))[0]
+def test_each_pass_meets_every_track_once_in_a_new_order():
+    batches = draw(PLAIN, count=7)  # three passes over seven tracks, three at a time
+    assert all((rows.shape, mask.shape, len(Y)) == ((3, 4, 2), (3, 4), 3) for (rows, mask), Y in batches)
+    numbers = np.concatenate([rows[:, 0, 0] for (rows, _), _ in batches]).astype(int)
+    np.testing.assert_array_equal(np.concatenate([targets for _, targets in batches]), Y[numbers])
+    passes = numbers.reshape(3, 7)
+    assert all(sorted(order) == list(range(7)) for order in passes.tolist())
+    assert len({tuple(order) for order in passes.tolist()}) == 3
+    assert all((mask == 1).all() for (_, mask), _ in batches)
+    (rows, _), targets = draw(Augmentation(crop=100), count=1, size=8)[0]
     assert rows.shape[1] == max(LENGTHS)  # a crop is never longer than the longest track
+    assert len(targets) == 8  # more than there are tracks
 
 
 def test_the_same_generator_gives_the_same_batches():
