@@ -55,8 +55,8 @@ class TrainConfig:
     #: stop after so many epochs without a validation metric as good as the best; the best epoch's weights are kept, of
     #: equal ones the last
     patience: int = 15
-    batch: int = 128  #: examples a step; fewer where the training part is small, so that a pass has ten steps or more
-    learning_rate: float = 2e-3  #: at its peak
+    batch: int = 256  #: examples a step; fewer where the training part is small, so that a pass has ten steps or more
+    learning_rate: float = 3e-3  #: at its peak
     weight_decay: float = 0.0
     average: float = 0.0  #: momentum of a moving average of the weights, in [0, 1); 0 takes the weights as they are
     loss: str = ""  #: one of the losses of the task's kind; empty for the first of them
@@ -100,18 +100,17 @@ class TrainConfig:
         return replace(self, head=replace(self.head, **head), augment=replace(self.augment, **augment), **own)
 
 
-_MANY_ROWS = Augmentation(crop=32)  # for heads that follow their order
+_OTHERS = TrainConfig(ensemble=1, epochs=15, batch=128, learning_rate=2e-3)  # than attention
+_MANY_ROWS = replace(_OTHERS, augment=Augmentation(crop=32))  # for heads that follow their order
 DEFAULTS = {
     # Of one seed: another would end in nearly the same place.
-    "linear": TrainConfig(HeadConfig("linear", "mean+std", l2=100.0), ensemble=1, epochs=30, batch=64),
-    "mlp": TrainConfig(HeadConfig("mlp", "mean+std", hidden=1024, layers=2, dropout=0.5), ensemble=2, epochs=15),
+    "linear": replace(_OTHERS, head=HeadConfig("linear", "mean+std", l2=100.0), epochs=30, batch=64),
+    "mlp": replace(_OTHERS, head=HeadConfig("mlp", "mean+std", hidden=1024, layers=2, dropout=0.5), ensemble=2),
     "attention": TrainConfig(),
-    "conv1d": TrainConfig(
-        HeadConfig("conv1d", hidden=64, layers=2, dropout=0.3), ensemble=1, epochs=15, augment=_MANY_ROWS
-    ),
-    "gru": TrainConfig(HeadConfig("gru", hidden=32, layers=1, dropout=0.3), ensemble=1, epochs=15, augment=_MANY_ROWS),
-    "cnn": TrainConfig(
-        HeadConfig("cnn", hidden=128, layers=4, dropout=0.3), ensemble=1, epochs=15, batch=16, augment=Augmentation(4)
+    "conv1d": replace(_MANY_ROWS, head=HeadConfig("conv1d", hidden=64, layers=2, dropout=0.3)),
+    "gru": replace(_MANY_ROWS, head=HeadConfig("gru", hidden=32, layers=1, dropout=0.3)),
+    "cnn": replace(
+        _OTHERS, head=HeadConfig("cnn", hidden=128, layers=4, dropout=0.3), batch=16, augment=Augmentation(4)
     ),
     "svm": TrainConfig(HeadConfig("svm", "mean+std", clip=3.0), ensemble=1),
 }
