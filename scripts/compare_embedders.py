@@ -11,6 +11,7 @@ first head. Sizes are kilobytes a minute of sound.
 """
 
 import argparse
+import sys
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -27,6 +28,7 @@ from jamendo_mood.evaluation.experiment import cross_validate, load_folds
 from jamendo_mood.store.embedding_store import EmbeddingStore
 from jamendo_mood.training.data import POOLINGS
 from jamendo_mood.training.fit import TrainConfig
+from jamendo_mood.util.errors import MoodError
 
 
 class Pair:
@@ -125,4 +127,7 @@ def kilobytes_a_minute(store):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MoodError as error:
+        sys.exit(str(error))
