@@ -459,9 +459,8 @@ CONCLUSION = """\
 - **The quantisation to eight bits does no harm**: noise of that size neither helps nor hurts.
 - **Several heads are what helps**: two give 0.005, three 0.008, four 0.009. A second head of another build, an mlp or
   the nearest segments' labels give less than a second seed.
-- **Averaged weights, dropped frames and weight decay** change nothing or cost a little, and snapshots
-  of two short cycles 0.006: the epochs are worth more in one. Label smoothing harms: most labels are rarer than what it
-  adds.
+- **Averaged weights, dropped frames and weight decay** change nothing or cost a little, and snapshots of two short
+  cycles 0.006: the epochs are worth more in one. Label smoothing harms: most labels are rarer than what it adds.
 - **All ten frames instead of five** give 0.002 for a third more time, and long tracks could not be trained on whole.
 - **Learn all 527 labels, even for 7 of them**: that is worth 0.02 of mood PR-AUC, and 0.06 of ROC-AUC.
 

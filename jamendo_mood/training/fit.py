@@ -93,7 +93,8 @@ class TrainConfig:
             try:
                 changed[name] = known[name](text)
             except ValueError:
-                raise UsageError(f"{name} needs a {known[name].__name__}, not {text!r}") from None
+                kind = "a whole number" if known[name] is int else "a number"
+                raise UsageError(f"{name} must be {kind}, not {text!r}") from None
         own, head, augment = (
             {name: value for name, value in changed.items() if name in vars(owner)} for owner in owners.values()
         )

@@ -76,7 +76,7 @@ WRONG = [
     ("train --head svm --ensemble 2", "the head svm has neither epochs nor an ensemble: name another one"),
     ("train --pooling max", r"unknown pooling 'max' \(known: frames, mean, mean\+std\)"),
     ("train --set dropuot=0.1", "there is no setting 'dropuot'; there are: .*dropout"),
-    ("train --set dropout=much", "dropout needs a float, not 'much'"),
+    ("train --set dropout=much", "dropout must be a number, not 'much'"),
     ("train --set dropout", "'dropout' is not of the form NAME=VALUE"),
     ("train --store none", r"none: no embedding store there \(no store.json\)"),
     ("train --store other", "none of the 24 tracks of part 'train' is in the store"),

@@ -18,7 +18,7 @@ def draw(augment, count=3, size=3, seed=0):
 
 def test_each_pass_meets_every_track_once_in_a_new_order():
     batches = draw(PLAIN, count=7)  # three passes over seven tracks, three at a time
-    assert all((rows.shape, mask.shape, len(Y)) == ((3, 4, 2), (3, 4), 3) for (rows, mask), Y in batches)
+    assert {(rows.shape, mask.shape, len(targets)) for (rows, mask), targets in batches} == {((3, 4, 2), (3, 4), 3)}
     numbers = np.concatenate([rows[:, 0, 0] for (rows, _), _ in batches]).astype(int)
     np.testing.assert_array_equal(np.concatenate([targets for _, targets in batches]), Y[numbers])
     passes = numbers.reshape(3, 7)

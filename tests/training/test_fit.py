@@ -304,7 +304,7 @@ def test_settings_are_changed_by_name_wherever_they_are():
     assert (config.head.pooling, config.loss) == ("mean", "focal")
     for name, value, message in (
         ("dropuot", "0.4", r"no setting 'dropuot'; there are: .*dropout.*mixup"),
-        ("epochs", "many", "epochs needs a int, not 'many'"),
+        ("epochs", "many", "epochs must be a whole number, not 'many'"),
         ("pooling", "max", "unknown pooling 'max'"),
         *((name, "mlp", f"there is no setting '{name}'") for name in ("head", "allow_leaks", "__module__")),
     ):
