@@ -184,6 +184,7 @@ GROUPS = {
         Variant("linear, mean+std", "linear", {"mixup": "0"}),
         Variant("mlp, mean", "mlp", {"pooling": "mean"}),
         Variant("mlp, mean+std", "mlp"),
+        Variant("mlp, mean+change", "mlp", {"pooling": "mean+change"}),
         Variant("mlp, mean+std, no mixup", "mlp", {"mixup": "0"}, seeds=1),
         Variant("nothing on the track", settings={"wide": "0"}),
         Variant(

@@ -6,8 +6,8 @@
 Each cell is `experiment.cross_validate` with a head as it is by default: a metric of the task, and its 95 % interval by
 a bootstrap over artists. `sklearn` is scikit-learn's `SVC()` or `SVR()` as it is, on standardised means and
 standard deviations; in its cells is also by how much the first head is ahead, paired. Without stores, the features that
-come with the data are taken. `--pairs` puts mean and standard deviation of two stores one after the other, for the
-first head. Sizes are kilobytes a minute of sound.
+come with the data are taken. `--pairs` puts the means of two stores one after the other, for the first head. Sizes are
+kilobytes a minute of sound.
 """
 
 import argparse
@@ -32,18 +32,18 @@ from jamendo_mood.util.errors import MoodError
 
 
 class Pair:
-    """Two stores as one: a track is one row, its mean and standard deviation in both."""
+    """Two stores as one: a track is one row, its means in both."""
 
     def __init__(self, first, second):
         self.stores = (first, second)
-        name, dim = (f"{first.spec.name}+{second.spec.name}", 2 * (first.spec.dim + second.spec.dim))
+        name, dim = (f"{first.spec.name}+{second.spec.name}", first.spec.dim + second.spec.dim)
         self.spec = replace(first.spec, name=name, window_s=None, hop_s=None, dim=dim)
 
     def __contains__(self, key):
         return all(key in store for store in self.stores)
 
     def __getitem__(self, key):
-        return np.concatenate([POOLINGS["mean+std"](store[key]) for store in self.stores], axis=1)
+        return np.concatenate([POOLINGS["mean"](store[key]) for store in self.stores], axis=1)
 
 
 def main():

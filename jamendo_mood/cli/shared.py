@@ -26,6 +26,7 @@ from jamendo_mood.tagging.prediction import Prediction
 from jamendo_mood.tasks import KINDS
 from jamendo_mood.tasks.metrics import ROUNDS
 from jamendo_mood.training import model
+from jamendo_mood.training.data import POOLINGS
 from jamendo_mood.training.fit import SMALL
 from jamendo_mood.training.model import Tagger
 from jamendo_mood.util import plaintext
@@ -147,7 +148,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     heads = "attention, mlp, linear or svm; conv1d or gru, which follow the order; cnn, on patches"
     add("--head", help=f"{heads} (default: svm up to {SMALL:,} tracks, attention for more)")
-    add("--pooling", help="what it sees of a track: frames, mean or mean+std (default: the head's own)")
+    add("--pooling", help=f"what it sees of a track: {', '.join(POOLINGS)} (default: the head's own)")
     add("--ensemble", type=positive, metavar="N", help="heads to train and average")
     add("--epochs", type=positive, metavar="N", help="passes over the training part")
     add("--seed", type=int, metavar="N", help="same seed, same tagger (default 0)")

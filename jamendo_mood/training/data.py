@@ -81,14 +81,20 @@ class Examples:
         """What scikit-learn learns from: X, y and groups; `UsageError` if `pooling` does not make one row of a track.
 
         X is float32 (n, width): with ``mean+std`` the mean of each track's frames over time, then their standard
-        deviation; with ``mean`` the mean alone. y is bool (n, targets) for tags, the number of the class for classes,
+        deviation; the others are in `POOLINGS`. y is bool (n, targets) for tags, the number of the class for classes,
         int (n,), and float32 (n, targets) for values. The groups (n,) are the artists.
         """
-        if pooling not in POOLINGS or pooling == "frames":
-            raise UsageError(f"no pooling {pooling!r} makes one row of a track: take mean+std or mean")
+        if pooling not in TO_ONE_ROW:
+            raise UsageError(f"no pooling {pooling!r} makes one row of a track: take {', '.join(TO_ONE_ROW)}")
         X, rules = np.concatenate([POOLINGS[pooling](frames) for frames in self.frames]), KINDS[self.kind]
         y = self.Y.argmax(axis=1) if rules.one_of else rules.to_truth(self.Y)
         return X, y, np.array([track.artist for track in self.tracks])
+
+
+def _average_change(frames: Array) -> Array:
+    before = np.concatenate([frames[..., :1, :], frames[..., :-1, :]], axis=-2)
+    change: Array = np.abs(frames - before).mean(axis=-2, keepdims=True)
+    return change
 
 
 POOLINGS: dict[str, Callable[[Array], Array]] = {
@@ -97,8 +103,16 @@ POOLINGS: dict[str, Callable[[Array], Array]] = {
     "mean+std": lambda frames: np.concatenate(
         [frames.mean(axis=-2, keepdims=True), frames.std(axis=-2, keepdims=True)], axis=-1
     ),
+    "mean+change": lambda frames: np.concatenate(
+        [frames.mean(axis=-2, keepdims=True), _average_change(frames)], axis=-1
+    ),
 }
-"""What a head sees of a track: embeddings (..., frames, dim) -> (..., rows, width); pooled over time, it is one row."""
+"""What a head sees of a track: embeddings (..., frames, dim) -> (..., rows, width); pooled over time, it is one row.
+
+The change is how far each number of a frame is from the one before, without a sign; of the first frame it is 0.
+"""
+
+TO_ONE_ROW = tuple(name for name in POOLINGS if name != "frames")  #: the poolings to one row a track
 
 
 def width_of(pooling: str, dim: int) -> int:

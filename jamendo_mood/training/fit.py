@@ -18,7 +18,7 @@ from jamendo_mood.embedders.registry import EmbedderSpec
 from jamendo_mood.tasks import Task, metrics
 from jamendo_mood.tasks.metrics import Bools
 from jamendo_mood.training.augmentation import Augmentation, draw_batches
-from jamendo_mood.training.data import POOLINGS, Array, Examples, thin
+from jamendo_mood.training.data import POOLINGS, TO_ONE_ROW, Array, Examples, thin
 from jamendo_mood.training.heads import (
     HEADS,
     SCORES,
@@ -113,7 +113,7 @@ DEFAULTS = {
     "cnn": replace(
         _OTHERS, head=HeadConfig("cnn", hidden=128, layers=4, dropout=0.3), batch=16, augment=Augmentation(4)
     ),
-    "svm": TrainConfig(HeadConfig("svm", "mean+std", clip=3.0), ensemble=1),
+    "svm": TrainConfig(HeadConfig("svm", clip=3.0), ensemble=1),
 }
 """How each head is trained by default; ``docs/ablation.md`` says why, and ``docs/tasks.md`` of ``svm``."""
 
@@ -242,14 +242,19 @@ def _solve(
 ) -> tuple[HeadConfig, tuple[Weights, ...], list[int], Examples, Array]:
     """Solve a head that needs no epochs, on both parts, and score them by folds.
 
-    Returns the head, its weights, no epochs, all examples, and the scores of these.
+    It sees a track as one row. Where the configuration says ``frames``, it is solved for each pooling to one row, and
+    the one that scores best is taken. Returns the head, its weights, no epochs, all examples, and the scores of these.
     """
     both = _narrow(train, task).join(validation)
-    rows = [POOLINGS[config.head.pooling](frames) for frames in both.frames]
-    if max(map(len, rows)) > 1:
-        raise UsageError(f"the head {config.head.name} sees a track as one row: choose --pooling mean or mean+std")
-    artists = [track.artist for track in both.tracks]
-    head, weights, raw = solve(np.concatenate(rows), both.Y, artists, config.head, task.rules)
+    artists, truth = [track.artist for track in both.tracks], task.rules.to_truth(both.Y)
+    poolings = TO_ONE_ROW if config.head.pooling == "frames" else (config.head.pooling,)
+    if all(len(frames) == 1 for frames in both.frames):
+        poolings = poolings[:1]  # the others would only add zeros
+    found = []
+    for pooling in poolings:
+        rows = np.concatenate([POOLINGS[pooling](frames) for frames in both.frames])
+        found.append(solve(rows, both.Y, artists, replace(config.head, pooling=pooling), task.rules))
+    head, weights, raw = max(found, key=lambda own: task.rules.watch(truth, own[2]))
     return head, (weights,), [], both, raw
 
 

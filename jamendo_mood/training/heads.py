@@ -42,7 +42,8 @@ class HeadConfig:
     """What a head is built from."""
 
     name: str = "attention"  #: a key of `HEADS`
-    pooling: str = "frames"  #: what it sees of a track, a key of `train.POOLINGS`: ``frames``, ``mean`` or ``mean+std``
+    #: what it sees of a track, a key of `data.POOLINGS`; of ``frames``, ``svm`` takes the way to one row that is best
+    pooling: str = "frames"
     #: units of a hidden layer, where there are any; channels of the last one of ``cnn``, support vectors of ``svm``
     hidden: int = 600
     layers: int = 3  #: hidden layers

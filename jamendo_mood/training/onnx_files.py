@@ -108,16 +108,20 @@ class _Traced(np.lib.mixins.NDArrayOperatorsMixin):
         return NotImplemented
 
     def __getitem__(self, key: Any) -> _Traced:
-        assert key == (Ellipsis, np.newaxis), "all that is asked of an array here"
-        return self._with("Unsqueeze", -1)
+        if key == (Ellipsis, np.newaxis):
+            return self._with("Unsqueeze", [-1])
+        dots, rows, every = key
+        assert (dots, rows.start, every) == (Ellipsis, None, slice(None)), "all else that is asked of an array here"
+        return self._with("Slice", [0], [rows.stop], [-2])
 
-    def _with(self, operation: str, *numbers: int, **attributes: Any) -> _Traced:
-        """A node whose second input is a list of numbers."""
-        name = self.graph.add_node(operation, self.name, np.array(numbers, np.int64), **attributes)
+    def _with(self, operation: str, *lists: Sequence[int], **attributes: Any) -> _Traced:
+        """A node whose further inputs are lists of numbers."""
+        numbers = [np.array(own, np.int64) for own in lists]
+        name = self.graph.add_node(operation, self.name, *numbers, **attributes)
         return _Traced(self.graph, name, self.dtype)
 
     def reshape(self, *shape: int) -> _Traced:
-        return self._with("Reshape", *shape)
+        return self._with("Reshape", shape)
 
     def astype(self, dtype: npt.DTypeLike) -> _Traced:
         from onnx import helper
@@ -125,7 +129,7 @@ class _Traced(np.lib.mixins.NDArrayOperatorsMixin):
         return self._add("Cast", self, dtype=dtype, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def sum(self, axis: int, *, keepdims: bool = False) -> _Traced:
-        return self._with("ReduceSum", axis, keepdims=int(keepdims))
+        return self._with("ReduceSum", [axis], keepdims=int(keepdims))
 
     def mean(self, axis: int, *, keepdims: bool = False) -> _Traced:
         return self._add("ReduceMean", self, axes=[axis], keepdims=int(keepdims))

@@ -10,6 +10,7 @@ from jamendo_mood.cli import demo
 from jamendo_mood.extraction.streaming import embed_files
 from jamendo_mood.tagging.analysis import Explanation, explain
 from jamendo_mood.tasks.kind import log_odds
+from jamendo_mood.training.data import POOLINGS
 from jamendo_mood.training.heads import HeadConfig
 
 pytest_plugins = ["demo_corpus"]
@@ -36,7 +37,7 @@ def linear():
         pytest.param(name, pooling, marks=() if pooling == "frames" and name != "gru" else pytest.mark.thorough)
         for name in NETWORKS
         if name != "cnn"  # whose frames are patches
-        for pooling in ("frames", "mean", "mean+std")
+        for pooling in POOLINGS
     ],
 )
 def test_a_weight_is_the_fall_of_the_log_odds_without_the_stretch(name, pooling):

@@ -38,11 +38,17 @@ def toy_store():
     return ToyStore({f"{n:02d}/{n}": rng.standard_normal((3 + n, DIM), dtype=np.float32) for n in range(6)})
 
 
-def test_pooling_is_mean_and_standard_deviation_over_time():
+def test_pooling_is_mean_and_standard_deviation_or_change_over_time():
     frames = np.array([[1, 5], [3, 5], [8, 5]], np.float32)
-    assert data.POOLINGS["mean+std"](frames).dtype == np.float32
-    for pooling, expected in (("mean+std", [[4, 5, (26 / 3) ** 0.5, 0]]), ("mean", [[4, 5]]), ("frames", frames)):
-        np.testing.assert_allclose(data.POOLINGS[pooling](frames), expected, rtol=1e-6)
+    rows = {
+        "frames": frames,
+        "mean": [[4, 5]],
+        "mean+std": [[4, 5, (26 / 3) ** 0.5, 0]],
+        "mean+change": [[4, 5, (0 + 2 + 5) / 3, 0]],
+    }
+    for pooling, pool in data.POOLINGS.items():
+        assert pool(frames).dtype == np.float32
+        np.testing.assert_allclose(pool(frames), rows[pooling], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +64,7 @@ def test_arrays_for_scikit_learn_are_by_the_kind_of_task(task, dtype, labels):
     np.testing.assert_array_equal(examples.to_arrays("mean")[0], X[:, :DIM])
     assert groups.tolist() == [track.artist for track in examples.tracks]
     for pooling in ("frames", "median"):
-        with pytest.raises(UsageError, match=rf"'{pooling}' makes one row of a track: take mean\+std"):
+        with pytest.raises(UsageError, match=rf"'{pooling}' makes one row of a track: take mean, mean\+std, mean"):
             examples.to_arrays(pooling)
 
 

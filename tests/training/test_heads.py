@@ -13,8 +13,12 @@ RNG = np.random.default_rng(5)
 TRACKS = [RNG.standard_normal((rows, DIM), dtype=np.float32) for rows in (3, 1, 14, 7, 2)]
 PATCHES = [RNG.standard_normal((rows, 96 * 5), dtype=np.float32) for rows in (3, 1, 14, 7, 2)]
 EVERY = [
-    pytest.param(HeadConfig(name, pooling, hidden=8, layers=2), marks=marks, id=f"{name} on {pooling}")
-    for pooling, marks in {"frames": (), "mean": pytest.mark.thorough, "mean+std": pytest.mark.thorough}.items()
+    pytest.param(
+        HeadConfig(name, pooling, hidden=8, layers=2),
+        marks=() if pooling == "frames" else pytest.mark.thorough,
+        id=f"{name} on {pooling}",
+    )
+    for pooling in data.POOLINGS
     for name in NETWORKS
 ]
 
@@ -113,7 +117,7 @@ def test_a_penalty_is_per_target_and_example(name):
     ("values", "message"),
     [
         ({"name": "hydra"}, r"unknown head 'hydra' \(known: linear, mlp, attention, conv1d, gru, cnn, svm; import"),
-        ({"pooling": "max"}, r"unknown pooling 'max' \(known: frames, mean, mean\+std\)"),
+        ({"pooling": "max"}, r"unknown pooling 'max' \(known: frames, mean, mean\+std, mean\+change\)"),
         ({"hidden": 0}, "hidden and layers from 1 up"),
         ({"wide": -1}, "wide, l2 and clip from 0 up"),
         *(({name: value}, "from 0 up") for name, value in (("dropout", 1.0), ("l2", -1.0), ("clip", -1.0))),

@@ -51,7 +51,7 @@ def test_every_kind_of_task_is_learned_and_saved_as_arrays(task, figure, least, 
 @pytest.mark.parametrize("task", [TASK, CLASSES, VALUES])
 def test_the_machines_are_scikit_learns(task):
     train, validation, test = parts_for(task)
-    tagger = fit(train, validation, task, SPEC, CONFIG.updated({"l2": "0.25"}))  # C = 2
+    tagger = fit(train, validation, task, SPEC, CONFIG.updated({"l2": "0.25", "pooling": "mean+std"}))  # C = 2
     X, Y = rows_of(train, validation), np.concatenate([train.Y, validation.Y])
     mean, spread = X.mean(axis=0), np.maximum(X.std(axis=0), 1e-7)
     known, asked = ((rows - mean) / spread for rows in (X, rows_of(test)))
@@ -87,6 +87,25 @@ def test_what_it_is_judged_by_is_scored_by_machines_that_have_not_seen_the_artis
     assert 0.35 < right < 0.65
 
 
+def in_order(examples):
+    """The same tracks, but of a track with the first tag frames are in order of their numbers: only changes tell it."""
+    rng, Y = np.random.default_rng(4), np.zeros_like(examples.Y)
+    Y[::2, 0] = 1
+    noise = rng.standard_normal((len(examples), 20, 4), dtype=np.float32)
+    frames = tuple(np.sort(x, axis=0) if y[0] else x for x, y in zip(noise, Y, strict=True))
+    return replace(examples, Y=Y, frames=frames)
+
+
+def test_it_takes_the_way_to_one_row_that_its_folds_find_best_unless_that_is_told():
+    train, validation, test = (in_order(part) for part in parts_for(TASK))
+    tagger = fit(train, validation, TASK, SPEC, CONFIG)
+    assert tagger.head.pooling == "mean+change"
+    assert ((tagger.score(test.frames)[:, 0] > 0.5) == test.Y[:, 0]).mean() > 0.95
+    assert fit(train, validation, TASK, SPEC, CONFIG.updated({"pooling": "mean"})).head.pooling == "mean"
+    single = [replace(part, frames=tuple(frames[:1] for frames in part.frames)) for part in (train, validation)]
+    assert fit(*single, TASK, SPEC, CONFIG).head.pooling == "mean"
+
+
 def test_a_target_that_nothing_has_is_never_decided():
     train, validation, test = parts_for(TASK)
     for part in (train, validation):
@@ -103,8 +122,6 @@ def test_the_head_depends_on_how_much_there_is_unless_it_is_named():
 
 def test_what_it_cannot_learn_from_is_wrong_usage(monkeypatch):
     train, validation, _ = parts_for(TASK, (20, 10, 1))
-    with pytest.raises(UsageError, match=r"sees a track as one row: choose --pooling mean or mean\+std"):
-        fit(train, validation, TASK, SPEC, CONFIG.updated({"pooling": "frames"}))
     one = replace(train, tracks=tuple(replace(track, artist="one") for track in train.tracks))
     rows = rows_of(one)
     with pytest.raises(UsageError, match="needs two artists at least"):
