@@ -74,7 +74,7 @@ WRONG = [
     ("train --head hydra", r"unknown head 'hydra' \(known: linear, .*cnn, svm; import"),
     ("train --epochs 2", "the head svm, the default for .* examples, has neither epochs nor an ensemble: name another"),
     ("train --head svm --ensemble 2", "the head svm has neither epochs nor an ensemble: name another one"),
-    ("train --pooling max", r"unknown pooling 'max' \(known: frames, mean, mean\+std\)"),
+    ("train --pooling max", r"unknown pooling 'max' \(known: frames, mean, mean\+std, mean\+change\)"),
     ("train --set dropuot=0.1", "there is no setting 'dropuot'; there are: .*dropout"),
     ("train --set dropout=much", "dropout must be a number, not 'much'"),
     ("train --set dropout", "'dropout' is not of the form NAME=VALUE"),
