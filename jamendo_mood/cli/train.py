@@ -143,8 +143,8 @@ def train(arguments: argparse.Namespace) -> int:
     epochs = tagger.record["best_epochs"]
     best = f"best epoch {', '.join(map(str, epochs))}, " if epochs else ""
     say(
-        f"{arguments.out}: {heads} for {len(tagger.task.targets)} {rules.plural} on {tagger.spec}; "
-        f"{best}validation {rules.monitor} {tagger.scores[rules.monitor]:.4f}"
+        f"{arguments.out}: {heads} for {len(tagger.task.targets)} {rules.plural}, on {tagger.head.pooling} of "
+        f"{tagger.spec}; {best}validation {rules.monitor} {tagger.scores[rules.monitor]:.4f}"
     )
     return DONE
 

@@ -270,7 +270,7 @@ def trained(training):
 def test_train_reports_its_epochs_and_writes_a_tagger(training):
     folder, status, out, err = training
     assert status == 0
-    summary = rf"{folder}: 2 attention heads for 5 tags on logmel .*; best epoch \d, \d, validation "
+    summary = rf"{folder}: 2 attention heads for 5 tags, on frames of logmel .*; best epoch \d, \d, validation "
     assert re.match(summary, out)
     assert out.count("\n") == 1
     assert re.findall(r"^head ./2, epoch +(\d+)/2  loss [\d.]+  validation PR-AUC-macro", err, re.M) == list("1212")
