@@ -148,7 +148,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     heads = "attention, mlp, linear or svm; conv1d or gru, which follow the order; cnn, on patches"
     add("--head", help=f"{heads} (default: svm up to {SMALL:,} tracks, attention for more)")
-    add("--pooling", help=f"what it sees of a track: {', '.join(POOLINGS)} (default: the head's own)")
+    own = "(default: the head's own; svm takes the best of those that make one row)"
+    add("--pooling", help=f"what it sees of a track: {', '.join(POOLINGS)} {own}")
     add("--ensemble", type=positive, metavar="N", help="heads to train and average")
     add("--epochs", type=positive, metavar="N", help="passes over the training part")
     add("--seed", type=int, metavar="N", help="same seed, same tagger (default 0)")

@@ -3,9 +3,9 @@
 It has one hidden layer, which tells how near a track is to each support vector, and is scored like every other head.
 The kernel is exp(-d) + p / 4, where d is the mean over the standardised numbers of how far they are apart, and p the
 mean of their products: on features with long tails that is far better than the usual Gaussian (``docs/tasks.md``).
-Which pooling makes one row of a track is chosen by the folds, unless it is told.
 Nothing is lost to validation: it learns from the training and the validation part, and is calibrated by folds of both,
-in which no track is scored by a machine that has seen its artist.
+in which no track is scored by a machine that has seen its artist. These folds also choose the pooling that makes one
+row of a track, unless the configuration names one.
 """
 
 from __future__ import annotations
