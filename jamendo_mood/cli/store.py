@@ -35,8 +35,8 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", type=shared.path_or_url, metavar="STORE", help="a store, or with --onnx a tagger, as for `tag`")
     add("out", type=Path, metavar="OUT_DIR", help="folder for the files")
-    add("--onnx", action="store_true", help="write a tagger, and the network before it, as ONNX files")
     size = parser.add_mutually_exclusive_group()
+    size.add_argument("--onnx", action="store_true", help="write a tagger, and the network before it, as ONNX files")
     size.add_argument("--shard-rows", type=shared.positive, metavar="N", help="tracks a file (default: by --shard-mb)")
     megabytes = "megabytes a file, uncompressed (default 256)"
     size.add_argument("--shard-mb", type=shared.positive, default=256, metavar="N", help=megabytes)

@@ -153,6 +153,7 @@ WRONG = [
     ("export {store} out --shard-rows=0", "'0' is not a whole number from 1 up"),
     ("export {store} out --shard-mb=many", "'many' is not a whole number from 1 up"),
     ("export {store} out --shard-rows 1 --shard-mb 1", "not allowed with"),
+    ("export musicnn out --onnx --shard-rows 1", "not allowed with"),
     ("export {store} out --onnx", "no tagger there"),
     ("export folder out", r"folder: no embedding store there \(no store.json\)"),
     ("pack folder", r"folder: no embedding store there \(no store.json\)"),
