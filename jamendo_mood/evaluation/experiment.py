@@ -9,9 +9,11 @@ as a warning.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial, reduce
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -350,20 +352,22 @@ def cross_validate(
         raise too_few
     if validations >= len(every):
         raise UsageError(f"{validations} validations need more folds than that, and there are {len(every)}")
-    curves, tested = every[0].curves, list[tuple[Examples, Evaluation]]()
+    curves, tested = every[0].curves, list[tuple[Examples, Evaluation, list[str]]]()
     config = choose(config, sum(len(own.times_s) for own in curves) if curves else len(every[0].tracks))
     for split in range(len(every[:folds])):
         watched = (every + every)[split : split + validations]
         tested.append(_test_fold(watched, embeddings, config, on_epoch))
         on_fold(split, tested[-1][1].metrics)
-    examples, found = zip(*tested, strict=True)
+    examples, found, poolings = zip(*tested, strict=True)
     arrays = [np.concatenate([getattr(one, name) for one in found]) for name in ("predictions", "decisions")]
     pooled = evaluate_predictions(every[0].task, reduce(Examples.join, examples), *arrays, rounds=rounds)
     if out is not None:
+        seen = Counter(chain.from_iterable(poolings))  # a head may choose
+        on = ", ".join(f"{name} ({times} of {seen.total()})" for name, times in seen.most_common())
         facts = {
             "Task": task,
             "Tested": f"each track once, over {len(found)} folds that share no {group}",
-            "Heads": f"{config.head.name}, trained on {config.head.pooling}",
+            "Heads": f"{config.head.name}, trained on {on}",
             "Embeddings": "released with the data" if store is None else str(embeddings.spec),
         }
         _save_scores(Path(out), pooled, f"How well can {task} be learned?", facts, note)
@@ -477,8 +481,11 @@ def forget_artists(dataset: Dataset, split: int) -> Dataset:
 
 def _test_fold(
     folds: Sequence[Dataset], embeddings: Embeddings, config: TrainConfig, on_epoch: Callable[[Epoch], None]
-) -> tuple[Examples, Evaluation]:
-    """Test the mean of several taggers on the first of these folds, each watched on the validation part of one."""
+) -> tuple[Examples, Evaluation, list[str]]:
+    """Test the mean of several taggers on the first of these folds, each watched on the validation part of one.
+
+    Given back are the fold, its evaluation, and what each tagger makes of a track's frames.
+    """
     dataset, taggers = folds[0], []
     names = (dataset.train, dataset.validation, dataset.test)
     for fold in folds:
@@ -491,4 +498,5 @@ def _test_fold(
     scores = np.asarray(np.mean([tagger.score(test.frames) for tagger in taggers], axis=0), np.float32)
     thresholds = mean_over(np.array([tagger.thresholds for tagger in taggers]), otherwise=np.inf)
     decisions = dataset.task.rules.decide(scores, thresholds)
-    return test, evaluate_predictions(dataset.task, test, scores, decisions, thresholds=thresholds, rounds=0)
+    found = evaluate_predictions(dataset.task, test, scores, decisions, thresholds=thresholds, rounds=0)
+    return test, found, [tagger.head.pooling for tagger in taggers]

@@ -88,6 +88,17 @@ def test_every_track_is_tested_once_by_a_tagger_that_did_not_know_it(cross_valid
     assert len(values["folds"]) == 4
 
 
+def test_a_report_says_what_the_heads_made_of_frames(monkeypatch, cross_validate, tmp_path):
+    poolings = iter(("mean", "mean+std", "mean", "mean"))  # as the folds of `svm` choose
+
+    def learn_nothing(train, validation, task, spec, config, **_):
+        return make_tagger(task, spec, replace(config.head, pooling=next(poolings)), 0)
+
+    monkeypatch.setattr(experiment, "fit", learn_nothing)
+    cross_validate(load, out=tmp_path)
+    assert "linear, trained on mean (3 of 4), mean+std (1 of 4)" in (tmp_path / "report.html").read_text()
+
+
 def test_a_recording_that_is_there_twice_is_not_learned_where_it_is_tested(learned, cross_validate):
     twice = {**STORE, EXAMPLES.tracks[1].key: STORE[EXAMPLES.tracks[0].key]}
     rows = [int(FOLDS[row]) for row in (0, 1)]
