@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 import jamendo_mood
 from jamendo_mood.tasks import KINDS, Task, metrics
-from jamendo_mood.tasks.kind import calibration_error
+from jamendo_mood.tasks.kind import bin_scores
 from jamendo_mood.tasks.metrics import ROUNDS, Bools, Comparison, Floats, brier_skill, rank_targets
 from jamendo_mood.tasks.values import score_curves
 from jamendo_mood.training.data import Array, Examples
@@ -128,7 +128,7 @@ def evaluate_predictions(
     columns: dict[str, Sequence[Any]] = {"grade": rules.grade(truth, predictions)}
     if not rules.on_scale:
         columns["artists"] = [len(set(artists[positive])) for positive in truth.T]
-        columns["ECE-all"] = [calibration_error(truth[:, [n]], predictions[:, [n]]) for n in range(truth.shape[1])]
+        columns["ECE-all"] = [bin_scores(truth[:, [n]], predictions[:, [n]]).error for n in range(truth.shape[1])]
         columns["Brier-skill"] = [_plain(value) for value in brier_skill(truth, predictions)]
     intervals = {}
     if rounds:

@@ -157,8 +157,10 @@ def _newton(truth: Floats, odds: Floats, start: Floats, precision: Floats) -> Fl
 
 
 CALIBRATION_MEANINGS = {
-    "ECE": "How far scores above 0.1 are, on average, from the share of them that is right. 0 is perfect, lower is "
-    "better.",
+    "ECE": "How far scores above 0.1 are, on average, from the share of them that is right. Lower is better; perfect "
+    "scores come to about ECE-luck.",
+    "ECE-luck": "The ECE that luck alone would give, if each score were exactly the chance of being right: the fewer "
+    "scores above 0.1, the higher.",
     "Brier-skill-macro": "How much closer scores come to the truth, in squared error, than the prior as the score of "
     "every track; the mean over the targets. 1 is perfect, 0 is no better than the prior, below 0 is worse.",
 }
@@ -168,36 +170,60 @@ CALIBRATION_MEANINGS = {
 def score_calibration(truth: Truth, scores: Array) -> dict[str, float]:
     """How far scores (n, k) in [0, 1] can be taken at their word; a metric that is not defined is left out.
 
-    ``ECE`` is the `calibration_error` of all scores above 0.1, lower is better; ``Brier-skill-macro`` is the mean of
-    `brier_skill`.
+    ``ECE`` and ``ECE-luck`` are the `error` and the `luck` of all scores above 0.1; ``Brier-skill-macro`` is the mean
+    of `brier_skill`.
     """
     skill = metrics.mean_of_defined(metrics.brier_skill(truth, scores))
-    found = {"ECE": calibration_error(truth, scores, LOOKED_AT), "Brier-skill-macro": skill}
+    above = bin_scores(truth, scores, LOOKED_AT)
+    found = {"ECE": above.error, "ECE-luck": above.luck, "Brier-skill-macro": skill}
     return {name: figure for name, figure in found.items() if np.isfinite(figure)}
 
 
-def calibration_error(truth: Truth, scores: Array, above: float = 0.0) -> float:
-    """Expected calibration error: how far scores lie from the share of positives among equal ones, on average.
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Of bins of scores, from low to high: the mean score, the share of positives, and how far that may stray."""
 
-    All tags are pooled, and the scores above `above` are put into at most 15 bins of equal counts: most scores of rare
-    tags are near 0 and right, while those above 0.1, say, are the ones that a user looks at. NaN if there is none.
+    score: Floats
+    share: Floats
+    spread: Floats  #: the standard deviation of the share, if each score were exactly the chance of being right
+    count: Floats  #: scores in the bin
 
-    References
-    ----------
-    Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
+    @property
+    def error(self) -> float:
+        """Expected calibration error: how far scores lie from the share of positives, on average. NaN without scores.
+
+        References
+        ----------
+        Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
+        """
+        return self._mean(np.abs(self.score - self.share))
+
+    @property
+    def luck(self) -> float:
+        """What the error would be on average if each score were exactly the chance of being right.
+
+        It takes the tags of a track for independent, and shares for normal: their mean distance from their own mean is
+        then sqrt(2 / pi) standard deviations.
+        """
+        return self._mean(np.sqrt(2 / np.pi) * self.spread)
+
+    def _mean(self, values: Floats) -> float:
+        return float(np.average(values, weights=self.count)) if len(values) else np.nan
+
+
+def bin_scores(truth: Truth, scores: Array, above: float = 0.0) -> Reliability:
+    """Scores (n, k) in at most 15 bins of equal counts, all tags together, but for those up to `above`.
+
+    Most scores of rare tags are near 0 and right, while those above 0.1, say, are the ones that a user looks at.
     """
-    mean_score, share, count = reliability_curve(truth, scores, above)
-    return float(np.average(np.abs(mean_score - share), weights=count)) if len(count) else np.nan
-
-
-def reliability_curve(truth: Truth, scores: Array, above: float = 0.0) -> tuple[Floats, Floats, Floats]:
-    """Mean score, share of positives and count of each bin of `calibration_error`, from low scores to high."""
     bins = metrics.score_bins(scores, above)
     used = bins >= 0
     count = np.bincount(bins[used], minlength=1).astype(float)
     filled = count > 0
-    total, positive = (np.bincount(bins[used], values[used], minlength=1) for values in (scores, truth))
-    return total[filled] / count[filled], positive[filled] / count[filled], count[filled]
+    sums = (np.bincount(bins[used], each[used], minlength=1)[filled] for each in (scores, truth, scores * (1 - scores)))
+    count = count[filled]
+    total, positive, variance = sums
+    return Reliability(total / count, positive / count, np.sqrt(variance) / count, count)
 
 
 SCORE_BINS = 30  # of a histogram
@@ -232,12 +258,11 @@ def plot_reliability(evaluation: Evaluated) -> Picture:
     for (axes, histogram), above in zip(pairs, limits, strict=True):
         for shown in (axes, histogram):
             shown.spines[["top", "right"]].set_visible(False)
-        score, share, _ = reliability_curve(evaluation.truth, evaluation.predictions, above)
+        bins = bin_scores(evaluation.truth, evaluation.predictions, above)
         which = f"scores above {above}" if above else "all scores"
         none = f" (none above {LOOKED_AT})" if len(limits) == 1 else ""
-        error = calibration_error(evaluation.truth, evaluation.predictions, above)
-        axes.set_title(f"{which}{none}: ECE {error:.4f}", fontsize=10)
-        top = min(1.0, 1.1 * max([*share, highest, 1e-6]))
+        axes.set_title(f"{which}{none}\nECE {bins.error:.4f}, by luck {bins.luck:.4f}", fontsize=10)
+        top = min(1.0, 1.1 * max([*bins.share, highest, 1e-6]))
         # Most scores are small: by their root, those near 0 can be told apart, and a diagonal stays one.
         for set_scale in (axes.set_xscale, axes.set_yscale):
             set_scale("function", functions=(lambda values: np.sqrt(np.maximum(values, 0)), np.square))
@@ -245,11 +270,15 @@ def plot_reliability(evaluation: Evaluated) -> Picture:
         axes.xaxis.set_major_formatter("{x:.2g}")
         axes.yaxis.set_major_formatter("{x:.2g}")
         axes.plot([above, top], [above, top], color=plaintext.PRIOR, linewidth=2, label="what scores promise")
-        axes.plot(score, share, "o-", color=plaintext.DECIDED, markersize=4, clip_on=False, label="what is true")
-        bins = _even(above, top, SCORE_BINS)
-        counts, _ = np.histogram(evaluation.predictions[evaluation.predictions > above], bins)
+        ends = [np.clip(bins.score + sign * 1.96 * bins.spread, 0, 1) for sign in (-1, 1)]
+        axes.fill_between(bins.score, *ends, color=plaintext.PRIOR, alpha=0.2, linewidth=0, label="what luck allows")
+        axes.plot(
+            bins.score, bins.share, "o-", color=plaintext.DECIDED, markersize=4, clip_on=False, label="what is true"
+        )
+        edges = _even(above, top, SCORE_BINS)
+        counts, _ = np.histogram(evaluation.predictions[evaluation.predictions > above], edges)
         histogram.set(ylim=(0.5, max(20, 2 * counts.max())), yscale="log", xlabel="score")
-        histogram.bar(bins[:-1], counts, np.diff(bins), align="edge", color=plaintext.UNDECIDED)
+        histogram.bar(edges[:-1], counts, np.diff(edges), align="edge", color=plaintext.UNDECIDED)
     pairs[0][0].set_ylabel("share that is right")
     pairs[0][1].set_ylabel("scores")
     plaintext.add_legend(picture)
@@ -266,7 +295,9 @@ def describe_reliability(evaluation: Evaluated, plural: str) -> Section:
     caption = [
         f"Of all {plural} with a score of 0.3, three in ten should be right: that is the orange line. Each dot "
         "is one of at most 15 groups of scores, equal in number. Above the line, more is right than scores say; "
-        "below, they promise too much. The mean distance is the expected calibration error (ECE).",
+        "below, they promise too much. If every score were exactly the chance of being right, 19 of 20 dots "
+        "would lie in the pale band. The mean distance is the expected calibration error (ECE); the figure by luck is "
+        "what it would be then.",
         "Most scores are near 0, and right about it; those that are looked at are above 0.1. Below the diagrams: how "
         "many scores there are, in steps of ten times as many. The axes spread small scores out.",
     ]

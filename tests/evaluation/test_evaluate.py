@@ -113,7 +113,7 @@ def test_a_tagger_is_judged_by_its_own_scores_and_thresholds(tagger, test_part, 
     decided = tagger.decide(predictions)
     expected = {**tags.score_tags(truth, predictions, decided), **kind.score_calibration(truth, predictions)}
     assert evaluated.metrics == expected
-    assert {"ECE", "Brier-skill-macro"} < evaluated.metrics.keys()
+    assert {"ECE", "ECE-luck", "Brier-skill-macro"} < evaluated.metrics.keys()
     rows = tags.tag_rows(truth, predictions, decided, tagger.thresholds)
     for name, values in {"tag": np.array(TASK.targets), **rows}.items():
         assert [row[name] for row in evaluated.per_target] == values.tolist()
@@ -131,11 +131,11 @@ def test_a_row_of_a_tagger_says_how_far_to_trust_its_tag(test_part, evaluated):
         assert row["artists"] == len(artists) <= 10
         assert (row["grade"], row["Brier-skill"]) == (grades[column], skills[column])
         assert row["PR-AUC-low"] < row["PR-AUC"] <= row["PR-AUC-high"]
-        assert row["ECE-all"] == kind.calibration_error(truth[:, [column]], scores[:, [column]])
+        assert row["ECE-all"] == kind.bin_scores(truth[:, [column]], scores[:, [column]]).error
 
 
-def test_every_headline_figure_but_the_prior_has_an_interval(tagger, test_part, evaluated):
-    assert evaluated.intervals.keys() == evaluated.metrics.keys() - {"prior-macro"}
+def test_every_headline_figure_but_the_prior_and_luck_has_an_interval(tagger, test_part, evaluated):
+    assert evaluated.intervals.keys() == evaluated.metrics.keys() - {"prior-macro", "ECE-luck"}
     for name, (low, high) in evaluated.intervals.items():
         assert low <= evaluated.metrics[name] <= high, name
     assert evaluate.evaluate(tagger, test_part, rounds=0).intervals == {}

@@ -79,16 +79,26 @@ def test_scores_that_are_shares_have_no_calibration_error():
     rng = np.random.default_rng(0)
     scores = rng.random((20_000, 3))
     truth = rng.random(scores.shape) < scores
-    assert kind.calibration_error(truth, scores) < 0.01
-    assert kind.calibration_error(truth, scores**2) > 0.1
+    assert kind.bin_scores(truth, scores).error < 0.01
+    assert kind.bin_scores(truth, scores**2).error > 0.1
+
+
+def test_luck_is_the_error_of_scores_that_are_exactly_the_chances():
+    rng = np.random.default_rng(0)
+    for tracks in (100, 1_000):
+        scores = rng.beta(0.3, 6, (tracks, 7))
+        draws = [kind.bin_scores(rng.random(scores.shape) < scores, scores, 0.1) for _ in range(300)]
+        assert draws[0].luck == pytest.approx(np.mean([each.error for each in draws]), rel=0.05)
+        spread = np.std([each.share for each in draws], axis=0)
+        np.testing.assert_allclose(draws[0].spread, spread, rtol=0.2)
 
 
 def test_constant_scores_are_one_bin_and_figures_that_are_not_defined_are_left_out(example):
     truth = np.array([[True], [False], [False], [False]])
     for value, error in ((0.0, np.nan), (0.3, 0.05), (1.0, 0.75)):
-        assert kind.calibration_error(truth, np.full((4, 1), value)) == pytest.approx(error, nan_ok=True)
+        assert kind.bin_scores(truth, np.full((4, 1), value)).error == pytest.approx(error, nan_ok=True)
     truth, scores = example
-    assert kind.score_calibration(truth, scores).keys() == {"ECE", "Brier-skill-macro"}
+    assert kind.score_calibration(truth, scores).keys() == {"ECE", "ECE-luck", "Brier-skill-macro"}
     assert kind.score_calibration(truth, scores * 0.1).keys() == {"Brier-skill-macro"}
 
 
@@ -260,6 +270,7 @@ def test_the_calibration_error_of_an_even_draw_is_that_of_the_tracks(example_boo
     truth, scores, _ = example_bootstrap
     samples = bootstrap_tags(truth, scores * np.float32(0.9), ["one"] * len(truth), rounds=2)
     expected = kind.score_calibration(truth, scores * np.float32(0.9))
+    del expected["ECE-luck"]  # which is no property of a tagger
     for name, figure in expected.items():
         assert samples.metrics[name].tolist() == pytest.approx([figure] * 2, rel=1e-5)
 

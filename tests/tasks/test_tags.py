@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -88,11 +89,16 @@ def test_reliability_is_drawn_of_all_scores_and_of_the_high_ones(seven):
         np.testing.assert_allclose(curve.get_data(), groups.to_numpy().T, rtol=1e-5)
         np.testing.assert_array_equal(*diagonal.get_data())
         error = (groups["score"] - groups["true"]).abs().mean()  # the groups are equal, but for one score
-        assert float(diagram.get_title().rpartition("ECE ")[2]) == pytest.approx(error, abs=2e-4)
+        named = re.search(r"ECE (\S+), by luck (\S+)$", diagram.get_title())
+        bins = kind.bin_scores(seven.truth, seven.predictions, above)
+        assert [*map(float, named.groups())] == pytest.approx([error, bins.luck], abs=2e-4)
+        (band,) = diagram.collections
+        ends = [end(bins.score + sign * 1.96 * bins.spread) for sign, end in ((-1, np.min), (1, np.max))]
+        np.testing.assert_allclose(band.get_datalim(diagram.transData).intervaly, np.clip(ends, 0, 1))
         assert sum(bar.get_height() for bar in histogram.patches) == used.sum()
     low = replace(seven, predictions=seven.predictions / 20)
     diagram, histogram = kind.plot_reliability(low).axes
-    assert diagram.get_title().startswith("all scores (none above 0.1): ECE ")
+    assert diagram.get_title().startswith("all scores (none above 0.1)\nECE ")
     assert diagram.get_xlim()[1] >= low.predictions.max()
     assert sum(bar.get_height() for bar in histogram.patches) == low.predictions.size
 

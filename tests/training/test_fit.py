@@ -285,7 +285,7 @@ def test_scores_are_calibrated_on_the_validation_part():
     config = replace(LONGER, balance=1.0)  # positives weigh too much
     tagger, test = train(config, train=noisy(300, 0), validation=noisy(990, 1)), noisy(990, 2)
     scores = uncalibrated(tagger).score(test.frames), tagger.score(test.frames)
-    before, after = (kind.calibration_error(test.Y > 0, each) for each in scores)
+    before, after = (kind.bin_scores(test.Y > 0, each).error for each in scores)
     assert after < 0.05 < before
 
 
