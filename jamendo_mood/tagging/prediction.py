@@ -402,7 +402,7 @@ def _draw_course(axes: Any, prediction: Prediction, top: list[int]) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
     shares, end_s = prediction.share(prediction.frame_scores[:, top]).T, prediction.duration_s
-    colours = LinearSegmentedColormap.from_list("page", (plaintext.RAISED, plaintext.ACCENT))
+    colours = LinearSegmentedColormap.from_list("page", [plaintext.RAISED, plaintext.ACCENT])
     spans = {"extent": (0.0, end_s, len(top) - 0.5, -0.5), "vmin": 0, "vmax": max(0.02, shares.max())}
     axes.imshow(shares, aspect="auto", cmap=colours, interpolation="nearest", **spans)
     times_s = np.linspace(0, end_s, 5).tolist()
