@@ -437,7 +437,7 @@ def cut(waves: Iterable[Wave], path: Path, block: int, overlap: int = 0, max_s: 
     for samples in waves:
         kept = np.concatenate([kept, samples])
         fresh += len(samples)
-        if fresh > max_s * SAMPLE_RATE_HZ:
+        if fresh / SAMPLE_RATE_HZ > max_s:
             raise LimitError(f"{path.name} is longer than {max_s / 60:g} minutes, which is the limit here")
         while len(kept) >= block:
             yield kept[:block]

@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from trying import tries
 
@@ -129,6 +129,7 @@ def test_every_track_is_embedded_as_the_whole_at_once(tried, data, embedder, whe
 
 @tries(40, 1_000)
 @given(size=lengths, where=cuts, block=st.integers(1, 400), share=st.floats(0, 0.999), limit=st.none() | lengths)
+@example(size=1001, where=[], block=1, share=0.0, limit=1001)  # exactly as long as allowed, in a number not exact
 def test_blocks_are_the_wave_and_what_a_wav_file_gives(tried, size, where, block, share, limit):
     wave, overlap = count_up(size), int(block * share)
     limits = {} if limit is None else {"max_s": limit / 16_000}
