@@ -4,6 +4,7 @@ this process, whose limits a test may choose.
 
 import asyncio
 import contextlib
+import threading
 import time
 from dataclasses import replace
 
@@ -81,7 +82,11 @@ def site(make_site):
 
 @pytest.fixture(scope="session")
 def finish():
-    """Runs coroutines, one after the other, in a loop that lasts."""
+    """Runs coroutines, one after the other, in a loop that goes on meanwhile: sockets have pings to answer."""
     loop = asyncio.new_event_loop()
-    yield lambda coroutine: loop.run_until_complete(asyncio.wait_for(coroutine, 500))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield lambda coroutine: asyncio.run_coroutine_threadsafe(asyncio.wait_for(coroutine, 500), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
     loop.close()
