@@ -192,7 +192,7 @@ def test_a_song_goes_through_the_page_and_half_of_one_and_nothing_is_left(site):
         assert {told["type"]: len(told["buffers"]) for told in heard if told["buffers"]} == {"tags": 1, "details": 1}
         upload(page, bytes(1_000), size=2_000)
         assert [hear(page)["received"] for _ in range(2)] == [0, 1_000]
-        page.socket.close()  # as if the cable had been pulled
+        page.socket.shutdown(socket.SHUT_RDWR)  # as if the cable had been pulled
 
 
 @pytest.mark.parametrize(
