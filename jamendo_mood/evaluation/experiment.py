@@ -362,7 +362,7 @@ def cross_validate(
     arrays = [np.concatenate([getattr(one, name) for one in found]) for name in ("predictions", "decisions")]
     pooled = evaluate_predictions(every[0].task, reduce(Examples.join, examples), *arrays, rounds=rounds)
     if out is not None:
-        seen = Counter(chain.from_iterable(poolings))  # a head may choose
+        seen = Counter(chain.from_iterable(poolings))  # `svm` may choose another in each fold
         on = ", ".join(f"{name} ({times} of {seen.total()})" for name, times in seen.most_common())
         facts = {
             "Task": task,

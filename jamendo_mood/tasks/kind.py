@@ -218,11 +218,9 @@ def bin_scores(truth: Truth, scores: Array, above: float = 0.0) -> Reliability:
     """
     bins = metrics.score_bins(scores, above)
     used = bins >= 0
-    count = np.bincount(bins[used], minlength=1).astype(float)
-    filled = count > 0
-    sums = (np.bincount(bins[used], each[used], minlength=1)[filled] for each in (scores, truth, scores * (1 - scores)))
-    count = count[filled]
-    total, positive, variance = sums
+    added = (np.ones_like(scores), scores, truth, scores * (1 - scores))
+    sums = np.array([np.bincount(bins[used], each[used], minlength=1) for each in added])
+    count, total, positive, variance = sums[:, sums[0] > 0]
     return Reliability(total / count, positive / count, np.sqrt(variance) / count, count)
 
 
