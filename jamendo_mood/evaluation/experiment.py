@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial, reduce
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -362,7 +361,7 @@ def cross_validate(
     arrays = [np.concatenate([getattr(one, name) for one in found]) for name in ("predictions", "decisions")]
     pooled = evaluate_predictions(every[0].task, reduce(Examples.join, examples), *arrays, rounds=rounds)
     if out is not None:
-        seen = Counter(chain.from_iterable(poolings))  # `svm` may choose another in each fold
+        seen = Counter(name for own in poolings for name in own)  # `svm` may choose another in each fold
         on = ", ".join(f"{name} ({times} of {seen.total()})" for name, times in seen.most_common())
         facts = {
             "Task": task,
@@ -482,10 +481,7 @@ def forget_artists(dataset: Dataset, split: int) -> Dataset:
 def _test_fold(
     folds: Sequence[Dataset], embeddings: Embeddings, config: TrainConfig, on_epoch: Callable[[Epoch], None]
 ) -> tuple[Examples, Evaluation, list[str]]:
-    """Test the mean of several taggers on the first of these folds, each watched on the validation part of one.
-
-    Given back are the fold, its evaluation, and what each tagger makes of a track's frames.
-    """
+    """Test the mean of several taggers, each watched on one of these folds, on the first; their poolings as well."""
     dataset, taggers = folds[0], []
     names = (dataset.train, dataset.validation, dataset.test)
     for fold in folds:
