@@ -157,8 +157,8 @@ def _newton(truth: Floats, odds: Floats, start: Floats, precision: Floats) -> Fl
 
 
 CALIBRATION_MEANINGS = {
-    "ECE": "How far scores above 0.1 are, on average, from the share of them that is right. Lower is better; perfect "
-    "scores come to about ECE-luck.",
+    "ECE": "How far scores above 0.1 are, on average, from the share of them that is right. Lower is better; "
+    "perfectly calibrated scores come to about ECE-luck.",
     "ECE-luck": "The ECE that luck alone would give, if each score were exactly the chance of being right: the fewer "
     "scores above 0.1, the higher.",
     "Brier-skill-macro": "How much closer scores come to the truth, in squared error, than the prior as the score of "
@@ -170,7 +170,7 @@ CALIBRATION_MEANINGS = {
 def score_calibration(truth: Truth, scores: Array) -> dict[str, float]:
     """How far scores (n, k) in [0, 1] can be taken at their word; a metric that is not defined is left out.
 
-    ``ECE`` and ``ECE-luck`` are the `error` and the `luck` of all scores above 0.1; ``Brier-skill-macro`` is the mean
+    ``ECE`` and ``ECE-luck`` are `Reliability.error` and `luck` of scores above 0.1; ``Brier-skill-macro`` is the mean
     of `brier_skill`.
     """
     skill = metrics.mean_of_defined(metrics.brier_skill(truth, scores))
